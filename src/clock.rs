@@ -1,0 +1,152 @@
+//! Time, as a parameter.
+//!
+//! Owns the only reading of the machine's clocks. Everything else is told what time it is, so that
+//! rotation, expiry and caching can be tested over years in milliseconds.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+/// What time it is, and a way to wait.
+///
+/// Wall time may step in either direction. Monotonic time never does, and is what waiting and
+/// time-outs are measured on.
+pub trait Clock: Debug + Send + Sync {
+    /// Wall time.
+    fn now(&self) -> Timestamp;
+
+    /// Time since an arbitrary fixed point; never goes backwards.
+    fn monotonic(&self) -> Duration;
+
+    /// Completes once [`Clock::monotonic`] has reached `deadline`.
+    fn sleep_until(&self, deadline: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+/// The machine's own clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock {
+    started: Instant,
+}
+
+impl SystemClock {
+    /// A clock whose monotonic time starts at zero now.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the machine's monotonic clock"
+    )]
+    #[must_use]
+    pub fn new() -> Self {
+        Self { started: Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the machine's wall clock"
+    )]
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn sleep_until(&self, deadline: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(tokio::time::sleep_until(tokio::time::Instant::from_std(self.started + deadline)))
+    }
+}
+
+/// A clock that moves only when told to, for tests and simulations.
+#[derive(Debug, Clone)]
+pub struct SimulatedClock {
+    state: Arc<Mutex<(Timestamp, Duration)>>,
+    changed: Arc<watch::Sender<()>>,
+}
+
+impl SimulatedClock {
+    /// A clock standing still at `now`.
+    #[must_use]
+    pub fn at(now: Timestamp) -> Self {
+        Self { state: Arc::new(Mutex::new((now, Duration::ZERO))), changed: Arc::new(watch::Sender::new(())) }
+    }
+
+    /// Lets `by` pass: wall and monotonic time move together.
+    pub fn advance(&self, by: Duration) {
+        self.change(|(wall, monotonic)| {
+            *wall = wall.saturating_add(by).unwrap_or(Timestamp::MAX);
+            *monotonic += by;
+        });
+    }
+
+    /// Sets the wall clock, as an operator or NTP would: monotonic time stays.
+    pub fn step_wall_to(&self, now: Timestamp) {
+        self.change(|(wall, _)| *wall = now);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut (Timestamp, Duration))) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.send_replace(());
+    }
+
+    fn read(&self) -> (Timestamp, Duration) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clock for SimulatedClock {
+    fn now(&self) -> Timestamp {
+        self.read().0
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.read().1
+    }
+
+    fn sleep_until(&self, deadline: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            let mut changed = self.changed.subscribe();
+            // The sender lives as long as `self`, so `changed()` cannot fail while we wait.
+            while self.monotonic() < deadline && changed.changed().await.is_ok() {}
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sleeper_wakes_when_simulated_time_reaches_its_deadline() {
+        let clock = SimulatedClock::at(Timestamp::UNIX_EPOCH);
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep_until(Duration::from_secs(10)).await }
+        });
+        clock.advance(Duration::from_secs(9));
+        tokio::task::yield_now().await;
+        assert!(!sleeper.is_finished());
+        clock.advance(Duration::from_secs(1));
+        sleeper.await.unwrap();
+    }
+
+    #[test]
+    fn stepping_the_wall_clock_leaves_monotonic_time_alone() {
+        let clock = SimulatedClock::at(Timestamp::UNIX_EPOCH);
+        clock.advance(Duration::from_secs(5));
+        clock.step_wall_to(Timestamp::UNIX_EPOCH);
+        assert_eq!((clock.now(), clock.monotonic()), (Timestamp::UNIX_EPOCH, Duration::from_secs(5)));
+    }
+}

@@ -1,0 +1,6 @@
+//! carnet: an embedded OpenID Connect issuer that turns its own identity into short-lived
+//! container registry credentials.
+
+pub mod clock;
+pub mod random;
+pub mod secret;

@@ -1,0 +1,68 @@
+//! Secrets with one door.
+//!
+//! A secret is wiped from memory when dropped and has no `Display` or `Serialize`; its `Debug`
+//! says only that it is there. [`SecretString::reveal`] is the door, so that a reader finds every
+//! use of a secret by searching for one word.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// Text that must not be shown: a password, a token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretString(Zeroizing<String>);
+
+impl SecretString {
+    /// Takes ownership of `secret`; its buffer is wiped when this value is dropped.
+    #[must_use]
+    pub fn new(secret: String) -> Self {
+        Self(Zeroizing::new(secret))
+    }
+
+    /// The secret itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretString(…)")
+    }
+}
+
+/// Bytes that must not be shown: a private key, a master key.
+#[derive(Clone)]
+pub struct SecretBytes(Zeroizing<Vec<u8>>);
+
+impl SecretBytes {
+    /// Takes ownership of `secret`; its buffer is wiped when this value is dropped.
+    #[must_use]
+    pub fn new(secret: Vec<u8>) -> Self {
+        Self(Zeroizing::new(secret))
+    }
+
+    /// The secret itself.
+    #[must_use]
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_never_shows_the_secret() {
+        assert_eq!(format!("{:?}", SecretString::new("hunter2".into())), "SecretString(…)");
+        assert_eq!(format!("{:?}", SecretBytes::new(b"hunter2".to_vec())), "SecretBytes(…)");
+    }
+}
