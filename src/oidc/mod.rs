@@ -1,0 +1,5 @@
+//! The vocabulary of OpenID Connect: subjects, audiences, claims, provider metadata.
+//!
+//! Pure values and their JSON. Knows nothing of storage, clocks or the network.
+
+pub mod token;
