@@ -8,3 +8,5 @@ pub mod secret;
 // Floor 1: the standards' own vocabulary, pure.
 pub mod jose;
 pub mod oidc;
+// Floor 2: decisions, pure.
+pub mod signing_keys;
