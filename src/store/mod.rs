@@ -10,6 +10,7 @@ pub mod issuer;
 pub mod master_key;
 pub mod sealed;
 pub mod signing_keys;
+pub mod vault;
 
 use std::path::Path;
 use std::str::FromStr;
