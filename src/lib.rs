@@ -2,5 +2,7 @@
 //! container registry credentials.
 
 pub mod clock;
+mod excerpt;
 pub mod random;
 pub mod secret;
+pub mod slug;
