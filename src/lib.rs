@@ -1,8 +1,10 @@
 //! carnet: an embedded OpenID Connect issuer that turns its own identity into short-lived
 //! container registry credentials.
 
+pub mod authority;
 pub mod clock;
 mod excerpt;
+pub mod feed;
 pub mod random;
 pub mod secret;
 pub mod slug;

@@ -1,0 +1,3 @@
+//! Feeds: the registries that deployments pull from, and how carnet is trusted there.
+
+pub mod registry_host;
