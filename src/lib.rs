@@ -5,6 +5,7 @@ pub mod authority;
 pub mod clock;
 mod excerpt;
 pub mod feed;
+pub mod issuer_url;
 pub mod random;
 pub mod secret;
 pub mod slug;
