@@ -6,6 +6,7 @@ pub mod clock;
 mod excerpt;
 pub mod feed;
 pub mod issuer_url;
+pub mod oidc;
 pub mod random;
 pub mod secret;
 pub mod slug;

@@ -1,0 +1,3 @@
+//! The vocabulary of OpenID Connect, pure: what a token says and to whom.
+
+pub mod audience;
