@@ -211,8 +211,11 @@ async fn unlock(store: &Store, config: &Config) -> Result<(Sealer, RowMac), Open
         MasterKeySource::Folder(folder) => folder.join(master_key::FILE_NAME),
         MasterKeySource::File(file) => file.clone(),
     };
-    let master_key = MasterKey::read(&path)
-        .map_err(|source| OpenError::MasterKeyOf { database: database(), needed: needed(), source })?;
+    let master_key = MasterKey::read(&path).map_err(|source| OpenError::MasterKeyOf {
+        database: database(),
+        needed: needed(),
+        source,
+    })?;
     if master_key.id().as_str() != sealed.master_key_id {
         let given = master_key.id().clone();
         return Err(OpenError::OtherMasterKey { database: database(), needed: needed(), given });
@@ -240,7 +243,12 @@ fn read_or_make(config: &Config) -> Result<MasterKey, OpenError> {
 }
 
 /// The vault of the issuer that the database belongs to from now on.
-async fn adopt_issuer(store: Store, sealer: Sealer, mac: RowMac, config: &Config) -> Result<Vault, OpenError> {
+async fn adopt_issuer(
+    store: Store,
+    sealer: Sealer,
+    mac: RowMac,
+    config: &Config,
+) -> Result<Vault, OpenError> {
     let random = Arc::clone(&config.random);
     let vault = |issuer| Vault::new(store.clone(), sealer, mac, issuer, random);
     let stored = store.issuer_url().await?;
@@ -265,7 +273,9 @@ async fn adopt_issuer(store: Store, sealer: Sealer, mac: RowMac, config: &Config
             write.bump_key_generation().await?;
             vault
         }
-        Some(stored) => return Err(OpenError::OtherIssuer { database: config.database.clone(), stored, given }),
+        Some(stored) => {
+            return Err(OpenError::OtherIssuer { database: config.database.clone(), stored, given });
+        }
     };
     write.commit().await?;
     Ok(vault)

@@ -33,10 +33,14 @@ mod tests {
 
     #[test]
     fn durations_are_read_with_and_without_unit() {
-        for (text, seconds) in [("600", 600), ("90s", 90), ("10m", 600), ("1h", 3600), ("30d", 2_592_000), ("0", 0)] {
+        for (text, seconds) in
+            [("600", 600), ("90s", 90), ("10m", 600), ("1h", 3600), ("30d", 2_592_000), ("0", 0)]
+        {
             assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "s", "-1", "+1", "1.5h", "1 h", "1w", "99999999999999999999", "18446744073709551615d", "１h"] {
+        for text in
+            ["", "s", "-1", "+1", "1.5h", "1 h", "1w", "99999999999999999999", "18446744073709551615d", "１h"]
+        {
             assert_eq!(parse(text), Err(DurationError), "{text}");
         }
     }

@@ -80,10 +80,14 @@ pub enum MintError {
     #[error(transparent)]
     Subject(#[from] SubjectError),
     /// The database has not been reachable: this process may not know of a revocation.
-    #[error("the key state was last confirmed {0:?} ago; nothing is minted before the database answers again")]
+    #[error(
+        "the key state was last confirmed {0:?} ago; nothing is minted before the database answers again"
+    )]
     Unconfirmed(Duration),
     /// The feed's lifetime exceeds the policy, which was tightened after the feed was made.
-    #[error("the feed's token_lifetime of {lifetime:?} exceeds the key policy's max-token-lifetime of {longest:?}")]
+    #[error(
+        "the feed's token_lifetime of {lifetime:?} exceeds the key policy's max-token-lifetime of {longest:?}"
+    )]
     Lifetime {
         /// The feed's.
         lifetime: Duration,
@@ -187,8 +191,13 @@ impl Issuer {
         }
         let now = self.clock.now();
         let jti = uuid(self.random.as_ref())?;
-        let about =
-            About { issuer: self.url(), subject: &subject, audience: &feed.audience, feed: &identity, context };
+        let about = About {
+            issuer: self.url(),
+            subject: &subject,
+            audience: &feed.audience,
+            feed: &identity,
+            context,
+        };
         let claims = Claims::new(about, jti, now, feed.token_lifetime);
         let signer = key_set.signer(feed.alg);
         let compact = signer.sign_compact(&serde_json::to_vec(&claims)?)?;
@@ -223,7 +232,8 @@ impl KeySet {
         let signers = [signer(rs256)?, signer(es256)?];
         let published = keys.iter().filter(|key| key.is_published(now)).map(|key| &key.public);
         let max_age = stored.settings.policy.jwks_max_age();
-        let documents = Documents::new(vault.issuer(), published, &signers.each_ref().map(Signer::algorithm), max_age)?;
+        let documents =
+            Documents::new(vault.issuer(), published, &signers.each_ref().map(Signer::algorithm), max_age)?;
         Ok(Self {
             settings: stored.settings,
             documents: Arc::new(documents),

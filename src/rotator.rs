@@ -145,7 +145,10 @@ impl Rotator {
             .collect();
         let source = Arc::clone(&self.source);
         let made = tokio::task::spawn_blocking(move || {
-            wanted.into_iter().map(|algorithm| source.generate(algorithm, rsa_bits)).collect::<Result<Vec<_>, _>>()
+            wanted
+                .into_iter()
+                .map(|algorithm| source.generate(algorithm, rsa_bits))
+                .collect::<Result<Vec<_>, _>>()
         });
         Ok(Fresh(made.await??))
     }

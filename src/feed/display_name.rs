@@ -30,7 +30,11 @@ impl FromStr for DisplayName {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let fits = (1..=200).contains(&text.chars().count());
-        if fits && !text.chars().any(char::is_control) { Ok(Self(text.to_owned())) } else { Err(DisplayNameError) }
+        if fits && !text.chars().any(char::is_control) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(DisplayNameError)
+        }
     }
 }
 

@@ -90,7 +90,7 @@ impl Provider {
 
     fn default_audience(&self) -> Audience {
         match self {
-            Self::AwsEcr(_) => Audience::aws_sts(),
+            Self::AwsEcr(_) => Audience::well_known("sts.amazonaws.com"),
         }
     }
 
@@ -181,7 +181,9 @@ pub struct FeedChanges {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FeedError {
     /// A lifetime outside the policy.
-    #[error("token_lifetime: {given} s is not between 1 s and the key policy's max-token-lifetime, {longest} s")]
+    #[error(
+        "token_lifetime: {given} s is not between 1 s and the key policy's max-token-lifetime, {longest} s"
+    )]
     TokenLifetime {
         /// As given.
         given: u64,

@@ -7,9 +7,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::routing::any;
 use bytes::Bytes;
-use http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
-};
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
@@ -88,22 +86,24 @@ impl PublicDocuments {
     #[must_use]
     pub fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
         // The JWKS first: it is what every verifier keeps coming back for.
-        let document = if path == &*self.jwks {
-            Some(|documents: &crate::oidc::metadata::Documents| documents.jwks.clone())
-        } else if path == &*self.discovery {
-            Some((|documents| documents.discovery.clone()) as fn(&_) -> _)
-        } else if path == &*self.healthz || path == &*self.readyz {
-            None
-        } else {
+        let is_known = path == &*self.jwks
+            || path == &*self.discovery
+            || path == &*self.healthz
+            || path == &*self.readyz;
+        if !is_known {
             return None;
-        };
+        }
         if !matches!(*method, Method::GET | Method::HEAD) {
             return Some(method_not_allowed());
         }
-        Some(match document {
-            Some(of) => document_response(of(&self.issuer.documents()), headers),
-            None if path == &*self.healthz => json(StatusCode::OK, &Readiness { status: "alive", checks: None }),
-            None => self.readiness(),
+        Some(if path == &*self.jwks {
+            document_response(&self.issuer.documents().jwks, headers)
+        } else if path == &*self.discovery {
+            document_response(&self.issuer.documents().discovery, headers)
+        } else if path == &*self.healthz {
+            json(StatusCode::OK, &Readiness { status: "alive", checks: None })
+        } else {
+            self.readiness()
         })
     }
 
@@ -132,17 +132,17 @@ async fn answer(State(documents): State<PublicDocuments>, request: Request) -> R
         .map(Body::new)
 }
 
-fn document_response(document: Document, request: &HeaderMap) -> Response<Full<Bytes>> {
+fn document_response(document: &Document, request: &HeaderMap) -> Response<Full<Bytes>> {
     let unchanged = request.get(IF_NONE_MATCH).is_some_and(|tags| names(tags, &document.etag));
-    let body = if unchanged { Bytes::new() } else { document.body };
+    let body = if unchanged { Bytes::new() } else { document.body.clone() };
     let mut response = Response::new(Full::new(body));
     if unchanged {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, JSON);
-    headers.insert(CACHE_CONTROL, document.cache_control);
-    headers.insert(ETAG, document.etag);
+    headers.insert(CACHE_CONTROL, document.cache_control.clone());
+    headers.insert(ETAG, document.etag.clone());
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }

@@ -44,8 +44,21 @@ pub struct Claims<'a> {
 
 /// Names of the claims that a token may carry, for the provider metadata.
 pub const CLAIM_NAMES: [&str; 15] = [
-    "iss", "sub", "aud", "iat", "nbf", "exp", "jti", "space", "feed", "feed_id", "project", "runbook", "tenant",
-    "environment", "type",
+    "iss",
+    "sub",
+    "aud",
+    "iat",
+    "nbf",
+    "exp",
+    "jti",
+    "space",
+    "feed",
+    "feed_id",
+    "project",
+    "runbook",
+    "tenant",
+    "environment",
+    "type",
 ];
 
 /// Who and what a token is about.
@@ -115,7 +128,8 @@ mod tests {
         let subject = SubjectKeys::default().subject(&feed, &context).unwrap();
         let issuer = "https://issuer.example".parse().unwrap();
         let audience = "sts.amazonaws.com".parse().unwrap();
-        let about = About { issuer: &issuer, subject: &subject, audience: &audience, feed: &feed, context: &context };
+        let about =
+            About { issuer: &issuer, subject: &subject, audience: &audience, feed: &feed, context: &context };
         let now = Timestamp::from_millisecond(1_700_000_000_900).unwrap();
         let claims = Claims::new(about, Uuid::from_u128(2), now, Duration::from_secs(600));
         assert_eq!(
@@ -126,15 +140,18 @@ mod tests {
 
     #[test]
     fn every_claim_is_announced() {
-        let feed = FeedIdentity { space: "a".parse().unwrap(), feed: "b".parse().unwrap(), feed_id: Uuid::nil() };
+        let feed =
+            FeedIdentity { space: "a".parse().unwrap(), feed: "b".parse().unwrap(), feed_id: Uuid::nil() };
         let mut context = Context::empty();
         for key in ["project", "runbook", "tenant", "environment", "type"] {
             context.insert(key.parse().unwrap(), "x".parse().unwrap());
         }
         let subject = SubjectKeys::default().subject(&feed, &context).unwrap();
         let (issuer, audience) = ("https://a.example".parse().unwrap(), "b".parse().unwrap());
-        let about = About { issuer: &issuer, subject: &subject, audience: &audience, feed: &feed, context: &context };
-        let claims = serde_json::to_value(Claims::new(about, Uuid::nil(), Timestamp::UNIX_EPOCH, BACKDATE)).unwrap();
+        let about =
+            About { issuer: &issuer, subject: &subject, audience: &audience, feed: &feed, context: &context };
+        let claims =
+            serde_json::to_value(Claims::new(about, Uuid::nil(), Timestamp::UNIX_EPOCH, BACKDATE)).unwrap();
         let mut names: Vec<_> = claims.as_object().unwrap().keys().map(String::as_str).collect();
         let mut announced = CLAIM_NAMES.to_vec();
         names.sort_unstable();

@@ -112,7 +112,9 @@ mod tests {
     fn another_key_set_has_another_etag() {
         let issuer = "https://issuer.example".parse().unwrap();
         let key = PublicKey::P256 { x: [1; 32], y: [2; 32] };
-        let of = |keys: &[PublicKey]| Documents::new(&issuer, keys, &Algorithm::ALL, Duration::from_secs(300)).unwrap();
+        let of = |keys: &[PublicKey]| {
+            Documents::new(&issuer, keys, &Algorithm::ALL, Duration::from_secs(300)).unwrap()
+        };
         assert_ne!(of(&[]).jwks.etag, of(&[key]).jwks.etag);
         assert_eq!(of(&[]).discovery.etag, of(&[]).discovery.etag);
     }

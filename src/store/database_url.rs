@@ -15,7 +15,9 @@ pub enum DatabaseUrlError {
     #[error("a database is named `sqlite:PATH`, such as sqlite:carnet.db")]
     UnknownScheme,
     /// No file is named.
-    #[error("the path after `sqlite:` is empty, or keeps the database in memory: keys must survive a restart, name a file")]
+    #[error(
+        "the path after `sqlite:` is empty, or keeps the database in memory: keys must survive a restart, name a file"
+    )]
     NoFile,
     /// Parameters after the path.
     #[error("`sqlite:PATH` takes no parameters after `?`")]

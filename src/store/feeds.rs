@@ -90,11 +90,13 @@ impl Write {
     ///
     /// [`StoreError`] when a statement fails, as for a name that is taken.
     pub async fn insert_feed(&mut self, feed: &Feed) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO spaces (slug, name, created_at) VALUES ($1, $1, $2) ON CONFLICT (slug) DO NOTHING")
-            .bind(feed.space.as_str())
-            .bind(to_millis(feed.created_at))
-            .execute(self.connection())
-            .await?;
+        sqlx::query(
+            "INSERT INTO spaces (slug, name, created_at) VALUES ($1, $1, $2) ON CONFLICT (slug) DO NOTHING",
+        )
+        .bind(feed.space.as_str())
+        .bind(to_millis(feed.created_at))
+        .execute(self.connection())
+        .await?;
         let row = Row::new(feed)?;
         sqlx::query(
             "INSERT INTO feeds (id, version, space, slug, name, type, registry, audience, subject_keys, alg, \
@@ -161,7 +163,10 @@ impl Write {
             .bind(to_millis(now))
             .execute(self.connection())
             .await?;
-        sqlx::query("DELETE FROM feeds WHERE id = $1").bind(feed.id.to_string()).execute(self.connection()).await?;
+        sqlx::query("DELETE FROM feeds WHERE id = $1")
+            .bind(feed.id.to_string())
+            .execute(self.connection())
+            .await?;
         Ok(())
     }
 }

@@ -57,7 +57,9 @@ impl Store {
     ///
     /// [`StoreError::Sql`] when the database cannot be read.
     pub async fn key_generation(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("SELECT generation FROM key_state WHERE id = 1").fetch_one(&self.readers).await?)
+        Ok(sqlx::query_scalar("SELECT generation FROM key_state WHERE id = 1")
+            .fetch_one(&self.readers)
+            .await?)
     }
 
     /// The sealed key of the MAC on key rows; absent in a database that has not been set up.
@@ -121,7 +123,9 @@ impl Write {
     ///
     /// [`StoreError::Sql`] when the statement fails.
     pub async fn bump_key_generation(&mut self) -> Result<(), StoreError> {
-        sqlx::query("UPDATE key_state SET generation = generation + 1 WHERE id = 1").execute(self.connection()).await?;
+        sqlx::query("UPDATE key_state SET generation = generation + 1 WHERE id = 1")
+            .execute(self.connection())
+            .await?;
         Ok(())
     }
 

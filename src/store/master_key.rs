@@ -125,7 +125,7 @@ impl MasterKey {
         }
         // A master key file is 64 bytes; anything much larger is some other file.
         let mut text = Zeroizing::new(Vec::with_capacity(1024));
-        file.by_ref().take(1024).read_to_end(&mut text).map_err(failed)?;
+        (&mut file).take(1024).read_to_end(&mut text).map_err(failed)?;
         parse(&text).map(Self::new).ok_or_else(|| MasterKeyError::Malformed(path.to_owned()))
     }
 
@@ -136,7 +136,11 @@ impl MasterKey {
     ///
     /// [`MasterKeyError::Io`]; an existing file is never replaced.
     pub fn write_new(&self, path: &Path) -> Result<(), MasterKeyError> {
-        self.try_write_new(path).map_err(|source| MasterKeyError::Io { path: path.to_owned(), action: "made", source })
+        self.try_write_new(path).map_err(|source| MasterKeyError::Io {
+            path: path.to_owned(),
+            action: "made",
+            source,
+        })
     }
 
     fn try_write_new(&self, path: &Path) -> io::Result<()> {
@@ -222,7 +226,14 @@ mod tests {
             ("large", "A".repeat(1 << 20)),
         ] {
             let path = folder.path().join(name);
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap().write_all(content.as_bytes()).unwrap();
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+                .unwrap()
+                .write_all(content.as_bytes())
+                .unwrap();
             assert!(matches!(MasterKey::read(&path), Err(MasterKeyError::Malformed(_))), "{name}");
         }
         assert!(matches!(MasterKey::read(&folder.path().join("absent")), Err(MasterKeyError::Missing(_))));

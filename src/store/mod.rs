@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
 
 use self::database_url::DatabaseUrl;
@@ -54,7 +56,9 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// A later version of carnet has changed the database.
-    #[error("the database {database} has schema {found} and this program knows schemas up to {known}: it was used by a newer carnet")]
+    #[error(
+        "the database {database} has schema {found} and this program knows schemas up to {known}: it was used by a newer carnet"
+    )]
     TooNew {
         /// The database.
         database: DatabaseUrl,
@@ -132,11 +136,11 @@ impl Store {
             .busy_timeout(BUSY_TIMEOUT)
             // Deleted content is overwritten: a destroyed private key must not survive in a free page.
             .pragma("secure_delete", "ON");
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(open)?;
+        let writer =
+            SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(open)?;
         migrate(url, &writer).await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(4)
-            .connect_lazy_with(options.pragma("query_only", "ON"));
+        let readers =
+            SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options.pragma("query_only", "ON"));
         Ok(Self { url: url.clone(), writer, readers })
     }
 
@@ -236,18 +240,20 @@ fn to_seconds(duration: Duration) -> i64 {
 }
 
 fn from_seconds(table: &'static str, row: &str, seconds: i64) -> Result<Duration, StoreError> {
-    let seconds = u64::try_from(seconds).map_err(|_| corrupt(table, row, format!("{seconds} is not a duration")))?;
+    let seconds =
+        u64::try_from(seconds).map_err(|_| corrupt(table, row, format!("{seconds} is not a duration")))?;
     Ok(Duration::from_secs(seconds))
 }
 
 /// What a column holds, parsed.
-fn parse<T: FromStr<Err: std::fmt::Display>>(table: &'static str, row: &str, text: &str) -> Result<T, StoreError> {
+fn parse<T: FromStr<Err: std::fmt::Display>>(
+    table: &'static str,
+    row: &str,
+    text: &str,
+) -> Result<T, StoreError> {
     text.parse().map_err(|error: T::Err| corrupt(table, row, error.to_string()))
 }
 
 fn corrupt(table: &'static str, row: &str, problem: impl Into<String>) -> StoreError {
     StoreError::Corrupt { table, row: row.to_owned(), problem: problem.into() }
 }
-
-#[cfg(test)]
-mod tests;

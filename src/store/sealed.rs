@@ -35,7 +35,9 @@ pub enum SealError {
         in_use: MasterKeyId,
     },
     /// A key row was not written by this issuer.
-    #[error("the row of signing key {kid} fails its MAC: it was inserted or changed by something other than carnet; it is not published")]
+    #[error(
+        "the row of signing key {kid} fails its MAC: it was inserted or changed by something other than carnet; it is not published"
+    )]
     ForgedRow {
         /// The row's `kid` column.
         kid: String,
@@ -63,7 +65,14 @@ pub struct SealedFor<'a> {
 
 impl SealedFor<'_> {
     fn associated_data(&self, master_key: &MasterKeyId) -> Vec<u8> {
-        joined(&["carnet-sealed-1", self.purpose, self.name, self.algorithm, self.issuer, master_key.as_str()])
+        joined(&[
+            "carnet-sealed-1",
+            self.purpose,
+            self.name,
+            self.algorithm,
+            self.issuer,
+            master_key.as_str(),
+        ])
     }
 
     fn what(&self) -> String {
@@ -101,7 +110,12 @@ impl Sealer {
     /// # Errors
     ///
     /// [`SealError`] when there is no randomness or the library refuses.
-    pub fn seal(&self, what: SealedFor<'_>, secret: &SecretBytes, random: &dyn Random) -> Result<String, SealError> {
+    pub fn seal(
+        &self,
+        what: SealedFor<'_>,
+        secret: &SecretBytes,
+        random: &dyn Random,
+    ) -> Result<String, SealError> {
         let mut nonce = [0; NONCE_LEN];
         random.fill(&mut nonce)?;
         // Sealing in place would leave the clear bytes in a buffer that is reallocated for the tag.
@@ -125,7 +139,12 @@ impl Sealer {
     /// # Errors
     ///
     /// [`SealError::OtherMasterKey`] or [`SealError::DoesNotOpen`]; nothing of the content is revealed.
-    pub fn open(&self, what: SealedFor<'_>, master_key_id: &str, sealed: &str) -> Result<SecretBytes, SealError> {
+    pub fn open(
+        &self,
+        what: SealedFor<'_>,
+        master_key_id: &str,
+        sealed: &str,
+    ) -> Result<SecretBytes, SealError> {
         if master_key_id != self.id.as_str() {
             return Err(SealError::OtherMasterKey {
                 what: what.what(),
@@ -172,9 +191,7 @@ impl RowMac {
     /// Whether `tag` is the MAC of `columns`; takes the same time for every wrong one.
     #[must_use]
     pub fn verifies(&self, columns: &[&str], tag: &str) -> bool {
-        STANDARD_NO_PAD
-            .decode(tag)
-            .is_ok_and(|tag| hmac::verify(&self.0, &joined(columns), &tag).is_ok())
+        STANDARD_NO_PAD.decode(tag).is_ok_and(|tag| hmac::verify(&self.0, &joined(columns), &tag).is_ok())
     }
 }
 
@@ -228,12 +245,16 @@ mod tests {
     #[test]
     fn a_changed_byte_does_not_open() {
         let sealer = sealer();
-        let sealed = sealer.seal(SIGNING_KEY, &SecretBytes::new(vec![7; 40]), &SecureRandom::default()).unwrap();
+        let sealed =
+            sealer.seal(SIGNING_KEY, &SecretBytes::new(vec![7; 40]), &SecureRandom::default()).unwrap();
         for position in 0..sealed.len() {
             let mut changed = sealed.clone().into_bytes();
             changed[position] = if changed[position] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).unwrap();
-            assert!(sealer.open(SIGNING_KEY, sealer.master_key_id().as_str(), &changed).is_err(), "{position}");
+            assert!(
+                sealer.open(SIGNING_KEY, sealer.master_key_id().as_str(), &changed).is_err(),
+                "{position}"
+            );
         }
     }
 

@@ -107,7 +107,8 @@ impl Write {
         sealing: &Sealing<'_>,
     ) -> Result<(), StoreError> {
         let kid = key.kid();
-        let sealed = sealing.sealer.seal(sealed_for(key, kid.as_str(), issuer), pair.pkcs8(), sealing.random)?;
+        let sealed =
+            sealing.sealer.seal(sealed_for(key, kid.as_str(), issuer), pair.pkcs8(), sealing.random)?;
         let row = Row::new(key, Some((sealed, sealing.sealer.master_key_id().to_string())), sealing.mac);
         sqlx::query(
             "INSERT INTO signing_keys (kid, alg, public_jwk, prepared_at, activated_at, retired_at, revoked_at, \
@@ -170,7 +171,8 @@ impl Write {
         sealing: &Sealing<'_>,
     ) -> Result<(), StoreError> {
         let kid = key.kid();
-        let sealed = sealing.sealer.seal(sealed_for(key, kid.as_str(), issuer), pair.pkcs8(), sealing.random)?;
+        let sealed =
+            sealing.sealer.seal(sealed_for(key, kid.as_str(), issuer), pair.pkcs8(), sealing.random)?;
         sqlx::query("UPDATE signing_keys SET sealed_private = $2, master_key_id = $3 WHERE kid = $1")
             .bind(kid.as_str())
             .bind(sealed)
@@ -218,13 +220,20 @@ impl StoredKey {
     /// As [`StoredKey::key_pair`].
     pub fn signer(&self, issuer: &IssuerUrl, sealer: &Sealer) -> Result<Option<Signer>, StoreError> {
         self.key_pair(issuer, sealer)?
-            .map(|pair| pair.signer().map_err(|error| corrupt(TABLE, self.key.kid().as_str(), error.to_string())))
+            .map(|pair| {
+                pair.signer().map_err(|error| corrupt(TABLE, self.key.kid().as_str(), error.to_string()))
+            })
             .transpose()
     }
 }
 
 fn sealed_for<'a>(key: &SigningKey, kid: &'a str, issuer: &'a IssuerUrl) -> SealedFor<'a> {
-    SealedFor { purpose: "signing-key", name: kid, algorithm: key.algorithm().as_str(), issuer: issuer.as_str() }
+    SealedFor {
+        purpose: "signing-key",
+        name: kid,
+        algorithm: key.algorithm().as_str(),
+        issuer: issuer.as_str(),
+    }
 }
 
 impl Row {
@@ -262,7 +271,8 @@ impl Row {
             return Err(SealError::ForgedRow { kid: self.kid.chars().take(64).collect() }.into());
         }
         let time = |millis| from_millis(TABLE, &self.kid, millis);
-        let public = PublicKey::from_jwk(&self.public_jwk).map_err(|error| corrupt(TABLE, &self.kid, error.to_string()))?;
+        let public = PublicKey::from_jwk(&self.public_jwk)
+            .map_err(|error| corrupt(TABLE, &self.kid, error.to_string()))?;
         if public.thumbprint().as_str() != self.kid {
             return Err(corrupt(TABLE, &self.kid, "the kid is not the thumbprint of the public key"));
         }
@@ -273,7 +283,8 @@ impl Row {
             optional(self.revoked_at)?,
             optional(self.published_until)?,
         );
-        let stage = stage(events).ok_or_else(|| corrupt(TABLE, &self.kid, "its events contradict each other"))?;
+        let stage =
+            stage(events).ok_or_else(|| corrupt(TABLE, &self.kid, "its events contradict each other"))?;
         let key = SigningKey {
             public,
             prepared_at: time(self.prepared_at)?,
@@ -285,7 +296,11 @@ impl Row {
             .zip(self.master_key_id)
             .map(|(sealed, master_key_id)| SealedPrivate { master_key_id, sealed });
         if sealed.is_some() != key.has_private_half() {
-            return Err(corrupt(TABLE, &self.kid, "a private half is missing, or is there though the key may not sign"));
+            return Err(corrupt(
+                TABLE,
+                &self.kid,
+                "a private half is missing, or is there though the key may not sign",
+            ));
         }
         Ok(StoredKey { key, sealed })
     }

@@ -24,7 +24,13 @@ pub struct Vault {
 impl Vault {
     /// The keys that `sealer` and `mac` guard in `store` for `issuer`.
     #[must_use]
-    pub fn new(store: Store, sealer: Sealer, mac: RowMac, issuer: IssuerUrl, random: Arc<dyn Random>) -> Self {
+    pub fn new(
+        store: Store,
+        sealer: Sealer,
+        mac: RowMac,
+        issuer: IssuerUrl,
+        random: Arc<dyn Random>,
+    ) -> Self {
         Self { store, sealer, mac, issuer, random }
     }
 
@@ -72,7 +78,12 @@ impl Vault {
     /// # Errors
     ///
     /// See [`Write::insert_signing_key`].
-    pub async fn insert(&self, write: &mut Write, key: &SigningKey, pair: &KeyPair) -> Result<(), StoreError> {
+    pub async fn insert(
+        &self,
+        write: &mut Write,
+        key: &SigningKey,
+        pair: &KeyPair,
+    ) -> Result<(), StoreError> {
         write.insert_signing_key(key, pair, &self.issuer, &self.sealing()).await
     }
 
