@@ -1,6 +1,41 @@
 //! carnet: an embedded OpenID Connect issuer that turns its own identity into short-lived
 //! container registry credentials.
+//!
+//! carnet signs a token about *one feed in one space*; the cloud behind the feed's registry fetches
+//! carnet's public keys, checks the token, and answers with a credential that soon expires. No
+//! static cloud secret is stored anywhere.
+//!
+//! The modules form floors. A module uses those of its own floor and of lower ones, never of higher
+//! ones; `tests/architecture.rs` holds the list and checks it.
+//!
+//! Start at [`carnet::Carnet::open`].
 
+// Floor 0: values.
+pub mod authority;
 pub mod clock;
+pub mod duration;
+mod excerpt;
+pub mod issuer_url;
 pub mod random;
 pub mod secret;
+pub mod slug;
+// Floor 1: the standards' own vocabulary, pure.
+pub mod jose;
+pub mod oidc;
+// Floor 2: decisions, pure: `now` is an argument and nothing is async.
+pub mod feed;
+pub mod signing_keys;
+// Floor 3: storage.
+pub mod store;
+// Floor 4: services.
+pub mod carnet;
+pub mod feeds;
+pub mod issuer;
+pub mod rotator;
+// Floor 5: edges.
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "server")]
+pub mod http;
+
+pub use crate::carnet::Carnet;

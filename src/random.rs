@@ -16,7 +16,7 @@ pub trait Random: Debug + Send + Sync {
 }
 
 /// The operating system's randomness could not be read.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system gave no random bytes")]
 pub struct RandomnessUnavailable;
 

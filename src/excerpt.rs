@@ -1,0 +1,55 @@
+//! Showing refused input without letting it take over the message.
+//!
+//! Input comes from anywhere and messages go to terminals and logs: an excerpt is short, cannot
+//! move the cursor or start a new line, and never repeats what stands before an `@`, which may be
+//! a password.
+
+/// How many characters of the input are shown.
+const SHOWN: usize = 60;
+
+/// The start of `value`, quoted and escaped; anything before its last `@` is left out.
+pub(crate) fn excerpt(value: &str) -> String {
+    let (hidden, shown) = match value.rsplit_once('@') {
+        Some((_, after)) => ("…@", after),
+        None => ("", value),
+    };
+    match shown.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{:?}…", format!("{hidden}{}", &shown[..end])),
+        None => format!("{:?}", format!("{hidden}{shown}")),
+    }
+}
+
+/// One character, so that look-alikes can be told apart: `'P'`, `'а' (U+0430)`.
+pub(crate) fn character(c: char) -> String {
+    if c.is_ascii() { format!("{c:?}") } else { format!("{c:?} (U+{:04X})", u32::from(c)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn excerpts_are_short_escaped_and_without_user_info() {
+        let table = [
+            ("Prod!", r#""Prod!""#),
+            ("", r#""""#),
+            ("a\n\u{1b}[31m\"", r#""a\n\u{1b}[31m\"""#),
+            ("it's", r#""it's""#),
+            ("\u{202e}evil", r#""\u{202e}evil""#),
+            ("user:hunter2@host", r#""…@host""#),
+        ];
+        for (value, shown) in table {
+            assert_eq!(excerpt(value), shown);
+        }
+        assert_eq!(excerpt(&"ü".repeat(60)), format!("\"{}\"", "ü".repeat(60)));
+        assert_eq!(excerpt(&"ü".repeat(61)), format!("\"{}\"…", "ü".repeat(60)));
+    }
+
+    #[test]
+    fn look_alike_characters_are_told_apart() {
+        assert_eq!(character('a'), "'a'");
+        assert_eq!(character('\n'), r"'\n'");
+        assert_eq!(character('\u{430}'), "'а' (U+0430)");
+        assert_eq!(character('\u{200b}'), r"'\u{200b}' (U+200B)");
+    }
+}

@@ -1,0 +1,200 @@
+//! The public documents and health: everything that the internet may see.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::routing::any;
+use bytes::Bytes;
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+use crate::issuer::{Issuer, STALE_AFTER};
+use crate::jose::Algorithm;
+use crate::oidc::metadata::{DISCOVERY_PATH, Document, JWKS_PATH};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const GET_AND_HEAD: HeaderValue = HeaderValue::from_static("GET, HEAD");
+
+/// How much `/readyz` tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// The status alone: for the internet.
+    StatusOnly,
+    /// Which check failed, too.
+    Full,
+}
+
+/// Answers requests for the public documents of one issuer.
+#[derive(Debug, Clone)]
+pub struct PublicDocuments {
+    issuer: Arc<Issuer>,
+    discovery: Arc<str>,
+    jwks: Arc<str>,
+    healthz: Arc<str>,
+    readyz: Arc<str>,
+    detail: Detail,
+}
+
+#[derive(Debug, Serialize)]
+struct Readiness {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<Checks>,
+}
+
+#[derive(Debug, Serialize)]
+struct Checks {
+    /// Seconds since the database last confirmed the key state.
+    database_confirmed_seconds_ago: u64,
+    database_reachable: bool,
+    active_keys: [Algorithm; Algorithm::ALL.len()],
+}
+
+impl PublicDocuments {
+    /// Serves the documents of `issuer` below its URL's path.
+    #[must_use]
+    pub fn new(issuer: Arc<Issuer>, detail: Detail) -> Self {
+        let below = |path: &str| -> Arc<str> { format!("{}{path}", issuer.url().path()).into() };
+        Self {
+            discovery: below(DISCOVERY_PATH),
+            jwks: below(JWKS_PATH),
+            healthz: below("/healthz"),
+            readyz: below("/readyz"),
+            detail,
+            issuer,
+        }
+    }
+
+    /// The same as a router, to be merged into somebody's application at its root.
+    pub fn router(self) -> Router {
+        let paths = [&self.discovery, &self.jwks, &self.healthz, &self.readyz].map(Arc::clone);
+        let mut router = Router::new();
+        for path in paths {
+            router = router.route(&path, any(answer));
+        }
+        router.with_state(self)
+    }
+
+    /// The answer to a request for one of the four public paths; `None` for any other path.
+    ///
+    /// Needs nothing of the request but its method, path and headers, and never waits.
+    #[must_use]
+    pub fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
+        // The JWKS first: it is what every verifier keeps coming back for.
+        let is_known = path == &*self.jwks
+            || path == &*self.discovery
+            || path == &*self.healthz
+            || path == &*self.readyz;
+        if !is_known {
+            return None;
+        }
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return Some(method_not_allowed());
+        }
+        Some(if path == &*self.jwks {
+            document_response(&self.issuer.documents().jwks, headers)
+        } else if path == &*self.discovery {
+            document_response(&self.issuer.documents().discovery, headers)
+        } else if path == &*self.healthz {
+            json(StatusCode::OK, &Readiness { status: "alive", checks: None })
+        } else {
+            self.readiness()
+        })
+    }
+
+    fn readiness(&self) -> Response<Full<Bytes>> {
+        let unconfirmed = self.issuer.unconfirmed_for();
+        let ready = unconfirmed <= STALE_AFTER;
+        let checks = (self.detail == Detail::Full).then(|| Checks {
+            database_confirmed_seconds_ago: unconfirmed.as_secs(),
+            database_reachable: ready,
+            active_keys: {
+                let key_set = self.issuer.key_set();
+                Algorithm::ALL.map(|algorithm| key_set.signer(algorithm).algorithm())
+            },
+        });
+        match ready {
+            true => json(StatusCode::OK, &Readiness { status: "ready", checks }),
+            false => json(StatusCode::SERVICE_UNAVAILABLE, &Readiness { status: "not ready", checks }),
+        }
+    }
+}
+
+async fn answer(State(documents): State<PublicDocuments>, request: Request) -> Response<Body> {
+    documents
+        .answer(request.method(), request.uri().path(), request.headers())
+        .unwrap_or_else(not_found)
+        .map(Body::new)
+}
+
+fn document_response(document: &Document, request: &HeaderMap) -> Response<Full<Bytes>> {
+    let unchanged = request.get(IF_NONE_MATCH).is_some_and(|tags| names(tags, &document.etag));
+    let body = if unchanged { Bytes::new() } else { document.body.clone() };
+    let mut response = Response::new(Full::new(body));
+    if unchanged {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CACHE_CONTROL, document.cache_control.clone());
+    headers.insert(ETAG, document.etag.clone());
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}
+
+/// Whether an `If-None-Match` field (RFC 9110 section 13.1.2) names `etag`, by weak comparison.
+fn names(field: &HeaderValue, etag: &HeaderValue) -> bool {
+    let field = field.as_bytes().trim_ascii();
+    field == b"*"
+        || field
+            .split(|byte| *byte == b',')
+            .map(<[u8]>::trim_ascii)
+            .any(|tag| tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
+}
+
+fn json(status: StatusCode, body: &Readiness) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(serde_json::to_vec(body).unwrap_or_default().into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    response
+}
+
+fn method_not_allowed() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response.headers_mut().insert(ALLOW, GET_AND_HEAD);
+    response
+}
+
+pub(super) fn not_found() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn if_none_match_is_a_list_compared_weakly() {
+        let etag = HeaderValue::from_static("\"abc\"");
+        for (field, expected) in [
+            ("\"abc\"", true),
+            ("W/\"abc\"", true),
+            ("\"x\", \"abc\"", true),
+            ("*", true),
+            ("\"abd\"", false),
+            ("abc", false),
+            ("", false),
+        ] {
+            assert_eq!(names(&HeaderValue::from_static(field), &etag), expected, "{field}");
+        }
+    }
+}

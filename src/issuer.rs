@@ -1,0 +1,264 @@
+//! The issuer: what it publishes and what it signs, at this moment, in this process.
+//!
+//! Owns the parsed keys and the pre-serialised documents as one value that is swapped whole, so that
+//! no reader ever sees documents of one key set and signers of another. It never changes keys: that
+//! is the rotator's work. It never signs with a state that it has not confirmed lately.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+
+use crate::clock::Clock;
+use crate::feed::Feed;
+use crate::issuer_url::IssuerUrl;
+use crate::jose::Algorithm;
+use crate::jose::jwk::PublicKey;
+use crate::jose::jws::{Signer, SigningError};
+use crate::oidc::claims::{About, Claims};
+use crate::oidc::metadata::Documents;
+use crate::oidc::subject::{Context, SubjectError};
+use crate::oidc::token::{Presented, SignedToken};
+use crate::random::{Random, RandomnessUnavailable, uuid};
+use crate::secret::SecretString;
+use crate::signing_keys::{self, SigningKey, State};
+use crate::store::StoreError;
+use crate::store::issuer::KeySettings;
+use crate::store::signing_keys::StoredKeys;
+use crate::store::vault::Vault;
+
+/// A process that has not seen the key state for this long may be signing with a key that was
+/// revoked meanwhile, and stops.
+pub const STALE_AFTER: Duration = Duration::from_secs(5);
+
+/// The issuer of one database in this process.
+#[derive(Debug)]
+pub struct Issuer {
+    vault: Arc<Vault>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    current: ArcSwap<KeySet>,
+    /// Monotonic milliseconds at which `current` was last known to be what the database holds.
+    confirmed: AtomicU64,
+}
+
+/// Keys, signers and documents that belong together.
+#[derive(Debug)]
+pub struct KeySet {
+    /// Policy and generation that they were read with.
+    pub settings: KeySettings,
+    /// Every key, oldest first.
+    pub keys: Vec<SigningKey>,
+    /// What is published.
+    pub documents: Arc<Documents>,
+    /// The active key of each algorithm, in the order of [`Algorithm::ALL`].
+    signers: [Signer; Algorithm::ALL.len()],
+    /// When time alone will change what is published.
+    stale_at: Option<Timestamp>,
+}
+
+/// The key state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyStateError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An algorithm has no key that signs.
+    #[error("there is no active {0} key")]
+    NoActiveKey(Algorithm),
+    /// The documents cannot be serialised.
+    #[error("the public documents could not be serialised")]
+    Documents(#[from] serde_json::Error),
+}
+
+/// A token was not minted.
+#[derive(Debug, thiserror::Error)]
+pub enum MintError {
+    /// The subject cannot be made, or is longer than the provider takes.
+    #[error(transparent)]
+    Subject(#[from] SubjectError),
+    /// The database has not been reachable: this process may not know of a revocation.
+    #[error(
+        "the key state was last confirmed {0:?} ago; nothing is minted before the database answers again"
+    )]
+    Unconfirmed(Duration),
+    /// The feed's lifetime exceeds the policy, which was tightened after the feed was made.
+    #[error(
+        "the feed's token_lifetime of {lifetime:?} exceeds the key policy's max-token-lifetime of {longest:?}"
+    )]
+    Lifetime {
+        /// The feed's.
+        lifetime: Duration,
+        /// The policy's.
+        longest: Duration,
+    },
+    /// No `jti`.
+    #[error(transparent)]
+    Randomness(#[from] RandomnessUnavailable),
+    /// The claims cannot be serialised.
+    #[error("the claims could not be serialised")]
+    Claims(#[from] serde_json::Error),
+    /// No signature.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+}
+
+impl Issuer {
+    /// Loads the current keys.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyStateError`] when they cannot be read, a row is forged, or an algorithm has none.
+    pub async fn load(
+        vault: Arc<Vault>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, KeyStateError> {
+        let confirmed = AtomicU64::new(millis(clock.monotonic()));
+        let stored = vault.keys().await?;
+        let current = ArcSwap::from_pointee(KeySet::of(&vault, &stored, clock.now())?);
+        Ok(Self { vault, clock, random, current, confirmed })
+    }
+
+    /// Who issues.
+    #[must_use]
+    pub fn url(&self) -> &IssuerUrl {
+        self.vault.issuer()
+    }
+
+    /// Keys, signers and documents of this moment.
+    #[must_use]
+    pub fn key_set(&self) -> Arc<KeySet> {
+        self.current.load_full()
+    }
+
+    /// The documents of this moment.
+    #[must_use]
+    pub fn documents(&self) -> Arc<Documents> {
+        Arc::clone(&self.current.load().documents)
+    }
+
+    /// Reads the keys again if another process, or time, has changed what they are. Says whether
+    /// anything was swapped.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyStateError`]; what was loaded before stays in use.
+    pub async fn refresh(&self) -> Result<bool, KeyStateError> {
+        // Taken before reading: what the answer confirms is at least this recent.
+        let asked = millis(self.clock.monotonic());
+        let generation = self.vault.store().key_generation().await?;
+        let current = self.current.load();
+        let pruning_due = current.stale_at.is_some_and(|at| at <= self.clock.now());
+        let changed = generation != current.settings.generation || pruning_due;
+        if changed {
+            let stored = self.vault.keys().await?;
+            self.current.store(Arc::new(KeySet::of(&self.vault, &stored, self.clock.now())?));
+        }
+        self.confirmed.fetch_max(asked, Ordering::Release);
+        Ok(changed)
+    }
+
+    /// How long ago the key state was last confirmed by the database.
+    #[must_use]
+    pub fn unconfirmed_for(&self) -> Duration {
+        let confirmed = Duration::from_millis(self.confirmed.load(Ordering::Acquire));
+        self.clock.monotonic().saturating_sub(confirmed)
+    }
+
+    /// Mints a token for `feed` in `context`.
+    ///
+    /// # Errors
+    ///
+    /// [`MintError`] when the context lacks what the subject needs, the subject is too long for the
+    /// provider, or the key state has not been confirmed for [`STALE_AFTER`].
+    pub fn mint(&self, feed: &Feed, context: &Context) -> Result<SignedToken, MintError> {
+        let unconfirmed = self.unconfirmed_for();
+        if unconfirmed > STALE_AFTER {
+            return Err(MintError::Unconfirmed(unconfirmed));
+        }
+        let key_set = self.current.load();
+        let longest = key_set.settings.policy.max_token_lifetime();
+        if feed.token_lifetime > longest {
+            return Err(MintError::Lifetime { lifetime: feed.token_lifetime, longest });
+        }
+        let identity = feed.identity();
+        let subject = feed.subject_keys.subject(&identity, context)?;
+        if let Some(limit) = feed.provider.subject_limit() {
+            subject.check_limit(limit)?;
+        }
+        let now = self.clock.now();
+        let jti = uuid(self.random.as_ref())?;
+        let about = About {
+            issuer: self.url(),
+            subject: &subject,
+            audience: &feed.audience,
+            feed: &identity,
+            context,
+        };
+        let claims = Claims::new(about, jti, now, feed.token_lifetime);
+        let signer = key_set.signer(feed.alg);
+        let compact = signer.sign_compact(&serde_json::to_vec(&claims)?)?;
+        Ok(SignedToken {
+            compact: SecretString::new(compact),
+            jti,
+            issued_at: now,
+            expires_at: Timestamp::from_second(claims.expires_at()).unwrap_or(Timestamp::MAX),
+            presented: Presented {
+                iss: self.url().to_string(),
+                sub: subject.to_string(),
+                aud: feed.audience.to_string(),
+                kid: signer.kid().to_string(),
+                alg: feed.alg,
+            },
+        })
+    }
+}
+
+impl KeySet {
+    fn of(vault: &Vault, stored: &StoredKeys, now: Timestamp) -> Result<Self, KeyStateError> {
+        let keys = stored.public();
+        let signer = |algorithm: Algorithm| -> Result<Signer, KeyStateError> {
+            let active = stored
+                .keys
+                .iter()
+                .find(|stored| stored.key.algorithm() == algorithm && stored.key.state(now) == State::Active)
+                .ok_or(KeyStateError::NoActiveKey(algorithm))?;
+            vault.signer(active)?.ok_or(KeyStateError::NoActiveKey(algorithm))
+        };
+        let [rs256, es256] = Algorithm::ALL;
+        let signers = [signer(rs256)?, signer(es256)?];
+        let published = keys.iter().filter(|key| key.is_published(now)).map(|key| &key.public);
+        let max_age = stored.settings.policy.jwks_max_age();
+        let documents =
+            Documents::new(vault.issuer(), published, &signers.each_ref().map(Signer::algorithm), max_age)?;
+        Ok(Self {
+            settings: stored.settings,
+            documents: Arc::new(documents),
+            signers,
+            stale_at: signing_keys::next_pruning(&keys, now),
+            keys,
+        })
+    }
+
+    /// The key that signs with `algorithm`.
+    #[must_use]
+    pub fn signer(&self, algorithm: Algorithm) -> &Signer {
+        match algorithm {
+            Algorithm::Rs256 => &self.signers[0],
+            Algorithm::Es256 => &self.signers[1],
+        }
+    }
+
+    /// The public halves that are published at `now`.
+    #[must_use]
+    pub fn published(&self, now: Timestamp) -> Vec<PublicKey> {
+        self.keys.iter().filter(|key| key.is_published(now)).map(|key| key.public.clone()).collect()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,191 @@
+//! What a deployment says of itself, beside the feed that it pulls from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use thiserror::Error;
+
+use crate::excerpt::excerpt;
+use crate::slug::{Slug, SlugError};
+
+/// A part of a deployment's context, in the order in which subjects name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "&'static str", try_from = "String")]
+pub enum ContextKey {
+    /// The project that is deployed.
+    Project,
+    /// The runbook that runs, instead of a deployment.
+    Runbook,
+    /// The tenant that is deployed to.
+    Tenant,
+    /// The environment that is deployed to.
+    Environment,
+    /// The kind of work, such as `deployment` or `runbook`.
+    Type,
+}
+
+impl ContextKey {
+    /// All keys, in order.
+    pub const ALL: [Self; 5] = [Self::Project, Self::Runbook, Self::Tenant, Self::Environment, Self::Type];
+
+    /// The key as in claims, subjects and requests.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Project => "project",
+            Self::Runbook => "runbook",
+            Self::Tenant => "tenant",
+            Self::Environment => "environment",
+            Self::Type => "type",
+        }
+    }
+}
+
+/// A deployment's context: at most one value for each key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Context(BTreeMap<ContextKey, Slug>);
+
+impl Context {
+    /// A context that says nothing.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Sets the value of `key`; returns the one it had.
+    pub fn insert(&mut self, key: ContextKey, value: Slug) -> Option<Slug> {
+        self.0.insert(key, value)
+    }
+
+    /// Sets the value of `key`, which must not have one.
+    ///
+    /// # Errors
+    ///
+    /// [`ContextError::Twice`] if it has, even the same; nothing changes then.
+    pub fn try_insert(&mut self, key: ContextKey, value: Slug) -> Result<(), ContextError> {
+        if self.0.contains_key(&key) {
+            return Err(ContextError::Twice(key));
+        }
+        self.0.insert(key, value);
+        Ok(())
+    }
+
+    /// The value of `key`.
+    #[must_use]
+    pub fn get(&self, key: ContextKey) -> Option<&Slug> {
+        self.0.get(&key)
+    }
+
+    /// Keys and values, in the keys' order.
+    pub fn iter(&self) -> impl Iterator<Item = (ContextKey, &Slug)> {
+        self.0.iter().map(|(key, value)| (*key, value))
+    }
+
+    /// Whether the context says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Parses `KEY=VALUE`, as in `--context tenant=acme`.
+    ///
+    /// # Errors
+    ///
+    /// [`ContextError`], if there is no `=`, no such key, or the value is not a slug.
+    pub fn parse_pair(text: &str) -> Result<(ContextKey, Slug), ContextError> {
+        let (key, value) =
+            text.split_once('=').ok_or_else(|| ContextError::NotAPair { value: excerpt(text) })?;
+        let key = key.parse()?;
+        let value = value.parse().map_err(|source| ContextError::Value { key, source })?;
+        Ok((key, value))
+    }
+}
+
+/// Why a text does not belong in a context.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ContextError {
+    /// There is no `=`.
+    #[error("{value} is not context: write KEY=VALUE, such as tenant=acme")]
+    NotAPair {
+        /// An excerpt of the text, quoted and escaped.
+        value: String,
+    },
+    /// There is no such key.
+    #[error("{key} is not a context key: use project, runbook, tenant, environment or type")]
+    UnknownKey {
+        /// An excerpt of the key, quoted and escaped.
+        key: String,
+    },
+    /// The key has a value already.
+    #[error("the context gives “{0}” twice: give it once")]
+    Twice(ContextKey),
+    /// The value is not a slug.
+    #[error("the context's “{key}” does not fit: {source}")]
+    Value {
+        /// The key.
+        key: ContextKey,
+        /// The rule that its value breaks.
+        source: SlugError,
+    },
+}
+
+impl FromStr for ContextKey {
+    type Err = ContextError;
+
+    fn from_str(text: &str) -> Result<Self, ContextError> {
+        Self::ALL
+            .into_iter()
+            .find(|key| key.as_str() == text)
+            .ok_or_else(|| ContextError::UnknownKey { key: excerpt(text) })
+    }
+}
+
+impl TryFrom<String> for ContextKey {
+    type Error = ContextError;
+
+    fn try_from(text: String) -> Result<Self, ContextError> {
+        text.parse()
+    }
+}
+
+impl From<ContextKey> for &'static str {
+    fn from(key: ContextKey) -> Self {
+        key.as_str()
+    }
+}
+
+impl fmt::Display for ContextKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// By hand, because a map would let the last of two equal keys win.
+impl<'de> Deserialize<'de> for Context {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Context;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of context keys and slugs")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Context, A::Error> {
+                let mut context = Context::empty();
+                while let Some(key) = map.next_key()? {
+                    let value: String = map.next_value()?;
+                    let value = value.parse().map_err(|source| ContextError::Value { key, source });
+                    value.and_then(|value| context.try_insert(key, value)).map_err(A::Error::custom)?;
+                }
+                Ok(context)
+            }
+        }
+
+        deserializer.deserialize_map(Pairs)
+    }
+}

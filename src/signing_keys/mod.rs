@@ -1,0 +1,159 @@
+//! Signing keys and the events that move them from one state to the next.
+//!
+//! Pure: `now` is an argument and nothing is async. States follow from recorded events; the only
+//! function of time is whether a retired key is still published. A key's private half is not here
+//! at all: it is sealed in the store while the key is prepared or active, and nowhere afterwards.
+
+pub mod policy;
+pub mod rotation;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::jose::Algorithm;
+use crate::jose::jwk::{Kid, PublicKey};
+
+/// A signing key: its public half and what has happened to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SigningKey {
+    /// The public half.
+    pub public: PublicKey,
+    /// When it was made and its publication began.
+    pub prepared_at: Timestamp,
+    /// The longest token lifetime that it may have been used with; only ever grows.
+    pub longest_lifetime: Duration,
+    /// What has happened since.
+    pub stage: Stage,
+}
+
+/// What has happened to a key since it was prepared. Each stage holds just the events that led there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Published, not yet signing.
+    Prepared,
+    /// Signing.
+    Active {
+        /// When it began to sign.
+        activated_at: Timestamp,
+    },
+    /// Verifying only; the private half is destroyed.
+    Retired {
+        /// When it began to sign.
+        activated_at: Timestamp,
+        /// When it ceased to sign.
+        retired_at: Timestamp,
+        /// When it leaves the JWKS: fixed at retirement, never shortened.
+        published_until: Timestamp,
+    },
+    /// Out of the JWKS at once; the private half is destroyed.
+    Revoked {
+        /// When it began to sign, if it ever did.
+        activated_at: Option<Timestamp>,
+        /// When it was revoked.
+        revoked_at: Timestamp,
+    },
+}
+
+/// A key's state, as users see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Published, not yet signing.
+    Prepared,
+    /// Signing.
+    Active,
+    /// Published, verifying only.
+    Retired,
+    /// No longer published.
+    Pruned,
+    /// Withdrawn in an emergency.
+    Revoked,
+}
+
+impl State {
+    /// The state's name in tables and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prepared => "prepared",
+            Self::Active => "active",
+            Self::Retired => "retired",
+            Self::Pruned => "pruned",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+impl SigningKey {
+    /// A key whose publication begins at `now`.
+    #[must_use]
+    pub fn prepared(public: PublicKey, now: Timestamp) -> Self {
+        Self { public, prepared_at: now, longest_lifetime: Duration::ZERO, stage: Stage::Prepared }
+    }
+
+    /// The key's identifier.
+    #[must_use]
+    pub fn kid(&self) -> Kid {
+        self.public.thumbprint()
+    }
+
+    /// What the key signs with.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.public.algorithm()
+    }
+
+    /// The key's state at `now`.
+    #[must_use]
+    pub fn state(&self, now: Timestamp) -> State {
+        match self.stage {
+            Stage::Prepared => State::Prepared,
+            Stage::Active { .. } => State::Active,
+            Stage::Retired { published_until, .. } if published_until > now => State::Retired,
+            Stage::Retired { .. } => State::Pruned,
+            Stage::Revoked { .. } => State::Revoked,
+        }
+    }
+
+    /// Whether the JWKS holds the key at `now`.
+    #[must_use]
+    pub fn is_published(&self, now: Timestamp) -> bool {
+        matches!(self.state(now), State::Prepared | State::Active | State::Retired)
+    }
+
+    /// Whether a private half exists.
+    #[must_use]
+    pub fn has_private_half(&self) -> bool {
+        matches!(self.stage, Stage::Prepared | Stage::Active { .. })
+    }
+
+    /// When the key leaves the JWKS, once that is known.
+    #[must_use]
+    pub fn published_until(&self) -> Option<Timestamp> {
+        match self.stage {
+            Stage::Prepared | Stage::Active { .. } => None,
+            Stage::Retired { published_until, .. } => Some(published_until),
+            Stage::Revoked { revoked_at, .. } => Some(revoked_at),
+        }
+    }
+}
+
+/// The key of `algorithm` that signs.
+#[must_use]
+pub fn active(keys: &[SigningKey], algorithm: Algorithm) -> Option<&SigningKey> {
+    keys.iter().find(|key| key.algorithm() == algorithm && matches!(key.stage, Stage::Active { .. }))
+}
+
+/// The key of `algorithm` that signs next.
+#[must_use]
+pub fn prepared(keys: &[SigningKey], algorithm: Algorithm) -> Option<&SigningKey> {
+    keys.iter().find(|key| key.algorithm() == algorithm && matches!(key.stage, Stage::Prepared))
+}
+
+/// The first moment after `now` at which time alone changes what is published.
+#[must_use]
+pub fn next_pruning(keys: &[SigningKey], now: Timestamp) -> Option<Timestamp> {
+    keys.iter().filter(|key| key.state(now) == State::Retired).filter_map(SigningKey::published_until).min()
+}

@@ -1,0 +1,222 @@
+//! Which keys to make, promote and retire, and what that does to them.
+//!
+//! [`plan`] and [`plan_requested`] decide, [`apply`] computes the resulting rows; whoever calls them
+//! re-reads the keys inside the writing transaction and decides again there, because what was true
+//! before the transaction may no longer be.
+
+use jiff::Timestamp;
+
+use super::policy::RotationPolicy;
+use super::{SigningKey, Stage, active, prepared};
+use crate::jose::Algorithm;
+use crate::jose::jwk::{Kid, PublicKey};
+
+/// At most this many keys are published: Google refuses a larger uploaded set.
+pub const MAX_PUBLISHED: usize = 8;
+
+/// One step of key life, for one algorithm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The algorithm has no keys: make one that signs at once and one that waits.
+    Found {
+        /// The algorithm without keys.
+        algorithm: Algorithm,
+    },
+    /// The prepared key takes over, the active one retires, a new one is prepared.
+    Rotate {
+        /// Of both keys.
+        algorithm: Algorithm,
+        /// The active key.
+        retire: Kid,
+        /// The prepared key.
+        promote: Kid,
+    },
+}
+
+impl Change {
+    /// The algorithm concerned.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Found { algorithm } | Self::Rotate { algorithm, .. } => *algorithm,
+        }
+    }
+
+    /// How many new keys [`apply`] needs for it.
+    #[must_use]
+    pub fn fresh_keys(&self) -> usize {
+        match self {
+            Self::Found { .. } => 2,
+            Self::Rotate { .. } => 1,
+        }
+    }
+}
+
+/// A rotation that somebody asks for.
+#[derive(Debug, Clone)]
+pub struct RotationRequest {
+    /// What to rotate.
+    pub algorithms: Vec<Algorithm>,
+    /// The active keys that the caller saw when deciding to ask. An algorithm whose active key is
+    /// another one by now has been rotated by somebody else and is left alone, so that a storm of
+    /// requests rotates once.
+    pub seen: Vec<Kid>,
+    /// Promote even a key that has not been published for long enough.
+    pub force: bool,
+}
+
+/// Why a requested rotation would do harm.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The prepared key has not been published for `propagation`.
+    #[error(
+        "the prepared {algorithm} key {kid} has been published only since {prepared_at}; verifiers may not know it \
+         before {safe_at}"
+    )]
+    TooYoung {
+        /// The algorithm that cannot be rotated yet.
+        algorithm: Algorithm,
+        /// The prepared key.
+        kid: Kid,
+        /// When its publication began.
+        prepared_at: Timestamp,
+        /// When it will be safe to promote.
+        safe_at: Timestamp,
+    },
+    /// A ninth key would be published.
+    #[error(
+        "the key set already publishes {published} keys and a rotation must not publish more than {MAX_PUBLISHED}; \
+         the next slot frees at {frees_at}"
+    )]
+    KeySetFull {
+        /// How many keys are published.
+        published: usize,
+        /// When the next retired key is pruned.
+        frees_at: Timestamp,
+    },
+}
+
+/// What is due at `now`: keys for an algorithm that has none, and at most one rotation per algorithm
+/// whose active key has signed for `rotate-every`.
+///
+/// A rotation that would publish a ninth key, or a key that has not been published for
+/// `propagation`, is not due yet.
+#[must_use]
+pub fn plan(keys: &[SigningKey], policy: &RotationPolicy, now: Timestamp) -> Vec<Change> {
+    let mut published = keys.iter().filter(|key| key.is_published(now)).count();
+    let mut changes = Vec::new();
+    for algorithm in Algorithm::ALL {
+        match (active(keys, algorithm), prepared(keys, algorithm)) {
+            (None, None) => {
+                changes.push(Change::Found { algorithm });
+                published += 2;
+            }
+            (Some(current), Some(next))
+                if age(current, now) >= Some(policy.rotate_every())
+                    && safe_at(next, policy) <= now
+                    && published < MAX_PUBLISHED =>
+            {
+                changes.push(Change::Rotate { algorithm, retire: current.kid(), promote: next.kid() });
+                published += 1;
+            }
+            _ => {}
+        }
+    }
+    changes
+}
+
+/// What a requested rotation does at `now`; nothing, if all of it has been done by somebody else.
+///
+/// # Errors
+///
+/// [`Refusal`] when any of the algorithms cannot be rotated; then none is.
+pub fn plan_requested(
+    keys: &[SigningKey],
+    policy: &RotationPolicy,
+    now: Timestamp,
+    request: &RotationRequest,
+) -> Result<Vec<Change>, Refusal> {
+    let mut published = keys.iter().filter(|key| key.is_published(now)).count();
+    let mut changes = Vec::new();
+    for &algorithm in &request.algorithms {
+        let (Some(current), Some(next)) = (active(keys, algorithm), prepared(keys, algorithm)) else {
+            continue;
+        };
+        if !request.seen.contains(&current.kid()) {
+            continue;
+        }
+        let safe_at = safe_at(next, policy);
+        if safe_at > now && !request.force {
+            let prepared_at = next.prepared_at;
+            return Err(Refusal::TooYoung { algorithm, kid: next.kid(), prepared_at, safe_at });
+        }
+        if published >= MAX_PUBLISHED {
+            // Only retired keys can fill the set: every other state has one key per algorithm.
+            let frees_at = super::next_pruning(keys, now).unwrap_or(now);
+            return Err(Refusal::KeySetFull { published, frees_at });
+        }
+        changes.push(Change::Rotate { algorithm, retire: current.kid(), promote: next.kid() });
+        published += 1;
+    }
+    Ok(changes)
+}
+
+/// The keys that `change` makes or alters, as they are afterwards, in an order in which they can be
+/// written without two active or two prepared keys in between.
+///
+/// `fresh` holds the public halves of [`Change::fresh_keys`] new keys of the change's algorithm;
+/// surplus ones are not used.
+#[must_use]
+pub fn apply(
+    keys: &[SigningKey],
+    change: &Change,
+    policy: &RotationPolicy,
+    now: Timestamp,
+    fresh: &[PublicKey],
+) -> Vec<SigningKey> {
+    let mut fresh = fresh.iter().cloned().map(|public| SigningKey::prepared(public, now));
+    match change {
+        Change::Found { .. } => {
+            let active = fresh.next().map(|key| activated(key, policy, now));
+            active.into_iter().chain(fresh.next()).collect()
+        }
+        Change::Rotate { retire, promote, .. } => {
+            let key = |kid: &Kid| keys.iter().find(|key| key.kid() == *kid).cloned();
+            let retired = key(retire).map(|key| retired(key, policy, now));
+            let promoted = key(promote).map(|key| activated(key, policy, now));
+            retired.into_iter().chain(promoted).chain(fresh.next()).collect()
+        }
+    }
+}
+
+/// When a prepared key will have been published for long enough to sign.
+#[must_use]
+pub fn safe_at(prepared: &SigningKey, policy: &RotationPolicy) -> Timestamp {
+    later(prepared.prepared_at, policy.propagation())
+}
+
+fn activated(key: SigningKey, policy: &RotationPolicy, now: Timestamp) -> SigningKey {
+    SigningKey {
+        longest_lifetime: policy.max_token_lifetime(),
+        stage: Stage::Active { activated_at: now },
+        ..key
+    }
+}
+
+fn retired(key: SigningKey, policy: &RotationPolicy, now: Timestamp) -> SigningKey {
+    let Stage::Active { activated_at } = key.stage else { return key };
+    let published_until = later(now, key.longest_lifetime + policy.leeway());
+    SigningKey { stage: Stage::Retired { activated_at, retired_at: now, published_until }, ..key }
+}
+
+fn age(active: &SigningKey, now: Timestamp) -> Option<std::time::Duration> {
+    let Stage::Active { activated_at } = active.stage else { return None };
+    std::time::Duration::try_from(now.duration_since(activated_at)).ok()
+}
+
+fn later(time: Timestamp, by: std::time::Duration) -> Timestamp {
+    time.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! Spaces, feeds, and the marks that removed feeds leave.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, parse, to_millis, to_seconds};
+use crate::feed::{Feed, FeedPath, Provider};
+use crate::slug::Slug;
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    version: i64,
+    space: String,
+    slug: String,
+    name: String,
+    registry: String,
+    audience: String,
+    subject_keys: String,
+    alg: String,
+    token_lifetime: i64,
+    settings: String,
+    endpoints: String,
+    created_at: i64,
+    updated_at: i64,
+}
+
+const TABLE: &str = "feeds";
+const ONE: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
+                   settings, endpoints, created_at, updated_at FROM feeds WHERE space = $1 AND slug = $2";
+const ALL: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
+                   settings, endpoints, created_at, updated_at FROM feeds ORDER BY space, slug";
+const IN_SPACE: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
+                        settings, endpoints, created_at, updated_at FROM feeds WHERE space = $1 ORDER BY slug";
+
+impl Store {
+    /// The feed of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read or the row is not one that carnet writes.
+    pub async fn feed(&self, path: &FeedPath) -> Result<Option<Feed>, StoreError> {
+        let query = sqlx::query_as::<_, Row>(ONE).bind(path.space.as_str()).bind(path.slug.as_str());
+        query.fetch_optional(&self.readers).await?.map(Row::feed).transpose()
+    }
+
+    /// All feeds, or those of one space, by name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::feed`].
+    pub async fn feeds(&self, space: Option<&Slug>) -> Result<Vec<Feed>, StoreError> {
+        let rows: Vec<Row> = match space {
+            Some(space) => sqlx::query_as(IN_SPACE).bind(space.as_str()).fetch_all(&self.readers).await?,
+            None => sqlx::query_as(ALL).fetch_all(&self.readers).await?,
+        };
+        rows.into_iter().map(Row::feed).collect()
+    }
+}
+
+impl Write {
+    /// As [`Store::feed`], inside the transaction.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn feed(&mut self, path: &FeedPath) -> Result<Option<Feed>, StoreError> {
+        let query = sqlx::query_as::<_, Row>(ONE).bind(path.space.as_str()).bind(path.slug.as_str());
+        query.fetch_optional(self.connection()).await?.map(Row::feed).transpose()
+    }
+
+    /// When a feed of this name was last removed, if one ever was.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read.
+    pub async fn feed_removed_at(&mut self, path: &FeedPath) -> Result<Option<Timestamp>, StoreError> {
+        let removed_at: Option<i64> =
+            sqlx::query_scalar("SELECT MAX(removed_at) FROM removed_feeds WHERE space = $1 AND slug = $2")
+                .bind(path.space.as_str())
+                .bind(path.slug.as_str())
+                .fetch_one(self.connection())
+                .await?;
+        removed_at.map(|millis| from_millis("removed_feeds", path.slug.as_str(), millis)).transpose()
+    }
+
+    /// Writes a new feed, and its space if that is new.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when a statement fails, as for a name that is taken.
+    pub async fn insert_feed(&mut self, feed: &Feed) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO spaces (slug, name, created_at) VALUES ($1, $1, $2) ON CONFLICT (slug) DO NOTHING",
+        )
+        .bind(feed.space.as_str())
+        .bind(to_millis(feed.created_at))
+        .execute(self.connection())
+        .await?;
+        let row = Row::new(feed)?;
+        sqlx::query(
+            "INSERT INTO feeds (id, version, space, slug, name, type, registry, audience, subject_keys, alg, \
+             token_lifetime, settings, endpoints, created_at, updated_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+        )
+        .bind(row.id)
+        .bind(row.version)
+        .bind(row.space)
+        .bind(row.slug)
+        .bind(row.name)
+        .bind(feed.provider.feed_type().as_str())
+        .bind(row.registry)
+        .bind(row.audience)
+        .bind(row.subject_keys)
+        .bind(row.alg)
+        .bind(row.token_lifetime)
+        .bind(row.settings)
+        .bind(row.endpoints)
+        .bind(row.created_at)
+        .bind(row.updated_at)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Writes a feed's next version.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the statement fails.
+    pub async fn update_feed(&mut self, feed: &Feed) -> Result<(), StoreError> {
+        let row = Row::new(feed)?;
+        sqlx::query(
+            "UPDATE feeds SET version = $2, name = $3, registry = $4, audience = $5, subject_keys = $6, alg = $7, \
+             token_lifetime = $8, settings = $9, endpoints = $10, updated_at = $11 WHERE id = $1",
+        )
+        .bind(row.id)
+        .bind(row.version)
+        .bind(row.name)
+        .bind(row.registry)
+        .bind(row.audience)
+        .bind(row.subject_keys)
+        .bind(row.alg)
+        .bind(row.token_lifetime)
+        .bind(row.settings)
+        .bind(row.endpoints)
+        .bind(row.updated_at)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Removes a feed and leaves the mark of its name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when a statement fails.
+    pub async fn remove_feed(&mut self, feed: &Feed, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO removed_feeds (space, slug, feed_id, removed_at) VALUES ($1, $2, $3, $4)")
+            .bind(feed.space.as_str())
+            .bind(feed.slug.as_str())
+            .bind(feed.id.to_string())
+            .bind(to_millis(now))
+            .execute(self.connection())
+            .await?;
+        sqlx::query("DELETE FROM feeds WHERE id = $1")
+            .bind(feed.id.to_string())
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+}
+
+impl Row {
+    fn new(feed: &Feed) -> Result<Self, StoreError> {
+        let json = |error: serde_json::Error| corrupt(TABLE, feed.slug.as_str(), error.to_string());
+        Ok(Self {
+            id: feed.id.to_string(),
+            version: feed.version,
+            space: feed.space.to_string(),
+            slug: feed.slug.to_string(),
+            name: feed.name.to_string(),
+            registry: feed.registry.to_string(),
+            audience: feed.audience.to_string(),
+            subject_keys: feed.subject_keys.to_string(),
+            alg: feed.alg.to_string(),
+            token_lifetime: to_seconds(feed.token_lifetime),
+            settings: serde_json::to_string(&feed.provider).map_err(json)?,
+            endpoints: serde_json::to_string(&feed.endpoints).map_err(json)?,
+            created_at: to_millis(feed.created_at),
+            updated_at: to_millis(feed.updated_at),
+        })
+    }
+
+    /// Every column is parsed as strictly as what users give: a row that somebody else wrote cannot
+    /// bring in a value that the edge would refuse.
+    fn feed(self) -> Result<Feed, StoreError> {
+        let row = self.slug.clone();
+        let bad_json = |error: serde_json::Error| corrupt(TABLE, &row, error.to_string());
+        Ok(Feed {
+            id: parse::<Uuid>(TABLE, &row, &self.id)?,
+            version: self.version,
+            space: parse(TABLE, &row, &self.space)?,
+            slug: parse(TABLE, &row, &self.slug)?,
+            name: parse(TABLE, &row, &self.name)?,
+            provider: serde_json::from_str::<Provider>(&self.settings).map_err(bad_json)?,
+            registry: parse(TABLE, &row, &self.registry)?,
+            audience: parse(TABLE, &row, &self.audience)?,
+            subject_keys: parse(TABLE, &row, &self.subject_keys)?,
+            alg: parse(TABLE, &row, &self.alg)?,
+            token_lifetime: from_seconds(TABLE, &row, self.token_lifetime)?,
+            endpoints: serde_json::from_str(&self.endpoints).map_err(bad_json)?,
+            created_at: from_millis(TABLE, &row, self.created_at)?,
+            updated_at: from_millis(TABLE, &row, self.updated_at)?,
+        })
+    }
+}

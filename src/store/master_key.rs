@@ -1,0 +1,246 @@
+//! The master key: 32 random bytes in a file of their own, which seal every private key at rest.
+//!
+//! It is made only together with a new database and never replaced; losing it loses the issuer's
+//! keys, and whoever has it together with the database is the issuer.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use zeroize::Zeroizing;
+
+use crate::random::{Random, RandomnessUnavailable};
+use crate::secret::SecretBytes;
+
+/// The name of the master key inside the keys folder.
+pub const FILE_NAME: &str = "master.key";
+const PREFIX: &str = "carnet-master-key-1:";
+const KEY_LEN: usize = 32;
+
+/// Names a master key without telling anything about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MasterKeyId(String);
+
+impl MasterKeyId {
+    /// 16 hexadecimal digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for MasterKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The key that seals private keys at rest.
+#[derive(Debug, Clone)]
+pub struct MasterKey {
+    id: MasterKeyId,
+    key: SecretBytes,
+}
+
+/// The master key cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterKeyError {
+    /// The file does not exist, but a database that needs it does.
+    #[error("the master key file {} does not exist", .0.display())]
+    Missing(PathBuf),
+    /// The file cannot be read or made.
+    #[error("the master key file {} cannot be {action}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What failed: `read` or `made`.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Others than its owner may read or write the file.
+    #[error("the master key file {} has mode {mode:04o}: others than its owner may use it; `chmod 600` it", .path.display())]
+    Permissions {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The content is not a master key.
+    #[error("the master key file {} does not hold a master key: one line, `{PREFIX}` and 43 characters of base64url", .0.display())]
+    Malformed(PathBuf),
+    /// No randomness to make one from.
+    #[error(transparent)]
+    Randomness(#[from] RandomnessUnavailable),
+}
+
+impl MasterKey {
+    /// A new key.
+    ///
+    /// # Errors
+    ///
+    /// [`RandomnessUnavailable`], from the source.
+    pub fn generate(random: &dyn Random) -> Result<Self, RandomnessUnavailable> {
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        random.fill(key.as_mut())?;
+        Ok(Self::new(SecretBytes::new(key.to_vec())))
+    }
+
+    fn new(key: SecretBytes) -> Self {
+        let id = derive(&key, b"carnet master key id");
+        Self { id: MasterKeyId(id.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()), key }
+    }
+
+    /// The key's name.
+    #[must_use]
+    pub fn id(&self) -> &MasterKeyId {
+        &self.id
+    }
+
+    /// The AES-256-GCM key; the master key itself encrypts nothing.
+    pub(super) fn sealing_key(&self) -> SecretBytes {
+        SecretBytes::new(derive(&self.key, b"carnet sealing key").as_ref().to_vec())
+    }
+
+    /// Reads the key at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`MasterKeyError`] when the file is missing, not private to its owner, or not a master key.
+    pub fn read(path: &Path) -> Result<Self, MasterKeyError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => MasterKeyError::Missing(path.to_owned()),
+            _ => MasterKeyError::Io { path: path.to_owned(), action: "read", source },
+        };
+        let mut file = fs::File::open(path).map_err(failed)?;
+        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(MasterKeyError::Permissions { path: path.to_owned(), mode });
+        }
+        // A master key file is 64 bytes; anything much larger is some other file.
+        let mut text = Zeroizing::new(Vec::with_capacity(1024));
+        (&mut file).take(1024).read_to_end(&mut text).map_err(failed)?;
+        parse(&text).map(Self::new).ok_or_else(|| MasterKeyError::Malformed(path.to_owned()))
+    }
+
+    /// Writes the key to a new file at `path`, mode 0600, durably, making the folder (0700) if needed.
+    /// The file appears whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`MasterKeyError::Io`]; an existing file is never replaced.
+    pub fn write_new(&self, path: &Path) -> Result<(), MasterKeyError> {
+        self.try_write_new(path).map_err(|source| MasterKeyError::Io {
+            path: path.to_owned(),
+            action: "made",
+            source,
+        })
+    }
+
+    fn try_write_new(&self, path: &Path) -> io::Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.exists() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        let encoded = Zeroizing::new(URL_SAFE_NO_PAD.encode(self.key.reveal()));
+        let unfinished = folder.join(format!(".{FILE_NAME}.{}", self.id));
+        let written = (|| {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+            file.write_all(PREFIX.as_bytes())?;
+            file.write_all(encoded.as_bytes())?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            // Unlike a rename, a link refuses to replace what is there.
+            fs::hard_link(&unfinished, path)
+        })();
+        let removed = fs::remove_file(&unfinished);
+        written.and(removed)?;
+        fs::File::open(folder)?.sync_all()
+    }
+}
+
+fn parse(text: &[u8]) -> Option<SecretBytes> {
+    let encoded = text.trim_ascii().strip_prefix(PREFIX.as_bytes())?;
+    let key = SecretBytes::new(URL_SAFE_NO_PAD.decode(encoded).ok()?);
+    (key.reveal().len() == KEY_LEN).then_some(key)
+}
+
+/// HKDF-Expand of RFC 5869 for one block: independent keys for independent uses. The master key is
+/// uniformly random, so nothing needs extracting first.
+fn derive(key: &SecretBytes, info: &[u8]) -> hmac::Tag {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.reveal()), &[info, &[1]].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SecureRandom;
+
+    fn key() -> MasterKey {
+        MasterKey::generate(&SecureRandom::default()).unwrap()
+    }
+
+    #[test]
+    fn a_written_key_reads_back_and_is_private_to_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys").join(FILE_NAME);
+        let written = key();
+        written.write_new(&path).unwrap();
+        let read = MasterKey::read(&path).unwrap();
+        assert_eq!((read.id(), read.key.reveal()), (written.id(), written.key.reveal()));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn an_existing_key_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        let first = key();
+        first.write_new(&path).unwrap();
+        assert!(key().write_new(&path).is_err());
+        assert_eq!(MasterKey::read(&path).unwrap().id(), first.id());
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        key().write_new(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(MasterKey::read(&path), Err(MasterKeyError::Permissions { mode: 0o640, .. })));
+    }
+
+    #[test]
+    fn what_is_not_a_master_key_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in [
+            ("empty", String::new()),
+            ("prose", "not a key\n".to_owned()),
+            ("short", format!("{PREFIX}AAAA\n")),
+            ("large", "A".repeat(1 << 20)),
+        ] {
+            let path = folder.path().join(name);
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+                .unwrap()
+                .write_all(content.as_bytes())
+                .unwrap();
+            assert!(matches!(MasterKey::read(&path), Err(MasterKeyError::Malformed(_))), "{name}");
+        }
+        assert!(matches!(MasterKey::read(&folder.path().join("absent")), Err(MasterKeyError::Missing(_))));
+    }
+
+    #[test]
+    fn debug_tells_the_id_only() {
+        assert!(format!("{:?}", key()).contains("SecretBytes(…)"));
+    }
+}

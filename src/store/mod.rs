@@ -1,0 +1,259 @@
+//! Storage: what survives a restart.
+//!
+//! Owns the SQL, the sealing of private keys and the authentication of key rows. Decides nothing:
+//! callers read, decide and write inside one [`Write`] transaction. One connection writes, several
+//! read; other processes may do the same on the same file at any time.
+
+pub mod database_url;
+pub mod feeds;
+pub mod issuer;
+pub mod master_key;
+pub mod sealed;
+pub mod signing_keys;
+pub mod vault;
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
+
+use self::database_url::DatabaseUrl;
+use self::sealed::SealError;
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// How long a statement waits for another process's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The database could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no database and this command must not make one.
+    #[error("there is no database at {0}")]
+    Missing(DatabaseUrl),
+    /// A file of the database cannot be made or opened.
+    #[error("the database {database} cannot be opened")]
+    Open {
+        /// The database.
+        database: DatabaseUrl,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The database file cannot be made.
+    #[error("the database file {database} cannot be made")]
+    Create {
+        /// The database.
+        database: DatabaseUrl,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A later version of carnet has changed the database.
+    #[error(
+        "the database {database} has schema {found} and this program knows schemas up to {known}: it was used by a newer carnet"
+    )]
+    TooNew {
+        /// The database.
+        database: DatabaseUrl,
+        /// The schema in the database.
+        found: i64,
+        /// The newest schema of this program.
+        known: i64,
+    },
+    /// The schema could not be brought up to date.
+    #[error("the schema of {database} could not be brought up to date")]
+    Migration {
+        /// The database.
+        database: DatabaseUrl,
+        /// Why.
+        #[source]
+        source: MigrateError,
+    },
+    /// A statement failed.
+    #[error("the database refused a statement")]
+    Sql(#[from] sqlx::Error),
+    /// A row holds what carnet never writes.
+    #[error("table `{table}`, row {row}: {problem}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The row's key.
+        row: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Sealed bytes do not open, or a row fails its MAC.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// An open database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    url: DatabaseUrl,
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+/// Whether opening may make a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfMissing {
+    /// Make an empty one.
+    Create,
+    /// Refuse.
+    Refuse,
+}
+
+impl Store {
+    /// Opens the database and brings its schema up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when there is no database and none may be made, when it was used by a newer
+    /// carnet, or when SQLite refuses.
+    pub async fn open(url: &DatabaseUrl, if_missing: IfMissing) -> Result<Self, StoreError> {
+        if !url.path().exists() {
+            match if_missing {
+                IfMissing::Refuse => return Err(StoreError::Missing(url.clone())),
+                IfMissing::Create => create_private_file(url.path())
+                    .map_err(|source| StoreError::Create { database: url.clone(), source })?,
+            }
+        }
+        let open = |source| StoreError::Open { database: url.clone(), source };
+        let options = SqliteConnectOptions::from_str("sqlite:")
+            .map_err(open)?
+            .filename(url.path())
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            // Deleted content is overwritten: a destroyed private key must not survive in a free page.
+            .pragma("secure_delete", "ON");
+        let writer =
+            SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(open)?;
+        migrate(url, &writer).await?;
+        let readers =
+            SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options.pragma("query_only", "ON"));
+        Ok(Self { url: url.clone(), writer, readers })
+    }
+
+    /// The database's name in messages.
+    #[must_use]
+    pub fn url(&self) -> &DatabaseUrl {
+        &self.url
+    }
+
+    /// Begins a writing transaction. No other process writes until it ends; dropping it undoes it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when another process holds the database for longer than the busy time-out.
+    pub async fn write(&self) -> Result<Write, StoreError> {
+        Ok(Write { transaction: self.writer.begin_with("BEGIN IMMEDIATE").await? })
+    }
+
+    /// Moves everything from the write-ahead log into the database file and empties the log, so that
+    /// overwritten content is gone from both. Says whether it could: a reader delays it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when the statement itself fails.
+    pub async fn truncate_log(&self) -> Result<bool, StoreError> {
+        let (busy, _, _): (i64, i64, i64) =
+            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.writer).await?;
+        Ok(busy == 0)
+    }
+
+    /// Closes every connection; the write-ahead log is folded into the database file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// A writing transaction.
+#[derive(Debug)]
+pub struct Write {
+    transaction: Transaction<'static, Sqlite>,
+}
+
+impl Write {
+    /// Makes everything written through it durable.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`]; nothing has been written then.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.transaction.commit().await?)
+    }
+
+    fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.transaction
+    }
+}
+
+/// Readable by its owner alone: SQLite gives its log and index the same mode.
+fn create_private_file(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        // Another process was quicker: the database is as good as ours.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Brings the schema up to date inside one immediate transaction: sqlx takes no lock on SQLite, and
+/// two processes that start at once must migrate once.
+async fn migrate(url: &DatabaseUrl, writer: &SqlitePool) -> Result<(), StoreError> {
+    let open = |source| StoreError::Open { database: url.clone(), source };
+    let mut connection = writer.acquire().await.map_err(open)?;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(open)?;
+    match MIGRATIONS.run_direct(None, &mut *transaction, false).await {
+        Ok(()) => transaction.commit().await.map_err(open),
+        Err(MigrateError::VersionMissing(found)) => {
+            let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+            Err(StoreError::TooNew { database: url.clone(), found, known })
+        }
+        Err(source) => Err(StoreError::Migration { database: url.clone(), source }),
+    }
+}
+
+/// A time as it is stored: milliseconds since the Unix epoch.
+fn to_millis(time: Timestamp) -> i64 {
+    time.as_millisecond()
+}
+
+fn from_millis(table: &'static str, row: &str, millis: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(millis).map_err(|_| corrupt(table, row, format!("{millis} is not a time")))
+}
+
+/// A duration as it is stored: whole seconds.
+fn to_seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn from_seconds(table: &'static str, row: &str, seconds: i64) -> Result<Duration, StoreError> {
+    let seconds =
+        u64::try_from(seconds).map_err(|_| corrupt(table, row, format!("{seconds} is not a duration")))?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// What a column holds, parsed.
+fn parse<T: FromStr<Err: std::fmt::Display>>(
+    table: &'static str,
+    row: &str,
+    text: &str,
+) -> Result<T, StoreError> {
+    text.parse().map_err(|error: T::Err| corrupt(table, row, error.to_string()))
+}
+
+fn corrupt(table: &'static str, row: &str, problem: impl Into<String>) -> StoreError {
+    StoreError::Corrupt { table, row: row.to_owned(), problem: problem.into() }
+}

@@ -1,0 +1,338 @@
+//! The rows of `signing_keys`: authenticated when read, sealed when written.
+
+use jiff::Timestamp;
+
+use super::issuer::KeySettings;
+use super::sealed::{RowMac, SealError, SealedFor, Sealer};
+use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, to_millis, to_seconds};
+use crate::issuer_url::IssuerUrl;
+use crate::jose::jwk::PublicKey;
+use crate::jose::jws::Signer;
+use crate::jose::key_pair::KeyPair;
+use crate::random::Random;
+use crate::signing_keys::{SigningKey, Stage};
+
+/// A signing key as it is stored: its private half, if it still has one, sealed.
+#[derive(Debug, Clone)]
+pub struct StoredKey {
+    /// The key and its events.
+    pub key: SigningKey,
+    sealed: Option<SealedPrivate>,
+}
+
+/// A private half as it is stored.
+#[derive(Debug, Clone)]
+pub struct SealedPrivate {
+    master_key_id: String,
+    sealed: String,
+}
+
+/// All signing keys and the settings they were read with, at one moment.
+#[derive(Debug, Clone)]
+pub struct StoredKeys {
+    /// Policy and generation.
+    pub settings: KeySettings,
+    /// Every key that was ever made, oldest first.
+    pub keys: Vec<StoredKey>,
+}
+
+impl StoredKeys {
+    /// The keys without their private halves.
+    #[must_use]
+    pub fn public(&self) -> Vec<SigningKey> {
+        self.keys.iter().map(|stored| stored.key.clone()).collect()
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    kid: String,
+    alg: String,
+    public_jwk: String,
+    prepared_at: i64,
+    activated_at: Option<i64>,
+    retired_at: Option<i64>,
+    revoked_at: Option<i64>,
+    published_until: Option<i64>,
+    longest_lifetime: i64,
+    sealed_private: Option<String>,
+    master_key_id: Option<String>,
+    mac: String,
+}
+
+const TABLE: &str = "signing_keys";
+
+impl Store {
+    /// Every signing key, each row's MAC verified.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: a forged row makes the whole reading fail, naming its `kid`.
+    pub async fn signing_keys(&self, mac: &RowMac) -> Result<StoredKeys, StoreError> {
+        // One transaction: keys and generation belong together.
+        let mut read = Write { transaction: self.readers.begin().await? };
+        read.signing_keys(mac).await
+    }
+}
+
+impl Write {
+    /// As [`Store::signing_keys`], inside the transaction.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn signing_keys(&mut self, mac: &RowMac) -> Result<StoredKeys, StoreError> {
+        let settings = self.key_settings().await?;
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT kid, alg, public_jwk, prepared_at, activated_at, retired_at, revoked_at, published_until, \
+             longest_lifetime, sealed_private, master_key_id, mac FROM signing_keys ORDER BY prepared_at, kid",
+        )
+        .fetch_all(self.connection())
+        .await?;
+        let keys = rows.into_iter().map(|row| row.stored_key(mac)).collect::<Result<_, _>>()?;
+        Ok(StoredKeys { settings, keys })
+    }
+
+    /// Writes a new key with its private half sealed for `issuer`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when sealing or the statement fails; a second active or prepared key of one
+    /// algorithm is refused by the database itself.
+    pub async fn insert_signing_key(
+        &mut self,
+        key: &SigningKey,
+        pair: &KeyPair,
+        issuer: &IssuerUrl,
+        sealing: &Sealing<'_>,
+    ) -> Result<(), StoreError> {
+        let kid = key.kid();
+        let sealed =
+            sealing.sealer.seal(sealed_for(key, kid.as_str(), issuer), pair.pkcs8(), sealing.random)?;
+        let row = Row::new(key, Some((sealed, sealing.sealer.master_key_id().to_string())), sealing.mac);
+        sqlx::query(
+            "INSERT INTO signing_keys (kid, alg, public_jwk, prepared_at, activated_at, retired_at, revoked_at, \
+             published_until, longest_lifetime, sealed_private, master_key_id, mac) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        )
+        .bind(row.kid)
+        .bind(row.alg)
+        .bind(row.public_jwk)
+        .bind(row.prepared_at)
+        .bind(row.activated_at)
+        .bind(row.retired_at)
+        .bind(row.revoked_at)
+        .bind(row.published_until)
+        .bind(row.longest_lifetime)
+        .bind(row.sealed_private)
+        .bind(row.master_key_id)
+        .bind(row.mac)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Writes what has happened to a key. One that may no longer sign loses its private half here.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when the statement fails.
+    pub async fn update_signing_key(&mut self, key: &SigningKey, mac: &RowMac) -> Result<(), StoreError> {
+        let row = Row::new(key, None, mac);
+        sqlx::query(
+            "UPDATE signing_keys SET activated_at = $2, retired_at = $3, revoked_at = $4, published_until = $5, \
+             longest_lifetime = $6, mac = $7, \
+             sealed_private = CASE WHEN $8 THEN sealed_private ELSE NULL END, \
+             master_key_id = CASE WHEN $8 THEN master_key_id ELSE NULL END WHERE kid = $1",
+        )
+        .bind(row.kid)
+        .bind(row.activated_at)
+        .bind(row.retired_at)
+        .bind(row.revoked_at)
+        .bind(row.published_until)
+        .bind(row.longest_lifetime)
+        .bind(row.mac)
+        .bind(key.has_private_half())
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Seals a private half again, for another issuer.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when sealing or the statement fails.
+    pub async fn reseal_signing_key(
+        &mut self,
+        key: &SigningKey,
+        pair: &KeyPair,
+        issuer: &IssuerUrl,
+        sealing: &Sealing<'_>,
+    ) -> Result<(), StoreError> {
+        let kid = key.kid();
+        let sealed =
+            sealing.sealer.seal(sealed_for(key, kid.as_str(), issuer), pair.pkcs8(), sealing.random)?;
+        sqlx::query("UPDATE signing_keys SET sealed_private = $2, master_key_id = $3 WHERE kid = $1")
+            .bind(kid.as_str())
+            .bind(sealed)
+            .bind(sealing.sealer.master_key_id().as_str())
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+}
+
+/// What it takes to write a key row.
+#[derive(Debug, Clone, Copy)]
+pub struct Sealing<'a> {
+    /// Seals the private half.
+    pub sealer: &'a Sealer,
+    /// Authenticates the row.
+    pub mac: &'a RowMac,
+    /// Gives nonces.
+    pub random: &'a dyn Random,
+}
+
+impl StoredKey {
+    /// Opens the private half; `None` once it is destroyed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when it does not open, or does not belong to the row's public half.
+    pub fn key_pair(&self, issuer: &IssuerUrl, sealer: &Sealer) -> Result<Option<KeyPair>, StoreError> {
+        let Some(SealedPrivate { master_key_id, sealed }) = &self.sealed else { return Ok(None) };
+        let kid = self.key.kid();
+        let pkcs8 = sealer.open(sealed_for(&self.key, kid.as_str(), issuer), master_key_id, sealed)?;
+        let pair = KeyPair::from_pkcs8(self.key.algorithm(), pkcs8)
+            .map_err(|error| corrupt(TABLE, kid.as_str(), error.to_string()))?;
+        if *pair.public() == self.key.public {
+            Ok(Some(pair))
+        } else {
+            Err(corrupt(TABLE, kid.as_str(), "the private half belongs to another public key"))
+        }
+    }
+
+    /// Opens and parses the private half for signing; `None` once it is destroyed.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoredKey::key_pair`].
+    pub fn signer(&self, issuer: &IssuerUrl, sealer: &Sealer) -> Result<Option<Signer>, StoreError> {
+        self.key_pair(issuer, sealer)?
+            .map(|pair| {
+                pair.signer().map_err(|error| corrupt(TABLE, self.key.kid().as_str(), error.to_string()))
+            })
+            .transpose()
+    }
+}
+
+fn sealed_for<'a>(key: &SigningKey, kid: &'a str, issuer: &'a IssuerUrl) -> SealedFor<'a> {
+    SealedFor {
+        purpose: "signing-key",
+        name: kid,
+        algorithm: key.algorithm().as_str(),
+        issuer: issuer.as_str(),
+    }
+}
+
+impl Row {
+    fn new(key: &SigningKey, sealed: Option<(String, String)>, mac: &RowMac) -> Self {
+        let (activated_at, retired_at, revoked_at) = match key.stage {
+            Stage::Prepared => (None, None, None),
+            Stage::Active { activated_at } => (Some(activated_at), None, None),
+            Stage::Retired { activated_at, retired_at, .. } => (Some(activated_at), Some(retired_at), None),
+            Stage::Revoked { activated_at, revoked_at } => (activated_at, None, Some(revoked_at)),
+        };
+        let (sealed_private, master_key_id) = sealed.unzip();
+        let mut row = Self {
+            kid: key.kid().to_string(),
+            alg: key.algorithm().to_string(),
+            public_jwk: key.public.to_jwk(),
+            prepared_at: to_millis(key.prepared_at),
+            activated_at: activated_at.map(to_millis),
+            retired_at: retired_at.map(to_millis),
+            revoked_at: revoked_at.map(to_millis),
+            published_until: match key.stage {
+                Stage::Retired { published_until, .. } => Some(to_millis(published_until)),
+                _ => None,
+            },
+            longest_lifetime: to_seconds(key.longest_lifetime),
+            sealed_private,
+            master_key_id,
+            mac: String::new(),
+        };
+        row.mac = row.authenticated(|columns| mac.tag(columns));
+        row
+    }
+
+    fn stored_key(self, mac: &RowMac) -> Result<StoredKey, StoreError> {
+        if !self.authenticated(|columns| mac.verifies(columns, &self.mac)) {
+            return Err(SealError::ForgedRow { kid: self.kid.chars().take(64).collect() }.into());
+        }
+        let time = |millis| from_millis(TABLE, &self.kid, millis);
+        let public = PublicKey::from_jwk(&self.public_jwk)
+            .map_err(|error| corrupt(TABLE, &self.kid, error.to_string()))?;
+        if public.thumbprint().as_str() != self.kid {
+            return Err(corrupt(TABLE, &self.kid, "the kid is not the thumbprint of the public key"));
+        }
+        let optional = |millis: Option<i64>| millis.map(time).transpose();
+        let events = (
+            optional(self.activated_at)?,
+            optional(self.retired_at)?,
+            optional(self.revoked_at)?,
+            optional(self.published_until)?,
+        );
+        let stage =
+            stage(events).ok_or_else(|| corrupt(TABLE, &self.kid, "its events contradict each other"))?;
+        let key = SigningKey {
+            public,
+            prepared_at: time(self.prepared_at)?,
+            longest_lifetime: from_seconds(TABLE, &self.kid, self.longest_lifetime)?,
+            stage,
+        };
+        let sealed = self
+            .sealed_private
+            .zip(self.master_key_id)
+            .map(|(sealed, master_key_id)| SealedPrivate { master_key_id, sealed });
+        if sealed.is_some() != key.has_private_half() {
+            return Err(corrupt(
+                TABLE,
+                &self.kid,
+                "a private half is missing, or is there though the key may not sign",
+            ));
+        }
+        Ok(StoredKey { key, sealed })
+    }
+
+    /// Gives every column under the MAC to `use_columns`, in their fixed order.
+    fn authenticated<T>(&self, use_columns: impl FnOnce(&[&str]) -> T) -> T {
+        let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
+        use_columns(&[
+            "signing-key-row-1",
+            &self.kid,
+            &self.alg,
+            &self.public_jwk,
+            &number(Some(self.prepared_at)),
+            &number(self.activated_at),
+            &number(self.retired_at),
+            &number(self.revoked_at),
+            &number(self.published_until),
+            &number(Some(self.longest_lifetime)),
+        ])
+    }
+}
+
+type Events = (Option<Timestamp>, Option<Timestamp>, Option<Timestamp>, Option<Timestamp>);
+
+fn stage(events: Events) -> Option<Stage> {
+    Some(match events {
+        (None, None, None, None) => Stage::Prepared,
+        (Some(activated_at), None, None, None) => Stage::Active { activated_at },
+        (Some(activated_at), Some(retired_at), None, Some(published_until)) => {
+            Stage::Retired { activated_at, retired_at, published_until }
+        }
+        (activated_at, None, Some(revoked_at), None) => Stage::Revoked { activated_at, revoked_at },
+        _ => return None,
+    })
+}
