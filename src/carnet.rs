@@ -3,14 +3,18 @@
 //! Owns the rules of a first start and of a later one: which of the four may be made, which must be
 //! there, and which must be what they were.
 
+use std::error::Error;
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
 use crate::issuer::{Issuer, KeyStateError};
 use crate::issuer_url::IssuerUrl;
 use crate::random::{Random, SecureRandom};
 use crate::rotator::{GeneratedKeys, KeySource, RotationError, Rotator};
+use crate::signing_keys::rotation::plan;
 use crate::store::database_url::DatabaseUrl;
 use crate::store::master_key::{self, MasterKey, MasterKeyError, MasterKeyId};
 use crate::store::sealed::{RowMac, SealError, Sealer};
@@ -24,6 +28,28 @@ pub enum MasterKeySource {
     Folder(PathBuf),
     /// This file, which somebody else provides: never made.
     File(PathBuf),
+}
+
+/// Another process's change of keys is seen after at most this long.
+const REFRESH_EVERY: Duration = Duration::from_millis(250);
+
+/// When to try again what has failed.
+#[derive(Debug, Default)]
+struct Backoff {
+    failures: u32,
+    not_before: Duration,
+}
+
+impl Backoff {
+    fn may_try(&self, now: Duration) -> bool {
+        now >= self.not_before
+    }
+
+    /// The wait doubles from one second up to about four minutes.
+    fn failed(&mut self, now: Duration) {
+        self.not_before = now + Duration::from_secs(1 << self.failures.min(8));
+        self.failures += 1;
+    }
 }
 
 /// What to open, and with what.
@@ -162,6 +188,44 @@ impl Carnet {
             unlock(&store, config).await?;
         }
         Ok(store)
+    }
+
+    /// Keeps what this process publishes and signs current, and rotates keys when they are due, until
+    /// `shutdown` completes. One process of several is enough for the rotation; each needs it for the
+    /// rest.
+    ///
+    /// A failure is logged and tried again; it never ends this.
+    pub async fn run(&self, shutdown: impl Future<Output = ()>) {
+        tokio::select! {
+            () = shutdown => {}
+            () = self.keep_current() => {}
+        }
+    }
+
+    async fn keep_current(&self) {
+        let mut rotation = Backoff::default();
+        loop {
+            if let Err(error) = self.issuer.refresh().await {
+                tracing::warn!(error = &error as &dyn Error, "the key state could not be confirmed");
+            }
+            let now = self.clock.monotonic();
+            if rotation.may_try(now) && self.rotation_is_due() {
+                match self.rotator.tick().await {
+                    Ok(_) => rotation = Backoff::default(),
+                    Err(error) => {
+                        tracing::error!(error = &error as &dyn Error, "signing keys could not be rotated");
+                        rotation.failed(now);
+                    }
+                }
+            } else {
+                self.clock.sleep_until(now + REFRESH_EVERY).await;
+            }
+        }
+    }
+
+    fn rotation_is_due(&self) -> bool {
+        let key_set = self.issuer.key_set();
+        !plan(&key_set.keys, &key_set.settings.policy, self.clock.now()).is_empty()
     }
 
     /// The database.

@@ -29,6 +29,7 @@ pub mod signing_keys;
 pub mod store;
 // Floor 4: services.
 pub mod carnet;
+pub mod exchange;
 pub mod feeds;
 pub mod issuer;
 pub mod rotator;
@@ -37,5 +38,7 @@ pub mod rotator;
 pub mod cli;
 #[cfg(feature = "server")]
 pub mod http;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 
 pub use crate::carnet::Carnet;

@@ -1,3 +1,7 @@
-//! The `carnet` command.
+//! The `carnet` command: arguments to exit code, nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    carnet::cli::main()
+}

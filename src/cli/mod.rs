@@ -1,1 +1,99 @@
-//! stub
+//! The command line: data on stdout, notes on stderr; exit 0 done, 1 failed, 2 usage.
+
+mod confirm;
+mod demo;
+mod failure;
+mod feed;
+mod feed_fields;
+mod key;
+mod logging;
+mod opening;
+mod output;
+mod sandbox;
+mod serve;
+mod times;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::failure::Failure;
+
+/// An OpenID Connect issuer that turns its own identity into short-lived container registry credentials.
+#[derive(Debug, Parser)]
+#[command(name = "carnet", version, propagate_version = true)]
+struct Arguments {
+    #[command(flatten)]
+    opening: opening::OpeningOptions,
+    #[command(flatten)]
+    logging: logging::LoggingOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the whole chain on this machine: issuer, sandbox cloud, credential, rotation, credential again
+    Demo(demo::DemoArguments),
+    /// Serve the public documents and rotate the signing keys
+    Serve(serve::ServeArguments),
+    /// List and rotate signing keys
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Keep feeds, and get credentials for them
+    #[command(subcommand)]
+    Feed(Box<feed::Command>),
+    /// Mint a token to look at, or decode and verify one
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Stand in for the clouds' token endpoints, on loopback
+    Sandbox(sandbox::SandboxArguments),
+}
+
+/// Runs the command that the process was called with.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Prints help, version and usage errors by itself, with exit code 0 or 2.
+    let arguments = Arguments::parse();
+    let serves = matches!(arguments.command, Command::Serve(_));
+    logging::start(&arguments.logging, if serves { "info" } else { "warn" });
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::from(error).report(),
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let opening = arguments.opening;
+    match arguments.command {
+        Command::Demo(arguments) => Box::pin(demo::run(arguments)).await,
+        Command::Serve(arguments) => Box::pin(serve::run(opening, arguments)).await,
+        Command::Key(command) => Box::pin(key::run(opening, command)).await,
+        Command::Feed(command) => Box::pin(feed::run(opening, *command)).await,
+        Command::Token(command) => Box::pin(token::run(opening, command)).await,
+        Command::Sandbox(arguments) => Box::pin(sandbox::run(opening, arguments)).await,
+    }
+}
+
+/// Reads a file that a flag names.
+fn read_file(flag: &'static str) -> impl Fn(&std::path::Path) -> Result<Vec<u8>, Failure> {
+    move |path| {
+        std::fs::read(path)
+            .map_err(|error| anyhow::Error::new(error).context(format!("{flag} {}", path.display())).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

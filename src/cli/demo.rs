@@ -1,0 +1,255 @@
+//! `carnet demo`: the whole chain on this machine, told step by step.
+//!
+//! Nothing here is a shortcut: the issuer serves its documents over HTTP, and the sandbox fetches
+//! them and verifies each token before it answers.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+use http::Request;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::failure::Failure;
+use super::output::line;
+use super::serve::{shutdown_signal, stopped};
+use crate::carnet::{Carnet, Config, MasterKeySource};
+use crate::exchange::transport::{HttpTransport as _, ReqwestTransport, TransportConfig};
+use crate::exchange::{Credential, ExchangeError, exchange};
+use crate::feed::aws::AwsEcr;
+use crate::feed::endpoints::Endpoints;
+use crate::feed::{Feed, FeedDraft, Provider};
+use crate::feeds::{Feeds, ReuseSlug};
+use crate::http::public::{Detail, PublicDocuments};
+use crate::http::server::{Served, serve};
+use crate::issuer_url::IssuerUrl;
+use crate::jose::Algorithm;
+use crate::oidc::subject::Context;
+use crate::oidc::token::SignedToken;
+use crate::random::SecureRandom;
+use crate::sandbox::{Sandbox, SandboxConfig, SandboxEndpoints};
+use crate::signing_keys::rotation::RotationRequest;
+use crate::store::IfMissing;
+
+const REGISTRY: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
+const ROLE: &str = "arn:aws:iam::123456789012:role/carnet-pull";
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArguments {
+    /// Leave everything running at the end, and say where to look
+    #[arg(long)]
+    keep: bool,
+}
+
+pub(super) async fn run(arguments: DemoArguments) -> Result<(), Failure> {
+    let folder = tempfile::Builder::new().prefix("carnet-demo-").tempdir()?;
+    let (stop, stopping) = watch::channel(false);
+    let stage = Stage::set(folder.path(), stopping).await?;
+    stage.play().await?;
+    if arguments.keep {
+        stage.where_to_look(folder.path())?;
+        stopped(shutdown_signal()?).await;
+    }
+    stop.send_replace(true);
+    stage.carnet.store().close().await;
+    Ok(())
+}
+
+/// An issuer and a cloud that trusts it, running.
+struct Stage {
+    carnet: Arc<Carnet>,
+    feeds: Feeds,
+    endpoints: SandboxEndpoints,
+    transport: ReqwestTransport,
+}
+
+impl Stage {
+    async fn set(folder: &Path, stopping: watch::Receiver<bool>) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url: IssuerUrl = format!("http://{}", listener.local_addr()?).parse()?;
+        line_or("An issuer with its database and master key, on this machine only.")?;
+        let database = folder.join("carnet.db").into();
+        let config = Config {
+            if_missing: IfMissing::Create,
+            issuer: Some(url.clone()),
+            ..Config::new(database, MasterKeySource::Folder(folder.join("keys")))
+        };
+        let carnet = Arc::new(Carnet::open(config).await?);
+        step("issuer", url.as_str())?;
+        step("discovery", &url.discovery_url())?;
+        step("JWKS", &url.jwks_uri())?;
+
+        let documents = PublicDocuments::new(Arc::clone(carnet.issuer()), Detail::Full);
+        let served = Served { router: documents.clone().router(), documents };
+        tokio::spawn(serve(listener, None, served, Arc::clone(carnet.clock()), stopped(stopping.clone())));
+        tokio::spawn({
+            let (carnet, stopping) = (Arc::clone(&carnet), stopping.clone());
+            async move { carnet.run(stopped(stopping)).await }
+        });
+
+        line_or("\nA stand-in for AWS that knows one role, which trusts one subject of that issuer.")?;
+        let trust = format!(
+            "[[aws.roles]]\narn = \"{ROLE}\"\naudiences = [\"sts.amazonaws.com\"]\nsubjects = [\"space:default:feed:prod\"]\n"
+        );
+        let config: SandboxConfig = trust.parse()?;
+        let random = Arc::new(SecureRandom::default());
+        let sandbox = Sandbox::new(url, config, None, Arc::clone(carnet.clock()), random.clone())?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let endpoints = SandboxEndpoints::at(listener.local_addr()?);
+        tokio::spawn(sandbox.serve(listener, stopped(stopping)));
+        step("STS", &endpoints.endpoints.aws.sts)?;
+        step("ECR", &endpoints.endpoints.aws.ecr)?;
+        step("role", ROLE)?;
+        step("trusts", "aud=sts.amazonaws.com sub=space:default:feed:prod")?;
+
+        let feeds = Feeds::new(carnet.store().clone(), Arc::clone(carnet.clock()), random);
+        let transport = ReqwestTransport::new(TransportConfig::default())?;
+        Ok(Self { carnet, feeds, endpoints, transport })
+    }
+
+    async fn play(&self) -> anyhow::Result<()> {
+        line_or("\nA feed: one registry, and the role that pulls from it.")?;
+        let feed = self.feed("prod").await?;
+        step("feed", &feed.path().to_string())?;
+        step("registry", feed.registry.as_str())?;
+
+        line_or("\nA credential. No secret was configured anywhere: the token is the proof.")?;
+        let first = self.mint(&feed)?;
+        let credential = self.credential(&feed, &first).await?;
+        show(&credential)?;
+
+        line_or("\nA rotation, forced because these keys are seconds old; the key that signed retires.")?;
+        self.rotate().await?;
+
+        line_or("\nThe token from before the rotation still verifies: its key stays published.")?;
+        let published = self.published_kids().await?;
+        step("published", &format!("{} keys", published.len()))?;
+        ensure!(published.contains(&first.presented.kid), "the retired key left the JWKS too early");
+        self.credential(&feed, &first).await.context("the token from before the rotation")?;
+        step("accepted", &format!("kid={}", first.presented.kid))?;
+
+        line_or("\nA credential again, with the new key.")?;
+        let second = self.mint(&feed)?;
+        ensure!(second.presented.kid != first.presented.kid, "the rotation did not change the signing key");
+        ensure!(published.contains(&second.presented.kid), "a key signs that is not published");
+        show(&self.credential(&feed, &second).await?)?;
+
+        line_or("\nA feed that the role does not trust is refused, and the refusal says why.")?;
+        let stranger = self.feed("other").await?;
+        let token = self.mint(&stranger)?;
+        match self.exchange(&stranger, &token).await {
+            Ok(_) => anyhow::bail!("the role trusts a subject that it should not"),
+            Err(error) => {
+                let upstream = error.upstream().context("the refusal did not come from the sandbox")?;
+                ensure!(
+                    upstream.code.as_deref() == Some("AccessDenied"),
+                    "refused for another reason: {upstream:?}"
+                );
+                step("refused", upstream.step)?;
+                step("code", upstream.code.as_deref().unwrap_or_default())?;
+                step("message", upstream.message.as_deref().unwrap_or_default())?;
+                step("hint", &error.hint().unwrap_or_default())?;
+            }
+        }
+        line_or("\nDone: every step did what it should.")
+    }
+
+    async fn feed(&self, slug: &str) -> anyhow::Result<Feed> {
+        let aws = &self.endpoints.endpoints.aws;
+        let mut endpoints = Endpoints::default();
+        endpoints.insert("sts".to_owned(), aws.sts.parse()?)?;
+        endpoints.insert("ecr".to_owned(), aws.ecr.parse()?)?;
+        let draft = FeedDraft {
+            space: "default".parse()?,
+            slug: slug.parse()?,
+            name: None,
+            registry: REGISTRY.parse()?,
+            provider: Provider::AwsEcr(AwsEcr {
+                role_arn: ROLE.parse()?,
+                session_duration: Default::default(),
+            }),
+            audience: None,
+            subject_keys: None,
+            alg: None,
+            token_lifetime: None,
+            endpoints,
+        };
+        Ok(self.feeds.add(draft, ReuseSlug::Refuse).await?)
+    }
+
+    fn mint(&self, feed: &Feed) -> anyhow::Result<SignedToken> {
+        let token = self.carnet.issuer().mint(feed, &Context::empty())?;
+        let presented = &token.presented;
+        step("token", &format!("sub={} aud={}", presented.sub, presented.aud))?;
+        step("signed by", &format!("kid={} alg={}", presented.kid, presented.alg))?;
+        Ok(token)
+    }
+
+    async fn exchange(&self, feed: &Feed, token: &SignedToken) -> Result<Credential, ExchangeError> {
+        exchange(&self.transport, feed, token, self.carnet.clock().as_ref()).await
+    }
+
+    async fn credential(&self, feed: &Feed, token: &SignedToken) -> anyhow::Result<Credential> {
+        self.exchange(feed, token).await.map_err(|error| {
+            let hint = error.hint().unwrap_or_default();
+            anyhow::Error::new(error).context(hint)
+        })
+    }
+
+    async fn rotate(&self) -> anyhow::Result<()> {
+        let issuer = self.carnet.issuer();
+        let key_set = issuer.key_set();
+        let seen = Algorithm::ALL.map(|algorithm| key_set.signer(algorithm).kid().clone()).to_vec();
+        let request = RotationRequest { algorithms: Algorithm::ALL.to_vec(), seen, force: true };
+        let rotation = self.carnet.rotator().rotate(&request).await?;
+        ensure!(rotation.changes.len() == Algorithm::ALL.len(), "not every algorithm was rotated");
+        issuer.refresh().await?;
+        for algorithm in Algorithm::ALL {
+            step("signs now", &format!("kid={} alg={algorithm}", issuer.key_set().signer(algorithm).kid()))?;
+        }
+        Ok(())
+    }
+
+    /// The `kid`s that a verifier sees, fetched as a verifier fetches them.
+    async fn published_kids(&self) -> anyhow::Result<Vec<String>> {
+        #[derive(serde::Deserialize)]
+        struct JwkSet {
+            keys: Vec<Jwk>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Jwk {
+            kid: String,
+        }
+        let request = Request::get(self.carnet.issuer().url().jwks_uri()).body(bytes::Bytes::new())?;
+        let answer = self.transport.send(request).await?;
+        let set: JwkSet = serde_json::from_slice(answer.body())?;
+        Ok(set.keys.into_iter().map(|key| key.kid).collect())
+    }
+
+    fn where_to_look(&self, folder: &Path) -> anyhow::Result<()> {
+        let folder = folder.display();
+        line_or("\nStill running; Ctrl-C ends it and removes the folder. In another terminal:")?;
+        line_or(&format!("  curl {}", self.carnet.issuer().url().jwks_uri()))?;
+        line_or(&format!(
+            "  export CARNET_DATABASE=sqlite:{folder}/carnet.db CARNET_KEYS_DIR={folder}/keys"
+        ))?;
+        line_or("  carnet key list")?;
+        line_or("  carnet feed credentials default/prod")
+    }
+}
+
+fn show(credential: &Credential) -> anyhow::Result<()> {
+    step("username", &credential.username)?;
+    step("password", &format!("{} characters, not shown", credential.password.reveal().chars().count()))?;
+    step("expires at", &credential.expires_at.to_string())
+}
+
+fn step(name: &str, value: &str) -> anyhow::Result<()> {
+    line_or(&format!("  {name:<10}  {value}"))
+}
+
+fn line_or(text: &str) -> anyhow::Result<()> {
+    line(text).map_err(|_| anyhow::anyhow!("stdout cannot be written"))
+}

@@ -1,0 +1,212 @@
+//! How a command fails: what failed, why, and what to do about it.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use super::output;
+use crate::carnet::OpenError;
+use crate::exchange::{self, ExchangeError};
+use crate::feed::FeedPath;
+use crate::feeds::FeedsError;
+use crate::issuer::MintError;
+use crate::rotator::RotationError;
+use crate::signing_keys::rotation::Refusal;
+use crate::store::StoreError;
+
+/// What became of the step that failed, in one line; the provider's own words follow below it.
+fn exchange_failure(error: &ExchangeError) -> String {
+    let step = error.step();
+    match error.failure() {
+        exchange::Failure::Refused(_) => format!("{} refused step {}", step.provider, step.name),
+        exchange::Failure::Unreachable { source, .. } => {
+            format!("step {} got no answer: {source}", step.name)
+        }
+        exchange::Failure::Unusable { reason, .. } => {
+            format!("the answer to step {} cannot be used: {reason}", step.name)
+        }
+        exchange::Failure::ArrivedExpired { expired_at } => format!(
+            "the credential arrived expired (it ended at {expired_at}) and is not handed out, step {}",
+            step.name
+        ),
+        exchange::Failure::Request(reason) => format!("step {} could not be asked: {reason}", step.name),
+    }
+}
+
+/// A command's failure.
+#[derive(Debug)]
+pub(super) struct Failure {
+    error: anyhow::Error,
+    details: Vec<(&'static str, String)>,
+    hint: Option<String>,
+    exit: u8,
+}
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+impl Failure {
+    /// A failure that is nobody's error value.
+    pub(super) fn message(message: impl Into<String>) -> Self {
+        Self { error: anyhow::Error::msg(message.into()), details: Vec::new(), hint: None, exit: FAILED }
+    }
+
+    /// A failure of the arguments.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self { exit: USAGE, ..Self::message(message) }
+    }
+
+    /// With advice.
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// A provider's refusal, or a credential that is of no use, told in full.
+    pub(super) fn exchange(feed: &FeedPath, error: ExchangeError) -> Self {
+        let mut details = Vec::new();
+        if let Some(upstream) = error.upstream() {
+            details.extend(upstream.status.map(|status| ("status", status.to_string())));
+            details.extend(upstream.code.clone().map(|code| ("code", code)));
+            details.extend(upstream.message.clone().map(|message| ("message", message)));
+            details.extend(upstream.request_id.clone().map(|id| ("request id", id)));
+        }
+        let presented = error.presented();
+        details.push((
+            "presented",
+            format!(
+                "iss={} sub={} aud={} kid={} alg={}",
+                presented.iss, presented.sub, presented.aud, presented.kid, presented.alg
+            ),
+        ));
+        let message = format!("feed {feed}: {}", exchange_failure(&error));
+        Self { details, hint: error.hint(), ..Self::message(message) }
+    }
+
+    /// Writes the failure to stderr; what it returns is the process's exit code.
+    pub(super) fn report(&self) -> ExitCode {
+        let mut text = String::from("error: ");
+        let chain: Vec<String> = self.error.chain().map(ToString::to_string).collect();
+        for (depth, message) in chain.iter().enumerate() {
+            // A transparent error repeats its source: once is enough.
+            if depth > 0 && chain[..depth].iter().any(|earlier| earlier.contains(message)) {
+                continue;
+            }
+            let separator = if depth == 0 { "" } else { ": " };
+            let _ = write!(text, "{separator}{message}");
+        }
+        for (name, value) in &self.details {
+            let _ = write!(text, "\n  {name}: {value}");
+        }
+        if let Some(hint) = &self.hint {
+            let _ = write!(text, "\nhint: {hint}");
+        }
+        output::note(&text);
+        ExitCode::from(self.exit)
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        let hint = match &error {
+            OpenError::Store(StoreError::Missing(_)) | OpenError::NotSetUp(_) => Some(
+                "`carnet serve --issuer URL` or `carnet feed add` makes a database; --database names another one",
+            ),
+            OpenError::Store(StoreError::TooNew { .. }) => Some(
+                "run the carnet that wrote it, or a later one; going back needs a backup from before the upgrade",
+            ),
+            OpenError::MasterKeyOf { .. } => Some(
+                "--keys-dir names the folder that holds master.key, CARNET_MASTER_KEY_FILE the file; without that very \
+                 key the signing keys in this database cannot be read",
+            ),
+            OpenError::OtherMasterKey { .. } => {
+                Some("--keys-dir or CARNET_MASTER_KEY_FILE points to the master key of another database")
+            }
+            OpenError::NoIssuer(_) => Some(
+                "give --issuer https://…: the URL under which clouds will fetch the keys; it is stored and never \
+                 changes by itself",
+            ),
+            OpenError::OtherIssuer { .. } => Some(
+                "start with the issuer URL that is stored, or `carnet serve --issuer URL --change-issuer` and set up \
+                 the trust in every cloud anew",
+            ),
+            _ => None,
+        };
+        Self { hint: hint.map(ToOwned::to_owned), ..Self::plain(error) }
+    }
+}
+
+impl From<FeedsError> for Failure {
+    fn from(error: FeedsError) -> Self {
+        let (hint, exit) = match &error {
+            FeedsError::Unknown(_) => (Some("`carnet feed list` lists the feeds"), FAILED),
+            FeedsError::Taken(_) => (Some("`carnet feed update` changes a feed"), FAILED),
+            FeedsError::SlugReused { .. } => (
+                Some(
+                    "choose another slug, put feed_id among the --subject-keys, or say --reuse-slug if this feed \
+                     should inherit that trust",
+                ),
+                FAILED,
+            ),
+            FeedsError::Feed(_) => (None, USAGE),
+            FeedsError::Store(_) | FeedsError::Randomness(_) => (None, FAILED),
+        };
+        Self { hint: hint.map(ToOwned::to_owned), exit, ..Self::plain(error) }
+    }
+}
+
+impl From<RotationError> for Failure {
+    fn from(error: RotationError) -> Self {
+        let hint = match &error {
+            RotationError::Refused(Refusal::TooYoung { .. }) => Some(
+                "wait until then, or say --force to go on: verifiers that have not fetched the key yet will refuse \
+                 new tokens until they do",
+            ),
+            RotationError::Refused(Refusal::KeySetFull { .. }) => {
+                Some("wait until then; --force does not help here")
+            }
+            _ => None,
+        };
+        Self { hint: hint.map(ToOwned::to_owned), ..Self::plain(error) }
+    }
+}
+
+impl From<MintError> for Failure {
+    fn from(error: MintError) -> Self {
+        Self::plain(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::plain(error)
+    }
+}
+
+impl From<crate::issuer::KeyStateError> for Failure {
+    fn from(error: crate::issuer::KeyStateError) -> Self {
+        Self::plain(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::plain(error)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::plain(error)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self { error, details: Vec::new(), hint: None, exit: FAILED }
+    }
+}
+
+impl Failure {
+    fn plain(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::from(anyhow::Error::new(error))
+    }
+}

@@ -1,0 +1,193 @@
+//! `carnet feed`: feeds and their credentials.
+
+mod credentials;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+
+use super::failure::Failure;
+use super::feed_fields::{Changes, ContextArguments, NewAwsEcr};
+use super::output::Format;
+use super::{confirm, opening, output};
+use crate::clock::SystemClock;
+use crate::feed::{Feed, FeedPath, Provider};
+use crate::feeds::{Feeds, FeedsError, ReuseSlug};
+use crate::random::SecureRandom;
+use crate::slug::Slug;
+use crate::store::Store;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Add a feed
+    #[command(subcommand)]
+    Add(Add),
+    /// List feeds
+    List(List),
+    /// Show a feed
+    Show(Show),
+    /// Change fields of a feed; its slug and type never change
+    Update(Update),
+    /// Remove a feed; its name stays marked, because clouds may still trust it
+    Remove(Remove),
+    /// Get a credential of a feed's registry
+    Credentials(Credentials),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Add {
+    /// A private registry of Amazon ECR
+    AwsEcr(NewAwsEcr),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Only those of this space
+    #[arg(long)]
+    space: Option<Slug>,
+    #[command(flatten)]
+    output: output::OutputOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    /// The feed
+    #[arg(value_name = "SPACE/FEED")]
+    feed: FeedPath,
+    #[command(flatten)]
+    output: output::OutputOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Update {
+    /// The feed
+    #[arg(value_name = "SPACE/FEED")]
+    feed: FeedPath,
+    #[command(flatten)]
+    changes: Changes,
+    #[command(flatten)]
+    output: output::OutputOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Remove {
+    /// The feed
+    #[arg(value_name = "SPACE/FEED")]
+    feed: FeedPath,
+    #[command(flatten)]
+    confirm: confirm::Confirmation,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Credentials {
+    /// The feed
+    #[arg(value_name = "SPACE/FEED")]
+    feed: FeedPath,
+    /// How to print the credential
+    #[arg(long, value_enum, default_value_t = credentials::Format::Json)]
+    format: credentials::Format,
+    #[command(flatten)]
+    context: ContextArguments,
+    /// Certificates in PEM to trust beside the operating system's, for private endpoints
+    #[arg(long, env = "CARNET_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Add(arguments) => add(opening, arguments).await,
+        Command::List(arguments) => list(&opening.open_store().await?, arguments).await,
+        Command::Show(arguments) => show(&opening.open_store().await?, arguments).await,
+        Command::Update(arguments) => update(opening.open_store().await?, arguments).await,
+        Command::Remove(arguments) => remove(opening.open_store().await?, arguments).await,
+        Command::Credentials(arguments) => credentials::run(opening, arguments).await,
+    }
+}
+
+async fn add(opening: opening::OpeningOptions, arguments: Add) -> Result<(), Failure> {
+    let Add::AwsEcr(fields) = arguments;
+    let reuse = reuse(fields.reuse_slug);
+    let draft = fields.draft()?;
+    let store = opening.open_or_make_store().await?;
+    let feed = feeds(store).add(draft, reuse).await?;
+    print(&feed, Format::Table)
+}
+
+async fn list(store: &Store, arguments: List) -> Result<(), Failure> {
+    let feeds = store.feeds(arguments.space.as_ref()).await?;
+    match arguments.output.output {
+        Format::Json => output::json(&feeds),
+        Format::Table => output::table(
+            &["FEED", "TYPE", "REGISTRY", "SUBJECT KEYS", "ALG"],
+            feeds.iter().map(|feed| {
+                vec![
+                    feed.path().to_string(),
+                    feed.provider.feed_type().to_string(),
+                    feed.registry.to_string(),
+                    feed.subject_keys.to_string(),
+                    feed.alg.to_string(),
+                ]
+            }),
+        ),
+    }
+}
+
+async fn show(store: &Store, arguments: Show) -> Result<(), Failure> {
+    let feed = store.feed(&arguments.feed).await?.ok_or(FeedsError::Unknown(arguments.feed))?;
+    print(&feed, arguments.output.output)
+}
+
+async fn update(store: Store, arguments: Update) -> Result<(), Failure> {
+    let reuse = reuse(arguments.changes.reuse_slug);
+    let changes = arguments.changes.of()?;
+    let feed = feeds(store).update(&arguments.feed, changes, reuse).await?;
+    print(&feed, arguments.output.output)
+}
+
+async fn remove(store: Store, arguments: Remove) -> Result<(), Failure> {
+    let path = arguments.feed;
+    if store.feed(&path).await?.is_none() {
+        return Err(FeedsError::Unknown(path).into());
+    }
+    arguments.confirm.confirm(&format!(
+        "Deployments that pull through {path} get no credentials any more. Clouds go on trusting its subject until \
+         the trust is removed there."
+    ))?;
+    feeds(store).remove(&path).await?;
+    output::note(&format!("Removed {path}."));
+    Ok(())
+}
+
+fn feeds(store: Store) -> Feeds {
+    Feeds::new(store, Arc::new(SystemClock::new()), Arc::new(SecureRandom::default()))
+}
+
+fn reuse(reuse_slug: bool) -> ReuseSlug {
+    if reuse_slug { ReuseSlug::Accept } else { ReuseSlug::Refuse }
+}
+
+fn print(feed: &Feed, format: Format) -> Result<(), Failure> {
+    if format == Format::Json {
+        return output::json(feed);
+    }
+    let mut pairs = vec![
+        ("feed", feed.path().to_string()),
+        ("id", feed.id.to_string()),
+        ("version", feed.version.to_string()),
+        ("name", feed.name.to_string()),
+        ("type", feed.provider.feed_type().to_string()),
+        ("registry", feed.registry.to_string()),
+        ("audience", feed.audience.to_string()),
+        ("subject keys", feed.subject_keys.to_string()),
+        ("alg", feed.alg.to_string()),
+        ("token lifetime", format!("{} s", feed.token_lifetime.as_secs())),
+    ];
+    let Provider::AwsEcr(aws) = &feed.provider;
+    pairs.push(("role ARN", aws.role_arn.to_string()));
+    pairs.push(("session duration", format!("{} s", aws.session_duration.as_secs())));
+    pairs.extend(feed.endpoints.iter().map(|(name, url)| ("endpoint", format!("{name}={url}"))));
+    pairs.push(("created at", feed.created_at.to_string()));
+    pairs.push(("updated at", feed.updated_at.to_string()));
+    output::pairs(&pairs)
+}

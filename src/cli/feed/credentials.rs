@@ -1,0 +1,106 @@
+//! `carnet feed credentials`: the main job.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::ValueEnum;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::Credentials;
+use crate::cli::failure::Failure;
+use crate::cli::{opening, output};
+use crate::exchange::transport::{ReqwestTransport, TransportConfig};
+use crate::exchange::{Credential, StatedExpiry, exchange};
+use crate::feed::FeedPath;
+use crate::feeds::FeedsError;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Format {
+    /// A JSON object with the expiry
+    Json,
+    /// Shell assignments: REGISTRY, REGISTRY_USERNAME, REGISTRY_PASSWORD, REGISTRY_EXPIRES_AT
+    Env,
+    /// The `auths` of Docker's config.json, also for podman, skopeo and buildah
+    DockerConfig,
+    /// The password alone, for `docker login --password-stdin`
+    Password,
+}
+
+/// The credential as the API answers it, with every expiry that the provider stated.
+#[derive(Serialize)]
+struct Answer<'a> {
+    feed: String,
+    registry: &'a str,
+    username: &'a str,
+    password: &'a str,
+    issued_at: Timestamp,
+    expires_at: Timestamp,
+    expiries: &'a [StatedExpiry],
+    source: &'static str,
+    jti: Uuid,
+}
+
+pub(in crate::cli) async fn run(
+    opening: opening::OpeningOptions,
+    arguments: Credentials,
+) -> Result<(), Failure> {
+    let path = arguments.feed;
+    let context = arguments.context.context()?;
+    let transport = ReqwestTransport::new(TransportConfig {
+        extra_ca_pem: arguments.ca_file.as_deref().map(crate::cli::read_file("--ca-file")).transpose()?,
+        ..TransportConfig::default()
+    })
+    .map_err(anyhow::Error::new)?;
+    let carnet = opening.open().await?;
+    let feed = carnet.store().feed(&path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
+    let token = carnet.issuer().mint(&feed, &context)?;
+    let credential = exchange(&transport, &feed, &token, carnet.clock().as_ref())
+        .await
+        .map_err(|error| Failure::exchange(&path, error))?;
+    print(&path, &credential, token.jti, arguments.format)
+}
+
+fn print(feed: &FeedPath, credential: &Credential, jti: Uuid, format: Format) -> Result<(), Failure> {
+    let (registry, username, password) =
+        (credential.registry.as_str(), credential.username.as_str(), credential.password.reveal());
+    match format {
+        Format::Json => output::json(&Answer {
+            feed: feed.to_string(),
+            registry,
+            username,
+            password,
+            issued_at: credential.issued_at,
+            expires_at: credential.expires_at,
+            expiries: &credential.expiries,
+            source: "exchange",
+            jti,
+        }),
+        Format::Env => output::line(&format!(
+            "REGISTRY={}\nREGISTRY_USERNAME={}\nREGISTRY_PASSWORD={}\nREGISTRY_EXPIRES_AT={}",
+            quoted(registry),
+            quoted(username),
+            quoted(password),
+            quoted(&credential.expires_at.to_string()),
+        )),
+        Format::DockerConfig => {
+            let auth = STANDARD.encode(format!("{username}:{password}"));
+            output::json(&json!({ "auths": { registry: { "auth": auth } } }))
+        }
+        Format::Password => output::line(password),
+    }
+}
+
+/// `text` as one word of a POSIX shell, whatever it holds.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_quoted_password_is_one_word_to_a_shell() {
+        assert_eq!(super::quoted("a'b $(c) `d` \\"), r"'a'\''b $(c) `d` \'");
+    }
+}

@@ -1,0 +1,59 @@
+//! The options that say which issuer a command works on.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::carnet::{Carnet, Config, MasterKeySource, OpenError};
+use crate::issuer_url::IssuerUrl;
+use crate::store::database_url::DatabaseUrl;
+use crate::store::{IfMissing, Store};
+
+/// Which issuer to work on.
+#[derive(Debug, Args)]
+pub(super) struct OpeningOptions {
+    /// The database
+    #[arg(
+        long,
+        global = true,
+        env = "CARNET_DATABASE",
+        value_name = "URL",
+        default_value = "sqlite:carnet.db"
+    )]
+    database: DatabaseUrl,
+    /// The folder of the master key, which seals private keys at rest
+    #[arg(long, global = true, env = "CARNET_KEYS_DIR", value_name = "DIR", default_value = "keys")]
+    keys_dir: PathBuf,
+    /// The file of a master key that somebody else provides; takes the place of --keys-dir
+    #[arg(long, global = true, env = "CARNET_MASTER_KEY_FILE", value_name = "FILE", hide_env_values = true)]
+    master_key_file: Option<PathBuf>,
+    /// The issuer URL: needed at the first start; later it must be the same one
+    #[arg(long, global = true, env = "CARNET_ISSUER", value_name = "URL")]
+    pub(super) issuer: Option<IssuerUrl>,
+}
+
+impl OpeningOptions {
+    /// What to open, without making anything.
+    pub(super) fn config(self) -> Config {
+        let master_key = match self.master_key_file {
+            Some(file) => MasterKeySource::File(file),
+            None => MasterKeySource::Folder(self.keys_dir),
+        };
+        Config { issuer: self.issuer, ..Config::new(self.database, master_key) }
+    }
+
+    /// Opens an issuer that is there.
+    pub(super) async fn open(self) -> Result<Carnet, OpenError> {
+        Carnet::open(self.config()).await
+    }
+
+    /// Opens a database that is there, for what needs no keys.
+    pub(super) async fn open_store(self) -> Result<Store, OpenError> {
+        Carnet::open_store(&self.config()).await
+    }
+
+    /// Opens a database for what needs no keys, and makes it if it is not there.
+    pub(super) async fn open_or_make_store(self) -> Result<Store, OpenError> {
+        Carnet::open_store(&Config { if_missing: IfMissing::Create, ..self.config() }).await
+    }
+}

@@ -1,0 +1,65 @@
+//! `carnet sandbox`: stand-ins for the clouds' token endpoints.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use tokio::net::TcpListener;
+
+use super::failure::Failure;
+use super::serve::{shutdown_signal, stopped};
+use super::{opening, output, read_file};
+use crate::clock::SystemClock;
+use crate::random::SecureRandom;
+use crate::sandbox::{Sandbox, SandboxConfig, SandboxEndpoints};
+
+/// Really fetches the issuer's discovery and JWKS and verifies every token; trusts any subject and
+/// audience of that issuer unless --config narrows it.
+#[derive(Debug, Args)]
+pub(super) struct SandboxArguments {
+    /// Where to listen, on loopback; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Roles with their trust, and passwords, in TOML
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Certificates in PEM to trust when the issuer is fetched, beside the operating system's
+    #[arg(long, env = "CARNET_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+pub(super) async fn run(
+    opening: opening::OpeningOptions,
+    arguments: SandboxArguments,
+) -> Result<(), Failure> {
+    let Some(issuer) = opening.issuer else {
+        return Err(Failure::usage("--issuer is missing: the URL of the issuer to trust"));
+    };
+    let config = match &arguments.config {
+        None => SandboxConfig::default(),
+        Some(path) => {
+            let refused = |reason: String| Failure::usage(format!("--config {}: {reason}", path.display()));
+            let text = String::from_utf8(read_file("--config")(path)?)
+                .map_err(|_| refused("it is not UTF-8 text".to_owned()))?;
+            text.parse().map_err(|error| {
+                refused(format!("{:#}", anyhow::Error::new::<crate::sandbox::SandboxConfigError>(error)))
+            })?
+        }
+    };
+    let ca_pem = arguments.ca_file.as_deref().map(read_file("--ca-file")).transpose()?;
+    let random = Arc::new(SecureRandom::default());
+    let sandbox = Sandbox::new(issuer, config, ca_pem, Arc::new(SystemClock::new()), random)
+        .map_err(anyhow::Error::new)?;
+    let listener = TcpListener::bind(arguments.listen)
+        .await
+        .map_err(|error| anyhow::Error::new(error).context(format!("--listen {}", arguments.listen)))?;
+    let address = listener.local_addr()?;
+    if !address.ip().is_loopback() {
+        return Err(Failure::usage(format!("--listen {address}: the sandbox listens on loopback only")));
+    }
+    let shutdown = shutdown_signal()?;
+    output::line(&serde_json::to_string(&SandboxEndpoints::at(address))?)?;
+    sandbox.serve(listener, stopped(shutdown)).await.map_err(anyhow::Error::new)?;
+    Ok(())
+}

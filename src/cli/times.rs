@@ -1,0 +1,41 @@
+//! Times in the user's words.
+
+use jiff::Timestamp;
+
+/// `time` as seen from `now`: "in 3 days", "2 hours ago".
+pub(super) fn relative(time: Timestamp, now: Timestamp) -> String {
+    let seconds = time.as_second().saturating_sub(now.as_second());
+    let (count, unit) = match seconds.unsigned_abs() {
+        seconds if seconds < 60 => (seconds, "second"),
+        seconds if seconds < 2 * 3600 => (seconds / 60, "minute"),
+        seconds if seconds < 2 * 86_400 => (seconds / 3600, "hour"),
+        seconds => (seconds / 86_400, "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    match seconds {
+        0 => "now".to_owned(),
+        1.. => format!("in {count} {unit}{plural}"),
+        _ => format!("{count} {unit}{plural} ago"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_as_people_say_them() {
+        let now = Timestamp::from_second(1_000_000_000).unwrap();
+        for (offset, words) in [
+            (0, "now"),
+            (1, "in 1 second"),
+            (-59, "59 seconds ago"),
+            (60, "in 1 minute"),
+            (-7199, "119 minutes ago"),
+            (7200, "in 2 hours"),
+            (3 * 86_400 + 5, "in 3 days"),
+        ] {
+            assert_eq!(relative(Timestamp::from_second(1_000_000_000 + offset).unwrap(), now), words);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Amazon ECR `GetAuthorizationToken`, API version 2015-09-21: JSON 1.1, signed with SigV4.
+
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4::SigningParams;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Request, Response, Uri};
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
+
+use super::Refusal;
+use super::sts::Session;
+use crate::exchange::upstream::{Redactor, Step};
+use crate::exchange::{Call, ExchangeError, Failure};
+use crate::secret::SecretString;
+
+/// The operation, as IAM names it.
+pub(crate) const STEP: Step = Step { provider: "aws", name: "ecr:GetAuthorizationToken" };
+
+/// `X-Amz-Target` of the operation.
+pub(crate) const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken";
+
+/// Media type of requests and answers.
+pub(crate) const JSON_1_1: &str = "application/x-amz-json-1.1";
+
+/// What ECR gives to log in with.
+#[derive(Debug)]
+pub(crate) struct Login {
+    pub(crate) username: String,
+    pub(crate) password: SecretString,
+    pub(crate) expires_at: Timestamp,
+}
+
+/// Asks for a login in the role session.
+pub(crate) async fn authorization_token(
+    call: &Call<'_>,
+    endpoint: &Uri,
+    region: &str,
+    session: &Session,
+) -> Result<Login, ExchangeError> {
+    let request = request(endpoint, region, session, call.clock.now())
+        .map_err(|reason| call.fail(STEP, Failure::Request(reason)))?;
+    let answer = call.send(STEP, request).await?;
+    if !answer.status().is_success() {
+        let redactor = Redactor::new([session.session_token.reveal(), session.secret_access_key.reveal()]);
+        return Err(call.refused(STEP, &answer, refusal(&answer), &redactor, None));
+    }
+    login(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
+}
+
+/// The signed request.
+fn request(
+    endpoint: &Uri,
+    region: &str,
+    session: &Session,
+    now: Timestamp,
+) -> Result<Request<Bytes>, String> {
+    const BODY: &[u8] = b"{}";
+    let mut request = Request::post(endpoint)
+        .header(CONTENT_TYPE, JSON_1_1)
+        .header("x-amz-target", TARGET)
+        .body(Bytes::from_static(BODY))
+        .map_err(|error| error.to_string())?;
+
+    let identity = Credentials::new(
+        session.access_key_id.clone(),
+        session.secret_access_key.reveal(),
+        Some(session.session_token.reveal().to_owned()),
+        None,
+        "carnet",
+    )
+    .into();
+    let params = SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name("ecr")
+        .time(now.into())
+        .settings(SigningSettings::default())
+        .build()
+        .map_err(|error| error.to_string())?
+        .into();
+    let uri = endpoint.to_string();
+    let signed_headers = [("content-type", JSON_1_1), ("x-amz-target", TARGET)];
+    let signable = SignableRequest::new("POST", &uri, signed_headers.into_iter(), SignableBody::Bytes(BODY))
+        .map_err(|error| error.to_string())?;
+    let (instructions, _) = sign(signable, &params).map_err(|error| error.to_string())?.into_parts();
+
+    let (headers, _) = instructions.into_parts();
+    for header in headers {
+        let mut value = HeaderValue::try_from(header.value()).map_err(|error| error.to_string())?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(HeaderName::from_static(header.name()), value);
+    }
+    Ok(request)
+}
+
+/// Reads a success; the error says what is missing and never repeats what is there.
+fn login(answer: &Response<Bytes>) -> Result<Login, &'static str> {
+    let answer: Answer = serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of ECR")?;
+    let data = answer.authorization_data.into_iter().next().ok_or("authorizationData is empty")?;
+    let encoded = data.authorization_token.ok_or("authorizationData.authorizationToken is missing")?;
+    let expires_at = data.expires_at.ok_or("authorizationData.expiresAt is missing")?;
+
+    let decoded = BASE64_STANDARD
+        .decode(encoded.reveal())
+        .map(Zeroizing::new)
+        .map_err(|_| "authorizationData.authorizationToken is not base64")?;
+    let decoded =
+        std::str::from_utf8(&decoded).map_err(|_| "authorizationData.authorizationToken is not UTF-8")?;
+    match decoded.split_once(':') {
+        Some((username, password)) if !username.is_empty() && !password.is_empty() => Ok(Login {
+            username: username.to_owned(),
+            password: SecretString::new(password.to_owned()),
+            // Whole milliseconds, rounded down: a float has no more to give.
+            expires_at: Timestamp::from_millisecond((expires_at * 1000.0).floor() as i64)
+                .map_err(|_| "authorizationData.expiresAt is no time")?,
+        }),
+        _ => Err("authorizationData.authorizationToken is not user:password"),
+    }
+}
+
+/// Reads an error, as far as it is one of the JSON protocol.
+fn refusal(answer: &Response<Bytes>) -> Refusal {
+    let error: ErrorBody = serde_json::from_slice(answer.body()).unwrap_or_default();
+    let header = answer.headers().get("x-amzn-errortype").and_then(|value| value.to_str().ok());
+    // `Code`, `Code:http://…` or `namespace#Code`.
+    let code = header.or(error.kind.as_deref()).map(|code| {
+        let code = code.split(':').next().unwrap_or(code);
+        code.rsplit('#').next().unwrap_or(code).to_owned()
+    });
+    Refusal { code, message: error.message, request_id: None }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    #[serde(default)]
+    authorization_data: Vec<AuthorizationData>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AuthorizationData {
+    #[serde(default, deserialize_with = "secret")]
+    authorization_token: Option<SecretString>,
+    /// Seconds since the epoch, with a fraction.
+    expires_at: Option<f64>,
+}
+
+#[derive(Default, Deserialize)]
+struct ErrorBody {
+    #[serde(rename = "__type")]
+    kind: Option<String>,
+    #[serde(alias = "Message")]
+    message: Option<String>,
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(SecretString::new))
+}

@@ -1,0 +1,137 @@
+//! AWS STS `AssumeRoleWithWebIdentity`, API version 2011-06-15: an unsigned form in, XML out.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{Request, Response, Uri};
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+
+use super::Refusal;
+use crate::exchange::upstream::{Redactor, Step};
+use crate::exchange::{Call, ExchangeError, Failure};
+use crate::feed::aws::AwsEcr;
+use crate::secret::SecretString;
+
+/// The operation, as IAM names it.
+pub(crate) const STEP: Step = Step { provider: "aws", name: "sts:AssumeRoleWithWebIdentity" };
+
+/// Temporary credentials of a role.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) access_key_id: String,
+    pub(crate) secret_access_key: SecretString,
+    pub(crate) session_token: SecretString,
+    pub(crate) expires_at: Timestamp,
+}
+
+/// Assumes the feed's role with the token.
+pub(crate) async fn assume_role(
+    call: &Call<'_>,
+    endpoint: &Uri,
+    aws: &AwsEcr,
+    session_name: &str,
+) -> Result<Session, ExchangeError> {
+    let token = call.token.compact.reveal();
+    let form = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("Action", "AssumeRoleWithWebIdentity")
+        .append_pair("Version", "2011-06-15")
+        .append_pair("RoleArn", aws.role_arn.as_str())
+        .append_pair("RoleSessionName", session_name)
+        .append_pair("DurationSeconds", &aws.session_duration.as_secs().to_string())
+        .append_pair("WebIdentityToken", token)
+        .finish();
+    let request = Request::post(endpoint)
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .header(ACCEPT, "text/xml")
+        .body(Bytes::from(form))
+        .map_err(|error| call.fail(STEP, Failure::Request(error.to_string())))?;
+
+    let answer = call.send(STEP, request).await?;
+    if !answer.status().is_success() {
+        let redactor = Redactor::for_token(token);
+        return Err(call.refused(STEP, &answer, refusal(&answer), &redactor, Some(&aws.role_arn)));
+    }
+    session(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
+}
+
+/// Reads a success; the error says what is missing and never repeats what is there.
+fn session(answer: &Response<Bytes>) -> Result<Session, &'static str> {
+    let text = std::str::from_utf8(answer.body()).map_err(|_| "it is not UTF-8")?;
+    let answer: AssumeRoleResponse = quick_xml::de::from_str(text).map_err(|_| "it is not the XML of STS")?;
+    let given = answer.result.and_then(|result| result.credentials).ok_or("Credentials is missing")?;
+    let expiration = given.expiration.ok_or("Credentials.Expiration is missing")?;
+    let access_key_id = given.access_key_id.ok_or("Credentials.AccessKeyId is missing")?;
+    let secret_access_key = given.secret_access_key.ok_or("Credentials.SecretAccessKey is missing")?;
+    let session_token = given.session_token.ok_or("Credentials.SessionToken is missing")?;
+    // Both go into headers of the next request.
+    if access_key_id.is_empty()
+        || !access_key_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    {
+        return Err("Credentials.AccessKeyId is no access key id");
+    }
+    if session_token.reveal().is_empty()
+        || !session_token.reveal().bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        return Err("Credentials.SessionToken is no session token");
+    }
+    if secret_access_key.reveal().is_empty() {
+        return Err("Credentials.SecretAccessKey is empty");
+    }
+    Ok(Session {
+        access_key_id,
+        secret_access_key,
+        session_token,
+        expires_at: expiration.parse().map_err(|_| "Credentials.Expiration is no time")?,
+    })
+}
+
+/// Reads an error, as far as it is one of STS.
+fn refusal(answer: &Response<Bytes>) -> Refusal {
+    let text = String::from_utf8_lossy(answer.body());
+    let Ok(ErrorResponse { error: Some(error), request_id }) = quick_xml::de::from_str(&text) else {
+        return Refusal::default();
+    };
+    Refusal { code: error.code, message: error.message, request_id }
+}
+
+/// Other members are documented, but left out by some implementations.
+#[derive(Deserialize)]
+struct AssumeRoleResponse {
+    #[serde(rename = "AssumeRoleWithWebIdentityResult")]
+    result: Option<AssumeRoleResult>,
+}
+
+#[derive(Deserialize)]
+struct AssumeRoleResult {
+    #[serde(rename = "Credentials")]
+    credentials: Option<Credentials>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Credentials {
+    access_key_id: Option<String>,
+    #[serde(default, deserialize_with = "secret")]
+    secret_access_key: Option<SecretString>,
+    #[serde(default, deserialize_with = "secret")]
+    session_token: Option<SecretString>,
+    expiration: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ErrorResponse {
+    error: Option<ErrorBody>,
+    request_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ErrorBody {
+    code: Option<String>,
+    message: Option<String>,
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+    String::deserialize(deserializer).map(|secret| Some(SecretString::new(secret)))
+}

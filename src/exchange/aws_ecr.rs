@@ -1,0 +1,39 @@
+//! Amazon ECR: assume the feed's role with the token, then ask ECR for a login in that role.
+
+use super::aws::{Apis, ecr, sts};
+use super::{Call, Credential, ExchangeError, StatedExpiry};
+use crate::feed::Feed;
+use crate::feed::aws::{AwsEcr, role_session_name};
+
+/// The whole exchange, top-down.
+///
+/// Whether an ECR login outlives the role session that it was made in is not documented, so that
+/// the earlier of both expiries counts.
+pub(super) async fn exchange(
+    call: &Call<'_>,
+    feed: &Feed,
+    aws: &AwsEcr,
+) -> Result<Credential, ExchangeError> {
+    let issued_at = call.clock.now();
+    let apis = Apis::of(&feed.registry, &aws.role_arn, &feed.endpoints)
+        .map_err(|missing| call.fail(sts::STEP, missing))?;
+
+    let session_name = role_session_name(&feed.space, &feed.slug);
+    let session = sts::assume_role(call, &apis.sts, aws, &session_name).await?;
+    call.unexpired(sts::STEP, session.expires_at)?;
+
+    let login = ecr::authorization_token(call, &apis.ecr, &apis.region, &session).await?;
+    call.unexpired(ecr::STEP, login.expires_at)?;
+
+    Ok(Credential {
+        registry: feed.registry.clone(),
+        username: login.username,
+        password: login.password,
+        issued_at,
+        expires_at: session.expires_at.min(login.expires_at),
+        expiries: vec![
+            StatedExpiry { of: "sts", at: session.expires_at },
+            StatedExpiry { of: "ecr", at: login.expires_at },
+        ],
+    })
+}

@@ -1,0 +1,175 @@
+//! Why an exchange gave no credential, with everything that helps to put it right.
+
+use std::error::Error;
+use std::fmt;
+
+use http::StatusCode;
+use jiff::Timestamp;
+
+use super::transport::{TransportError, TransportErrorKind};
+use super::upstream::{Step, Upstream};
+use crate::oidc::token::Presented;
+
+/// An exchange that gave no credential.
+///
+/// Its source is the [`Failure`], whose source, if any, is the cause below that.
+#[derive(Debug)]
+pub struct ExchangeError(Box<Inner>);
+
+/// Boxed, so that results stay small.
+#[derive(Debug)]
+struct Inner {
+    step: Step,
+    presented: Presented,
+    hint: Option<String>,
+    transient: bool,
+    failure: Failure,
+}
+
+/// What became of the step that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The request could not be made.
+    #[error("the request could not be made: {0}")]
+    Request(String),
+    /// There was no answer.
+    #[error("there was no answer")]
+    Unreachable {
+        /// The step, without status and code.
+        upstream: Upstream,
+        /// What went wrong on the way.
+        source: TransportError,
+    },
+    /// The provider refused.
+    #[error("{}", refusal(.0))]
+    Refused(Upstream),
+    /// The provider agreed, but its answer cannot be used.
+    #[error("the answer cannot be used: {reason}")]
+    Unusable {
+        /// The step and its status. Never an excerpt: the answer may hold credentials.
+        upstream: Upstream,
+        /// What is missing or wrong.
+        reason: &'static str,
+    },
+    /// What the provider issued had already expired; it was thrown away.
+    #[error("what was issued had already expired at {expired_at}")]
+    ArrivedExpired {
+        /// The expiry that the provider stated.
+        expired_at: Timestamp,
+    },
+}
+
+/// `AccessDenied (HTTP 403): Not authorized … [request id …]`, with what there is of it.
+fn refusal(upstream: &Upstream) -> String {
+    let mut text = upstream.code.clone().unwrap_or_else(|| "refused".to_owned());
+    if let Some(status) = upstream.status {
+        text += &format!(" (HTTP {status})");
+    }
+    if let Some(message) = &upstream.message {
+        text += &format!(": {message}");
+    }
+    if let Some(id) = &upstream.request_id {
+        text += &format!(" [request id {id}]");
+    }
+    text
+}
+
+impl fmt::Display for ExchangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} failed", self.0.step.name)
+    }
+}
+
+impl Error for ExchangeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0.failure)
+    }
+}
+
+impl ExchangeError {
+    pub(super) fn new(step: Step, presented: &Presented, failure: Failure) -> Self {
+        let transient = match &failure {
+            Failure::Unreachable { source, .. } => source.is_transient(),
+            Failure::Refused(upstream) => upstream.status.is_some_and(is_transient_status),
+            Failure::Request(_) | Failure::Unusable { .. } | Failure::ArrivedExpired { .. } => false,
+        };
+        let hint = match &failure {
+            Failure::Unreachable { source, .. } => Some(unreachable_hint(source.kind()).to_owned()),
+            Failure::Refused(upstream) if upstream.status.is_some_and(|status| status / 100 == 3) => Some(
+                "the endpoint answers with a redirect, which is never followed: point the endpoint at the API itself"
+                    .to_owned(),
+            ),
+            Failure::ArrivedExpired { .. } => {
+                Some("compare this machine's clock with the provider's".to_owned())
+            }
+            Failure::Refused(_) | Failure::Request(_) | Failure::Unusable { .. } => None,
+        };
+        Self(Box::new(Inner { step, presented: presented.clone(), hint, transient, failure }))
+    }
+
+    /// With a provider's own advice; what is transient by itself stays so.
+    pub(super) fn advise(mut self, hint: Option<String>, transient: bool) -> Self {
+        self.0.hint = hint.or(self.0.hint);
+        self.0.transient |= transient;
+        self
+    }
+
+    /// The step that failed, by the provider's own name for it.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        self.0.step
+    }
+
+    /// What became of that step.
+    #[must_use]
+    pub fn failure(&self) -> &Failure {
+        &self.0.failure
+    }
+
+    /// What the provider said; none when the failure is carnet's own finding.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&Upstream> {
+        match &self.0.failure {
+            Failure::Unreachable { upstream, .. }
+            | Failure::Refused(upstream)
+            | Failure::Unusable { upstream, .. } => Some(upstream),
+            Failure::Request(_) | Failure::ArrivedExpired { .. } => None,
+        }
+    }
+
+    /// The claims that were presented.
+    #[must_use]
+    pub fn presented(&self) -> &Presented {
+        &self.0.presented
+    }
+
+    /// What to look at first.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        self.0.hint.clone()
+    }
+
+    /// Whether the same exchange may well succeed a moment later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.0.transient
+    }
+}
+
+fn is_transient_status(status: u16) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS.as_u16() || status / 100 == 5
+}
+
+fn unreachable_hint(kind: TransportErrorKind) -> &'static str {
+    match kind {
+        TransportErrorKind::Connect => {
+            "check that this machine resolves and reaches the endpoint; proxy variables of the environment are not used"
+        }
+        TransportErrorKind::Timeout => "the endpoint is slow, or a firewall drops the connection",
+        TransportErrorKind::Tls => {
+            "the endpoint's certificate is not trusted here: a private endpoint or an inspecting proxy needs its CA configured"
+        }
+        TransportErrorKind::TooLarge => "this is not the provider's API: check the endpoint",
+        TransportErrorKind::Other => "the connection broke, or the endpoint does not speak HTTP",
+    }
+}

@@ -1,0 +1,117 @@
+//! Trading a minted token for a registry credential.
+//!
+//! Owns the conversation with the clouds, one provider in one file. It decides nothing about who
+//! may ask and keeps nothing: caching, retries and audit belong to its callers. Tokens, temporary
+//! credentials and passwords never appear in its errors and logs.
+
+pub(crate) mod aws;
+mod aws_ecr;
+mod error;
+pub mod transport;
+mod upstream;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use jiff::Timestamp;
+
+pub use error::{ExchangeError, Failure};
+pub use upstream::{MAX_TEXT, Step, Upstream};
+
+use crate::clock::Clock;
+use crate::feed::registry_host::RegistryHost;
+use crate::feed::{Feed, Provider};
+use crate::oidc::token::SignedToken;
+use crate::secret::SecretString;
+use transport::HttpTransport;
+
+/// What a deployment logs in to a registry with.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    /// The registry that it is for.
+    pub registry: RegistryHost,
+    /// User name of the login.
+    pub username: String,
+    /// Password of the login.
+    pub password: SecretString,
+    /// When the exchange began.
+    pub issued_at: Timestamp,
+    /// When it ends for certain: the earliest of `expiries`.
+    pub expires_at: Timestamp,
+    /// Every expiry that the provider stated on the way.
+    pub expiries: Vec<StatedExpiry>,
+}
+
+/// An expiry, and who stated it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct StatedExpiry {
+    /// The service: `sts`, `ecr`.
+    pub of: &'static str,
+    /// When what it issued ends.
+    pub at: Timestamp,
+}
+
+/// Trades `token`, minted for `feed`, for a credential of the feed's registry.
+///
+/// One attempt, without retries. A credential that has expired by `clock` is never returned.
+///
+/// # Errors
+///
+/// The step that failed, with what the provider said; see [`ExchangeError`].
+pub async fn exchange(
+    transport: &dyn HttpTransport,
+    feed: &Feed,
+    token: &SignedToken,
+    clock: &dyn Clock,
+) -> Result<Credential, ExchangeError> {
+    let call = Call { transport, token, clock };
+    match &feed.provider {
+        Provider::AwsEcr(aws) => aws_ecr::exchange(&call, feed, aws).await,
+    }
+}
+
+/// What every step of one exchange needs.
+pub(crate) struct Call<'a> {
+    transport: &'a dyn HttpTransport,
+    token: &'a SignedToken,
+    clock: &'a dyn Clock,
+}
+
+impl Call<'_> {
+    /// Sends a step's request; only the lack of an answer is an error here.
+    async fn send(&self, step: Step, request: Request<Bytes>) -> Result<Response<Bytes>, ExchangeError> {
+        let answer = self.transport.send(request).await;
+        match &answer {
+            Ok(answer) => {
+                tracing::debug!(step = step.name, status = answer.status().as_u16(), jti = %self.token.jti, "answered");
+            }
+            Err(error) => {
+                tracing::debug!(step = step.name, error = %error, jti = %self.token.jti, "no answer");
+            }
+        }
+        answer.map_err(|source| {
+            let upstream = Upstream::silent(step, source.to_string());
+            self.fail(step, Failure::Unreachable { upstream, source })
+        })
+    }
+
+    /// Refuses what has already expired.
+    fn unexpired(&self, step: Step, expires_at: Timestamp) -> Result<(), ExchangeError> {
+        if expires_at > self.clock.now() {
+            return Ok(());
+        }
+        Err(self.fail(step, Failure::ArrivedExpired { expired_at: expires_at }))
+    }
+
+    /// The answer is a success in form, but `reason`.
+    fn unusable(&self, step: Step, answer: &Response<Bytes>, reason: &'static str) -> ExchangeError {
+        let upstream = Upstream::answered(step, answer.status());
+        self.fail(step, Failure::Unusable { upstream, reason })
+    }
+
+    fn fail(&self, step: Step, failure: Failure) -> ExchangeError {
+        ExchangeError::new(step, &self.token.presented, failure)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! How requests reach a cloud.
+//!
+//! Owns the HTTP client's limits: no redirects, no ambient proxy, bounded time, bounded answers.
+//! Requests carry tokens, so that neither a request's body nor a URL may get into an error or a
+//! log; `http::Request`'s `Debug` shows both and must not be used.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use reqwest::redirect::Policy;
+
+/// Sends one request and reads the whole answer.
+///
+/// An implementation answers with whatever status came back, also a redirect, and must never log
+/// or keep the request: its body and headers hold tokens.
+pub trait HttpTransport: fmt::Debug + Send + Sync {
+    /// Sends `request` to the absolute URL in it.
+    fn send(&self, request: Request<Bytes>) -> SendFuture<'_>;
+}
+
+/// What [`HttpTransport::send`] returns.
+pub type SendFuture<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, TransportError>> + Send + 'a>>;
+
+/// No answer could be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}")]
+pub struct TransportError {
+    kind: TransportErrorKind,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// What went wrong on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportErrorKind {
+    /// The name was not found or the host took no connection.
+    Connect,
+    /// Connecting or the whole request took too long.
+    Timeout,
+    /// The TLS handshake failed: most often a certificate that is not trusted here.
+    Tls,
+    /// The answer was longer than the limit.
+    TooLarge,
+    /// Anything else: a connection that broke, an answer that is not HTTP.
+    Other,
+}
+
+impl fmt::Display for TransportErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "could not connect",
+            Self::Timeout => "no answer in time",
+            Self::Tls => "the TLS handshake failed",
+            Self::TooLarge => "the answer is too long",
+            Self::Other => "the connection failed",
+        })
+    }
+}
+
+impl TransportError {
+    /// An error of this kind.
+    #[must_use]
+    pub fn new(kind: TransportErrorKind, source: Option<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind, source }
+    }
+
+    /// What went wrong on the way.
+    #[must_use]
+    pub fn kind(&self) -> TransportErrorKind {
+        self.kind
+    }
+
+    /// Whether the same request may well succeed a moment later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self.kind, TransportErrorKind::Connect | TransportErrorKind::Timeout)
+    }
+}
+
+impl From<reqwest::Error> for TransportError {
+    fn from(error: reqwest::Error) -> Self {
+        let kind = if error.is_timeout() {
+            TransportErrorKind::Timeout
+        } else if error.is_connect() {
+            if is_tls(&error) { TransportErrorKind::Tls } else { TransportErrorKind::Connect }
+        } else {
+            TransportErrorKind::Other
+        };
+        Self::new(kind, Some(Box::new(error.without_url())))
+    }
+}
+
+/// Whether a failed connection failed in TLS: rustls reports through I/O errors of this kind.
+fn is_tls(error: &reqwest::Error) -> bool {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return error.kind() == std::io::ErrorKind::InvalidData;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// Limits and trust of a [`ReqwestTransport`].
+#[derive(Debug, Clone)]
+pub struct TransportConfig {
+    /// How long connecting may take, the TLS handshake included.
+    pub connect_timeout: Duration,
+    /// How long the whole request may take, reading the answer included.
+    pub timeout: Duration,
+    /// Longest answer, in bytes.
+    pub max_response: usize,
+    /// Certificates in PEM that are trusted beside the operating system's.
+    pub extra_ca_pem: Option<Vec<u8>>,
+}
+
+impl Default for TransportConfig {
+    /// 5 s to connect, 10 s in all, 1 MiB, the operating system's certificates.
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(10),
+            max_response: 1 << 20,
+            extra_ca_pem: None,
+        }
+    }
+}
+
+/// The HTTP client could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportConfigError {
+    /// The extra certificates are not PEM, or there are none.
+    #[error("the extra CA bundle holds no certificate in PEM")]
+    CaBundle(#[source] Option<reqwest::Error>),
+    /// TLS could not be set up.
+    #[error("the HTTP client could not be made")]
+    Client(#[source] reqwest::Error),
+}
+
+/// HTTP/1.1 by reqwest, with rustls and aws-lc.
+///
+/// Trusts the operating system's certificates; on Unix, OpenSSL's `SSL_CERT_FILE` and
+/// `SSL_CERT_DIR` say where those are. Proxy variables of the environment are not obeyed.
+#[derive(Debug, Clone)]
+pub struct ReqwestTransport {
+    client: reqwest::Client,
+    max_response: usize,
+}
+
+impl ReqwestTransport {
+    /// A client with these limits.
+    ///
+    /// # Errors
+    ///
+    /// See [`TransportConfigError`].
+    pub fn new(config: TransportConfig) -> Result<Self, TransportConfigError> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("carnet/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .referer(false)
+            .no_proxy()
+            .retry(reqwest::retry::never())
+            .connect_timeout(config.connect_timeout)
+            .timeout(config.timeout);
+        if let Some(pem) = &config.extra_ca_pem {
+            let certificates = reqwest::Certificate::from_pem_bundle(pem)
+                .map_err(|error| TransportConfigError::CaBundle(Some(error)))?;
+            if certificates.is_empty() {
+                return Err(TransportConfigError::CaBundle(None));
+            }
+            builder = builder.tls_certs_merge(certificates);
+        }
+        let client = builder.build().map_err(TransportConfigError::Client)?;
+        Ok(Self { client, max_response: config.max_response })
+    }
+
+    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
+        let mut answer = self.client.execute(request.try_into()?).await?;
+        let mut body = BytesMut::new();
+        while let Some(chunk) = answer.chunk().await? {
+            if chunk.len() > self.max_response - body.len() {
+                return Err(TransportError::new(TransportErrorKind::TooLarge, None));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let mut response = Response::new(body.freeze());
+        *response.status_mut() = answer.status();
+        *response.headers_mut() = std::mem::take(answer.headers_mut());
+        Ok(response)
+    }
+}
+
+impl HttpTransport for ReqwestTransport {
+    fn send(&self, request: Request<Bytes>) -> SendFuture<'_> {
+        Box::pin(self.exchange(request))
+    }
+}
+
+#[cfg(all(test, feature = "server"))]
+mod tests;

@@ -1,0 +1,146 @@
+use std::sync::Arc;
+
+use http::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+
+use super::*;
+
+/// Answers one connection with these bytes, without looking at the request, and gives the request.
+async fn once(listener: TcpListener, answer: Vec<u8>) -> String {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = vec![0; 4096];
+    let read = stream.read(&mut request).await.unwrap();
+    // The client may hang up early; that is what some tests are about.
+    let _ = stream.write_all(&answer).await;
+    let _ = stream.shutdown().await;
+    request.truncate(read);
+    String::from_utf8(request).unwrap()
+}
+
+async fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, format!("http://{address}/path"))
+}
+
+async fn post(config: TransportConfig, url: &str) -> Result<Response<Bytes>, TransportError> {
+    let request = Request::post(url).body(Bytes::from_static(b"token=secret")).unwrap();
+    ReqwestTransport::new(config).unwrap().send(request).await
+}
+
+/// Everything that an error can show anybody.
+fn shown(error: &TransportError) -> String {
+    let mut text = format!("{error} {error:?}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        text += &format!(" {error} {error:?}");
+        source = error.source();
+    }
+    text
+}
+
+#[tokio::test]
+async fn redirects_are_answers_and_requests_name_no_more_than_the_version() {
+    let (listener, url) = listen().await;
+    let redirect =
+        b"HTTP/1.1 307 x\r\nlocation: http://127.0.0.1:1/\r\nset-cookie: a=b\r\ncontent-length: 2\r\n\r\nhi";
+    let (answer, request) =
+        tokio::join!(post(TransportConfig::default(), &url), once(listener, redirect.to_vec()));
+    let answer = answer.unwrap();
+    assert_eq!((answer.status(), &answer.body()[..]), (StatusCode::TEMPORARY_REDIRECT, &b"hi"[..]));
+    assert!(request.starts_with("POST /path HTTP/1.1\r\n"));
+    assert!(request.contains(concat!("user-agent: carnet/", env!("CARGO_PKG_VERSION"), "\r\n")));
+    assert!(!request.contains("referer") && !request.contains("cookie"));
+}
+
+#[tokio::test]
+async fn answers_beyond_the_limit_are_cut_off_with_and_without_a_length() {
+    let config = TransportConfig { max_response: 10, ..TransportConfig::default() };
+    for (answer, fits) in [
+        (&b"HTTP/1.1 200 x\r\ncontent-length: 10\r\n\r\n0123456789"[..], true),
+        (b"HTTP/1.1 200 x\r\ncontent-length: 11\r\n\r\n0123456789A", false),
+        (b"HTTP/1.1 200 x\r\n\r\n0123456789A", false),
+        (b"HTTP/1.1 200 x\r\ntransfer-encoding: chunked\r\n\r\n8\r\n01234567\r\n8\r\n01234567\r\n0\r\n\r\n", false),
+    ] {
+        let (listener, url) = listen().await;
+        let (outcome, _) =
+            tokio::join!(post(config.clone(), &url), once(listener, answer.to_vec()));
+        match outcome {
+            Ok(answer) => assert!(fits && answer.body().len() == 10),
+            Err(error) => assert!(!fits && error.kind() == TransportErrorKind::TooLarge, "{error:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn failures_are_told_apart_and_show_neither_body_nor_url() {
+    let (listener, url) = listen().await;
+    drop(listener);
+    let refused = post(TransportConfig::default(), &url).await.unwrap_err();
+    assert_eq!(refused.kind(), TransportErrorKind::Connect);
+
+    let (listener, url) = listen().await;
+    let quick = TransportConfig { timeout: Duration::from_millis(50), ..TransportConfig::default() };
+    let silent = post(quick, &url).await.unwrap_err();
+    drop(listener);
+    assert_eq!(silent.kind(), TransportErrorKind::Timeout);
+
+    let (listener, url) = listen().await;
+    let (garbage, _) =
+        tokio::join!(post(TransportConfig::default(), &url), once(listener, b"SSH-2.0\r\n".to_vec()));
+    let garbage = garbage.unwrap_err();
+    assert_eq!(garbage.kind(), TransportErrorKind::Other);
+
+    for error in [refused, silent, garbage] {
+        let shown = shown(&error);
+        assert!(!shown.contains("secret") && !shown.contains("/path"), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_private_ca_is_trusted_only_when_configured() {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls_pki_types::PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let tls = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let trusting =
+        TransportConfig { extra_ca_pem: Some(cert.pem().into_bytes()), ..TransportConfig::default() };
+    for (config, trusted) in [(trusting, true), (TransportConfig::default(), false)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}/path", listener.local_addr().unwrap().port());
+        let serve = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(b"HTTP/1.1 204 x\r\n\r\n").await;
+                let _ = stream.shutdown().await;
+            }
+        };
+        let (outcome, ()) = tokio::join!(post(config, &url), serve);
+        match outcome {
+            Ok(answer) => assert!(trusted && answer.status() == StatusCode::NO_CONTENT),
+            Err(error) => assert!(!trusted && error.kind() == TransportErrorKind::Tls, "{error:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_ca_bundle_without_certificates_is_refused() {
+    for pem in [&b""[..], b"not PEM", b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
+        let config = TransportConfig { extra_ca_pem: Some(pem.to_vec()), ..TransportConfig::default() };
+        assert!(matches!(
+            ReqwestTransport::new(config),
+            Err(TransportConfigError::CaBundle(_) | TransportConfigError::Client(_))
+        ));
+    }
+}

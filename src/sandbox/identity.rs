@@ -1,0 +1,205 @@
+//! Verifying an issuer's token the way a cloud does: from its URL alone.
+//!
+//! Discovery and JWKS are fetched anew for every token. Real clouds cache them for a time that they
+//! do not document, so that nothing shown here proves how soon a cloud sees a new key.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Request;
+use jiff::Timestamp;
+use jsonwebtoken::jwk::{AlgorithmParameters, JwkSet, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::clock::Clock;
+use crate::exchange::transport::HttpTransport;
+use crate::issuer_url::IssuerUrl;
+
+/// The most keys of each type that a JWKS may hold, by AWS's limit.
+const MAX_KEYS: usize = 100;
+
+/// Verifies the tokens of one issuer.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    issuer: IssuerUrl,
+    transport: Arc<dyn HttpTransport>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Whom a verified token is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) sub: String,
+    pub(super) aud: String,
+    pub(super) kid: String,
+}
+
+/// Why a token is refused. Texts are for the sandbox's log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Rejection {
+    #[error("the token is not a JWS that a cloud accepts: {0}")]
+    Malformed(&'static str),
+    #[error("the token's issuer {0:?} is not trusted")]
+    Issuer(String),
+    #[error("{url} could not be fetched: {why}")]
+    Fetch { url: String, why: String },
+    #[error("discovery is unusable: {0}")]
+    Discovery(&'static str),
+    #[error("the JWKS is unusable: {0}")]
+    Jwks(&'static str),
+    #[error("the JWKS has no key {0:?} for this algorithm")]
+    Key(String),
+    #[error("the signature does not verify")]
+    Signature,
+    #[error("the claim {0} is missing")]
+    MissingClaim(&'static str),
+    #[error("the claim {0} has the wrong type")]
+    ClaimType(&'static str),
+    #[error("the token expired at {0}")]
+    Expired(Timestamp),
+    #[error("the token is not valid before {0}")]
+    NotYetValid(Timestamp),
+}
+
+impl Verifier {
+    pub(super) fn new(issuer: IssuerUrl, transport: Arc<dyn HttpTransport>, clock: Arc<dyn Clock>) -> Self {
+        Self { issuer, transport, clock }
+    }
+
+    /// Checks form, issuer, signature and times of `token`; audience and subject are the caller's.
+    pub(super) async fn verify(&self, token: &str) -> Result<Identity, Rejection> {
+        let (header, kid) = header(token)?;
+        // Only to find the issuer, as a cloud must; trusted after the signature has verified.
+        let claims: Map<String, Value> = jsonwebtoken::dangerous::insecure_decode_claims(token)
+            .map_err(|_| Rejection::Malformed("its claims are not a JSON object"))?;
+        match text(&claims, "iss")? {
+            iss if iss == self.issuer.as_str() => {}
+            other => return Err(Rejection::Issuer(other.chars().take(255).collect())),
+        }
+        let key = self.key(&kid, header.alg).await?;
+        let claims = verified(token, header.alg, &key)?;
+        check_times(&claims, self.clock.now())?;
+        Ok(Identity { sub: text(&claims, "sub")?, aud: text(&claims, "aud")?, kid })
+    }
+
+    /// The key of this identifier, by way of discovery.
+    async fn key(&self, kid: &str, alg: Algorithm) -> Result<DecodingKey, Rejection> {
+        let discovery: Discovery =
+            serde_json::from_slice(&self.fetch(&self.issuer.discovery_url()).await?)
+                .map_err(|_| Rejection::Discovery("it is not JSON with the members that AWS requires"))?;
+        if discovery.issuer != self.issuer.as_str() {
+            return Err(Rejection::Discovery("its issuer is not the URL that it was fetched from"));
+        }
+        if discovery.response_types_supported.is_empty() || discovery.subject_types_supported.is_empty() {
+            return Err(Rejection::Discovery("response or subject types are empty"));
+        }
+        if !discovery.id_token_signing_alg_values_supported.iter().any(|name| *name == format!("{alg:?}")) {
+            return Err(Rejection::Discovery("the token's algorithm is not among those it names"));
+        }
+        let keys: JwkSet = serde_json::from_slice(&self.fetch(&discovery.jwks_uri).await?)
+            .map_err(|_| Rejection::Jwks("it is not a JWK set"))?;
+        find_key(&keys, kid, alg)
+    }
+
+    async fn fetch(&self, url: &str) -> Result<Bytes, Rejection> {
+        let failed = |why: String| Rejection::Fetch { url: url.to_owned(), why };
+        let request = Request::get(url)
+            .header(http::header::ACCEPT, "application/json")
+            .body(Bytes::new())
+            .map_err(|error| failed(error.to_string()))?;
+        let answer = self.transport.send(request).await.map_err(|error| failed(error.to_string()))?;
+        if answer.status() != http::StatusCode::OK {
+            return Err(failed(format!("HTTP {}", answer.status().as_u16())));
+        }
+        Ok(answer.into_body())
+    }
+}
+
+/// The members of the provider metadata that AWS requires.
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+    response_types_supported: Vec<String>,
+    subject_types_supported: Vec<String>,
+    id_token_signing_alg_values_supported: Vec<String>,
+}
+
+fn header(token: &str) -> Result<(Header, String), Rejection> {
+    if token.split('.').count() != 3 {
+        return Err(Rejection::Malformed("it does not have three parts"));
+    }
+    let header = jsonwebtoken::decode_header(token)
+        .map_err(|_| Rejection::Malformed("its header is not one of a JWS"))?;
+    if !matches!(header.alg, Algorithm::RS256 | Algorithm::ES256) {
+        return Err(Rejection::Malformed("its algorithm is neither RS256 nor ES256"));
+    }
+    if header.crit.is_some() {
+        return Err(Rejection::Malformed("it has critical header parameters"));
+    }
+    let kid = header.kid.clone().ok_or(Rejection::Malformed("its header has no kid"))?;
+    Ok((header, kid))
+}
+
+fn find_key(keys: &JwkSet, kid: &str, alg: Algorithm) -> Result<DecodingKey, Rejection> {
+    if keys.keys.is_empty() {
+        return Err(Rejection::Jwks("it is empty"));
+    }
+    let count = |wanted: fn(&AlgorithmParameters) -> bool| {
+        keys.keys.iter().filter(|key| wanted(&key.algorithm)).count()
+    };
+    if count(|key| matches!(key, AlgorithmParameters::RSA(_))) > MAX_KEYS
+        || count(|key| matches!(key, AlgorithmParameters::EllipticCurve(_))) > MAX_KEYS
+    {
+        return Err(Rejection::Jwks("it has more than 100 keys of a type"));
+    }
+    let mut named = keys.keys.iter().filter(|key| key.common.key_id.as_deref() == Some(kid));
+    let key = named.next().ok_or_else(|| Rejection::Key(kid.to_owned()))?;
+    if named.next().is_some() {
+        return Err(Rejection::Jwks("a kid stands for two keys"));
+    }
+    let usable = key.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature)
+        && key.common.key_algorithm.is_none_or(|named| named == alg.into());
+    if !usable {
+        return Err(Rejection::Key(kid.to_owned()));
+    }
+    DecodingKey::from_jwk(key).map_err(|_| Rejection::Jwks("the key cannot be read"))
+}
+
+/// The claims, once the signature has verified.
+fn verified(token: &str, alg: Algorithm, key: &DecodingKey) -> Result<Map<String, Value>, Rejection> {
+    let mut validation = Validation::new(alg);
+    // Times are checked against the sandbox's own clock, the audience against the role.
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    validation.required_spec_claims.clear();
+    let token = jsonwebtoken::decode(token, key, &validation).map_err(|_| Rejection::Signature)?;
+    Ok(token.claims)
+}
+
+/// Without leeway: the stand-in and the issuer share a clock.
+fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<(), Rejection> {
+    let (iat, exp) = (time(claims, "iat")?, time(claims, "exp")?);
+    let nbf = if claims.contains_key("nbf") { time(claims, "nbf")? } else { iat };
+    if exp <= now {
+        return Err(Rejection::Expired(exp));
+    }
+    match iat.max(nbf) {
+        begin if begin > now => Err(Rejection::NotYetValid(begin)),
+        _ => Ok(()),
+    }
+}
+
+/// A time as AWS insists on it: an integer, not a number with a fraction.
+fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Timestamp, Rejection> {
+    let value = claims.get(name).ok_or(Rejection::MissingClaim(name))?;
+    let seconds = value.as_i64().ok_or(Rejection::ClaimType(name))?;
+    Timestamp::from_second(seconds).map_err(|_| Rejection::ClaimType(name))
+}
+
+fn text(claims: &Map<String, Value>, name: &'static str) -> Result<String, Rejection> {
+    let value = claims.get(name).ok_or(Rejection::MissingClaim(name))?;
+    value.as_str().map(str::to_owned).ok_or(Rejection::ClaimType(name))
+}

@@ -1,0 +1,131 @@
+//! Stand-ins for the clouds' token endpoints, for demos and offline tests.
+//!
+//! The sandbox decides like the original where a decision rests on the issuer: it fetches the
+//! issuer's discovery document and JWKS over HTTP each time, verifies the signature with a library
+//! that did not make it, and checks issuer, audience, subject, times and the role's trust. Its ECR
+//! verifies the SigV4 signature of every request.
+//!
+//! It is no proof of how a real cloud behaves: it knows no accounts, no permissions beyond a
+//! role's trust, no session policies, no registry, and its error messages are imitations. It
+//! listens on loopback addresses only and keeps everything it issues in memory.
+
+mod aws;
+mod config;
+mod identity;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+pub use config::{AwsConfig, AwsRole, SandboxConfig, SandboxConfigError};
+
+use crate::clock::Clock;
+use crate::exchange::transport::{ReqwestTransport, TransportConfig, TransportConfigError};
+use crate::issuer_url::IssuerUrl;
+use crate::random::Random;
+
+/// Longest request that any stand-in reads, in bytes; a token is at most 20,000.
+const MAX_REQUEST: usize = 64 * 1024;
+
+/// The stand-ins, trusting one issuer.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    aws: Arc<aws::Aws>,
+}
+
+/// Why a sandbox stopped or did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The listener is open to the network.
+    #[error("the sandbox listens on loopback addresses only, not on {0}")]
+    NotLoopback(SocketAddr),
+    /// The listener failed.
+    #[error("the sandbox could not serve")]
+    Serve(#[from] io::Error),
+}
+
+impl Sandbox {
+    /// Stand-ins that trust `issuer`, as `config` narrows it down.
+    ///
+    /// `ca_pem` is trusted beside the operating system's certificates when the issuer is fetched.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportConfigError`] when the HTTP client cannot be made, for example of bad `ca_pem`.
+    pub fn new(
+        issuer: IssuerUrl,
+        config: SandboxConfig,
+        ca_pem: Option<Vec<u8>>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, TransportConfigError> {
+        let transport =
+            ReqwestTransport::new(TransportConfig { extra_ca_pem: ca_pem, ..TransportConfig::default() })?;
+        let verifier = identity::Verifier::new(issuer, Arc::new(transport), Arc::clone(&clock));
+        Ok(Self { aws: Arc::new(aws::Aws::new(verifier, config.aws, clock, random)) })
+    }
+
+    /// The routes `POST /aws/sts` and `POST /aws/ecr`; not to be nested, as paths are signed.
+    pub fn router(&self) -> Router {
+        aws::router(Arc::clone(&self.aws)).layer(DefaultBodyLimit::max(MAX_REQUEST))
+    }
+
+    /// Serves on `listener` until `shutdown`, then finishes the requests that are under way.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError`] when the listener is not on a loopback address, or fails.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), SandboxError> {
+        let address = listener.local_addr()?;
+        if !address.ip().is_loopback() {
+            return Err(SandboxError::NotLoopback(address));
+        }
+        axum::serve(listener, self.router()).with_graceful_shutdown(shutdown).await?;
+        Ok(())
+    }
+}
+
+/// Where the stand-ins are, in the shape that `carnet sandbox` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SandboxEndpoints {
+    /// By provider.
+    pub endpoints: ProviderEndpoints,
+}
+
+/// The endpoints of each provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProviderEndpoints {
+    /// Those of AWS.
+    pub aws: AwsEndpoints,
+}
+
+/// The endpoints that an AWS feed overrides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AwsEndpoints {
+    /// AWS STS.
+    pub sts: String,
+    /// The API of Amazon ECR.
+    pub ecr: String,
+}
+
+impl SandboxEndpoints {
+    /// Of a sandbox that serves on this address.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Self {
+        let aws = AwsEndpoints {
+            sts: format!("http://{address}/aws/sts"),
+            ecr: format!("http://{address}/aws/ecr"),
+        };
+        Self { endpoints: ProviderEndpoints { aws } }
+    }
+}
