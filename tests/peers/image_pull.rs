@@ -51,7 +51,7 @@ fn skopeo_pulls_with_a_credential_from_the_whole_chain() {
     let index: serde_json::Value =
         serde_json::from_slice(&fs::read(pushed.join("index.json")).unwrap()).unwrap();
     let (_, digest) = index["manifests"][0]["digest"].as_str().unwrap().split_once(':').unwrap();
-    assert_eq!(manifest, fs::read(pushed.join("blobs/sha256").join(digest)).unwrap(), "another image came");
+    assert!(manifest == fs::read(pushed.join("blobs/sha256").join(digest)).unwrap(), "another image came");
 }
 
 #[test]

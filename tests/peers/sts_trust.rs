@@ -107,7 +107,10 @@ fn assert_reported(output: &Output, feed: &str, refusal: &Refusal<'_>) {
         presented.iter().any(|fact| fact.len() > "kid=".len() && fact.starts_with("kid=")),
         "{presented:?}"
     );
-    assert_ne!(fact("hint:"), "");
+    // SeaweedFS says InvalidParameterValue where AWS has codes of its own: of that one, carnet knows no cause.
+    if refusal.code != "InvalidParameterValue" {
+        assert_ne!(fact("hint:"), "");
+    }
     // The base64url of `{"`, with which every token begins.
     assert!(!stderr.contains("eyJ"), "a token was printed:\n{stderr}");
 }

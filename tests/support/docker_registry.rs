@@ -62,6 +62,7 @@ impl DockerRegistry {
         let layout = format!("oci:{}:latest", layout.display());
         self.skopeo(&[
             "copy",
+            "--preserve-digests",
             "--dest-cert-dir",
             &self.certs(),
             "--dest-authfile",

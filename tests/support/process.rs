@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+/// How much of a program's output is shown when a test fails.
+const SHOWN_LINES: usize = 20;
+
 /// A command with nothing of the caller's environment but `PATH`: what the machine presets (certificates,
 /// proxies, cloud credentials, carnet's own variables) must not reach a test.
 pub(crate) fn clean_command(program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -104,7 +107,10 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.terminate(Duration::from_secs(10));
         if std::thread::panicking() {
-            eprintln!("{} printed:\n{}{}", self.name, self.stdout(), self.stderr());
+            let (stdout, stderr) = (self.stdout(), self.stderr());
+            let lines: Vec<&str> = stdout.lines().chain(stderr.lines()).collect();
+            let last = lines.len().saturating_sub(SHOWN_LINES);
+            eprintln!("{} printed, at the end:\n{}\n", self.name, lines[last..].join("\n"));
         }
     }
 }
