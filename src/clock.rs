@@ -17,7 +17,7 @@ use tokio::sync::watch;
 /// Wall time may step in either direction. Monotonic time never does, and is what waiting and
 /// time-outs are measured on.
 pub trait Clock: Debug + Send + Sync {
-    /// Wall time.
+    /// Wall time, to the millisecond: the resolution of everything that is stored.
     fn now(&self) -> Timestamp;
 
     /// Time since an arbitrary fixed point; never goes backwards.
@@ -57,7 +57,8 @@ impl Clock for SystemClock {
         reason = "this is the one place that reads the machine's wall clock"
     )]
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        let now = Timestamp::now();
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
     }
 
     fn monotonic(&self) -> Duration {

@@ -38,7 +38,12 @@ pub(super) enum Command {
 #[derive(Debug, Subcommand)]
 pub(super) enum Add {
     /// A private registry of Amazon ECR
-    AwsEcr(NewAwsEcr),
+    AwsEcr {
+        #[command(flatten)]
+        fields: NewAwsEcr,
+        #[command(flatten)]
+        output: output::OutputOptions,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -106,12 +111,12 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
 }
 
 async fn add(opening: opening::OpeningOptions, arguments: Add) -> Result<(), Failure> {
-    let Add::AwsEcr(fields) = arguments;
+    let Add::AwsEcr { fields, output } = arguments;
     let reuse = reuse(fields.reuse_slug);
     let draft = fields.draft()?;
     let store = opening.open_or_make_store().await?;
     let feed = feeds(store).add(draft, reuse).await?;
-    print(&feed, Format::Table)
+    print(&feed, output.output)
 }
 
 async fn list(store: &Store, arguments: List) -> Result<(), Failure> {

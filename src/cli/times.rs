@@ -7,9 +7,9 @@ pub(super) fn relative(time: Timestamp, now: Timestamp) -> String {
     let seconds = time.as_second().saturating_sub(now.as_second());
     let (count, unit) = match seconds.unsigned_abs() {
         seconds if seconds < 60 => (seconds, "second"),
-        seconds if seconds < 2 * 3600 => (seconds / 60, "minute"),
-        seconds if seconds < 2 * 86_400 => (seconds / 3600, "hour"),
-        seconds => (seconds / 86_400, "day"),
+        seconds if seconds < 2 * 3600 => (rounded(seconds, 60), "minute"),
+        seconds if seconds < 2 * 86_400 => (rounded(seconds, 3600), "hour"),
+        seconds => (rounded(seconds, 86_400), "day"),
     };
     let plural = if count == 1 { "" } else { "s" };
     match seconds {
@@ -17,6 +17,10 @@ pub(super) fn relative(time: Timestamp, now: Timestamp) -> String {
         1.. => format!("in {count} {unit}{plural}"),
         _ => format!("{count} {unit}{plural} ago"),
     }
+}
+
+fn rounded(seconds: u64, unit: u64) -> u64 {
+    (seconds + unit / 2) / unit
 }
 
 #[cfg(test)]
@@ -31,9 +35,9 @@ mod tests {
             (1, "in 1 second"),
             (-59, "59 seconds ago"),
             (60, "in 1 minute"),
-            (-7199, "119 minutes ago"),
+            (-7140, "119 minutes ago"),
             (7200, "in 2 hours"),
-            (3 * 86_400 + 5, "in 3 days"),
+            (3 * 86_400 - 5, "in 3 days"),
         ] {
             assert_eq!(relative(Timestamp::from_second(1_000_000_000 + offset).unwrap(), now), words);
         }

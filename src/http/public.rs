@@ -140,7 +140,9 @@ fn document_response(document: &Document, request: &HeaderMap) -> Response<Full<
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, JSON);
+    if !unchanged {
+        headers.insert(CONTENT_TYPE, JSON);
+    }
     headers.insert(CACHE_CONTROL, document.cache_control.clone());
     headers.insert(ETAG, document.etag.clone());
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
