@@ -28,20 +28,16 @@ impl Apis {
     ///
     /// The region is the registry's. Of a registry under another name it is the home region of
     /// the role's partition.
-    pub(super) fn of(
-        registry: &RegistryHost,
-        role: &RoleArn,
-        endpoints: &Endpoints,
-    ) -> Result<Self, Failure> {
+    pub(super) fn of(registry: &RegistryHost, role: &RoleArn, endpoints: &Endpoints) -> Result<Self, String> {
         let host = EcrHost::try_from(registry).ok();
         let host = host.as_ref();
         let uri = |name: &str, host: Option<String>| {
             let url = match (endpoints.get(name), host) {
                 (Some(url), _) => url.to_string(),
                 (None, Some(host)) => format!("https://{host}/"),
-                (None, None) => return Err(Failure::Request(format!("nothing says where {name} is"))),
+                (None, None) => return Err(format!("nothing says where {name} is")),
             };
-            url.parse().map_err(|error| Failure::Request(format!("the URL of {name}: {error}")))
+            url.parse().map_err(|error| format!("the URL of {name}: {error}"))
         };
         Ok(Self {
             sts: uri("sts", host.map(EcrHost::sts_host))?,

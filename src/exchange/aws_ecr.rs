@@ -1,7 +1,7 @@
 //! Amazon ECR: assume the feed's role with the token, then ask ECR for a login in that role.
 
 use super::aws::{Apis, ecr, sts};
-use super::{Call, Credential, ExchangeError, StatedExpiry};
+use super::{Call, Credential, ExchangeError, Failure, StatedExpiry};
 use crate::feed::Feed;
 use crate::feed::aws::{AwsEcr, role_session_name};
 
@@ -16,7 +16,7 @@ pub(super) async fn exchange(
 ) -> Result<Credential, ExchangeError> {
     let issued_at = call.clock.now();
     let apis = Apis::of(&feed.registry, &aws.role_arn, &feed.endpoints)
-        .map_err(|missing| call.fail(sts::STEP, missing))?;
+        .map_err(|reason| call.fail(sts::STEP, Failure::Request(reason)))?;
 
     let session_name = role_session_name(&feed.space, &feed.slug);
     let session = sts::assume_role(call, &apis.sts, aws, &session_name).await?;

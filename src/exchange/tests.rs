@@ -290,7 +290,8 @@ async fn refusals_in_no_known_form_keep_status_and_an_excerpt() {
 
 #[tokio::test]
 async fn successes_that_lack_something_are_unusable_and_never_quoted() {
-    let without = |name: &str| credentials("2026-03-01T13:00:00Z").replace(name, "Other");
+    let with = |from: &str, to: &str| credentials("2026-03-01T13:00:00Z").replace(from, to);
+    let without = |name: &str| with(name, "Other");
     for (body, reason) in [
         (String::new(), "it is not the XML of STS"),
         ("not XML SECRET".into(), "it is not the XML of STS"),
@@ -302,11 +303,10 @@ async fn successes_that_lack_something_are_unusable_and_never_quoted() {
         (without("SessionToken"), "Credentials.SessionToken is missing"),
         (without("Expiration"), "Credentials.Expiration is missing"),
         (credentials("soon"), "Credentials.Expiration is no time"),
-        (
-            without("x").replace("ASIAEXAMPLE", "SECRET\r\nX: y"),
-            "Credentials.AccessKeyId is no access key id",
-        ),
-        (without("x").replace(SESSION_TOKEN, "SEC RET"), "Credentials.SessionToken is no session token"),
+        (with("ASIAEXAMPLE", "SECRET\r\nX: y"), "Credentials.AccessKeyId is no access key id"),
+        (with("ASIAEXAMPLE", ""), "Credentials.AccessKeyId is no access key id"),
+        (with(SESSION_TOKEN, "SECRET\nX: y"), "Credentials.SessionToken is no session token"),
+        (with("secret&amp;key", ""), "Credentials.SecretAccessKey is empty"),
     ] {
         let error = failure(vec![answer(200, body.clone())]).await;
         assert!(error.failure().to_string().ends_with(reason), "{body}: {}", error.failure());

@@ -96,12 +96,14 @@ impl From<reqwest::Error> for TransportError {
 
 /// Whether a failed connection failed in TLS: rustls reports through I/O errors of this kind.
 fn is_tls(error: &reqwest::Error) -> bool {
-    let mut source = error.source();
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            return error.kind() == std::io::ErrorKind::InvalidData;
-        }
-        source = error.source();
+    let mut next = error.source();
+    while let Some(error) = next {
+        next = match error.downcast_ref::<std::io::Error>() {
+            Some(error) if error.kind() == std::io::ErrorKind::InvalidData => return true,
+            // `source` of an I/O error passes over the error that it wraps.
+            Some(error) => error.get_ref().map(|wrapped| wrapped as &(dyn Error + 'static)),
+            None => error.source(),
+        };
     }
     false
 }
@@ -201,5 +203,6 @@ impl HttpTransport for ReqwestTransport {
     }
 }
 
-#[cfg(all(test, feature = "server"))]
+#[cfg(test)]
+#[cfg(feature = "server")]
 mod tests;

@@ -202,7 +202,7 @@ fn parse(value: &str) -> Result<Partition, RoleArnRule> {
 }
 
 /// IAM's alphabet for names of roles and role sessions, `[\w+=,.@-]`.
-fn is_name_byte(byte: u8) -> bool {
+pub(crate) fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte)
 }
 

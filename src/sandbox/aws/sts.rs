@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::sessions::Session;
 use super::{Aws, AwsError, trust};
-use crate::feed::aws::{RoleArn, SessionDuration};
+use crate::feed::aws::{RoleArn, SessionDuration, is_name_byte};
 use crate::sandbox::identity::{Identity, Rejection};
 use crate::secret::SecretString;
 
@@ -124,9 +124,7 @@ impl Ask {
         }
         let role_arn = take("RoleArn").parse().map_err(|_| invalid("roleArn", "be the ARN of a role"))?;
         let session_name = take("RoleSessionName");
-        if !(2..=64).contains(&session_name.len())
-            || !session_name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte))
-        {
+        if !(2..=64).contains(&session_name.len()) || !session_name.bytes().all(is_name_byte) {
             return Err(invalid("roleSessionName", "satisfy regular expression pattern: [\\w+=,.@-]{2,64}"));
         }
         let token = take("WebIdentityToken");
