@@ -2,12 +2,12 @@
 //! its keys rotated by the application, and tokens minted in-process.
 //!
 //! ```text
-//! cargo run --example embed -- FOLDER
+//! cargo run --example embed -- target/embedded
 //! curl http://127.0.0.1:8080/carnet/.well-known/openid-configuration
 //! curl http://127.0.0.1:8080/subject
 //! ```
 //!
-//! Database and master key are kept in FOLDER. Ctrl-C ends it.
+//! Database and master key are kept in the folder that is named. Ctrl-C ends it.
 
 use std::error::Error;
 use std::path::PathBuf;
