@@ -18,7 +18,34 @@ CREATE TABLE key_state (
     max_token_lifetime BIGINT NOT NULL,
     leeway BIGINT NOT NULL,
     jwks_max_age BIGINT NOT NULL,
-    rsa_bits BIGINT NOT NULL
+    rsa_bits BIGINT NOT NULL,
+    -- The latest time that a process with a steady clock has seen.
+    high_water BIGINT NOT NULL,
+    -- The generation whose destroyed private halves may still stand in the write-ahead log.
+    erasure_pending BIGINT,
+    -- The scheduled rotation's failures since it last succeeded.
+    rotation_failures BIGINT NOT NULL,
+    rotation_failed_at BIGINT,
+    rotation_error TEXT
+);
+
+-- What happened to keys, policy and master key: when, why, by whom.
+CREATE TABLE key_events (
+    seq BIGINT PRIMARY KEY,
+    at BIGINT NOT NULL,
+    event TEXT NOT NULL,
+    kid TEXT,
+    reason TEXT NOT NULL,
+    actor TEXT NOT NULL
+);
+
+-- Who fetches the JWKS: one row a user agent, bounded in number.
+CREATE TABLE jwks_clients (
+    user_agent TEXT PRIMARY KEY,
+    first_fetched_at BIGINT NOT NULL,
+    last_fetched_at BIGINT NOT NULL,
+    fetches BIGINT NOT NULL,
+    generation BIGINT NOT NULL
 );
 
 -- Keys that the master key seals, such as the one that authenticates the rows of signing_keys.

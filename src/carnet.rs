@@ -3,54 +3,23 @@
 //! Owns the rules of a first start and of a later one: which of the four may be made, which must be
 //! there, and which must be what they were.
 
-use std::error::Error;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
+use crate::actor::Actor;
 use crate::clock::{Clock, SystemClock};
 use crate::issuer::{Issuer, KeyStateError};
 use crate::issuer_url::IssuerUrl;
+use crate::keeper::Keeper;
 use crate::random::{Random, SecureRandom};
 use crate::rotator::{GeneratedKeys, KeySource, RotationError, Rotator};
-use crate::signing_keys::rotation::plan;
 use crate::store::database_url::DatabaseUrl;
-use crate::store::master_key::{self, MasterKey, MasterKeyError, MasterKeyId};
+pub use crate::store::master_key::MasterKeySource;
+use crate::store::master_key::{MasterKey, MasterKeyError, MasterKeyId};
 use crate::store::sealed::{RowMac, SealError, Sealer};
 use crate::store::vault::Vault;
 use crate::store::{IfMissing, Store, StoreError};
-
-/// Where the master key is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MasterKeySource {
-    /// `master.key` in this folder; made there together with a new database.
-    Folder(PathBuf),
-    /// This file, which somebody else provides: never made.
-    File(PathBuf),
-}
-
-/// Another process's change of keys is seen after at most this long.
-const REFRESH_EVERY: Duration = Duration::from_millis(250);
-
-/// When to try again what has failed.
-#[derive(Debug, Default)]
-struct Backoff {
-    failures: u32,
-    not_before: Duration,
-}
-
-impl Backoff {
-    fn may_try(&self, now: Duration) -> bool {
-        now >= self.not_before
-    }
-
-    /// The wait doubles from one second up to about four minutes.
-    fn failed(&mut self, now: Duration) {
-        self.not_before = now + Duration::from_secs(1 << self.failures.min(8));
-        self.failures += 1;
-    }
-}
 
 /// What to open, and with what.
 #[derive(Debug, Clone)]
@@ -95,9 +64,12 @@ impl Config {
 #[derive(Debug)]
 pub struct Carnet {
     store: Store,
+    vault: Arc<Vault>,
+    master_key: MasterKeySource,
     issuer: Arc<Issuer>,
     rotator: Arc<Rotator>,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
 }
 
 /// An issuer cannot be opened.
@@ -168,13 +140,19 @@ impl Carnet {
         let store = Store::open(&config.database, config.if_missing).await?;
         let (sealer, mac) = unlock(&store, &config).await?;
         let vault = Arc::new(adopt_issuer(store.clone(), sealer, mac, &config).await?);
-        let Config { clock, random, key_source, .. } = config;
+        let Config { clock, random, key_source, master_key, .. } = config;
         let rotator = Arc::new(Rotator::new(Arc::clone(&vault), Arc::clone(&clock), key_source));
-        if vault.keys().await?.keys.is_empty() {
-            rotator.tick().await?;
+        let stored = vault.keys().await?;
+        if stored.keys.is_empty() {
+            rotator.tick(&Actor::server()).await?;
         }
-        let issuer = Arc::new(Issuer::load(vault, Arc::clone(&clock), random).await?);
-        Ok(Self { store, issuer, rotator, clock })
+        if stored.settings.erasure_pending {
+            // A reader may delay it; a running server goes on trying.
+            let _ = store.finish_erasure().await?;
+        }
+        let issuer = Issuer::load(Arc::clone(&vault), Arc::clone(&clock), Arc::clone(&random)).await?;
+        let issuer = Arc::new(issuer);
+        Ok(Self { store, vault, master_key, issuer, rotator, clock, random })
     }
 
     /// Opens the database alone, for what needs no keys, and sets up a new one if `config` allows it.
@@ -192,40 +170,56 @@ impl Carnet {
 
     /// Keeps what this process publishes and signs current, and rotates keys when they are due, until
     /// `shutdown` completes. One process of several is enough for the rotation; each needs it for the
-    /// rest.
-    ///
-    /// A failure is logged and tried again; it never ends this.
+    /// rest. See [`Keeper`].
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
         tokio::select! {
             () = shutdown => {}
-            () = self.keep_current() => {}
+            () = self.keeper().keep() => {}
         }
     }
 
-    async fn keep_current(&self) {
-        let mut rotation = Backoff::default();
-        loop {
-            if let Err(error) = self.issuer.refresh().await {
-                tracing::warn!(error = &error as &dyn Error, "the key state could not be confirmed");
-            }
-            let now = self.clock.monotonic();
-            if rotation.may_try(now) && self.rotation_is_due() {
-                match self.rotator.tick().await {
-                    Ok(_) => rotation = Backoff::default(),
-                    Err(error) => {
-                        tracing::error!(error = &error as &dyn Error, "signing keys could not be rotated");
-                        rotation.failed(now);
-                    }
-                }
-            } else {
-                self.clock.sleep_until(now + REFRESH_EVERY).await;
-            }
-        }
+    /// What [`Carnet::run`] runs, for who moves the clock himself.
+    #[must_use]
+    pub fn keeper(&self) -> Keeper {
+        Keeper::new(
+            Arc::clone(&self.issuer),
+            Arc::clone(&self.rotator),
+            self.store.clone(),
+            Arc::clone(&self.clock),
+        )
     }
 
-    fn rotation_is_due(&self) -> bool {
-        let key_set = self.issuer.key_set();
-        !plan(&key_set.keys, &key_set.settings.policy, self.clock.now()).is_empty()
+    /// Whether somebody else provides the master key, in a file that carnet never writes.
+    #[must_use]
+    pub fn master_key_is_a_file(&self) -> bool {
+        matches!(self.master_key, MasterKeySource::File(_))
+    }
+
+    /// Seals everything again under the master key in `new`, which is made if it is not there, and
+    /// puts that in the place of the one in use. Says whether there was anything to seal.
+    ///
+    /// A crash between any two steps leaves an issuer that opens, and the same call goes on where it
+    /// stopped. Servers that run meanwhile take the new key into use when they next need it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] when the key cannot be read, made or put in place, or the database refuses.
+    pub async fn rewrap(&self, new: &Path, actor: &Actor) -> Result<(MasterKeyId, bool), OpenError> {
+        let key = match MasterKey::read(new) {
+            Err(MasterKeyError::Missing(_)) => {
+                let made = MasterKey::generate(self.random.as_ref()).map_err(MasterKeyError::from)?;
+                made.write_new(new)?;
+                made
+            }
+            present => present?,
+        };
+        // Before anything needs it, the new key is where it will be looked for.
+        self.master_key.add(&key)?;
+        let sealed = self.vault.rewrap(&key, actor, self.clock.now()).await?;
+        // Best effort: until it succeeds, `erasure: pending` stands in the key list.
+        let _ = self.store.finish_erasure().await?;
+        self.master_key.settle(&key)?;
+        Ok((key.id().clone(), sealed))
     }
 
     /// The database.
@@ -271,15 +265,10 @@ async fn unlock(store: &Store, config: &Config) -> Result<(Sealer, RowMac), Open
         return Ok((sealer, mac));
     };
     let needed = || sealed.master_key_id.clone();
-    let path = match &config.master_key {
-        MasterKeySource::Folder(folder) => folder.join(master_key::FILE_NAME),
-        MasterKeySource::File(file) => file.clone(),
-    };
-    let master_key = MasterKey::read(&path).map_err(|source| OpenError::MasterKeyOf {
-        database: database(),
-        needed: needed(),
-        source,
-    })?;
+    let master_key = config
+        .master_key
+        .find(&sealed.master_key_id)
+        .map_err(|source| OpenError::MasterKeyOf { database: database(), needed: needed(), source })?;
     if master_key.id().as_str() != sealed.master_key_id {
         let given = master_key.id().clone();
         return Err(OpenError::OtherMasterKey { database: database(), needed: needed(), given });
@@ -290,13 +279,10 @@ async fn unlock(store: &Store, config: &Config) -> Result<(Sealer, RowMac), Open
 }
 
 fn read_or_make(config: &Config) -> Result<MasterKey, OpenError> {
-    let path = match &config.master_key {
-        MasterKeySource::File(file) => return Ok(MasterKey::read(file)?),
-        MasterKeySource::Folder(folder) => folder.join(master_key::FILE_NAME),
-    };
-    match MasterKey::read(&path) {
-        Err(MasterKeyError::Missing(_)) => {}
-        present => return Ok(present?),
+    let path = config.master_key.path();
+    match (config.master_key.read(), &config.master_key) {
+        (Err(MasterKeyError::Missing(_)), MasterKeySource::Folder(_)) => {}
+        (present, _) => return Ok(present?),
     }
     let made = MasterKey::generate(config.random.as_ref()).map_err(MasterKeyError::from)?;
     match made.write_new(&path) {
@@ -314,7 +300,8 @@ async fn adopt_issuer(
     config: &Config,
 ) -> Result<Vault, OpenError> {
     let random = Arc::clone(&config.random);
-    let vault = |issuer| Vault::new(store.clone(), sealer, mac, issuer, random);
+    let source = config.master_key.clone();
+    let vault = |issuer| Vault::new(store.clone(), source, sealer, mac, issuer, random);
     let stored = store.issuer_url().await?;
     let (stored, given) = match (stored, config.issuer.clone()) {
         (Some(stored), None) => return Ok(vault(stored)),
@@ -334,7 +321,7 @@ async fn adopt_issuer(
         Some(stored) if config.change_issuer => {
             let vault = vault(stored).hand_over(&mut write, given.clone()).await?;
             write.set_issuer_url(&given, config.clock.now()).await?;
-            write.bump_key_generation().await?;
+            write.bump_key_generation(false, config.clock.now()).await?;
             vault
         }
         Some(stored) => {

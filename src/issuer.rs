@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 use jiff::Timestamp;
 
 use crate::clock::Clock;
+use crate::evidence::Evidence;
 use crate::feed::Feed;
 use crate::issuer_url::IssuerUrl;
 use crate::jose::Algorithm;
-use crate::jose::jwk::PublicKey;
+use crate::jose::jwk::{Kid, PublicKey};
 use crate::jose::jws::{Signer, SigningError};
 use crate::oidc::claims::{About, Claims};
 use crate::oidc::metadata::Documents;
@@ -23,14 +25,17 @@ use crate::oidc::subject::{Context, SubjectError};
 use crate::oidc::token::{Presented, SignedToken};
 use crate::random::{Random, RandomnessUnavailable, uuid};
 use crate::secret::SecretString;
+use crate::signing_keys::clock_guard::{ClockTrust, is_behind};
 use crate::signing_keys::{self, SigningKey, State};
 use crate::store::StoreError;
-use crate::store::issuer::KeySettings;
+use crate::store::issuer::{KeyPulse, KeySettings};
+use crate::store::sealed::SealError;
 use crate::store::signing_keys::StoredKeys;
 use crate::store::vault::Vault;
 
 /// A process that has not seen the key state for this long may be signing with a key that was
-/// revoked meanwhile, and stops.
+/// revoked or retired meanwhile, and stops; sooner if the policy's `leeway` is shorter, because that is
+/// how much longer than its last token a retired key stays published.
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
 
 /// The issuer of one database in this process.
@@ -42,6 +47,19 @@ pub struct Issuer {
     current: ArcSwap<KeySet>,
     /// Monotonic milliseconds at which `current` was last known to be what the database holds.
     confirmed: AtomicU64,
+    /// What the database said last.
+    pulse: ArcSwap<KeyPulse>,
+    health: ArcSwap<Health>,
+    evidence: Evidence,
+}
+
+/// What a server shows of itself beyond its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Why the last scheduled rotation failed, if it did.
+    pub rotation_error: Option<String>,
+    /// Whether the wall clock is believed.
+    pub clock: ClockTrust,
 }
 
 /// Keys, signers and documents that belong together.
@@ -53,8 +71,9 @@ pub struct KeySet {
     pub keys: Vec<SigningKey>,
     /// What is published.
     pub documents: Arc<Documents>,
-    /// The active key of each algorithm, in the order of [`Algorithm::ALL`].
-    signers: [Signer; Algorithm::ALL.len()],
+    /// The active key of each algorithm, in the order of [`Algorithm::ALL`]; `None` if it is sealed
+    /// with a master key that this process does not have.
+    signers: [Option<Signer>; Algorithm::ALL.len()],
     /// When time alone will change what is published.
     stale_at: Option<Timestamp>,
 }
@@ -84,6 +103,19 @@ pub enum MintError {
         "the key state was last confirmed {0:?} ago; nothing is minted before the database answers again"
     )]
     Unconfirmed(Duration),
+    /// This machine's clock is behind what the database has seen.
+    #[error(
+        "this machine's clock says {now}, but it has been {high_water} already; nothing is minted by a clock that is behind"
+    )]
+    ClockBehind {
+        /// The wall clock.
+        now: Timestamp,
+        /// The database's high-water time.
+        high_water: Timestamp,
+    },
+    /// The active key is sealed with another master key.
+    #[error("the active {0} key is sealed with a master key that this process does not have")]
+    NoSigner(Algorithm),
     /// The feed's lifetime exceeds the policy, which was tightened after the feed was made.
     #[error(
         "the feed's token_lifetime of {lifetime:?} exceeds the key policy's max-token-lifetime of {longest:?}"
@@ -118,8 +150,10 @@ impl Issuer {
     ) -> Result<Self, KeyStateError> {
         let confirmed = AtomicU64::new(millis(clock.monotonic()));
         let stored = vault.keys().await?;
-        let current = ArcSwap::from_pointee(KeySet::of(&vault, &stored, clock.now())?);
-        Ok(Self { vault, clock, random, current, confirmed })
+        let pulse = ArcSwap::from_pointee(stored.settings.pulse());
+        let health = ArcSwap::from_pointee(Health { rotation_error: None, clock: ClockTrust::Steady });
+        let current = ArcSwap::from_pointee(KeySet::of(&vault, &stored, clock.now(), None)?);
+        Ok(Self { vault, clock, random, current, confirmed, pulse, health, evidence: Evidence::default() })
     }
 
     /// Who issues.
@@ -149,16 +183,50 @@ impl Issuer {
     pub async fn refresh(&self) -> Result<bool, KeyStateError> {
         // Taken before reading: what the answer confirms is at least this recent.
         let asked = millis(self.clock.monotonic());
-        let generation = self.vault.store().key_generation().await?;
+        let pulse = self.vault.store().key_pulse().await?;
+        self.pulse.store(Arc::new(pulse));
         let current = self.current.load();
         let pruning_due = current.stale_at.is_some_and(|at| at <= self.clock.now());
-        let changed = generation != current.settings.generation || pruning_due;
-        if changed {
+        // A key that could not be opened may be by now: its master key may have been put in place.
+        let incomplete = current.signers.iter().any(Option::is_none);
+        let changed = pulse.generation != current.settings.generation || pruning_due;
+        if changed || incomplete {
             let stored = self.vault.keys().await?;
-            self.current.store(Arc::new(KeySet::of(&self.vault, &stored, self.clock.now())?));
+            let key_set = KeySet::of(&self.vault, &stored, self.clock.now(), Some(&current))?;
+            self.current.store(Arc::new(key_set));
         }
         self.confirmed.fetch_max(asked, Ordering::Release);
         Ok(changed)
+    }
+
+    /// What the database said when it was last asked.
+    #[must_use]
+    pub fn pulse(&self) -> KeyPulse {
+        **self.pulse.load()
+    }
+
+    /// What a server shows of itself beyond its keys.
+    #[must_use]
+    pub fn health(&self) -> Arc<Health> {
+        self.health.load_full()
+    }
+
+    /// Changes what is shown. Called by the keeper alone, so nothing is lost between load and store.
+    pub(crate) fn note_health(&self, change: impl FnOnce(&mut Health)) {
+        let mut health = Health::clone(&self.health.load());
+        change(&mut health);
+        self.health.store(Arc::new(health));
+    }
+
+    /// Counts a fetch of the JWKS, for the evidence of who holds which key set.
+    pub fn count_jwks_fetch(&self, user_agent: Option<&HeaderValue>) {
+        self.evidence.count(user_agent, self.current.load().settings.generation, self.clock.now());
+    }
+
+    /// Who has fetched the JWKS from this process.
+    #[must_use]
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
     }
 
     /// How long ago the key state was last confirmed by the database.
@@ -168,6 +236,15 @@ impl Issuer {
         self.clock.monotonic().saturating_sub(confirmed)
     }
 
+    /// The database's high-water time if this machine's clock is further behind it than clocks may
+    /// disagree.
+    #[must_use]
+    pub fn ahead_of_clock(&self) -> Option<Timestamp> {
+        let high_water = self.pulse.load().high_water;
+        let leeway = self.current.load().settings.policy.leeway();
+        is_behind(self.clock.now(), high_water, leeway).then_some(high_water)
+    }
+
     /// Mints a token for `feed` in `context`.
     ///
     /// # Errors
@@ -175,11 +252,11 @@ impl Issuer {
     /// [`MintError`] when the context lacks what the subject needs, the subject is too long for the
     /// provider, or the key state has not been confirmed for [`STALE_AFTER`].
     pub fn mint(&self, feed: &Feed, context: &Context) -> Result<SignedToken, MintError> {
+        let key_set = self.current.load();
         let unconfirmed = self.unconfirmed_for();
-        if unconfirmed > STALE_AFTER {
+        if unconfirmed > STALE_AFTER.min(key_set.settings.policy.leeway()) {
             return Err(MintError::Unconfirmed(unconfirmed));
         }
-        let key_set = self.current.load();
         let longest = key_set.settings.policy.max_token_lifetime();
         if feed.token_lifetime > longest {
             return Err(MintError::Lifetime { lifetime: feed.token_lifetime, longest });
@@ -190,6 +267,9 @@ impl Issuer {
             subject.check_limit(limit)?;
         }
         let now = self.clock.now();
+        if let Some(high_water) = self.ahead_of_clock() {
+            return Err(MintError::ClockBehind { now, high_water });
+        }
         let jti = uuid(self.random.as_ref())?;
         let about = About {
             issuer: self.url(),
@@ -199,7 +279,7 @@ impl Issuer {
             context,
         };
         let claims = Claims::new(about, jti, now, feed.token_lifetime);
-        let signer = key_set.signer(feed.alg);
+        let signer = key_set.signer(feed.alg).ok_or(MintError::NoSigner(feed.alg))?;
         let compact = signer.sign_compact(&serde_json::to_vec(&claims)?)?;
         Ok(SignedToken {
             compact: SecretString::new(compact),
@@ -218,22 +298,38 @@ impl Issuer {
 }
 
 impl KeySet {
-    fn of(vault: &Vault, stored: &StoredKeys, now: Timestamp) -> Result<Self, KeyStateError> {
+    /// The key set that `stored` describes. A signer of `before` is kept rather than parsed again.
+    fn of(
+        vault: &Vault,
+        stored: &StoredKeys,
+        now: Timestamp,
+        before: Option<&Self>,
+    ) -> Result<Self, KeyStateError> {
         let keys = stored.public();
-        let signer = |algorithm: Algorithm| -> Result<Signer, KeyStateError> {
+        let signer = |algorithm: Algorithm| -> Result<Option<Signer>, KeyStateError> {
             let active = stored
                 .keys
                 .iter()
                 .find(|stored| stored.key.algorithm() == algorithm && stored.key.state(now) == State::Active)
                 .ok_or(KeyStateError::NoActiveKey(algorithm))?;
-            vault.signer(active)?.ok_or(KeyStateError::NoActiveKey(algorithm))
+            let kept = before.and_then(|before| before.signer(algorithm));
+            if let Some(kept) = kept.filter(|signer| *signer.kid() == active.key.kid()) {
+                return Ok(Some(kept.clone()));
+            }
+            match vault.signer(active) {
+                // Publishing must go on, above all after a revocation: only minting stops.
+                Err(StoreError::Seal(error @ SealError::OtherMasterKey { .. })) if before.is_some() => {
+                    tracing::error!(%error, %algorithm, "nothing is minted with this algorithm");
+                    Ok(None)
+                }
+                opened => opened?.ok_or(KeyStateError::NoActiveKey(algorithm)).map(Some),
+            }
         };
         let [rs256, es256] = Algorithm::ALL;
         let signers = [signer(rs256)?, signer(es256)?];
         let published = keys.iter().filter(|key| key.is_published(now)).map(|key| &key.public);
         let max_age = stored.settings.policy.jwks_max_age();
-        let documents =
-            Documents::new(vault.issuer(), published, &signers.each_ref().map(Signer::algorithm), max_age)?;
+        let documents = Documents::new(vault.issuer(), published, &Algorithm::ALL, max_age)?;
         Ok(Self {
             settings: stored.settings,
             documents: Arc::new(documents),
@@ -243,13 +339,23 @@ impl KeySet {
         })
     }
 
-    /// The key that signs with `algorithm`.
+    /// The key that signs with `algorithm`, if this process can open it.
     #[must_use]
-    pub fn signer(&self, algorithm: Algorithm) -> &Signer {
+    pub fn signer(&self, algorithm: Algorithm) -> Option<&Signer> {
         match algorithm {
-            Algorithm::Rs256 => &self.signers[0],
-            Algorithm::Es256 => &self.signers[1],
+            Algorithm::Rs256 => self.signers[0].as_ref(),
+            Algorithm::Es256 => self.signers[1].as_ref(),
         }
+    }
+
+    /// The keys that sign, one per algorithm.
+    #[must_use]
+    pub fn active_kids(&self) -> Vec<Kid> {
+        Algorithm::ALL
+            .into_iter()
+            .filter_map(|algorithm| signing_keys::active(&self.keys, algorithm))
+            .map(SigningKey::kid)
+            .collect()
     }
 
     /// The public halves that are published at `now`.

@@ -11,6 +11,7 @@
 //! Start at [`carnet::Carnet::open`].
 
 // Floor 0: values.
+pub mod actor;
 pub mod authority;
 pub mod clock;
 pub mod duration;
@@ -29,9 +30,11 @@ pub mod signing_keys;
 pub mod store;
 // Floor 4: services.
 pub mod carnet;
+pub mod evidence;
 pub mod exchange;
 pub mod feeds;
 pub mod issuer;
+pub mod keeper;
 pub mod rotator;
 // Floor 5: edges.
 #[cfg(feature = "cli")]

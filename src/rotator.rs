@@ -8,15 +8,19 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::actor::Actor;
 use crate::clock::Clock;
 use crate::jose::Algorithm;
+use crate::jose::jwk::Kid;
 use crate::jose::key_pair::{KeyPair, KeyPairError, RsaBits};
 use crate::random::Random;
-use crate::signing_keys::SigningKey;
+use crate::signing_keys::clock_guard::is_behind;
 use crate::signing_keys::policy::RotationPolicy;
-use crate::signing_keys::rotation::{self, Change, Refusal, RotationRequest};
-use crate::store::StoreError;
+use crate::signing_keys::rotation::{self, Change, Refusal, RotationRequest, UnknownKey};
+use crate::signing_keys::{SigningKey, Stage};
+use crate::store::issuer::KeySettings;
 use crate::store::vault::Vault;
+use crate::store::{StoreError, Write};
 
 /// Where new keys come from. Real ones are slow to make, so simulations bring their own.
 pub trait KeySource: Debug + Send + Sync {
@@ -38,7 +42,7 @@ impl KeySource for GeneratedKeys {
     }
 }
 
-/// Rotates the keys of one vault.
+/// Changes the keys of one vault.
 #[derive(Debug)]
 pub struct Rotator {
     vault: Arc<Vault>,
@@ -46,12 +50,25 @@ pub struct Rotator {
     source: Arc<dyn KeySource>,
 }
 
-/// Keys were not rotated.
+/// Keys were not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
     /// It would do harm.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// There is no such key.
+    #[error(transparent)]
+    Unknown(#[from] UnknownKey),
+    /// This machine's clock is behind what another process, or this one earlier, has seen.
+    #[error(
+        "this machine's clock says {now}, but it has been {high_water} already: keys are not rotated by a clock that is behind"
+    )]
+    ClockBehind {
+        /// The wall clock.
+        now: Timestamp,
+        /// The database's high-water time.
+        high_water: Timestamp,
+    },
     /// The database would not.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -63,18 +80,27 @@ pub enum RotationError {
     Generation(#[from] tokio::task::JoinError),
 }
 
-/// What a rotation did.
+/// What was changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotation {
-    /// What was changed; empty if nothing was to be done.
+    /// The changes; empty if nothing was to be done.
     pub changes: Vec<Change>,
     /// Whether destroyed private halves are gone from every database file, too. If not, a reader
-    /// held the write-ahead log; the next checkpoint tries again.
+    /// held the write-ahead log; a running server goes on trying.
     pub erased: bool,
 }
 
+/// Why keys are changed, and by whom: for the records, and for the clock's rule.
+#[derive(Debug, Clone, Copy)]
+struct Cause<'a> {
+    reason: &'static str,
+    actor: &'a Actor,
+    /// An emergency is not put off because a clock is wrong.
+    is_emergency: bool,
+}
+
 impl Rotator {
-    /// A rotator of the keys in `vault`.
+    /// Changes the keys in `vault`.
     #[must_use]
     pub fn new(vault: Arc<Vault>, clock: Arc<dyn Clock>, source: Arc<dyn KeySource>) -> Self {
         Self { vault, clock, source }
@@ -85,8 +111,9 @@ impl Rotator {
     /// # Errors
     ///
     /// [`RotationError`]; nothing has changed then.
-    pub async fn tick(&self) -> Result<Rotation, RotationError> {
-        self.carry_out(|keys, policy, now| Ok(rotation::plan(keys, policy, now))).await
+    pub async fn tick(&self, actor: &Actor) -> Result<Rotation, RotationError> {
+        let cause = Cause { reason: "scheduled", actor, is_emergency: false };
+        self.carry_out(cause, |keys, policy, now| Ok(rotation::plan(keys, policy, now))).await
     }
 
     /// Does what somebody asks for. No changes means that somebody else has just done it.
@@ -94,29 +121,83 @@ impl Rotator {
     /// # Errors
     ///
     /// [`RotationError::Refused`] when it would do harm; nothing has changed then.
-    pub async fn rotate(&self, request: &RotationRequest) -> Result<Rotation, RotationError> {
-        self.carry_out(|keys, policy, now| rotation::plan_requested(keys, policy, now, request)).await
+    pub async fn rotate(&self, request: &RotationRequest, actor: &Actor) -> Result<Rotation, RotationError> {
+        let reason = if request.force { "forced" } else { "requested" };
+        let cause = Cause { reason, actor, is_emergency: false };
+        self.carry_out(cause, |keys, policy, now| Ok(rotation::plan_requested(keys, policy, now, request)?))
+            .await
     }
 
-    async fn carry_out<D>(&self, decide: D) -> Result<Rotation, RotationError>
+    /// Withdraws one key. No changes means that it is not published any more.
+    ///
+    /// # Errors
+    ///
+    /// [`RotationError::Unknown`]; nothing has changed then.
+    pub async fn revoke(&self, kid: &Kid, actor: &Actor) -> Result<Rotation, RotationError> {
+        let cause = Cause { reason: "revoked", actor, is_emergency: true };
+        self.carry_out(cause, |keys, _, now| Ok(rotation::plan_revocation(keys, now, kid)?)).await
+    }
+
+    /// Withdraws every key. No changes means that somebody else has just done it.
+    ///
+    /// # Errors
+    ///
+    /// [`RotationError`]; nothing has changed then.
+    pub async fn revoke_all(&self, seen: &[Kid], actor: &Actor) -> Result<Rotation, RotationError> {
+        let cause = Cause { reason: "all revoked", actor, is_emergency: true };
+        self.carry_out(cause, |keys, _, now| Ok(rotation::plan_revocation_of_all(keys, now, seen))).await
+    }
+
+    /// Changes the policy and the size of new RSA keys. What has been promised stays: no key leaves
+    /// the JWKS earlier than it would have.
+    ///
+    /// # Errors
+    ///
+    /// [`RotationError::Store`]; nothing has changed then.
+    pub async fn set_policy(
+        &self,
+        policy: &RotationPolicy,
+        rsa_bits: RsaBits,
+        actor: &Actor,
+    ) -> Result<(), RotationError> {
+        let mut write = self.vault.store().write().await?;
+        let now = self.clock.now();
+        for mut key in self.vault.keys_in(&mut write).await?.public() {
+            // From now on the key may sign for longer; that it may have before is never forgotten.
+            let grows = policy.max_token_lifetime() > key.longest_lifetime;
+            if matches!(key.stage, Stage::Active { .. }) && grows {
+                key.longest_lifetime = policy.max_token_lifetime();
+                self.vault.update(&mut write, &key).await?;
+            }
+        }
+        write.set_key_settings(policy, rsa_bits).await?;
+        let reason = format!("{}; rsa-bits {}", policy, rsa_bits.bits());
+        write.record_key_event("policy", None, &reason, actor, now).await?;
+        write.bump_key_generation(false, now).await?;
+        Ok(write.commit().await?)
+    }
+
+    async fn carry_out<D>(&self, cause: Cause<'_>, decide: D) -> Result<Rotation, RotationError>
     where
-        D: Fn(&[SigningKey], &RotationPolicy, Timestamp) -> Result<Vec<Change>, Refusal>,
+        D: Fn(&[SigningKey], &RotationPolicy, Timestamp) -> Result<Vec<Change>, RotationError>,
     {
         let seen = self.vault.keys().await?;
-        let expected = decide(&seen.public(), &seen.settings.policy, self.clock.now())?;
+        let now = self.believed_now(&seen.settings, cause)?;
+        let expected = decide(&seen.public(), &seen.settings.policy, now)?;
         if expected.is_empty() {
-            return Ok(Rotation { changes: expected, erased: true });
+            return Ok(Rotation { changes: expected, erased: !seen.settings.erasure_pending });
         }
         let mut fresh = self.generate(&expected, seen.settings.rsa_bits).await?;
 
         let mut write = self.vault.store().write().await?;
         let stored = self.vault.keys_in(&mut write).await?;
-        let (keys, policy, now) = (stored.public(), stored.settings.policy, self.clock.now());
+        let (keys, policy) = (stored.public(), stored.settings.policy);
+        let now = self.believed_now(&stored.settings, cause)?;
         let mut changes = decide(&keys, &policy, now)?;
         // Keys were made for what was expected; anything that became due since waits its turn.
         changes.retain(|change| expected.contains(change));
         if changes.is_empty() {
-            return Ok(Rotation { changes, erased: true });
+            return Ok(Rotation { changes, erased: !stored.settings.erasure_pending });
         }
         for change in &changes {
             let pairs = fresh.take(change);
@@ -126,15 +207,26 @@ impl Rotator {
                     Some(pair) => self.vault.insert(&mut write, &row, pair).await?,
                     None => self.vault.update(&mut write, &row).await?,
                 }
+                record(&mut write, &row, cause, now).await?;
             }
         }
-        write.bump_key_generation().await?;
+        write.bump_key_generation(changes.iter().any(destroys), now).await?;
         write.commit().await?;
         for change in &changes {
-            tracing::info!(?change, "signing keys changed");
+            tracing::info!(?change, reason = cause.reason, actor = %cause.actor, "signing keys changed");
         }
-        let erased = self.vault.store().truncate_log().await?;
+        // The change is made, whatever becomes of the log; a running server tries again.
+        let erased = self.vault.store().finish_erasure().await.unwrap_or(false);
         Ok(Rotation { changes, erased })
+    }
+
+    /// The time, unless it has been much later already.
+    fn believed_now(&self, settings: &KeySettings, cause: Cause<'_>) -> Result<Timestamp, RotationError> {
+        let (now, high_water) = (self.clock.now(), settings.high_water);
+        if cause.is_emergency || !is_behind(now, high_water, settings.policy.leeway()) {
+            return Ok(now);
+        }
+        Err(RotationError::ClockBehind { now, high_water })
     }
 
     /// The new keys that `changes` need.
@@ -152,6 +244,26 @@ impl Rotator {
         });
         Ok(Fresh(made.await??))
     }
+}
+
+/// Whether a private half is deleted.
+fn destroys(change: &Change) -> bool {
+    !matches!(change, Change::Found { .. } | Change::RevokeRetired { .. })
+}
+
+async fn record(
+    write: &mut Write,
+    key: &SigningKey,
+    cause: Cause<'_>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let event = match key.stage {
+        Stage::Prepared => "prepared",
+        Stage::Active { .. } => "activated",
+        Stage::Retired { .. } => "retired",
+        Stage::Revoked { .. } => "revoked",
+    };
+    write.record_key_event(event, Some(key.kid().as_str()), cause.reason, cause.actor, now).await
 }
 
 /// New keys that are not yet anybody's.

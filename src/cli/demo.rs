@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::failure::Failure;
 use super::output::line;
 use super::serve::{shutdown_signal, stopped};
+use crate::actor::Actor;
 use crate::carnet::{Carnet, Config, MasterKeySource};
 use crate::exchange::transport::{HttpTransport as _, ReqwestTransport, TransportConfig};
 use crate::exchange::{Credential, ExchangeError, exchange};
@@ -201,13 +202,13 @@ impl Stage {
     async fn rotate(&self) -> anyhow::Result<()> {
         let issuer = self.carnet.issuer();
         let key_set = issuer.key_set();
-        let seen = Algorithm::ALL.map(|algorithm| key_set.signer(algorithm).kid().clone()).to_vec();
+        let seen = key_set.active_kids();
         let request = RotationRequest { algorithms: Algorithm::ALL.to_vec(), seen, force: true };
-        let rotation = self.carnet.rotator().rotate(&request).await?;
+        let rotation = self.carnet.rotator().rotate(&request, &Actor::local("demo")).await?;
         ensure!(rotation.changes.len() == Algorithm::ALL.len(), "not every algorithm was rotated");
         issuer.refresh().await?;
-        for algorithm in Algorithm::ALL {
-            step("signs now", &format!("kid={} alg={algorithm}", issuer.key_set().signer(algorithm).kid()))?;
+        for kid in issuer.key_set().active_kids() {
+            step("signs now", &format!("kid={kid}"))?;
         }
         Ok(())
     }

@@ -52,8 +52,13 @@ impl OpeningOptions {
         Carnet::open_store(&self.config()).await
     }
 
-    /// Opens a database for what needs no keys, and makes it if it is not there.
+    /// Opens a database for what needs no keys, and makes it if it is not there. An issuer URL that
+    /// is given becomes, or has to be, the database's.
     pub(super) async fn open_or_make_store(self) -> Result<Store, OpenError> {
-        Carnet::open_store(&Config { if_missing: IfMissing::Create, ..self.config() }).await
+        let config = Config { if_missing: IfMissing::Create, ..self.config() };
+        match config.issuer {
+            Some(_) => Carnet::open(config).await.map(|carnet| carnet.store().clone()),
+            None => Carnet::open_store(&config).await,
+        }
     }
 }

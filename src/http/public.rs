@@ -7,7 +7,9 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::routing::any;
 use bytes::Bytes;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, USER_AGENT,
+};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
@@ -15,6 +17,7 @@ use serde::Serialize;
 use crate::issuer::{Issuer, STALE_AFTER};
 use crate::jose::Algorithm;
 use crate::oidc::metadata::{DISCOVERY_PATH, Document, JWKS_PATH};
+use crate::signing_keys::clock_guard::ClockTrust;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -52,7 +55,15 @@ struct Checks {
     /// Seconds since the database last confirmed the key state.
     database_confirmed_seconds_ago: u64,
     database_reachable: bool,
-    active_keys: [Algorithm; Algorithm::ALL.len()],
+    /// The algorithms that this process can sign with.
+    active_keys: Vec<Algorithm>,
+    /// Whether the wall clock is believed: `steady`, `jumped`, or `behind`.
+    clock: &'static str,
+    /// Why the last scheduled rotation failed, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotation_error: Option<String>,
+    /// Whether destroyed private keys may still stand in the database's files.
+    erasure_pending: bool,
 }
 
 impl PublicDocuments {
@@ -97,6 +108,7 @@ impl PublicDocuments {
             return Some(method_not_allowed());
         }
         Some(if path == &*self.jwks {
+            self.issuer.count_jwks_fetch(headers.get(USER_AGENT));
             document_response(&self.issuer.documents().jwks, headers)
         } else if path == &*self.discovery {
             document_response(&self.issuer.documents().discovery, headers)
@@ -109,14 +121,24 @@ impl PublicDocuments {
 
     fn readiness(&self) -> Response<Full<Bytes>> {
         let unconfirmed = self.issuer.unconfirmed_for();
-        let ready = unconfirmed <= STALE_AFTER;
+        let reachable = unconfirmed <= STALE_AFTER;
+        let (key_set, health) = (self.issuer.key_set(), self.issuer.health());
+        let active_keys: Vec<_> =
+            Algorithm::ALL.into_iter().filter(|algorithm| key_set.signer(*algorithm).is_some()).collect();
+        let clock = match (self.issuer.ahead_of_clock(), health.clock) {
+            (Some(_), _) => "behind",
+            (None, ClockTrust::Jumped { .. }) => "jumped",
+            (None, ClockTrust::Steady) => "steady",
+        };
+        // A clock that has jumped only holds the rotation up; one that is behind stops minting.
+        let ready = reachable && active_keys.len() == Algorithm::ALL.len() && clock != "behind";
         let checks = (self.detail == Detail::Full).then(|| Checks {
             database_confirmed_seconds_ago: unconfirmed.as_secs(),
-            database_reachable: ready,
-            active_keys: {
-                let key_set = self.issuer.key_set();
-                Algorithm::ALL.map(|algorithm| key_set.signer(algorithm).algorithm())
-            },
+            database_reachable: reachable,
+            active_keys,
+            clock,
+            rotation_error: health.rotation_error.clone(),
+            erasure_pending: self.issuer.pulse().erasure_pending,
         });
         match ready {
             true => json(StatusCode::OK, &Readiness { status: "ready", checks }),

@@ -4,6 +4,7 @@
 //! function of time is whether a retired key is still published. A key's private half is not here
 //! at all: it is sealed in the store while the key is prepared or active, and nowhere afterwards.
 
+pub mod clock_guard;
 pub mod policy;
 pub mod rotation;
 

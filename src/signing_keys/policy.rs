@@ -1,5 +1,6 @@
 //! The rotation policy: five durations that are only ever valid together.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -115,6 +116,13 @@ impl RotationPolicy {
         Ok(Self { rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age })
     }
 
+    /// The durations, to change some of them.
+    #[must_use]
+    pub fn durations(&self) -> PolicyDurations {
+        let Self { rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age } = *self;
+        PolicyDurations { rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age }
+    }
+
     /// A key signs for this long before the next one takes over.
     #[must_use]
     pub fn rotate_every(&self) -> Duration {
@@ -143,6 +151,20 @@ impl RotationPolicy {
     #[must_use]
     pub fn jwks_max_age(&self) -> Duration {
         self.jwks_max_age
+    }
+}
+
+impl fmt::Display for RotationPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "rotate-every {} s, propagation {} s, max-token-lifetime {} s, leeway {} s, jwks-max-age {} s",
+            self.rotate_every.as_secs(),
+            self.propagation.as_secs(),
+            self.max_token_lifetime.as_secs(),
+            self.leeway.as_secs(),
+            self.jwks_max_age.as_secs()
+        )
     }
 }
 

@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 
 use super::policy::RotationPolicy;
-use super::{SigningKey, Stage, active, prepared};
+use super::{SigningKey, Stage, State, active, prepared};
 use crate::jose::Algorithm;
 use crate::jose::jwk::{Kid, PublicKey};
 
@@ -31,6 +31,37 @@ pub enum Change {
         /// The prepared key.
         promote: Kid,
     },
+    /// The active key is withdrawn, the prepared one takes over however young it is, a new one is
+    /// prepared.
+    RevokeActive {
+        /// Of both keys.
+        algorithm: Algorithm,
+        /// The active key.
+        revoke: Kid,
+        /// The prepared key.
+        promote: Kid,
+    },
+    /// The prepared key is withdrawn and replaced; its successor waits anew.
+    RevokePrepared {
+        /// Of the key.
+        algorithm: Algorithm,
+        /// The prepared key.
+        revoke: Kid,
+    },
+    /// A retired key is withdrawn before its time.
+    RevokeRetired {
+        /// Of the key.
+        algorithm: Algorithm,
+        /// The retired key.
+        revoke: Kid,
+    },
+    /// Every key is withdrawn, the prepared ones too, and replaced by keys that nobody has seen.
+    ReplaceAll {
+        /// Of the keys.
+        algorithm: Algorithm,
+        /// Everything published.
+        revoke: Vec<Kid>,
+    },
 }
 
 impl Change {
@@ -38,7 +69,12 @@ impl Change {
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         match self {
-            Self::Found { algorithm } | Self::Rotate { algorithm, .. } => *algorithm,
+            Self::Found { algorithm }
+            | Self::Rotate { algorithm, .. }
+            | Self::RevokeActive { algorithm, .. }
+            | Self::RevokePrepared { algorithm, .. }
+            | Self::RevokeRetired { algorithm, .. }
+            | Self::ReplaceAll { algorithm, .. } => *algorithm,
         }
     }
 
@@ -46,8 +82,9 @@ impl Change {
     #[must_use]
     pub fn fresh_keys(&self) -> usize {
         match self {
-            Self::Found { .. } => 2,
-            Self::Rotate { .. } => 1,
+            Self::RevokeRetired { .. } => 0,
+            Self::Rotate { .. } | Self::RevokeActive { .. } | Self::RevokePrepared { .. } => 1,
+            Self::Found { .. } | Self::ReplaceAll { .. } => 2,
         }
     }
 }
@@ -161,6 +198,45 @@ pub fn plan_requested(
     Ok(changes)
 }
 
+/// There is no such key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this issuer has no signing key {0}")]
+pub struct UnknownKey(pub Kid);
+
+/// What withdrawing one key does; nothing, if it is not published any more.
+///
+/// Never refused for want of a slot: what it adds to the key set it takes from it first.
+///
+/// # Errors
+///
+/// [`UnknownKey`].
+pub fn plan_revocation(keys: &[SigningKey], now: Timestamp, kid: &Kid) -> Result<Vec<Change>, UnknownKey> {
+    let key = keys.iter().find(|key| key.kid() == *kid).ok_or_else(|| UnknownKey(kid.clone()))?;
+    let (algorithm, revoke) = (key.algorithm(), kid.clone());
+    let change = match (key.state(now), prepared(keys, algorithm)) {
+        (State::Active, Some(next)) => Change::RevokeActive { algorithm, revoke, promote: next.kid() },
+        (State::Prepared, _) => Change::RevokePrepared { algorithm, revoke },
+        (State::Retired, _) => Change::RevokeRetired { algorithm, revoke },
+        (State::Active, None) | (State::Pruned | State::Revoked, _) => return Ok(Vec::new()),
+    };
+    Ok(vec![change])
+}
+
+/// What withdrawing everything does, when the active keys are still those that the caller saw; an
+/// algorithm whose active key is another one by now has just been dealt with by somebody else.
+#[must_use]
+pub fn plan_revocation_of_all(keys: &[SigningKey], now: Timestamp, seen: &[Kid]) -> Vec<Change> {
+    let is_seen = |algorithm| active(keys, algorithm).is_some_and(|key| seen.contains(&key.kid()));
+    Algorithm::ALL
+        .into_iter()
+        .filter(|algorithm| is_seen(*algorithm))
+        .map(|algorithm| {
+            let published = keys.iter().filter(|key| key.algorithm() == algorithm && key.is_published(now));
+            Change::ReplaceAll { algorithm, revoke: published.map(SigningKey::kid).collect() }
+        })
+        .collect()
+}
+
 /// The keys that `change` makes or alters, as they are afterwards, in an order in which they can be
 /// written without two active or two prepared keys in between.
 ///
@@ -175,16 +251,32 @@ pub fn apply(
     fresh: &[PublicKey],
 ) -> Vec<SigningKey> {
     let mut fresh = fresh.iter().cloned().map(|public| SigningKey::prepared(public, now));
+    let key = |kid: &Kid| keys.iter().find(|key| key.kid() == *kid).cloned();
     match change {
         Change::Found { .. } => {
             let active = fresh.next().map(|key| activated(key, policy, now));
             active.into_iter().chain(fresh.next()).collect()
         }
         Change::Rotate { retire, promote, .. } => {
-            let key = |kid: &Kid| keys.iter().find(|key| key.kid() == *kid).cloned();
             let retired = key(retire).map(|key| retired(key, policy, now));
             let promoted = key(promote).map(|key| activated(key, policy, now));
             retired.into_iter().chain(promoted).chain(fresh.next()).collect()
+        }
+        Change::RevokeActive { revoke, promote, .. } => {
+            let revoked = key(revoke).map(|key| revoked(key, now));
+            let promoted = key(promote).map(|key| activated(key, policy, now));
+            revoked.into_iter().chain(promoted).chain(fresh.next()).collect()
+        }
+        Change::RevokePrepared { revoke, .. } => {
+            key(revoke).map(|key| revoked(key, now)).into_iter().chain(fresh.next()).collect()
+        }
+        Change::RevokeRetired { revoke, .. } => {
+            key(revoke).map(|key| revoked(key, now)).into_iter().collect()
+        }
+        Change::ReplaceAll { revoke, .. } => {
+            let revoked = revoke.iter().filter_map(key).map(|key| revoked(key, now));
+            let active = fresh.next().map(|key| activated(key, policy, now));
+            revoked.chain(active).chain(fresh.next()).collect()
         }
     }
 }
@@ -207,6 +299,15 @@ fn retired(key: SigningKey, policy: &RotationPolicy, now: Timestamp) -> SigningK
     let Stage::Active { activated_at } = key.stage else { return key };
     let published_until = later(now, key.longest_lifetime + policy.leeway());
     SigningKey { stage: Stage::Retired { activated_at, retired_at: now, published_until }, ..key }
+}
+
+fn revoked(key: SigningKey, now: Timestamp) -> SigningKey {
+    let activated_at = match key.stage {
+        Stage::Prepared => None,
+        Stage::Active { activated_at } | Stage::Retired { activated_at, .. } => Some(activated_at),
+        Stage::Revoked { .. } => return key,
+    };
+    SigningKey { stage: Stage::Revoked { activated_at, revoked_at: now }, ..key }
 }
 
 fn age(active: &SigningKey, now: Timestamp) -> Option<std::time::Duration> {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::sealed::{RowMac, SealedFor, Sealer};
-use super::{Store, StoreError, Write, corrupt, from_seconds, parse, to_millis, to_seconds};
+use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, parse, to_millis, to_seconds};
 use crate::issuer_url::IssuerUrl;
 use crate::jose::key_pair::RsaBits;
 use crate::random::Random;
@@ -19,11 +19,48 @@ pub struct KeySettings {
     pub policy: RotationPolicy,
     /// The size of new RSA keys.
     pub rsa_bits: RsaBits,
+    /// The latest time that a process with a steady clock has seen.
+    pub high_water: Timestamp,
+    /// Whether destroyed private halves may still stand in the write-ahead log.
+    pub erasure_pending: bool,
+}
+
+/// What a running server looks at several times a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyPulse {
+    /// Grows with every change of keys or settings.
+    pub generation: i64,
+    /// The latest time that a process with a steady clock has seen.
+    pub high_water: Timestamp,
+    /// Whether destroyed private halves may still stand in the write-ahead log.
+    pub erasure_pending: bool,
+}
+
+impl KeySettings {
+    /// The part that a running server looks at.
+    #[must_use]
+    pub fn pulse(&self) -> KeyPulse {
+        let Self { generation, high_water, erasure_pending, .. } = *self;
+        KeyPulse { generation, high_water, erasure_pending }
+    }
+}
+
+/// The scheduled rotation's failures since it last succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotationFailures {
+    /// How many in a row.
+    pub count: i64,
+    /// The last one.
+    pub failed_at: Timestamp,
+    /// What it said.
+    pub error: String,
 }
 
 #[derive(sqlx::FromRow)]
 struct KeyStateRow {
     generation: i64,
+    high_water: i64,
+    erasure_pending: Option<i64>,
     rotate_every: i64,
     propagation: i64,
     max_token_lifetime: i64,
@@ -51,15 +88,90 @@ impl Store {
         url.map(|url| parse("issuer", "1", &url)).transpose()
     }
 
-    /// The number that grows with every change of keys or settings.
+    /// What tells a running server whether anything has changed.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Sql`] when the database cannot be read.
-    pub async fn key_generation(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("SELECT generation FROM key_state WHERE id = 1")
-            .fetch_one(&self.readers)
-            .await?)
+    /// [`StoreError`] when the database cannot be read.
+    pub async fn key_pulse(&self) -> Result<KeyPulse, StoreError> {
+        let (generation, high_water, erasure_pending): (i64, i64, Option<i64>) =
+            sqlx::query_as("SELECT generation, high_water, erasure_pending FROM key_state WHERE id = 1")
+                .fetch_one(&self.readers)
+                .await?;
+        let high_water = from_millis("key_state", "1", high_water)?;
+        Ok(KeyPulse { generation, high_water, erasure_pending: erasure_pending.is_some() })
+    }
+
+    /// The scheduled rotation's failures since it last succeeded, if there are any.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read.
+    pub async fn rotation_failures(&self) -> Result<Option<RotationFailures>, StoreError> {
+        let (count, failed_at, error): (i64, Option<i64>, Option<String>) = sqlx::query_as(
+            "SELECT rotation_failures, rotation_failed_at, rotation_error FROM key_state WHERE id = 1",
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        let (Some(failed_at), Some(error)) = (failed_at, error) else { return Ok(None) };
+        Ok(Some(RotationFailures { count, failed_at: from_millis("key_state", "1", failed_at)?, error }))
+    }
+
+    /// Notes whether the scheduled rotation has worked.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when the statement fails.
+    pub async fn note_rotation(&self, outcome: Result<(), &str>, now: Timestamp) -> Result<(), StoreError> {
+        let statement = match outcome {
+            Ok(()) => sqlx::query(
+                "UPDATE key_state SET rotation_failures = 0, rotation_failed_at = NULL, rotation_error = NULL \
+                 WHERE id = 1 AND rotation_failures > 0",
+            ),
+            Err(error) => sqlx::query(
+                "UPDATE key_state SET rotation_failures = rotation_failures + 1, rotation_failed_at = $1, \
+                 rotation_error = $2 WHERE id = 1",
+            )
+            .bind(to_millis(now))
+            .bind(error.to_owned()),
+        };
+        statement.execute(&self.writer).await?;
+        Ok(())
+    }
+
+    /// Moves the high-water time up to `now`; never down.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when the statement fails.
+    pub async fn raise_high_water(&self, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("UPDATE key_state SET high_water = $1 WHERE id = 1 AND high_water < $1")
+            .bind(to_millis(now))
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    /// Finishes the destruction of private halves: empties the write-ahead log, and notes that it is
+    /// empty unless more was destroyed meanwhile. Says whether nothing is pending any more; a reader
+    /// delays it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when a statement fails.
+    pub async fn finish_erasure(&self) -> Result<bool, StoreError> {
+        const PENDING: &str = "SELECT erasure_pending FROM key_state WHERE id = 1";
+        let pending: Option<i64> = sqlx::query_scalar(PENDING).fetch_one(&self.writer).await?;
+        let Some(generation) = pending else { return Ok(true) };
+        if !self.truncate_log().await? {
+            return Ok(false);
+        }
+        let done =
+            sqlx::query("UPDATE key_state SET erasure_pending = NULL WHERE id = 1 AND erasure_pending = $1")
+                .bind(generation)
+                .execute(&self.writer)
+                .await?;
+        Ok(done.rows_affected() == 1)
     }
 
     /// The sealed key of the MAC on key rows; absent in a database that has not been set up.
@@ -109,21 +221,85 @@ impl Write {
     /// [`StoreError`] when the row is missing or breaks the policy's rules.
     pub async fn key_settings(&mut self) -> Result<KeySettings, StoreError> {
         let row: KeyStateRow = sqlx::query_as(
-            "SELECT generation, rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age, rsa_bits \
-             FROM key_state WHERE id = 1",
+            "SELECT generation, rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age, rsa_bits, \
+             high_water, erasure_pending FROM key_state WHERE id = 1",
         )
         .fetch_one(self.connection())
         .await?;
         row.settings()
     }
 
-    /// Tells every process that keys or settings have changed.
+    /// Tells every process that keys or settings have changed. `destroyed` says that private halves
+    /// were deleted, whose bytes the log still holds.
     ///
     /// # Errors
     ///
     /// [`StoreError::Sql`] when the statement fails.
-    pub async fn bump_key_generation(&mut self) -> Result<(), StoreError> {
-        sqlx::query("UPDATE key_state SET generation = generation + 1 WHERE id = 1")
+    pub async fn bump_key_generation(&mut self, destroyed: bool, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE key_state SET generation = generation + 1, \
+             erasure_pending = CASE WHEN $1 THEN generation + 1 ELSE erasure_pending END, \
+             high_water = CASE WHEN high_water < $2 THEN $2 ELSE high_water END WHERE id = 1",
+        )
+        .bind(destroyed)
+        .bind(to_millis(now))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Writes the policy and the size of new RSA keys.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when the statement fails.
+    pub async fn set_key_settings(
+        &mut self,
+        policy: &RotationPolicy,
+        rsa_bits: RsaBits,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE key_state SET rotate_every = $1, propagation = $2, max_token_lifetime = $3, leeway = $4, \
+             jwks_max_age = $5, rsa_bits = $6 WHERE id = 1",
+        )
+        .bind(to_seconds(policy.rotate_every()))
+        .bind(to_seconds(policy.propagation()))
+        .bind(to_seconds(policy.max_token_lifetime()))
+        .bind(to_seconds(policy.leeway()))
+        .bind(to_seconds(policy.jwks_max_age()))
+        .bind(i64::from(rsa_bits.bits()))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// As [`Store::sealed_row_mac`], inside the transaction.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn sealed_row_mac(&mut self) -> Result<Option<SealedKey>, StoreError> {
+        Ok(sqlx::query_as(SEALED_KEY).bind(RowMac::NAME).fetch_optional(self.connection()).await?)
+    }
+
+    /// Seals the key of the MAC on key rows again, under another master key.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when it does not open, sealing fails or the statement fails.
+    pub async fn reseal_row_mac(
+        &mut self,
+        from: &Sealer,
+        to: &Sealer,
+        random: &dyn Random,
+    ) -> Result<(), StoreError> {
+        let Some(sealed) = self.sealed_row_mac().await? else { return Ok(()) };
+        let key = from.open(row_mac_key(), &sealed.master_key_id, &sealed.sealed)?;
+        let sealed = to.seal(row_mac_key(), &key, random)?;
+        sqlx::query("UPDATE sealed_keys SET master_key_id = $2, sealed = $3 WHERE name = $1")
+            .bind(RowMac::NAME)
+            .bind(to.master_key_id().as_str())
+            .bind(sealed)
             .execute(self.connection())
             .await?;
         Ok(())
@@ -139,7 +315,8 @@ impl Write {
         let policy = RotationPolicy::default();
         sqlx::query(
             "INSERT INTO key_state (id, generation, rotate_every, propagation, max_token_lifetime, leeway, \
-             jwks_max_age, rsa_bits) VALUES (1, 0, $1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING",
+             jwks_max_age, rsa_bits, high_water, rotation_failures) VALUES (1, 0, $1, $2, $3, $4, $5, $6, 0, 0) \
+             ON CONFLICT (id) DO NOTHING",
         )
         .bind(to_seconds(policy.rotate_every()))
         .bind(to_seconds(policy.propagation()))
@@ -196,6 +373,12 @@ impl KeyStateRow {
             .ok()
             .and_then(|bits| RsaBits::try_from(bits).ok())
             .ok_or_else(|| corrupt(TABLE, "1", format!("rsa_bits {}", self.rsa_bits)))?;
-        Ok(KeySettings { generation: self.generation, policy, rsa_bits })
+        Ok(KeySettings {
+            generation: self.generation,
+            policy,
+            rsa_bits,
+            high_water: from_millis(TABLE, "1", self.high_water)?,
+            erasure_pending: self.erasure_pending.is_some(),
+        })
     }
 }

@@ -21,6 +21,10 @@ use crate::secret::SecretBytes;
 pub const FILE_NAME: &str = "master.key";
 const PREFIX: &str = "carnet-master-key-1:";
 const KEY_LEN: usize = 32;
+/// Permissions that a file of ours must not give: none to anybody but its owner.
+const OURS: u32 = 0o077;
+/// Permissions that a provided file must not give: its group may read it, nobody else anything.
+const PROVIDED: u32 = 0o037;
 
 /// Names a master key without telling anything about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +51,105 @@ pub struct MasterKey {
     key: SecretBytes,
 }
 
+/// Where the master key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MasterKeySource {
+    /// In this folder: `master.key`, made there together with a new database, or `master-ID.key`
+    /// beside it while one takes the other's place.
+    Folder(PathBuf),
+    /// This file, which somebody else provides: never made.
+    File(PathBuf),
+}
+
+impl MasterKeySource {
+    /// The file that holds the key in the ordinary course of things.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Folder(folder) => folder.join(FILE_NAME),
+            Self::File(file) => file.clone(),
+        }
+    }
+
+    /// The key that is there in the ordinary course of things.
+    ///
+    /// # Errors
+    ///
+    /// See [`MasterKey::read`]. A file that somebody else provides may be readable by its group:
+    /// that is how systemd and Kubernetes hand credentials to a service that is not root.
+    pub fn read(&self) -> Result<MasterKey, MasterKeyError> {
+        match self {
+            Self::Folder(_) => MasterKey::read(&self.path()),
+            Self::File(file) => MasterKey::read_if(file, PROVIDED),
+        }
+    }
+
+    /// The key `id`, or whatever other key is there in its place.
+    ///
+    /// # Errors
+    ///
+    /// [`MasterKeyError`] when there is no key at all, or one cannot be used.
+    pub fn find(&self, id: &str) -> Result<MasterKey, MasterKeyError> {
+        let usual = self.read();
+        if usual.as_ref().is_ok_and(|key| key.id().as_str() == id) {
+            return usual;
+        }
+        match self.named_path(id).map(|path| MasterKey::read(&path)) {
+            Some(Ok(named)) if named.id().as_str() == id => Ok(named),
+            _ => usual,
+        }
+    }
+
+    /// Puts `key` where [`MasterKeySource::find`] finds it by its identifier, beside the one in use;
+    /// for a file, its provider has to do that.
+    ///
+    /// # Errors
+    ///
+    /// [`MasterKeyError::Io`] when it cannot be written.
+    pub fn add(&self, key: &MasterKey) -> Result<(), MasterKeyError> {
+        if self.find(key.id().as_str()).is_ok_and(|found| found.id() == key.id()) {
+            return Ok(());
+        }
+        self.named_path(key.id().as_str()).map_or(Ok(()), |path| key.write_new(&path))
+    }
+
+    /// Makes `key` the folder's `master.key`. What stood there stays, under its own name: backups
+    /// may need it. A crash at any point leaves both keys where they are found.
+    ///
+    /// # Errors
+    ///
+    /// [`MasterKeyError::Io`] when a file cannot be written.
+    pub fn settle(&self, key: &MasterKey) -> Result<(), MasterKeyError> {
+        let (path, Some(named)) = (self.path(), self.named_path(key.id().as_str())) else { return Ok(()) };
+        if let Ok(usual) = MasterKey::read(&path) {
+            if usual.id() == key.id() {
+                return Ok(());
+            }
+            self.add_under_its_name(&usual)?;
+        }
+        let failed = |source| MasterKeyError::Io { path: path.clone(), action: "replaced", source };
+        fs::rename(&named, &path).and_then(|()| sync_folder(&path)).map_err(failed)
+    }
+
+    fn add_under_its_name(&self, key: &MasterKey) -> Result<(), MasterKeyError> {
+        match self.named_path(key.id().as_str()) {
+            Some(path) if !path.exists() => key.write_new(&path),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the folder keeps a key under its own name.
+    fn named_path(&self, id: &str) -> Option<PathBuf> {
+        match self {
+            // An identifier from the database must not lead out of the folder.
+            Self::Folder(folder) if id.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                Some(folder.join(format!("master-{id}.key")))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The master key cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterKeyError {
@@ -65,7 +168,7 @@ pub enum MasterKeyError {
         source: io::Error,
     },
     /// Others than its owner may read or write the file.
-    #[error("the master key file {} has mode {mode:04o}: others than its owner may use it; `chmod 600` it", .path.display())]
+    #[error("the master key file {} has mode {mode:04o}: others than those who need it may use it; `chmod 600` it", .path.display())]
     Permissions {
         /// The file.
         path: PathBuf,
@@ -114,13 +217,17 @@ impl MasterKey {
     ///
     /// [`MasterKeyError`] when the file is missing, not private to its owner, or not a master key.
     pub fn read(path: &Path) -> Result<Self, MasterKeyError> {
+        Self::read_if(path, OURS)
+    }
+
+    fn read_if(path: &Path, forbidden: u32) -> Result<Self, MasterKeyError> {
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => MasterKeyError::Missing(path.to_owned()),
             _ => MasterKeyError::Io { path: path.to_owned(), action: "read", source },
         };
         let mut file = fs::File::open(path).map_err(failed)?;
         let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
+        if mode & forbidden != 0 {
             return Err(MasterKeyError::Permissions { path: path.to_owned(), mode });
         }
         // A master key file is 64 bytes; anything much larger is some other file.
@@ -144,12 +251,17 @@ impl MasterKey {
     }
 
     fn try_write_new(&self, path: &Path) -> io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(path);
         if !folder.exists() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let encoded = Zeroizing::new(URL_SAFE_NO_PAD.encode(self.key.reveal()));
         let unfinished = folder.join(format!(".{FILE_NAME}.{}", self.id));
+        // A crash may have left it behind; nobody else writes a key of this identifier.
+        match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let written = (|| {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
             file.write_all(PREFIX.as_bytes())?;
@@ -161,8 +273,17 @@ impl MasterKey {
         })();
         let removed = fs::remove_file(&unfinished);
         written.and(removed)?;
-        fs::File::open(folder)?.sync_all()
+        sync_folder(path)
     }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes the names in a file's folder durable.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    fs::File::open(folder_of(path))?.sync_all()
 }
 
 fn parse(text: &[u8]) -> Option<SecretBytes> {
@@ -205,6 +326,18 @@ mod tests {
         first.write_new(&path).unwrap();
         assert!(key().write_new(&path).is_err());
         assert_eq!(MasterKey::read(&path).unwrap().id(), first.id());
+    }
+
+    #[test]
+    fn a_provided_file_may_be_readable_by_its_group_and_by_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("provided");
+        key().write_new(&path).unwrap();
+        for (mode, accepted) in [(0o400, true), (0o440, true), (0o640, true), (0o660, false), (0o444, false)]
+        {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(MasterKeySource::File(path.clone()).read().is_ok(), accepted, "{mode:o}");
+        }
     }
 
     #[test]

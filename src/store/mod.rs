@@ -7,6 +7,8 @@
 pub mod database_url;
 pub mod feeds;
 pub mod issuer;
+pub mod jwks_clients;
+pub mod key_events;
 pub mod master_key;
 pub mod sealed;
 pub mod signing_keys;

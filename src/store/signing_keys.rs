@@ -158,7 +158,7 @@ impl Write {
         Ok(())
     }
 
-    /// Seals a private half again, for another issuer.
+    /// Seals a private half again: for another issuer, or under another master key.
     ///
     /// # Errors
     ///

@@ -1,0 +1,34 @@
+//! Who does something, as the records name it.
+
+use std::fmt;
+
+/// A server, or a user of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor(String);
+
+impl Actor {
+    /// The server itself, on schedule.
+    #[must_use]
+    pub fn server() -> Self {
+        Self("serve".to_owned())
+    }
+
+    /// A user at the command line of this machine. The name is kept to 64 visible ASCII characters.
+    #[must_use]
+    pub fn local(user: &str) -> Self {
+        let visible = user.chars().filter(char::is_ascii_graphic).take(64);
+        Self(format!("local:{}", visible.collect::<String>()))
+    }
+
+    /// The name in records.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}

@@ -1,0 +1,148 @@
+//! `carnet key revoke`: a leaked key out of the JWKS at once.
+
+use clap::Args;
+use jiff::Timestamp;
+
+use crate::carnet::Carnet;
+use crate::cli::failure::Failure;
+use crate::cli::{confirm, output, times};
+use crate::issuer::KeySet;
+use crate::jose::jwk::Kid;
+use crate::signing_keys::rotation::{Change, UnknownKey, safe_at};
+use crate::signing_keys::{self, SigningKey, Stage, State};
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false, id = "what")]
+pub(in crate::cli) struct Revoke {
+    /// The key
+    #[arg(value_name = "KID", group = "what")]
+    kid: Option<Kid>,
+    /// Every key: the database or the master key has leaked, and the prepared keys with it
+    #[arg(long, group = "what")]
+    all: bool,
+    #[command(flatten)]
+    confirm: confirm::Confirmation,
+}
+
+/// What no revocation undoes, and what does, cloud by cloud.
+const BEYOND: &str = "\
+No revocation undoes what was already issued: role sessions, access tokens and registry logins obtained with the key \
+live until they expire by themselves.
+A cloud that holds the key set in a cache accepts the key until it fetches again; how long each keeps it is not \
+documented by all. To cut trust at once, there:
+  AWS     aws iam delete-open-id-connect-provider --open-id-connect-provider-arn ARN
+          (and, for sessions that exist: attach AWSRevokeOlderSessions to the role)
+  Azure   az ad app federated-credential delete --id APP --federated-credential-id NAME
+  Google  gcloud iam workload-identity-pools providers update-oidc NAME --workload-identity-pool POOL \
+--location global --disabled";
+
+pub(super) async fn run(carnet: &Carnet, arguments: Revoke) -> Result<(), Failure> {
+    let now = carnet.clock().now();
+    let key_set = carnet.issuer().key_set();
+    let rotation = match &arguments.kid {
+        Some(kid) => {
+            let key = key_set.keys.iter().find(|key| key.kid() == *kid);
+            let key = key
+                .ok_or_else(|| Failure::from(crate::rotator::RotationError::from(UnknownKey(kid.clone()))))?;
+            if !key.is_published(now) {
+                output::note(&format!("Nothing to do: {kid} is {} already.", key.state(now).as_str()));
+                return Ok(());
+            }
+            arguments.confirm.confirm(&consequence(key, &key_set, now))?;
+            carnet.rotator().revoke(kid, &super::actor()).await?
+        }
+        None => {
+            arguments.confirm.confirm(&consequence_of_all(&key_set, now))?;
+            carnet.rotator().revoke_all(&key_set.active_kids(), &super::actor()).await?
+        }
+    };
+    if rotation.changes.is_empty() {
+        output::note("Nothing to do: somebody else has just done it.");
+        return Ok(());
+    }
+    for change in &rotation.changes {
+        output::note(&account(change));
+    }
+    output::note(BEYOND);
+    super::tell_erasure(carnet).await
+}
+
+fn consequence(key: &SigningKey, key_set: &KeySet, now: Timestamp) -> String {
+    let policy = &key_set.settings.policy;
+    let (kid, algorithm) = (key.kid(), key.algorithm());
+    let published = times::relative(key.prepared_at, now);
+    let caches = format!(
+        "Verifiers that cache by the documents' max-age go on accepting it for up to {} s; others may for up to {} s.",
+        policy.jwks_max_age().as_secs(),
+        policy.propagation().as_secs()
+    );
+    match key.stage {
+        Stage::Active { .. } => {
+            let successor = signing_keys::prepared(&key_set.keys, algorithm).map(|next| {
+                let young = safe_at(next, policy) > now;
+                let until = safe_at(next, policy);
+                if young {
+                    format!(
+                        "{} takes over. It has been published since {} only: a verifier whose key set is older \
+                         refuses new {algorithm} tokens until it fetches again, at the latest {}.",
+                        next.kid(),
+                        next.prepared_at,
+                        times::relative(until, now)
+                    )
+                } else {
+                    format!("{} takes over; verifiers know it already.", next.kid())
+                }
+            });
+            format!(
+                "{kid} signs {algorithm} tokens and was published {published}. It leaves the JWKS at once, and every \
+                 token that it has signed stops verifying as verifiers fetch again; such tokens live until {} at the \
+                 latest.\n{caches}\n{}",
+                now.saturating_add(key.longest_lifetime).unwrap_or(Timestamp::MAX),
+                successor.unwrap_or_default()
+            )
+        }
+        Stage::Prepared => format!(
+            "{kid} is the prepared {algorithm} key, published {published}; it has signed nothing. It is replaced, \
+             and the new one waits its {} s before it may sign.\n{caches}",
+            policy.propagation().as_secs()
+        ),
+        Stage::Retired { published_until, .. } => format!(
+            "{kid} has ceased to sign; its last tokens would verify until {published_until}. They stop verifying as \
+             verifiers fetch again.\n{caches}"
+        ),
+        Stage::Revoked { .. } => String::new(),
+    }
+}
+
+fn consequence_of_all(key_set: &KeySet, now: Timestamp) -> String {
+    let published =
+        key_set.keys.iter().filter(|key| key.state(now) != State::Pruned && key.is_published(now));
+    format!(
+        "All {} published keys leave the JWKS at once and are replaced by keys that no verifier has seen. Every token \
+         that exists stops verifying, and new tokens are refused, by each verifier until it fetches again: at the \
+         latest in {} s.",
+        published.count(),
+        key_set.settings.policy.propagation().as_secs()
+    )
+}
+
+fn account(change: &Change) -> String {
+    match change {
+        Change::RevokeActive { algorithm, revoke, promote } => {
+            format!("{algorithm}: {revoke} is out of the JWKS and destroyed. {promote} signs from now on.")
+        }
+        Change::RevokePrepared { algorithm, revoke } => {
+            format!(
+                "{algorithm}: {revoke} is out of the JWKS and destroyed; another key is prepared in its place."
+            )
+        }
+        Change::RevokeRetired { algorithm, revoke } => format!("{algorithm}: {revoke} is out of the JWKS."),
+        Change::ReplaceAll { algorithm, revoke } => {
+            format!(
+                "{algorithm}: {} keys are out of the JWKS and destroyed; new ones are in their place.",
+                revoke.len()
+            )
+        }
+        Change::Found { algorithm } | Change::Rotate { algorithm, .. } => algorithm.to_string(),
+    }
+}

@@ -1,0 +1,147 @@
+//! Evidence of who fetches the JWKS: counted in memory, written now and then.
+//!
+//! Evidence informs; it never gates. User agents are what strangers claim, so their number and
+//! length are bounded, and none of them costs a write of its own.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http::HeaderValue;
+use jiff::Timestamp;
+
+use crate::store::jwks_clients::{Fetches, JwksClient};
+
+/// At most this many user agents are told apart between two writes; the rest counts as one.
+const MAX_CLIENTS: usize = 256;
+/// More of a user agent is not kept.
+const MAX_NAME: usize = 120;
+/// Clients that have fetched this often keep their place when strangers flood the table.
+const REGULAR_FETCHES: u64 = 3;
+/// A client that has not come back for this long is not regular any more.
+const REGULAR_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
+const OTHERS: &[u8] = b"(other user agents)";
+const UNNAMED: &[u8] = b"(no user agent)";
+
+/// The fetches of this process since they were last written.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    clients: Mutex<HashMap<Box<[u8]>, Counted>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    first: Timestamp,
+    last: Timestamp,
+    generation: i64,
+    unwritten: u64,
+    ever: u64,
+}
+
+impl Evidence {
+    /// Counts a fetch of the JWKS of `generation` at `now`.
+    pub fn count(&self, user_agent: Option<&HeaderValue>, generation: i64, now: Timestamp) {
+        let name = user_agent.map_or(UNNAMED, HeaderValue::as_bytes);
+        let name = &name[..name.len().min(MAX_NAME)];
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = if clients.len() >= MAX_CLIENTS && !clients.contains_key(name) { OTHERS } else { name };
+        if let Some(client) = clients.get_mut(name) {
+            client.last = now;
+            client.generation = generation;
+            client.unwritten += 1;
+            client.ever += 1;
+        } else {
+            clients.insert(name.into(), Counted { first: now, last: now, generation, unwritten: 1, ever: 1 });
+        }
+    }
+
+    /// What has been counted since the last call. Clients that keep coming back keep their place.
+    #[must_use]
+    pub fn take(&self) -> Vec<Fetches> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = clients.iter().filter(|(_, client)| client.unwritten > 0);
+        let taken = counted
+            .map(|(name, client)| Fetches {
+                user_agent: printable(name),
+                first: client.first,
+                last: client.last,
+                count: client.unwritten,
+                generation: client.generation,
+            })
+            .collect();
+        clients.retain(|_, client| client.ever >= REGULAR_FETCHES);
+        if clients.len() >= MAX_CLIENTS / 2 {
+            // Too many that came back: they earn their places anew.
+            clients.clear();
+        }
+        for client in clients.values_mut() {
+            (client.unwritten, client.first) = (0, client.last);
+        }
+        taken
+    }
+}
+
+/// A user agent as it may be shown on a terminal.
+fn printable(name: &[u8]) -> String {
+    name.iter().map(|byte| if (b' '..=b'~').contains(byte) { char::from(*byte) } else { '?' }).collect()
+}
+
+/// Whether a client fetches again and again, and still does.
+#[must_use]
+pub fn is_regular(client: &JwksClient, max_age: Duration, now: Timestamp) -> bool {
+    let since =
+        |from: Timestamp, to: Timestamp| Duration::try_from(to.duration_since(from)).unwrap_or_default();
+    client.fetches >= i64::try_from(REGULAR_FETCHES).unwrap_or(i64::MAX)
+        && since(client.first_fetched_at, client.last_fetched_at) >= max_age
+        && since(client.last_fetched_at, now) <= REGULAR_WITHIN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    #[test]
+    fn fetches_of_one_client_are_one_row() {
+        let evidence = Evidence::default();
+        for second in 0..5 {
+            evidence.count(Some(&HeaderValue::from_static("aws")), 7, at(second));
+        }
+        let taken = evidence.take();
+        assert_eq!(
+            taken,
+            [Fetches { user_agent: "aws".into(), first: at(0), last: at(4), count: 5, generation: 7 }]
+        );
+        assert!(evidence.take().is_empty());
+    }
+
+    #[test]
+    fn a_flood_of_user_agents_is_bounded_and_does_not_displace_who_keeps_coming_back() {
+        let evidence = Evidence::default();
+        for second in 0..3 {
+            evidence.count(Some(&HeaderValue::from_static("aws")), 1, at(second));
+        }
+        assert_eq!(evidence.take().len(), 1);
+        for number in 0..10_000 {
+            evidence.count(Some(&HeaderValue::from_str(&format!("flood-{number}")).unwrap()), 1, at(10));
+        }
+        evidence.count(Some(&HeaderValue::from_static("aws")), 1, at(11));
+        let taken = evidence.take();
+        assert!(taken.len() <= MAX_CLIENTS + 1);
+        assert!(taken.iter().any(|fetches| fetches.user_agent == "aws" && fetches.count == 1));
+        assert_eq!(taken.iter().map(|fetches| fetches.count).sum::<u64>(), 10_001);
+    }
+
+    #[test]
+    fn a_hostile_user_agent_is_cut_and_made_printable() {
+        let evidence = Evidence::default();
+        let hostile = HeaderValue::from_bytes(&[b"\xff\x80\t".as_slice(), &[b'A'; 4000]].concat()).unwrap();
+        evidence.count(Some(&hostile), 1, at(0));
+        let name = &evidence.take()[0].user_agent;
+        assert_eq!(name.len(), MAX_NAME);
+        assert!(name.starts_with("???AAA"));
+    }
+}

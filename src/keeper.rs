@@ -1,0 +1,166 @@
+//! The keeper: what a server does between requests.
+//!
+//! Several times a second it makes sure that this process publishes and signs with what the database
+//! holds. When it is due, it rotates keys, finishes the erasure of destroyed ones, moves the
+//! high-water time on and writes evidence down. A failure is logged, shown and tried again; it never
+//! ends the keeper, and never what is served.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::actor::Actor;
+use crate::clock::Clock;
+use crate::issuer::Issuer;
+use crate::rotator::Rotator;
+use crate::signing_keys::clock_guard::{ClockGuard, ClockTrust};
+use crate::signing_keys::rotation::plan;
+use crate::store::Store;
+
+/// Another process's change of keys is seen after at most this long.
+const REFRESH_EVERY: Duration = Duration::from_millis(250);
+/// An erasure that a reader delays is tried again this often.
+const ERASE_EVERY: Duration = Duration::from_secs(1);
+/// The high-water time and evidence are written this often.
+const WRITE_EVERY: Duration = Duration::from_secs(10);
+
+/// Keeps one process current.
+#[derive(Debug)]
+pub struct Keeper {
+    issuer: Arc<Issuer>,
+    rotator: Arc<Rotator>,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    actor: Actor,
+    guard: ClockGuard,
+    refreshing: bool,
+    rotation: Backoff,
+    erase_at: Duration,
+    write_at: Duration,
+}
+
+impl Keeper {
+    /// A keeper of `issuer` that begins with its clock believed.
+    #[must_use]
+    pub fn new(issuer: Arc<Issuer>, rotator: Arc<Rotator>, store: Store, clock: Arc<dyn Clock>) -> Self {
+        let (wall, monotonic) = (clock.now(), clock.monotonic());
+        Self {
+            issuer,
+            rotator,
+            store,
+            clock,
+            actor: Actor::server(),
+            guard: ClockGuard::new(wall, monotonic),
+            refreshing: true,
+            rotation: Backoff::default(),
+            erase_at: monotonic,
+            write_at: monotonic + WRITE_EVERY,
+        }
+    }
+
+    /// Keeps; never returns.
+    pub async fn keep(mut self) {
+        loop {
+            self.look().await;
+            self.clock.sleep_until(self.clock.monotonic() + REFRESH_EVERY).await;
+        }
+    }
+
+    /// One round.
+    pub async fn look(&mut self) {
+        self.refresh().await;
+        let leeway = self.issuer.key_set().settings.policy.leeway();
+        let now = self.clock.monotonic();
+        let trust = self.guard.observe(self.clock.now(), now, leeway);
+        self.issuer.note_health(|health| health.clock = trust);
+        if trust == ClockTrust::Steady && self.issuer.ahead_of_clock().is_none() {
+            self.rotate(now).await;
+            self.write_down(now).await;
+        }
+        self.erase(now).await;
+    }
+
+    async fn refresh(&mut self) {
+        match self.issuer.refresh().await {
+            Ok(_) => self.refreshing = true,
+            Err(error) if self.refreshing => {
+                // Said once; /readyz and the refusal to mint say it all the time.
+                tracing::error!(error = &error as &dyn Error, "the key state cannot be confirmed");
+                self.refreshing = false;
+            }
+            Err(_) => {}
+        }
+    }
+
+    async fn rotate(&mut self, now: Duration) {
+        let key_set = self.issuer.key_set();
+        let due = !plan(&key_set.keys, &key_set.settings.policy, self.clock.now()).is_empty();
+        if !due || now < self.rotation.not_before {
+            return;
+        }
+        let noted = match self.rotator.tick(&self.actor).await {
+            Ok(_) => {
+                self.rotation = Backoff::default();
+                self.issuer.note_health(|health| health.rotation_error = None);
+                self.refresh().await;
+                self.store.note_rotation(Ok(()), self.clock.now()).await
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn Error,
+                    failures = self.rotation.failures + 1,
+                    "signing keys could not be rotated"
+                );
+                self.rotation.failed(now);
+                let text = error.to_string();
+                self.issuer.note_health(|health| health.rotation_error = Some(text.clone()));
+                self.store.note_rotation(Err(&text), self.clock.now()).await
+            }
+        };
+        if let Err(error) = noted {
+            tracing::warn!(error = &error as &dyn Error, "the rotation's outcome could not be recorded");
+        }
+    }
+
+    async fn write_down(&mut self, now: Duration) {
+        if now < self.write_at {
+            return;
+        }
+        self.write_at = now + WRITE_EVERY;
+        let fetches = self.issuer.evidence().take();
+        let written = async {
+            self.store.raise_high_water(self.clock.now()).await?;
+            if fetches.is_empty() { Ok(()) } else { self.store.add_jwks_fetches(&fetches).await }
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(error = &error as &dyn Error, "high-water time and evidence could not be written");
+        }
+    }
+
+    async fn erase(&mut self, now: Duration) {
+        if !self.issuer.pulse().erasure_pending || now < self.erase_at {
+            return;
+        }
+        self.erase_at = now + ERASE_EVERY;
+        match self.store.finish_erasure().await {
+            Ok(true) => tracing::info!("destroyed private keys are gone from the database files"),
+            Ok(false) => tracing::debug!("a reader holds the write-ahead log; the erasure is tried again"),
+            Err(error) => tracing::warn!(error = &error as &dyn Error, "the erasure is tried again"),
+        }
+    }
+}
+
+/// When to try again what has failed.
+#[derive(Debug, Default)]
+struct Backoff {
+    failures: u32,
+    not_before: Duration,
+}
+
+impl Backoff {
+    /// The wait doubles from one second up to about four minutes.
+    fn failed(&mut self, now: Duration) {
+        self.not_before = now + Duration::from_secs(1 << self.failures.min(8));
+        self.failures += 1;
+    }
+}

@@ -1,0 +1,91 @@
+//! What happened to keys, policy and master key: when, why, by whom.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Store, StoreError, Write, from_millis, to_millis};
+use crate::actor::Actor;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyEvent {
+    /// Counts from 1.
+    pub seq: i64,
+    /// When.
+    pub at: Timestamp,
+    /// What: `prepared`, `activated`, `retired`, `revoked`, `policy`, `rewrap`.
+    pub event: String,
+    /// To which key, if to one.
+    pub kid: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// By whom.
+    pub actor: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    seq: i64,
+    at: i64,
+    event: String,
+    kid: Option<String>,
+    reason: String,
+    actor: String,
+}
+
+impl Store {
+    /// The latest `limit` events, newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read.
+    pub async fn key_events(&self, limit: u32) -> Result<Vec<KeyEvent>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT seq, at, event, kid, reason, actor FROM key_events ORDER BY seq DESC LIMIT $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await?;
+        rows.into_iter()
+            .map(|Row { seq, at, event, kid, reason, actor }| {
+                Ok(KeyEvent {
+                    seq,
+                    at: from_millis("key_events", &seq.to_string(), at)?,
+                    event,
+                    kid,
+                    reason,
+                    actor,
+                })
+            })
+            .collect()
+    }
+}
+
+impl Write {
+    /// Records an event.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when the statement fails.
+    pub async fn record_key_event(
+        &mut self,
+        event: &str,
+        kid: Option<&str>,
+        reason: &str,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO key_events (seq, at, event, kid, reason, actor) \
+             VALUES ((SELECT COALESCE(MAX(seq), 0) + 1 FROM key_events), $1, $2, $3, $4, $5)",
+        )
+        .bind(to_millis(now))
+        .bind(event)
+        .bind(kid)
+        .bind(reason)
+        .bind(actor.as_str())
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+}
