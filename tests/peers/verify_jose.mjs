@@ -1,0 +1,40 @@
+// Verifies carnet's tokens with jose's createRemoteJWKSet, as a relying party in Node would.
+//
+// usage: verify_jose.mjs ISSUER AUDIENCE FOLDER_OF_NODE_MODULES
+//
+// Reads one compact token a line on standard input and answers each with one line of JSON: the verified
+// `claims`, or the `error` code that jose threw. `fetches` counts how often the JWKS has been fetched so
+// far. One process keeps one cache, so a token whose key it already holds costs no fetch.
+
+import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
+import { pathToFileURL } from "node:url";
+
+const [issuer, audience, folder] = process.argv.slice(2);
+const installed = createRequire(`${folder}/`).resolve("jose");
+const jose = await import(pathToFileURL(installed));
+
+const metadata = await (await fetch(`${issuer}/.well-known/openid-configuration`)).json();
+let fetches = 0;
+const keys = jose.createRemoteJWKSet(new URL(metadata.jwks_uri), {
+  [jose.customFetch]: (...request) => {
+    fetches += 1;
+    return fetch(...request);
+  },
+});
+
+for await (const line of createInterface({ input: process.stdin })) {
+  let result;
+  try {
+    const { payload } = await jose.jwtVerify(line.trim(), keys, {
+      algorithms: metadata.id_token_signing_alg_values_supported,
+      audience,
+      issuer: metadata.issuer,
+      requiredClaims: ["iss", "sub", "aud", "iat", "nbf", "exp", "jti"],
+    });
+    result = { claims: payload };
+  } catch (error) {
+    result = { error: error.code ?? error.name };
+  }
+  console.log(JSON.stringify({ ...result, fetches }));
+}

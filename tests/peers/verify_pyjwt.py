@@ -1,0 +1,47 @@
+"""Verifies carnet's tokens with PyJWT's PyJWKClient, as a relying party in Python would.
+
+usage: verify_pyjwt.py ISSUER AUDIENCE CA_FILE
+
+Reads one compact token a line on standard input and answers each with one line of JSON: the verified
+`claims`, or the `error` that PyJWT raised. `fetches` counts how often the JWKS has been fetched so far.
+One process keeps one cache, so a token whose key it already holds costs no fetch.
+"""
+
+import json
+import ssl
+import sys
+import urllib.request
+
+import jwt
+
+issuer, audience, ca_file = sys.argv[1:]
+tls = ssl.create_default_context(cafile=ca_file)
+
+
+class CountingClient(jwt.PyJWKClient):
+    fetches = 0
+
+    def fetch_data(self):
+        self.fetches += 1
+        return super().fetch_data()
+
+
+with urllib.request.urlopen(issuer + "/.well-known/openid-configuration", timeout=10, context=tls) as answer:
+    metadata = json.load(answer)
+client = CountingClient(metadata["jwks_uri"], timeout=10, ssl_context=tls)
+
+for line in sys.stdin:
+    try:
+        token = line.strip()
+        claims = jwt.decode(
+            token,
+            client.get_signing_key_from_jwt(token).key,
+            algorithms=metadata["id_token_signing_alg_values_supported"],
+            audience=audience,
+            issuer=metadata["issuer"],
+            options={"require": ["iss", "sub", "aud", "iat", "nbf", "exp", "jti"]},
+        )
+        result = {"claims": claims}
+    except jwt.PyJWTError as error:
+        result = {"error": type(error).__name__}
+    print(json.dumps({**result, "fetches": client.fetches}), flush=True)

@@ -1,0 +1,188 @@
+//! The `carnet` binary on a database of its own, run as a user runs it: arguments in, exit status and
+//! output out.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::ca::Ca;
+use super::process::{Process, clean_command, free_ports, on_free_ports};
+
+/// How long a server may take to announce itself: it makes RSA keys first, perhaps beside a busy build.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// A temporary folder with a database and a keys folder, both made by the first command that may.
+pub(crate) struct Carnet {
+    home: TempDir,
+    clock: Option<Clock>,
+}
+
+/// A wall clock that is wrong by a constant, through Debian's libfaketime.
+struct Clock {
+    library: PathBuf,
+    offset: &'static str,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// The exit status; −1 if a signal ended it.
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Carnet {
+    pub(crate) fn new() -> Self {
+        Self { home: tempfile::tempdir().unwrap(), clock: None }
+    }
+
+    /// A carnet whose wall clock is off by `offset` (libfaketime's notation, such as `-2h`).
+    pub(crate) fn with_clock_off_by(offset: &'static str) -> Self {
+        let library = std::fs::read_dir("/usr/lib")
+            .unwrap()
+            .filter_map(|entry| Some(entry.ok()?.path().join("faketime/libfaketimeMT.so.1")))
+            .find(|library| library.is_file())
+            .unwrap_or_else(|| panic!("libfaketime is not installed: {}", super::INSTALL));
+        Self { clock: Some(Clock { library, offset }), ..Self::new() }
+    }
+
+    /// The folder that holds everything of this carnet, and that commands run in.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.home().join("carnet.db")
+    }
+
+    pub(crate) fn keys_dir(&self) -> PathBuf {
+        self.home().join("keys")
+    }
+
+    /// `carnet` with a clean environment and nothing on its command line.
+    pub(crate) fn bare_command(&self) -> Command {
+        let mut command = clean_command(env!("CARGO_BIN_EXE_carnet"));
+        command.current_dir(self.home()).env("HOME", self.home()).env("USER", "tester");
+        if let Some(Clock { library, offset }) = &self.clock {
+            // Timers and file times stay true; both spellings of the first, which differ by version.
+            command
+                .env("LD_PRELOAD", library)
+                .env("FAKETIME", offset)
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+                .env("DONT_FAKE_MONOTONIC", "1")
+                .env("NO_FAKE_STAT", "1");
+        }
+        command
+    }
+
+    /// `carnet ARGUMENTS` on this database.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.bare_command();
+        command
+            .args(arguments)
+            .arg(format!("--database=sqlite:{}", self.database().display()))
+            .arg("--keys-dir")
+            .arg(self.keys_dir());
+        command
+    }
+
+    /// Runs `carnet ARGUMENTS` on this database to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        let output = self.command(arguments).stdin(Stdio::null()).output().unwrap();
+        Output {
+            status: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs a command that must succeed, and gives its standard output.
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+        let Output { status, stdout, stderr } = self.run(arguments);
+        assert_eq!(status, 0, "carnet {}\n{stdout}{stderr}", arguments.join(" "));
+        stdout
+    }
+
+    /// Starts `carnet serve` for `issuer` on `listen` (`127.0.0.1:0` for any free port).
+    pub(crate) fn serve(&self, issuer: &str, listen: &str, more: &[&str]) -> Result<Announced, String> {
+        let arguments = [&["serve", "--issuer", issuer, "--listen", listen], more].concat();
+        Announced::start("carnet serve", &mut self.command(&arguments))
+    }
+
+    /// Starts `carnet sandbox` for `issuer`, with a configuration file of the given TOML.
+    pub(crate) fn sandbox(&self, issuer: &str, config: &str) -> Announced {
+        let file = self.home().join("sandbox.toml");
+        std::fs::write(&file, config).unwrap();
+        let mut command = self.bare_command();
+        command.args(["sandbox", "--issuer", issuer, "--config"]).arg(file);
+        Announced::start("carnet sandbox", &mut command).unwrap_or_else(|failure| panic!("{failure}"))
+    }
+}
+
+/// A running server and the JSON line by which it said that it is ready.
+pub(crate) struct Announced {
+    pub(crate) line: Value,
+    pub(crate) process: Process,
+}
+
+impl Announced {
+    fn start(name: &'static str, command: &mut Command) -> Result<Self, String> {
+        let mut process = Process::start(name, command);
+        let line = process.wait_ready(STARTS_WITHIN, |process| {
+            let stdout = process.stdout();
+            let (line, _) = stdout.split_once('\n')?;
+            Some(
+                serde_json::from_str(line)
+                    .unwrap_or_else(|error| panic!("{name} announced {line:?}: {error}")),
+            )
+        })?;
+        Ok(Self { line, process })
+    }
+
+    /// A string of the announcement, by JSON pointer.
+    pub(crate) fn announced(&self, pointer: &str) -> &str {
+        let value = self.line.pointer(pointer).and_then(Value::as_str);
+        value.unwrap_or_else(|| panic!("no {pointer} in {}", self.line))
+    }
+}
+
+/// A carnet that serves its own documents where its issuer URL says.
+pub(crate) struct Issuer {
+    pub(crate) server: Announced,
+    pub(crate) carnet: Carnet,
+    pub(crate) url: String,
+}
+
+impl Issuer {
+    /// On plain HTTP.
+    pub(crate) fn http() -> Self {
+        Self::start(Carnet::new, |port| format!("http://127.0.0.1:{port}"), &[])
+    }
+
+    /// On TLS, with the certificate that `ca` gave to `localhost`.
+    pub(crate) fn https(ca: &Ca) -> Self {
+        Self::https_of(ca, Carnet::new)
+    }
+
+    /// The same, of a carnet that the caller makes.
+    pub(crate) fn https_of(ca: &Ca, new: impl Fn() -> Carnet) -> Self {
+        let (certificate, key) = (ca.server_certificate(), ca.server_key());
+        let tls = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+        Self::start(new, |port| format!("https://localhost:{port}"), &tls)
+    }
+
+    /// The issuer URL must be known before the port is bound, and a database remembers its issuer: each
+    /// attempt takes a fresh port and a fresh carnet.
+    fn start(new: impl Fn() -> Carnet, url: impl Fn(u16) -> String, more: &[&str]) -> Self {
+        on_free_ports(|| {
+            let [port] = free_ports();
+            let (carnet, url) = (new(), url(port));
+            let server = carnet.serve(&url, &format!("127.0.0.1:{port}"), more)?;
+            Ok(Self { server, carnet, url })
+        })
+    }
+}

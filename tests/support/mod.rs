@@ -1,0 +1,50 @@
+//! What several integration tests share: a throw-away CA, a carnet of one's own, and the real programs
+//! (peers) that it is run against. Used with `#[path = "../support/mod.rs"] mod support;`.
+#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "set-up that fails should fail the test where it stands, and say why"
+)]
+
+pub(crate) mod ca;
+pub(crate) mod carnet;
+pub(crate) mod docker_registry;
+pub(crate) mod moto;
+pub(crate) mod process;
+pub(crate) mod seaweedfs;
+pub(crate) mod verifiers;
+
+use std::path::PathBuf;
+
+/// What to do when a peer is missing; a test never skips because of it.
+const INSTALL: &str = "run ./scripts/test, which installs it";
+
+/// The path of a file below the package's root.
+pub(crate) fn in_package(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The path of a peer that `scripts/peers` installs below `target/peers`.
+///
+/// # Panics
+/// When it is not installed.
+pub(crate) fn installed_peer(path: &str) -> PathBuf {
+    let file = in_package("target/peers").join(path);
+    assert!(file.exists(), "{} is not installed: {INSTALL}", file.display());
+    file
+}
+
+/// The path of a peer that a Debian package installs, looked for along `PATH`.
+///
+/// # Panics
+/// When it is not installed.
+pub(crate) fn system_peer(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| panic!("{name} is not installed: {INSTALL}"))
+}

@@ -1,0 +1,117 @@
+//! SeaweedFS, whose STS fetches the issuer's discovery and JWKS over TLS and verifies the token: the peer
+//! that shows that somebody else trusts what carnet signs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::process::{Process, clean_command, free_ports, http, on_free_ports};
+
+/// The role that SeaweedFS lets a trusted token take.
+pub(crate) const ROLE_ARN: &str = "arn:aws:iam::000000000000:role/FeedRole";
+
+/// What SeaweedFS trusts: exactly this issuer, audience and subject.
+pub(crate) struct Trust<'a> {
+    pub(crate) issuer: &'a str,
+    pub(crate) audience: &'a str,
+    pub(crate) subject: &'a str,
+    /// The certificate of the authority that vouches for the issuer's TLS.
+    pub(crate) ca: &'a Path,
+}
+
+/// A running SeaweedFS, with an STS.
+pub(crate) struct SeaweedFs {
+    process: Process,
+    _folder: TempDir,
+    address: SocketAddr,
+    sockets: Vec<String>,
+}
+
+impl SeaweedFs {
+    pub(crate) fn start(trust: &Trust<'_>) -> Self {
+        on_free_ports(|| Self::try_start(trust))
+    }
+
+    /// The URL of its STS.
+    pub(crate) fn sts(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn try_start(trust: &Trust<'_>) -> Result<Self, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        std::fs::create_dir(file("data")).unwrap();
+        std::fs::write(file("s3.json"), administrator().to_string()).unwrap();
+        std::fs::write(file("iam.json"), iam(trust).to_string()).unwrap();
+
+        let [master, volume, filer, s3, master_grpc, volume_grpc, filer_grpc, s3_grpc] = free_ports();
+        let process = Process::start(
+            "SeaweedFS",
+            clean_command(super::installed_peer("venv/bin/weed"))
+                .env("HOME", folder.path())
+                .current_dir(folder.path())
+                .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"])
+                .arg(format!("-dir={}", file("data").display()))
+                .args([format!("-master.port={master}"), format!("-master.port.grpc={master_grpc}")])
+                .args([format!("-volume.port={volume}"), format!("-volume.port.grpc={volume_grpc}")])
+                .arg("-volume.preStopSeconds=0")
+                .args(["-filer", "-filer.localSocket=filer.sock"])
+                .args([format!("-filer.port={filer}"), format!("-filer.port.grpc={filer_grpc}")])
+                .args(["-s3", "-s3.localSocket=s3.sock", "-s3.port.iceberg=0", "-s3.port.lance=0"])
+                .args([format!("-s3.port={s3}"), format!("-s3.port.grpc={s3_grpc}")])
+                .args(["-s3.config=s3.json", "-s3.iam.config=iam.json"]),
+        );
+        let sockets =
+            [("master", master_grpc), ("volume", volume_grpc), ("filer", filer_grpc), ("s3", s3_grpc)]
+                .map(|(part, port)| format!("/tmp/seaweedfs-{part}-grpc-{port}.sock"));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, s3));
+        let mut seaweedfs = Self { process, _folder: folder, address, sockets: sockets.into() };
+
+        // Ready once its STS has an opinion on a request that lacks its token.
+        let form = "Action=AssumeRoleWithWebIdentity&Version=2011-06-15";
+        seaweedfs.process.wait_ready(Duration::from_secs(90), |_| {
+            http(address, "/", Some(form)).filter(|answer| answer.contains("<ErrorResponse"))
+        })?;
+        Ok(seaweedfs)
+    }
+}
+
+impl Drop for SeaweedFs {
+    fn drop(&mut self) {
+        // It would take ten seconds to leave in good order, for data that nobody keeps; killed, it leaves
+        // these sockets, whose folder it does not let us choose.
+        self.process.kill();
+        for socket in &self.sockets {
+            let _ = std::fs::remove_file(socket);
+        }
+    }
+}
+
+/// It serves no S3 without an administrator; the tests never use this one.
+fn administrator() -> serde_json::Value {
+    json!({"identities": [{
+        "name": "admin",
+        "credentials": [{"accessKey": "admin", "secretKey": "unused-in-tests"}],
+        "actions": ["Admin"],
+    }]})
+}
+
+fn iam(trust: &Trust<'_>) -> serde_json::Value {
+    json!({
+        // Signs SeaweedFS's own session tokens; nothing outside this process relies on it.
+        "sts": {"tokenDuration": "1h", "maxSessionLength": "12h", "issuer": "seaweedfs-sts",
+            "signingKey": "c2lnbnMgb25seSB0aGlzIHRlc3QncyBzZXNzaW9ucyE="},
+        "providers": [{"name": "feed", "type": "oidc", "enabled": true,
+            "config": {"issuer": trust.issuer, "clientId": trust.audience, "tlsCaCert": trust.ca}}],
+        "policy": {"defaultEffect": "Deny", "storeType": "memory"},
+        "roles": [{"roleName": "FeedRole", "roleArn": ROLE_ARN, "attachedPolicies": ["Read"],
+            "trustPolicy": {"Version": "2012-10-17", "Statement": [{
+                "Effect": "Allow", "Principal": {"Federated": "feed"}, "Action": ["sts:AssumeRoleWithWebIdentity"],
+                "Condition": {"StringEquals": {"oidc:sub": trust.subject}}}]}}],
+        "policies": [{"name": "Read", "document": {"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Action": ["s3:Get*"], "Resource": ["arn:aws:s3:::*/*"]}]}}],
+    })
+}

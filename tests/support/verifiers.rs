@@ -1,0 +1,80 @@
+//! Relying parties in other languages: PyJWT and jose, each in a process that keeps one JWKS cache.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+
+use super::ca::Ca;
+use super::process::clean_command;
+use super::{in_package, installed_peer, system_peer};
+
+/// A verifier that fetched the issuer's discovery document when it started.
+pub(crate) struct Verifier {
+    pub(crate) name: &'static str,
+    child: Child,
+    tokens: ChildStdin,
+    verdicts: BufReader<ChildStdout>,
+}
+
+/// What a verifier says of one token.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// The claims, or the verifier's own name for what is wrong.
+    pub(crate) claims: Result<Value, String>,
+    /// How often this verifier has fetched the JWKS so far.
+    pub(crate) fetches: u64,
+}
+
+impl Verifier {
+    /// PyJWT's `PyJWKClient`.
+    pub(crate) fn pyjwt(issuer: &str, audience: &str, ca: &Ca) -> Self {
+        let mut command = clean_command(installed_peer("venv/bin/python"));
+        command.arg(in_package("tests/peers/verify_pyjwt.py")).args([issuer, audience]).arg(ca.certificate());
+        Self::start("PyJWT", ca, &mut command)
+    }
+
+    /// jose's `createRemoteJWKSet`.
+    pub(crate) fn jose(issuer: &str, audience: &str, ca: &Ca) -> Self {
+        let mut command = clean_command(system_peer("node"));
+        command
+            .arg(in_package("tests/peers/verify_jose.mjs"))
+            .args([issuer, audience])
+            .arg(installed_peer("node_modules"));
+        Self::start("jose", ca, &mut command)
+    }
+
+    fn start(name: &'static str, ca: &Ca, command: &mut Command) -> Self {
+        let mut child = command
+            .envs(ca.environment())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let tokens = child.stdin.take().unwrap();
+        let verdicts = BufReader::new(child.stdout.take().unwrap());
+        Self { name, child, tokens, verdicts }
+    }
+
+    /// Hands it a compact token, on its standard input, and reads what it says of it.
+    pub(crate) fn verify(&mut self, token: &str) -> Verdict {
+        let name = self.name;
+        writeln!(self.tokens, "{token}").unwrap();
+        let mut line = String::new();
+        self.verdicts.read_line(&mut line).unwrap();
+        let mut verdict: Value =
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{name} said {line:?}: {error}"));
+        let claims = match verdict["claims"].take() {
+            Value::Null => Err(verdict["error"].as_str().unwrap().to_owned()),
+            claims => Ok(claims),
+        };
+        Verdict { claims, fetches: verdict["fetches"].as_u64().unwrap() }
+    }
+}
+
+impl Drop for Verifier {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
