@@ -11,6 +11,7 @@
 
 pub(crate) mod ca;
 pub(crate) mod carnet;
+pub(crate) mod database;
 pub(crate) mod docker_registry;
 pub(crate) mod moto;
 pub(crate) mod process;
