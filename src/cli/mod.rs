@@ -16,6 +16,7 @@ mod token;
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use self::failure::Failure;
@@ -54,8 +55,10 @@ enum Command {
 /// Runs the command that the process was called with.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Prints help, version and usage errors by itself, with exit code 0 or 2.
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return not_run(&error),
+    };
     let serves = matches!(arguments.command, Command::Serve(_));
     logging::start(&arguments.logging, if serves { "info" } else { "warn" });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -66,6 +69,21 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Prints help, version or what is wrong with the arguments.
+///
+/// clap repeats a refused value as it is; the value's own error shows an excerpt without passwords.
+fn not_run(error: &clap::Error) -> ExitCode {
+    if error.kind() == ErrorKind::ValueValidation
+        && let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
+        && let Some(rule) = std::error::Error::source(error)
+    {
+        return Failure::usage(format!("{argument}: {rule}")).report();
+    }
+    // Nobody reads the stream any more if this fails.
+    let _ = error.print();
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 async fn run(arguments: Arguments) -> Result<(), Failure> {

@@ -39,7 +39,10 @@ pub(super) struct ServeArguments {
 
 pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArguments) -> Result<(), Failure> {
     let tls = match (&arguments.tls_cert, &arguments.tls_key) {
-        (Some(certificate), Some(key)) => Some(tls::acceptor(certificate, key).map_err(anyhow::Error::new)?),
+        (Some(certificate), Some(key)) => Some(
+            tls::acceptor(certificate, key)
+                .map_err(|error| anyhow::Error::new(error).context("--tls-cert and --tls-key"))?,
+        ),
         _ => None,
     };
     if tls.is_none() && !arguments.listen.ip().is_loopback() && !arguments.insecure_listen {

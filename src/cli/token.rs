@@ -66,15 +66,20 @@ struct Inspected {
 }
 
 fn inspect(carnet: &Carnet, arguments: output::OutputOptions) -> Result<(), Failure> {
+    let stdin = |error: anyhow::Error| error.context("the token on stdin");
     let mut token = String::new();
-    std::io::stdin().lock().take(LONGEST_TOKEN + 1).read_to_string(&mut token)?;
+    std::io::stdin()
+        .lock()
+        .take(LONGEST_TOKEN + 1)
+        .read_to_string(&mut token)
+        .map_err(|error| stdin(error.into()))?;
     if token.len() as u64 > LONGEST_TOKEN {
         return Err(Failure::message(format!(
             "stdin holds more than {LONGEST_TOKEN} bytes, which no token does"
         )));
     }
     let token = token.trim();
-    let (header, claims) = decode_unverified(token).map_err(anyhow::Error::new)?;
+    let (header, claims) = decode_unverified(token).map_err(|error| stdin(error.into()))?;
     let now = carnet.clock().now();
     let keys = carnet.issuer().key_set().published(now);
     let problem = match verify_compact(token, &keys) {

@@ -20,9 +20,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
 
 use self::database_url::DatabaseUrl;
@@ -32,6 +30,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// How long a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Many more processes than this never start on a new database within one switch.
+const MAX_SWITCH_TRIES: u32 = 100;
 
 /// The database could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +133,6 @@ impl Store {
         let options = SqliteConnectOptions::from_str("sqlite:")
             .map_err(open)?
             .filename(url.path())
-            .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
@@ -140,6 +140,7 @@ impl Store {
             .pragma("secure_delete", "ON");
         let writer =
             SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(open)?;
+        use_write_ahead_log(&writer).await.map_err(open)?;
         migrate(url, &writer).await?;
         let readers =
             SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options.pragma("query_only", "ON"));
@@ -209,6 +210,30 @@ fn create_private_file(path: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         other => other.map(drop),
     }
+}
+
+/// Switches the database to a write-ahead log; the file remembers it.
+///
+/// While another process is at the same switch SQLite answers "busy" at once, whatever the busy
+/// time-out. Beginning a transaction does wait for that process, so it is the pause between tries.
+async fn use_write_ahead_log(writer: &SqlitePool) -> sqlx::Result<()> {
+    let mut connection = writer.acquire().await?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match sqlx::query("PRAGMA journal_mode = WAL").execute(&mut *connection).await {
+            Err(error) if is_busy(&error) && tries < MAX_SWITCH_TRIES => {
+                connection.begin_with("BEGIN IMMEDIATE").await?.commit().await?;
+            }
+            switched => return switched.map(drop),
+        }
+    }
+}
+
+/// `SQLITE_BUSY` or one of its extended codes, whose low byte it is.
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
 }
 
 /// Brings the schema up to date inside one immediate transaction: sqlx takes no lock on SQLite, and

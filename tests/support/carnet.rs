@@ -1,6 +1,7 @@
 //! The `carnet` binary on a database of its own, run as a user runs it: arguments in, exit status and
 //! output out.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,10 +10,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::ca::Ca;
-use super::process::{Process, clean_command, free_ports, on_free_ports};
+use super::process::{Process, clean_command, free_ports, on_free_ports, wait_until};
 
 /// How long a server may take to announce itself: it makes RSA keys first, perhaps beside a busy build.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
+/// How long a command may run.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A temporary folder with a database and a keys folder, both made by the first command that may.
 pub(crate) struct Carnet {
@@ -92,12 +95,7 @@ impl Carnet {
 
     /// Runs `carnet ARGUMENTS` on this database to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        let output = self.command(arguments).stdin(Stdio::null()).output().unwrap();
-        Output {
-            status: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Output::of(&mut self.command(arguments), b"")
     }
 
     /// Runs a command that must succeed, and gives its standard output.
@@ -120,6 +118,30 @@ impl Carnet {
         let mut command = self.bare_command();
         command.args(["sandbox", "--issuer", issuer, "--config"]).arg(file);
         Announced::start("carnet sandbox", &mut command).unwrap_or_else(|failure| panic!("{failure}"))
+    }
+}
+
+impl Output {
+    /// Runs `command` with `stdin` to its end.
+    ///
+    /// # Panics
+    /// When it has not ended in a minute, as when it serves although it should have refused to.
+    pub(crate) fn of(command: &mut Command, stdin: &[u8]) -> Self {
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().unwrap();
+        // A program that has read enough may close its end.
+        let _ = child.stdin.take().unwrap().write_all(stdin);
+        // What a command prints fits into a pipe, so it need not be read before the end.
+        if wait_until(ENDS_WITHIN, || child.try_wait().unwrap()).is_none() {
+            let _ = child.kill();
+            panic!("{command:?} does not end: {:?}", child.wait_with_output().unwrap());
+        }
+        let output = child.wait_with_output().unwrap();
+        Self {
+            status: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
     }
 }
 

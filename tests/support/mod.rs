@@ -11,7 +11,9 @@
 
 pub(crate) mod ca;
 pub(crate) mod carnet;
+pub(crate) mod database;
 pub(crate) mod docker_registry;
+pub(crate) mod http;
 pub(crate) mod moto;
 pub(crate) mod process;
 pub(crate) mod seaweedfs;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -81,14 +81,24 @@ impl Process {
         if let Ok(Some(_)) = self.child.try_wait() {
             return true;
         }
-        // The shell's own `kill`, for want of a safe one in the standard library.
-        let pid = self.child.id().to_string();
-        let _ = Command::new("sh").args(["-c", "kill -TERM \"$1\"", "sh", &pid]).status();
-        let ended = wait_until(deadline, || self.child.try_wait().ok().flatten()).is_some();
+        self.ask_to_stop();
+        let ended = self.wait_for_end(deadline).is_some();
         if !ended {
             self.kill();
         }
         ended
+    }
+
+    /// Sends SIGTERM. The process must not have been waited for yet.
+    pub(crate) fn ask_to_stop(&self) {
+        // The shell's own `kill`, for want of a safe one in the standard library.
+        let pid = self.child.id().to_string();
+        let _ = Command::new("sh").args(["-c", "kill -TERM \"$1\"", "sh", &pid]).status();
+    }
+
+    /// How it ended; `None` if it has not within `deadline`.
+    pub(crate) fn wait_for_end(&mut self, deadline: Duration) -> Option<ExitStatus> {
+        wait_until(deadline, || self.child.try_wait().ok().flatten())
     }
 
     /// Ends it at once, for programs whose state is thrown away anyway.

@@ -1,0 +1,55 @@
+//! A carnet's database seen from outside, by plain SQL.
+
+use std::path::Path;
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, SqliteConnection};
+
+/// Runs `work` on a connection to an existing database file.
+fn on<T>(database: &Path, work: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime
+        .block_on(async {
+            let options = SqliteConnectOptions::new().filename(database);
+            let mut connection = SqliteConnection::connect_with(&options).await?;
+            let result = work(&mut connection).await?;
+            connection.close().await?;
+            Ok::<_, sqlx::Error>(result)
+        })
+        .unwrap()
+}
+
+/// Runs one statement.
+pub(crate) fn execute(database: &Path, statement: &'static str) {
+    on(database, async |connection| sqlx::query(statement).execute(connection).await);
+}
+
+/// The one text column of a query.
+pub(crate) fn texts(database: &Path, query: &'static str) -> Vec<String> {
+    on(database, async |connection| sqlx::query_scalar(query).fetch_all(connection).await)
+}
+
+/// Everything that the database holds, as text, to be compared.
+pub(crate) fn dump(database: &Path) -> String {
+    on(database, async |connection| {
+        let tables: Vec<String> = sqlx::query_scalar(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name",
+        )
+        .fetch_all(&mut *connection)
+        .await?;
+        let mut dump = String::new();
+        for table in tables {
+            let columns: String = sqlx::query_scalar(
+                "SELECT group_concat('quote(' || name || ')', '|| ''|'' ||') FROM pragma_table_info($1)",
+            )
+            .bind(&table)
+            .fetch_one(&mut *connection)
+            .await?;
+            let rows = format!("SELECT {columns} FROM {table} ORDER BY 1");
+            let rows: Vec<String> =
+                sqlx::query_scalar(sqlx::AssertSqlSafe(rows)).fetch_all(&mut *connection).await?;
+            dump.push_str(&format!("{table}\n{}\n", rows.join("\n")));
+        }
+        Ok(dump)
+    })
+}
