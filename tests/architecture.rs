@@ -13,11 +13,11 @@ use std::path::Path;
 /// The floors, lowest first. A module uses those of its own floor and of lower ones. `lib.rs` and `main.rs`
 /// stand outside: they only name the others.
 const FLOORS: [&[&str]; 6] = [
-    &["authority", "clock", "duration", "excerpt", "issuer_url", "random", "secret", "slug"],
+    &["actor", "authority", "clock", "duration", "excerpt", "issuer_url", "random", "secret", "slug"],
     &["jose", "oidc"],
     &["feed", "grant", "signing_keys"],
     &["store"],
-    &["broker", "carnet", "exchange", "feeds", "issuer", "rotator", "trust"],
+    &["broker", "carnet", "evidence", "exchange", "feeds", "issuer", "keeper", "rotator", "trust"],
     &["cli", "http", "sandbox"],
 ];
 
