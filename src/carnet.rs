@@ -321,7 +321,7 @@ async fn adopt_issuer(
         Some(stored) if config.change_issuer => {
             let vault = vault(stored).hand_over(&mut write, given.clone()).await?;
             write.set_issuer_url(&given, config.clock.now()).await?;
-            write.bump_key_generation(false, config.clock.now()).await?;
+            write.bump_key_generation(false).await?;
             vault
         }
         Some(stored) => {

@@ -173,7 +173,7 @@ impl Rotator {
         write.set_key_settings(policy, rsa_bits).await?;
         let reason = format!("{}; rsa-bits {}", policy, rsa_bits.bits());
         write.record_key_event("policy", None, &reason, actor, now).await?;
-        write.bump_key_generation(false, now).await?;
+        write.bump_key_generation(false).await?;
         Ok(write.commit().await?)
     }
 
@@ -210,7 +210,7 @@ impl Rotator {
                 record(&mut write, &row, cause, now).await?;
             }
         }
-        write.bump_key_generation(changes.iter().any(destroys), now).await?;
+        write.bump_key_generation(changes.iter().any(destroys)).await?;
         write.commit().await?;
         for change in &changes {
             tracing::info!(?change, reason = cause.reason, actor = %cause.actor, "signing keys changed");

@@ -154,7 +154,7 @@ impl Vault {
         let reason = format!("{} to {}", from.master_key_id(), to.master_key_id());
         write.record_key_event("rewrap", None, &reason, actor, now).await?;
         // What the old master key sealed is as good as destroyed once it is gone from the log, too.
-        write.bump_key_generation(true, now).await?;
+        write.bump_key_generation(true).await?;
         write.commit().await?;
         self.sealer.store(Arc::new(to));
         Ok(true)
