@@ -15,6 +15,7 @@ pub(crate) mod database;
 pub(crate) mod docker_registry;
 pub(crate) mod http;
 pub(crate) mod moto;
+pub(crate) mod needles;
 pub(crate) mod process;
 pub(crate) mod seaweedfs;
 pub(crate) mod verifiers;
