@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use carnet::actor::Actor;
 use carnet::carnet::{Carnet, Config, MasterKeySource};
 use carnet::jose::Algorithm;
 use carnet::jose::key_pair::{KeyPair, KeyPairError, RsaBits};
@@ -74,9 +75,10 @@ impl Issuer {
 
     fn rotate(&self) {
         let issuer = self.carnet.issuer();
-        let seen = Algorithm::ALL.map(|algorithm| issuer.key_set().signer(algorithm).kid().clone()).to_vec();
+        let seen = issuer.key_set().active_kids();
         let request = RotationRequest { algorithms: Algorithm::ALL.to_vec(), seen, force: true };
-        let rotation = self.runtime.block_on(self.carnet.rotator().rotate(&request)).unwrap();
+        let rotation =
+            self.runtime.block_on(self.carnet.rotator().rotate(&request, &Actor::local("test"))).unwrap();
         assert_eq!((rotation.changes.len(), rotation.erased), (2, true));
         self.runtime.block_on(issuer.refresh()).unwrap();
     }

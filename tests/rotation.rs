@@ -149,7 +149,7 @@ fn key_list_shows_each_key_with_its_state_and_events() {
     let table = carnet.ok(&["key", "list"]);
     let mut lines = table.lines();
     let heading: Vec<_> = lines.next().unwrap().split_whitespace().collect();
-    assert_eq!(heading, ["KID", "ALG", "STATE", "SINCE", "NEXT"]);
+    assert_eq!(heading, ["KID", "ALG", "STATE", "SINCE", "NEXT", "SEEN", "BY"]);
     let rows: Vec<Vec<&str>> = lines.map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows.len(), 5);
     for key in &second {
