@@ -25,6 +25,7 @@ use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
 
 use self::database_url::DatabaseUrl;
 use self::sealed::SealError;
+use crate::issuer_url::IssuerUrl;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -91,6 +92,16 @@ pub enum StoreError {
         row: String,
         /// What is wrong with it.
         problem: String,
+    },
+    /// The database belongs to another issuer URL than when this process opened it.
+    #[error(
+        "the issuer was changed from {from} to {to} while this process ran: start it again with the new URL"
+    )]
+    IssuerChanged {
+        /// As this process knows it.
+        from: IssuerUrl,
+        /// As the database has it now.
+        to: IssuerUrl,
     },
     /// Sealed bytes do not open, or a row fails its MAC.
     #[error(transparent)]
