@@ -45,12 +45,19 @@ impl Carnet {
 
     /// A carnet whose wall clock is off by `offset` (libfaketime's notation, such as `-2h`).
     pub(crate) fn with_clock_off_by(offset: &'static str) -> Self {
+        let mut carnet = Self::new();
+        carnet.turn_clock(offset);
+        carnet
+    }
+
+    /// Whatever starts from now on has a wall clock that is off by `offset`; what runs keeps its own.
+    pub(crate) fn turn_clock(&mut self, offset: &'static str) {
         let library = std::fs::read_dir("/usr/lib")
             .unwrap()
             .filter_map(|entry| Some(entry.ok()?.path().join("faketime/libfaketimeMT.so.1")))
             .find(|library| library.is_file())
             .unwrap_or_else(|| panic!("libfaketime is not installed: {}", super::INSTALL));
-        Self { clock: Some(Clock { library, offset }), ..Self::new() }
+        self.clock = Some(Clock { library, offset });
     }
 
     /// The folder that holds everything of this carnet, and that commands run in.
