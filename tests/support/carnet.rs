@@ -118,6 +118,13 @@ impl Carnet {
         Announced::start("carnet serve", &mut self.command(&arguments))
     }
 
+    /// The same on any free port, of a command that `change` changes before.
+    pub(crate) fn serve_with(&self, issuer: &str, change: impl FnOnce(&mut Command)) -> Announced {
+        let mut command = self.command(&["serve", "--issuer", issuer, "--listen=127.0.0.1:0"]);
+        change(&mut command);
+        Announced::start("carnet serve", &mut command).unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
     /// Starts `carnet sandbox` for `issuer`, with a configuration file of the given TOML.
     pub(crate) fn sandbox(&self, issuer: &str, config: &str) -> Announced {
         let file = self.home().join("sandbox.toml");
