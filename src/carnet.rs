@@ -169,13 +169,15 @@ impl Carnet {
     }
 
     /// Keeps what this process publishes and signs current, and rotates keys when they are due, until
-    /// `shutdown` completes. One process of several is enough for the rotation; each needs it for the
-    /// rest. See [`Keeper`].
+    /// `shutdown` completes; what it knows of who fetched the JWKS is written before it returns. One
+    /// process of several is enough for the rotation; each needs it for the rest. See [`Keeper`].
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
+        let mut keeper = self.keeper();
         tokio::select! {
             () = shutdown => {}
-            () = self.keeper().keep() => {}
+            () = keeper.keep() => {}
         }
+        keeper.finish().await;
     }
 
     /// What [`Carnet::run`] runs, for who moves the clock himself.

@@ -58,8 +58,8 @@ impl Keeper {
         }
     }
 
-    /// Keeps; never returns.
-    pub async fn keep(mut self) {
+    /// Keeps; never returns. May be dropped at any time; then [`Keeper::finish`] writes what is left.
+    pub async fn keep(&mut self) {
         loop {
             self.look().await;
             self.clock.sleep_until(self.clock.monotonic() + REFRESH_EVERY).await;
@@ -78,6 +78,16 @@ impl Keeper {
             self.write_down(now).await;
         }
         self.erase(now).await;
+    }
+
+    /// Writes down what has been seen since the last time, as before a process ends.
+    pub async fn finish(&mut self) {
+        let leeway = self.issuer.key_set().settings.policy.leeway();
+        let trust = self.guard.observe(self.clock.now(), self.clock.monotonic(), leeway);
+        if trust == ClockTrust::Steady && self.issuer.ahead_of_clock().is_none() {
+            self.write_at = Duration::ZERO;
+            self.write_down(self.clock.monotonic()).await;
+        }
     }
 
     async fn refresh(&mut self) {

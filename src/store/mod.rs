@@ -32,6 +32,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 /// How long a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a checkpoint waits for readers: a server has better things to do, and tries again.
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// Many more processes than this never start on a new database within one switch.
 const MAX_SWITCH_TRIES: u32 = 100;
 
@@ -114,6 +117,8 @@ pub struct Store {
     url: DatabaseUrl,
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Waits for nobody for long.
+    checkpointer: SqlitePool,
 }
 
 /// Whether opening may make a database.
@@ -153,9 +158,12 @@ impl Store {
             SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(open)?;
         use_write_ahead_log(&writer).await.map_err(open)?;
         migrate(url, &writer).await?;
+        let checkpointer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_lazy_with(options.clone().busy_timeout(CHECKPOINT_TIMEOUT));
         let readers =
             SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self { url: url.clone(), writer, readers })
+        Ok(Self { url: url.clone(), writer, readers, checkpointer })
     }
 
     /// The database's name in messages.
@@ -181,13 +189,14 @@ impl Store {
     /// [`StoreError::Sql`] when the statement itself fails.
     pub async fn truncate_log(&self) -> Result<bool, StoreError> {
         let (busy, _, _): (i64, i64, i64) =
-            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.writer).await?;
+            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.checkpointer).await?;
         Ok(busy == 0)
     }
 
     /// Closes every connection; the write-ahead log is folded into the database file.
     pub async fn close(&self) {
         self.readers.close().await;
+        self.checkpointer.close().await;
         self.writer.close().await;
     }
 }

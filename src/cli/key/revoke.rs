@@ -16,7 +16,8 @@ use crate::store::jwks_clients::JwksClient;
 #[group(required = true, multiple = false, id = "what")]
 pub(in crate::cli) struct Revoke {
     /// The key
-    #[arg(value_name = "KID", group = "what")]
+    // One in 64 begins with a hyphen.
+    #[arg(value_name = "KID", group = "what", allow_hyphen_values = true)]
     kid: Option<Kid>,
     /// Every key: the database or the master key has leaked, and the prepared keys with it
     #[arg(long, group = "what")]
