@@ -332,7 +332,7 @@ impl KeySet {
         };
         let [rs256, es256] = Algorithm::ALL;
         let signers = [signer(rs256)?, signer(es256)?];
-        let published = keys.iter().filter(|key| key.is_published(now)).map(|key| &key.public);
+        let published = signing_keys::published(&keys, now).into_iter().map(|key| &key.public);
         let max_age = stored.settings.policy.jwks_max_age();
         let documents = Documents::new(vault.issuer(), published, &Algorithm::ALL, max_age)?;
         Ok(Self {
@@ -366,7 +366,7 @@ impl KeySet {
     /// The public halves that are published at `now`.
     #[must_use]
     pub fn published(&self, now: Timestamp) -> Vec<PublicKey> {
-        self.keys.iter().filter(|key| key.is_published(now)).map(|key| key.public.clone()).collect()
+        signing_keys::published(&self.keys, now).into_iter().map(|key| key.public.clone()).collect()
     }
 }
 
