@@ -221,10 +221,13 @@ impl Rotator {
     }
 
     /// The time, unless it has been much later already.
+    ///
+    /// What is recorded never happens earlier than what is known to have been: a key made in an
+    /// emergency by a clock that is far behind would count as published for long once that is set right.
     fn believed_now(&self, settings: &KeySettings, cause: Cause<'_>) -> Result<Timestamp, RotationError> {
         let (now, high_water) = (self.clock.now(), settings.high_water);
         if cause.is_emergency || !is_behind(now, high_water, settings.policy.leeway()) {
-            return Ok(now);
+            return Ok(now.max(high_water));
         }
         Err(RotationError::ClockBehind { now, high_water })
     }
