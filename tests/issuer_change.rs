@@ -1,5 +1,7 @@
 //! Another issuer URL: what a process does that runs on under the old one.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test panics as the test itself does")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
