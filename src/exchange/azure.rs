@@ -57,19 +57,20 @@ struct Refusal {
 impl Call<'_> {
     /// Sends a form, as both APIs take one.
     ///
-    /// `client-request-id` is the token's `jti`: Entra takes it as the correlation id, so that its
+    /// The header `id` carries the token's `jti`: Entra takes it as the correlation id, so that its
     /// sign-in log and carnet's own records name the same exchange.
     async fn send_form(
         &self,
         step: Step,
         to: &Uri,
+        id: &'static str,
         fields: &[(&str, &str)],
     ) -> Result<Response<Bytes>, ExchangeError> {
         let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let request = Request::post(to)
             .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(http::header::ACCEPT, "application/json")
-            .header("client-request-id", self.token.jti.to_string())
+            .header(id, self.token.jti.to_string())
             .body(Bytes::from(form))
             .map_err(|error| self.fail(step, Failure::Request(error.to_string())))?;
         self.send(step, request).await

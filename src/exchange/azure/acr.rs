@@ -38,7 +38,7 @@ pub(crate) async fn refresh_token(
         ("tenant", &tenant),
         ("access_token", access_token.reveal()),
     ];
-    let answer = call.send_form(STEP, &apis.exchange, &form).await?;
+    let answer = call.send_form(STEP, &apis.exchange, "x-ms-client-request-id", &form).await?;
     if !answer.status().is_success() {
         let about = About { azure, service: &apis.service };
         let redactor = Redactor::for_token(access_token.reveal());

@@ -60,7 +60,7 @@ async fn ask(
     let mut form: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
     form.push(("client_assertion", assertion));
 
-    let answer = call.send_form(STEP, &apis.token, &form).await?;
+    let answer = call.send_form(STEP, &apis.token, "client-request-id", &form).await?;
     if !answer.status().is_success() {
         let about = About { azure, service: &apis.service };
         let redactor = Redactor::for_token(assertion);

@@ -105,10 +105,10 @@ async fn requests_are_what_microsoft_documents() {
         form,
         format!("grant_type=access_token&service=images.azurecr.io&tenant={TENANT}&access_token={ACCESS}")
     );
-    for request in [entra, acr] {
+    for (request, id) in [(entra, "client-request-id"), (acr, "x-ms-client-request-id")] {
         assert_eq!(request.method, http::Method::POST);
         assert_eq!(request.headers["content-type"], "application/x-www-form-urlencoded");
-        assert_eq!(request.headers["client-request-id"], Uuid::nil().to_string());
+        assert_eq!(request.headers[id], Uuid::nil().to_string());
         assert!(!request.headers.contains_key("authorization"));
     }
 }

@@ -117,7 +117,7 @@ async fn access_token(azure: &Azure, tenant: &str, body: &[u8]) -> Result<Value,
     }
     let claims = json!({
         "aud": ask.resource, "iss": format!("https://sts.windows.net/{}/", ask.tenant), "tid": ask.tenant,
-        "appid": ask.client_id, "sub": ask.client_id, "ver": "1.0",
+        "appid": ask.client_id, "sub": ask.client_id, "ver": "1.0", "uti": azure.request_id(),
     });
     let token = azure.access.issue(azure.random.as_ref(), claims, azure.clock.now(), LIFETIME)?;
     tracing::info!(
