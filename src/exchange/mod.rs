@@ -6,6 +6,8 @@
 
 pub(crate) mod aws;
 mod aws_ecr;
+pub(crate) mod azure;
+mod azure_acr;
 mod error;
 pub mod transport;
 mod upstream;
@@ -44,7 +46,7 @@ pub struct Credential {
 /// An expiry, and who stated it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct StatedExpiry {
-    /// The service: `sts`, `ecr`.
+    /// The service: `sts`, `ecr`, `acr`.
     pub of: &'static str,
     /// When what it issued ends.
     pub at: Timestamp,
@@ -66,6 +68,7 @@ pub async fn exchange(
     let call = Call { transport, token, clock };
     match &feed.provider {
         Provider::AwsEcr(aws) => aws_ecr::exchange(&call, feed, aws).await,
+        Provider::AzureAcr(azure) => azure_acr::exchange(&call, feed, azure).await,
     }
 }
 

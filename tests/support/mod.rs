@@ -18,6 +18,7 @@ pub(crate) mod keys;
 pub(crate) mod moto;
 pub(crate) mod needles;
 pub(crate) mod process;
+pub(crate) mod recording_proxy;
 pub(crate) mod seaweedfs;
 pub(crate) mod verifiers;
 
