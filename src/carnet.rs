@@ -215,6 +215,7 @@ impl Carnet {
             }
             present => present?,
         };
+        key.remove_unfinished(new);
         // Before anything needs it, the new key is where it will be looked for.
         self.master_key.add(&key)?;
         let sealed = self.vault.rewrap(&key, actor, self.clock.now()).await?;

@@ -19,20 +19,40 @@ pub(crate) struct Needles {
 }
 
 impl Needles {
+    /// What every private key in clear holds, of the kinds that carnet makes, in every form that it may take.
+    pub(crate) fn of_clear_private_keys() -> Self {
+        let mut needles = Self::default();
+        // PKCS #8 (RFC 5958): version, algorithm, octet string.
+        let rsa = b"\x02\x01\x00\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\x04\x82";
+        let ec = b"\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x04";
+        needles.add_whole("RSA private key, PKCS #8", rsa);
+        needles.add_whole("EC private key, PKCS #8", ec);
+        // PKCS #1: version and the head of a modulus of 2048, 3072 or 4096 bits, whose first byte is zero.
+        for modulus in [b"\x01\x01\x00", b"\x01\x81\x00", b"\x02\x01\x00"] {
+            needles.add_whole("RSA private key, PKCS #1", &[&b"\x02\x01\x00\x02\x82"[..], modulus].concat());
+        }
+        needles.add_exact("PEM", b"PRIVATE KEY-----".to_vec());
+        needles
+    }
+
     /// Adds `secret` as it is, in hexadecimal, and in both alphabets of base64, wherever it may begin in a
     /// longer text.
     pub(crate) fn add(&mut self, name: &str, secret: &[u8]) {
         for (at, piece) in secret.chunks_exact(PIECE).enumerate() {
-            let mut add =
-                |form: &str, bytes: Vec<u8>| self.add_exact(&format!("{name}, piece {at}, {form}"), bytes);
-            add("raw", piece.to_vec());
-            let hex: String = piece.iter().map(|byte| format!("{byte:02x}")).collect();
-            add("HEX", hex.to_uppercase().into_bytes());
-            add("hex", hex.into_bytes());
-            for (alphabet, form) in [(&STANDARD, "base64"), (&URL_SAFE, "base64url")] {
-                for before in 0..3 {
-                    add(form, base64_after(before, piece, alphabet));
-                }
+            self.add_whole(&format!("{name}, piece {at}"), piece);
+        }
+    }
+
+    /// The same of bytes that are looked for as a whole.
+    pub(crate) fn add_whole(&mut self, name: &str, piece: &[u8]) {
+        let mut add = |form: &str, bytes: Vec<u8>| self.add_exact(&format!("{name}, {form}"), bytes);
+        add("raw", piece.to_vec());
+        let hex: String = piece.iter().map(|byte| format!("{byte:02x}")).collect();
+        add("HEX", hex.to_uppercase().into_bytes());
+        add("hex", hex.into_bytes());
+        for (alphabet, form) in [(&STANDARD, "base64"), (&URL_SAFE, "base64url")] {
+            for before in 0..3 {
+                add(form, base64_after(before, piece, alphabet));
             }
         }
     }
@@ -44,7 +64,8 @@ impl Needles {
         }
     }
 
-    fn add_exact(&mut self, name: &str, bytes: Vec<u8>) {
+    /// Adds bytes that are looked for as they are.
+    pub(crate) fn add_exact(&mut self, name: &str, bytes: Vec<u8>) {
         let prefix = *bytes.first_chunk().unwrap();
         self.needles.entry(prefix).or_default().push((name.to_owned(), bytes));
     }
