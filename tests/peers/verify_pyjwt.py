@@ -4,8 +4,9 @@ usage: verify_pyjwt.py ISSUER AUDIENCE CA_FILE [CACHE_SECONDS]
 
 Reads one compact token a line on standard input and answers each with one line of JSON: the verified
 `claims`, or the `error` that PyJWT raised. `fetches` counts how often the JWKS has been fetched so far.
-One process keeps one cache, so a token whose key it already holds costs no fetch. `surprises` counts the
-fetches that a key unknown to the cache made necessary before the cache was too old.
+One process keeps one cache, so a token whose key it already holds costs no fetch. With
+CACHE_SECONDS the cache is that old before it is fetched again, and not sooner for a key that it does not hold
+either.
 """
 
 import json
@@ -21,20 +22,18 @@ tls = ssl.create_default_context(cafile=ca_file)
 
 class CountingClient(jwt.PyJWKClient):
     fetches = 0
-    surprises = 0
 
     def fetch_data(self):
         self.fetches += 1
         return super().fetch_data()
 
-    def get_jwk_set(self, refresh=False):
-        self.surprises += refresh
-        return super().get_jwk_set(refresh)
-
 
 with urllib.request.urlopen(issuer + "/.well-known/openid-configuration", timeout=10, context=tls) as answer:
     metadata = json.load(answer)
-client = CountingClient(metadata["jwks_uri"], timeout=10, ssl_context=tls, lifespan=float((cache_seconds or [300])[0]))
+age = {}
+if cache_seconds:
+    age = {"lifespan": float(cache_seconds[0]), "cooldown_duration": float(cache_seconds[0])}
+client = CountingClient(metadata["jwks_uri"], timeout=10, ssl_context=tls, **age)
 
 for line in sys.stdin:
     try:
@@ -50,4 +49,4 @@ for line in sys.stdin:
         result = {"claims": claims}
     except jwt.PyJWTError as error:
         result = {"error": type(error).__name__}
-    print(json.dumps({**result, "fetches": client.fetches, "surprises": client.surprises}), flush=True)
+    print(json.dumps({**result, "fetches": client.fetches}), flush=True)
