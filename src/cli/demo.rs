@@ -19,7 +19,7 @@ use crate::actor::Actor;
 use crate::carnet::{Carnet, Config, MasterKeySource};
 use crate::exchange::transport::{HttpTransport as _, ReqwestTransport, TransportConfig};
 use crate::exchange::{Credential, ExchangeError, exchange};
-use crate::feed::aws::AwsEcr;
+use crate::feed::aws::AssumedRole;
 use crate::feed::endpoints::Endpoints;
 use crate::feed::{Feed, FeedDraft, Provider};
 use crate::feeds::{Feeds, ReuseSlug};
@@ -167,7 +167,7 @@ impl Stage {
             slug: slug.parse()?,
             name: None,
             registry: REGISTRY.parse()?,
-            provider: Provider::AwsEcr(AwsEcr {
+            provider: Provider::AwsEcr(AssumedRole {
                 role_arn: ROLE.parse()?,
                 session_duration: Default::default(),
             }),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
-use super::feed_fields::{Changes, ContextArguments, NewAwsEcr};
+use super::feed_fields::{Changes, ContextArguments, NewAwsEcr, NewAwsEcrPublic};
 use super::output::Format;
 use super::{confirm, opening, output};
 use crate::clock::SystemClock;
@@ -41,6 +41,13 @@ pub(super) enum Add {
     AwsEcr {
         #[command(flatten)]
         fields: NewAwsEcr,
+        #[command(flatten)]
+        output: output::OutputOptions,
+    },
+    /// Amazon ECR Public
+    AwsEcrPublic {
+        #[command(flatten)]
+        fields: NewAwsEcrPublic,
         #[command(flatten)]
         output: output::OutputOptions,
     },
@@ -111,9 +118,11 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
 }
 
 async fn add(opening: opening::OpeningOptions, arguments: Add) -> Result<(), Failure> {
-    let Add::AwsEcr { fields, output } = arguments;
-    let reuse = reuse(fields.reuse_slug);
-    let draft = fields.draft()?;
+    let (reuse_slug, draft, output) = match arguments {
+        Add::AwsEcr { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
+        Add::AwsEcrPublic { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
+    };
+    let reuse = reuse(reuse_slug);
     let store = opening.open_or_make_store().await?;
     let feed = feeds(store).add(draft, reuse).await?;
     print(&feed, output.output)
@@ -145,8 +154,10 @@ async fn show(store: &Store, arguments: Show) -> Result<(), Failure> {
 
 async fn update(store: Store, arguments: Update) -> Result<(), Failure> {
     let reuse = reuse(arguments.changes.reuse_slug);
-    let changes = arguments.changes.of()?;
-    let feed = feeds(store).update(&arguments.feed, changes, reuse).await?;
+    let path = arguments.feed;
+    let feed = store.feed(&path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
+    let changes = arguments.changes.of(feed.provider.feed_type())?;
+    let feed = feeds(store).update(&path, changes, reuse).await?;
     print(&feed, arguments.output.output)
 }
 
@@ -188,9 +199,12 @@ fn print(feed: &Feed, format: Format) -> Result<(), Failure> {
         ("alg", feed.alg.to_string()),
         ("token lifetime", format!("{} s", feed.token_lifetime.as_secs())),
     ];
-    let Provider::AwsEcr(aws) = &feed.provider;
-    pairs.push(("role ARN", aws.role_arn.to_string()));
-    pairs.push(("session duration", format!("{} s", aws.session_duration.as_secs())));
+    match &feed.provider {
+        Provider::AwsEcr(role) | Provider::AwsEcrPublic(role) => {
+            pairs.push(("role ARN", role.role_arn.to_string()));
+            pairs.push(("session duration", format!("{} s", role.session_duration.as_secs())));
+        }
+    }
     pairs.extend(feed.endpoints.iter().map(|(name, url)| ("endpoint", format!("{name}={url}"))));
     pairs.push(("created at", feed.created_at.to_string()));
     pairs.push(("updated at", feed.updated_at.to_string()));

@@ -22,6 +22,7 @@ use crate::feed::registry_host::RegistryHost;
 use crate::feed::{Feed, Provider};
 use crate::oidc::token::SignedToken;
 use crate::secret::SecretString;
+use aws::ecr::Ecr;
 use transport::HttpTransport;
 
 /// What a deployment logs in to a registry with.
@@ -44,7 +45,7 @@ pub struct Credential {
 /// An expiry, and who stated it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct StatedExpiry {
-    /// The service: `sts`, `ecr`.
+    /// The service: `sts`, `ecr`, `ecr-public`.
     pub of: &'static str,
     /// When what it issued ends.
     pub at: Timestamp,
@@ -65,7 +66,8 @@ pub async fn exchange(
 ) -> Result<Credential, ExchangeError> {
     let call = Call { transport, token, clock };
     match &feed.provider {
-        Provider::AwsEcr(aws) => aws_ecr::exchange(&call, feed, aws).await,
+        Provider::AwsEcr(role) => aws_ecr::exchange(&call, feed, role, Ecr::Private).await,
+        Provider::AwsEcrPublic(role) => aws_ecr::exchange(&call, feed, role, Ecr::Public).await,
     }
 }
 

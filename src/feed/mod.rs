@@ -6,6 +6,7 @@
 pub mod aws;
 pub mod display_name;
 pub mod ecr_host;
+pub mod ecr_public;
 pub mod endpoints;
 pub mod registry_host;
 
@@ -17,7 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
-use self::aws::AwsEcr;
+use self::aws::AssumedRole;
 use self::display_name::DisplayName;
 use self::endpoints::Endpoints;
 use self::registry_host::RegistryHost;
@@ -69,7 +70,9 @@ pub struct Feed {
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Provider {
     /// A private registry of Amazon ECR.
-    AwsEcr(AwsEcr),
+    AwsEcr(AssumedRole),
+    /// Amazon ECR Public.
+    AwsEcrPublic(AssumedRole),
 }
 
 /// The type of a feed, as in `feed add TYPE`.
@@ -77,6 +80,8 @@ pub enum Provider {
 pub enum FeedType {
     /// A private registry of Amazon ECR.
     AwsEcr,
+    /// Amazon ECR Public.
+    AwsEcrPublic,
 }
 
 impl Provider {
@@ -85,18 +90,19 @@ impl Provider {
     pub fn feed_type(&self) -> FeedType {
         match self {
             Self::AwsEcr(_) => FeedType::AwsEcr,
+            Self::AwsEcrPublic(_) => FeedType::AwsEcrPublic,
         }
     }
 
     fn default_audience(&self) -> Audience {
         match self {
-            Self::AwsEcr(_) => Audience::well_known("sts.amazonaws.com"),
+            Self::AwsEcr(_) | Self::AwsEcrPublic(_) => Audience::well_known("sts.amazonaws.com"),
         }
     }
 
     fn default_algorithm(&self) -> Algorithm {
         match self {
-            Self::AwsEcr(_) => Algorithm::Es256,
+            Self::AwsEcr(_) | Self::AwsEcrPublic(_) => Algorithm::Es256,
         }
     }
 
@@ -104,13 +110,16 @@ impl Provider {
     #[must_use]
     pub fn subject_limit(&self) -> Option<usize> {
         match self {
-            Self::AwsEcr(_) => None,
+            Self::AwsEcr(_) | Self::AwsEcrPublic(_) => None,
         }
     }
 
     fn check(&self, registry: &RegistryHost, endpoints: &Endpoints) -> Result<(), FeedError> {
         match self {
-            Self::AwsEcr(aws) => aws.check(registry, endpoints).map_err(FeedError::AwsEcr),
+            Self::AwsEcr(role) => role.check(registry, endpoints).map_err(FeedError::AwsEcr),
+            Self::AwsEcrPublic(role) => {
+                ecr_public::check(role, registry, endpoints).map_err(FeedError::AwsEcrPublic)
+            }
         }
     }
 }
@@ -121,6 +130,7 @@ impl FeedType {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AwsEcr => "aws-ecr",
+            Self::AwsEcrPublic => "aws-ecr-public",
         }
     }
 }
@@ -209,6 +219,9 @@ pub enum FeedError {
     /// A rule of the type `aws-ecr`.
     #[error(transparent)]
     AwsEcr(aws::AwsEcrError),
+    /// A rule of the type `aws-ecr-public`.
+    #[error(transparent)]
+    AwsEcrPublic(ecr_public::EcrPublicError),
 }
 
 impl Feed {
