@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
-use super::feed_fields::{Changes, ContextArguments, NewAwsEcr, NewAwsEcrPublic};
+use super::feed_fields::{Changes, ContextArguments, NewAwsEcr, NewAwsEcrPublic, NewGoogleArtifactRegistry};
 use super::output::Format;
 use super::{confirm, opening, output};
 use crate::clock::SystemClock;
@@ -48,6 +48,13 @@ pub(super) enum Add {
     AwsEcrPublic {
         #[command(flatten)]
         fields: NewAwsEcrPublic,
+        #[command(flatten)]
+        output: output::OutputOptions,
+    },
+    /// Google Artifact Registry (and Container Registry)
+    GoogleArtifactRegistry {
+        #[command(flatten)]
+        fields: NewGoogleArtifactRegistry,
         #[command(flatten)]
         output: output::OutputOptions,
     },
@@ -121,6 +128,7 @@ async fn add(opening: opening::OpeningOptions, arguments: Add) -> Result<(), Fai
     let (reuse_slug, draft, output) = match arguments {
         Add::AwsEcr { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
         Add::AwsEcrPublic { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
+        Add::GoogleArtifactRegistry { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
     };
     let reuse = reuse(reuse_slug);
     let store = opening.open_or_make_store().await?;
@@ -203,6 +211,13 @@ fn print(feed: &Feed, format: Format) -> Result<(), Failure> {
         Provider::AwsEcr(role) | Provider::AwsEcrPublic(role) => {
             pairs.push(("role ARN", role.role_arn.to_string()));
             pairs.push(("session duration", format!("{} s", role.session_duration.as_secs())));
+        }
+        Provider::GoogleArtifactRegistry(google) => {
+            pairs.push(("workload identity provider", google.workload_identity_provider.to_string()));
+            if let Some(account) = &google.service_account {
+                pairs.push(("service account", account.to_string()));
+                pairs.push(("lifetime", format!("{} s", google.lifetime.as_secs())));
+            }
         }
     }
     pairs.extend(feed.endpoints.iter().map(|(name, url)| ("endpoint", format!("{name}={url}"))));

@@ -9,6 +9,9 @@ use crate::duration;
 use crate::feed::aws::{AssumedRole, RoleArn, SessionDuration};
 use crate::feed::display_name::DisplayName;
 use crate::feed::endpoints::{EndpointUrl, Endpoints};
+use crate::feed::google::{
+    AccessTokenLifetime, GoogleArtifactRegistry, ServiceAccount, WorkloadIdentityProvider,
+};
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::{Feed, FeedChanges, FeedDraft, FeedType, Provider, ecr_public};
 use crate::jose::Algorithm;
@@ -90,6 +93,25 @@ struct NewRole {
     session_duration: SessionDuration,
 }
 
+/// The fields of a new `google-artifact-registry` feed.
+#[derive(Debug, Args)]
+pub(super) struct NewGoogleArtifactRegistry {
+    /// The registry's host, such as europe-west1-docker.pkg.dev
+    #[arg(long, value_name = "HOST")]
+    registry: RegistryHost,
+    /// The provider that trusts this issuer, projects/…/providers/…, also with its host before it
+    #[arg(long, value_name = "NAME")]
+    workload_identity_provider: WorkloadIdentityProvider,
+    /// The service account to act as [default: none, the subject itself has access]
+    #[arg(long, value_name = "EMAIL")]
+    service_account: Option<ServiceAccount>,
+    /// How long the service account's token lasts, up to 1h, or 12h where an organisation policy allows it
+    #[arg(long, value_name = "DURATION", default_value_t)]
+    lifetime: AccessTokenLifetime,
+    #[command(flatten)]
+    pub(super) new: NewFeed,
+}
+
 /// The fields that an update changes; those of another type than the feed's are refused.
 #[derive(Debug, Args)]
 pub(super) struct Changes {
@@ -117,6 +139,18 @@ struct OwnChanges {
     /// aws-ecr, aws-ecr-public: how long the role's session lasts, 900–43200 seconds
     #[arg(long, value_name = "DURATION")]
     session_duration: Option<SessionDuration>,
+    /// google-artifact-registry: the provider that trusts this issuer
+    #[arg(long, value_name = "NAME")]
+    workload_identity_provider: Option<WorkloadIdentityProvider>,
+    /// google-artifact-registry: the service account to act as
+    #[arg(long, value_name = "EMAIL")]
+    service_account: Option<ServiceAccount>,
+    /// google-artifact-registry: act as no service account any more
+    #[arg(long, conflicts_with = "service_account")]
+    no_service_account: bool,
+    /// google-artifact-registry: how long the service account's token lasts
+    #[arg(long, value_name = "DURATION")]
+    lifetime: Option<AccessTokenLifetime>,
 }
 
 impl NewAwsEcr {
@@ -128,6 +162,14 @@ impl NewAwsEcr {
 impl NewAwsEcrPublic {
     pub(super) fn draft(self) -> Result<FeedDraft, Failure> {
         self.new.draft(self.registry, Provider::AwsEcrPublic(self.role.into()))
+    }
+}
+
+impl NewGoogleArtifactRegistry {
+    pub(super) fn draft(self) -> Result<FeedDraft, Failure> {
+        let Self { registry, workload_identity_provider, service_account, lifetime, new } = self;
+        let google = GoogleArtifactRegistry { workload_identity_provider, service_account, lifetime };
+        new.draft(registry, Provider::GoogleArtifactRegistry(google))
     }
 }
 
@@ -181,11 +223,15 @@ impl Changes {
 impl OwnChanges {
     /// Refuses the flags of another type than the feed's.
     fn check(&self, feed_type: FeedType) -> Result<(), Failure> {
-        use FeedType::{AwsEcr, AwsEcrPublic};
-        let aws: &[FeedType] = &[AwsEcr, AwsEcrPublic];
+        let aws: &[FeedType] = &[FeedType::AwsEcr, FeedType::AwsEcrPublic];
+        let google: &[FeedType] = &[FeedType::GoogleArtifactRegistry];
         let flags = [
             ("--role-arn", self.role_arn.is_some(), aws),
             ("--session-duration", self.session_duration.is_some(), aws),
+            ("--workload-identity-provider", self.workload_identity_provider.is_some(), google),
+            ("--service-account", self.service_account.is_some(), google),
+            ("--no-service-account", self.no_service_account, google),
+            ("--lifetime", self.lifetime.is_some(), google),
         ];
         match flags.into_iter().find(|(_, given, types)| *given && !types.contains(&feed_type)) {
             Some((flag, ..)) => {
@@ -203,6 +249,18 @@ impl OwnChanges {
         match provider {
             Provider::AwsEcr(own) => Provider::AwsEcr(role(own)),
             Provider::AwsEcrPublic(own) => Provider::AwsEcrPublic(role(own)),
+            Provider::GoogleArtifactRegistry(own) => {
+                Provider::GoogleArtifactRegistry(GoogleArtifactRegistry {
+                    workload_identity_provider: self
+                        .workload_identity_provider
+                        .unwrap_or(own.workload_identity_provider),
+                    service_account: match (self.no_service_account, self.service_account) {
+                        (true, _) => None,
+                        (false, given) => given.or(own.service_account),
+                    },
+                    lifetime: self.lifetime.unwrap_or(own.lifetime),
+                })
+            }
         }
     }
 }

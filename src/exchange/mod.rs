@@ -7,6 +7,7 @@
 pub(crate) mod aws;
 mod aws_ecr;
 mod error;
+mod google_artifact_registry;
 pub mod transport;
 mod upstream;
 
@@ -45,7 +46,7 @@ pub struct Credential {
 /// An expiry, and who stated it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct StatedExpiry {
-    /// The service: `sts`, `ecr`, `ecr-public`.
+    /// The service: `sts`, `ecr`, `ecr-public`, `iamcredentials`.
     pub of: &'static str,
     /// When what it issued ends.
     pub at: Timestamp,
@@ -68,6 +69,9 @@ pub async fn exchange(
     match &feed.provider {
         Provider::AwsEcr(role) => aws_ecr::exchange(&call, feed, role, Ecr::Private).await,
         Provider::AwsEcrPublic(role) => aws_ecr::exchange(&call, feed, role, Ecr::Public).await,
+        Provider::GoogleArtifactRegistry(google) => {
+            google_artifact_registry::exchange(&call, feed, google).await
+        }
     }
 }
 

@@ -14,24 +14,26 @@ use crate::feed::endpoints::Endpoints;
 use crate::jose::Algorithm;
 use crate::oidc::token::Presented;
 
-const TOKEN: &str = "aGVhZGVy.cGF5bG9hZA.c2lnbmF0dXJlLXNpZ25hdHVyZQ";
-const SIGNATURE: &str = "c2lnbmF0dXJlLXNpZ25hdHVyZQ";
+pub(super) const TOKEN: &str = "aGVhZGVy.cGF5bG9hZA.c2lnbmF0dXJlLXNpZ25hdHVyZQ";
+pub(super) const SIGNATURE: &str = "c2lnbmF0dXJlLXNpZ25hdHVyZQ";
 const SESSION_TOKEN: &str = "session/token+with==";
-const NOW: &str = "2026-03-01T12:00:00Z";
+pub(super) const NOW: &str = "2026-03-01T12:00:00Z";
 
 /// Answers in order, and keeps what it was asked.
 #[derive(Debug, Default)]
-struct Scripted {
+pub(super) struct Scripted {
     answers: Mutex<VecDeque<Result<Response<Bytes>, TransportErrorKind>>>,
     requests: Mutex<Vec<Request<Bytes>>>,
 }
 
 impl Scripted {
-    fn new(answers: impl IntoIterator<Item = Result<Response<Bytes>, TransportErrorKind>>) -> Self {
+    pub(super) fn new(
+        answers: impl IntoIterator<Item = Result<Response<Bytes>, TransportErrorKind>>,
+    ) -> Self {
         Self { answers: Mutex::new(answers.into_iter().collect()), requests: Mutex::default() }
     }
 
-    fn request(&self, index: usize) -> (http::request::Parts, String) {
+    pub(super) fn request(&self, index: usize) -> (http::request::Parts, String) {
         let requests = self.requests.lock().unwrap();
         let (parts, body) = requests[index].clone().into_parts();
         (parts, String::from_utf8(body.to_vec()).unwrap())
@@ -46,7 +48,7 @@ impl HttpTransport for Scripted {
     }
 }
 
-fn answer(status: u16, body: impl Into<Bytes>) -> Result<Response<Bytes>, TransportErrorKind> {
+pub(super) fn answer(status: u16, body: impl Into<Bytes>) -> Result<Response<Bytes>, TransportErrorKind> {
     Ok(Response::builder().status(status).body(body.into()).unwrap())
 }
 
@@ -128,7 +130,7 @@ async fn failure(answers: Vec<Result<Response<Bytes>, TransportErrorKind>>) -> E
 }
 
 /// Everything that an error can show anybody.
-fn shown(error: &ExchangeError) -> String {
+pub(super) fn shown(error: &ExchangeError) -> String {
     let source = std::error::Error::source(error).unwrap();
     let upstream = serde_json::to_string(&error.upstream()).unwrap();
     format!("{error} {error:?} {source} {source:?} {upstream} {:?}", error.hint())

@@ -8,6 +8,7 @@ pub mod display_name;
 pub mod ecr_host;
 pub mod ecr_public;
 pub mod endpoints;
+pub mod google;
 pub mod registry_host;
 
 use std::fmt;
@@ -21,9 +22,11 @@ use uuid::Uuid;
 use self::aws::AssumedRole;
 use self::display_name::DisplayName;
 use self::endpoints::Endpoints;
+use self::google::GoogleArtifactRegistry;
 use self::registry_host::RegistryHost;
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
+use crate::oidc::claims::BACKDATE;
 use crate::oidc::subject::{FeedIdentity, SubjectKey, SubjectKeys};
 use crate::slug::Slug;
 
@@ -73,6 +76,8 @@ pub enum Provider {
     AwsEcr(AssumedRole),
     /// Amazon ECR Public.
     AwsEcrPublic(AssumedRole),
+    /// Google Artifact Registry, and Container Registry before it.
+    GoogleArtifactRegistry(GoogleArtifactRegistry),
 }
 
 /// The type of a feed, as in `feed add TYPE`.
@@ -82,6 +87,8 @@ pub enum FeedType {
     AwsEcr,
     /// Amazon ECR Public.
     AwsEcrPublic,
+    /// Google Artifact Registry, and Container Registry before it.
+    GoogleArtifactRegistry,
 }
 
 impl Provider {
@@ -91,18 +98,20 @@ impl Provider {
         match self {
             Self::AwsEcr(_) => FeedType::AwsEcr,
             Self::AwsEcrPublic(_) => FeedType::AwsEcrPublic,
+            Self::GoogleArtifactRegistry(_) => FeedType::GoogleArtifactRegistry,
         }
     }
 
     fn default_audience(&self) -> Audience {
         match self {
             Self::AwsEcr(_) | Self::AwsEcrPublic(_) => Audience::well_known("sts.amazonaws.com"),
+            Self::GoogleArtifactRegistry(google) => google.workload_identity_provider.default_audience(),
         }
     }
 
     fn default_algorithm(&self) -> Algorithm {
         match self {
-            Self::AwsEcr(_) | Self::AwsEcrPublic(_) => Algorithm::Es256,
+            Self::AwsEcr(_) | Self::AwsEcrPublic(_) | Self::GoogleArtifactRegistry(_) => Algorithm::Es256,
         }
     }
 
@@ -111,14 +120,32 @@ impl Provider {
     pub fn subject_limit(&self) -> Option<usize> {
         match self {
             Self::AwsEcr(_) | Self::AwsEcrPublic(_) => None,
+            Self::GoogleArtifactRegistry(_) => Some(google::MAX_SUBJECT),
         }
     }
 
-    fn check(&self, registry: &RegistryHost, endpoints: &Endpoints) -> Result<(), FeedError> {
+    /// The most that may lie between a token's `iat` and its `exp`, if the provider states it.
+    #[must_use]
+    pub fn token_lifetime_limit(&self) -> Option<Duration> {
+        match self {
+            Self::AwsEcr(_) | Self::AwsEcrPublic(_) => None,
+            Self::GoogleArtifactRegistry(_) => Some(google::MAX_TOKEN_LIFETIME),
+        }
+    }
+
+    fn check(
+        &self,
+        registry: &RegistryHost,
+        audience: &Audience,
+        endpoints: &Endpoints,
+    ) -> Result<(), FeedError> {
         match self {
             Self::AwsEcr(role) => role.check(registry, endpoints).map_err(FeedError::AwsEcr),
             Self::AwsEcrPublic(role) => {
                 ecr_public::check(role, registry, endpoints).map_err(FeedError::AwsEcrPublic)
+            }
+            Self::GoogleArtifactRegistry(google) => {
+                google.check(registry, audience, endpoints).map_err(FeedError::GoogleArtifactRegistry)
             }
         }
     }
@@ -131,6 +158,7 @@ impl FeedType {
         match self {
             Self::AwsEcr => "aws-ecr",
             Self::AwsEcrPublic => "aws-ecr-public",
+            Self::GoogleArtifactRegistry => "google-artifact-registry",
         }
     }
 }
@@ -200,6 +228,17 @@ pub enum FeedError {
         /// The policy's limit.
         longest: u64,
     },
+    /// A lifetime that the provider does not take.
+    #[error(
+        "token_lifetime: the provider takes tokens of at most {limit} s, counted from an iat that lies 5 s before the \
+         minting, and {given} s is too long"
+    )]
+    TokenLifetimeOfProvider {
+        /// As given.
+        given: u64,
+        /// The provider's limit, between `iat` and `exp`.
+        limit: u64,
+    },
     /// The provider would refuse every subject of these keys.
     #[error("subject_keys: the shortest subject has {shortest} bytes and the provider takes at most {limit}")]
     Subject {
@@ -222,6 +261,9 @@ pub enum FeedError {
     /// A rule of the type `aws-ecr-public`.
     #[error(transparent)]
     AwsEcrPublic(ecr_public::EcrPublicError),
+    /// A rule of the type `google-artifact-registry`.
+    #[error(transparent)]
+    GoogleArtifactRegistry(google::GoogleError),
 }
 
 impl Feed {
@@ -277,9 +319,14 @@ impl Feed {
             space: self.space.clone(),
             slug: self.slug.clone(),
             name: changes.name.unwrap_or_else(|| self.name.clone()),
+            // A default follows what it is made of.
+            audience: match changes.audience {
+                Some(audience) => audience,
+                None if self.audience == self.provider.default_audience() => provider.default_audience(),
+                None => self.audience.clone(),
+            },
             provider,
             registry: changes.registry.unwrap_or_else(|| self.registry.clone()),
-            audience: changes.audience.unwrap_or_else(|| self.audience.clone()),
             subject_keys: changes.subject_keys.unwrap_or_else(|| self.subject_keys.clone()),
             alg: changes.alg.unwrap_or(self.alg),
             token_lifetime: changes.token_lifetime.unwrap_or(self.token_lifetime),
@@ -295,13 +342,19 @@ impl Feed {
             let (given, longest) = (self.token_lifetime.as_secs(), max_token_lifetime.as_secs());
             return Err(FeedError::TokenLifetime { given, longest });
         }
+        if let Some(limit) = self.provider.token_lifetime_limit()
+            && self.token_lifetime + BACKDATE > limit
+        {
+            let (given, limit) = (self.token_lifetime.as_secs(), limit.as_secs());
+            return Err(FeedError::TokenLifetimeOfProvider { given, limit });
+        }
         if let Some(limit) = self.provider.subject_limit() {
             let shortest = self.subject_keys.shortest(&self.identity());
             if shortest > limit {
                 return Err(FeedError::Subject { shortest, limit });
             }
         }
-        self.provider.check(&self.registry, &self.endpoints)?;
+        self.provider.check(&self.registry, &self.audience, &self.endpoints)?;
         Ok(self)
     }
 

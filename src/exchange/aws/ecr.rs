@@ -10,15 +10,15 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Request, Response};
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 use super::sts::Session;
 use super::{Apis, Refusal};
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError, Failure};
-use crate::secret::SecretString;
+use crate::secret::{self, SecretString};
 
 /// Which of the two registries is asked: they differ in names and in the shape of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,7 +178,7 @@ struct Answer<T> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AuthorizationData {
-    #[serde(default, deserialize_with = "secret")]
+    #[serde(default, deserialize_with = "secret::deserialize_option")]
     authorization_token: Option<SecretString>,
     /// Seconds since the epoch, with a fraction.
     expires_at: Option<f64>,
@@ -190,8 +190,4 @@ struct ErrorBody {
     kind: Option<String>,
     #[serde(alias = "Message")]
     message: Option<String>,
-}
-
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
-    Ok(Option::<String>::deserialize(deserializer)?.map(SecretString::new))
 }
