@@ -21,7 +21,7 @@ use crate::issuer_url::IssuerUrl;
 const MAX_KEYS: usize = 100;
 
 /// Verifies the tokens of one issuer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Verifier {
     issuer: IssuerUrl,
     transport: Arc<dyn HttpTransport>,
@@ -34,6 +34,10 @@ pub(super) struct Identity {
     pub(super) sub: String,
     pub(super) aud: String,
     pub(super) kid: String,
+    /// `iat`, which lies in the past.
+    pub(super) issued_at: Timestamp,
+    /// `exp`, which lies in the future.
+    pub(super) expires_at: Timestamp,
 }
 
 /// Why a token is refused. Texts are for the sandbox's log.
@@ -80,8 +84,8 @@ impl Verifier {
         }
         let key = self.key(&kid, header.alg).await?;
         let claims = verified(token, header.alg, &key)?;
-        check_times(&claims, self.clock.now())?;
-        Ok(Identity { sub: text(&claims, "sub")?, aud: text(&claims, "aud")?, kid })
+        let (issued_at, expires_at) = check_times(&claims, self.clock.now())?;
+        Ok(Identity { sub: text(&claims, "sub")?, aud: text(&claims, "aud")?, kid, issued_at, expires_at })
     }
 
     /// The key of this identifier, by way of discovery.
@@ -179,8 +183,8 @@ fn verified(token: &str, alg: Algorithm, key: &DecodingKey) -> Result<Map<String
     Ok(token.claims)
 }
 
-/// Without leeway: the stand-in and the issuer share a clock.
-fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<(), Rejection> {
+/// `iat` and `exp`, if now lies between them. Without leeway: the stand-in and the issuer share a clock.
+fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<(Timestamp, Timestamp), Rejection> {
     let (iat, exp) = (time(claims, "iat")?, time(claims, "exp")?);
     let nbf = if claims.contains_key("nbf") { time(claims, "nbf")? } else { iat };
     if exp <= now {
@@ -188,7 +192,7 @@ fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<(), Reject
     }
     match iat.max(nbf) {
         begin if begin > now => Err(Rejection::NotYetValid(begin)),
-        _ => Ok(()),
+        _ => Ok((iat, exp)),
     }
 }
 

@@ -5,13 +5,15 @@
 //! that did not make it, and checks issuer, audience, subject, times and the role's trust. Its ECR
 //! verifies the SigV4 signature of every request.
 //!
-//! It is no proof of how a real cloud behaves: it knows no accounts, no permissions beyond a
-//! role's trust, no session policies, no registry, and its error messages are imitations. It
+//! It is no proof of how a real cloud behaves: it knows no accounts, no permissions beyond
+//! trust, no session policies, no registry, and its error messages are imitations. It
 //! listens on loopback addresses only and keeps everything it issues in memory.
 
 mod aws;
 mod config;
+mod google;
 mod identity;
+mod recent;
 
 use std::future::Future;
 use std::io;
@@ -23,7 +25,9 @@ use axum::extract::DefaultBodyLimit;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
-pub use config::{AwsConfig, AwsRole, SandboxConfig, SandboxConfigError};
+pub use config::{
+    AwsConfig, AwsRole, GoogleConfig, GoogleProvider, GoogleServiceAccount, SandboxConfig, SandboxConfigError,
+};
 
 use crate::clock::Clock;
 use crate::exchange::transport::{ReqwestTransport, TransportConfig, TransportConfigError};
@@ -37,6 +41,7 @@ const MAX_REQUEST: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     aws: Arc<aws::Aws>,
+    google: Arc<google::Google>,
 }
 
 /// Why a sandbox stopped or did not start.
@@ -68,12 +73,16 @@ impl Sandbox {
         let transport =
             ReqwestTransport::new(TransportConfig { extra_ca_pem: ca_pem, ..TransportConfig::default() })?;
         let verifier = identity::Verifier::new(issuer, Arc::new(transport), Arc::clone(&clock));
-        Ok(Self { aws: Arc::new(aws::Aws::new(verifier, config.aws, clock, random)) })
+        let google =
+            google::Google::new(verifier.clone(), config.google, Arc::clone(&clock), Arc::clone(&random));
+        let aws = aws::Aws::new(verifier, config.aws, clock, random);
+        Ok(Self { aws: Arc::new(aws), google: Arc::new(google) })
     }
 
-    /// The routes `POST /aws/sts` and `POST /aws/ecr`; not to be nested, as paths are signed.
+    /// The routes below `/aws` and `/google`; not to be nested, as AWS's paths are signed.
     pub fn router(&self) -> Router {
-        aws::router(Arc::clone(&self.aws)).layer(DefaultBodyLimit::max(MAX_REQUEST))
+        let router = aws::router(Arc::clone(&self.aws)).merge(google::router(Arc::clone(&self.google)));
+        router.layer(DefaultBodyLimit::max(MAX_REQUEST))
     }
 
     /// Serves on `listener` until `shutdown`, then finishes the requests that are under way.
@@ -107,6 +116,8 @@ pub struct SandboxEndpoints {
 pub struct ProviderEndpoints {
     /// Those of AWS.
     pub aws: AwsEndpoints,
+    /// Those of Google.
+    pub google: GoogleEndpoints,
 }
 
 /// The endpoints that an AWS feed overrides.
@@ -118,6 +129,15 @@ pub struct AwsEndpoints {
     pub ecr: String,
 }
 
+/// The endpoints that a Google feed overrides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GoogleEndpoints {
+    /// The Security Token Service.
+    pub sts: String,
+    /// The IAM Service Account Credentials API.
+    pub iamcredentials: String,
+}
+
 impl SandboxEndpoints {
     /// Of a sandbox that serves on this address.
     #[must_use]
@@ -126,6 +146,10 @@ impl SandboxEndpoints {
             sts: format!("http://{address}/aws/sts"),
             ecr: format!("http://{address}/aws/ecr"),
         };
-        Self { endpoints: ProviderEndpoints { aws } }
+        let google = GoogleEndpoints {
+            sts: format!("http://{address}/google/sts"),
+            iamcredentials: format!("http://{address}/google/iamcredentials"),
+        };
+        Self { endpoints: ProviderEndpoints { aws, google } }
     }
 }

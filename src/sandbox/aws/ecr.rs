@@ -82,8 +82,7 @@ fn authorization_token(
             "The security token included in the request is invalid.",
         )
     };
-    let session =
-        aws.with_sessions(|sessions| sessions.find(authorization.access_key_id)).ok_or_else(unknown)?;
+    let session = aws.sessions.find(authorization.access_key_id).ok_or_else(unknown)?;
     let session_token = headers.get("x-amz-security-token").map_or(&b""[..], |value| value.as_bytes());
     verify_slices_are_equal(session.session_token.reveal().as_bytes(), session_token)
         .map_err(|_| unknown())?;

@@ -68,6 +68,8 @@ fn like(pattern: &[u8], text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
 
     const ARN: &str = "arn:aws:iam::123456789012:role/pull";
@@ -99,7 +101,13 @@ mod tests {
             (&roles, ARN, "sts.amazonaws.com", "space:default:feed:a", "3601", Some("ValidationError")),
             (&[], ARN, "anything", "anything", "12h", None),
         ] {
-            let identity = Identity { sub: sub.into(), aud: aud.into(), kid: String::new() };
+            let identity = Identity {
+                sub: sub.into(),
+                aud: aud.into(),
+                kid: String::new(),
+                issued_at: Timestamp::UNIX_EPOCH,
+                expires_at: Timestamp::MAX,
+            };
             let outcome = decide(roles, &arn.parse().unwrap(), &identity, duration.parse().unwrap());
             assert_eq!(outcome.err().map(|error| error.code), code, "{arn} {aud} {sub} {duration}");
         }
