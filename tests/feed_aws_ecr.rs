@@ -329,6 +329,9 @@ async fn the_sandbox_listens_on_loopback_only_and_says_where() {
         serde_json::to_value(SandboxEndpoints::at("127.0.0.1:7".parse().unwrap())).unwrap(),
         json!({"endpoints": {
             "aws": {"sts": "http://127.0.0.1:7/aws/sts", "ecr": "http://127.0.0.1:7/aws/ecr"},
+            "azure": {
+                "authority": "http://127.0.0.1:7/azure/entra", "registry": "http://127.0.0.1:7/azure/acr",
+            },
             "google": {
                 "sts": "http://127.0.0.1:7/google/sts",
                 "iamcredentials": "http://127.0.0.1:7/google/iamcredentials",

@@ -201,8 +201,6 @@ async fn the_providers_full_name_is_the_audience_in_both_spellings_unless_it_has
 #[tokio::test]
 async fn tokens_that_google_refuses_are_refused_with_its_code_and_a_hint() {
     type Fault = fn(&mut Value, &World);
-    let day = 24 * 3600;
-    assert_eq!(day, 86_400);
     let grant = "invalid_grant";
     let faults: [(&str, Fault, &str, &str); 15] = [
         ("another issuer", |c, _| c["iss"] = "http://localhost:1".into(), grant, "exactly the issuer"),

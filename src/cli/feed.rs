@@ -8,7 +8,9 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
-use super::feed_fields::{Changes, ContextArguments, NewAwsEcr, NewAwsEcrPublic, NewGoogleArtifactRegistry};
+use super::feed_fields::{
+    Changes, ContextArguments, NewAwsEcr, NewAwsEcrPublic, NewAzureAcr, NewGoogleArtifactRegistry,
+};
 use super::output::Format;
 use super::{confirm, opening, output};
 use crate::clock::SystemClock;
@@ -48,6 +50,13 @@ pub(super) enum Add {
     AwsEcrPublic {
         #[command(flatten)]
         fields: NewAwsEcrPublic,
+        #[command(flatten)]
+        output: output::OutputOptions,
+    },
+    /// An Azure container registry
+    AzureAcr {
+        #[command(flatten)]
+        fields: NewAzureAcr,
         #[command(flatten)]
         output: output::OutputOptions,
     },
@@ -128,6 +137,7 @@ async fn add(opening: opening::OpeningOptions, arguments: Add) -> Result<(), Fai
     let (reuse_slug, draft, output) = match arguments {
         Add::AwsEcr { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
         Add::AwsEcrPublic { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
+        Add::AzureAcr { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
         Add::GoogleArtifactRegistry { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
     };
     let reuse = reuse(reuse_slug);
@@ -211,6 +221,10 @@ fn print(feed: &Feed, format: Format) -> Result<(), Failure> {
         Provider::AwsEcr(role) | Provider::AwsEcrPublic(role) => {
             pairs.push(("role ARN", role.role_arn.to_string()));
             pairs.push(("session duration", format!("{} s", role.session_duration.as_secs())));
+        }
+        Provider::AzureAcr(azure) => {
+            pairs.push(("tenant id", azure.tenant_id.to_string()));
+            pairs.push(("client id", azure.client_id.to_string()));
         }
         Provider::GoogleArtifactRegistry(google) => {
             pairs.push(("workload identity provider", google.workload_identity_provider.to_string()));

@@ -7,6 +7,7 @@ use clap::Args;
 use super::failure::Failure;
 use crate::duration;
 use crate::feed::aws::{AssumedRole, RoleArn, SessionDuration};
+use crate::feed::azure::{AzureAcr, EntraId};
 use crate::feed::display_name::DisplayName;
 use crate::feed::endpoints::{EndpointUrl, Endpoints};
 use crate::feed::google::{
@@ -93,6 +94,22 @@ struct NewRole {
     session_duration: SessionDuration,
 }
 
+/// The fields of a new `azure-acr` feed.
+#[derive(Debug, Args)]
+pub(super) struct NewAzureAcr {
+    /// The registry's host, such as images.azurecr.io
+    #[arg(long, value_name = "HOST")]
+    registry: RegistryHost,
+    /// The tenant that the application or managed identity lives in
+    #[arg(long, value_name = "UUID")]
+    tenant_id: EntraId,
+    /// The client id of the application or managed identity that trusts this issuer
+    #[arg(long, value_name = "UUID")]
+    client_id: EntraId,
+    #[command(flatten)]
+    pub(super) new: NewFeed,
+}
+
 /// The fields of a new `google-artifact-registry` feed.
 #[derive(Debug, Args)]
 pub(super) struct NewGoogleArtifactRegistry {
@@ -139,6 +156,12 @@ struct OwnChanges {
     /// aws-ecr, aws-ecr-public: how long the role's session lasts, 900–43200 seconds
     #[arg(long, value_name = "DURATION")]
     session_duration: Option<SessionDuration>,
+    /// azure-acr: the tenant that the application or managed identity lives in
+    #[arg(long, value_name = "UUID")]
+    tenant_id: Option<EntraId>,
+    /// azure-acr: the client id of the application or managed identity that trusts this issuer
+    #[arg(long, value_name = "UUID")]
+    client_id: Option<EntraId>,
     /// google-artifact-registry: the provider that trusts this issuer
     #[arg(long, value_name = "NAME")]
     workload_identity_provider: Option<WorkloadIdentityProvider>,
@@ -162,6 +185,13 @@ impl NewAwsEcr {
 impl NewAwsEcrPublic {
     pub(super) fn draft(self) -> Result<FeedDraft, Failure> {
         self.new.draft(self.registry, Provider::AwsEcrPublic(self.role.into()))
+    }
+}
+
+impl NewAzureAcr {
+    pub(super) fn draft(self) -> Result<FeedDraft, Failure> {
+        let Self { registry, tenant_id, client_id, new } = self;
+        new.draft(registry, Provider::AzureAcr(AzureAcr { tenant_id, client_id }))
     }
 }
 
@@ -224,10 +254,13 @@ impl OwnChanges {
     /// Refuses the flags of another type than the feed's.
     fn check(&self, feed_type: FeedType) -> Result<(), Failure> {
         let aws: &[FeedType] = &[FeedType::AwsEcr, FeedType::AwsEcrPublic];
+        let azure: &[FeedType] = &[FeedType::AzureAcr];
         let google: &[FeedType] = &[FeedType::GoogleArtifactRegistry];
         let flags = [
             ("--role-arn", self.role_arn.is_some(), aws),
             ("--session-duration", self.session_duration.is_some(), aws),
+            ("--tenant-id", self.tenant_id.is_some(), azure),
+            ("--client-id", self.client_id.is_some(), azure),
             ("--workload-identity-provider", self.workload_identity_provider.is_some(), google),
             ("--service-account", self.service_account.is_some(), google),
             ("--no-service-account", self.no_service_account, google),
@@ -249,6 +282,10 @@ impl OwnChanges {
         match provider {
             Provider::AwsEcr(own) => Provider::AwsEcr(role(own)),
             Provider::AwsEcrPublic(own) => Provider::AwsEcrPublic(role(own)),
+            Provider::AzureAcr(own) => Provider::AzureAcr(AzureAcr {
+                tenant_id: self.tenant_id.unwrap_or(own.tenant_id),
+                client_id: self.client_id.unwrap_or(own.client_id),
+            }),
             Provider::GoogleArtifactRegistry(own) => {
                 Provider::GoogleArtifactRegistry(GoogleArtifactRegistry {
                     workload_identity_provider: self

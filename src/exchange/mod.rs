@@ -6,6 +6,8 @@
 
 pub(crate) mod aws;
 mod aws_ecr;
+pub(crate) mod azure;
+mod azure_acr;
 mod error;
 mod google_artifact_registry;
 pub mod transport;
@@ -46,7 +48,7 @@ pub struct Credential {
 /// An expiry, and who stated it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct StatedExpiry {
-    /// The service: `sts`, `ecr`, `ecr-public`, `iamcredentials`.
+    /// The service: `sts`, `ecr`, `ecr-public`, `acr`, `iamcredentials`.
     pub of: &'static str,
     /// When what it issued ends.
     pub at: Timestamp,
@@ -69,6 +71,7 @@ pub async fn exchange(
     match &feed.provider {
         Provider::AwsEcr(role) => aws_ecr::exchange(&call, feed, role, Ecr::Private).await,
         Provider::AwsEcrPublic(role) => aws_ecr::exchange(&call, feed, role, Ecr::Public).await,
+        Provider::AzureAcr(azure) => azure_acr::exchange(&call, feed, azure).await,
         Provider::GoogleArtifactRegistry(google) => {
             google_artifact_registry::exchange(&call, feed, google).await
         }

@@ -16,6 +16,7 @@ use crate::excerpt::excerpt;
 use crate::feed::endpoints::{Endpoints, EndpointsError};
 use crate::feed::registry_host::RegistryHost;
 use crate::oidc::audience::Audience;
+use crate::oidc::claims::BACKDATE;
 
 pub use provider_name::{
     WorkloadIdentityProvider, WorkloadIdentityProviderError, WorkloadIdentityProviderRule,
@@ -58,8 +59,12 @@ impl GoogleArtifactRegistry {
         registry: &RegistryHost,
         audience: &Audience,
         endpoints: &Endpoints,
+        token_lifetime: Duration,
     ) -> Result<(), GoogleError> {
         endpoints.allow_only(ENDPOINT_NAMES)?;
+        if token_lifetime + BACKDATE > MAX_TOKEN_LIFETIME {
+            return Err(GoogleError::TokenLifetime { given: token_lifetime.as_secs() });
+        }
         let own = &self.workload_identity_provider;
         if own.is_of_another_provider(audience) {
             return Err(GoogleError::Audience { given: audience.clone(), own: own.full_name() });
@@ -81,6 +86,15 @@ pub enum GoogleError {
     /// An override that a Google feed does not have.
     #[error(transparent)]
     Endpoints(#[from] EndpointsError),
+    /// A token that Google would hold for too long-lived.
+    #[error(
+        "token_lifetime: Google takes tokens of at most 24 h, counted from an iat that lies 5 s before the minting; \
+         {given} s is too long"
+    )]
+    TokenLifetime {
+        /// As given, in seconds.
+        given: u64,
+    },
     /// An audience that names a provider, and not this feed's.
     #[error(
         "audience: {given} names another provider than workload_identity_provider does; leave the audience off, or \

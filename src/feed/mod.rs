@@ -3,7 +3,9 @@
 //! A [`Feed`] that exists satisfies every rule that can be checked without asking anyone; it can
 //! only be made by [`Feed::new`] and [`Feed::changed`]. Pure: storage and exchange are elsewhere.
 
+pub mod acr_host;
 pub mod aws;
+pub mod azure;
 pub mod display_name;
 pub mod ecr_host;
 pub mod ecr_public;
@@ -20,13 +22,13 @@ use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use self::aws::AssumedRole;
+use self::azure::AzureAcr;
 use self::display_name::DisplayName;
 use self::endpoints::Endpoints;
 use self::google::GoogleArtifactRegistry;
 use self::registry_host::RegistryHost;
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
-use crate::oidc::claims::BACKDATE;
 use crate::oidc::subject::{FeedIdentity, SubjectKey, SubjectKeys};
 use crate::slug::Slug;
 
@@ -76,6 +78,8 @@ pub enum Provider {
     AwsEcr(AssumedRole),
     /// Amazon ECR Public.
     AwsEcrPublic(AssumedRole),
+    /// An Azure container registry.
+    AzureAcr(AzureAcr),
     /// Google Artifact Registry, and Container Registry before it.
     GoogleArtifactRegistry(GoogleArtifactRegistry),
 }
@@ -87,6 +91,8 @@ pub enum FeedType {
     AwsEcr,
     /// Amazon ECR Public.
     AwsEcrPublic,
+    /// An Azure container registry.
+    AzureAcr,
     /// Google Artifact Registry, and Container Registry before it.
     GoogleArtifactRegistry,
 }
@@ -98,13 +104,15 @@ impl Provider {
         match self {
             Self::AwsEcr(_) => FeedType::AwsEcr,
             Self::AwsEcrPublic(_) => FeedType::AwsEcrPublic,
+            Self::AzureAcr(_) => FeedType::AzureAcr,
             Self::GoogleArtifactRegistry(_) => FeedType::GoogleArtifactRegistry,
         }
     }
 
-    fn default_audience(&self) -> Audience {
+    fn default_audience(&self, registry: &RegistryHost, endpoints: &Endpoints) -> Audience {
         match self {
             Self::AwsEcr(_) | Self::AwsEcrPublic(_) => Audience::well_known("sts.amazonaws.com"),
+            Self::AzureAcr(_) => Audience::well_known(azure::cloud(registry, endpoints).default_audience()),
             Self::GoogleArtifactRegistry(google) => google.workload_identity_provider.default_audience(),
         }
     }
@@ -112,6 +120,7 @@ impl Provider {
     fn default_algorithm(&self) -> Algorithm {
         match self {
             Self::AwsEcr(_) | Self::AwsEcrPublic(_) | Self::GoogleArtifactRegistry(_) => Algorithm::Es256,
+            Self::AzureAcr(_) => Algorithm::Rs256,
         }
     }
 
@@ -120,32 +129,25 @@ impl Provider {
     pub fn subject_limit(&self) -> Option<usize> {
         match self {
             Self::AwsEcr(_) | Self::AwsEcrPublic(_) => None,
+            Self::AzureAcr(_) => Some(azure::MAX_SUBJECT),
             Self::GoogleArtifactRegistry(_) => Some(google::MAX_SUBJECT),
         }
     }
 
-    /// The most that may lie between a token's `iat` and its `exp`, if the provider states it.
-    #[must_use]
-    pub fn token_lifetime_limit(&self) -> Option<Duration> {
-        match self {
-            Self::AwsEcr(_) | Self::AwsEcrPublic(_) => None,
-            Self::GoogleArtifactRegistry(_) => Some(google::MAX_TOKEN_LIFETIME),
-        }
-    }
-
-    fn check(
-        &self,
-        registry: &RegistryHost,
-        audience: &Audience,
-        endpoints: &Endpoints,
-    ) -> Result<(), FeedError> {
+    /// Checks the rules of the feed's type.
+    fn check(&self, feed: &Feed) -> Result<(), FeedError> {
+        let Feed { registry, endpoints, .. } = feed;
         match self {
             Self::AwsEcr(role) => role.check(registry, endpoints).map_err(FeedError::AwsEcr),
             Self::AwsEcrPublic(role) => {
                 ecr_public::check(role, registry, endpoints).map_err(FeedError::AwsEcrPublic)
             }
+            Self::AzureAcr(azure) => {
+                azure.check(registry, endpoints, feed.alg, feed.token_lifetime).map_err(FeedError::AzureAcr)
+            }
             Self::GoogleArtifactRegistry(google) => {
-                google.check(registry, audience, endpoints).map_err(FeedError::GoogleArtifactRegistry)
+                let checked = google.check(registry, &feed.audience, endpoints, feed.token_lifetime);
+                checked.map_err(FeedError::GoogleArtifactRegistry)
             }
         }
     }
@@ -158,6 +160,7 @@ impl FeedType {
         match self {
             Self::AwsEcr => "aws-ecr",
             Self::AwsEcrPublic => "aws-ecr-public",
+            Self::AzureAcr => "azure-acr",
             Self::GoogleArtifactRegistry => "google-artifact-registry",
         }
     }
@@ -228,17 +231,6 @@ pub enum FeedError {
         /// The policy's limit.
         longest: u64,
     },
-    /// A lifetime that the provider does not take.
-    #[error(
-        "token_lifetime: the provider takes tokens of at most {limit} s, counted from an iat that lies 5 s before the \
-         minting, and {given} s is too long"
-    )]
-    TokenLifetimeOfProvider {
-        /// As given.
-        given: u64,
-        /// The provider's limit, between `iat` and `exp`.
-        limit: u64,
-    },
     /// The provider would refuse every subject of these keys.
     #[error("subject_keys: the shortest subject has {shortest} bytes and the provider takes at most {limit}")]
     Subject {
@@ -261,6 +253,9 @@ pub enum FeedError {
     /// A rule of the type `aws-ecr-public`.
     #[error(transparent)]
     AwsEcrPublic(ecr_public::EcrPublicError),
+    /// A rule of the type `azure-acr`.
+    #[error(transparent)]
+    AzureAcr(azure::AzureAcrError),
     /// A rule of the type `google-artifact-registry`.
     #[error(transparent)]
     GoogleArtifactRegistry(google::GoogleError),
@@ -278,6 +273,7 @@ impl Feed {
         max_token_lifetime: Duration,
         now: Timestamp,
     ) -> Result<Self, FeedError> {
+        let default_audience = draft.provider.default_audience(&draft.registry, &draft.endpoints);
         let feed = Self {
             id,
             version: 1,
@@ -285,7 +281,7 @@ impl Feed {
             space: draft.space,
             slug: draft.slug,
             registry: draft.registry,
-            audience: draft.audience.unwrap_or_else(|| draft.provider.default_audience()),
+            audience: draft.audience.unwrap_or(default_audience),
             subject_keys: draft.subject_keys.unwrap_or_default(),
             alg: draft.alg.unwrap_or_else(|| draft.provider.default_algorithm()),
             token_lifetime: draft.token_lifetime.unwrap_or(DEFAULT_TOKEN_LIFETIME.min(max_token_lifetime)),
@@ -313,24 +309,28 @@ impl Feed {
         if from != to {
             return Err(FeedError::Type { from, to });
         }
+        let registry = changes.registry.unwrap_or_else(|| self.registry.clone());
+        let endpoints = changes.endpoints.unwrap_or_else(|| self.endpoints.clone());
+        // A default follows what it is made of.
+        let was_default = self.audience == self.provider.default_audience(&self.registry, &self.endpoints);
+        let audience = match changes.audience {
+            Some(audience) => audience,
+            None if was_default => provider.default_audience(&registry, &endpoints),
+            None => self.audience.clone(),
+        };
         let feed = Self {
             id: self.id,
             version: self.version + 1,
             space: self.space.clone(),
             slug: self.slug.clone(),
             name: changes.name.unwrap_or_else(|| self.name.clone()),
-            // A default follows what it is made of.
-            audience: match changes.audience {
-                Some(audience) => audience,
-                None if self.audience == self.provider.default_audience() => provider.default_audience(),
-                None => self.audience.clone(),
-            },
+            audience,
             provider,
-            registry: changes.registry.unwrap_or_else(|| self.registry.clone()),
+            registry,
             subject_keys: changes.subject_keys.unwrap_or_else(|| self.subject_keys.clone()),
             alg: changes.alg.unwrap_or(self.alg),
             token_lifetime: changes.token_lifetime.unwrap_or(self.token_lifetime),
-            endpoints: changes.endpoints.unwrap_or_else(|| self.endpoints.clone()),
+            endpoints,
             created_at: self.created_at,
             updated_at: now,
         };
@@ -342,19 +342,13 @@ impl Feed {
             let (given, longest) = (self.token_lifetime.as_secs(), max_token_lifetime.as_secs());
             return Err(FeedError::TokenLifetime { given, longest });
         }
-        if let Some(limit) = self.provider.token_lifetime_limit()
-            && self.token_lifetime + BACKDATE > limit
-        {
-            let (given, limit) = (self.token_lifetime.as_secs(), limit.as_secs());
-            return Err(FeedError::TokenLifetimeOfProvider { given, limit });
-        }
         if let Some(limit) = self.provider.subject_limit() {
             let shortest = self.subject_keys.shortest(&self.identity());
             if shortest > limit {
                 return Err(FeedError::Subject { shortest, limit });
             }
         }
-        self.provider.check(&self.registry, &self.audience, &self.endpoints)?;
+        self.provider.check(&self)?;
         Ok(self)
     }
 

@@ -4,8 +4,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
 
+use super::azure::config::AzureConfig;
+use super::google::config::GoogleConfig;
 use crate::feed::aws::{RoleArn, SessionDuration};
-use crate::feed::google::{AccessTokenLifetime, ServiceAccount, WorkloadIdentityProvider};
 use crate::secret::SecretString;
 
 /// All settings; by default any subject and audience of the issuer is accepted.
@@ -14,6 +15,8 @@ use crate::secret::SecretString;
 pub struct SandboxConfig {
     /// The AWS stand-in.
     pub aws: AwsConfig,
+    /// The Azure stand-in.
+    pub azure: AzureConfig,
     /// The Google stand-in.
     pub google: GoogleConfig,
 }
@@ -52,63 +55,6 @@ pub struct AwsRole {
     /// The longest session that it allows.
     #[serde(default)]
     pub max_session_duration: SessionDuration,
-}
-
-/// Settings of the Google stand-in, the table `[google]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GoogleConfig {
-    /// Every access token; random each time when absent.
-    #[serde(deserialize_with = "secret")]
-    pub access_token: Option<SecretString>,
-    /// How long the Security Token Service's access tokens last, in seconds; 0 gives tokens that
-    /// arrive expired.
-    pub credential_lifetime: u32,
-    /// The workload identity providers that exist; any, trusting any subject and audience, when there
-    /// are none.
-    pub providers: Vec<GoogleProvider>,
-    /// The service accounts that exist; any, open to everybody, when there are none.
-    pub service_accounts: Vec<GoogleServiceAccount>,
-}
-
-impl Default for GoogleConfig {
-    fn default() -> Self {
-        Self {
-            access_token: None,
-            credential_lifetime: 3600,
-            providers: Vec::new(),
-            service_accounts: Vec::new(),
-        }
-    }
-}
-
-/// A workload identity provider, an entry of `[[google.providers]]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GoogleProvider {
-    /// The provider's name.
-    pub name: WorkloadIdentityProvider,
-    /// Whether it, or its pool, is disabled.
-    #[serde(default)]
-    pub disabled: bool,
-    /// The audiences that it allows; its own full name when there are none.
-    #[serde(default)]
-    pub audiences: Vec<String>,
-    /// The attribute condition: `assertion.sub` is one of these. No condition when absent.
-    pub subjects: Option<Vec<String>>,
-}
-
-/// A service account, an entry of `[[google.service_accounts]]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GoogleServiceAccount {
-    /// The account's e-mail address.
-    pub email: ServiceAccount,
-    /// The subjects that may act as it; all when absent.
-    pub subjects: Option<Vec<String>>,
-    /// The longest token that it gives.
-    #[serde(default)]
-    pub max_lifetime: AccessTokenLifetime,
 }
 
 /// A text is not a sandbox configuration.
@@ -170,26 +116,5 @@ mod tests {
             let cause = std::error::Error::source(&error).unwrap().to_string();
             assert!(cause.contains(word), "{cause}");
         }
-    }
-
-    #[test]
-    fn google_providers_and_accounts_are_read() {
-        let config: SandboxConfig = r#"
-            [google]
-            access_token = "hunter2"
-            [[google.providers]]
-            name = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/carnet"
-            subjects = ["space:default:feed:a"]
-            [[google.service_accounts]]
-            email = "pull@p.iam.gserviceaccount.com"
-        "#
-        .parse()
-        .unwrap();
-        assert!(!format!("{config:?}").contains("hunter2"));
-        assert_eq!(config.google.credential_lifetime, 3600);
-        assert!(config.google.providers[0].name.as_str().starts_with("projects/1/"));
-        assert!(!config.google.providers[0].disabled);
-        assert_eq!(config.google.service_accounts[0].max_lifetime.as_secs(), 3600);
-        assert!("[[google.providers]]\nname = 'x'".parse::<SandboxConfig>().is_err());
     }
 }

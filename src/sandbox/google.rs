@@ -1,6 +1,7 @@
 //! The Google stand-in: `token` of the Security Token Service and `generateAccessToken` of the IAM
 //! Service Account Credentials API.
 
+pub(super) mod config;
 mod iam_credentials;
 mod sts;
 mod trust;
@@ -13,11 +14,11 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 
-use super::config::GoogleConfig;
 use super::identity::Verifier;
 use super::recent::Recent;
 use crate::clock::Clock;
 use crate::random::{Random, RandomnessUnavailable};
+use config::GoogleConfig;
 
 /// Everything that the two services share.
 #[derive(Debug)]

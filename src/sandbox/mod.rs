@@ -3,14 +3,16 @@
 //! The sandbox decides like the original where a decision rests on the issuer: it fetches the
 //! issuer's discovery document and JWKS over HTTP each time, verifies the signature with a library
 //! that did not make it, and checks issuer, audience, subject, times and the role's trust. Its ECR
-//! verifies the SigV4 signature of every request.
+//! verifies the SigV4 signature of every request; its registry takes the tokens of its Entra only.
 //!
 //! It is no proof of how a real cloud behaves: it knows no accounts, no permissions beyond
 //! trust, no session policies, no registry, and its error messages are imitations. It
 //! listens on loopback addresses only and keeps everything it issues in memory.
 
 mod aws;
+mod azure;
 mod config;
+mod form;
 mod google;
 mod identity;
 mod recent;
@@ -25,9 +27,9 @@ use axum::extract::DefaultBodyLimit;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
-pub use config::{
-    AwsConfig, AwsRole, GoogleConfig, GoogleProvider, GoogleServiceAccount, SandboxConfig, SandboxConfigError,
-};
+pub use azure::config::{AzureApplication, AzureConfig};
+pub use config::{AwsConfig, AwsRole, SandboxConfig, SandboxConfigError};
+pub use google::config::{GoogleConfig, GoogleProvider, GoogleServiceAccount};
 
 use crate::clock::Clock;
 use crate::exchange::transport::{ReqwestTransport, TransportConfig, TransportConfigError};
@@ -41,6 +43,7 @@ const MAX_REQUEST: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     aws: Arc<aws::Aws>,
+    azure: Arc<azure::Azure>,
     google: Arc<google::Google>,
 }
 
@@ -73,16 +76,20 @@ impl Sandbox {
         let transport =
             ReqwestTransport::new(TransportConfig { extra_ca_pem: ca_pem, ..TransportConfig::default() })?;
         let verifier = identity::Verifier::new(issuer, Arc::new(transport), Arc::clone(&clock));
-        let google =
-            google::Google::new(verifier.clone(), config.google, Arc::clone(&clock), Arc::clone(&random));
-        let aws = aws::Aws::new(verifier, config.aws, clock, random);
-        Ok(Self { aws: Arc::new(aws), google: Arc::new(google) })
+        let (now, bytes) = (|| Arc::clone(&clock), || Arc::clone(&random));
+        Ok(Self {
+            azure: Arc::new(azure::Azure::new(verifier.clone(), config.azure, now(), bytes())),
+            google: Arc::new(google::Google::new(verifier.clone(), config.google, now(), bytes())),
+            aws: Arc::new(aws::Aws::new(verifier, config.aws, clock, random)),
+        })
     }
 
-    /// The routes below `/aws` and `/google`; not to be nested, as AWS's paths are signed.
+    /// The routes below `/aws`, `/azure` and `/google`; not to be nested, as paths are signed.
     pub fn router(&self) -> Router {
-        let router = aws::router(Arc::clone(&self.aws)).merge(google::router(Arc::clone(&self.google)));
-        router.layer(DefaultBodyLimit::max(MAX_REQUEST))
+        aws::router(Arc::clone(&self.aws))
+            .merge(azure::router(Arc::clone(&self.azure)))
+            .merge(google::router(Arc::clone(&self.google)))
+            .layer(DefaultBodyLimit::max(MAX_REQUEST))
     }
 
     /// Serves on `listener` until `shutdown`, then finishes the requests that are under way.
@@ -116,8 +123,19 @@ pub struct SandboxEndpoints {
 pub struct ProviderEndpoints {
     /// Those of AWS.
     pub aws: AwsEndpoints,
+    /// Those of Azure.
+    pub azure: AzureEndpoints,
     /// Those of Google.
     pub google: GoogleEndpoints,
+}
+
+/// The endpoints that an Azure feed overrides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AzureEndpoints {
+    /// Entra.
+    pub authority: String,
+    /// The registry's token endpoints.
+    pub registry: String,
 }
 
 /// The endpoints that an AWS feed overrides.
@@ -146,10 +164,14 @@ impl SandboxEndpoints {
             sts: format!("http://{address}/aws/sts"),
             ecr: format!("http://{address}/aws/ecr"),
         };
+        let azure = AzureEndpoints {
+            authority: format!("http://{address}/azure/entra"),
+            registry: format!("http://{address}/azure/acr"),
+        };
         let google = GoogleEndpoints {
             sts: format!("http://{address}/google/sts"),
             iamcredentials: format!("http://{address}/google/iamcredentials"),
         };
-        Self { endpoints: ProviderEndpoints { aws, google } }
+        Self { endpoints: ProviderEndpoints { aws, azure, google } }
     }
 }

@@ -1,8 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::feed::{Feed, FeedChanges, FeedDraft, FeedError, Provider};
 
 const NAME: &str = "projects/123456789012/locations/global/workloadIdentityPools/carnet/providers/issuer";
+
+const LIFETIME: Duration = Duration::from_secs(600);
 
 fn google(service_account: Option<&str>) -> GoogleArtifactRegistry {
     GoogleArtifactRegistry {
@@ -80,7 +83,10 @@ fn only_googles_own_registries_need_no_endpoints() {
         let google = google(account);
         let endpoints = Endpoints::from_pairs(ENDPOINT_NAMES, endpoints.iter().copied()).unwrap();
         let audience = google.workload_identity_provider.default_audience();
-        google.check(&registry.parse().unwrap(), &audience, &endpoints).err().map(|error| error.to_string())
+        google
+            .check(&registry.parse().unwrap(), &audience, &endpoints, LIFETIME)
+            .err()
+            .map(|error| error.to_string())
     };
     for good in [
         "gcr.io",
@@ -120,7 +126,7 @@ fn only_googles_own_registries_need_no_endpoints() {
     let other = Endpoints::from_pairs(&["ecr"], ["ecr=http://localhost:1"]).unwrap();
     let audience = "custom".parse().unwrap();
     assert!(matches!(
-        google(None).check(&"gcr.io".parse().unwrap(), &audience, &other),
+        google(None).check(&"gcr.io".parse().unwrap(), &audience, &other, LIFETIME),
         Err(GoogleError::Endpoints(_))
     ));
 }
@@ -128,7 +134,12 @@ fn only_googles_own_registries_need_no_endpoints() {
 #[test]
 fn an_audience_may_be_custom_but_not_another_providers_name() {
     let check = |audience: &str| {
-        google(None).check(&"gcr.io".parse().unwrap(), &audience.parse().unwrap(), &Endpoints::default())
+        google(None).check(
+            &"gcr.io".parse().unwrap(),
+            &audience.parse().unwrap(),
+            &Endpoints::default(),
+            LIFETIME,
+        )
     };
     for good in [
         format!("//iam.googleapis.com/{NAME}"),
@@ -151,6 +162,68 @@ fn an_audience_may_be_custom_but_not_another_providers_name() {
     let provider: WorkloadIdentityProvider = NAME.parse().unwrap();
     assert!(provider.is_default_audience(&format!("https://iam.googleapis.com/{NAME}")));
     assert!(!provider.is_default_audience(NAME), "Google wants the full name");
+}
+
+#[test]
+fn tokens_live_for_a_day_at_most_from_their_backdated_iat() {
+    let check = |seconds| {
+        let google = google(None);
+        let audience = google.workload_identity_provider.default_audience();
+        let lifetime = Duration::from_secs(seconds);
+        google.check(&"gcr.io".parse().unwrap(), &audience, &Endpoints::default(), lifetime)
+    };
+    assert_eq!(check(86_395), Ok(()));
+    assert_eq!(check(86_396), Err(GoogleError::TokenLifetime { given: 86_396 }));
+}
+
+fn feed(changes: FeedChanges) -> Result<Feed, FeedError> {
+    let hour = Duration::from_secs(3600);
+    let draft = FeedDraft {
+        space: "default".parse().unwrap(),
+        slug: "a".parse().unwrap(),
+        name: None,
+        registry: "gcr.io".parse().unwrap(),
+        provider: Provider::GoogleArtifactRegistry(google(None)),
+        audience: None,
+        subject_keys: None,
+        alg: None,
+        token_lifetime: None,
+        endpoints: Endpoints::default(),
+    };
+    let feed = Feed::new(draft, uuid::Uuid::nil(), hour, jiff::Timestamp::UNIX_EPOCH).unwrap();
+    feed.changed(changes, hour, jiff::Timestamp::UNIX_EPOCH)
+}
+
+#[test]
+fn a_default_audience_follows_the_provider_and_a_custom_one_stays() {
+    let other = NAME.replace("issuer", "other");
+    let moved = || {
+        let mut google = google(None);
+        google.workload_identity_provider = other.parse().unwrap();
+        Some(Provider::GoogleArtifactRegistry(google))
+    };
+    let unchanged = feed(FeedChanges::default()).unwrap();
+    assert_eq!(unchanged.audience.as_str(), format!("//iam.googleapis.com/{NAME}"));
+    assert_eq!(unchanged.alg, crate::jose::Algorithm::Es256);
+    let followed = feed(FeedChanges { provider: moved(), ..FeedChanges::default() }).unwrap();
+    assert_eq!(followed.audience.as_str(), format!("//iam.googleapis.com/{other}"));
+    let custom = Some("custom".parse().unwrap());
+    let stayed = feed(FeedChanges { audience: custom.clone(), ..FeedChanges::default() }).unwrap();
+    let stayed = stayed.changed(
+        FeedChanges { provider: moved(), ..FeedChanges::default() },
+        Duration::from_secs(3600),
+        jiff::Timestamp::UNIX_EPOCH,
+    );
+    assert_eq!(Some(stayed.unwrap().audience), custom);
+    let rs256 = Some(crate::jose::Algorithm::Rs256);
+    assert!(feed(FeedChanges { alg: rs256, ..FeedChanges::default() }).is_ok());
+}
+
+#[test]
+fn a_subject_that_google_could_never_take_is_refused_when_the_feed_is_made() {
+    let keys = "space,project,runbook,tenant,environment,type,feed,feed_id".parse().unwrap();
+    let refused = feed(FeedChanges { subject_keys: Some(keys), ..FeedChanges::default() }).unwrap_err();
+    assert!(matches!(refused, FeedError::Subject { limit: 127, .. }), "{refused}");
 }
 
 #[test]

@@ -68,8 +68,6 @@ fn like(pattern: &[u8], text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
 
     const ARN: &str = "arn:aws:iam::123456789012:role/pull";
@@ -105,8 +103,8 @@ mod tests {
                 sub: sub.into(),
                 aud: aud.into(),
                 kid: String::new(),
-                issued_at: Timestamp::UNIX_EPOCH,
-                expires_at: Timestamp::MAX,
+                iat: jiff::Timestamp::UNIX_EPOCH,
+                exp: jiff::Timestamp::UNIX_EPOCH,
             };
             let outcome = decide(roles, &arn.parse().unwrap(), &identity, duration.parse().unwrap());
             assert_eq!(outcome.err().map(|error| error.code), code, "{arn} {aud} {sub} {duration}");

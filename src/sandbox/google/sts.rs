@@ -1,6 +1,5 @@
 //! The stand-in of Google's Security Token Service: a token exchange (RFC 8693).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -13,7 +12,8 @@ use serde_json::{Value, json};
 use super::{Federated, Google, trust};
 use crate::feed::google::WorkloadIdentityProvider;
 use crate::random::RandomnessUnavailable;
-use crate::sandbox::identity::Rejection;
+use crate::sandbox::form::Form;
+use crate::sandbox::identity::{BOTH, Rejection};
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -54,7 +54,7 @@ pub(super) async fn handle(State(google): State<Arc<Google>>, headers: HeaderMap
 async fn token(google: &Google, headers: &HeaderMap, body: &[u8]) -> Result<Value, OAuthError> {
     let ask = Ask::parse(headers, body)?;
     let trust = trust::provider(&google.config.providers, &ask.provider)?;
-    let identity = google.verifier.verify(&ask.token).await.map_err(|rejection| {
+    let identity = google.verifier.verify(&ask.token, BOTH).await.map_err(|rejection| {
         tracing::info!(reason = %rejection, "sandbox Google STS does not accept the token");
         refusal(&rejection)
     })?;
@@ -87,7 +87,10 @@ fn refusal(rejection: &Rejection) -> OAuthError {
         Rejection::Signature => "Invalid ID Token signature.".to_owned(),
         Rejection::Expired(at) => format!("The ID Token expired at {at}."),
         Rejection::NotYetValid(at) => format!("The ID Token is issued at {at}, in the future."),
-        Rejection::Malformed(_) | Rejection::MissingClaim(_) | Rejection::ClaimType(_) => {
+        Rejection::Malformed(_)
+        | Rejection::Algorithm(_)
+        | Rejection::MissingClaim(_)
+        | Rejection::ClaimType(_) => {
             format!("The ID Token is invalid: {rejection}.")
         }
     };
@@ -107,38 +110,29 @@ impl Ask {
         if !media_type.starts_with(b"application/x-www-form-urlencoded") {
             return Err(invalid("The request is not a form.".to_owned()));
         }
-        let mut fields = HashMap::new();
-        for (name, value) in url::form_urlencoded::parse(body) {
-            if fields.insert(name.clone(), value).is_some() {
-                return Err(invalid(format!("Field \"{name}\" is given twice.")));
-            }
-        }
-        let mut take = |name: &str| fields.remove(name).unwrap_or_default();
-        if take("grant_type") != GRANT_TYPE {
+        let form = Form::parse(body).map_err(|name| invalid(format!("Field \"{name}\" is given twice.")))?;
+        if form.get("grant_type") != Some(GRANT_TYPE) {
             return Err(OAuthError::new("unsupported_grant_type", "Only token exchange is supported."));
         }
         let wrong = |name: &str| invalid(format!("Invalid value for \"{name}\"."));
-        if take("requested_token_type") != ACCESS_TOKEN_TYPE {
+        if form.get("requested_token_type") != Some(ACCESS_TOKEN_TYPE) {
             return Err(wrong("requested_token_type"));
         }
-        if !SUBJECT_TOKEN_TYPES.contains(&&*take("subject_token_type")) {
+        if !form.get("subject_token_type").is_some_and(|kind| SUBJECT_TOKEN_TYPES.contains(&kind)) {
             return Err(wrong("subject_token_type"));
         }
-        if take("scope").is_empty() {
+        if form.get("scope").is_none() {
             return Err(OAuthError::new("invalid_scope", "At least one scope is required."));
         }
-        let token = take("subject_token");
-        if token.is_empty() {
-            return Err(wrong("subject_token"));
-        }
+        let token = form.get("subject_token").ok_or_else(|| wrong("subject_token"))?;
         // Only the full name, and only in this form.
-        let audience = take("audience");
-        let provider = audience.starts_with("//").then(|| audience.parse().ok()).flatten().ok_or_else(|| {
+        let full = form.get("audience").filter(|audience| audience.starts_with("//"));
+        let provider = full.and_then(|audience| audience.parse().ok()).ok_or_else(|| {
             invalid(
                 "Invalid value for \"audience\". This value should be the full resource name of the Identity Provider."
                     .to_owned(),
             )
         })?;
-        Ok(Self { provider, token: token.into_owned() })
+        Ok(Self { provider, token: token.to_owned() })
     }
 }

@@ -2,11 +2,11 @@
 
 use jiff::SignedDuration;
 
+use super::config::{GoogleProvider, GoogleServiceAccount};
 use super::sts::OAuthError;
 use crate::feed::google::{
     AccessTokenLifetime, MAX_SUBJECT, MAX_TOKEN_LIFETIME, ServiceAccount, WorkloadIdentityProvider,
 };
-use crate::sandbox::config::{GoogleProvider, GoogleServiceAccount};
 use crate::sandbox::identity::Identity;
 
 /// What a provider that exists requires of a verified token; nothing of its own without settings.
@@ -39,7 +39,7 @@ impl Trust<'_> {
         name: &WorkloadIdentityProvider,
         identity: &Identity,
     ) -> Result<(), OAuthError> {
-        let lifetime = identity.expires_at.duration_since(identity.issued_at);
+        let lifetime = identity.exp.duration_since(identity.iat);
         if lifetime > SignedDuration::try_from(MAX_TOKEN_LIFETIME).unwrap_or(SignedDuration::MAX) {
             return Err(OAuthError::new("invalid_grant", "The ID Token lives for more than 24 hours."));
         }
