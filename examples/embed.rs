@@ -17,7 +17,7 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use carnet::carnet::{Carnet, Config, MasterKeySource};
-use carnet::feed::aws::AwsEcr;
+use carnet::feed::aws::AssumedRole;
 use carnet::feed::{Feed, FeedDraft, FeedPath, Provider};
 use carnet::feeds::{Feeds, ReuseSlug};
 use carnet::http::public::{Detail, PublicDocuments};
@@ -82,7 +82,7 @@ async fn feed(carnet: &Carnet) -> Result<Feed, Box<dyn Error>> {
         slug: path.slug,
         name: None,
         registry: "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse()?,
-        provider: Provider::AwsEcr(AwsEcr {
+        provider: Provider::AwsEcr(AssumedRole {
             role_arn: "arn:aws:iam::123456789012:role/carnet-pull".parse()?,
             session_duration: Default::default(),
         }),

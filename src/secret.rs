@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 /// Text that must not be shown: a password, a token.
@@ -30,6 +31,14 @@ impl fmt::Debug for SecretString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretString(…)")
     }
+}
+
+/// For members that may be absent: `#[serde(default, deserialize_with = "…")]`. Secrets have no
+/// `Deserialize` of their own, so that no shape holds one unseen.
+pub(crate) fn deserialize_option<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SecretString>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(SecretString::new))
 }
 
 /// Bytes that must not be shown: a private key, a master key.

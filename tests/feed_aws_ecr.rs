@@ -253,6 +253,43 @@ async fn ecr_believes_only_fresh_requests_signed_in_a_session_that_it_issued() {
 }
 
 #[tokio::test]
+async fn ecr_public_answers_requests_signed_for_it_in_its_region() {
+    type Tamper = fn(&mut http::Request<bytes::Bytes>);
+    fn replace(request: &mut http::Request<bytes::Bytes>, header: &str, from: &str, to: &str) {
+        let header = request.headers_mut().get_mut(header).unwrap();
+        *header = HeaderValue::from_str(&header.to_str().unwrap().replace(from, to)).unwrap();
+    }
+    // What `region` says is about private registries.
+    let world =
+        World::of_type("aws-ecr-public", &ROLES.replace("[aws]", "[aws]\nregion = 'eu-west-1'")).await;
+    let token = world.issuer.token("ES256", &world.claims());
+    let credential = world.exchange(&token).await.unwrap();
+    assert_eq!((credential.username.as_str(), credential.password.reveal()), ("AWS", "hunter2"));
+    let stated: Vec<_> = credential.expiries.iter().map(|stated| (stated.of, stated.at)).collect();
+    assert_eq!(stated, [("sts", at(3600)), ("ecr-public", at(1800))]);
+
+    let tampers: [(&str, Tamper, &str); 3] = [
+        (
+            "signed for ECR",
+            |r| replace(r, "authorization", "/ecr-public/", "/ecr/"),
+            "InvalidSignatureException",
+        ),
+        (
+            "another region",
+            |r| replace(r, "authorization", "/us-east-1/", "/us-west-2/"),
+            "InvalidSignatureException",
+        ),
+        ("another operation", |r| replace(r, "x-amz-target", "Get", "List"), "UnknownOperationException"),
+    ];
+    for (name, tamper, code) in tampers {
+        let error = world.exchange_tampered(&token, tamper).await.unwrap_err();
+        let upstream = error.upstream().unwrap();
+        assert_eq!(upstream.step, "ecr-public:GetAuthorizationToken", "{name}");
+        assert_eq!(upstream.code.as_deref(), Some(code), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn ecr_refuses_stale_requests_and_ended_sessions() {
     let world = World::start(ROLES).await;
     let token = world.issuer.token("ES256", &world.claims());
@@ -294,6 +331,10 @@ async fn the_sandbox_listens_on_loopback_only_and_says_where() {
             "aws": {"sts": "http://127.0.0.1:7/aws/sts", "ecr": "http://127.0.0.1:7/aws/ecr"},
             "azure": {
                 "authority": "http://127.0.0.1:7/azure/entra", "registry": "http://127.0.0.1:7/azure/acr",
+            },
+            "google": {
+                "sts": "http://127.0.0.1:7/google/sts",
+                "iamcredentials": "http://127.0.0.1:7/google/iamcredentials",
             },
         }})
     );

@@ -20,7 +20,7 @@ use crate::actor::Actor;
 use crate::carnet::{Carnet, Config, MasterKeySource};
 use crate::exchange::transport::{HttpTransport as _, ReqwestTransport, TransportConfig};
 use crate::exchange::{Credential, ExchangeError, exchange};
-use crate::feed::aws::AwsEcr;
+use crate::feed::aws::AssumedRole;
 use crate::feed::azure::AzureAcr;
 use crate::feed::endpoints::Endpoints;
 use crate::feed::{Feed, FeedDraft, Provider};
@@ -178,7 +178,7 @@ impl Stage {
 
     async fn feed(&self, slug: &str) -> anyhow::Result<Feed> {
         let aws = &self.endpoints.endpoints.aws;
-        let role = AwsEcr { role_arn: ROLE.parse()?, session_duration: Default::default() };
+        let role = AssumedRole { role_arn: ROLE.parse()?, session_duration: Default::default() };
         self.add(slug, REGISTRY, Provider::AwsEcr(role), [("sts", &aws.sts), ("ecr", &aws.ecr)]).await
     }
 

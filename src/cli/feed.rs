@@ -8,7 +8,9 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
-use super::feed_fields::{Changes, ContextArguments, NewAwsEcr, NewAzureAcr};
+use super::feed_fields::{
+    Changes, ContextArguments, NewAwsEcr, NewAwsEcrPublic, NewAzureAcr, NewGoogleArtifactRegistry,
+};
 use super::output::Format;
 use super::{confirm, opening, output};
 use crate::clock::SystemClock;
@@ -44,10 +46,24 @@ pub(super) enum Add {
         #[command(flatten)]
         output: output::OutputOptions,
     },
+    /// Amazon ECR Public
+    AwsEcrPublic {
+        #[command(flatten)]
+        fields: NewAwsEcrPublic,
+        #[command(flatten)]
+        output: output::OutputOptions,
+    },
     /// An Azure container registry
     AzureAcr {
         #[command(flatten)]
         fields: NewAzureAcr,
+        #[command(flatten)]
+        output: output::OutputOptions,
+    },
+    /// Google Artifact Registry (and Container Registry)
+    GoogleArtifactRegistry {
+        #[command(flatten)]
+        fields: NewGoogleArtifactRegistry,
         #[command(flatten)]
         output: output::OutputOptions,
     },
@@ -120,7 +136,9 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
 async fn add(opening: opening::OpeningOptions, arguments: Add) -> Result<(), Failure> {
     let (reuse_slug, draft, output) = match arguments {
         Add::AwsEcr { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
+        Add::AwsEcrPublic { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
         Add::AzureAcr { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
+        Add::GoogleArtifactRegistry { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
     };
     let reuse = reuse(reuse_slug);
     let store = opening.open_or_make_store().await?;
@@ -200,13 +218,20 @@ fn print(feed: &Feed, format: Format) -> Result<(), Failure> {
         ("token lifetime", format!("{} s", feed.token_lifetime.as_secs())),
     ];
     match &feed.provider {
-        Provider::AwsEcr(aws) => {
-            pairs.push(("role ARN", aws.role_arn.to_string()));
-            pairs.push(("session duration", format!("{} s", aws.session_duration.as_secs())));
+        Provider::AwsEcr(role) | Provider::AwsEcrPublic(role) => {
+            pairs.push(("role ARN", role.role_arn.to_string()));
+            pairs.push(("session duration", format!("{} s", role.session_duration.as_secs())));
         }
         Provider::AzureAcr(azure) => {
             pairs.push(("tenant id", azure.tenant_id.to_string()));
             pairs.push(("client id", azure.client_id.to_string()));
+        }
+        Provider::GoogleArtifactRegistry(google) => {
+            pairs.push(("workload identity provider", google.workload_identity_provider.to_string()));
+            if let Some(account) = &google.service_account {
+                pairs.push(("service account", account.to_string()));
+                pairs.push(("lifetime", format!("{} s", google.lifetime.as_secs())));
+            }
         }
     }
     pairs.extend(feed.endpoints.iter().map(|(name, url)| ("endpoint", format!("{name}={url}"))));

@@ -6,12 +6,15 @@ use clap::Args;
 
 use super::failure::Failure;
 use crate::duration;
-use crate::feed::aws::{AwsEcr, RoleArn, SessionDuration};
+use crate::feed::aws::{AssumedRole, RoleArn, SessionDuration};
 use crate::feed::azure::{AzureAcr, EntraId};
 use crate::feed::display_name::DisplayName;
 use crate::feed::endpoints::{EndpointUrl, Endpoints};
+use crate::feed::google::{
+    AccessTokenLifetime, GoogleArtifactRegistry, ServiceAccount, WorkloadIdentityProvider,
+};
 use crate::feed::registry_host::RegistryHost;
-use crate::feed::{Feed, FeedChanges, FeedDraft, FeedType, Provider};
+use crate::feed::{Feed, FeedChanges, FeedDraft, FeedType, Provider, ecr_public};
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
 use crate::oidc::subject::{Context, ContextKey, SubjectKeys};
@@ -62,14 +65,33 @@ pub(super) struct NewAwsEcr {
     /// The registry's host, such as 123456789012.dkr.ecr.eu-central-1.amazonaws.com
     #[arg(long, value_name = "HOST")]
     registry: RegistryHost,
+    #[command(flatten)]
+    role: NewRole,
+    #[command(flatten)]
+    pub(super) new: NewFeed,
+}
+
+/// The fields of a new `aws-ecr-public` feed.
+#[derive(Debug, Args)]
+pub(super) struct NewAwsEcrPublic {
+    /// The registry's host
+    #[arg(long, value_name = "HOST", default_value = ecr_public::REGISTRY)]
+    registry: RegistryHost,
+    #[command(flatten)]
+    role: NewRole,
+    #[command(flatten)]
+    pub(super) new: NewFeed,
+}
+
+/// The role that a new feed of AWS assumes.
+#[derive(Debug, Args)]
+struct NewRole {
     /// The IAM role that trusts this issuer
     #[arg(long, value_name = "ARN")]
     role_arn: RoleArn,
     /// How long the role's session lasts, 900–43200 seconds
     #[arg(long, value_name = "DURATION", default_value_t)]
     session_duration: SessionDuration,
-    #[command(flatten)]
-    pub(super) new: NewFeed,
 }
 
 /// The fields of a new `azure-acr` feed.
@@ -84,6 +106,25 @@ pub(super) struct NewAzureAcr {
     /// The client id of the application or managed identity that trusts this issuer
     #[arg(long, value_name = "UUID")]
     client_id: EntraId,
+    #[command(flatten)]
+    pub(super) new: NewFeed,
+}
+
+/// The fields of a new `google-artifact-registry` feed.
+#[derive(Debug, Args)]
+pub(super) struct NewGoogleArtifactRegistry {
+    /// The registry's host, such as europe-west1-docker.pkg.dev
+    #[arg(long, value_name = "HOST")]
+    registry: RegistryHost,
+    /// The provider that trusts this issuer, projects/…/providers/…, also with its host before it
+    #[arg(long, value_name = "NAME")]
+    workload_identity_provider: WorkloadIdentityProvider,
+    /// The service account to act as [default: none, the subject itself has access]
+    #[arg(long, value_name = "EMAIL")]
+    service_account: Option<ServiceAccount>,
+    /// How long the service account's token lasts, up to 1h, or 12h where an organisation policy allows it
+    #[arg(long, value_name = "DURATION", default_value_t)]
+    lifetime: AccessTokenLifetime,
     #[command(flatten)]
     pub(super) new: NewFeed,
 }
@@ -109,10 +150,10 @@ pub(super) struct Changes {
 /// The fields that only some types have.
 #[derive(Debug, Args)]
 struct OwnChanges {
-    /// aws-ecr: the IAM role that trusts this issuer
+    /// aws-ecr, aws-ecr-public: the IAM role that trusts this issuer
     #[arg(long, value_name = "ARN")]
     role_arn: Option<RoleArn>,
-    /// aws-ecr: how long the role's session lasts, 900–43200 seconds
+    /// aws-ecr, aws-ecr-public: how long the role's session lasts, 900–43200 seconds
     #[arg(long, value_name = "DURATION")]
     session_duration: Option<SessionDuration>,
     /// azure-acr: the tenant that the application or managed identity lives in
@@ -121,12 +162,29 @@ struct OwnChanges {
     /// azure-acr: the client id of the application or managed identity that trusts this issuer
     #[arg(long, value_name = "UUID")]
     client_id: Option<EntraId>,
+    /// google-artifact-registry: the provider that trusts this issuer
+    #[arg(long, value_name = "NAME")]
+    workload_identity_provider: Option<WorkloadIdentityProvider>,
+    /// google-artifact-registry: the service account to act as
+    #[arg(long, value_name = "EMAIL")]
+    service_account: Option<ServiceAccount>,
+    /// google-artifact-registry: act as no service account any more
+    #[arg(long, conflicts_with = "service_account")]
+    no_service_account: bool,
+    /// google-artifact-registry: how long the service account's token lasts
+    #[arg(long, value_name = "DURATION")]
+    lifetime: Option<AccessTokenLifetime>,
 }
 
 impl NewAwsEcr {
     pub(super) fn draft(self) -> Result<FeedDraft, Failure> {
-        let Self { registry, role_arn, session_duration, new } = self;
-        new.draft(registry, Provider::AwsEcr(AwsEcr { role_arn, session_duration }))
+        self.new.draft(self.registry, Provider::AwsEcr(self.role.into()))
+    }
+}
+
+impl NewAwsEcrPublic {
+    pub(super) fn draft(self) -> Result<FeedDraft, Failure> {
+        self.new.draft(self.registry, Provider::AwsEcrPublic(self.role.into()))
     }
 }
 
@@ -134,6 +192,20 @@ impl NewAzureAcr {
     pub(super) fn draft(self) -> Result<FeedDraft, Failure> {
         let Self { registry, tenant_id, client_id, new } = self;
         new.draft(registry, Provider::AzureAcr(AzureAcr { tenant_id, client_id }))
+    }
+}
+
+impl NewGoogleArtifactRegistry {
+    pub(super) fn draft(self) -> Result<FeedDraft, Failure> {
+        let Self { registry, workload_identity_provider, service_account, lifetime, new } = self;
+        let google = GoogleArtifactRegistry { workload_identity_provider, service_account, lifetime };
+        new.draft(registry, Provider::GoogleArtifactRegistry(google))
+    }
+}
+
+impl From<NewRole> for AssumedRole {
+    fn from(NewRole { role_arn, session_duration }: NewRole) -> Self {
+        Self { role_arn, session_duration }
     }
 }
 
@@ -181,13 +253,20 @@ impl Changes {
 impl OwnChanges {
     /// Refuses the flags of another type than the feed's.
     fn check(&self, feed_type: FeedType) -> Result<(), Failure> {
+        let aws: &[FeedType] = &[FeedType::AwsEcr, FeedType::AwsEcrPublic];
+        let azure: &[FeedType] = &[FeedType::AzureAcr];
+        let google: &[FeedType] = &[FeedType::GoogleArtifactRegistry];
         let flags = [
-            ("--role-arn", self.role_arn.is_some(), FeedType::AwsEcr),
-            ("--session-duration", self.session_duration.is_some(), FeedType::AwsEcr),
-            ("--tenant-id", self.tenant_id.is_some(), FeedType::AzureAcr),
-            ("--client-id", self.client_id.is_some(), FeedType::AzureAcr),
+            ("--role-arn", self.role_arn.is_some(), aws),
+            ("--session-duration", self.session_duration.is_some(), aws),
+            ("--tenant-id", self.tenant_id.is_some(), azure),
+            ("--client-id", self.client_id.is_some(), azure),
+            ("--workload-identity-provider", self.workload_identity_provider.is_some(), google),
+            ("--service-account", self.service_account.is_some(), google),
+            ("--no-service-account", self.no_service_account, google),
+            ("--lifetime", self.lifetime.is_some(), google),
         ];
-        match flags.into_iter().find(|(_, given, of)| *given && *of != feed_type) {
+        match flags.into_iter().find(|(_, given, types)| *given && !types.contains(&feed_type)) {
             Some((flag, ..)) => {
                 Err(Failure::usage(format!("{flag}: a feed of type {feed_type} has no such field")))
             }
@@ -196,15 +275,29 @@ impl OwnChanges {
     }
 
     fn applied_to(self, provider: Provider) -> Provider {
+        let role = |role: AssumedRole| AssumedRole {
+            role_arn: self.role_arn.unwrap_or(role.role_arn),
+            session_duration: self.session_duration.unwrap_or(role.session_duration),
+        };
         match provider {
-            Provider::AwsEcr(own) => Provider::AwsEcr(AwsEcr {
-                role_arn: self.role_arn.unwrap_or(own.role_arn),
-                session_duration: self.session_duration.unwrap_or(own.session_duration),
-            }),
+            Provider::AwsEcr(own) => Provider::AwsEcr(role(own)),
+            Provider::AwsEcrPublic(own) => Provider::AwsEcrPublic(role(own)),
             Provider::AzureAcr(own) => Provider::AzureAcr(AzureAcr {
                 tenant_id: self.tenant_id.unwrap_or(own.tenant_id),
                 client_id: self.client_id.unwrap_or(own.client_id),
             }),
+            Provider::GoogleArtifactRegistry(own) => {
+                Provider::GoogleArtifactRegistry(GoogleArtifactRegistry {
+                    workload_identity_provider: self
+                        .workload_identity_provider
+                        .unwrap_or(own.workload_identity_provider),
+                    service_account: match (self.no_service_account, self.service_account) {
+                        (true, _) => None,
+                        (false, given) => given.or(own.service_account),
+                    },
+                    lifetime: self.lifetime.unwrap_or(own.lifetime),
+                })
+            }
         }
     }
 }

@@ -9,10 +9,11 @@ use http::{Response, Uri};
 
 use super::upstream::{Redactor, Step, Upstream};
 use super::{Call, ExchangeError, Failure};
+use crate::feed::Feed;
 use crate::feed::aws::RoleArn;
 use crate::feed::ecr_host::EcrHost;
-use crate::feed::endpoints::Endpoints;
-use crate::feed::registry_host::RegistryHost;
+use crate::feed::ecr_public;
+use ecr::Ecr;
 
 /// Where the APIs of one feed are.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,12 +28,18 @@ impl Apis {
     /// From the registry's host name, with the feed's overrides.
     ///
     /// The region is the registry's. Of a registry under another name it is the home region of
-    /// the role's partition.
-    pub(super) fn of(registry: &RegistryHost, role: &RoleArn, endpoints: &Endpoints) -> Result<Self, String> {
-        let host = EcrHost::try_from(registry).ok();
-        let host = host.as_ref();
+    /// the role's partition. ECR Public has one region.
+    pub(super) fn of(feed: &Feed, role: &RoleArn, ecr: Ecr) -> Result<Self, String> {
+        let private = match ecr {
+            Ecr::Private => EcrHost::try_from(&feed.registry).ok(),
+            Ecr::Public => None,
+        };
+        let is_public = matches!(ecr, Ecr::Public) && ecr_public::is_ecr_public(&feed.registry);
+        let host = |of_private: fn(&EcrHost) -> String, of_public: &str| {
+            private.as_ref().map(of_private).or_else(|| is_public.then(|| of_public.to_owned()))
+        };
         let uri = |name: &str, host: Option<String>| {
-            let url = match (endpoints.get(name), host) {
+            let url = match (feed.endpoints.get(name), host) {
                 (Some(url), _) => url.to_string(),
                 (None, Some(host)) => format!("https://{host}/"),
                 (None, None) => return Err(format!("nothing says where {name} is")),
@@ -40,9 +47,12 @@ impl Apis {
             url.parse().map_err(|error| format!("the URL of {name}: {error}"))
         };
         Ok(Self {
-            sts: uri("sts", host.map(EcrHost::sts_host))?,
-            ecr: uri("ecr", host.map(EcrHost::ecr_api_host))?,
-            region: host.map_or(role.home_region(), EcrHost::region).to_owned(),
+            sts: uri("sts", host(EcrHost::sts_host, ecr_public::STS_HOST))?,
+            ecr: uri("ecr", host(EcrHost::ecr_api_host, ecr_public::API_HOST))?,
+            region: match ecr {
+                Ecr::Private => private.as_ref().map_or(role.home_region(), EcrHost::region).to_owned(),
+                Ecr::Public => ecr_public::REGION.to_owned(),
+            },
         })
     }
 }

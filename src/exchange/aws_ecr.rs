@@ -1,9 +1,11 @@
-//! Amazon ECR: assume the feed's role with the token, then ask ECR for a login in that role.
+//! Amazon ECR, private and public: assume the feed's role with the token, then ask ECR for a login
+//! in that role.
 
-use super::aws::{Apis, ecr, sts};
+use super::aws::ecr::{self, Ecr};
+use super::aws::{Apis, sts};
 use super::{Call, Credential, ExchangeError, Failure, StatedExpiry};
 use crate::feed::Feed;
-use crate::feed::aws::{AwsEcr, role_session_name};
+use crate::feed::aws::{AssumedRole, role_session_name};
 
 /// The whole exchange, top-down.
 ///
@@ -12,18 +14,19 @@ use crate::feed::aws::{AwsEcr, role_session_name};
 pub(super) async fn exchange(
     call: &Call<'_>,
     feed: &Feed,
-    aws: &AwsEcr,
+    role: &AssumedRole,
+    ecr: Ecr,
 ) -> Result<Credential, ExchangeError> {
     let issued_at = call.clock.now();
-    let apis = Apis::of(&feed.registry, &aws.role_arn, &feed.endpoints)
+    let apis = Apis::of(feed, &role.role_arn, ecr)
         .map_err(|reason| call.fail(sts::STEP, Failure::Request(reason)))?;
 
     let session_name = role_session_name(&feed.space, &feed.slug);
-    let session = sts::assume_role(call, &apis.sts, aws, &session_name).await?;
+    let session = sts::assume_role(call, &apis.sts, role, &session_name).await?;
     call.unexpired(sts::STEP, session.expires_at)?;
 
-    let login = ecr::authorization_token(call, &apis.ecr, &apis.region, &session).await?;
-    call.unexpired(ecr::STEP, login.expires_at)?;
+    let login = ecr::authorization_token(call, &apis, ecr, &session).await?;
+    call.unexpired(ecr.step(), login.expires_at)?;
 
     Ok(Credential {
         registry: feed.registry.clone(),
@@ -33,7 +36,7 @@ pub(super) async fn exchange(
         expires_at: session.expires_at.min(login.expires_at),
         expiries: vec![
             StatedExpiry { of: "sts", at: session.expires_at },
-            StatedExpiry { of: "ecr", at: login.expires_at },
+            StatedExpiry { of: ecr.signing_name(), at: login.expires_at },
         ],
     })
 }

@@ -9,6 +9,7 @@ mod aws_ecr;
 pub(crate) mod azure;
 mod azure_acr;
 mod error;
+mod google_artifact_registry;
 pub mod transport;
 mod upstream;
 
@@ -24,6 +25,7 @@ use crate::feed::registry_host::RegistryHost;
 use crate::feed::{Feed, Provider};
 use crate::oidc::token::SignedToken;
 use crate::secret::SecretString;
+use aws::ecr::Ecr;
 use transport::HttpTransport;
 
 /// What a deployment logs in to a registry with.
@@ -46,7 +48,7 @@ pub struct Credential {
 /// An expiry, and who stated it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct StatedExpiry {
-    /// The service: `sts`, `ecr`, `acr`.
+    /// The service: `sts`, `ecr`, `ecr-public`, `acr`, `iamcredentials`.
     pub of: &'static str,
     /// When what it issued ends.
     pub at: Timestamp,
@@ -67,8 +69,12 @@ pub async fn exchange(
 ) -> Result<Credential, ExchangeError> {
     let call = Call { transport, token, clock };
     match &feed.provider {
-        Provider::AwsEcr(aws) => aws_ecr::exchange(&call, feed, aws).await,
+        Provider::AwsEcr(role) => aws_ecr::exchange(&call, feed, role, Ecr::Private).await,
+        Provider::AwsEcrPublic(role) => aws_ecr::exchange(&call, feed, role, Ecr::Public).await,
         Provider::AzureAcr(azure) => azure_acr::exchange(&call, feed, azure).await,
+        Provider::GoogleArtifactRegistry(google) => {
+            google_artifact_registry::exchange(&call, feed, google).await
+        }
     }
 }
 

@@ -16,24 +16,26 @@ use crate::feed::endpoints::Endpoints;
 use crate::jose::Algorithm;
 use crate::oidc::token::Presented;
 
-const TOKEN: &str = "aGVhZGVy.cGF5bG9hZA.c2lnbmF0dXJlLXNpZ25hdHVyZQ";
-const SIGNATURE: &str = "c2lnbmF0dXJlLXNpZ25hdHVyZQ";
+pub(super) const TOKEN: &str = "aGVhZGVy.cGF5bG9hZA.c2lnbmF0dXJlLXNpZ25hdHVyZQ";
+pub(super) const SIGNATURE: &str = "c2lnbmF0dXJlLXNpZ25hdHVyZQ";
 const SESSION_TOKEN: &str = "session/token+with==";
-const NOW: &str = "2026-03-01T12:00:00Z";
+pub(super) const NOW: &str = "2026-03-01T12:00:00Z";
 
 /// Answers in order, and keeps what it was asked.
 #[derive(Debug, Default)]
-struct Scripted {
+pub(super) struct Scripted {
     answers: Mutex<VecDeque<Result<Response<Bytes>, TransportErrorKind>>>,
     requests: Mutex<Vec<Request<Bytes>>>,
 }
 
 impl Scripted {
-    fn new(answers: impl IntoIterator<Item = Result<Response<Bytes>, TransportErrorKind>>) -> Self {
+    pub(super) fn new(
+        answers: impl IntoIterator<Item = Result<Response<Bytes>, TransportErrorKind>>,
+    ) -> Self {
         Self { answers: Mutex::new(answers.into_iter().collect()), requests: Mutex::default() }
     }
 
-    fn request(&self, index: usize) -> (http::request::Parts, String) {
+    pub(super) fn request(&self, index: usize) -> (http::request::Parts, String) {
         let requests = self.requests.lock().unwrap();
         let (parts, body) = requests[index].clone().into_parts();
         (parts, String::from_utf8(body.to_vec()).unwrap())
@@ -48,7 +50,7 @@ impl HttpTransport for Scripted {
     }
 }
 
-fn answer(status: u16, body: impl Into<Bytes>) -> Result<Response<Bytes>, TransportErrorKind> {
+pub(super) fn answer(status: u16, body: impl Into<Bytes>) -> Result<Response<Bytes>, TransportErrorKind> {
     Ok(Response::builder().status(status).body(body.into()).unwrap())
 }
 
@@ -81,7 +83,11 @@ fn login(token: &str, expires_at: f64) -> Result<Response<Bytes>, TransportError
 }
 
 fn feed(registry: &str, endpoints: &[&str]) -> Feed {
-    let aws = json!({ "type": "aws-ecr", "role_arn": "arn:aws:iam::123456789012:role/pull" });
+    feed_of_type("aws-ecr", registry, endpoints)
+}
+
+fn feed_of_type(feed_type: &str, registry: &str, endpoints: &[&str]) -> Feed {
+    let aws = json!({ "type": feed_type, "role_arn": "arn:aws:iam::123456789012:role/pull" });
     let draft = FeedDraft {
         space: "default".parse().unwrap(),
         slug: "a".parse().unwrap(),
@@ -126,7 +132,7 @@ async fn failure(answers: Vec<Result<Response<Bytes>, TransportErrorKind>>) -> E
 }
 
 /// Everything that an error can show anybody.
-fn shown(error: &ExchangeError) -> String {
+pub(super) fn shown(error: &ExchangeError) -> String {
     let source = std::error::Error::source(error).unwrap();
     let upstream = serde_json::to_string(&error.upstream()).unwrap();
     format!("{error} {error:?} {source} {source:?} {upstream} {:?}", error.hint())
@@ -193,6 +199,70 @@ async fn overridden_endpoints_are_used_and_signed_for_the_partitions_home_region
     let (ecr, _) = transport.request(1);
     assert_eq!(ecr.uri, "http://localhost:2/");
     assert!(ecr.headers["authorization"].to_str().unwrap().contains("/us-east-1/ecr/"));
+}
+
+/// `authorizationData` of ECR Public is an object, without `proxyEndpoint`.
+fn public_login(data: serde_json::Value) -> Result<Response<Bytes>, TransportErrorKind> {
+    answer(200, json!({ "authorizationData": data }).to_string())
+}
+
+#[tokio::test]
+async fn ecr_public_is_asked_in_its_one_region_under_its_own_name() {
+    let good = json!({ "authorizationToken": "QVdTOmh1bnRlcjI=", "expiresAt": 1_772_409_600.0 });
+    for (registry, endpoints, sts, ecr) in [
+        (
+            "public.ecr.aws",
+            &[][..],
+            "https://sts.us-east-1.amazonaws.com/",
+            "https://api.ecr-public.us-east-1.amazonaws.com/",
+        ),
+        (
+            "ecr-public.aws.com",
+            &["ecr=http://localhost:2"],
+            "https://sts.us-east-1.amazonaws.com/",
+            "http://localhost:2/",
+        ),
+        (
+            "localhost:5000",
+            &["sts=http://localhost:1", "ecr=http://localhost:2"],
+            "http://localhost:1/",
+            "http://localhost:2/",
+        ),
+    ] {
+        let transport = Scripted::new([assumed(), public_login(good.clone())]);
+        let feed = feed_of_type("aws-ecr-public", registry, endpoints);
+        let credential = run(&transport, &feed).await.unwrap();
+        assert_eq!((credential.username.as_str(), credential.password.reveal()), ("AWS", "hunter2"));
+        assert_eq!(credential.registry.as_str(), registry);
+        let stated: Vec<_> = credential.expiries.iter().map(|expiry| expiry.of).collect();
+        assert_eq!(stated, ["sts", "ecr-public"]);
+        assert_eq!(transport.request(0).0.uri, sts);
+        let (asked, body) = transport.request(1);
+        assert_eq!((asked.uri.to_string().as_str(), body.as_str()), (ecr, "{}"));
+        assert_eq!(asked.headers["x-amz-target"], "SpencerFrontendService.GetAuthorizationToken");
+        let authorization = asked.headers["authorization"].to_str().unwrap();
+        assert!(authorization.contains("/us-east-1/ecr-public/aws4_request,"), "{authorization}");
+    }
+}
+
+#[tokio::test]
+async fn ecr_publics_failures_name_its_own_step_and_permissions() {
+    let feed = feed_of_type("aws-ecr-public", "public.ecr.aws", &[]);
+    let denied = answer(400, json!({ "__type": "AccessDeniedException", "message": "no" }).to_string());
+    let error = run(&Scripted::new([assumed(), denied]), &feed).await.unwrap_err();
+    assert_eq!(error.upstream().unwrap().step, "ecr-public:GetAuthorizationToken");
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken"), "{hint}");
+
+    for (data, reason) in [
+        (json!(null), "authorizationData is empty"),
+        (json!([{ "authorizationToken": "SECRET", "expiresAt": 1 }]), "it is not the JSON of ECR"),
+        (json!({ "expiresAt": 1 }), "authorizationData.authorizationToken is missing"),
+    ] {
+        let error = run(&Scripted::new([assumed(), public_login(data)]), &feed).await.unwrap_err();
+        assert!(error.failure().to_string().ends_with(reason), "{}", error.failure());
+        assert!(!shown(&error).contains("SECRET"));
+    }
 }
 
 #[tokio::test]
@@ -321,6 +391,7 @@ async fn successes_that_lack_something_are_unusable_and_never_quoted() {
         ("SECRET".to_owned(), "it is not the JSON of ECR"),
         ("{}".into(), "authorizationData is empty"),
         (json!({ "authorizationData": [] }).to_string(), "authorizationData is empty"),
+        (json!({ "authorizationData": {} }).to_string(), "it is not the JSON of ECR"),
         (data(json!({ "expiresAt": 1 })), "authorizationData.authorizationToken is missing"),
         (
             data(json!({ "authorizationToken": null, "expiresAt": 1 })),

@@ -1,5 +1,5 @@
-//! What an Amazon ECR feed needs to know: the role that it assumes, and the rules between that
-//! role, the registry and overridden endpoints.
+//! What a feed of Amazon ECR needs to know: the role that it assumes, and the rules between that
+//! role, the registry and overridden endpoints. Those of ECR Public are in [`super::ecr_public`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,9 +21,9 @@ use crate::slug::Slug;
 /// The endpoints that an AWS feed can override.
 pub const ENDPOINT_NAMES: &[&str] = &["sts", "ecr"];
 
-/// A feed of type `aws-ecr`.
+/// The role that a feed of type `aws-ecr` or `aws-ecr-public` assumes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AwsEcr {
+pub struct AssumedRole {
     /// The role that trusts the issuer and may read the registry.
     pub role_arn: RoleArn,
     /// How long the role session is asked to last.
@@ -31,8 +31,8 @@ pub struct AwsEcr {
     pub session_duration: SessionDuration,
 }
 
-impl AwsEcr {
-    /// Checks what must hold between the role, the registry and the overrides.
+impl AssumedRole {
+    /// Checks what must hold of a private registry between the role, the registry and the overrides.
     ///
     /// # Errors
     ///

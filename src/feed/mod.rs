@@ -8,7 +8,9 @@ pub mod aws;
 pub mod azure;
 pub mod display_name;
 pub mod ecr_host;
+pub mod ecr_public;
 pub mod endpoints;
+pub mod google;
 pub mod registry_host;
 
 use std::fmt;
@@ -19,10 +21,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
-use self::aws::AwsEcr;
+use self::aws::AssumedRole;
 use self::azure::AzureAcr;
 use self::display_name::DisplayName;
 use self::endpoints::Endpoints;
+use self::google::GoogleArtifactRegistry;
 use self::registry_host::RegistryHost;
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
@@ -72,9 +75,13 @@ pub struct Feed {
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Provider {
     /// A private registry of Amazon ECR.
-    AwsEcr(AwsEcr),
+    AwsEcr(AssumedRole),
+    /// Amazon ECR Public.
+    AwsEcrPublic(AssumedRole),
     /// An Azure container registry.
     AzureAcr(AzureAcr),
+    /// Google Artifact Registry, and Container Registry before it.
+    GoogleArtifactRegistry(GoogleArtifactRegistry),
 }
 
 /// The type of a feed, as in `feed add TYPE`.
@@ -82,8 +89,12 @@ pub enum Provider {
 pub enum FeedType {
     /// A private registry of Amazon ECR.
     AwsEcr,
+    /// Amazon ECR Public.
+    AwsEcrPublic,
     /// An Azure container registry.
     AzureAcr,
+    /// Google Artifact Registry, and Container Registry before it.
+    GoogleArtifactRegistry,
 }
 
 impl Provider {
@@ -92,20 +103,23 @@ impl Provider {
     pub fn feed_type(&self) -> FeedType {
         match self {
             Self::AwsEcr(_) => FeedType::AwsEcr,
+            Self::AwsEcrPublic(_) => FeedType::AwsEcrPublic,
             Self::AzureAcr(_) => FeedType::AzureAcr,
+            Self::GoogleArtifactRegistry(_) => FeedType::GoogleArtifactRegistry,
         }
     }
 
     fn default_audience(&self, registry: &RegistryHost, endpoints: &Endpoints) -> Audience {
         match self {
-            Self::AwsEcr(_) => Audience::well_known("sts.amazonaws.com"),
+            Self::AwsEcr(_) | Self::AwsEcrPublic(_) => Audience::well_known("sts.amazonaws.com"),
             Self::AzureAcr(_) => Audience::well_known(azure::cloud(registry, endpoints).default_audience()),
+            Self::GoogleArtifactRegistry(google) => google.workload_identity_provider.default_audience(),
         }
     }
 
     fn default_algorithm(&self) -> Algorithm {
         match self {
-            Self::AwsEcr(_) => Algorithm::Es256,
+            Self::AwsEcr(_) | Self::AwsEcrPublic(_) | Self::GoogleArtifactRegistry(_) => Algorithm::Es256,
             Self::AzureAcr(_) => Algorithm::Rs256,
         }
     }
@@ -114,8 +128,9 @@ impl Provider {
     #[must_use]
     pub fn subject_limit(&self) -> Option<usize> {
         match self {
-            Self::AwsEcr(_) => None,
+            Self::AwsEcr(_) | Self::AwsEcrPublic(_) => None,
             Self::AzureAcr(_) => Some(azure::MAX_SUBJECT),
+            Self::GoogleArtifactRegistry(_) => Some(google::MAX_SUBJECT),
         }
     }
 
@@ -123,9 +138,16 @@ impl Provider {
     fn check(&self, feed: &Feed) -> Result<(), FeedError> {
         let Feed { registry, endpoints, .. } = feed;
         match self {
-            Self::AwsEcr(aws) => aws.check(registry, endpoints).map_err(FeedError::AwsEcr),
+            Self::AwsEcr(role) => role.check(registry, endpoints).map_err(FeedError::AwsEcr),
+            Self::AwsEcrPublic(role) => {
+                ecr_public::check(role, registry, endpoints).map_err(FeedError::AwsEcrPublic)
+            }
             Self::AzureAcr(azure) => {
                 azure.check(registry, endpoints, feed.alg, feed.token_lifetime).map_err(FeedError::AzureAcr)
+            }
+            Self::GoogleArtifactRegistry(google) => {
+                let checked = google.check(registry, &feed.audience, endpoints, feed.token_lifetime);
+                checked.map_err(FeedError::GoogleArtifactRegistry)
             }
         }
     }
@@ -137,7 +159,9 @@ impl FeedType {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AwsEcr => "aws-ecr",
+            Self::AwsEcrPublic => "aws-ecr-public",
             Self::AzureAcr => "azure-acr",
+            Self::GoogleArtifactRegistry => "google-artifact-registry",
         }
     }
 }
@@ -226,9 +250,15 @@ pub enum FeedError {
     /// A rule of the type `aws-ecr`.
     #[error(transparent)]
     AwsEcr(aws::AwsEcrError),
+    /// A rule of the type `aws-ecr-public`.
+    #[error(transparent)]
+    AwsEcrPublic(ecr_public::EcrPublicError),
     /// A rule of the type `azure-acr`.
     #[error(transparent)]
     AzureAcr(azure::AzureAcrError),
+    /// A rule of the type `google-artifact-registry`.
+    #[error(transparent)]
+    GoogleArtifactRegistry(google::GoogleError),
 }
 
 impl Feed {
@@ -279,19 +309,28 @@ impl Feed {
         if from != to {
             return Err(FeedError::Type { from, to });
         }
+        let registry = changes.registry.unwrap_or_else(|| self.registry.clone());
+        let endpoints = changes.endpoints.unwrap_or_else(|| self.endpoints.clone());
+        // A default follows what it is made of.
+        let was_default = self.audience == self.provider.default_audience(&self.registry, &self.endpoints);
+        let audience = match changes.audience {
+            Some(audience) => audience,
+            None if was_default => provider.default_audience(&registry, &endpoints),
+            None => self.audience.clone(),
+        };
         let feed = Self {
             id: self.id,
             version: self.version + 1,
             space: self.space.clone(),
             slug: self.slug.clone(),
             name: changes.name.unwrap_or_else(|| self.name.clone()),
+            audience,
             provider,
-            registry: changes.registry.unwrap_or_else(|| self.registry.clone()),
-            audience: changes.audience.unwrap_or_else(|| self.audience.clone()),
+            registry,
             subject_keys: changes.subject_keys.unwrap_or_else(|| self.subject_keys.clone()),
             alg: changes.alg.unwrap_or(self.alg),
             token_lifetime: changes.token_lifetime.unwrap_or(self.token_lifetime),
-            endpoints: changes.endpoints.unwrap_or_else(|| self.endpoints.clone()),
+            endpoints,
             created_at: self.created_at,
             updated_at: now,
         };

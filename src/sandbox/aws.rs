@@ -1,4 +1,4 @@
-//! The AWS stand-in: STS `AssumeRoleWithWebIdentity` and ECR `GetAuthorizationToken`.
+//! The AWS stand-in: STS `AssumeRoleWithWebIdentity`, and `GetAuthorizationToken` of ECR and ECR Public.
 
 mod ecr;
 mod sessions;
@@ -6,7 +6,7 @@ mod sigv4;
 mod sts;
 mod trust;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::post;
@@ -24,7 +24,7 @@ pub(super) struct Aws {
     config: AwsConfig,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    sessions: Mutex<Sessions>,
+    sessions: Sessions,
 }
 
 /// Routes with their whole path: what is signed is the path that the client sent.
@@ -39,11 +39,7 @@ impl Aws {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        Self { verifier, config, clock, random, sessions: Mutex::default() }
-    }
-
-    fn with_sessions<T>(&self, act: impl FnOnce(&mut Sessions) -> T) -> T {
-        act(&mut self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
+        Self { verifier, config, clock, random, sessions: Sessions::default() }
     }
 
     /// `AWS`'s request identifiers are UUIDs; without randomness there is the nil one.

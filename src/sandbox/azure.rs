@@ -4,7 +4,6 @@
 mod acr;
 pub(super) mod config;
 mod entra;
-mod form;
 mod tokens;
 mod trust;
 

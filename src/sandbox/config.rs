@@ -5,6 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer};
 
 use super::azure::config::AzureConfig;
+use super::google::config::GoogleConfig;
 use crate::feed::aws::{RoleArn, SessionDuration};
 use crate::secret::SecretString;
 
@@ -16,6 +17,8 @@ pub struct SandboxConfig {
     pub aws: AwsConfig,
     /// The Azure stand-in.
     pub azure: AzureConfig,
+    /// The Google stand-in.
+    pub google: GoogleConfig,
 }
 
 /// Settings of the AWS stand-in, the table `[aws]`.

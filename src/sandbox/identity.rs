@@ -40,7 +40,9 @@ pub(super) struct Identity {
     pub(super) sub: String,
     pub(super) aud: String,
     pub(super) kid: String,
+    /// It lies in the past.
     pub(super) iat: Timestamp,
+    /// It lies in the future.
     pub(super) exp: Timestamp,
 }
 

@@ -5,14 +5,17 @@
 //! that did not make it, and checks issuer, audience, subject, times and the role's trust. Its ECR
 //! verifies the SigV4 signature of every request; its registry takes the tokens of its Entra only.
 //!
-//! It is no proof of how a real cloud behaves: it knows no accounts, no permissions beyond a
-//! role's trust, no session policies, no registry, and its error messages are imitations. It
+//! It is no proof of how a real cloud behaves: it knows no accounts, no permissions beyond
+//! trust, no session policies, no registry, and its error messages are imitations. It
 //! listens on loopback addresses only and keeps everything it issues in memory.
 
 mod aws;
 mod azure;
 mod config;
+mod form;
+mod google;
 mod identity;
+mod recent;
 
 use std::future::Future;
 use std::io;
@@ -26,6 +29,7 @@ use tokio::net::TcpListener;
 
 pub use azure::config::{AzureApplication, AzureConfig};
 pub use config::{AwsConfig, AwsRole, SandboxConfig, SandboxConfigError};
+pub use google::config::{GoogleConfig, GoogleProvider, GoogleServiceAccount};
 
 use crate::clock::Clock;
 use crate::exchange::transport::{ReqwestTransport, TransportConfig, TransportConfigError};
@@ -40,6 +44,7 @@ const MAX_REQUEST: usize = 64 * 1024;
 pub struct Sandbox {
     aws: Arc<aws::Aws>,
     azure: Arc<azure::Azure>,
+    google: Arc<google::Google>,
 }
 
 /// Why a sandbox stopped or did not start.
@@ -71,17 +76,19 @@ impl Sandbox {
         let transport =
             ReqwestTransport::new(TransportConfig { extra_ca_pem: ca_pem, ..TransportConfig::default() })?;
         let verifier = identity::Verifier::new(issuer, Arc::new(transport), Arc::clone(&clock));
-        let (now, bytes) = (Arc::clone(&clock), Arc::clone(&random));
+        let (now, bytes) = (|| Arc::clone(&clock), || Arc::clone(&random));
         Ok(Self {
-            azure: Arc::new(azure::Azure::new(verifier.clone(), config.azure, now, bytes)),
+            azure: Arc::new(azure::Azure::new(verifier.clone(), config.azure, now(), bytes())),
+            google: Arc::new(google::Google::new(verifier.clone(), config.google, now(), bytes())),
             aws: Arc::new(aws::Aws::new(verifier, config.aws, clock, random)),
         })
     }
 
-    /// The routes below `/aws` and `/azure`; not to be nested, as paths are signed.
+    /// The routes below `/aws`, `/azure` and `/google`; not to be nested, as paths are signed.
     pub fn router(&self) -> Router {
         aws::router(Arc::clone(&self.aws))
             .merge(azure::router(Arc::clone(&self.azure)))
+            .merge(google::router(Arc::clone(&self.google)))
             .layer(DefaultBodyLimit::max(MAX_REQUEST))
     }
 
@@ -118,6 +125,8 @@ pub struct ProviderEndpoints {
     pub aws: AwsEndpoints,
     /// Those of Azure.
     pub azure: AzureEndpoints,
+    /// Those of Google.
+    pub google: GoogleEndpoints,
 }
 
 /// The endpoints that an Azure feed overrides.
@@ -138,6 +147,15 @@ pub struct AwsEndpoints {
     pub ecr: String,
 }
 
+/// The endpoints that a Google feed overrides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GoogleEndpoints {
+    /// The Security Token Service.
+    pub sts: String,
+    /// The IAM Service Account Credentials API.
+    pub iamcredentials: String,
+}
+
 impl SandboxEndpoints {
     /// Of a sandbox that serves on this address.
     #[must_use]
@@ -150,6 +168,10 @@ impl SandboxEndpoints {
             authority: format!("http://{address}/azure/entra"),
             registry: format!("http://{address}/azure/acr"),
         };
-        Self { endpoints: ProviderEndpoints { aws, azure } }
+        let google = GoogleEndpoints {
+            sts: format!("http://{address}/google/sts"),
+            iamcredentials: format!("http://{address}/google/iamcredentials"),
+        };
+        Self { endpoints: ProviderEndpoints { aws, azure, google } }
     }
 }

@@ -147,11 +147,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start(config: &str) -> Self {
+        Self::of_type("aws-ecr", config).await
+    }
+
+    pub(crate) async fn of_type(feed_type: &str, config: &str) -> Self {
         let issuer = Issuer::start().await;
         let clock = SimulatedClock::at(at(0));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoints = SandboxEndpoints::at(listener.local_addr().unwrap()).endpoints.aws;
-        let feed = feed(&endpoints.sts, &endpoints.ecr);
+        let feed = feed(feed_type, &endpoints.sts, &endpoints.ecr);
         let world = Self { issuer, clock, config: config.to_owned(), sts: endpoints.sts, feed };
         tokio::spawn(world.sandbox().serve(listener, std::future::pending()));
         world
@@ -239,8 +243,8 @@ fn transport() -> ReqwestTransport {
     ReqwestTransport::new(TransportConfig::default()).unwrap()
 }
 
-fn feed(sts: &str, ecr: &str) -> Feed {
-    let aws = json!({ "type": "aws-ecr", "role_arn": "arn:aws:iam::123456789012:role/pull" });
+fn feed(feed_type: &str, sts: &str, ecr: &str) -> Feed {
+    let aws = json!({ "type": feed_type, "role_arn": "arn:aws:iam::123456789012:role/pull" });
     let (sts, ecr) = (format!("sts={sts}"), format!("ecr={ecr}"));
     let draft = FeedDraft {
         space: "default".parse().unwrap(),

@@ -1,4 +1,5 @@
-//! Amazon ECR `GetAuthorizationToken`, API version 2015-09-21: JSON 1.1, signed with SigV4.
+//! `GetAuthorizationToken` of Amazon ECR, API version 2015-09-21, and of ECR Public, 2020-10-30: JSON
+//! 1.1, signed with SigV4.
 
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
@@ -7,22 +8,51 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use super::Refusal;
 use super::sts::Session;
+use super::{Apis, Refusal};
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError, Failure};
-use crate::secret::SecretString;
+use crate::secret::{self, SecretString};
 
-/// The operation, as IAM names it.
-pub(crate) const STEP: Step = Step { provider: "aws", name: "ecr:GetAuthorizationToken" };
+/// Which of the two registries is asked: they differ in names and in the shape of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ecr {
+    Private,
+    Public,
+}
 
-/// `X-Amz-Target` of the operation.
-pub(crate) const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken";
+impl Ecr {
+    /// The operation, as IAM names it.
+    pub(crate) const fn step(self) -> Step {
+        let name = match self {
+            Self::Private => "ecr:GetAuthorizationToken",
+            Self::Public => "ecr-public:GetAuthorizationToken",
+        };
+        Step { provider: "aws", name }
+    }
+
+    /// `X-Amz-Target` of the operation.
+    pub(crate) const fn target(self) -> &'static str {
+        match self {
+            Self::Private => "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken",
+            Self::Public => "SpencerFrontendService.GetAuthorizationToken",
+        }
+    }
+
+    /// The service that requests are signed for.
+    pub(crate) const fn signing_name(self) -> &'static str {
+        match self {
+            Self::Private => "ecr",
+            Self::Public => "ecr-public",
+        }
+    }
+}
 
 /// Media type of requests and answers.
 pub(crate) const JSON_1_1: &str = "application/x-amz-json-1.1";
@@ -36,33 +66,29 @@ pub(crate) struct Login {
 }
 
 /// Asks for a login in the role session.
-pub(crate) async fn authorization_token(
+pub(in crate::exchange) async fn authorization_token(
     call: &Call<'_>,
-    endpoint: &Uri,
-    region: &str,
+    apis: &Apis,
+    ecr: Ecr,
     session: &Session,
 ) -> Result<Login, ExchangeError> {
-    let request = request(endpoint, region, session, call.clock.now())
-        .map_err(|reason| call.fail(STEP, Failure::Request(reason)))?;
-    let answer = call.send(STEP, request).await?;
+    let step = ecr.step();
+    let request = request(apis, ecr, session, call.clock.now())
+        .map_err(|reason| call.fail(step, Failure::Request(reason)))?;
+    let answer = call.send(step, request).await?;
     if !answer.status().is_success() {
         let redactor = Redactor::new([session.session_token.reveal(), session.secret_access_key.reveal()]);
-        return Err(call.refused(STEP, &answer, refusal(&answer), &redactor, None));
+        return Err(call.refused(step, &answer, refusal(&answer), &redactor, None));
     }
-    login(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
+    login(ecr, &answer).map_err(|reason| call.unusable(step, &answer, reason))
 }
 
 /// The signed request.
-fn request(
-    endpoint: &Uri,
-    region: &str,
-    session: &Session,
-    now: Timestamp,
-) -> Result<Request<Bytes>, String> {
+fn request(apis: &Apis, ecr: Ecr, session: &Session, now: Timestamp) -> Result<Request<Bytes>, String> {
     const BODY: &[u8] = b"{}";
-    let mut request = Request::post(endpoint)
+    let mut request = Request::post(&apis.ecr)
         .header(CONTENT_TYPE, JSON_1_1)
-        .header("x-amz-target", TARGET)
+        .header("x-amz-target", ecr.target())
         .body(Bytes::from_static(BODY))
         .map_err(|error| error.to_string())?;
 
@@ -76,15 +102,15 @@ fn request(
     .into();
     let params = SigningParams::builder()
         .identity(&identity)
-        .region(region)
-        .name("ecr")
+        .region(&apis.region)
+        .name(ecr.signing_name())
         .time(now.into())
         .settings(SigningSettings::default())
         .build()
         .map_err(|error| error.to_string())?
         .into();
-    let uri = endpoint.to_string();
-    let signed_headers = [("content-type", JSON_1_1), ("x-amz-target", TARGET)];
+    let uri = apis.ecr.to_string();
+    let signed_headers = [("content-type", JSON_1_1), ("x-amz-target", ecr.target())];
     let signable = SignableRequest::new("POST", &uri, signed_headers.into_iter(), SignableBody::Bytes(BODY))
         .map_err(|error| error.to_string())?;
     let (instructions, _) = sign(signable, &params).map_err(|error| error.to_string())?.into_parts();
@@ -99,9 +125,12 @@ fn request(
 }
 
 /// Reads a success; the error says what is missing and never repeats what is there.
-fn login(answer: &Response<Bytes>) -> Result<Login, &'static str> {
-    let answer: Answer = serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of ECR")?;
-    let data = answer.authorization_data.into_iter().next().ok_or("authorizationData is empty")?;
+fn login(ecr: Ecr, answer: &Response<Bytes>) -> Result<Login, &'static str> {
+    let data = match ecr {
+        Ecr::Private => data::<Vec<AuthorizationData>>(answer)?.and_then(|data| data.into_iter().next()),
+        Ecr::Public => data::<AuthorizationData>(answer)?,
+    };
+    let data = data.ok_or("authorizationData is empty")?;
     let encoded = data.authorization_token.ok_or("authorizationData.authorizationToken is missing")?;
     let expires_at = data.expires_at.ok_or("authorizationData.expiresAt is missing")?;
 
@@ -123,6 +152,11 @@ fn login(answer: &Response<Bytes>) -> Result<Login, &'static str> {
     }
 }
 
+fn data<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<Option<T>, &'static str> {
+    let answer: Answer<T> = serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of ECR")?;
+    Ok(answer.authorization_data)
+}
+
 /// Reads an error, as far as it is one of the JSON protocol.
 fn refusal(answer: &Response<Bytes>) -> Refusal {
     let error: ErrorBody = serde_json::from_slice(answer.body()).unwrap_or_default();
@@ -137,15 +171,14 @@ fn refusal(answer: &Response<Bytes>) -> Refusal {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
-    #[serde(default)]
-    authorization_data: Vec<AuthorizationData>,
+struct Answer<T> {
+    authorization_data: Option<T>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AuthorizationData {
-    #[serde(default, deserialize_with = "secret")]
+    #[serde(default, deserialize_with = "secret::deserialize_option")]
     authorization_token: Option<SecretString>,
     /// Seconds since the epoch, with a fraction.
     expires_at: Option<f64>,
@@ -157,8 +190,4 @@ struct ErrorBody {
     kind: Option<String>,
     #[serde(alias = "Message")]
     message: Option<String>,
-}
-
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
-    Ok(Option::<String>::deserialize(deserializer)?.map(SecretString::new))
 }

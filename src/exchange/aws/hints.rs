@@ -2,7 +2,8 @@
 //!
 //! Codes only: the texts beside them change and are never branched on.
 
-use super::{ecr, sts};
+use super::ecr::Ecr;
+use super::sts;
 use crate::exchange::upstream::Upstream;
 use crate::feed::aws::RoleArn;
 use crate::oidc::token::Presented;
@@ -61,12 +62,20 @@ pub(super) fn hint(upstream: &Upstream, presented: &Presented, role: Option<&Rol
             _ => return None,
         });
     }
-    if upstream.step == ecr::STEP.name {
+    let is_public = upstream.step == Ecr::Public.step().name;
+    if is_public || upstream.step == Ecr::Private.step().name {
         return Some(match code {
-            "AccessDenied" | "AccessDeniedException" => format!(
-                "the role{} needs a policy that allows ecr:GetAuthorizationToken on resource *",
-                role.map(|role| format!(" {role}")).unwrap_or_default()
-            ),
+            "AccessDenied" | "AccessDeniedException" => {
+                let actions = if is_public {
+                    "ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken"
+                } else {
+                    "ecr:GetAuthorizationToken"
+                };
+                format!(
+                    "the role{} needs a policy that allows {actions} on resource *",
+                    role.map(|role| format!(" {role}")).unwrap_or_default()
+                )
+            }
             "UnrecognizedClientException" | "InvalidClientTokenId" => {
                 "ECR does not know the session that STS issued: the endpoints sts and ecr must belong together, \
                  and the registry's region must be enabled in the account"

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use super::Refusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError, Failure};
-use crate::feed::aws::AwsEcr;
+use crate::feed::aws::AssumedRole;
 use crate::secret::SecretString;
 
 /// The operation, as IAM names it.
@@ -28,16 +28,16 @@ pub(crate) struct Session {
 pub(crate) async fn assume_role(
     call: &Call<'_>,
     endpoint: &Uri,
-    aws: &AwsEcr,
+    role: &AssumedRole,
     session_name: &str,
 ) -> Result<Session, ExchangeError> {
     let token = call.token.compact.reveal();
     let form = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("Action", "AssumeRoleWithWebIdentity")
         .append_pair("Version", "2011-06-15")
-        .append_pair("RoleArn", aws.role_arn.as_str())
+        .append_pair("RoleArn", role.role_arn.as_str())
         .append_pair("RoleSessionName", session_name)
-        .append_pair("DurationSeconds", &aws.session_duration.as_secs().to_string())
+        .append_pair("DurationSeconds", &role.session_duration.as_secs().to_string())
         .append_pair("WebIdentityToken", token)
         .finish();
     let request = Request::post(endpoint)
@@ -49,7 +49,7 @@ pub(crate) async fn assume_role(
     let answer = call.send(STEP, request).await?;
     if !answer.status().is_success() {
         let redactor = Redactor::for_token(token);
-        return Err(call.refused(STEP, &answer, refusal(&answer), &redactor, Some(&aws.role_arn)));
+        return Err(call.refused(STEP, &answer, refusal(&answer), &redactor, Some(&role.role_arn)));
     }
     session(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
 }

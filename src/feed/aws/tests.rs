@@ -69,7 +69,8 @@ fn session_durations_keep_to_the_limits_of_sts() {
 
 #[test]
 fn settings_are_flat_json_with_a_default_duration() {
-    let aws: AwsEcr = serde_json::from_str(r#"{"role_arn":"arn:aws:iam::123456789012:role/r"}"#).unwrap();
+    let aws: AssumedRole =
+        serde_json::from_str(r#"{"role_arn":"arn:aws:iam::123456789012:role/r"}"#).unwrap();
     assert_eq!(
         serde_json::to_string(&aws).unwrap(),
         r#"{"role_arn":"arn:aws:iam::123456789012:role/r","session_duration":3600}"#
@@ -113,7 +114,8 @@ fn registry_role_and_endpoints_must_fit_together() {
             ),
         ),
     ] {
-        let aws = AwsEcr { role_arn: role.parse().unwrap(), session_duration: SessionDuration::default() };
+        let aws =
+            AssumedRole { role_arn: role.parse().unwrap(), session_duration: SessionDuration::default() };
         let endpoints = Endpoints::from_pairs(ENDPOINT_NAMES, endpoints.iter().copied()).unwrap();
         let outcome = aws.check(&registry.parse().unwrap(), &endpoints);
         assert_eq!(outcome.err().map(|error| error.to_string()).as_deref(), error);

@@ -1,4 +1,4 @@
-//! The stand-in of Amazon ECR: `GetAuthorizationToken`, API version 2015-09-21.
+//! The stand-in of Amazon ECR and ECR Public: `GetAuthorizationToken`.
 
 use std::sync::Arc;
 
@@ -15,7 +15,8 @@ use serde_json::json;
 
 use super::sigv4::Authorization;
 use super::{Aws, AwsError};
-use crate::exchange::aws::ecr::{JSON_1_1, TARGET};
+use crate::exchange::aws::ecr::{Ecr, JSON_1_1};
+use crate::feed::ecr_public;
 
 const PASSWORD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
@@ -27,7 +28,8 @@ pub(super) async fn handle(
 ) -> Response {
     let request_id = aws.request_id();
     let (status, body) = match authorization_token(&aws, &uri, &headers, &body) {
-        Ok(data) => (200, json!({ "authorizationData": [data] })),
+        Ok((Ecr::Private, data)) => (200, json!({ "authorizationData": [data] })),
+        Ok((Ecr::Public, data)) => (200, json!({ "authorizationData": data })),
         Err(error) => {
             tracing::info!(code = error.code, message = error.message, request_id, "sandbox ECR refused");
             (error.status, json!({ "__type": error.code, "message": error.message }))
@@ -44,7 +46,8 @@ pub(super) async fn handle(
 struct AuthorizationData {
     authorization_token: String,
     expires_at: f64,
-    proxy_endpoint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_endpoint: Option<String>,
 }
 
 fn authorization_token(
@@ -52,13 +55,19 @@ fn authorization_token(
     uri: &Uri,
     headers: &HeaderMap,
     body: &[u8],
-) -> Result<AuthorizationData, AwsError> {
-    if headers.get("x-amz-target").is_none_or(|target| target != TARGET) {
+) -> Result<(Ecr, AuthorizationData), AwsError> {
+    let target = headers.get("x-amz-target");
+    let ecr = [Ecr::Private, Ecr::Public].into_iter().find(|ecr| target.is_some_and(|it| it == ecr.target()));
+    let Some(ecr) = ecr else {
         return Err(AwsError::new(400, "UnknownOperationException", "The operation is not known"));
-    }
+    };
     let now = aws.clock.now();
-    let authorization = Authorization::parse(headers, now)?;
-    if aws.config.region.as_deref().is_some_and(|region| region != authorization.region) {
+    let authorization = Authorization::parse(headers, ecr.signing_name(), now)?;
+    let region = match ecr {
+        Ecr::Private => aws.config.region.as_deref(),
+        Ecr::Public => Some(ecr_public::REGION),
+    };
+    if region.is_some_and(|region| region != authorization.region) {
         return Err(AwsError::new(
             400,
             "InvalidSignatureException",
@@ -73,8 +82,7 @@ fn authorization_token(
             "The security token included in the request is invalid.",
         )
     };
-    let session =
-        aws.with_sessions(|sessions| sessions.find(authorization.access_key_id)).ok_or_else(unknown)?;
+    let session = aws.sessions.find(authorization.access_key_id).ok_or_else(unknown)?;
     let session_token = headers.get("x-amz-security-token").map_or(&b""[..], |value| value.as_bytes());
     verify_slices_are_equal(session.session_token.reveal().as_bytes(), session_token)
         .map_err(|_| unknown())?;
@@ -103,12 +111,12 @@ fn authorization_token(
         access_key_id = authorization.access_key_id, region = authorization.region, %expires_at,
         "sandbox ECR issued a login"
     );
-    Ok(AuthorizationData {
+    let proxy_endpoint = matches!(ecr, Ecr::Private)
+        .then(|| format!("https://{}.dkr.ecr.{}.amazonaws.com", session.account_id, authorization.region));
+    let data = AuthorizationData {
         authorization_token: BASE64_STANDARD.encode(format!("AWS:{password}")),
         expires_at: expires_at.as_millisecond() as f64 / 1000.0,
-        proxy_endpoint: format!(
-            "https://{}.dkr.ecr.{}.amazonaws.com",
-            session.account_id, authorization.region
-        ),
-    })
+        proxy_endpoint,
+    };
+    Ok((ecr, data))
 }

@@ -24,6 +24,7 @@ const MUST_BE_SIGNED: [&str; 4] = ["host", "x-amz-date", "x-amz-security-token",
 pub(super) struct Authorization<'a> {
     pub(super) access_key_id: &'a str,
     pub(super) region: &'a str,
+    service: &'static str,
     signed_headers: Vec<&'a str>,
     signature: &'a str,
     time: Timestamp,
@@ -38,8 +39,12 @@ fn invalid(message: impl Into<String>) -> AwsError {
 }
 
 impl<'a> Authorization<'a> {
-    /// Reads the header and checks its scope and time.
-    pub(super) fn parse(headers: &'a HeaderMap, now: Timestamp) -> Result<Self, AwsError> {
+    /// Reads the header and checks its scope, which must be for `service`, and its time.
+    pub(super) fn parse(
+        headers: &'a HeaderMap,
+        service: &'static str,
+        now: Timestamp,
+    ) -> Result<Self, AwsError> {
         let authorization = text(headers, "authorization").ok_or_else(|| {
             AwsError::new(400, "MissingAuthenticationTokenException", "Missing Authentication Token")
         })?;
@@ -52,9 +57,13 @@ impl<'a> Authorization<'a> {
             found.ok_or_else(|| incomplete(&format!("Authorization lacks {name}")))
         };
         let scope: Vec<_> = field("Credential")?.split('/').collect();
-        let [access_key_id, date, region, "ecr", "aws4_request"] = scope[..] else {
-            return Err(invalid("Credential should be scoped to correct service: 'ecr'"));
+        let wrong_scope = || invalid(format!("Credential should be scoped to correct service: '{service}'"));
+        let [access_key_id, date, region, scoped, "aws4_request"] = scope[..] else {
+            return Err(wrong_scope());
         };
+        if scoped != service {
+            return Err(wrong_scope());
+        }
         let stamp = text(headers, "x-amz-date").ok_or_else(|| incomplete("X-Amz-Date is missing"))?;
         let time = amz_date(stamp).ok_or_else(|| incomplete("X-Amz-Date is not YYYYMMDD'T'HHMMSS'Z'"))?;
         if !stamp.starts_with(date) || date.len() != 8 {
@@ -67,7 +76,7 @@ impl<'a> Authorization<'a> {
         if let Some(missing) = MUST_BE_SIGNED.iter().find(|name| !signed_headers.contains(name)) {
             return Err(incomplete(&format!("{missing} is not signed")));
         }
-        Ok(Self { access_key_id, region, signed_headers, signature: field("Signature")?, time })
+        Ok(Self { access_key_id, region, service, signed_headers, signature: field("Signature")?, time })
     }
 
     /// Whether this request was signed with the session's secret.
@@ -116,7 +125,7 @@ impl<'a> Authorization<'a> {
         let params = SigningParams::builder()
             .identity(&identity)
             .region(self.region)
-            .name("ecr")
+            .name(self.service)
             .time(self.time.into())
             .settings(settings)
             .build()

@@ -167,17 +167,15 @@ fn issue(aws: &Aws, ask: &Ask, identity: &Identity) -> Result<RoleSession, AwsEr
     // Whole seconds, as AWS writes them.
     let expires_at =
         Timestamp::from_second(now.as_second() + i64::from(ask.duration.as_secs())).unwrap_or(Timestamp::MAX);
-    aws.with_sessions(|sessions| {
-        sessions.remember(
-            access_key_id.clone(),
-            Session {
-                secret_access_key: SecretString::new(secret_access_key.clone()),
-                session_token: SecretString::new(session_token.clone()),
-                expires_at,
-                account_id: ask.role_arn.account_id().to_owned(),
-            },
-        );
-    });
+    aws.sessions.remember(
+        access_key_id.clone(),
+        Session {
+            secret_access_key: SecretString::new(secret_access_key.clone()),
+            session_token: SecretString::new(session_token.clone()),
+            expires_at,
+            account_id: ask.role_arn.account_id().to_owned(),
+        },
+    );
     let role = ask.role_arn.as_str().rsplit('/').next().unwrap_or_default();
     Ok(RoleSession {
         subject: identity.sub.clone(),

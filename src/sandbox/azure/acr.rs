@@ -10,8 +10,8 @@ use http::{StatusCode, header};
 use serde_json::{Value, json};
 
 use super::Azure;
-use super::form::Form;
 use crate::random::RandomnessUnavailable;
+use crate::sandbox::form::Form;
 
 /// How long a registry's access tokens last here, in seconds.
 const ACCESS_LIFETIME: u32 = 4500;

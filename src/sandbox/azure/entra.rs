@@ -11,11 +11,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::form::Form;
 use super::{Azure, trust};
 use crate::exchange::azure::entra::JWT_BEARER;
 use crate::feed::azure::EntraId;
 use crate::random::RandomnessUnavailable;
+use crate::sandbox::form::Form;
 use crate::sandbox::identity::{RS256_ONLY, Rejection};
 
 /// How long Entra's access tokens last here, in seconds.

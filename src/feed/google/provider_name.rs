@@ -1,0 +1,159 @@
+//! The name of a workload identity provider, in the forms that users paste.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::excerpt::excerpt;
+use crate::oidc::audience::Audience;
+
+/// What makes a resource's name a full one.
+const SERVICE: &str = "//iam.googleapis.com/";
+
+/// `projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER`.
+///
+/// Read with `//iam.googleapis.com/` or `https://iam.googleapis.com/` before it too, as Google's
+/// console and other tools show it; kept without.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct WorkloadIdentityProvider {
+    name: String,
+    /// Where `/providers/…` begins.
+    pool_end: usize,
+}
+
+/// A text is no [`WorkloadIdentityProvider`].
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{value} is not the name of a workload identity provider: {rule}")]
+pub struct WorkloadIdentityProviderError {
+    /// An excerpt of the text, quoted and escaped.
+    pub value: String,
+    /// The rule that it breaks.
+    pub rule: WorkloadIdentityProviderRule,
+}
+
+/// The rules of providers' names, each as what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum WorkloadIdentityProviderRule {
+    /// Not the eight segments.
+    #[error("write projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER")]
+    Form,
+    /// The project's id stands where its number belongs.
+    #[error("after “projects/” comes the project's number, not its id")]
+    Project,
+    /// Another location.
+    #[error("the location is “global”")]
+    Location,
+    /// A pool's id outside Google's rule.
+    #[error("the pool's id has 4 to 32 characters of a–z, 0–9 and “-”")]
+    Pool,
+    /// A provider's id outside Google's rule.
+    #[error("the provider's id has 4 to 32 characters of a–z, 0–9 and “-”")]
+    Provider,
+}
+
+impl WorkloadIdentityProvider {
+    /// The name, without a host.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    /// The name of the pool that the provider is in, without a host.
+    #[must_use]
+    pub fn pool(&self) -> &str {
+        &self.name[..self.pool_end]
+    }
+
+    /// The full name, `//iam.googleapis.com/projects/…`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        format!("{SERVICE}{}", self.name)
+    }
+
+    /// What a provider without a list of audiences of its own accepts: its full name, in the one of
+    /// both spellings that Google itself calls full.
+    #[must_use]
+    pub fn default_audience(&self) -> Audience {
+        // Visible ASCII of fewer than 255 characters, by the rules above.
+        Audience::trusted(self.full_name())
+    }
+
+    /// Whether Google accepts this `aud` without it being listed at the provider.
+    #[must_use]
+    pub fn is_default_audience(&self, audience: &str) -> bool {
+        let full = audience.strip_prefix("https:").unwrap_or(audience);
+        full.strip_prefix(SERVICE) == Some(self.as_str())
+    }
+
+    /// Whether the audience has the form of a provider's full name, and it is not this one's.
+    pub(super) fn is_of_another_provider(&self, audience: &Audience) -> bool {
+        let audience = audience.as_str();
+        let full = audience.strip_prefix("https:").unwrap_or(audience);
+        full.starts_with(SERVICE) && !self.is_default_audience(audience)
+    }
+}
+
+impl FromStr for WorkloadIdentityProvider {
+    type Err = WorkloadIdentityProviderError;
+
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        parse(value).map_err(|rule| WorkloadIdentityProviderError { value: excerpt(value), rule })
+    }
+}
+
+fn parse(value: &str) -> Result<WorkloadIdentityProvider, WorkloadIdentityProviderRule> {
+    use WorkloadIdentityProviderRule as Rule;
+    let full = value.strip_prefix("https:").filter(|rest| rest.starts_with(SERVICE)).unwrap_or(value);
+    let name = full.strip_prefix(SERVICE).unwrap_or(full);
+    let segments: Vec<_> = name.split('/').collect();
+    let ["projects", project, "locations", location, "workloadIdentityPools", pool, "providers", provider] =
+        segments[..]
+    else {
+        return Err(Rule::Form);
+    };
+    // Google's numbers are positive 64-bit integers.
+    let is_number = project.parse::<i64>().is_ok_and(|number| number > 0)
+        && project.starts_with(|first| matches!(first, '1'..='9'));
+    if !is_number {
+        return Err(Rule::Project);
+    }
+    if location != "global" {
+        return Err(Rule::Location);
+    }
+    if !is_id(pool) {
+        return Err(Rule::Pool);
+    }
+    if !is_id(provider) {
+        return Err(Rule::Provider);
+    }
+    let pool_end = name.len() - "/providers/".len() - provider.len();
+    Ok(WorkloadIdentityProvider { name: name.to_owned(), pool_end })
+}
+
+fn is_id(text: &str) -> bool {
+    (4..=32).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+impl TryFrom<String> for WorkloadIdentityProvider {
+    type Error = WorkloadIdentityProviderError;
+
+    fn try_from(value: String) -> Result<Self, Self::Error> {
+        value.parse()
+    }
+}
+
+impl From<WorkloadIdentityProvider> for String {
+    fn from(provider: WorkloadIdentityProvider) -> Self {
+        provider.name
+    }
+}
+
+impl fmt::Display for WorkloadIdentityProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.name)
+    }
+}
