@@ -4,10 +4,12 @@
 //! only be made by [`Feed::new`] and [`Feed::changed`]. Pure: storage and exchange are elsewhere.
 
 pub mod aws;
+pub mod aws_scope;
 pub mod display_name;
 pub mod ecr_host;
 pub mod endpoints;
 pub mod registry_host;
+pub mod scope;
 
 use std::fmt;
 use std::str::FromStr;
