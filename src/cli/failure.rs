@@ -28,6 +28,7 @@ fn exchange_failure(error: &ExchangeError) -> String {
             "the credential arrived expired (it ended at {expired_at}) and is not handed out, step {}",
             step.name
         ),
+        exchange::Failure::Scope(reason) => format!("the scope is refused: {reason}"),
         exchange::Failure::Request(reason) => format!("step {} could not be asked: {reason}", step.name),
     }
 }

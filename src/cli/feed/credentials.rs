@@ -12,8 +12,9 @@ use super::Credentials;
 use crate::cli::failure::Failure;
 use crate::cli::{opening, output};
 use crate::exchange::transport::{ReqwestTransport, TransportConfig};
-use crate::exchange::{Credential, StatedExpiry, exchange};
+use crate::exchange::{Credential, ExchangeRequest, StatedExpiry, exchange};
 use crate::feed::FeedPath;
+use crate::feed::scope::Scope;
 use crate::feeds::FeedsError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -56,7 +57,8 @@ pub(in crate::cli) async fn run(
     let carnet = opening.open().await?;
     let feed = carnet.store().feed(&path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
     let token = carnet.issuer().mint(&feed, &context)?;
-    let credential = exchange(&transport, &feed, &token, carnet.clock().as_ref())
+    let request = ExchangeRequest { feed: &feed, token: &token, scope: &Scope::everything() };
+    let credential = exchange(&transport, request, carnet.clock().as_ref())
         .await
         .map_err(|error| Failure::exchange(&path, error))?;
     print(&path, &credential, token.jti, arguments.format)

@@ -24,26 +24,29 @@ pub(crate) struct Session {
     pub(crate) expires_at: Timestamp,
 }
 
-/// Assumes the feed's role with the token.
+/// Assumes the feed's role with the token, in a session that `policy` limits.
 pub(crate) async fn assume_role(
     call: &Call<'_>,
     endpoint: &Uri,
     aws: &AwsEcr,
     session_name: &str,
+    policy: Option<&str>,
 ) -> Result<Session, ExchangeError> {
     let token = call.token.compact.reveal();
-    let form = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair("Action", "AssumeRoleWithWebIdentity")
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    form.append_pair("Action", "AssumeRoleWithWebIdentity")
         .append_pair("Version", "2011-06-15")
         .append_pair("RoleArn", aws.role_arn.as_str())
         .append_pair("RoleSessionName", session_name)
         .append_pair("DurationSeconds", &aws.session_duration.as_secs().to_string())
-        .append_pair("WebIdentityToken", token)
-        .finish();
+        .append_pair("WebIdentityToken", token);
+    if let Some(policy) = policy {
+        form.append_pair("Policy", policy);
+    }
     let request = Request::post(endpoint)
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header(ACCEPT, "text/xml")
-        .body(Bytes::from(form))
+        .body(Bytes::from(form.finish()))
         .map_err(|error| call.fail(STEP, Failure::Request(error.to_string())))?;
 
     let answer = call.send(STEP, request).await?;
