@@ -33,20 +33,23 @@ pub(crate) async fn assume_role(
     policy: Option<&str>,
 ) -> Result<Session, ExchangeError> {
     let token = call.token.compact.reveal();
-    let mut form = url::form_urlencoded::Serializer::new(String::new());
-    form.append_pair("Action", "AssumeRoleWithWebIdentity")
-        .append_pair("Version", "2011-06-15")
-        .append_pair("RoleArn", aws.role_arn.as_str())
-        .append_pair("RoleSessionName", session_name)
-        .append_pair("DurationSeconds", &aws.session_duration.as_secs().to_string())
-        .append_pair("WebIdentityToken", token);
-    if let Some(policy) = policy {
-        form.append_pair("Policy", policy);
-    }
+    let duration = aws.session_duration.as_secs().to_string();
+    let fields = [
+        ("Action", "AssumeRoleWithWebIdentity"),
+        ("Version", "2011-06-15"),
+        ("RoleArn", aws.role_arn.as_str()),
+        ("RoleSessionName", session_name),
+        ("DurationSeconds", &duration),
+        ("WebIdentityToken", token),
+    ];
+    let limit = policy.map(|policy| ("Policy", policy));
+    let form = url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields.into_iter().chain(limit))
+        .finish();
     let request = Request::post(endpoint)
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header(ACCEPT, "text/xml")
-        .body(Bytes::from(form.finish()))
+        .body(Bytes::from(form))
         .map_err(|error| call.fail(STEP, Failure::Request(error.to_string())))?;
 
     let answer = call.send(STEP, request).await?;
