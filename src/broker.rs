@@ -11,13 +11,12 @@ mod exchanger;
 mod flight;
 mod held;
 mod limits;
+mod served;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -27,8 +26,8 @@ pub use self::exchanger::{AttemptError, ExchangeFuture, Exchanged, Exchanger, Mi
 use self::flight::{Flight, Landing, Missed};
 use self::held::{Held, Now};
 pub use self::limits::BrokerLimits;
+pub use self::served::{BrokerError, Served, Source};
 use crate::clock::Clock;
-use crate::exchange::Credential;
 use crate::feed::Feed;
 use crate::feed::scope::Scope;
 use crate::oidc::subject::Context;
@@ -37,88 +36,6 @@ use crate::random::Random;
 /// Hands out credentials. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct Broker(Arc<Shared>);
-
-/// A credential that is handed out.
-#[derive(Debug, Clone)]
-pub struct Served {
-    /// The credential.
-    pub credential: Arc<Credential>,
-    /// Where it came from.
-    pub source: Source,
-    /// The token that was traded for it.
-    pub jti: Uuid,
-}
-
-/// Where a credential came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Source {
-    /// An exchange for this request, or for others that asked at the same time.
-    Exchange,
-    /// Memory.
-    Cache,
-    /// Memory; the provider was asked for the next one and gave none.
-    StaleRefresh,
-}
-
-impl Source {
-    /// The word in answers.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Exchange => "exchange",
-            Self::Cache => "cache",
-            Self::StaleRefresh => "stale-refresh",
-        }
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// No credential is handed out.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum BrokerError {
-    /// There is none to be had.
-    #[error("no credential could be had{}", age.map(again).unwrap_or_default())]
-    Failed {
-        /// Why.
-        #[source]
-        error: Arc<AttemptError>,
-        /// How long ago that was found out, if nobody was asked again for this request.
-        age: Option<Duration>,
-    },
-    /// A fresh credential does not live as long as was asked for.
-    #[error("credentials of this feed live {life_observed:?}, less than the {wanted:?} asked for")]
-    MinRemainingUnattainable {
-        /// What was asked for.
-        wanted: Duration,
-        /// What was left of a fresh one when it arrived.
-        life_observed: Duration,
-    },
-    /// The feed was changed or removed meanwhile, or somebody knows a later version of it.
-    #[error("the feed was changed or removed meanwhile; read it again")]
-    FeedChanged,
-    /// As many exchanges as can be remembered are under way.
-    #[error("too many exchanges are under way")]
-    Busy,
-    /// The exchange was dropped before it came to an end.
-    #[error("the exchange was interrupted")]
-    Interrupted,
-}
-
-impl BrokerError {
-    fn unattainable(wanted: Duration, life_observed: Duration) -> Self {
-        Self::MinRemainingUnattainable { wanted, life_observed }
-    }
-}
-
-fn again(age: Duration) -> String {
-    format!(" (found out {:.1} s ago, and not asked again so soon)", age.as_secs_f32())
-}
 
 /// What tasks and callers share.
 #[derive(Debug)]
@@ -185,7 +102,7 @@ impl Broker {
             let held =
                 landed.unwrap_or(Err(Missed::Interrupted)).map_err(|missed| missed.into_error(None))?;
             if held.meets(wanted, Now::of(shared.clock.as_ref())) {
-                return Ok(served(&held, Source::Exchange));
+                return Ok(held.served(Source::Exchange));
             }
             life_observed = held.life();
             if life_observed < wanted {
@@ -212,10 +129,6 @@ impl Broker {
 enum Turn {
     Done(Result<Served, BrokerError>),
     Wait(tokio::sync::watch::Receiver<Option<Landing>>),
-}
-
-fn served(held: &Held, source: Source) -> Served {
-    Served { credential: Arc::clone(&held.credential), source, jti: held.jti }
 }
 
 impl Shared {
@@ -250,7 +163,7 @@ impl Shared {
                     Refresh::Later => slot.alarm = Some(self.wake(id, &held, request(), key.clone())),
                     Refresh::No => {}
                 }
-                Turn::Done(Ok(served(&held, source)))
+                Turn::Done(Ok(held.served(source)))
             }
             Decision::Wait | Decision::Depart => {
                 let flight = slot.flight.get_or_insert_with(|| depart(Arc::clone(&health.turns)));

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::exchanger::{AttemptError, Exchanged};
+use super::{Served, Source};
 use crate::clock::Clock;
 use crate::exchange::Credential;
 
@@ -27,7 +28,7 @@ impl Now {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) credential: Arc<Credential>,
-    pub(super) jti: Uuid,
+    jti: Uuid,
     /// What was left when it arrived, by whichever clock says less.
     life: Duration,
     /// When it arrived, on the monotonic clock.
@@ -46,6 +47,10 @@ impl Held {
             return Err(AttemptError::ArrivedExpired(expires_at));
         }
         Ok(Self { credential: Arc::new(credential), jti, life, arrived: arrived.monotonic })
+    }
+
+    pub(super) fn served(&self, source: Source) -> Served {
+        Served { credential: Arc::clone(&self.credential), source, jti: self.jti }
     }
 
     /// What was left of it when it arrived.

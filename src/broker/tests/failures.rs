@@ -1,5 +1,5 @@
-use super::super::*;
 use super::support::*;
+use crate::broker::*;
 
 /// The failure's age, if it was told again; panics unless it is one.
 fn age(outcome: Result<Served, BrokerError>) -> Option<Duration> {

@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 
-use super::super::*;
 use super::support::*;
+use crate::broker::*;
 
 fn hanging_by_space(world: &World) {
     world.fake.decides(|request| match request.feed.space.as_str() {

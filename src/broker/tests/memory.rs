@@ -1,5 +1,5 @@
-use super::super::*;
 use super::support::*;
+use crate::broker::*;
 
 #[tokio::test]
 async fn nothing_is_handed_out_with_less_left_than_the_least() {

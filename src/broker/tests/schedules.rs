@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
-use super::super::*;
 use super::support::*;
+use crate::broker::*;
 
 const FEEDS: usize = 2;
 

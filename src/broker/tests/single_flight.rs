@@ -1,5 +1,5 @@
-use super::super::*;
 use super::support::*;
+use crate::broker::*;
 
 #[tokio::test]
 async fn ten_thousand_requests_make_one_exchange_also_when_the_first_thousand_hang_up() {

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::watch;
 
-use super::super::*;
+use crate::broker::*;
 use crate::clock::SimulatedClock;
-use crate::exchange::{ExchangeError, Failure, StatedExpiry, Step, Upstream};
+use crate::exchange::{Credential, ExchangeError, Failure, StatedExpiry, Step, Upstream};
 use crate::feed::{FeedChanges, FeedDraft};
 use crate::issuer_url::IssuerUrl;
 use crate::jose::Algorithm;
