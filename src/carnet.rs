@@ -182,13 +182,15 @@ impl Carnet {
     }
 
     /// Keeps what this process publishes and signs current, and rotates keys when they are due, until
-    /// `shutdown` completes. One process of several is enough for the rotation; each needs it for the
-    /// rest. See [`Keeper`].
+    /// `shutdown` completes; what it knows of who fetched the JWKS is written before it returns. One
+    /// process of several is enough for the rotation; each needs it for the rest. See [`Keeper`].
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
+        let mut keeper = self.keeper();
         tokio::select! {
             () = shutdown => {}
-            () = self.keeper().keep() => {}
+            () = keeper.keep() => {}
         }
+        keeper.finish().await;
     }
 
     /// What [`Carnet::run`] runs, for who moves the clock himself.
@@ -226,6 +228,7 @@ impl Carnet {
             }
             present => present?,
         };
+        key.remove_unfinished(new);
         // Before anything needs it, the new key is where it will be looked for.
         self.master_key.add(&key)?;
         let sealed = self.vault.rewrap(&key, actor, self.clock.now()).await?;
@@ -351,7 +354,7 @@ async fn adopt_issuer(
         Some(stored) if config.change_issuer => {
             let vault = vault(stored).hand_over(&mut write, given.clone()).await?;
             write.set_issuer_url(&given, config.clock.now()).await?;
-            write.bump_key_generation(false, config.clock.now()).await?;
+            write.bump_key_generation(false).await?;
             vault
         }
         Some(stored) => {

@@ -181,18 +181,23 @@ impl Issuer {
     ///
     /// [`KeyStateError`]; what was loaded before stays in use.
     pub async fn refresh(&self) -> Result<bool, KeyStateError> {
+        self.refresh_at(self.clock.now()).await
+    }
+
+    /// As [`Issuer::refresh`], with keys pruned by the time that the keeper believes.
+    pub(crate) async fn refresh_at(&self, now: Timestamp) -> Result<bool, KeyStateError> {
         // Taken before reading: what the answer confirms is at least this recent.
         let asked = millis(self.clock.monotonic());
         let pulse = self.vault.store().key_pulse().await?;
         self.pulse.store(Arc::new(pulse));
         let current = self.current.load();
-        let pruning_due = current.stale_at.is_some_and(|at| at <= self.clock.now());
+        let pruning_due = current.stale_at.is_some_and(|at| at <= now);
         // A key that could not be opened may be by now: its master key may have been put in place.
         let incomplete = current.signers.iter().any(Option::is_none);
         let changed = pulse.generation != current.settings.generation || pruning_due;
         if changed || incomplete {
             let stored = self.vault.keys().await?;
-            let key_set = KeySet::of(&self.vault, &stored, self.clock.now(), Some(&current))?;
+            let key_set = KeySet::of(&self.vault, &stored, now, Some(&current))?;
             self.current.store(Arc::new(key_set));
         }
         self.confirmed.fetch_max(asked, Ordering::Release);
@@ -327,7 +332,7 @@ impl KeySet {
         };
         let [rs256, es256] = Algorithm::ALL;
         let signers = [signer(rs256)?, signer(es256)?];
-        let published = keys.iter().filter(|key| key.is_published(now)).map(|key| &key.public);
+        let published = signing_keys::published(&keys, now).into_iter().map(|key| &key.public);
         let max_age = stored.settings.policy.jwks_max_age();
         let documents = Documents::new(vault.issuer(), published, &Algorithm::ALL, max_age)?;
         Ok(Self {
@@ -361,7 +366,7 @@ impl KeySet {
     /// The public halves that are published at `now`.
     #[must_use]
     pub fn published(&self, now: Timestamp) -> Vec<PublicKey> {
-        self.keys.iter().filter(|key| key.is_published(now)).map(|key| key.public.clone()).collect()
+        signing_keys::published(&self.keys, now).into_iter().map(|key| key.public.clone()).collect()
     }
 }
 

@@ -9,6 +9,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::actor::Actor;
 use crate::clock::Clock;
 use crate::issuer::Issuer;
@@ -58,8 +60,8 @@ impl Keeper {
         }
     }
 
-    /// Keeps; never returns.
-    pub async fn keep(mut self) {
+    /// Keeps; never returns. May be dropped at any time; then [`Keeper::finish`] writes what is left.
+    pub async fn keep(&mut self) {
         loop {
             self.look().await;
             self.clock.sleep_until(self.clock.monotonic() + REFRESH_EVERY).await;
@@ -68,11 +70,11 @@ impl Keeper {
 
     /// One round.
     pub async fn look(&mut self) {
-        self.refresh().await;
         let leeway = self.issuer.key_set().settings.policy.leeway();
-        let now = self.clock.monotonic();
-        let trust = self.guard.observe(self.clock.now(), now, leeway);
+        let (wall, now) = (self.clock.now(), self.clock.monotonic());
+        let trust = self.guard.observe(wall, now, leeway);
         self.issuer.note_health(|health| health.clock = trust);
+        self.refresh(trust.believed(wall)).await;
         if trust == ClockTrust::Steady && self.issuer.ahead_of_clock().is_none() {
             self.rotate(now).await;
             self.write_down(now).await;
@@ -80,8 +82,18 @@ impl Keeper {
         self.erase(now).await;
     }
 
-    async fn refresh(&mut self) {
-        match self.issuer.refresh().await {
+    /// Writes down what has been seen since the last time, as before a process ends.
+    pub async fn finish(&mut self) {
+        let leeway = self.issuer.key_set().settings.policy.leeway();
+        let trust = self.guard.observe(self.clock.now(), self.clock.monotonic(), leeway);
+        if trust == ClockTrust::Steady && self.issuer.ahead_of_clock().is_none() {
+            self.write_at = Duration::ZERO;
+            self.write_down(self.clock.monotonic()).await;
+        }
+    }
+
+    async fn refresh(&mut self, now: Timestamp) {
+        match self.issuer.refresh_at(now).await {
             Ok(_) => self.refreshing = true,
             Err(error) if self.refreshing => {
                 // Said once; /readyz and the refusal to mint say it all the time.
@@ -102,7 +114,7 @@ impl Keeper {
             Ok(_) => {
                 self.rotation = Backoff::default();
                 self.issuer.note_health(|health| health.rotation_error = None);
-                self.refresh().await;
+                self.refresh(self.clock.now()).await;
                 self.store.note_rotation(Ok(()), self.clock.now()).await
             }
             Err(error) => {

@@ -173,7 +173,7 @@ impl Rotator {
         write.set_key_settings(policy, rsa_bits).await?;
         let reason = format!("{}; rsa-bits {}", policy, rsa_bits.bits());
         write.record_key_event("policy", None, &reason, actor, now).await?;
-        write.bump_key_generation(false, now).await?;
+        write.bump_key_generation(false).await?;
         Ok(write.commit().await?)
     }
 
@@ -210,7 +210,7 @@ impl Rotator {
                 record(&mut write, &row, cause, now).await?;
             }
         }
-        write.bump_key_generation(changes.iter().any(destroys), now).await?;
+        write.bump_key_generation(changes.iter().any(destroys)).await?;
         write.commit().await?;
         for change in &changes {
             tracing::info!(?change, reason = cause.reason, actor = %cause.actor, "signing keys changed");
@@ -221,10 +221,13 @@ impl Rotator {
     }
 
     /// The time, unless it has been much later already.
+    ///
+    /// What is recorded never happens earlier than what is known to have been: a key made in an
+    /// emergency by a clock that is far behind would count as published for long once that is set right.
     fn believed_now(&self, settings: &KeySettings, cause: Cause<'_>) -> Result<Timestamp, RotationError> {
         let (now, high_water) = (self.clock.now(), settings.high_water);
         if cause.is_emergency || !is_behind(now, high_water, settings.policy.leeway()) {
-            return Ok(now);
+            return Ok(now.max(high_water));
         }
         Err(RotationError::ClockBehind { now, high_water })
     }

@@ -290,7 +290,12 @@ async fn the_sandbox_listens_on_loopback_only_and_says_where() {
     assert!(matches!(refused, Err(SandboxError::NotLoopback(_))));
     assert_eq!(
         serde_json::to_value(SandboxEndpoints::at("127.0.0.1:7".parse().unwrap())).unwrap(),
-        json!({"endpoints": {"aws": {"sts": "http://127.0.0.1:7/aws/sts", "ecr": "http://127.0.0.1:7/aws/ecr"}}})
+        json!({"endpoints": {
+            "aws": {"sts": "http://127.0.0.1:7/aws/sts", "ecr": "http://127.0.0.1:7/aws/ecr"},
+            "azure": {
+                "authority": "http://127.0.0.1:7/azure/entra", "registry": "http://127.0.0.1:7/azure/acr",
+            },
+        }})
     );
 }
 

@@ -9,81 +9,25 @@
 
 mod support;
 
-use std::collections::BTreeSet;
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jsonwebtoken::jwk::JwkSet;
-use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
 use serde_json::Value;
 use support::carnet::{Announced, Carnet};
 use support::http::Connection;
+use support::keys::{self, ISSUER, jwks, kid, kids, list, mint, published, states, verify};
 use support::process::wait_until;
 
-const ISSUER: &str = "https://issuer.example";
-const AUDIENCE: &str = "sts.amazonaws.com";
 /// Far longer than anything here takes, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A served issuer with a feed for each algorithm.
 fn serve() -> (Announced, Carnet) {
     let carnet = Carnet::new();
-    let server = carnet.serve(ISSUER, "127.0.0.1:0", &[]).unwrap();
-    for alg in ["RS256", "ES256"] {
-        carnet.ok(&[
-            "feed",
-            "add",
-            "aws-ecr",
-            "--space=default",
-            &format!("--slug={}", alg.to_lowercase()),
-            "--registry=123456789012.dkr.ecr.eu-central-1.amazonaws.com",
-            "--role-arn=arn:aws:iam::123456789012:role/pull",
-            &format!("--alg={alg}"),
-        ]);
-    }
+    let server = keys::serve(&carnet);
+    keys::add_feeds(&carnet, &[]);
     (server, carnet)
-}
-
-fn mint(carnet: &Carnet) -> [String; 2] {
-    ["default/rs256", "default/es256"].map(|feed| carnet.ok(&["token", "mint", feed]).trim().to_owned())
-}
-
-fn jwks(server: &Announced) -> String {
-    Connection::to(server.announced("/listening"), None).get("/.well-known/jwks").body
-}
-
-fn kid(token: &str) -> String {
-    decode_header(token).unwrap().kid.unwrap()
-}
-
-/// What a relying party does that holds `jwks`: `None` if it knows no such key.
-fn verify(jwks: &str, token: &str) -> Option<Value> {
-    let set: JwkSet = serde_json::from_str(jwks).unwrap();
-    let header = decode_header(token).unwrap();
-    let key = DecodingKey::from_jwk(set.find(header.kid.as_deref().unwrap())?).unwrap();
-    let mut validation = Validation::new(header.alg);
-    validation.set_issuer(&[ISSUER]);
-    validation.set_audience(&[AUDIENCE]);
-    Some(decode(token, &key, &validation).unwrap_or_else(|error| panic!("{token}: {error}")).claims)
-}
-
-fn keys(carnet: &Carnet) -> Vec<Value> {
-    serde_json::from_str(&carnet.ok(&["key", "list", "--output=json"])).unwrap()
-}
-
-fn states(keys: &[Value]) -> Vec<String> {
-    let mut states: Vec<_> = keys
-        .iter()
-        .map(|key| format!("{} {}", key["alg"].as_str().unwrap(), key["state"].as_str().unwrap()))
-        .collect();
-    states.sort_unstable();
-    states
-}
-
-fn kids<'a>(keys: impl IntoIterator<Item = &'a Value>) -> BTreeSet<String> {
-    keys.into_iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -97,11 +41,10 @@ fn a_running_server_publishes_what_another_process_rotated() {
         assert!(output.stderr.contains(told), "{told}:\n{}", output.stderr);
     }
 
-    let expected = kids(&keys(&carnet));
+    let expected = kids(&list(&carnet));
     let after = wait_until(PATIENCE, || {
         let after = jwks(&server);
-        let set: Value = serde_json::from_str(&after).unwrap();
-        (kids(set["keys"].as_array().unwrap()) == expected).then_some(after)
+        (published(&after) == expected).then_some(after)
     });
     let after = after.expect("the server never publishes the new keys");
     assert_eq!(expected.len(), 6);
@@ -120,10 +63,10 @@ fn a_running_server_publishes_what_another_process_rotated() {
 #[test]
 fn key_list_shows_each_key_with_its_state_and_events() {
     let (_server, carnet) = serve();
-    let first = keys(&carnet);
+    let first = list(&carnet);
     assert_eq!(states(&first), ["ES256 active", "ES256 prepared", "RS256 active", "RS256 prepared"]);
     carnet.ok(&["key", "rotate", "--alg=ES256", "--force", "--yes"]);
-    let second = keys(&carnet);
+    let second = list(&carnet);
     assert_eq!(
         states(&second),
         ["ES256 active", "ES256 prepared", "ES256 retired", "RS256 active", "RS256 prepared"]
@@ -149,7 +92,7 @@ fn key_list_shows_each_key_with_its_state_and_events() {
     let table = carnet.ok(&["key", "list"]);
     let mut lines = table.lines();
     let heading: Vec<_> = lines.next().unwrap().split_whitespace().collect();
-    assert_eq!(heading, ["KID", "ALG", "STATE", "SINCE", "NEXT"]);
+    assert_eq!(heading, ["KID", "ALG", "STATE", "SINCE", "NEXT", "SEEN", "BY"]);
     let rows: Vec<Vec<&str>> = lines.map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows.len(), 5);
     for key in &second {
@@ -196,7 +139,7 @@ fn a_storm_of_rotations_keeps_the_invariants() {
     }
     // Four keys are published at first and each rotation adds two: eight are reached after two.
     assert!((1..=2).contains(&rotated), "{rotated} rotated, {already} were too late, {refused} refused");
-    let keys = keys(&carnet);
+    let keys = list(&carnet);
     assert_eq!(keys.len(), 4 + 2 * rotated);
     let lasting: Vec<_> = states(&keys).into_iter().filter(|state| !state.ends_with("retired")).collect();
     assert_eq!(lasting, ["ES256 active", "ES256 prepared", "RS256 active", "RS256 prepared"]);

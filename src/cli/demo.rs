@@ -11,6 +11,7 @@ use clap::Args;
 use http::Request;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::failure::Failure;
 use super::output::line;
@@ -21,6 +22,7 @@ use crate::exchange::address::Loopback;
 use crate::exchange::transport::{HttpTransport as _, ReqwestTransport, TransportConfig};
 use crate::exchange::{Credential, ExchangeError, ExchangeRequest, exchange};
 use crate::feed::aws::AwsEcr;
+use crate::feed::azure::AzureAcr;
 use crate::feed::endpoints::Endpoints;
 use crate::feed::scope::Scope;
 use crate::feed::{Feed, FeedDraft, Provider};
@@ -38,6 +40,9 @@ use crate::store::IfMissing;
 
 const REGISTRY: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
 const ROLE: &str = "arn:aws:iam::123456789012:role/carnet-pull";
+const AZURE_REGISTRY: &str = "images.azurecr.io";
+const TENANT: &str = "8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c";
+const APPLICATION: &str = "0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e";
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArguments {
@@ -56,6 +61,8 @@ pub(super) async fn run(arguments: DemoArguments) -> Result<(), Failure> {
         stopped(shutdown_signal()?).await;
     }
     stop.send_replace(true);
+    // It writes once more when it stops.
+    stage.keeper.await.map_err(anyhow::Error::new)?;
     stage.carnet.store().close().await;
     Ok(())
 }
@@ -63,6 +70,7 @@ pub(super) async fn run(arguments: DemoArguments) -> Result<(), Failure> {
 /// An issuer and a cloud that trusts it, running.
 struct Stage {
     carnet: Arc<Carnet>,
+    keeper: JoinHandle<()>,
     feeds: Feeds,
     endpoints: SandboxEndpoints,
     transport: ReqwestTransport,
@@ -87,14 +95,15 @@ impl Stage {
         let documents = PublicDocuments::new(Arc::clone(carnet.issuer()), Detail::Full);
         let served = Served { router: documents.clone().router(), documents };
         tokio::spawn(serve(listener, None, served, Arc::clone(carnet.clock()), stopped(stopping.clone())));
-        tokio::spawn({
+        let keeper = tokio::spawn({
             let (carnet, stopping) = (Arc::clone(&carnet), stopping.clone());
             async move { carnet.run(stopped(stopping)).await }
         });
 
         line_or("\nA stand-in for AWS that knows one role, which trusts one subject of that issuer.")?;
         let trust = format!(
-            "[[aws.roles]]\narn = \"{ROLE}\"\naudiences = [\"sts.amazonaws.com\"]\nsubjects = [\"space:default:feed:prod\"]\n"
+            "[[aws.roles]]\narn = \"{ROLE}\"\naudiences = [\"sts.amazonaws.com\"]\nsubjects = [\"space:default:feed:prod\"]\n\
+             [[azure.applications]]\nclient_id = \"{APPLICATION}\"\nsubject = \"space:default:feed:azure\"\n"
         );
         let config: SandboxConfig = trust.parse()?;
         let random = Arc::new(SecureRandom::default());
@@ -106,13 +115,17 @@ impl Stage {
         step("ECR", &endpoints.endpoints.aws.ecr)?;
         step("role", ROLE)?;
         step("trusts", "aud=sts.amazonaws.com sub=space:default:feed:prod")?;
+        line_or("\nOne for Azure, with an application that has one federated credential.")?;
+        step("Entra", &endpoints.endpoints.azure.authority)?;
+        step("ACR", &endpoints.endpoints.azure.registry)?;
+        step("trusts", "aud=api://AzureADTokenExchange sub=space:default:feed:azure")?;
 
         let feeds = Feeds::new(carnet.store().clone(), Arc::clone(carnet.clock()), random);
         let transport = ReqwestTransport::new(TransportConfig {
             loopback: Loopback::Allow,
             ..TransportConfig::default()
         })?;
-        Ok(Self { carnet, feeds, endpoints, transport })
+        Ok(Self { carnet, keeper, feeds, endpoints, transport })
     }
 
     async fn play(&self) -> anyhow::Result<()> {
@@ -125,6 +138,12 @@ impl Stage {
         let first = self.mint(&feed)?;
         let credential = self.credential(&feed, &first).await?;
         show(&credential)?;
+
+        line_or("\nThe same for Azure, signed with RS256: Entra takes nothing else.")?;
+        let azure = self.azure_feed().await?;
+        step("feed", &azure.path().to_string())?;
+        let token = self.mint(&azure)?;
+        show(&self.credential(&azure, &token).await?)?;
 
         line_or("\nA rotation, forced because these keys are seconds old; the key that signed retires.")?;
         self.rotate().await?;
@@ -164,18 +183,34 @@ impl Stage {
 
     async fn feed(&self, slug: &str) -> anyhow::Result<Feed> {
         let aws = &self.endpoints.endpoints.aws;
+        let role = AwsEcr { role_arn: ROLE.parse()?, session_duration: Default::default() };
+        self.add(slug, REGISTRY, Provider::AwsEcr(role), [("sts", &aws.sts), ("ecr", &aws.ecr)]).await
+    }
+
+    async fn azure_feed(&self) -> anyhow::Result<Feed> {
+        let azure = &self.endpoints.endpoints.azure;
+        let identity = AzureAcr { tenant_id: TENANT.parse()?, client_id: APPLICATION.parse()? };
+        let endpoints = [("authority", &azure.authority), ("registry", &azure.registry)];
+        self.add("azure", AZURE_REGISTRY, Provider::AzureAcr(identity), endpoints).await
+    }
+
+    async fn add(
+        &self,
+        slug: &str,
+        registry: &str,
+        provider: Provider,
+        overrides: [(&str, &String); 2],
+    ) -> anyhow::Result<Feed> {
         let mut endpoints = Endpoints::default();
-        endpoints.insert("sts".to_owned(), aws.sts.parse()?)?;
-        endpoints.insert("ecr".to_owned(), aws.ecr.parse()?)?;
+        for (name, url) in overrides {
+            endpoints.insert(name.to_owned(), url.parse()?)?;
+        }
         let draft = FeedDraft {
             space: "default".parse()?,
             slug: slug.parse()?,
             name: None,
-            registry: REGISTRY.parse()?,
-            provider: Provider::AwsEcr(AwsEcr {
-                role_arn: ROLE.parse()?,
-                session_duration: Default::default(),
-            }),
+            registry: registry.parse()?,
+            provider,
             audience: None,
             subject_keys: None,
             alg: None,

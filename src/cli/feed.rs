@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
-use super::feed_fields::{Changes, ContextArguments, NewAwsEcr, ScopeArguments};
+use super::feed_fields::{Changes, ContextArguments, NewAwsEcr, NewAzureAcr, ScopeArguments};
 use super::output::Format;
 use super::{confirm, opening, output};
 use crate::clock::SystemClock;
@@ -43,6 +43,13 @@ pub(super) enum Add {
     AwsEcr {
         #[command(flatten)]
         fields: NewAwsEcr,
+        #[command(flatten)]
+        output: output::OutputOptions,
+    },
+    /// An Azure container registry
+    AzureAcr {
+        #[command(flatten)]
+        fields: NewAzureAcr,
         #[command(flatten)]
         output: output::OutputOptions,
     },
@@ -121,9 +128,11 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
 }
 
 async fn add(opening: opening::OpeningOptions, arguments: Add) -> Result<(), Failure> {
-    let Add::AwsEcr { fields, output } = arguments;
-    let reuse = reuse(fields.reuse_slug);
-    let draft = fields.draft()?;
+    let (reuse_slug, draft, output) = match arguments {
+        Add::AwsEcr { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
+        Add::AzureAcr { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
+    };
+    let reuse = reuse(reuse_slug);
     let store = opening.open_or_make_store().await?;
     let feed = feeds(store).add(draft, reuse).await?;
     print(&feed, output.output)
@@ -155,8 +164,10 @@ async fn show(store: &Store, arguments: Show) -> Result<(), Failure> {
 
 async fn update(store: Store, arguments: Update) -> Result<(), Failure> {
     let reuse = reuse(arguments.changes.reuse_slug);
-    let changes = arguments.changes.of()?;
-    let feed = feeds(store).update(&arguments.feed, changes, reuse).await?;
+    let path = arguments.feed;
+    let feed = store.feed(&path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
+    let changes = arguments.changes.of(feed.provider.feed_type())?;
+    let feed = feeds(store).update(&path, changes, reuse).await?;
     print(&feed, arguments.output.output)
 }
 
@@ -198,9 +209,16 @@ fn print(feed: &Feed, format: Format) -> Result<(), Failure> {
         ("alg", feed.alg.to_string()),
         ("token lifetime", format!("{} s", feed.token_lifetime.as_secs())),
     ];
-    let Provider::AwsEcr(aws) = &feed.provider;
-    pairs.push(("role ARN", aws.role_arn.to_string()));
-    pairs.push(("session duration", format!("{} s", aws.session_duration.as_secs())));
+    match &feed.provider {
+        Provider::AwsEcr(aws) => {
+            pairs.push(("role ARN", aws.role_arn.to_string()));
+            pairs.push(("session duration", format!("{} s", aws.session_duration.as_secs())));
+        }
+        Provider::AzureAcr(azure) => {
+            pairs.push(("tenant id", azure.tenant_id.to_string()));
+            pairs.push(("client id", azure.client_id.to_string()));
+        }
+    }
     pairs.extend(feed.endpoints.iter().map(|(name, url)| ("endpoint", format!("{name}={url}"))));
     pairs.push(("created at", feed.created_at.to_string()));
     pairs.push(("updated at", feed.updated_at.to_string()));

@@ -7,11 +7,12 @@ use clap::Args;
 use super::failure::Failure;
 use crate::duration;
 use crate::feed::aws::{AwsEcr, RoleArn, SessionDuration};
+use crate::feed::azure::{AzureAcr, EntraId};
 use crate::feed::display_name::DisplayName;
 use crate::feed::endpoints::{EndpointUrl, Endpoints};
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::scope::{Action, RepositoryName, Scope};
-use crate::feed::{Feed, FeedChanges, FeedDraft, Provider};
+use crate::feed::{Feed, FeedChanges, FeedDraft, FeedType, Provider};
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
 use crate::oidc::subject::{Context, ContextKey, SubjectKeys};
@@ -40,15 +41,25 @@ pub(super) struct CommonFields {
     endpoint: Vec<(String, EndpointUrl)>,
 }
 
-/// The fields of a new `aws-ecr` feed.
+/// What a new feed of any type is asked for.
 #[derive(Debug, Args)]
-pub(super) struct NewAwsEcr {
+pub(super) struct NewFeed {
     /// The space that the feed lives in; made if it is new
     #[arg(long)]
     space: Slug,
     /// The feed's name in subjects; never changes
     #[arg(long)]
     slug: Slug,
+    #[command(flatten)]
+    common: CommonFields,
+    /// Take the name of a removed feed, and with it the trust that clouds may still have in it
+    #[arg(long)]
+    pub(super) reuse_slug: bool,
+}
+
+/// The fields of a new `aws-ecr` feed.
+#[derive(Debug, Args)]
+pub(super) struct NewAwsEcr {
     /// The registry's host, such as 123456789012.dkr.ecr.eu-central-1.amazonaws.com
     #[arg(long, value_name = "HOST")]
     registry: RegistryHost,
@@ -59,10 +70,23 @@ pub(super) struct NewAwsEcr {
     #[arg(long, value_name = "DURATION", default_value_t)]
     session_duration: SessionDuration,
     #[command(flatten)]
-    common: CommonFields,
-    /// Take the name of a removed feed, and with it the trust that clouds may still have in it
-    #[arg(long)]
-    pub(super) reuse_slug: bool,
+    pub(super) new: NewFeed,
+}
+
+/// The fields of a new `azure-acr` feed.
+#[derive(Debug, Args)]
+pub(super) struct NewAzureAcr {
+    /// The registry's host, such as images.azurecr.io
+    #[arg(long, value_name = "HOST")]
+    registry: RegistryHost,
+    /// The tenant that the application or managed identity lives in
+    #[arg(long, value_name = "UUID")]
+    tenant_id: EntraId,
+    /// The client id of the application or managed identity that trusts this issuer
+    #[arg(long, value_name = "UUID")]
+    client_id: EntraId,
+    #[command(flatten)]
+    pub(super) new: NewFeed,
 }
 
 /// The fields that an update changes; those of another type than the feed's are refused.
@@ -76,26 +100,53 @@ pub(super) struct Changes {
     /// Drop all endpoint overrides
     #[arg(long, conflicts_with = "endpoint")]
     no_endpoints: bool,
+    #[command(flatten)]
+    own: OwnChanges,
+    /// Take the subject of a removed feed of this name, and with it the trust that clouds may still have in it
+    #[arg(long)]
+    pub(super) reuse_slug: bool,
+}
+
+/// The fields that only some types have.
+#[derive(Debug, Args)]
+struct OwnChanges {
     /// aws-ecr: the IAM role that trusts this issuer
     #[arg(long, value_name = "ARN")]
     role_arn: Option<RoleArn>,
     /// aws-ecr: how long the role's session lasts, 900–43200 seconds
     #[arg(long, value_name = "DURATION")]
     session_duration: Option<SessionDuration>,
-    /// Take the subject of a removed feed of this name, and with it the trust that clouds may still have in it
-    #[arg(long)]
-    pub(super) reuse_slug: bool,
+    /// azure-acr: the tenant that the application or managed identity lives in
+    #[arg(long, value_name = "UUID")]
+    tenant_id: Option<EntraId>,
+    /// azure-acr: the client id of the application or managed identity that trusts this issuer
+    #[arg(long, value_name = "UUID")]
+    client_id: Option<EntraId>,
 }
 
 impl NewAwsEcr {
     pub(super) fn draft(self) -> Result<FeedDraft, Failure> {
-        let Self { space, slug, registry, role_arn, session_duration, common, .. } = self;
+        let Self { registry, role_arn, session_duration, new } = self;
+        new.draft(registry, Provider::AwsEcr(AwsEcr { role_arn, session_duration }))
+    }
+}
+
+impl NewAzureAcr {
+    pub(super) fn draft(self) -> Result<FeedDraft, Failure> {
+        let Self { registry, tenant_id, client_id, new } = self;
+        new.draft(registry, Provider::AzureAcr(AzureAcr { tenant_id, client_id }))
+    }
+}
+
+impl NewFeed {
+    fn draft(self, registry: RegistryHost, provider: Provider) -> Result<FeedDraft, Failure> {
+        let Self { space, slug, common, .. } = self;
         Ok(FeedDraft {
             space,
             slug,
             name: common.name,
             registry,
-            provider: Provider::AwsEcr(AwsEcr { role_arn, session_duration }),
+            provider,
             audience: common.audience,
             subject_keys: common.subject_keys,
             alg: common.alg,
@@ -106,31 +157,56 @@ impl NewAwsEcr {
 }
 
 impl Changes {
-    /// The change of one feed, whose own fields fill in for those that are not given.
-    pub(super) fn of(self) -> Result<impl FnOnce(&Feed) -> FeedChanges, Failure> {
-        let Self { registry, common, no_endpoints, role_arn, session_duration, .. } = self;
+    /// The change of a feed of this type, whose own fields fill in for those that are not given.
+    pub(super) fn of(self, feed_type: FeedType) -> Result<impl FnOnce(&Feed) -> FeedChanges, Failure> {
+        let Self { registry, common, no_endpoints, own, .. } = self;
+        own.check(feed_type)?;
         let endpoints = match (no_endpoints, common.endpoint.is_empty()) {
             (true, _) => Some(Endpoints::default()),
             (false, true) => None,
             (false, false) => Some(endpoints(common.endpoint)?),
         };
-        Ok(move |feed: &Feed| {
-            let Provider::AwsEcr(aws) = feed.provider.clone();
-            let aws = AwsEcr {
-                role_arn: role_arn.unwrap_or(aws.role_arn),
-                session_duration: session_duration.unwrap_or(aws.session_duration),
-            };
-            FeedChanges {
-                name: common.name,
-                registry,
-                provider: Some(Provider::AwsEcr(aws)),
-                audience: common.audience,
-                subject_keys: common.subject_keys,
-                alg: common.alg,
-                token_lifetime: common.token_lifetime,
-                endpoints,
-            }
+        Ok(move |feed: &Feed| FeedChanges {
+            name: common.name,
+            registry,
+            provider: Some(own.applied_to(feed.provider.clone())),
+            audience: common.audience,
+            subject_keys: common.subject_keys,
+            alg: common.alg,
+            token_lifetime: common.token_lifetime,
+            endpoints,
         })
+    }
+}
+
+impl OwnChanges {
+    /// Refuses the flags of another type than the feed's.
+    fn check(&self, feed_type: FeedType) -> Result<(), Failure> {
+        let flags = [
+            ("--role-arn", self.role_arn.is_some(), FeedType::AwsEcr),
+            ("--session-duration", self.session_duration.is_some(), FeedType::AwsEcr),
+            ("--tenant-id", self.tenant_id.is_some(), FeedType::AzureAcr),
+            ("--client-id", self.client_id.is_some(), FeedType::AzureAcr),
+        ];
+        match flags.into_iter().find(|(_, given, of)| *given && *of != feed_type) {
+            Some((flag, ..)) => {
+                Err(Failure::usage(format!("{flag}: a feed of type {feed_type} has no such field")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn applied_to(self, provider: Provider) -> Provider {
+        match provider {
+            Provider::AwsEcr(own) => Provider::AwsEcr(AwsEcr {
+                role_arn: self.role_arn.unwrap_or(own.role_arn),
+                session_duration: self.session_duration.unwrap_or(own.session_duration),
+            }),
+            Provider::AzureAcr(own) => Provider::AzureAcr(AzureAcr {
+                tenant_id: self.tenant_id.unwrap_or(own.tenant_id),
+                client_id: self.client_id.unwrap_or(own.client_id),
+            }),
+        }
     }
 }
 

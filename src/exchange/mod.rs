@@ -7,6 +7,8 @@
 pub mod address;
 pub(crate) mod aws;
 mod aws_ecr;
+pub(crate) mod azure;
+mod azure_acr;
 mod error;
 pub mod transport;
 mod upstream;
@@ -46,7 +48,7 @@ pub struct Credential {
 /// An expiry, and who stated it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct StatedExpiry {
-    /// The service: `sts`, `ecr`.
+    /// The service: `sts`, `ecr`, `acr`.
     pub of: &'static str,
     /// When what it issued ends.
     pub at: Timestamp,
@@ -78,8 +80,13 @@ pub async fn exchange(
 ) -> Result<Credential, ExchangeError> {
     let ExchangeRequest { feed, token, scope } = request;
     let call = Call { transport, token, clock, scope };
+    if let Err(error) = feed.provider.check_scope(scope) {
+        let step = Step { provider: feed.provider.feed_type().as_str(), name: "scope" };
+        return Err(call.fail(step, Failure::Scope(error)));
+    }
     match &feed.provider {
         Provider::AwsEcr(aws) => aws_ecr::exchange(&call, feed, aws).await,
+        Provider::AzureAcr(azure) => azure_acr::exchange(&call, feed, azure).await,
     }
 }
 
@@ -88,7 +95,7 @@ pub(crate) struct Call<'a> {
     transport: &'a dyn HttpTransport,
     token: &'a SignedToken,
     clock: &'a dyn Clock,
-    /// A provider that cannot limit a credential refuses every scope but [`Scope::everything`].
+    /// One that [`Provider::check_scope`] has let through.
     scope: &'a Scope,
 }
 

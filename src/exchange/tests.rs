@@ -1,3 +1,5 @@
+mod azure;
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::Duration;

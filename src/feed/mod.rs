@@ -3,8 +3,10 @@
 //! A [`Feed`] that exists satisfies every rule that can be checked without asking anyone; it can
 //! only be made by [`Feed::new`] and [`Feed::changed`]. Pure: storage and exchange are elsewhere.
 
+pub mod acr_host;
 pub mod aws;
 pub mod aws_scope;
+pub mod azure;
 pub mod display_name;
 pub mod ecr_host;
 pub mod endpoints;
@@ -20,9 +22,11 @@ use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use self::aws::AwsEcr;
+use self::azure::AzureAcr;
 use self::display_name::DisplayName;
 use self::endpoints::Endpoints;
 use self::registry_host::RegistryHost;
+use self::scope::{Scope, ScopeError};
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
 use crate::oidc::subject::{FeedIdentity, SubjectKey, SubjectKeys};
@@ -72,6 +76,8 @@ pub struct Feed {
 pub enum Provider {
     /// A private registry of Amazon ECR.
     AwsEcr(AwsEcr),
+    /// An Azure container registry.
+    AzureAcr(AzureAcr),
 }
 
 /// The type of a feed, as in `feed add TYPE`.
@@ -79,6 +85,8 @@ pub enum Provider {
 pub enum FeedType {
     /// A private registry of Amazon ECR.
     AwsEcr,
+    /// An Azure container registry.
+    AzureAcr,
 }
 
 impl Provider {
@@ -87,18 +95,21 @@ impl Provider {
     pub fn feed_type(&self) -> FeedType {
         match self {
             Self::AwsEcr(_) => FeedType::AwsEcr,
+            Self::AzureAcr(_) => FeedType::AzureAcr,
         }
     }
 
-    fn default_audience(&self) -> Audience {
+    fn default_audience(&self, registry: &RegistryHost, endpoints: &Endpoints) -> Audience {
         match self {
             Self::AwsEcr(_) => Audience::well_known("sts.amazonaws.com"),
+            Self::AzureAcr(_) => Audience::well_known(azure::cloud(registry, endpoints).default_audience()),
         }
     }
 
     fn default_algorithm(&self) -> Algorithm {
         match self {
             Self::AwsEcr(_) => Algorithm::Es256,
+            Self::AzureAcr(_) => Algorithm::Rs256,
         }
     }
 
@@ -107,12 +118,31 @@ impl Provider {
     pub fn subject_limit(&self) -> Option<usize> {
         match self {
             Self::AwsEcr(_) => None,
+            Self::AzureAcr(_) => Some(azure::MAX_SUBJECT),
         }
     }
 
-    fn check(&self, registry: &RegistryHost, endpoints: &Endpoints) -> Result<(), FeedError> {
+    /// Whether credentials of this type can be limited to `scope` at all.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeError`] says why not; [`Scope::everything`] always can.
+    pub fn check_scope(&self, scope: &Scope) -> Result<(), ScopeError> {
+        match self {
+            _ if scope.is_everything() => Ok(()),
+            Self::AwsEcr(_) => Ok(()),
+            Self::AzureAcr(_) => Err(ScopeError::Azure),
+        }
+    }
+
+    /// Checks the rules of the feed's type.
+    fn check(&self, feed: &Feed) -> Result<(), FeedError> {
+        let Feed { registry, endpoints, .. } = feed;
         match self {
             Self::AwsEcr(aws) => aws.check(registry, endpoints).map_err(FeedError::AwsEcr),
+            Self::AzureAcr(azure) => {
+                azure.check(registry, endpoints, feed.alg, feed.token_lifetime).map_err(FeedError::AzureAcr)
+            }
         }
     }
 }
@@ -123,6 +153,7 @@ impl FeedType {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AwsEcr => "aws-ecr",
+            Self::AzureAcr => "azure-acr",
         }
     }
 }
@@ -211,6 +242,9 @@ pub enum FeedError {
     /// A rule of the type `aws-ecr`.
     #[error(transparent)]
     AwsEcr(aws::AwsEcrError),
+    /// A rule of the type `azure-acr`.
+    #[error(transparent)]
+    AzureAcr(azure::AzureAcrError),
 }
 
 impl Feed {
@@ -225,6 +259,7 @@ impl Feed {
         max_token_lifetime: Duration,
         now: Timestamp,
     ) -> Result<Self, FeedError> {
+        let default_audience = draft.provider.default_audience(&draft.registry, &draft.endpoints);
         let feed = Self {
             id,
             version: 1,
@@ -232,7 +267,7 @@ impl Feed {
             space: draft.space,
             slug: draft.slug,
             registry: draft.registry,
-            audience: draft.audience.unwrap_or_else(|| draft.provider.default_audience()),
+            audience: draft.audience.unwrap_or(default_audience),
             subject_keys: draft.subject_keys.unwrap_or_default(),
             alg: draft.alg.unwrap_or_else(|| draft.provider.default_algorithm()),
             token_lifetime: draft.token_lifetime.unwrap_or(DEFAULT_TOKEN_LIFETIME.min(max_token_lifetime)),
@@ -290,7 +325,7 @@ impl Feed {
                 return Err(FeedError::Subject { shortest, limit });
             }
         }
-        self.provider.check(&self.registry, &self.endpoints)?;
+        self.provider.check(&self)?;
         Ok(self)
     }
 

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
 
+use super::azure::config::AzureConfig;
 use crate::feed::aws::{RoleArn, SessionDuration};
 use crate::secret::SecretString;
 
@@ -13,6 +14,8 @@ use crate::secret::SecretString;
 pub struct SandboxConfig {
     /// The AWS stand-in.
     pub aws: AwsConfig,
+    /// The Azure stand-in.
+    pub azure: AzureConfig,
 }
 
 /// Settings of the AWS stand-in, the table `[aws]`.

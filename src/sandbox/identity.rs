@@ -20,8 +20,14 @@ use crate::issuer_url::IssuerUrl;
 /// The most keys of each type that a JWKS may hold, by AWS's limit.
 const MAX_KEYS: usize = 100;
 
+/// The algorithms of the issuer's tokens, for clouds that accept both.
+pub(super) const BOTH: &[Algorithm] = &[Algorithm::RS256, Algorithm::ES256];
+
+/// The only one that Entra accepts.
+pub(super) const RS256_ONLY: &[Algorithm] = &[Algorithm::RS256];
+
 /// Verifies the tokens of one issuer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Verifier {
     issuer: IssuerUrl,
     transport: Arc<dyn HttpTransport>,
@@ -34,6 +40,8 @@ pub(super) struct Identity {
     pub(super) sub: String,
     pub(super) aud: String,
     pub(super) kid: String,
+    pub(super) iat: Timestamp,
+    pub(super) exp: Timestamp,
 }
 
 /// Why a token is refused. Texts are for the sandbox's log.
@@ -41,6 +49,8 @@ pub(super) struct Identity {
 pub(super) enum Rejection {
     #[error("the token is not a JWS that a cloud accepts: {0}")]
     Malformed(&'static str),
+    #[error("the token's algorithm {0} is not accepted here")]
+    Algorithm(&'static str),
     #[error("the token's issuer {0:?} is not trusted")]
     Issuer(String),
     #[error("{url} could not be fetched: {why}")]
@@ -68,9 +78,13 @@ impl Verifier {
         Self { issuer, transport, clock }
     }
 
-    /// Checks form, issuer, signature and times of `token`; audience and subject are the caller's.
-    pub(super) async fn verify(&self, token: &str) -> Result<Identity, Rejection> {
+    /// Checks form, algorithm, issuer, signature and times of `token`; audience, subject and lifetime
+    /// are the caller's.
+    pub(super) async fn verify(&self, token: &str, accepted: &[Algorithm]) -> Result<Identity, Rejection> {
         let (header, kid) = header(token)?;
+        if !accepted.contains(&header.alg) {
+            return Err(Rejection::Algorithm(if header.alg == Algorithm::RS256 { "RS256" } else { "ES256" }));
+        }
         // Only to find the issuer, as a cloud must; trusted after the signature has verified.
         let claims: Map<String, Value> = jsonwebtoken::dangerous::insecure_decode_claims(token)
             .map_err(|_| Rejection::Malformed("its claims are not a JSON object"))?;
@@ -80,8 +94,8 @@ impl Verifier {
         }
         let key = self.key(&kid, header.alg).await?;
         let claims = verified(token, header.alg, &key)?;
-        check_times(&claims, self.clock.now())?;
-        Ok(Identity { sub: text(&claims, "sub")?, aud: text(&claims, "aud")?, kid })
+        let (iat, exp) = check_times(&claims, self.clock.now())?;
+        Ok(Identity { sub: text(&claims, "sub")?, aud: text(&claims, "aud")?, kid, iat, exp })
     }
 
     /// The key of this identifier, by way of discovery.
@@ -179,8 +193,8 @@ fn verified(token: &str, alg: Algorithm, key: &DecodingKey) -> Result<Map<String
     Ok(token.claims)
 }
 
-/// Without leeway: the stand-in and the issuer share a clock.
-fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<(), Rejection> {
+/// Without leeway: the stand-in and the issuer share a clock. Gives `iat` and `exp`.
+fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<(Timestamp, Timestamp), Rejection> {
     let (iat, exp) = (time(claims, "iat")?, time(claims, "exp")?);
     let nbf = if claims.contains_key("nbf") { time(claims, "nbf")? } else { iat };
     if exp <= now {
@@ -188,7 +202,7 @@ fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<(), Reject
     }
     match iat.max(nbf) {
         begin if begin > now => Err(Rejection::NotYetValid(begin)),
-        _ => Ok(()),
+        _ => Ok((iat, exp)),
     }
 }
 

@@ -3,13 +3,14 @@
 //! The sandbox decides like the original where a decision rests on the issuer: it fetches the
 //! issuer's discovery document and JWKS over HTTP each time, verifies the signature with a library
 //! that did not make it, and checks issuer, audience, subject, times and the role's trust. Its ECR
-//! verifies the SigV4 signature of every request.
+//! verifies the SigV4 signature of every request; its registry takes the tokens of its Entra only.
 //!
 //! It is no proof of how a real cloud behaves: it knows no accounts, no permissions beyond a
 //! role's trust, no session policies, no registry, and its error messages are imitations. It
 //! listens on loopback addresses only and keeps everything it issues in memory.
 
 mod aws;
+mod azure;
 mod config;
 mod identity;
 
@@ -23,6 +24,7 @@ use axum::extract::DefaultBodyLimit;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+pub use azure::config::{AzureApplication, AzureConfig};
 pub use config::{AwsConfig, AwsRole, SandboxConfig, SandboxConfigError};
 
 use crate::clock::Clock;
@@ -38,6 +40,7 @@ const MAX_REQUEST: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     aws: Arc<aws::Aws>,
+    azure: Arc<azure::Azure>,
 }
 
 /// Why a sandbox stopped or did not start.
@@ -71,12 +74,18 @@ impl Sandbox {
         let limits = TransportConfig { extra_ca_pem: ca_pem, loopback, ..TransportConfig::default() };
         let transport = ReqwestTransport::new(limits)?;
         let verifier = identity::Verifier::new(issuer, Arc::new(transport), Arc::clone(&clock));
-        Ok(Self { aws: Arc::new(aws::Aws::new(verifier, config.aws, clock, random)) })
+        let (now, bytes) = (Arc::clone(&clock), Arc::clone(&random));
+        Ok(Self {
+            azure: Arc::new(azure::Azure::new(verifier.clone(), config.azure, now, bytes)),
+            aws: Arc::new(aws::Aws::new(verifier, config.aws, clock, random)),
+        })
     }
 
-    /// The routes `POST /aws/sts` and `POST /aws/ecr`; not to be nested, as paths are signed.
+    /// The routes below `/aws` and `/azure`; not to be nested, as paths are signed.
     pub fn router(&self) -> Router {
-        aws::router(Arc::clone(&self.aws)).layer(DefaultBodyLimit::max(MAX_REQUEST))
+        aws::router(Arc::clone(&self.aws))
+            .merge(azure::router(Arc::clone(&self.azure)))
+            .layer(DefaultBodyLimit::max(MAX_REQUEST))
     }
 
     /// Serves on `listener` until `shutdown`, then finishes the requests that are under way.
@@ -110,6 +119,17 @@ pub struct SandboxEndpoints {
 pub struct ProviderEndpoints {
     /// Those of AWS.
     pub aws: AwsEndpoints,
+    /// Those of Azure.
+    pub azure: AzureEndpoints,
+}
+
+/// The endpoints that an Azure feed overrides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AzureEndpoints {
+    /// Entra.
+    pub authority: String,
+    /// The registry's token endpoints.
+    pub registry: String,
 }
 
 /// The endpoints that an AWS feed overrides.
@@ -129,6 +149,10 @@ impl SandboxEndpoints {
             sts: format!("http://{address}/aws/sts"),
             ecr: format!("http://{address}/aws/ecr"),
         };
-        Self { endpoints: ProviderEndpoints { aws } }
+        let azure = AzureEndpoints {
+            authority: format!("http://{address}/azure/entra"),
+            registry: format!("http://{address}/azure/acr"),
+        };
+        Self { endpoints: ProviderEndpoints { aws, azure } }
     }
 }

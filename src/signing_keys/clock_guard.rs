@@ -39,6 +39,20 @@ pub enum ClockTrust {
     },
 }
 
+impl ClockTrust {
+    /// The time as far as it is believed, when the wall clock says `wall`.
+    ///
+    /// Keys are pruned by it: one that is pruned by a wrong clock is missing at once, one that is
+    /// pruned late harms nobody.
+    #[must_use]
+    pub fn believed(self, wall: Timestamp) -> Timestamp {
+        match self {
+            Self::Steady => wall,
+            Self::Jumped { by, .. } => wall.saturating_sub(by).unwrap_or(Timestamp::MIN),
+        }
+    }
+}
+
 impl ClockGuard {
     /// Starts watching; whatever the wall clock says now is believed.
     #[must_use]
@@ -104,6 +118,13 @@ mod tests {
         assert_eq!(guard.observe(at(86_400), seconds(0), LEEWAY), jumped);
         assert_eq!(guard.observe(at(86_400 + 599), seconds(599), LEEWAY), jumped);
         assert_eq!(guard.observe(at(86_400 + 600), seconds(600), LEEWAY), ClockTrust::Steady);
+    }
+
+    #[test]
+    fn a_jump_does_not_count_before_it_is_believed() {
+        let mut guard = ClockGuard::new(at(0), seconds(0));
+        assert_eq!(guard.observe(at(86_400 + 5), seconds(5), LEEWAY).believed(at(86_400 + 5)), at(5));
+        assert_eq!(guard.observe(at(86_400 + 700), seconds(700), LEEWAY).believed(at(86_400)), at(86_400));
     }
 
     #[test]

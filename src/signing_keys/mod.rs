@@ -153,6 +153,22 @@ pub fn prepared(keys: &[SigningKey], algorithm: Algorithm) -> Option<&SigningKey
     keys.iter().find(|key| key.algorithm() == algorithm && matches!(key.stage, Stage::Prepared))
 }
 
+/// The keys that the JWKS holds at `now`, oldest first as in `keys`; never more than
+/// [`rotation::MAX_PUBLISHED`].
+///
+/// A clock that is set back brings pruned keys back. Where their slots have been given away since, they
+/// stay pruned: those that were to leave first.
+#[must_use]
+pub fn published(keys: &[SigningKey], now: Timestamp) -> Vec<&SigningKey> {
+    let mut published: Vec<&SigningKey> = keys.iter().filter(|key| key.is_published(now)).collect();
+    while published.len() > rotation::MAX_PUBLISHED {
+        let retired = published.iter().enumerate().filter(|(_, key)| key.published_until().is_some());
+        let Some((first, _)) = retired.min_by_key(|(_, key)| key.published_until()) else { break };
+        published.remove(first);
+    }
+    published
+}
+
 /// The first moment after `now` at which time alone changes what is published.
 #[must_use]
 pub fn next_pruning(keys: &[SigningKey], now: Timestamp) -> Option<Timestamp> {

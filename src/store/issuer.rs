@@ -141,6 +141,9 @@ impl Store {
 
     /// Moves the high-water time up to `now`; never down.
     ///
+    /// Only for who watches the clock: a command cannot know whether its machine's clock has just
+    /// jumped, and a high-water time in the future would stop minting until then.
+    ///
     /// # Errors
     ///
     /// [`StoreError::Sql`] when the statement fails.
@@ -235,14 +238,12 @@ impl Write {
     /// # Errors
     ///
     /// [`StoreError::Sql`] when the statement fails.
-    pub async fn bump_key_generation(&mut self, destroyed: bool, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn bump_key_generation(&mut self, destroyed: bool) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE key_state SET generation = generation + 1, \
-             erasure_pending = CASE WHEN $1 THEN generation + 1 ELSE erasure_pending END, \
-             high_water = CASE WHEN high_water < $2 THEN $2 ELSE high_water END WHERE id = 1",
+             erasure_pending = CASE WHEN $1 THEN generation + 1 ELSE erasure_pending END WHERE id = 1",
         )
         .bind(destroyed)
-        .bind(to_millis(now))
         .execute(self.connection())
         .await?;
         Ok(())

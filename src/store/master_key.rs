@@ -250,13 +250,23 @@ impl MasterKey {
         })
     }
 
+    /// Removes what a crash in the middle of [`MasterKey::write_new`] may have left beside `path`: another
+    /// copy of the key, that nobody would know of. Best effort, as the folder may be somebody else's.
+    pub fn remove_unfinished(&self, path: &Path) {
+        let _ = fs::remove_file(self.unfinished(path));
+    }
+
+    fn unfinished(&self, path: &Path) -> PathBuf {
+        folder_of(path).join(format!(".{FILE_NAME}.{}", self.id))
+    }
+
     fn try_write_new(&self, path: &Path) -> io::Result<()> {
         let folder = folder_of(path);
         if !folder.exists() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let encoded = Zeroizing::new(URL_SAFE_NO_PAD.encode(self.key.reveal()));
-        let unfinished = folder.join(format!(".{FILE_NAME}.{}", self.id));
+        let unfinished = self.unfinished(path);
         // A crash may have left it behind; nobody else writes a key of this identifier.
         match fs::remove_file(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -25,11 +25,15 @@ use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
 
 use self::database_url::DatabaseUrl;
 use self::sealed::SealError;
+use crate::issuer_url::IssuerUrl;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// How long a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a checkpoint waits for readers: a server has better things to do, and tries again.
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Many more processes than this never start on a new database within one switch.
 const MAX_SWITCH_TRIES: u32 = 100;
@@ -92,6 +96,16 @@ pub enum StoreError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The database belongs to another issuer URL than when this process opened it.
+    #[error(
+        "the issuer was changed from {from} to {to} while this process ran: start it again with the new URL"
+    )]
+    IssuerChanged {
+        /// As this process knows it.
+        from: IssuerUrl,
+        /// As the database has it now.
+        to: IssuerUrl,
+    },
     /// Sealed bytes do not open, or a row fails its MAC.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -103,6 +117,8 @@ pub struct Store {
     url: DatabaseUrl,
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Waits for nobody for long.
+    checkpointer: SqlitePool,
 }
 
 /// Whether opening may make a database.
@@ -142,9 +158,12 @@ impl Store {
             SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(open)?;
         use_write_ahead_log(&writer).await.map_err(open)?;
         migrate(url, &writer).await?;
+        let checkpointer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_lazy_with(options.clone().busy_timeout(CHECKPOINT_TIMEOUT));
         let readers =
             SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self { url: url.clone(), writer, readers })
+        Ok(Self { url: url.clone(), writer, readers, checkpointer })
     }
 
     /// The database's name in messages.
@@ -170,13 +189,14 @@ impl Store {
     /// [`StoreError::Sql`] when the statement itself fails.
     pub async fn truncate_log(&self) -> Result<bool, StoreError> {
         let (busy, _, _): (i64, i64, i64) =
-            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.writer).await?;
+            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.checkpointer).await?;
         Ok(busy == 0)
     }
 
     /// Closes every connection; the write-ahead log is folded into the database file.
     pub async fn close(&self) {
         self.readers.close().await;
+        self.checkpointer.close().await;
         self.writer.close().await;
     }
 }

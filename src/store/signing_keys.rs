@@ -30,6 +30,8 @@ pub struct SealedPrivate {
 /// All signing keys and the settings they were read with, at one moment.
 #[derive(Debug, Clone)]
 pub struct StoredKeys {
+    /// Whose keys they are.
+    pub issuer: Option<IssuerUrl>,
     /// Policy and generation.
     pub settings: KeySettings,
     /// Every key that was ever made, oldest first.
@@ -82,6 +84,7 @@ impl Write {
     ///
     /// As there.
     pub async fn signing_keys(&mut self, mac: &RowMac) -> Result<StoredKeys, StoreError> {
+        let issuer = self.issuer_url().await?;
         let settings = self.key_settings().await?;
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT kid, alg, public_jwk, prepared_at, activated_at, retired_at, revoked_at, published_until, \
@@ -90,7 +93,7 @@ impl Write {
         .fetch_all(self.connection())
         .await?;
         let keys = rows.into_iter().map(|row| row.stored_key(mac)).collect::<Result<_, _>>()?;
-        Ok(StoredKeys { settings, keys })
+        Ok(StoredKeys { issuer, settings, keys })
     }
 
     /// Writes a new key with its private half sealed for `issuer`.

@@ -57,9 +57,9 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// See [`Store::signing_keys`].
+    /// See [`Store::signing_keys`]; [`StoreError::IssuerChanged`] when they are another issuer's by now.
     pub async fn keys(&self) -> Result<StoredKeys, StoreError> {
-        self.store.signing_keys(&self.mac).await
+        self.ours(self.store.signing_keys(&self.mac).await?)
     }
 
     /// As [`Vault::keys`], inside a writing transaction.
@@ -68,7 +68,18 @@ impl Vault {
     ///
     /// As there.
     pub async fn keys_in(&self, write: &mut Write) -> Result<StoredKeys, StoreError> {
-        write.signing_keys(&self.mac).await
+        self.ours(write.signing_keys(&self.mac).await?)
+    }
+
+    /// A process that runs on after another one has changed the issuer must neither publish nor seal
+    /// keys under the old name.
+    fn ours(&self, stored: StoredKeys) -> Result<StoredKeys, StoreError> {
+        match &stored.issuer {
+            Some(issuer) if *issuer != self.issuer => {
+                Err(StoreError::IssuerChanged { from: self.issuer.clone(), to: issuer.clone() })
+            }
+            _ => Ok(stored),
+        }
     }
 
     /// Opens and parses a key for signing; `None` once its private half is destroyed.
@@ -154,7 +165,7 @@ impl Vault {
         let reason = format!("{} to {}", from.master_key_id(), to.master_key_id());
         write.record_key_event("rewrap", None, &reason, actor, now).await?;
         // What the old master key sealed is as good as destroyed once it is gone from the log, too.
-        write.bump_key_generation(true, now).await?;
+        write.bump_key_generation(true).await?;
         write.commit().await?;
         self.sealer.store(Arc::new(to));
         Ok(true)

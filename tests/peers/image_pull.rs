@@ -14,31 +14,70 @@ use crate::support::docker_registry::{DockerRegistry, one_layer_image};
 const PASSWORD: &str = "what-the-sandbox-answers-as-ecr";
 
 /// An authentication file as `docker login` writes it.
-fn auth_file(folder: &Path, name: &str, host: &str, password: &str) -> PathBuf {
+fn auth_file(folder: &Path, name: &str, host: &str, user: &str, password: &str) -> PathBuf {
     let file = folder.join(name);
-    let auth = BASE64_STANDARD.encode(format!("AWS:{password}"));
+    let auth = BASE64_STANDARD.encode(format!("{user}:{password}"));
     fs::write(&file, json!({"auths": {host: {"auth": auth}}}).to_string()).unwrap();
     file
 }
 
 #[test]
-fn skopeo_pulls_with_a_credential_from_the_whole_chain() {
+fn skopeo_pulls_with_a_credential_from_the_whole_chain_of_aws() {
+    skopeo_pulls(&Chain {
+        sandbox: format!("[aws]\npassword = \"{PASSWORD}\"\n"),
+        endpoints: [("sts", "/endpoints/aws/sts"), ("ecr", "/endpoints/aws/ecr")],
+        add: &["feed", "add", "aws-ecr", "--role-arn", "arn:aws:iam::123456789012:role/pull"],
+        user: "AWS",
+        password: PASSWORD,
+    });
+}
+
+#[test]
+fn skopeo_pulls_with_a_credential_from_the_whole_chain_of_azure() {
+    // A JWT that ends in the year 2100, so that the registry can know it beforehand.
+    let refresh_token = "e30.eyJleHAiOjQxMDI0NDQ4MDB9.what-the-sandbox-answers-as-acr";
+    skopeo_pulls(&Chain {
+        sandbox: format!("[azure]\nrefresh_token = \"{refresh_token}\"\n"),
+        endpoints: [("authority", "/endpoints/azure/authority"), ("registry", "/endpoints/azure/registry")],
+        add: &[
+            "feed",
+            "add",
+            "azure-acr",
+            "--tenant-id=8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c",
+            "--client-id=0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e",
+        ],
+        user: "00000000-0000-0000-0000-000000000000",
+        password: refresh_token,
+    });
+}
+
+/// A cloud's stand-in that gives out one password, and the feed that leads to it.
+struct Chain<'a> {
+    /// The sandbox's configuration.
+    sandbox: String,
+    /// Endpoint names, and where the sandbox announces them.
+    endpoints: [(&'a str, &'a str); 2],
+    /// How the feed is added, but for what every feed has.
+    add: &'a [&'a str],
+    user: &'a str,
+    password: &'a str,
+}
+
+#[track_caller]
+fn skopeo_pulls(chain: &Chain<'_>) {
     let ca = Ca::new();
     let issuer = Issuer::http();
-    let sandbox = issuer.carnet.sandbox(&issuer.url, &format!("[aws]\npassword = \"{PASSWORD}\"\n"));
-    let registry = DockerRegistry::start(&ca, PASSWORD);
+    let sandbox = issuer.carnet.sandbox(&issuer.url, &chain.sandbox);
+    let registry = DockerRegistry::start(&ca, chain.user, chain.password);
     let files = tempfile::tempdir().unwrap();
     let pushed = one_layer_image(files.path(), "greeting", b"hello\n");
-    let owner = auth_file(files.path(), "owner.json", &registry.host, PASSWORD);
+    let owner = auth_file(files.path(), "owner.json", &registry.host, chain.user, chain.password);
     let push = registry.push(&pushed, "app/one:v1", &owner);
     assert_eq!(push.status, 0, "{push:?}");
 
-    let sts = format!("sts={}", sandbox.announced("/endpoints/aws/sts"));
-    let ecr = format!("ecr={}", sandbox.announced("/endpoints/aws/ecr"));
-    let role = ["--role-arn", "arn:aws:iam::123456789012:role/pull"];
     let feed = ["--space", "default", "--slug", "a", "--registry", &registry.host];
-    let endpoints = ["--endpoint", &sts, "--endpoint", &ecr];
-    issuer.carnet.ok(&[&["feed", "add", "aws-ecr"], &feed[..], &role, &endpoints].concat());
+    let [one, two] = chain.endpoints.map(|(name, at)| format!("--endpoint={name}={}", sandbox.announced(at)));
+    issuer.carnet.ok(&[chain.add, &feed, &[&one, &two]].concat());
     let credential = files.path().join("auth.json");
     let docker_config = issuer.carnet.ok(&["feed", "credentials", "default/a", "--format", "docker-config"]);
     fs::write(&credential, docker_config).unwrap();
@@ -57,14 +96,14 @@ fn skopeo_pulls_with_a_credential_from_the_whole_chain() {
 #[test]
 fn registry_refuses_a_wrong_password_and_none() {
     let ca = Ca::new();
-    let registry = DockerRegistry::start(&ca, PASSWORD);
+    let registry = DockerRegistry::start(&ca, "AWS", PASSWORD);
     let files = tempfile::tempdir().unwrap();
     let image = one_layer_image(files.path(), "greeting", b"hello\n");
-    let owner = auth_file(files.path(), "owner.json", &registry.host, PASSWORD);
+    let owner = auth_file(files.path(), "owner.json", &registry.host, "AWS", PASSWORD);
     let push = registry.push(&image, "app/one:v1", &owner);
     assert_eq!(push.status, 0, "{push:?}");
 
-    let wrong = auth_file(files.path(), "wrong.json", &registry.host, "guessed");
+    let wrong = auth_file(files.path(), "wrong.json", &registry.host, "AWS", "guessed");
     for credential in [Some(&*wrong), None] {
         let pull = registry.pull("app/one:v1", credential, &files.path().join("pulled"));
         assert_ne!(pull.status, 0, "{credential:?} was let in: {pull:?}");

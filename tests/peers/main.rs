@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod azure_clients;
 mod documents;
 mod image_pull;
 mod sts_trust;

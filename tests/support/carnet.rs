@@ -45,12 +45,19 @@ impl Carnet {
 
     /// A carnet whose wall clock is off by `offset` (libfaketime's notation, such as `-2h`).
     pub(crate) fn with_clock_off_by(offset: &'static str) -> Self {
+        let mut carnet = Self::new();
+        carnet.turn_clock(offset);
+        carnet
+    }
+
+    /// Whatever starts from now on has a wall clock that is off by `offset`; what runs keeps its own.
+    pub(crate) fn turn_clock(&mut self, offset: &'static str) {
         let library = std::fs::read_dir("/usr/lib")
             .unwrap()
             .filter_map(|entry| Some(entry.ok()?.path().join("faketime/libfaketimeMT.so.1")))
             .find(|library| library.is_file())
             .unwrap_or_else(|| panic!("libfaketime is not installed: {}", super::INSTALL));
-        Self { clock: Some(Clock { library, offset }), ..Self::new() }
+        self.clock = Some(Clock { library, offset });
     }
 
     /// The folder that holds everything of this carnet, and that commands run in.
@@ -109,6 +116,13 @@ impl Carnet {
     pub(crate) fn serve(&self, issuer: &str, listen: &str, more: &[&str]) -> Result<Announced, String> {
         let arguments = [&["serve", "--issuer", issuer, "--listen", listen], more].concat();
         Announced::start("carnet serve", &mut self.command(&arguments))
+    }
+
+    /// The same on any free port, of a command that `change` changes before.
+    pub(crate) fn serve_with(&self, issuer: &str, change: impl FnOnce(&mut Command)) -> Announced {
+        let mut command = self.command(&["serve", "--issuer", issuer, "--listen=127.0.0.1:0"]);
+        change(&mut command);
+        Announced::start("carnet serve", &mut command).unwrap_or_else(|failure| panic!("{failure}"))
     }
 
     /// Starts `carnet sandbox` for `issuer`, with a configuration file of the given TOML.

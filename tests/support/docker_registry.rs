@@ -23,11 +23,11 @@ pub(crate) struct DockerRegistry {
 }
 
 impl DockerRegistry {
-    /// Starts a registry that knows the user `AWS` by `password`.
-    pub(crate) fn start(ca: &Ca, password: &str) -> Self {
+    /// Starts a registry that knows `user` by `password`.
+    pub(crate) fn start(ca: &Ca, user: &str, password: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| folder.path().join(name);
-        write_htpasswd(&file("htpasswd"), password);
+        write_htpasswd(&file("htpasswd"), user, password);
         // JSON is YAML too.
         let config = json!({
             "version": "0.1",
@@ -107,11 +107,11 @@ impl DockerRegistry {
 }
 
 /// Writes the password file with the real `htpasswd`, which reads the password from its standard input.
-fn write_htpasswd(file: &Path, password: &str) {
+fn write_htpasswd(file: &Path, user: &str, password: &str) {
     let mut htpasswd = clean_command(super::system_peer("htpasswd"))
         .arg("-Bci")
         .arg(file)
-        .arg("AWS")
+        .arg(user)
         .stdin(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

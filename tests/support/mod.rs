@@ -14,8 +14,11 @@ pub(crate) mod carnet;
 pub(crate) mod database;
 pub(crate) mod docker_registry;
 pub(crate) mod http;
+pub(crate) mod keys;
 pub(crate) mod moto;
+pub(crate) mod needles;
 pub(crate) mod process;
+pub(crate) mod recording_proxy;
 pub(crate) mod seaweedfs;
 pub(crate) mod verifiers;
 

@@ -10,12 +10,14 @@ use crate::issuer::KeySet;
 use crate::jose::jwk::Kid;
 use crate::signing_keys::rotation::{Change, UnknownKey, safe_at};
 use crate::signing_keys::{self, SigningKey, Stage, State};
+use crate::store::jwks_clients::JwksClient;
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false, id = "what")]
 pub(in crate::cli) struct Revoke {
     /// The key
-    #[arg(value_name = "KID", group = "what")]
+    // One in 64 begins with a hyphen.
+    #[arg(value_name = "KID", group = "what", allow_hyphen_values = true)]
     kid: Option<Kid>,
     /// Every key: the database or the master key has leaked, and the prepared keys with it
     #[arg(long, group = "what")]
@@ -48,7 +50,12 @@ pub(super) async fn run(carnet: &Carnet, arguments: Revoke) -> Result<(), Failur
                 output::note(&format!("Nothing to do: {kid} is {} already.", key.state(now).as_str()));
                 return Ok(());
             }
-            arguments.confirm.confirm(&consequence(key, &key_set, now))?;
+            let clients = carnet.store().jwks_clients().await?;
+            arguments.confirm.confirm(&format!(
+                "{}\n{}",
+                consequence(key, &key_set, now),
+                known_to(key, &clients)
+            ))?;
             carnet.rotator().revoke(kid, &super::actor()).await?
         }
         None => {
@@ -111,6 +118,23 @@ fn consequence(key: &SigningKey, key_set: &KeySet, now: Timestamp) -> String {
              verifiers fetch again.\n{caches}"
         ),
         Stage::Revoked { .. } => String::new(),
+    }
+}
+
+/// Who may hold the key: everybody who has fetched the JWKS since it was published.
+fn known_to(key: &SigningKey, clients: &[JwksClient]) -> String {
+    const SHOWN: usize = 8;
+    let names: Vec<&str> = clients
+        .iter()
+        .filter(|client| client.last_fetched_at >= key.prepared_at)
+        .map(|client| client.user_agent.as_str())
+        .collect();
+    match names.len() {
+        0 => "No client is known to have fetched it.".to_owned(),
+        count => {
+            let more = if count > SHOWN { ", …" } else { "" };
+            format!("{count} clients have fetched it: {}{more}.", names[..count.min(SHOWN)].join(", "))
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::sessions::Session;
 use super::{Aws, AwsError, trust};
 use crate::feed::aws::{RoleArn, SessionDuration, is_name_byte};
-use crate::sandbox::identity::{Identity, Rejection};
+use crate::sandbox::identity::{BOTH, Identity, Rejection};
 use crate::secret::SecretString;
 
 const XMLNS: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
@@ -45,7 +45,7 @@ pub(super) async fn handle(State(aws): State<Arc<Aws>>, headers: HeaderMap, body
 
 async fn assume_role(aws: &Aws, headers: &HeaderMap, body: &[u8]) -> Result<RoleSession, AwsError> {
     let ask = Ask::parse(headers, body)?;
-    let identity = aws.verifier.verify(&ask.token).await.map_err(|rejection| {
+    let identity = aws.verifier.verify(&ask.token, BOTH).await.map_err(|rejection| {
         tracing::info!(reason = %rejection, "sandbox STS does not accept the token");
         refusal(&rejection)
     })?;
@@ -62,7 +62,9 @@ async fn assume_role(aws: &Aws, headers: &HeaderMap, body: &[u8]) -> Result<Role
 fn refusal(rejection: &Rejection) -> AwsError {
     let invalid = |message: String| AwsError::new(400, "InvalidIdentityToken", message);
     match rejection {
-        Rejection::Malformed(_) => invalid("The ID Token provided is not a valid JWT.".into()),
+        Rejection::Malformed(_) | Rejection::Algorithm(_) => {
+            invalid("The ID Token provided is not a valid JWT.".into())
+        }
         Rejection::Issuer(iss) => {
             invalid(format!("No OpenIDConnect provider found in your account for {iss}"))
         }

@@ -99,7 +99,13 @@ mod tests {
             (&roles, ARN, "sts.amazonaws.com", "space:default:feed:a", "3601", Some("ValidationError")),
             (&[], ARN, "anything", "anything", "12h", None),
         ] {
-            let identity = Identity { sub: sub.into(), aud: aud.into(), kid: String::new() };
+            let identity = Identity {
+                sub: sub.into(),
+                aud: aud.into(),
+                kid: String::new(),
+                iat: jiff::Timestamp::UNIX_EPOCH,
+                exp: jiff::Timestamp::UNIX_EPOCH,
+            };
             let outcome = decide(roles, &arn.parse().unwrap(), &identity, duration.parse().unwrap());
             assert_eq!(outcome.err().map(|error| error.code), code, "{arn} {aud} {sub} {duration}");
         }

@@ -1,0 +1,109 @@
+//! What the two steps of an Azure exchange share: where the APIs are, and how refusals are reported.
+
+pub(crate) mod acr;
+pub(crate) mod entra;
+mod hints;
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use serde::{Deserialize, Deserializer};
+
+use super::upstream::{Redactor, Step, Upstream};
+use super::{Call, ExchangeError, Failure};
+use crate::feed::Feed;
+use crate::feed::acr_host::AzureCloud;
+use crate::feed::azure::{AzureAcr, cloud};
+use crate::secret::SecretString;
+
+/// Where the APIs of one feed are.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Apis {
+    /// Entra's token endpoint of the tenant.
+    token: Uri,
+    /// ACR's token exchange.
+    exchange: Uri,
+    /// The registry, as ACR names itself in `service`.
+    service: String,
+    cloud: AzureCloud,
+}
+
+impl Apis {
+    /// From the registry's host name and the tenant, with the feed's overrides.
+    pub(super) fn of(feed: &Feed, azure: &AzureAcr) -> Result<Self, String> {
+        let cloud = cloud(&feed.registry, &feed.endpoints);
+        let uri = |name: &str, host: &str, path: &str| {
+            let base =
+                feed.endpoints.get(name).map_or_else(|| format!("https://{host}"), ToString::to_string);
+            format!("{base}{path}").parse().map_err(|error| format!("the URL of {name}: {error}"))
+        };
+        let token_path = format!("/{}/oauth2/v2.0/token", azure.tenant_id);
+        Ok(Self {
+            token: uri("authority", cloud.authority_host(), &token_path)?,
+            exchange: uri("registry", feed.registry.as_str(), "/oauth2/exchange")?,
+            service: feed.registry.to_string(),
+            cloud,
+        })
+    }
+}
+
+/// A refusal in the provider's own words, as far as the answer could be read.
+#[derive(Default)]
+struct Refusal {
+    code: Option<String>,
+    message: Option<String>,
+    request_id: Option<String>,
+}
+
+impl Call<'_> {
+    /// Sends a form, as both APIs take one.
+    ///
+    /// The header `id` carries the token's `jti`: Entra takes it as the correlation id, so that its
+    /// sign-in log and carnet's own records name the same exchange.
+    async fn send_form(
+        &self,
+        step: Step,
+        to: &Uri,
+        id: &'static str,
+        fields: &[(&str, &str)],
+    ) -> Result<Response<Bytes>, ExchangeError> {
+        let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let request = Request::post(to)
+            .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(http::header::ACCEPT, "application/json")
+            .header(id, self.token.jti.to_string())
+            .body(Bytes::from(form))
+            .map_err(|error| self.fail(step, Failure::Request(error.to_string())))?;
+        self.send(step, request).await
+    }
+
+    /// Reports an answer that is no success.
+    fn refused_by_azure(
+        &self,
+        step: Step,
+        answer: &Response<Bytes>,
+        refusal: Refusal,
+        redactor: &Redactor<'_>,
+        about: &hints::About<'_>,
+    ) -> ExchangeError {
+        let upstream = Upstream {
+            code: redactor.optional(refusal.code.as_deref()),
+            // An answer in no known form, a proxy's page: its beginning tells whose it is.
+            message: match refusal.message {
+                Some(message) => redactor.optional(Some(&message)),
+                None => redactor.optional(Some(&String::from_utf8_lossy(answer.body()))),
+            },
+            request_id: redactor
+                .optional(refusal.request_id.as_deref())
+                .or_else(|| redactor.header(answer, "x-ms-correlation-request-id"))
+                .or_else(|| redactor.header(answer, "x-ms-request-id")),
+            ..Upstream::answered(step, answer.status())
+        };
+        let hint = hints::hint(&upstream, &self.token.presented, about);
+        let transient = upstream.code.as_deref().is_some_and(hints::is_transient);
+        self.fail(step, Failure::Refused(upstream)).advise(hint, transient)
+    }
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(SecretString::new))
+}

@@ -1,0 +1,122 @@
+//! Entra's token endpoint, version 2.0: the client credentials grant (RFC 6749 section 4.4) with a
+//! client assertion (RFC 7523 section 2.2), which is our token.
+
+use bytes::Bytes;
+use http::Response;
+use serde::Deserialize;
+
+use super::hints::About;
+use super::{Apis, Refusal, secret};
+use crate::exchange::upstream::{Redactor, Step};
+use crate::exchange::{Call, ExchangeError};
+use crate::feed::azure::AzureAcr;
+use crate::secret::SecretString;
+
+/// The token endpoint.
+pub(crate) const STEP: Step = Step { provider: "azure", name: "entra:token" };
+
+/// `client_assertion_type` of a JWT.
+pub(crate) const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// The tenant does not know the resource that the scope names.
+const UNKNOWN_RESOURCE: &str = "AADSTS500011";
+
+/// Trades the token for an access token that ACR accepts.
+///
+/// The registries' own resource is unknown to tenants that never used one; Resource Manager's is
+/// known to all, and ACR takes it too. It is asked for only then.
+pub(crate) async fn access_token(
+    call: &Call<'_>,
+    apis: &Apis,
+    azure: &AzureAcr,
+) -> Result<SecretString, ExchangeError> {
+    let outcome = ask(call, apis, azure, apis.cloud.scope()).await;
+    match (outcome, apis.cloud.fallback_scope()) {
+        (Err(error), Some(scope)) if is_unknown_resource(&error) => {
+            tracing::debug!(scope, refusal = %error.failure(), "asking for the fallback scope");
+            ask(call, apis, azure, scope).await
+        }
+        (outcome, _) => outcome,
+    }
+}
+
+fn is_unknown_resource(error: &ExchangeError) -> bool {
+    error.upstream().is_some_and(|upstream| upstream.code.as_deref() == Some(UNKNOWN_RESOURCE))
+}
+
+async fn ask(
+    call: &Call<'_>,
+    apis: &Apis,
+    azure: &AzureAcr,
+    scope: &str,
+) -> Result<SecretString, ExchangeError> {
+    let assertion = call.token.compact.reveal();
+    let fields = [
+        ("client_id", azure.client_id.to_string()),
+        ("grant_type", "client_credentials".to_owned()),
+        ("scope", scope.to_owned()),
+        ("client_assertion_type", JWT_BEARER.to_owned()),
+    ];
+    let mut form: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    form.push(("client_assertion", assertion));
+
+    let answer = call.send_form(STEP, &apis.token, "client-request-id", &form).await?;
+    if !answer.status().is_success() {
+        let about = About { azure, service: &apis.service };
+        let redactor = Redactor::for_token(assertion);
+        return Err(call.refused_by_azure(STEP, &answer, refusal(&answer), &redactor, &about));
+    }
+    token(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
+}
+
+/// Reads a success; the error says what is missing and never repeats what is there.
+fn token(answer: &Response<Bytes>) -> Result<SecretString, &'static str> {
+    let answer: Answer = serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of Entra")?;
+    let token = answer.access_token.ok_or("access_token is missing")?;
+    if token.reveal().is_empty() || !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("access_token is no token");
+    }
+    Ok(token)
+}
+
+/// Reads an error, as far as it is one of Entra's. The first of its numbers is the code; what stands
+/// beside the description and is not repeated in it is added to it.
+fn refusal(answer: &Response<Bytes>) -> Refusal {
+    let error: ErrorBody = serde_json::from_slice(answer.body()).unwrap_or_default();
+    let mut numbers = error.error_codes.iter();
+    let code = numbers.next().map(|number| format!("AADSTS{number}"));
+    let mut message = error.error_description.unwrap_or_default();
+    if let Some(name) = error.error.as_deref().filter(|_| code.is_some()) {
+        message = format!("{name}: {message}");
+    }
+    for number in numbers {
+        message += &format!(" [also AADSTS{number}]");
+    }
+    for (name, value) in [("suberror", &error.suberror), ("correlation id", &error.correlation_id)] {
+        if let Some(value) = value.as_deref().filter(|value| !value.is_empty() && !message.contains(value)) {
+            message += &format!(" [{name} {value}]");
+        }
+    }
+    Refusal {
+        code: code.or(error.error),
+        message: Some(message).filter(|message| !message.is_empty()),
+        request_id: error.trace_id.or(error.correlation_id),
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default, deserialize_with = "secret")]
+    access_token: Option<SecretString>,
+}
+
+#[derive(Default, Deserialize)]
+struct ErrorBody {
+    error: Option<String>,
+    error_description: Option<String>,
+    #[serde(default)]
+    error_codes: Vec<u64>,
+    suberror: Option<String>,
+    trace_id: Option<String>,
+    correlation_id: Option<String>,
+}

@@ -1,0 +1,160 @@
+//! The stand-in of a registry's token endpoints: `POST /oauth2/exchange` and `POST /oauth2/token`.
+
+use std::sync::Arc;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use serde_json::{Value, json};
+
+use super::Azure;
+use super::form::Form;
+use crate::random::RandomnessUnavailable;
+
+/// How long a registry's access tokens last here, in seconds.
+const ACCESS_LIFETIME: u32 = 4500;
+
+const ISSUER: &str = "Azure Container Registry";
+
+/// A refusal as a registry writes it.
+struct AcrError {
+    status: u16,
+    code: &'static str,
+    message: String,
+}
+
+impl AcrError {
+    /// ACR tells nobody why.
+    fn unauthorized(reason: &'static str) -> Self {
+        tracing::info!(reason, "sandbox ACR does not accept the token");
+        let message = "authentication required, visit https://aka.ms/acr/authorization for more information.";
+        Self { status: 401, code: "UNAUTHORIZED", message: message.to_owned() }
+    }
+
+    fn bad_request(message: impl Into<String>) -> Self {
+        Self { status: 400, code: "BAD_REQUEST", message: message.into() }
+    }
+}
+
+impl From<RandomnessUnavailable> for AcrError {
+    fn from(error: RandomnessUnavailable) -> Self {
+        Self { status: 500, code: "UNKNOWN", message: error.to_string() }
+    }
+}
+
+pub(super) async fn exchange(State(azure): State<Arc<Azure>>, body: Bytes) -> Response {
+    answer(&azure, refresh_token(&azure, &body).map(|token| json!({ "refresh_token": token })))
+}
+
+pub(super) async fn token(State(azure): State<Arc<Azure>>, body: Bytes) -> Response {
+    answer(&azure, access_token(&azure, &body).map(|token| json!({ "access_token": token })))
+}
+
+fn answer(azure: &Azure, outcome: Result<Value, AcrError>) -> Response {
+    let request_id = azure.request_id().to_string();
+    let (status, body) = match outcome {
+        Ok(body) => (200, body),
+        Err(AcrError { status, code, message }) => {
+            tracing::info!(code, message, request_id, "sandbox ACR refused");
+            (status, json!({ "errors": [{ "code": code, "message": message }] }))
+        }
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = [
+        (header::CONTENT_TYPE.as_str(), "application/json; charset=utf-8"),
+        ("x-ms-correlation-request-id", &request_id),
+    ];
+    (status, headers, body.to_string()).into_response()
+}
+
+/// Trades an access token of the sandbox's Entra for a refresh token.
+fn refresh_token(azure: &Azure, body: &[u8]) -> Result<String, AcrError> {
+    let form = form(body, "access_token")?;
+    let (service, token) = (field(&form, "service")?, field(&form, "access_token")?);
+    let now = azure.clock.now();
+    let claims = azure
+        .access
+        .verify(token, now)
+        .ok_or_else(|| AcrError::unauthorized("the access token is not of this sandbox, or has ended"))?;
+    if form.get("tenant").is_some_and(|tenant| claims["tid"] != tenant) {
+        return Err(AcrError::unauthorized("the access token is of another tenant"));
+    }
+    let token = match &azure.config.refresh_token {
+        Some(fixed) => fixed.reveal().to_owned(),
+        None => {
+            let claims = json!({
+                "jti": azure.request_id(), "sub": claims["sub"], "iss": ISSUER, "aud": service,
+                "tenant": claims["tid"], "grant_type": "refresh_token", "version": "1.0",
+            });
+            let lifetime = azure.config.credential_lifetime;
+            azure.registry.issue(azure.random.as_ref(), claims, now, lifetime)?
+        }
+    };
+    tracing::info!(service, client_id = %claims["appid"], "sandbox ACR issued a refresh token");
+    Ok(token)
+}
+
+/// Trades a refresh token for an access token of one scope.
+fn access_token(azure: &Azure, body: &[u8]) -> Result<String, AcrError> {
+    let form = form(body, "refresh_token")?;
+    let (service, token) = (field(&form, "service")?, field(&form, "refresh_token")?);
+    let scope = Scope::parse(field(&form, "scope")?)?;
+    let now = azure.clock.now();
+    let is_fixed =
+        azure.config.refresh_token.as_ref().is_some_and(|fixed| {
+            verify_slices_are_equal(fixed.reveal().as_bytes(), token.as_bytes()).is_ok()
+        });
+    if !is_fixed {
+        let claims = azure
+            .registry
+            .verify(token, now)
+            .filter(|claims| claims["grant_type"] == "refresh_token")
+            .ok_or_else(|| {
+                AcrError::unauthorized("the refresh token is not of this sandbox, or has ended")
+            })?;
+        if claims["aud"] != service {
+            return Err(AcrError::unauthorized("the refresh token is another registry's"));
+        }
+    }
+    let claims = json!({
+        "jti": azure.request_id(), "iss": ISSUER, "aud": service, "grant_type": "access_token", "version": "1.0",
+        "access": [{ "type": scope.kind, "name": scope.name, "actions": scope.actions }],
+    });
+    tracing::info!(service, name = scope.name, "sandbox ACR issued an access token");
+    Ok(azure.registry.issue(azure.random.as_ref(), claims, now, ACCESS_LIFETIME)?)
+}
+
+/// `repository:NAME:pull,push`, as the token authentication of the distribution project has it.
+struct Scope<'a> {
+    kind: &'a str,
+    name: &'a str,
+    actions: Vec<&'a str>,
+}
+
+impl<'a> Scope<'a> {
+    fn parse(text: &'a str) -> Result<Self, AcrError> {
+        let parts = text.split_once(':').and_then(|(kind, rest)| Some((kind, rest.rsplit_once(':')?)));
+        match parts {
+            Some((kind @ ("repository" | "registry"), (name, actions)))
+                if !name.is_empty() && !actions.is_empty() && !text.contains(' ') =>
+            {
+                Ok(Self { kind, name, actions: actions.split(',').collect() })
+            }
+            _ => Err(AcrError::bad_request("scope is not of the form repository:NAME:ACTIONS")),
+        }
+    }
+}
+
+fn form<'a>(body: &'a [u8], grant_type: &str) -> Result<Form<'a>, AcrError> {
+    let form = Form::parse(body).map_err(|name| AcrError::bad_request(format!("{name} is given twice")))?;
+    if field(&form, "grant_type")? != grant_type {
+        return Err(AcrError::bad_request(format!("grant_type is not {grant_type}")));
+    }
+    Ok(form)
+}
+
+fn field<'a>(form: &'a Form<'_>, name: &str) -> Result<&'a str, AcrError> {
+    form.get(name).ok_or_else(|| AcrError::bad_request(format!("{name} is missing")))
+}

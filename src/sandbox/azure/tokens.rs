@@ -1,0 +1,81 @@
+//! The tokens that a stand-in issues and takes back: JWTs under a random key of its own.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use jiff::Timestamp;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::random::{Random, RandomnessUnavailable};
+
+/// Issues and verifies HS256 tokens; the key is made at the first token and never leaves.
+#[derive(Default)]
+pub(super) struct Tokens(OnceLock<(EncodingKey, DecodingKey)>);
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tokens(…)")
+    }
+}
+
+impl Tokens {
+    /// A token of these claims, with `iat`, `nbf` and `exp` added.
+    pub(super) fn issue(
+        &self,
+        random: &dyn Random,
+        mut claims: Value,
+        now: Timestamp,
+        lifetime: u32,
+    ) -> Result<String, RandomnessUnavailable> {
+        let now = now.as_second();
+        claims["iat"] = json!(now);
+        claims["nbf"] = json!(now);
+        claims["exp"] = json!(now + i64::from(lifetime));
+        let (key, _) = self.keys(random)?;
+        // The library has no other cause to fail here than its randomness.
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, key).map_err(|_| RandomnessUnavailable)
+    }
+
+    /// The claims of a token that was issued here and has not ended.
+    pub(super) fn verify(&self, token: &str, now: Timestamp) -> Option<Value> {
+        let (_, key) = self.0.get()?;
+        let mut validation = Validation::new(Algorithm::HS256);
+        // Times are checked against the sandbox's own clock.
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        validation.required_spec_claims.clear();
+        let claims = jsonwebtoken::decode::<Value>(token, key, &validation).ok()?.claims;
+        (claims["exp"].as_i64()? > now.as_second()).then_some(claims)
+    }
+
+    fn keys(&self, random: &dyn Random) -> Result<&(EncodingKey, DecodingKey), RandomnessUnavailable> {
+        if let Some(keys) = self.0.get() {
+            return Ok(keys);
+        }
+        let mut secret = Zeroizing::new([0; 32]);
+        random.fill(secret.as_mut_slice())?;
+        let keys = (EncodingKey::from_secret(secret.as_slice()), DecodingKey::from_secret(secret.as_slice()));
+        Ok(self.0.get_or_init(|| keys))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SecureRandom;
+
+    #[test]
+    fn tokens_are_taken_back_by_their_issuer_until_they_end() {
+        let (tokens, others, random) = (Tokens::default(), Tokens::default(), SecureRandom::default());
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert!(tokens.verify("e30.e30.e30", at(0)).is_none());
+        let token = tokens.issue(&random, json!({ "sub": "a" }), at(100), 10).unwrap();
+        others.issue(&random, json!({}), at(100), 10).unwrap();
+        assert_eq!(tokens.verify(&token, at(109)).unwrap()["sub"], "a");
+        assert!(tokens.verify(&token, at(110)).is_none());
+        assert!(others.verify(&token, at(109)).is_none());
+        assert!(!format!("{tokens:?}").contains("key"));
+    }
+}
