@@ -5,6 +5,7 @@ mod azure_support;
 
 use azure_support::{APPLICATION, CLIENT, OTHER, TENANT, World, at};
 use carnet::exchange::{ExchangeError, Failure};
+use carnet::feed::scope::{Scope, ScopeError};
 use carnet::jose::jws::decode_unverified;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -31,6 +32,14 @@ async fn a_trusted_token_becomes_a_credential_that_ends_with_the_refresh_token()
         (claims["aud"].as_str(), claims["tenant"].as_str()),
         (Some("images.azurecr.io"), Some(TENANT))
     );
+}
+
+#[tokio::test]
+async fn a_scope_is_refused_with_the_reason_before_anything_is_sent() {
+    let world = World::start(APPLICATION).await;
+    let scope: Scope = serde_json::from_value(json!({ "repositories": ["app/one"] })).unwrap();
+    let error = world.exchange_scoped("no token", &scope).await.unwrap_err();
+    assert!(matches!(error.failure(), Failure::Scope(ScopeError::Azure)), "{error:?}");
 }
 
 #[tokio::test]

@@ -18,11 +18,13 @@ use super::output::line;
 use super::serve::{shutdown_signal, stopped};
 use crate::actor::Actor;
 use crate::carnet::{Carnet, Config, MasterKeySource};
+use crate::exchange::address::Loopback;
 use crate::exchange::transport::{HttpTransport as _, ReqwestTransport, TransportConfig};
-use crate::exchange::{Credential, ExchangeError, exchange};
+use crate::exchange::{Credential, ExchangeError, ExchangeRequest, exchange};
 use crate::feed::aws::AssumedRole;
 use crate::feed::azure::AzureAcr;
 use crate::feed::endpoints::Endpoints;
+use crate::feed::scope::Scope;
 use crate::feed::{Feed, FeedDraft, Provider};
 use crate::feeds::{Feeds, ReuseSlug};
 use crate::http::public::{Detail, PublicDocuments};
@@ -119,7 +121,10 @@ impl Stage {
         step("trusts", "aud=api://AzureADTokenExchange sub=space:default:feed:azure")?;
 
         let feeds = Feeds::new(carnet.store().clone(), Arc::clone(carnet.clock()), random);
-        let transport = ReqwestTransport::new(TransportConfig::default())?;
+        let transport = ReqwestTransport::new(TransportConfig {
+            loopback: Loopback::Allow,
+            ..TransportConfig::default()
+        })?;
         Ok(Self { carnet, keeper, feeds, endpoints, transport })
     }
 
@@ -224,7 +229,8 @@ impl Stage {
     }
 
     async fn exchange(&self, feed: &Feed, token: &SignedToken) -> Result<Credential, ExchangeError> {
-        exchange(&self.transport, feed, token, self.carnet.clock().as_ref()).await
+        let request = ExchangeRequest { feed, token, scope: &Scope::everything() };
+        exchange(&self.transport, request, self.carnet.clock().as_ref()).await
     }
 
     async fn credential(&self, feed: &Feed, token: &SignedToken) -> anyhow::Result<Credential> {

@@ -11,10 +11,12 @@ use std::time::Duration;
 pub(crate) use aws_support::{Issuer, at};
 use bytes::Bytes;
 use carnet::clock::SimulatedClock;
+use carnet::exchange::address::Loopback;
 use carnet::exchange::transport::{HttpTransport, ReqwestTransport, TransportConfig};
-use carnet::exchange::{Credential, ExchangeError, exchange};
+use carnet::exchange::{Credential, ExchangeError, ExchangeRequest, exchange};
 use carnet::feed::azure::ENDPOINT_NAMES;
 use carnet::feed::endpoints::Endpoints;
+use carnet::feed::scope::Scope;
 use carnet::feed::{Feed, FeedDraft};
 use carnet::jose::Algorithm;
 use carnet::oidc::token::{Presented, SignedToken};
@@ -56,7 +58,11 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoints = SandboxEndpoints::at(listener.local_addr().unwrap()).endpoints.azure;
         tokio::spawn(sandbox.serve(listener, std::future::pending()));
-        let transport = ReqwestTransport::new(TransportConfig::default()).unwrap();
+        let transport = ReqwestTransport::new(TransportConfig {
+            loopback: Loopback::Allow,
+            ..TransportConfig::default()
+        })
+        .unwrap();
         Self { issuer, clock, endpoints, transport }
     }
 
@@ -96,7 +102,20 @@ impl World {
         client: &str,
         token: &str,
     ) -> Result<Credential, ExchangeError> {
-        exchange(&self.transport, &self.feed(tenant, client), &signed(token), &self.clock).await
+        self.ask(&self.feed(tenant, client), token, &Scope::everything()).await
+    }
+
+    pub(crate) async fn exchange_scoped(
+        &self,
+        token: &str,
+        scope: &Scope,
+    ) -> Result<Credential, ExchangeError> {
+        self.ask(&self.feed(TENANT, CLIENT), token, scope).await
+    }
+
+    async fn ask(&self, feed: &Feed, token: &str, scope: &Scope) -> Result<Credential, ExchangeError> {
+        let token = signed(token);
+        exchange(&self.transport, ExchangeRequest { feed, token: &token, scope }, &self.clock).await
     }
 
     pub(crate) async fn exchange(&self, token: &str) -> Result<Credential, ExchangeError> {
