@@ -315,7 +315,12 @@ fn read_or_make(config: &Config) -> Result<MasterKey, OpenError> {
     let path = config.master_key.path();
     match (config.master_key.read(), &config.master_key) {
         (Err(MasterKeyError::Missing(_)), MasterKeySource::Folder(_)) => {}
-        (present, _) => return Ok(present?),
+        (present, MasterKeySource::Folder(_)) => {
+            let present = present?;
+            present.remove_unfinished(&path);
+            return Ok(present);
+        }
+        (present, MasterKeySource::File(_)) => return Ok(present?),
     }
     let made = MasterKey::generate(config.random.as_ref()).map_err(MasterKeyError::from)?;
     match made.write_new(&path) {
