@@ -1,6 +1,7 @@
 //! The exchange of a `google-artifact-registry` feed against the sandbox: what Google checks is really
 //! checked, and what it refuses is told with its own codes.
 #![cfg(feature = "sandbox")]
+#![allow(clippy::unwrap_used, reason = "set-up that fails should fail the test where it stands")]
 
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 mod aws_support;

@@ -12,6 +12,7 @@ mod support;
 
 mod azure_clients;
 mod documents;
+mod google_client;
 mod image_pull;
 mod sts_trust;
 mod token_verifiers;
