@@ -5,10 +5,13 @@
 
 use std::future::Future;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::actor::Actor;
+use crate::broker::{Broker, BrokerLimits, MintingExchanger};
 use crate::clock::{Clock, SystemClock};
+use crate::exchange::address::Loopback;
+use crate::exchange::transport::{ReqwestTransport, TransportConfig, TransportConfigError};
 use crate::issuer::{Issuer, KeyStateError};
 use crate::issuer_url::IssuerUrl;
 use crate::keeper::Keeper;
@@ -40,6 +43,8 @@ pub struct Config {
     pub random: Arc<dyn Random>,
     /// New keys.
     pub key_source: Arc<dyn KeySource>,
+    /// How the clouds are reached. Loopback is allowed in any case if the issuer is on it.
+    pub transport: TransportConfig,
 }
 
 impl Config {
@@ -56,6 +61,7 @@ impl Config {
             clock: Arc::new(SystemClock::new()),
             key_source: Arc::new(GeneratedKeys(Arc::clone(&random))),
             random,
+            transport: TransportConfig::default(),
         }
     }
 }
@@ -70,6 +76,9 @@ pub struct Carnet {
     rotator: Arc<Rotator>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    transport: TransportConfig,
+    /// Made when it is first asked for: reading the machine's certificates takes time.
+    broker: Mutex<Option<Broker>>,
 }
 
 /// An issuer cannot be opened.
@@ -140,7 +149,7 @@ impl Carnet {
         let store = Store::open(&config.database, config.if_missing).await?;
         let (sealer, mac) = unlock(&store, &config).await?;
         let vault = Arc::new(adopt_issuer(store.clone(), sealer, mac, &config).await?);
-        let Config { clock, random, key_source, master_key, .. } = config;
+        let Config { clock, random, key_source, master_key, mut transport, .. } = config;
         let rotator = Arc::new(Rotator::new(Arc::clone(&vault), Arc::clone(&clock), key_source));
         let stored = vault.keys().await?;
         if stored.keys.is_empty() {
@@ -152,7 +161,11 @@ impl Carnet {
         }
         let issuer = Issuer::load(Arc::clone(&vault), Arc::clone(&clock), Arc::clone(&random)).await?;
         let issuer = Arc::new(issuer);
-        Ok(Self { store, vault, master_key, issuer, rotator, clock, random })
+        if issuer.url().is_loopback() {
+            transport.loopback = Loopback::Allow;
+        }
+        let broker = Mutex::new(None);
+        Ok(Self { store, vault, master_key, issuer, rotator, clock, random, transport, broker })
     }
 
     /// Opens the database alone, for what needs no keys, and sets up a new one if `config` allows it.
@@ -243,6 +256,23 @@ impl Carnet {
         &self.rotator
     }
 
+    /// What hands out credentials; every call gives the same one, and its memory.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportConfigError`] when the HTTP client cannot be made, for example of a bad CA bundle.
+    pub fn broker(&self) -> Result<Broker, TransportConfigError> {
+        let mut broker = self.broker.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(broker) = &*broker {
+            return Ok(broker.clone());
+        }
+        let transport = Arc::new(ReqwestTransport::new(self.transport.clone())?);
+        let exchanger = MintingExchanger::new(Arc::clone(&self.issuer), transport, Arc::clone(&self.clock));
+        let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
+        let made = Broker::new(Arc::new(exchanger), clock, random, BrokerLimits::default());
+        Ok(broker.insert(made).clone())
+    }
+
     /// The clock that it was opened with.
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
@@ -285,7 +315,12 @@ fn read_or_make(config: &Config) -> Result<MasterKey, OpenError> {
     let path = config.master_key.path();
     match (config.master_key.read(), &config.master_key) {
         (Err(MasterKeyError::Missing(_)), MasterKeySource::Folder(_)) => {}
-        (present, _) => return Ok(present?),
+        (present, MasterKeySource::Folder(_)) => {
+            let present = present?;
+            present.remove_unfinished(&path);
+            return Ok(present);
+        }
+        (present, MasterKeySource::File(_)) => return Ok(present?),
     }
     let made = MasterKey::generate(config.random.as_ref()).map_err(MasterKeyError::from)?;
     match made.write_new(&path) {

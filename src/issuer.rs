@@ -23,7 +23,7 @@ use crate::oidc::claims::{About, Claims};
 use crate::oidc::metadata::Documents;
 use crate::oidc::subject::{Context, SubjectError};
 use crate::oidc::token::{Presented, SignedToken};
-use crate::random::{Random, RandomnessUnavailable, uuid};
+use crate::random::{Random, RandomnessUnavailable, Uuids};
 use crate::secret::SecretString;
 use crate::signing_keys::clock_guard::{ClockTrust, is_behind};
 use crate::signing_keys::{self, SigningKey, State};
@@ -38,12 +38,15 @@ use crate::store::vault::Vault;
 /// how much longer than its last token a retired key stays published.
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
 
+/// Few tokens' claims have more bytes than this; a buffer of this size does not have to grow for them.
+const USUAL_CLAIMS: usize = 512;
+
 /// The issuer of one database in this process.
 #[derive(Debug)]
 pub struct Issuer {
     vault: Arc<Vault>,
     clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
+    token_identifiers: Uuids,
     current: ArcSwap<KeySet>,
     /// Monotonic milliseconds at which `current` was last known to be what the database holds.
     confirmed: AtomicU64,
@@ -153,7 +156,8 @@ impl Issuer {
         let pulse = ArcSwap::from_pointee(stored.settings.pulse());
         let health = ArcSwap::from_pointee(Health { rotation_error: None, clock: ClockTrust::Steady });
         let current = ArcSwap::from_pointee(KeySet::of(&vault, &stored, clock.now(), None)?);
-        Ok(Self { vault, clock, random, current, confirmed, pulse, health, evidence: Evidence::default() })
+        let (token_identifiers, evidence) = (Uuids::new(random), Evidence::default());
+        Ok(Self { vault, clock, token_identifiers, current, confirmed, pulse, health, evidence })
     }
 
     /// Who issues.
@@ -245,9 +249,12 @@ impl Issuer {
     /// disagree.
     #[must_use]
     pub fn ahead_of_clock(&self) -> Option<Timestamp> {
+        self.ahead_of(self.clock.now(), &self.current.load())
+    }
+
+    fn ahead_of(&self, now: Timestamp, key_set: &KeySet) -> Option<Timestamp> {
         let high_water = self.pulse.load().high_water;
-        let leeway = self.current.load().settings.policy.leeway();
-        is_behind(self.clock.now(), high_water, leeway).then_some(high_water)
+        is_behind(now, high_water, key_set.settings.policy.leeway()).then_some(high_water)
     }
 
     /// Mints a token for `feed` in `context`.
@@ -272,10 +279,10 @@ impl Issuer {
             subject.check_limit(limit)?;
         }
         let now = self.clock.now();
-        if let Some(high_water) = self.ahead_of_clock() {
+        if let Some(high_water) = self.ahead_of(now, &key_set) {
             return Err(MintError::ClockBehind { now, high_water });
         }
-        let jti = uuid(self.random.as_ref())?;
+        let jti = self.token_identifiers.next()?;
         let about = About {
             issuer: self.url(),
             subject: &subject,
@@ -285,17 +292,19 @@ impl Issuer {
         };
         let claims = Claims::new(about, jti, now, feed.token_lifetime);
         let signer = key_set.signer(feed.alg).ok_or(MintError::NoSigner(feed.alg))?;
-        let compact = signer.sign_compact(&serde_json::to_vec(&claims)?)?;
+        let mut payload = Vec::with_capacity(USUAL_CLAIMS);
+        serde_json::to_writer(&mut payload, &claims)?;
+        let compact = signer.sign_compact(&payload)?;
         Ok(SignedToken {
             compact: SecretString::new(compact),
             jti,
             issued_at: now,
             expires_at: Timestamp::from_second(claims.expires_at()).unwrap_or(Timestamp::MAX),
             presented: Presented {
-                iss: self.url().to_string(),
-                sub: subject.to_string(),
-                aud: feed.audience.to_string(),
-                kid: signer.kid().to_string(),
+                iss: self.url().as_str().to_owned(),
+                sub: subject.as_str().to_owned(),
+                aud: feed.audience.as_str().to_owned(),
+                kid: signer.kid().as_str().to_owned(),
                 alg: feed.alg,
             },
         })

@@ -107,15 +107,17 @@ impl Keeper {
     async fn rotate(&mut self, now: Duration) {
         let key_set = self.issuer.key_set();
         let due = !plan(&key_set.keys, &key_set.settings.policy, self.clock.now()).is_empty();
+        if !due && self.rotation.failures > 0 {
+            // Somebody else has done it.
+            self.rotation_works().await;
+        }
         if !due || now < self.rotation.not_before {
             return;
         }
-        let noted = match self.rotator.tick(&self.actor).await {
+        match self.rotator.tick(&self.actor).await {
             Ok(_) => {
-                self.rotation = Backoff::default();
-                self.issuer.note_health(|health| health.rotation_error = None);
                 self.refresh(self.clock.now()).await;
-                self.store.note_rotation(Ok(()), self.clock.now()).await
+                self.rotation_works().await;
             }
             Err(error) => {
                 tracing::error!(
@@ -126,10 +128,19 @@ impl Keeper {
                 self.rotation.failed(now);
                 let text = error.to_string();
                 self.issuer.note_health(|health| health.rotation_error = Some(text.clone()));
-                self.store.note_rotation(Err(&text), self.clock.now()).await
+                self.note_rotation(Err(&text)).await;
             }
-        };
-        if let Err(error) = noted {
+        }
+    }
+
+    async fn rotation_works(&mut self) {
+        self.rotation = Backoff::default();
+        self.issuer.note_health(|health| health.rotation_error = None);
+        self.note_rotation(Ok(())).await;
+    }
+
+    async fn note_rotation(&self, outcome: Result<(), &str>) {
+        if let Err(error) = self.store.note_rotation(outcome, self.clock.now()).await {
             tracing::warn!(error = &error as &dyn Error, "the rotation's outcome could not be recorded");
         }
     }

@@ -29,6 +29,7 @@ pub mod signing_keys;
 // Floor 3: storage.
 pub mod store;
 // Floor 4: services.
+pub mod broker;
 pub mod carnet;
 pub mod evidence;
 pub mod exchange;

@@ -162,13 +162,9 @@ impl Rotator {
     ) -> Result<(), RotationError> {
         let mut write = self.vault.store().write().await?;
         let now = self.clock.now();
-        for mut key in self.vault.keys_in(&mut write).await?.public() {
-            // From now on the key may sign for longer; that it may have before is never forgotten.
-            let grows = policy.max_token_lifetime() > key.longest_lifetime;
-            if matches!(key.stage, Stage::Active { .. }) && grows {
-                key.longest_lifetime = policy.max_token_lifetime();
-                self.vault.update(&mut write, &key).await?;
-            }
+        let keys = self.vault.keys_in(&mut write).await?.public();
+        for key in rotation::under_policy(&keys, policy) {
+            self.vault.update(&mut write, &key).await?;
         }
         write.set_key_settings(policy, rsa_bits).await?;
         let reason = format!("{}; rsa-bits {}", policy, rsa_bits.bits());

@@ -1,154 +1,20 @@
 //! The exchange of an `azure-acr` feed against the sandbox: what Entra checks is really checked.
 #![cfg(feature = "sandbox")]
 
-#[allow(dead_code, reason = "the issuer is shared, the rest is about AWS")]
-mod aws_support;
+mod azure_support;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use aws_support::{Issuer, at};
-use bytes::Bytes;
-use carnet::clock::SimulatedClock;
-use carnet::exchange::transport::{HttpTransport, ReqwestTransport, TransportConfig};
-use carnet::exchange::{Credential, ExchangeError, Failure, exchange};
-use carnet::feed::azure::ENDPOINT_NAMES;
-use carnet::feed::endpoints::Endpoints;
-use carnet::feed::{Feed, FeedDraft};
-use carnet::jose::Algorithm;
+use azure_support::{APPLICATION, CLIENT, OTHER, TENANT, World, at};
+use carnet::exchange::{ExchangeError, Failure};
+use carnet::feed::scope::{Scope, ScopeError};
 use carnet::jose::jws::decode_unverified;
-use carnet::oidc::token::{Presented, SignedToken};
-use carnet::random::SecureRandom;
-use carnet::sandbox::{AzureEndpoints, Sandbox, SandboxEndpoints};
-use carnet::secret::SecretString;
-use http::Request;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use uuid::Uuid;
 
-const TENANT: &str = "8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c";
-const CLIENT: &str = "0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e";
-const OTHER: &str = "11111111-2222-4333-8444-555555555555";
-const APPLICATION: &str = r#"
-    [azure]
-    tenant = "8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c"
-    credential_lifetime = 1800
-    [[azure.applications]]
-    client_id = "0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e"
-    subject = "space:default:feed:a"
-"#;
-
-struct World {
-    issuer: Issuer,
-    clock: SimulatedClock,
-    endpoints: AzureEndpoints,
-    transport: ReqwestTransport,
-}
-
-impl World {
-    async fn start(config: &str) -> Self {
-        let issuer = Issuer::start().await;
-        let clock = SimulatedClock::at(at(0));
-        let random = Arc::new(SecureRandom::default());
-        let config = config.parse().unwrap();
-        let sandbox =
-            Sandbox::new(issuer.url.parse().unwrap(), config, None, Arc::new(clock.clone()), random).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoints = SandboxEndpoints::at(listener.local_addr().unwrap()).endpoints.azure;
-        tokio::spawn(sandbox.serve(listener, std::future::pending()));
-        let transport = ReqwestTransport::new(TransportConfig::default()).unwrap();
-        Self { issuer, clock, endpoints, transport }
-    }
-
-    /// Claims that [`APPLICATION`] trusts.
-    fn claims(&self) -> Value {
-        let now = at(0).as_second();
-        json!({
-            "iss": self.issuer.url, "sub": "space:default:feed:a", "aud": "api://AzureADTokenExchange",
-            "iat": now - 5, "nbf": now - 5, "exp": now + 600, "jti": Uuid::nil(),
-        })
-    }
-
-    fn feed(&self, tenant: &str, client: &str) -> Feed {
-        let overrides = [
-            format!("authority={}", self.endpoints.authority),
-            format!("registry={}", self.endpoints.registry),
-        ];
-        let azure = json!({ "type": "azure-acr", "tenant_id": tenant, "client_id": client });
-        let draft = FeedDraft {
-            space: "default".parse().unwrap(),
-            slug: "a".parse().unwrap(),
-            name: None,
-            registry: "images.azurecr.io".parse().unwrap(),
-            provider: serde_json::from_value(azure).unwrap(),
-            audience: None,
-            subject_keys: None,
-            alg: None,
-            token_lifetime: None,
-            endpoints: Endpoints::from_pairs(ENDPOINT_NAMES, overrides.iter().map(String::as_str)).unwrap(),
-        };
-        Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), at(0)).unwrap()
-    }
-
-    async fn exchange_as(
-        &self,
-        tenant: &str,
-        client: &str,
-        token: &str,
-    ) -> Result<Credential, ExchangeError> {
-        exchange(&self.transport, &self.feed(tenant, client), &signed(token), &self.clock).await
-    }
-
-    async fn exchange(&self, token: &str) -> Result<Credential, ExchangeError> {
-        self.exchange_as(TENANT, CLIENT, token).await
-    }
-
-    async fn post(&self, url: &str, fields: &[(&str, &str)]) -> (u16, Value) {
-        let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-        let request = Request::post(url).body(Bytes::from(form)).unwrap();
-        let answer = self.transport.send(request).await.unwrap();
-        (answer.status().as_u16(), serde_json::from_slice(answer.body()).unwrap())
-    }
-
-    /// Asks Entra with a good form of which some fields are replaced.
-    async fn ask_entra(&self, tenant: &str, token: &str, replaced: &[(&str, &str)]) -> (u16, Value) {
-        let mut fields = vec![
-            ("client_id", CLIENT),
-            ("grant_type", "client_credentials"),
-            ("scope", "https://containerregistry.azure.net/.default"),
-            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
-            ("client_assertion", token),
-        ];
-        fields.retain(|(name, _)| !replaced.iter().any(|(replaced, _)| replaced == name));
-        fields.extend(replaced);
-        self.post(&format!("{}/{tenant}/oauth2/v2.0/token", self.endpoints.authority), &fields).await
-    }
-
-    async fn ask_acr(&self, path: &str, fields: &[(&str, &str)]) -> (u16, Value) {
-        self.post(&format!("{}/oauth2/{path}", self.endpoints.registry), fields).await
-    }
-}
-
-/// As the issuer would hand it over.
-fn signed(token: &str) -> SignedToken {
-    SignedToken {
-        compact: SecretString::new(token.to_owned()),
-        jti: Uuid::from_u128(7),
-        issued_at: at(0),
-        expires_at: at(600),
-        presented: Presented {
-            iss: "http://127.0.0.1".into(),
-            sub: "space:default:feed:a".into(),
-            aud: "api://AzureADTokenExchange".into(),
-            kid: "RS256".into(),
-            alg: Algorithm::Rs256,
-        },
-    }
-}
-
 /// Step, status and code of a refusal, which must also have a hint and name its request.
+#[expect(clippy::unwrap_used, reason = "a helper of tests, which clippy does not see as such")]
+#[track_caller]
 fn refusal(error: &ExchangeError) -> (&'static str, u16, String) {
-    let upstream = error.upstream().unwrap_or_else(|| panic!("{error:?}"));
+    let upstream = error.upstream().unwrap();
     assert!(error.hint().is_some(), "{error:?}");
     assert!(upstream.message.is_some() && upstream.request_id.is_some(), "{error:?}");
     (upstream.step, upstream.status.unwrap(), upstream.code.clone().unwrap())
@@ -166,6 +32,14 @@ async fn a_trusted_token_becomes_a_credential_that_ends_with_the_refresh_token()
         (claims["aud"].as_str(), claims["tenant"].as_str()),
         (Some("images.azurecr.io"), Some(TENANT))
     );
+}
+
+#[tokio::test]
+async fn a_scope_is_refused_with_the_reason_before_anything_is_sent() {
+    let world = World::start(APPLICATION).await;
+    let scope: Scope = serde_json::from_value(json!({ "repositories": ["app/one"] })).unwrap();
+    let error = world.exchange_scoped("no token", &scope).await.unwrap_err();
+    assert!(matches!(error.failure(), Failure::Scope(ScopeError::Azure)), "{error:?}");
 }
 
 #[tokio::test]

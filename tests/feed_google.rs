@@ -1,5 +1,11 @@
 //! The exchange of a `google-artifact-registry` feed against the sandbox: what Google checks is really
 //! checked, and what it refuses is told with its own codes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "set-up that fails should fail the test where it stands"
+)]
 #![cfg(feature = "sandbox")]
 #![allow(clippy::unwrap_used, reason = "set-up that fails should fail the test where it stands")]
 
@@ -11,10 +17,12 @@ use std::time::Duration;
 
 use aws_support::{Issuer, at, encode};
 use carnet::clock::SimulatedClock;
+use carnet::exchange::address::Loopback;
 use carnet::exchange::transport::{HttpTransport as _, ReqwestTransport, TransportConfig};
-use carnet::exchange::{Credential, ExchangeError, Failure, exchange};
+use carnet::exchange::{Credential, ExchangeError, ExchangeRequest, Failure, exchange};
 use carnet::feed::endpoints::Endpoints;
 use carnet::feed::google::ENDPOINT_NAMES;
+use carnet::feed::scope::Scope;
 use carnet::feed::{Feed, FeedDraft};
 use carnet::jose::Algorithm;
 use carnet::oidc::token::{Presented, SignedToken};
@@ -99,7 +107,9 @@ impl World {
     }
 
     async fn exchange(&self, own: &Value, token: &str) -> Result<Credential, ExchangeError> {
-        exchange(&transport(), &self.feed(own), &signed(token), &self.clock).await
+        let (feed, token, scope) = (self.feed(own), signed(token), Scope::everything());
+        let request = ExchangeRequest { feed: &feed, token: &token, scope: &scope };
+        exchange(&transport(), request, &self.clock).await
     }
 
     /// Sends a request and gives the answer's status and JSON.
@@ -110,7 +120,8 @@ impl World {
 }
 
 fn transport() -> ReqwestTransport {
-    ReqwestTransport::new(TransportConfig::default()).unwrap()
+    ReqwestTransport::new(TransportConfig { loopback: Loopback::Allow, ..TransportConfig::default() })
+        .unwrap()
 }
 
 fn signed(token: &str) -> SignedToken {

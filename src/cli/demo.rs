@@ -18,12 +18,14 @@ use super::output::line;
 use super::serve::{shutdown_signal, stopped};
 use crate::actor::Actor;
 use crate::carnet::{Carnet, Config, MasterKeySource};
+use crate::exchange::address::Loopback;
 use crate::exchange::transport::{HttpTransport as _, ReqwestTransport, TransportConfig};
-use crate::exchange::{Credential, ExchangeError, exchange};
+use crate::exchange::{Credential, ExchangeError, ExchangeRequest, exchange};
 use crate::feed::aws::AssumedRole;
 use crate::feed::azure::AzureAcr;
 use crate::feed::endpoints::Endpoints;
 use crate::feed::google::GoogleArtifactRegistry;
+use crate::feed::scope::Scope;
 use crate::feed::{Feed, FeedDraft, Provider, ecr_public};
 use crate::feeds::{Feeds, ReuseSlug};
 use crate::http::public::{Detail, PublicDocuments};
@@ -132,7 +134,10 @@ impl Stage {
         step("trusts", &format!("aud=//iam.googleapis.com/{PROVIDER} sub=space:default:feed:google"))?;
 
         let feeds = Feeds::new(carnet.store().clone(), Arc::clone(carnet.clock()), random);
-        let transport = ReqwestTransport::new(TransportConfig::default())?;
+        let transport = ReqwestTransport::new(TransportConfig {
+            loopback: Loopback::Allow,
+            ..TransportConfig::default()
+        })?;
         Ok(Self { carnet, keeper, feeds, endpoints, transport })
     }
 
@@ -266,7 +271,8 @@ impl Stage {
     }
 
     async fn exchange(&self, feed: &Feed, token: &SignedToken) -> Result<Credential, ExchangeError> {
-        exchange(&self.transport, feed, token, self.carnet.clock().as_ref()).await
+        let request = ExchangeRequest { feed, token, scope: &Scope::everything() };
+        exchange(&self.transport, request, self.carnet.clock().as_ref()).await
     }
 
     async fn credential(&self, feed: &Feed, token: &SignedToken) -> anyhow::Result<Credential> {

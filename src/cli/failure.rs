@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::output;
+use crate::broker::{AttemptError, BrokerError};
 use crate::carnet::OpenError;
 use crate::exchange::{self, ExchangeError};
 use crate::feed::FeedPath;
@@ -28,6 +30,7 @@ fn exchange_failure(error: &ExchangeError) -> String {
             "the credential arrived expired (it ended at {expired_at}) and is not handed out, step {}",
             step.name
         ),
+        exchange::Failure::Scope(reason) => format!("the scope is refused: {reason}"),
         exchange::Failure::Request(reason) => format!("step {} could not be asked: {reason}", step.name),
     }
 }
@@ -60,8 +63,30 @@ impl Failure {
         Self { hint: Some(hint.into()), ..self }
     }
 
+    /// No credential.
+    pub(super) fn credential(feed: &FeedPath, error: &BrokerError) -> Self {
+        let failed = match error {
+            BrokerError::Failed { error, .. } => error,
+            other => {
+                let failure = Self::message(format!("feed {feed}: {other}"));
+                return match other {
+                    BrokerError::MinRemainingUnattainable { .. } => failure.hint(
+                        "nothing with less than 5m left is handed out; ask for no more than that with \
+                         --min-remaining, or have the provider issue for longer (session_duration, the role's maximum)",
+                    ),
+                    _ => failure,
+                };
+            }
+        };
+        match &**failed {
+            AttemptError::Exchange(error) => Self::exchange(feed, error),
+            AttemptError::Mint(_) => Self::plain(Arc::clone(failed)),
+            other => Self::message(format!("feed {feed}: {other}")),
+        }
+    }
+
     /// A provider's refusal, or a credential that is of no use, told in full.
-    pub(super) fn exchange(feed: &FeedPath, error: ExchangeError) -> Self {
+    fn exchange(feed: &FeedPath, error: &ExchangeError) -> Self {
         let mut details = Vec::new();
         if let Some(upstream) = error.upstream() {
             details.extend(upstream.status.map(|status| ("status", status.to_string())));
@@ -77,7 +102,7 @@ impl Failure {
                 presented.iss, presented.sub, presented.aud, presented.kid, presented.alg
             ),
         ));
-        let message = format!("feed {feed}: {}", exchange_failure(&error));
+        let message = format!("feed {feed}: {}", exchange_failure(error));
         Self { details, hint: error.hint(), ..Self::message(message) }
     }
 

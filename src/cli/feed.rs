@@ -4,16 +4,19 @@ mod credentials;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
 use super::feed_fields::{
     Changes, ContextArguments, NewAwsEcr, NewAwsEcrPublic, NewAzureAcr, NewGoogleArtifactRegistry,
+    ScopeArguments,
 };
 use super::output::Format;
 use super::{confirm, opening, output};
 use crate::clock::SystemClock;
+use crate::duration;
 use crate::feed::{Feed, FeedPath, Provider};
 use crate::feeds::{Feeds, FeedsError, ReuseSlug};
 use crate::random::SecureRandom;
@@ -117,6 +120,14 @@ pub(super) struct Credentials {
     format: credentials::Format,
     #[command(flatten)]
     context: ContextArguments,
+    #[command(flatten)]
+    scope: ScopeArguments,
+    /// How much of its life the credential must have left; 5m at least
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    min_remaining: Option<Duration>,
+    /// Let endpoints be on this machine, as they may be anyway if the issuer is on it
+    #[arg(long)]
+    allow_loopback_endpoints: bool,
     /// Certificates in PEM to trust beside the operating system's, for private endpoints
     #[arg(long, env = "CARNET_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,

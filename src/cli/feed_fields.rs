@@ -14,6 +14,7 @@ use crate::feed::google::{
     AccessTokenLifetime, GoogleArtifactRegistry, ServiceAccount, WorkloadIdentityProvider,
 };
 use crate::feed::registry_host::RegistryHost;
+use crate::feed::scope::{Action, RepositoryName, Scope};
 use crate::feed::{Feed, FeedChanges, FeedDraft, FeedType, Provider, ecr_public};
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
@@ -325,5 +326,27 @@ impl ContextArguments {
             context.try_insert(key, value).map_err(|error| Failure::usage(format!("--context: {error}")))?;
         }
         Ok(context)
+    }
+}
+
+/// What a credential is limited to.
+#[derive(Debug, Args)]
+pub(super) struct ScopeArguments {
+    /// Only for this repository; repeatable [default: all that the feed may]
+    #[arg(long, value_name = "NAME")]
+    repository: Vec<RepositoryName>,
+    /// Only for this action, pull or push; repeatable [default: all that the feed may]
+    #[arg(long)]
+    action: Vec<Action>,
+}
+
+impl ScopeArguments {
+    pub(super) fn scope(self) -> Result<Scope, Failure> {
+        let Self { repository, action } = self;
+        Scope::new(
+            Some(repository).filter(|names| !names.is_empty()),
+            Some(action).filter(|actions| !actions.is_empty()),
+        )
+        .map_err(|error| Failure::usage(error.to_string()))
     }
 }

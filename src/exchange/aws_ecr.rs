@@ -6,6 +6,7 @@ use super::aws::{Apis, sts};
 use super::{Call, Credential, ExchangeError, Failure, StatedExpiry};
 use crate::feed::Feed;
 use crate::feed::aws::{AssumedRole, role_session_name};
+use crate::feed::aws_scope::session_policy;
 
 /// The whole exchange, top-down.
 ///
@@ -21,8 +22,10 @@ pub(super) async fn exchange(
     let apis = Apis::of(feed, &role.role_arn, ecr)
         .map_err(|reason| call.fail(sts::STEP, Failure::Request(reason)))?;
 
+    let policy = session_policy(&feed.registry, &role.role_arn, call.scope)
+        .map_err(|error| call.fail(sts::STEP, Failure::Scope(error)))?;
     let session_name = role_session_name(&feed.space, &feed.slug);
-    let session = sts::assume_role(call, &apis.sts, role, &session_name).await?;
+    let session = sts::assume_role(call, &apis.sts, role, &session_name, policy.as_deref()).await?;
     call.unexpired(sts::STEP, session.expires_at)?;
 
     let login = ecr::authorization_token(call, &apis, ecr, &session).await?;

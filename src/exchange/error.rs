@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::transport::{TransportError, TransportErrorKind};
 use super::upstream::{Step, Upstream};
+use crate::feed::scope::ScopeError;
 use crate::oidc::token::Presented;
 
 /// An exchange that gave no credential.
@@ -32,6 +33,9 @@ pub enum Failure {
     /// The request could not be made.
     #[error("the request could not be made: {0}")]
     Request(String),
+    /// The provider cannot limit a credential in this way.
+    #[error("{0}")]
+    Scope(#[source] ScopeError),
     /// There was no answer.
     #[error("there was no answer")]
     Unreachable {
@@ -87,11 +91,14 @@ impl Error for ExchangeError {
 }
 
 impl ExchangeError {
-    pub(super) fn new(step: Step, presented: &Presented, failure: Failure) -> Self {
+    pub(crate) fn new(step: Step, presented: &Presented, failure: Failure) -> Self {
         let transient = match &failure {
             Failure::Unreachable { source, .. } => source.is_transient(),
             Failure::Refused(upstream) => upstream.status.is_some_and(is_transient_status),
-            Failure::Request(_) | Failure::Unusable { .. } | Failure::ArrivedExpired { .. } => false,
+            Failure::Request(_)
+            | Failure::Scope(_)
+            | Failure::Unusable { .. }
+            | Failure::ArrivedExpired { .. } => false,
         };
         let hint = match &failure {
             Failure::Unreachable { source, .. } => Some(unreachable_hint(source.kind()).to_owned()),
@@ -102,7 +109,7 @@ impl ExchangeError {
             Failure::ArrivedExpired { .. } => {
                 Some("compare this machine's clock with the provider's".to_owned())
             }
-            Failure::Refused(_) | Failure::Request(_) | Failure::Unusable { .. } => None,
+            Failure::Refused(_) | Failure::Request(_) | Failure::Scope(_) | Failure::Unusable { .. } => None,
         };
         Self(Box::new(Inner { step, presented: presented.clone(), hint, transient, failure }))
     }
@@ -133,7 +140,7 @@ impl ExchangeError {
             Failure::Unreachable { upstream, .. }
             | Failure::Refused(upstream)
             | Failure::Unusable { upstream, .. } => Some(upstream),
-            Failure::Request(_) | Failure::ArrivedExpired { .. } => None,
+            Failure::Request(_) | Failure::Scope(_) | Failure::ArrivedExpired { .. } => None,
         }
     }
 
@@ -168,6 +175,10 @@ fn unreachable_hint(kind: TransportErrorKind) -> &'static str {
         TransportErrorKind::Timeout => "the endpoint is slow, or a firewall drops the connection",
         TransportErrorKind::Tls => {
             "the endpoint's certificate is not trusted here: a private endpoint or an inspecting proxy needs its CA configured"
+        }
+        TransportErrorKind::Address => {
+            "tokens never go to link-local, multicast or metadata addresses, and to this machine only if the issuer is \
+             on it or --allow-loopback-endpoints is given: check the endpoint, and what its name resolves to"
         }
         TransportErrorKind::TooLarge => "this is not the provider's API: check the endpoint",
         TransportErrorKind::Other => "the connection broke, or the endpoint does not speak HTTP",

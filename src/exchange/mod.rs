@@ -4,6 +4,7 @@
 //! may ask and keeps nothing: caching, retries and audit belong to its callers. Tokens, temporary
 //! credentials and passwords never appear in its errors and logs.
 
+pub mod address;
 pub(crate) mod aws;
 mod aws_ecr;
 pub(crate) mod azure;
@@ -22,6 +23,7 @@ pub use upstream::{MAX_TEXT, Step, Upstream};
 
 use crate::clock::Clock;
 use crate::feed::registry_host::RegistryHost;
+use crate::feed::scope::Scope;
 use crate::feed::{Feed, Provider};
 use crate::oidc::token::SignedToken;
 use crate::secret::SecretString;
@@ -54,20 +56,36 @@ pub struct StatedExpiry {
     pub at: Timestamp,
 }
 
-/// Trades `token`, minted for `feed`, for a credential of the feed's registry.
+/// What to trade, and for what.
+#[derive(Debug, Clone, Copy)]
+pub struct ExchangeRequest<'a> {
+    /// The feed whose registry the credential is for.
+    pub feed: &'a Feed,
+    /// A token that was minted for that feed.
+    pub token: &'a SignedToken,
+    /// What the credential is limited to.
+    pub scope: &'a Scope,
+}
+
+/// Trades a token for a credential of the feed's registry.
 ///
-/// One attempt, without retries. A credential that has expired by `clock` is never returned.
+/// One attempt, without retries. A credential that has expired by `clock` is never returned, and
+/// neither is one that is not limited as the scope says.
 ///
 /// # Errors
 ///
 /// The step that failed, with what the provider said; see [`ExchangeError`].
 pub async fn exchange(
     transport: &dyn HttpTransport,
-    feed: &Feed,
-    token: &SignedToken,
+    request: ExchangeRequest<'_>,
     clock: &dyn Clock,
 ) -> Result<Credential, ExchangeError> {
-    let call = Call { transport, token, clock };
+    let ExchangeRequest { feed, token, scope } = request;
+    let call = Call { transport, token, clock, scope };
+    if let Err(error) = feed.provider.check_scope(scope) {
+        let step = Step { provider: feed.provider.feed_type().as_str(), name: "scope" };
+        return Err(call.fail(step, Failure::Scope(error)));
+    }
     match &feed.provider {
         Provider::AwsEcr(role) => aws_ecr::exchange(&call, feed, role, Ecr::Private).await,
         Provider::AwsEcrPublic(role) => aws_ecr::exchange(&call, feed, role, Ecr::Public).await,
@@ -83,6 +101,8 @@ pub(crate) struct Call<'a> {
     transport: &'a dyn HttpTransport,
     token: &'a SignedToken,
     clock: &'a dyn Clock,
+    /// One that [`Provider::check_scope`] has let through.
+    scope: &'a Scope,
 }
 
 impl Call<'_> {

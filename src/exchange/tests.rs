@@ -124,7 +124,12 @@ fn token() -> SignedToken {
 }
 
 async fn run(transport: &Scripted, feed: &Feed) -> Result<Credential, ExchangeError> {
-    exchange(transport, feed, &token(), &SimulatedClock::at(NOW.parse().unwrap())).await
+    run_scoped(transport, feed, &Scope::everything()).await
+}
+
+async fn run_scoped(transport: &Scripted, feed: &Feed, scope: &Scope) -> Result<Credential, ExchangeError> {
+    let request = ExchangeRequest { feed, token: &token(), scope };
+    exchange(transport, request, &SimulatedClock::at(NOW.parse().unwrap())).await
 }
 
 async fn failure(answers: Vec<Result<Response<Bytes>, TransportErrorKind>>) -> ExchangeError {
@@ -187,6 +192,21 @@ async fn requests_are_what_aws_documents() {
         "{authorization}"
     );
     assert!(ecr.headers.values().filter(|value| value.is_sensitive()).count() >= 2);
+}
+
+#[tokio::test]
+async fn a_scope_becomes_the_session_policy_and_one_that_does_not_fit_is_never_asked_for() {
+    let transport = Scripted::new([assumed(), login("QVdTOmh1bnRlcjI=", 1_772_409_600.0)]);
+    let scope: Scope = serde_json::from_str(r#"{"repositories":["app/one"],"actions":["pull"]}"#).unwrap();
+    run_scoped(&transport, &ecr_feed(), &scope).await.unwrap();
+    let (_, form) = transport.request(0);
+    let policy = url::form_urlencoded::parse(form.as_bytes()).find(|(name, _)| name == "Policy").unwrap().1;
+    assert!(policy.contains("\"arn:aws:ecr:eu-west-1:123456789012:repository/app/one\""), "{policy}");
+
+    let many: Vec<String> = (0..50).map(|n| format!("repository-{n}")).collect();
+    let scope: Scope = serde_json::from_value(json!({ "repositories": many })).unwrap();
+    let error = run_scoped(&Scripted::default(), &ecr_feed(), &scope).await.unwrap_err();
+    assert!(matches!(error.failure(), Failure::Scope(_)) && !error.is_transient(), "{error:?}");
 }
 
 #[tokio::test]

@@ -14,6 +14,8 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use reqwest::redirect::Policy;
 
+use super::address::{AddressError, Loopback, VettingResolver, vet_host};
+
 /// Sends one request and reads the whole answer.
 ///
 /// An implementation answers with whatever status came back, also a redirect, and must never log
@@ -43,6 +45,8 @@ pub enum TransportErrorKind {
     Timeout,
     /// The TLS handshake failed: most often a certificate that is not trusted here.
     Tls,
+    /// The name leads to an address that is never connected to, see [`vet`](super::address::vet).
+    Address,
     /// The answer was longer than the limit.
     TooLarge,
     /// Anything else: a connection that broke, an answer that is not HTTP.
@@ -55,6 +59,7 @@ impl fmt::Display for TransportErrorKind {
             Self::Connect => "could not connect",
             Self::Timeout => "no answer in time",
             Self::Tls => "the TLS handshake failed",
+            Self::Address => "the address is not one to connect to",
             Self::TooLarge => "the answer is too long",
             Self::Other => "the connection failed",
         })
@@ -86,7 +91,11 @@ impl From<reqwest::Error> for TransportError {
         let kind = if error.is_timeout() {
             TransportErrorKind::Timeout
         } else if error.is_connect() {
-            if is_tls(&error) { TransportErrorKind::Tls } else { TransportErrorKind::Connect }
+            match cause(&error) {
+                Some(ConnectCause::Tls) => TransportErrorKind::Tls,
+                Some(ConnectCause::Address) => TransportErrorKind::Address,
+                None => TransportErrorKind::Connect,
+            }
         } else {
             TransportErrorKind::Other
         };
@@ -94,18 +103,27 @@ impl From<reqwest::Error> for TransportError {
     }
 }
 
-/// Whether a failed connection failed in TLS: rustls reports through I/O errors of this kind.
-fn is_tls(error: &reqwest::Error) -> bool {
+/// Why a connection failed, other than on the network.
+enum ConnectCause {
+    Tls,
+    Address,
+}
+
+fn cause(error: &reqwest::Error) -> Option<ConnectCause> {
     let mut next = error.source();
     while let Some(error) = next {
+        if error.is::<AddressError>() {
+            return Some(ConnectCause::Address);
+        }
         next = match error.downcast_ref::<std::io::Error>() {
-            Some(error) if error.kind() == std::io::ErrorKind::InvalidData => return true,
+            // rustls reports through I/O errors of this kind.
+            Some(error) if error.kind() == std::io::ErrorKind::InvalidData => return Some(ConnectCause::Tls),
             // `source` of an I/O error passes over the error that it wraps.
             Some(error) => error.get_ref().map(|wrapped| wrapped as &(dyn Error + 'static)),
             None => error.source(),
         };
     }
-    false
+    None
 }
 
 /// Limits and trust of a [`ReqwestTransport`].
@@ -119,16 +137,19 @@ pub struct TransportConfig {
     pub max_response: usize,
     /// Certificates in PEM that are trusted beside the operating system's.
     pub extra_ca_pem: Option<Vec<u8>>,
+    /// Whether requests may go to this machine itself.
+    pub loopback: Loopback,
 }
 
 impl Default for TransportConfig {
-    /// 5 s to connect, 10 s in all, 1 MiB, the operating system's certificates.
+    /// 5 s to connect, 10 s in all, 1 MiB, the operating system's certificates, never to loopback.
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(10),
             max_response: 1 << 20,
             extra_ca_pem: None,
+            loopback: Loopback::Refuse,
         }
     }
 }
@@ -147,11 +168,13 @@ pub enum TransportConfigError {
 /// HTTP/1.1 by reqwest, with rustls and aws-lc.
 ///
 /// Trusts the operating system's certificates; on Unix, OpenSSL's `SSL_CERT_FILE` and
-/// `SSL_CERT_DIR` say where those are. Proxy variables of the environment are not obeyed.
+/// `SSL_CERT_DIR` say where those are. Proxy variables of the environment are not obeyed. Connects
+/// only to addresses that [`vet`](super::address::vet) lets through.
 #[derive(Debug, Clone)]
 pub struct ReqwestTransport {
     client: reqwest::Client,
     max_response: usize,
+    loopback: Loopback,
 }
 
 impl ReqwestTransport {
@@ -166,6 +189,7 @@ impl ReqwestTransport {
             .redirect(Policy::none())
             .referer(false)
             .no_proxy()
+            .dns_resolver(VettingResolver(config.loopback))
             .retry(reqwest::retry::never())
             .connect_timeout(config.connect_timeout)
             .timeout(config.timeout);
@@ -178,11 +202,14 @@ impl ReqwestTransport {
             builder = builder.tls_certs_merge(certificates);
         }
         let client = builder.build().map_err(TransportConfigError::Client)?;
-        Ok(Self { client, max_response: config.max_response })
+        Ok(Self { client, max_response: config.max_response, loopback: config.loopback })
     }
 
     async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
-        let mut answer = self.client.execute(request.try_into()?).await?;
+        let request: reqwest::Request = request.try_into()?;
+        vet_host(request.url(), self.loopback)
+            .map_err(|error| TransportError::new(TransportErrorKind::Address, Some(Box::new(error))))?;
+        let mut answer = self.client.execute(request).await?;
         let mut body = BytesMut::new();
         while let Some(chunk) = answer.chunk().await? {
             if chunk.len() > self.max_response - body.len() {

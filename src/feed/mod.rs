@@ -5,6 +5,7 @@
 
 pub mod acr_host;
 pub mod aws;
+pub mod aws_scope;
 pub mod azure;
 pub mod display_name;
 pub mod ecr_host;
@@ -12,6 +13,7 @@ pub mod ecr_public;
 pub mod endpoints;
 pub mod google;
 pub mod registry_host;
+pub mod scope;
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,6 +29,7 @@ use self::display_name::DisplayName;
 use self::endpoints::Endpoints;
 use self::google::GoogleArtifactRegistry;
 use self::registry_host::RegistryHost;
+use self::scope::{Scope, ScopeError};
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
 use crate::oidc::subject::{FeedIdentity, SubjectKey, SubjectKeys};
@@ -131,6 +134,21 @@ impl Provider {
             Self::AwsEcr(_) | Self::AwsEcrPublic(_) => None,
             Self::AzureAcr(_) => Some(azure::MAX_SUBJECT),
             Self::GoogleArtifactRegistry(_) => Some(google::MAX_SUBJECT),
+        }
+    }
+
+    /// Whether credentials of this type can be limited to `scope` at all.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeError`] says why not; [`Scope::everything`] always can.
+    pub fn check_scope(&self, scope: &Scope) -> Result<(), ScopeError> {
+        match self {
+            _ if scope.is_everything() => Ok(()),
+            Self::AwsEcr(_) => Ok(()),
+            Self::AwsEcrPublic(_) => Err(ScopeError::EcrPublic),
+            Self::AzureAcr(_) => Err(ScopeError::Azure),
+            Self::GoogleArtifactRegistry(_) => Err(ScopeError::Google),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The accept loop: connections, time limits, graceful shutdown.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service as _;
 
+use super::header_timer::HeaderTimer;
 use super::public::PublicDocuments;
 use crate::clock::Clock;
 
@@ -110,21 +112,28 @@ async fn requests(
     served: Arc<Served>,
     watcher: hyper_util::server::graceful::Watcher,
 ) -> hyper::Result<()> {
-    let service = service_fn(move |request: Request<Incoming>| respond(Arc::clone(&served), request));
+    let service = service_fn(move |request| respond(&served, request));
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(HeaderTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
+        // Answers are small: copying them behind their header is cheaper than a gathering write.
+        .writev(false)
         .serve_connection(TokioIo::new(stream), service);
     watcher.watch(connection).await
 }
 
-async fn respond(
-    served: Arc<Served>,
+/// The documents' answer is made here and now; only other requests take the router, and a copy of it, along.
+fn respond(
+    served: &Served,
     request: Request<Incoming>,
-) -> Result<Response<Either<Full<Bytes>, Body>>, std::convert::Infallible> {
-    match served.documents.answer(request.method(), request.uri().path(), request.headers()) {
-        Some(response) => Ok(response.map(Either::Left)),
-        None => Ok(served.router.clone().call(request.map(Body::new)).await?.map(Either::Right)),
+) -> impl Future<Output = Result<Response<Either<Full<Bytes>, Body>>, Infallible>> + use<> {
+    let answer = served.documents.answer(request.method(), request.uri().path(), request.headers());
+    let answer = answer.ok_or_else(|| (served.router.clone(), request));
+    async move {
+        match answer {
+            Ok(response) => Ok(response.map(Either::Left)),
+            Err((mut router, request)) => Ok(router.call(request.map(Body::new)).await?.map(Either::Right)),
+        }
     }
 }

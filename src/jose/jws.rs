@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, PublicKeyComponents};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, EcdsaKeyPair, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey,
@@ -110,16 +110,15 @@ impl JwsSigner for Signer {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, JoseError> {
+        // Hashed here: that takes less than the library's context for hashing and signing in one.
+        let digest = digest(&SHA256, message);
         match &self.key {
             ParsedKey::Rs256(key) => {
                 let mut signature = vec![0; key.public_modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
-                    .map_err(refused)?;
+                key.sign_digest(&RSA_PKCS1_SHA256, &digest, &mut signature).map_err(refused)?;
                 Ok(signature)
             }
-            ParsedKey::Es256(key) => {
-                Ok(key.sign(&SystemRandom::new(), message).map_err(refused)?.as_ref().to_vec())
-            }
+            ParsedKey::Es256(key) => Ok(key.sign_digest(&digest).map_err(refused)?.as_ref().to_vec()),
         }
     }
 

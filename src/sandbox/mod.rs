@@ -32,6 +32,7 @@ pub use config::{AwsConfig, AwsRole, SandboxConfig, SandboxConfigError};
 pub use google::config::{GoogleConfig, GoogleProvider, GoogleServiceAccount};
 
 use crate::clock::Clock;
+use crate::exchange::address::Loopback;
 use crate::exchange::transport::{ReqwestTransport, TransportConfig, TransportConfigError};
 use crate::issuer_url::IssuerUrl;
 use crate::random::Random;
@@ -73,8 +74,10 @@ impl Sandbox {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, TransportConfigError> {
-        let transport =
-            ReqwestTransport::new(TransportConfig { extra_ca_pem: ca_pem, ..TransportConfig::default() })?;
+        // The sandbox itself is on loopback, and so is most often what it stands in for.
+        let loopback = Loopback::Allow;
+        let limits = TransportConfig { extra_ca_pem: ca_pem, loopback, ..TransportConfig::default() };
+        let transport = ReqwestTransport::new(limits)?;
         let verifier = identity::Verifier::new(issuer, Arc::new(transport), Arc::clone(&clock));
         let (now, bytes) = (|| Arc::clone(&clock), || Arc::clone(&random));
         Ok(Self {

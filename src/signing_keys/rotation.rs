@@ -281,6 +281,17 @@ pub fn apply(
     }
 }
 
+/// The keys that a change to `policy` alters: from now on they may sign for longer; that they may have
+/// before is never forgotten. No key leaves the JWKS earlier for it.
+#[must_use]
+pub fn under_policy(keys: &[SigningKey], policy: &RotationPolicy) -> Vec<SigningKey> {
+    let longest_lifetime = policy.max_token_lifetime();
+    keys.iter()
+        .filter(|key| matches!(key.stage, Stage::Active { .. }) && longest_lifetime > key.longest_lifetime)
+        .map(|key| SigningKey { longest_lifetime, ..key.clone() })
+        .collect()
+}
+
 /// When a prepared key will have been published for long enough to sign.
 #[must_use]
 pub fn safe_at(prepared: &SigningKey, policy: &RotationPolicy) -> Timestamp {

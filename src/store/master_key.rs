@@ -121,6 +121,7 @@ impl MasterKeySource {
     /// [`MasterKeyError::Io`] when a file cannot be written.
     pub fn settle(&self, key: &MasterKey) -> Result<(), MasterKeyError> {
         let (path, Some(named)) = (self.path(), self.named_path(key.id().as_str())) else { return Ok(()) };
+        key.remove_unfinished(&path);
         if let Ok(usual) = MasterKey::read(&path) {
             if usual.id() == key.id() {
                 return Ok(());
@@ -134,7 +135,11 @@ impl MasterKeySource {
     fn add_under_its_name(&self, key: &MasterKey) -> Result<(), MasterKeyError> {
         match self.named_path(key.id().as_str()) {
             Some(path) if !path.exists() => key.write_new(&path),
-            _ => Ok(()),
+            Some(path) => {
+                key.remove_unfinished(&path);
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
@@ -253,7 +258,7 @@ impl MasterKey {
     /// Removes what a crash in the middle of [`MasterKey::write_new`] may have left beside `path`: another
     /// copy of the key, that nobody would know of. Best effort, as the folder may be somebody else's.
     pub fn remove_unfinished(&self, path: &Path) {
-        let _ = fs::remove_file(self.unfinished(path));
+        let _ = remove_if_there(&self.unfinished(path));
     }
 
     fn unfinished(&self, path: &Path) -> PathBuf {
@@ -268,10 +273,7 @@ impl MasterKey {
         let encoded = Zeroizing::new(URL_SAFE_NO_PAD.encode(self.key.reveal()));
         let unfinished = self.unfinished(path);
         // A crash may have left it behind; nobody else writes a key of this identifier.
-        match fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_if_there(&unfinished)?;
         let written = (|| {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
             file.write_all(PREFIX.as_bytes())?;
@@ -281,9 +283,16 @@ impl MasterKey {
             // Unlike a rename, a link refuses to replace what is there.
             fs::hard_link(&unfinished, path)
         })();
-        let removed = fs::remove_file(&unfinished);
+        let removed = remove_if_there(&unfinished);
         written.and(removed)?;
         sync_folder(path)
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -326,6 +335,26 @@ mod tests {
         let read = MasterKey::read(&path).unwrap();
         assert_eq!((read.id(), read.key.reveal()), (written.id(), written.key.reveal()));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn settling_a_key_removes_what_a_crash_left_of_it_and_of_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = MasterKeySource::Folder(folder.path().to_owned());
+        let (old, new) = (key(), key());
+        old.write_new(&source.path()).unwrap();
+        source.add(&new).unwrap();
+        old.write_new(&source.named_path(old.id().as_str()).unwrap()).unwrap();
+        // As if each had died between linking the file and removing its temporary name.
+        for crashed in [&old, &new] {
+            fs::write(crashed.unfinished(&source.path()), "unfinished").unwrap();
+        }
+        source.settle(&new).unwrap();
+        let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, [format!("master-{}.key", old.id()), FILE_NAME.to_owned()]);
+        assert_eq!(source.read().unwrap().id(), new.id());
     }
 
     #[test]

@@ -15,10 +15,12 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use carnet::clock::{Clock, SimulatedClock};
+use carnet::exchange::address::Loopback;
 use carnet::exchange::transport::{HttpTransport, ReqwestTransport, SendFuture, TransportConfig};
-use carnet::exchange::{Credential, ExchangeError};
+use carnet::exchange::{Credential, ExchangeError, ExchangeRequest};
 use carnet::feed::aws::ENDPOINT_NAMES;
 use carnet::feed::endpoints::Endpoints;
+use carnet::feed::scope::Scope;
 use carnet::feed::{Feed, FeedDraft};
 use carnet::jose::Algorithm;
 use carnet::oidc::token::{Presented, SignedToken};
@@ -192,7 +194,7 @@ impl World {
         tamper: impl Fn(&mut Request<Bytes>) + Send + Sync + 'static,
     ) -> Result<Credential, ExchangeError> {
         let transport = Tampering { inner: transport(), tamper: Box::new(tamper) };
-        carnet::exchange::exchange(&transport, &self.feed, &signed(token), &self.clock).await
+        self.exchange_through(&transport, token, &self.clock).await
     }
 
     /// With ECR asked at a time of its own, and a client whose clock says another.
@@ -206,8 +208,18 @@ impl World {
         let clock = self.clock.clone();
         let transport =
             Tampering { inner: transport(), tamper: Box::new(move |_| clock.step_wall_to(sandbox)) };
-        let client: &dyn Clock = &SimulatedClock::at(client);
-        carnet::exchange::exchange(&transport, &self.feed, &signed(token), client).await
+        self.exchange_through(&transport, token, &SimulatedClock::at(client)).await
+    }
+
+    async fn exchange_through(
+        &self,
+        transport: &Tampering,
+        token: &str,
+        clock: &dyn Clock,
+    ) -> Result<Credential, ExchangeError> {
+        let (token, scope) = (signed(token), Scope::everything());
+        let request = ExchangeRequest { feed: &self.feed, token: &token, scope: &scope };
+        carnet::exchange::exchange(transport, request, clock).await
     }
 
     /// Calls STS with a good form of which some fields are replaced, or all given twice.
@@ -240,7 +252,8 @@ impl World {
 }
 
 fn transport() -> ReqwestTransport {
-    ReqwestTransport::new(TransportConfig::default()).unwrap()
+    ReqwestTransport::new(TransportConfig { loopback: Loopback::Allow, ..TransportConfig::default() })
+        .unwrap()
 }
 
 fn feed(feed_type: &str, sts: &str, ecr: &str) -> Feed {

@@ -4,7 +4,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "set-up that fails should fail the test where it stands"
+    clippy::print_stderr,
+    reason = "set-up that fails should fail the test where it stands; what was measured is shown"
 )]
 
 #[path = "../support/mod.rs"]
@@ -14,5 +15,6 @@ mod azure_clients;
 mod documents;
 mod google_client;
 mod image_pull;
+mod key_rotation_live;
 mod sts_trust;
 mod token_verifiers;

@@ -1,10 +1,12 @@
 """Verifies carnet's tokens with PyJWT's PyJWKClient, as a relying party in Python would.
 
-usage: verify_pyjwt.py ISSUER AUDIENCE CA_FILE
+usage: verify_pyjwt.py ISSUER AUDIENCE CA_FILE [CACHE_SECONDS]
 
 Reads one compact token a line on standard input and answers each with one line of JSON: the verified
 `claims`, or the `error` that PyJWT raised. `fetches` counts how often the JWKS has been fetched so far.
-One process keeps one cache, so a token whose key it already holds costs no fetch.
+One process keeps one cache, so a token whose key it already holds costs no fetch. With
+CACHE_SECONDS the cache is that old before it is fetched again, and not sooner for a key that it does not hold
+either.
 """
 
 import json
@@ -14,7 +16,7 @@ import urllib.request
 
 import jwt
 
-issuer, audience, ca_file = sys.argv[1:]
+issuer, audience, ca_file, *cache_seconds = sys.argv[1:]
 tls = ssl.create_default_context(cafile=ca_file)
 
 
@@ -28,7 +30,10 @@ class CountingClient(jwt.PyJWKClient):
 
 with urllib.request.urlopen(issuer + "/.well-known/openid-configuration", timeout=10, context=tls) as answer:
     metadata = json.load(answer)
-client = CountingClient(metadata["jwks_uri"], timeout=10, ssl_context=tls)
+age = {}
+if cache_seconds:
+    age = {"lifespan": float(cache_seconds[0]), "cooldown_duration": float(cache_seconds[0])}
+client = CountingClient(metadata["jwks_uri"], timeout=10, ssl_context=tls, **age)
 
 for line in sys.stdin:
     try:

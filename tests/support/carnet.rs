@@ -1,9 +1,10 @@
 //! The `carnet` binary on a database of its own, run as a user runs it: arguments in, exit status and
 //! output out.
 
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -143,20 +144,29 @@ impl Output {
     pub(crate) fn of(command: &mut Command, stdin: &[u8]) -> Self {
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().unwrap();
+        // Read while it runs, or a command that prints much would wait for ever.
+        let stdout = drain(child.stdout.take().unwrap());
+        let stderr = drain(child.stderr.take().unwrap());
         // A program that has read enough may close its end.
         let _ = child.stdin.take().unwrap().write_all(stdin);
-        // What a command prints fits into a pipe, so it need not be read before the end.
-        if wait_until(ENDS_WITHIN, || child.try_wait().unwrap()).is_none() {
+        let status = wait_until(ENDS_WITHIN, || child.try_wait().unwrap());
+        if status.is_none() {
             let _ = child.kill();
-            panic!("{command:?} does not end: {:?}", child.wait_with_output().unwrap());
+            let _ = child.wait();
         }
-        let output = child.wait_with_output().unwrap();
-        Self {
-            status: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+        let Some(status) = status else { panic!("{command:?} does not end:\n{stdout}{stderr}") };
+        Self { status: status.code().unwrap_or(-1), stdout, stderr }
     }
+}
+
+/// Reads all that comes out of `pipe`, as text.
+fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).unwrap();
+        text
+    })
 }
 
 /// A running server and the JSON line by which it said that it is ready.

@@ -16,6 +16,8 @@ const PREFIX: usize = 8;
 #[derive(Default)]
 pub(crate) struct Needles {
     needles: HashMap<[u8; PREFIX], Vec<(String, Vec<u8>)>>,
+    /// Whether any needle begins with these two bytes: most places need no closer look.
+    beginnings: Vec<bool>,
 }
 
 impl Needles {
@@ -67,6 +69,8 @@ impl Needles {
     /// Adds bytes that are looked for as they are.
     pub(crate) fn add_exact(&mut self, name: &str, bytes: Vec<u8>) {
         let prefix = *bytes.first_chunk().unwrap();
+        self.beginnings.resize(1 << 16, false);
+        self.beginnings[beginning(bytes[0], bytes[1])] = true;
         self.needles.entry(prefix).or_default().push((name.to_owned(), bytes));
     }
 
@@ -81,7 +85,10 @@ impl Needles {
 
     fn scan(&self, bytes: &[u8]) -> Vec<String> {
         let mut found = Vec::new();
-        for at in 0..bytes.len() {
+        for (at, two) in bytes.windows(2).enumerate() {
+            if !self.beginnings.get(beginning(two[0], two[1])).is_some_and(|begins| *begins) {
+                continue;
+            }
             let rest = &bytes[at..];
             let candidates = rest.first_chunk().and_then(|prefix| self.needles.get(prefix));
             for (name, needle) in candidates.into_iter().flatten() {
@@ -105,6 +112,10 @@ impl Needles {
             })
             .collect()
     }
+}
+
+fn beginning(first: u8, second: u8) -> usize {
+    usize::from(first) << 8 | usize::from(second)
 }
 
 /// The characters that `piece` alone decides when `before` bytes precede it in a base64 text.

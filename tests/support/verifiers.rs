@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -29,19 +30,36 @@ pub(crate) struct Verdict {
 impl Verifier {
     /// PyJWT's `PyJWKClient`.
     pub(crate) fn pyjwt(issuer: &str, audience: &str, ca: &Ca) -> Self {
-        let mut command = clean_command(installed_peer("venv/bin/python"));
-        command.arg(in_package("tests/peers/verify_pyjwt.py")).args([issuer, audience]).arg(ca.certificate());
-        Self::start("PyJWT", ca, &mut command)
+        Self::start("PyJWT", ca, &mut Self::pyjwt_command(issuer, audience, ca))
     }
 
     /// jose's `createRemoteJWKSet`.
     pub(crate) fn jose(issuer: &str, audience: &str, ca: &Ca) -> Self {
+        Self::start("jose", ca, &mut Self::jose_command(issuer, audience))
+    }
+
+    /// Both, with a cache that is `age` old before it is fetched again, whatever key is asked for.
+    pub(crate) fn caching(issuer: &str, audience: &str, ca: &Ca, age: Duration) -> [Self; 2] {
+        let age = age.as_secs().to_string();
+        [
+            Self::start("PyJWT", ca, Self::pyjwt_command(issuer, audience, ca).arg(&age)),
+            Self::start("jose", ca, Self::jose_command(issuer, audience).arg(&age)),
+        ]
+    }
+
+    fn pyjwt_command(issuer: &str, audience: &str, ca: &Ca) -> Command {
+        let mut command = clean_command(installed_peer("venv/bin/python"));
+        command.arg(in_package("tests/peers/verify_pyjwt.py")).args([issuer, audience]).arg(ca.certificate());
+        command
+    }
+
+    fn jose_command(issuer: &str, audience: &str) -> Command {
         let mut command = clean_command(system_peer("node"));
         command
             .arg(in_package("tests/peers/verify_jose.mjs"))
             .args([issuer, audience])
             .arg(installed_peer("node_modules"));
-        Self::start("jose", ca, &mut command)
+        command
     }
 
     fn start(name: &'static str, ca: &Ca, command: &mut Command) -> Self {

@@ -9,10 +9,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Credentials;
+use crate::broker::{Served, Source};
+use crate::carnet::Carnet;
 use crate::cli::failure::Failure;
 use crate::cli::{opening, output};
-use crate::exchange::transport::{ReqwestTransport, TransportConfig};
-use crate::exchange::{Credential, StatedExpiry, exchange};
+use crate::exchange::StatedExpiry;
+use crate::exchange::address::Loopback;
 use crate::feed::FeedPath;
 use crate::feeds::FeedsError;
 
@@ -38,7 +40,7 @@ struct Answer<'a> {
     issued_at: Timestamp,
     expires_at: Timestamp,
     expiries: &'a [StatedExpiry],
-    source: &'static str,
+    source: Source,
     jti: Uuid,
 }
 
@@ -48,21 +50,25 @@ pub(in crate::cli) async fn run(
 ) -> Result<(), Failure> {
     let path = arguments.feed;
     let context = arguments.context.context()?;
-    let transport = ReqwestTransport::new(TransportConfig {
-        extra_ca_pem: arguments.ca_file.as_deref().map(crate::cli::read_file("--ca-file")).transpose()?,
-        ..TransportConfig::default()
-    })
-    .map_err(anyhow::Error::new)?;
-    let carnet = opening.open().await?;
+    let scope = arguments.scope.scope()?;
+    let mut config = opening.config();
+    config.transport.extra_ca_pem =
+        arguments.ca_file.as_deref().map(crate::cli::read_file("--ca-file")).transpose()?;
+    if arguments.allow_loopback_endpoints {
+        config.transport.loopback = Loopback::Allow;
+    }
+    let carnet = Carnet::open(config).await?;
+    let broker = carnet.broker().map_err(anyhow::Error::new)?;
     let feed = carnet.store().feed(&path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
-    let token = carnet.issuer().mint(&feed, &context)?;
-    let credential = exchange(&transport, &feed, &token, carnet.clock().as_ref())
+    let served = broker
+        .credential(&feed, &context, &scope, arguments.min_remaining)
         .await
-        .map_err(|error| Failure::exchange(&path, error))?;
-    print(&path, &credential, token.jti, arguments.format)
+        .map_err(|error| Failure::credential(&path, &error))?;
+    print(&path, &served, arguments.format)
 }
 
-fn print(feed: &FeedPath, credential: &Credential, jti: Uuid, format: Format) -> Result<(), Failure> {
+fn print(feed: &FeedPath, served: &Served, format: Format) -> Result<(), Failure> {
+    let credential = &served.credential;
     let (registry, username, password) =
         (credential.registry.as_str(), credential.username.as_str(), credential.password.reveal());
     match format {
@@ -74,8 +80,8 @@ fn print(feed: &FeedPath, credential: &Credential, jti: Uuid, format: Format) ->
             issued_at: credential.issued_at,
             expires_at: credential.expires_at,
             expiries: &credential.expiries,
-            source: "exchange",
-            jti,
+            source: served.source,
+            jti: served.jti,
         }),
         Format::Env => output::line(&format!(
             "REGISTRY={}\nREGISTRY_USERNAME={}\nREGISTRY_PASSWORD={}\nREGISTRY_EXPIRES_AT={}",

@@ -24,21 +24,27 @@ pub(crate) struct Session {
     pub(crate) expires_at: Timestamp,
 }
 
-/// Assumes the feed's role with the token.
+/// Assumes the feed's role with the token, in a session that `policy` limits.
 pub(crate) async fn assume_role(
     call: &Call<'_>,
     endpoint: &Uri,
     role: &AssumedRole,
     session_name: &str,
+    policy: Option<&str>,
 ) -> Result<Session, ExchangeError> {
     let token = call.token.compact.reveal();
+    let duration = role.session_duration.as_secs().to_string();
+    let fields = [
+        ("Action", "AssumeRoleWithWebIdentity"),
+        ("Version", "2011-06-15"),
+        ("RoleArn", role.role_arn.as_str()),
+        ("RoleSessionName", session_name),
+        ("DurationSeconds", &duration),
+        ("WebIdentityToken", token),
+    ];
+    let limit = policy.map(|policy| ("Policy", policy));
     let form = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair("Action", "AssumeRoleWithWebIdentity")
-        .append_pair("Version", "2011-06-15")
-        .append_pair("RoleArn", role.role_arn.as_str())
-        .append_pair("RoleSessionName", session_name)
-        .append_pair("DurationSeconds", &role.session_duration.as_secs().to_string())
-        .append_pair("WebIdentityToken", token)
+        .extend_pairs(fields.into_iter().chain(limit))
         .finish();
     let request = Request::post(endpoint)
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")

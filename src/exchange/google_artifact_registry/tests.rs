@@ -8,9 +8,10 @@ use uuid::Uuid;
 use crate::clock::SimulatedClock;
 use crate::exchange::tests::{NOW, SIGNATURE, Scripted, TOKEN, answer, shown};
 use crate::exchange::transport::TransportErrorKind;
-use crate::exchange::{Credential, ExchangeError, Failure, exchange};
+use crate::exchange::{Credential, ExchangeError, ExchangeRequest, Failure, exchange};
 use crate::feed::endpoints::Endpoints;
 use crate::feed::google::ENDPOINT_NAMES;
+use crate::feed::scope::Scope;
 use crate::feed::{Feed, FeedDraft};
 use crate::jose::Algorithm;
 use crate::oidc::token::{Presented, SignedToken};
@@ -71,7 +72,9 @@ fn token() -> SignedToken {
 }
 
 async fn run(transport: &Scripted, feed: &Feed) -> Result<Credential, ExchangeError> {
-    exchange(transport, feed, &token(), &SimulatedClock::at(NOW.parse().unwrap())).await
+    let (token, scope) = (token(), Scope::everything());
+    let request = ExchangeRequest { feed, token: &token, scope: &scope };
+    exchange(transport, request, &SimulatedClock::at(NOW.parse().unwrap())).await
 }
 
 async fn failure(feed: &Feed, answers: Vec<Answer>) -> ExchangeError {

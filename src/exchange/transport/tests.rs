@@ -28,6 +28,7 @@ async fn listen() -> (TcpListener, String) {
 }
 
 async fn post(config: TransportConfig, url: &str) -> Result<Response<Bytes>, TransportError> {
+    let config = TransportConfig { loopback: Loopback::Allow, ..config };
     let request = Request::post(url).body(Bytes::from_static(b"token=secret")).unwrap();
     ReqwestTransport::new(config).unwrap().send(request).await
 }
@@ -143,4 +144,22 @@ fn a_ca_bundle_without_certificates_is_refused() {
             Err(TransportConfigError::CaBundle(_) | TransportConfigError::Client(_))
         ));
     }
+}
+
+#[tokio::test]
+async fn nothing_is_sent_to_an_address_that_is_not_vetted_whether_named_or_written() {
+    let (listener, url) = listen().await;
+    let named = url.replace("127.0.0.1", "localhost");
+    for url in
+        [&url, &named, "http://169.254.169.254/", "http://[::ffff:a9fe:a9fe]/", "http://[fd00:ec2::254]/"]
+    {
+        let request = Request::post(url).body(Bytes::from_static(b"token=secret")).unwrap();
+        let transport = ReqwestTransport::new(TransportConfig::default()).unwrap();
+        let error = transport.send(request).await.unwrap_err();
+        assert_eq!(error.kind(), TransportErrorKind::Address, "{url}: {error:?}");
+        assert!(!error.is_transient());
+    }
+    // Connections wait in the backlog whether or not anybody accepts: none does.
+    let waiting = std::future::poll_fn(|context| std::task::Poll::Ready(listener.poll_accept(context)));
+    assert!(waiting.await.is_pending());
 }

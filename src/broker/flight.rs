@@ -1,0 +1,198 @@
+//! One exchange for everybody who waits for it.
+//!
+//! It runs in a task of its own, so that it goes on when whoever asked first goes away. It always
+//! lands: with a credential, with a failure, or, when it is dropped, by saying so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
+
+use super::cache::Key;
+use super::exchanger::{AttemptError, Request};
+use super::held::{Held, Now};
+use super::{BrokerError, Shared};
+use crate::random::Random;
+
+/// How a flight ended.
+pub(super) type Landing = Result<Arc<Held>, Missed>;
+
+/// Why a flight brought nothing.
+#[derive(Debug, Clone)]
+pub(super) enum Missed {
+    /// The last attempt's failure.
+    Failed(Arc<AttemptError>),
+    /// The feed was changed or removed meanwhile.
+    Superseded,
+    /// The task was dropped: a panic, or the end of the runtime.
+    Interrupted,
+}
+
+impl Missed {
+    /// As told to who asked; `age` if it is told again.
+    pub(super) fn into_error(self, age: Option<Duration>) -> BrokerError {
+        match self {
+            Self::Failed(error) => BrokerError::Failed { error, age },
+            Self::Superseded => BrokerError::FeedChanged,
+            Self::Interrupted => BrokerError::Interrupted,
+        }
+    }
+}
+
+/// A flight as others see it.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) id: u64,
+    landing: watch::Sender<Option<Landing>>,
+    task: AbortHandle,
+}
+
+impl Flight {
+    /// Departs. Must be called inside a tokio runtime.
+    pub(super) fn depart(
+        shared: &Arc<Shared>,
+        id: u64,
+        request: Arc<Request>,
+        key: Key,
+        turns: Arc<Semaphore>,
+    ) -> Self {
+        let landing = watch::Sender::new(None);
+        let crew =
+            Crew { shared: Arc::clone(shared), id, request, key, landing: landing.clone(), landed: false };
+        let task = tokio::spawn(crew.fly(turns)).abort_handle();
+        Self { id, landing, task }
+    }
+
+    /// To wait for the landing.
+    pub(super) fn subscribe(&self) -> watch::Receiver<Option<Landing>> {
+        self.landing.subscribe()
+    }
+
+    /// Ends it: what it would bring is of no use any more.
+    pub(super) fn supersede(&self) {
+        announce(&self.landing, Err(Missed::Superseded));
+        self.task.abort();
+    }
+}
+
+/// Whoever announces first is right.
+fn announce(landing: &watch::Sender<Option<Landing>>, outcome: Landing) {
+    landing.send_if_modified(|landing| {
+        let first = landing.is_none();
+        if first {
+            *landing = Some(outcome);
+        }
+        first
+    });
+}
+
+struct Crew {
+    shared: Arc<Shared>,
+    id: u64,
+    request: Arc<Request>,
+    key: Key,
+    landing: watch::Sender<Option<Landing>>,
+    landed: bool,
+}
+
+impl Crew {
+    async fn fly(mut self, turns: Arc<Semaphore>) {
+        let outcome = attempts(&self.shared, &self.request, &turns).await;
+        self.land(outcome.map_err(Missed::Failed));
+    }
+
+    fn land(&mut self, outcome: Result<Held, Missed>) {
+        self.landed = true;
+        let outcome = self.shared.record(self.id, &self.request.feed, &self.key, outcome);
+        announce(&self.landing, outcome);
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        if !self.landed {
+            self.land(Err(Missed::Interrupted));
+        }
+    }
+}
+
+/// Tries until a credential is there, the failure is not transient, or the time is over.
+async fn attempts(shared: &Shared, request: &Request, turns: &Semaphore) -> Result<Held, Arc<AttemptError>> {
+    let (clock, limits) = (shared.clock.as_ref(), shared.limits);
+    let deadline = clock.monotonic() + limits.deadline;
+    let mut last = None;
+    for attempt in 0..limits.attempts.max(1) {
+        if attempt > 0 {
+            let wake = clock.monotonic() + pause(attempt, shared.random.as_ref());
+            if wake >= deadline {
+                break;
+            }
+            clock.sleep_until(wake).await;
+            // A machine that slept wakes much later than it wanted to.
+            if clock.monotonic() >= deadline {
+                break;
+            }
+        }
+        let mut begun = false;
+        let outcome = tokio::select! {
+            biased;
+            () = clock.sleep_until(deadline) => Err(Arc::new(if begun {
+                AttemptError::NoAnswer(limits.deadline)
+            } else {
+                AttemptError::NoTurn(limits.deadline)
+            })),
+            outcome = one_attempt(shared, request, turns, &mut begun) => outcome,
+        };
+        match outcome {
+            Err(error) if error.is_transient() => {
+                if begun {
+                    shared.suspect(&request.feed);
+                }
+                // What the provider said before tells more than that it then said nothing.
+                let says_more = !matches!(*error, AttemptError::NoAnswer(_) | AttemptError::NoTurn(_));
+                if says_more || last.is_none() {
+                    last = Some(error);
+                }
+                if clock.monotonic() >= deadline {
+                    break;
+                }
+            }
+            outcome => return outcome,
+        }
+    }
+    Err(last.unwrap_or_else(|| Arc::new(AttemptError::NoAnswer(limits.deadline))))
+}
+
+/// One attempt, in its turn: first among those of its feed, then among those of its provider.
+async fn one_attempt(
+    shared: &Shared,
+    request: &Request,
+    turns: &Semaphore,
+    begun: &mut bool,
+) -> Result<Held, Arc<AttemptError>> {
+    // Neither is ever closed.
+    let _turn = turns.acquire().await.ok();
+    let lane = shared.lane(request);
+    let _place = lane.acquire().await.ok();
+    // While this one waited, another one may have found out.
+    if let Some(failure) = shared.failure_of(&request.feed) {
+        return Err(failure);
+    }
+    *begun = true;
+    let began = Now::of(shared.clock.as_ref());
+    let exchanged = shared.exchanger.exchange(request).await.map_err(Arc::new)?;
+    Held::new(exchanged, began, Now::of(shared.clock.as_ref())).map_err(Arc::new)
+}
+
+/// How long to wait before this attempt: 0.2, 0.4, 0.8 … 2 s, of which half is left to chance, so that
+/// those who failed together do not return together.
+fn pause(attempt: u32, random: &dyn Random) -> Duration {
+    const FIRST: Duration = Duration::from_millis(200);
+    const LONGEST: Duration = Duration::from_secs(2);
+    let full = FIRST.saturating_mul(1 << (attempt - 1).min(10)).min(LONGEST);
+    let mut byte = [u8::MAX];
+    // Without randomness: the full pause.
+    let chance = random.fill(&mut byte).map_or(u8::MAX, |()| byte[0]);
+    full / 2 + full / 2 * u32::from(chance) / u32::from(u8::MAX)
+}

@@ -1,0 +1,91 @@
+//! A credential in memory, and how much of its life is left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::exchanger::{AttemptError, Exchanged};
+use super::{Served, Source};
+use crate::clock::Clock;
+use crate::exchange::Credential;
+
+/// Both clocks, read together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    pub(super) wall: Timestamp,
+    pub(super) monotonic: Duration,
+}
+
+impl Now {
+    pub(super) fn of(clock: &dyn Clock) -> Self {
+        Self { wall: clock.now(), monotonic: clock.monotonic() }
+    }
+}
+
+/// A credential that had not expired when it arrived.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) credential: Arc<Credential>,
+    jti: Uuid,
+    /// What was left when it arrived, by whichever clock says less.
+    life: Duration,
+    /// When it arrived, on the monotonic clock.
+    arrived: Duration,
+}
+
+impl Held {
+    pub(super) fn new(exchanged: Exchanged, began: Now, arrived: Now) -> Result<Self, AttemptError> {
+        let Exchanged { credential, jti } = exchanged;
+        let expires_at = credential.expires_at;
+        // The wall clock may have been set back while the provider was thinking.
+        let took = arrived.monotonic.saturating_sub(began.monotonic);
+        let life =
+            between(arrived.wall, expires_at).min(between(began.wall, expires_at).saturating_sub(took));
+        if life.is_zero() {
+            return Err(AttemptError::ArrivedExpired(expires_at));
+        }
+        Ok(Self { credential: Arc::new(credential), jti, life, arrived: arrived.monotonic })
+    }
+
+    pub(super) fn served(&self, source: Source) -> Served {
+        Served { credential: Arc::clone(&self.credential), source, jti: self.jti }
+    }
+
+    /// What was left of it when it arrived.
+    pub(super) fn life(&self) -> Duration {
+        self.life
+    }
+
+    pub(super) fn age(&self, now: Now) -> Duration {
+        now.monotonic.saturating_sub(self.arrived)
+    }
+
+    /// What is left by the wall clock, or by the monotonic one if that is less: a wall clock that is
+    /// set back does not make it live longer.
+    pub(super) fn remaining(&self, now: Now) -> Duration {
+        between(now.wall, self.credential.expires_at).min(self.life.saturating_sub(self.age(now)))
+    }
+
+    /// Whether it can be handed out to somebody who needs it for `wanted`; never once it has expired.
+    pub(super) fn meets(&self, wanted: Duration, now: Now) -> bool {
+        let remaining = self.remaining(now);
+        !remaining.is_zero() && remaining >= wanted
+    }
+
+    /// Whether 80 % of its life are over.
+    pub(super) fn refresh_is_due(&self, now: Now) -> bool {
+        self.remaining(now) <= self.life / 5
+    }
+
+    /// When 80 % of its life will be over, on the monotonic clock.
+    pub(super) fn refresh_at(&self) -> Duration {
+        self.arrived + self.life / 5 * 4
+    }
+}
+
+fn between(from: Timestamp, to: Timestamp) -> Duration {
+    // Negative: nothing.
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}

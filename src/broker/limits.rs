@@ -1,0 +1,36 @@
+//! The numbers that a broker keeps to.
+
+use std::time::Duration;
+
+/// A broker's limits. The defaults are the documented ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BrokerLimits {
+    /// Nothing is handed out with less of its life left, whatever a request asks for.
+    pub min_remaining: Duration,
+    /// How long one exchange may take in all: waiting for its turn, every attempt, every pause.
+    pub deadline: Duration,
+    /// How often one exchange is tried in all, if its failures are transient.
+    pub attempts: u32,
+    /// How long a failure is remembered, and given again, before the provider is asked again.
+    pub failure_memory: Duration,
+    /// How many credentials and failures are kept; the least recently used leave first.
+    pub capacity: usize,
+    /// How many attempts run at once at one provider.
+    pub per_provider: usize,
+    /// How many attempts run at once for one feed.
+    pub per_feed: usize,
+}
+
+impl Default for BrokerLimits {
+    fn default() -> Self {
+        Self {
+            min_remaining: Duration::from_secs(5 * 60),
+            deadline: Duration::from_secs(15),
+            attempts: 5,
+            failure_memory: Duration::from_secs(5),
+            capacity: 10_000,
+            per_provider: 128,
+            per_feed: 32,
+        }
+    }
+}

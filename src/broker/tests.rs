@@ -1,0 +1,6 @@
+mod failures;
+mod lanes;
+mod memory;
+mod schedules;
+mod single_flight;
+mod support;

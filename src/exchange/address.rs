@@ -1,0 +1,297 @@
+//! Which addresses a token may be sent to.
+//!
+//! Endpoints and registries are named by admins, and names lead where DNS says. Whatever they say,
+//! requests that carry tokens never go to an address that belongs to the machine's own link or to a
+//! cloud's metadata service, where answers are credentials of the machine itself. The connector
+//! gets only addresses that [`vet`] let through, and asks no resolver again.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use thiserror::Error;
+use url::{Host, Url};
+
+/// Whether this machine itself may be connected to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Loopback {
+    /// No.
+    #[default]
+    Refuse,
+    /// Yes: the issuer is on loopback too, or an admin has said so.
+    Allow,
+}
+
+/// An address that is not connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{address} is {rule}, which is never connected to")]
+pub struct AddressError {
+    /// The address, as it was resolved or written.
+    pub address: IpAddr,
+    /// What it is.
+    pub rule: AddressRule,
+}
+
+/// What is not connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum AddressRule {
+    /// `0.0.0.0/8`, `::`.
+    #[error("no host's address")]
+    Unspecified,
+    /// `127.0.0.0/8`, `::1`, and not allowed.
+    #[error("this machine")]
+    Loopback,
+    /// `169.254.0.0/16`, `fe80::/10`; most clouds' metadata services are there.
+    #[error("link-local")]
+    LinkLocal,
+    /// `224.0.0.0/4`, `255.255.255.255`, `ff00::/8`.
+    #[error("multicast or broadcast")]
+    Multicast,
+    /// A metadata service outside the link-local networks.
+    #[error("a cloud's metadata service")]
+    Metadata,
+}
+
+/// Decides whether `address` may be connected to.
+///
+/// An IPv6 address that carries an IPv4 address (mapped, compatible, 6to4, NAT64) is judged as both.
+/// Private networks are let through: private endpoints are there.
+///
+/// # Errors
+///
+/// [`AddressError`], by the first rule that forbids it.
+pub fn vet(address: IpAddr, loopback: Loopback) -> Result<(), AddressError> {
+    let rule = match address {
+        IpAddr::V4(v4) => vet_v4(v4, loopback),
+        IpAddr::V6(v6) => {
+            vet_v6(v6, loopback).or_else(|| embedded(v6).into_iter().find_map(|v4| vet_v4(v4, loopback)))
+        }
+    };
+    rule.map_or(Ok(()), |rule| Err(AddressError { address, rule }))
+}
+
+fn vet_v4(address: Ipv4Addr, loopback: Loopback) -> Option<AddressRule> {
+    match address.octets() {
+        [0, ..] => Some(AddressRule::Unspecified),
+        [127, ..] => (loopback == Loopback::Refuse).then_some(AddressRule::Loopback),
+        [169, 254, ..] => Some(AddressRule::LinkLocal),
+        [224..=239, ..] | [255, 255, 255, 255] => Some(AddressRule::Multicast),
+        // Alibaba Cloud; Oracle Cloud's classic machines; Azure's host agent.
+        [100, 100, 100, 200] | [192, 0, 0, 192] | [168, 63, 129, 16] => Some(AddressRule::Metadata),
+        _ => None,
+    }
+}
+
+fn vet_v6(address: Ipv6Addr, loopback: Loopback) -> Option<AddressRule> {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 0] => Some(AddressRule::Unspecified),
+        [0, 0, 0, 0, 0, 0, 0, 1] => (loopback == Loopback::Refuse).then_some(AddressRule::Loopback),
+        [0xfe80..=0xfebf, ..] => Some(AddressRule::LinkLocal),
+        [0xff00..=0xffff, ..] => Some(AddressRule::Multicast),
+        // AWS keeps the network for services of its hosts: metadata, credentials of pods, time, DNS.
+        [0xfd00, 0x0ec2, ..]
+        // Google Cloud, Oracle Cloud, Scaleway.
+        | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
+        | [0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe]
+        | [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42] => Some(AddressRule::Metadata),
+        _ => None,
+    }
+}
+
+/// The IPv4 addresses that packets to `address` may end up at.
+fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
+    let at = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
+    match address.segments() {
+        // `::1` and `::` are IPv6's own.
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => vec![],
+        // Compatible, mapped, and translated (RFC 2765).
+        [0, 0, 0, 0, 0, 0, high, low]
+        | [0, 0, 0, 0, 0, 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        // NAT64's well-known prefix.
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        // 6to4.
+        | [0x2002, high, low, ..] => vec![at(high, low)],
+        // NAT64's prefix for local use (RFC 8215), of which a network may use /96, /64, /56 or /48, each
+        // with the address elsewhere (RFC 6052). What begins with a zero is not it.
+        [0x64, 0xff9b, 1, a, b, c, d, e] => [
+            at(d, e),
+            at((b << 8) | (c >> 8), (c << 8) | (d >> 8)),
+            at((a << 8) | (b & 0xff), c),
+            at(a, (b << 8) | (c >> 8)),
+        ]
+        .into_iter()
+        .filter(|v4| v4.octets()[0] != 0)
+        .collect(),
+        _ => vec![],
+    }
+}
+
+/// Decides about a URL whose host is an address: no resolver is asked for those.
+pub(super) fn vet_host(url: &Url, loopback: Loopback) -> Result<(), AddressError> {
+    match url.host() {
+        Some(Host::Ipv4(address)) => vet(address.into(), loopback),
+        Some(Host::Ipv6(address)) => vet(address.into(), loopback),
+        Some(Host::Domain(_)) | None => Ok(()),
+    }
+}
+
+/// The operating system's resolver, of whose answers only vetted ones get to the connector.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct VettingResolver(pub(super) Loopback);
+
+impl Resolve for VettingResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let loopback = self.0;
+        Box::pin(async move {
+            let host = name.as_str().to_owned();
+            let found = tokio::task::spawn_blocking(move || (host.as_str(), 0).to_socket_addrs()).await??;
+            let (mut vetted, mut refused) = (Vec::new(), None);
+            for address in found {
+                match vet(address.ip(), loopback) {
+                    Ok(()) => vetted.push(address),
+                    Err(error) => refused = refused.or(Some(error)),
+                }
+            }
+            match refused {
+                Some(error) if vetted.is_empty() => Err(error.into()),
+                _ => Ok(Box::new(vetted.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rule(address: &str, loopback: Loopback) -> Option<AddressRule> {
+        vet(address.parse().unwrap(), loopback).err().map(|error| error.rule)
+    }
+
+    #[test]
+    fn what_is_this_link_nobody_everybody_or_metadata_is_refused_however_it_is_written() {
+        use AddressRule::{LinkLocal, Metadata, Multicast, Unspecified};
+        for (address, expected) in [
+            ("0.0.0.0", Unspecified),
+            ("0.1.2.3", Unspecified),
+            ("::", Unspecified),
+            ("::ffff:0.0.0.0", Unspecified),
+            ("169.254.169.254", LinkLocal),
+            ("169.254.170.2", LinkLocal),
+            ("169.254.0.1", LinkLocal),
+            ("::ffff:169.254.169.254", LinkLocal),
+            ("::ffff:a9fe:a9fe", LinkLocal),
+            ("::169.254.169.254", LinkLocal),
+            ("::ffff:0:169.254.169.254", LinkLocal),
+            ("64:ff9b::169.254.169.254", LinkLocal),
+            ("64:ff9b::a9fe:a9fe", LinkLocal),
+            ("64:ff9b:1::169.254.169.254", LinkLocal),
+            ("64:ff9b:1:ffff:ffff:ffff:a9fe:a9fe", LinkLocal),
+            ("64:ff9b:1:0:a9:fea9:fe00:0", LinkLocal),
+            ("64:ff9b:1:a9:fe:a9fe::", LinkLocal),
+            ("64:ff9b:1:a9fe:a9:fe00::", LinkLocal),
+            ("2002:a9fe:a9fe::1", LinkLocal),
+            ("fe80::1", LinkLocal),
+            ("febf:ffff::1", LinkLocal),
+            ("224.0.0.1", Multicast),
+            ("239.255.255.255", Multicast),
+            ("255.255.255.255", Multicast),
+            ("ff02::1", Multicast),
+            ("64:ff9b::224.0.0.1", Multicast),
+            ("100.100.100.200", Metadata),
+            ("::ffff:100.100.100.200", Metadata),
+            ("64:ff9b::100.100.100.200", Metadata),
+            ("168.63.129.16", Metadata),
+            ("192.0.0.192", Metadata),
+            ("fd00:ec2::254", Metadata),
+            ("fd00:ec2::23", Metadata),
+            ("fd20:ce::254", Metadata),
+            ("fd00:c1::a9fe:a9fe", Metadata),
+            ("fd00:42::42", Metadata),
+        ] {
+            for loopback in [Loopback::Refuse, Loopback::Allow] {
+                assert_eq!(rule(address, loopback), Some(expected), "{address}");
+            }
+        }
+    }
+
+    #[test]
+    fn loopback_is_refused_however_it_is_written_unless_it_is_allowed() {
+        for address in [
+            "127.0.0.1",
+            "127.255.255.254",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::127.0.0.1",
+            "2002:7f00:1::",
+        ] {
+            assert_eq!(rule(address, Loopback::Refuse), Some(AddressRule::Loopback), "{address}");
+            assert_eq!(rule(address, Loopback::Allow), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn public_and_private_hosts_are_let_through() {
+        for address in [
+            "52.94.133.131",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "169.253.255.255",
+            "169.255.0.0",
+            "126.255.255.255",
+            "128.0.0.0",
+            "223.255.255.255",
+            "2600:1f18::1",
+            "fd12:3456::1",
+            "fec0::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::52.94.133.131",
+            "64:ff9b:1::10.0.0.1",
+        ] {
+            assert_eq!(rule(address, Loopback::Refuse), None, "{address}");
+        }
+    }
+
+    #[test]
+    fn addresses_in_urls_are_vetted_as_the_connector_reads_them() {
+        for (url, refused) in [
+            ("http://169.254.169.254/latest", true),
+            ("http://0xa9fea9fe/", true),
+            ("http://2852039166/", true),
+            ("http://[::ffff:169.254.169.254]/", true),
+            ("http://127.1/", true),
+            ("https://10.0.0.1/", false),
+            ("https://sts.amazonaws.com/", false),
+        ] {
+            assert_eq!(vet_host(&url.parse().unwrap(), Loopback::Refuse).is_err(), refused, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn names_that_lead_to_loopback_resolve_only_where_that_is_allowed() {
+        let resolve = |loopback| VettingResolver(loopback).resolve("localhost".parse().unwrap());
+        assert!(resolve(Loopback::Allow).await.unwrap().all(|address| address.ip().is_loopback()));
+        let Err(error) = resolve(Loopback::Refuse).await else { panic!("localhost was let through") };
+        assert_eq!(error.downcast_ref::<AddressError>().unwrap().rule, AddressRule::Loopback);
+    }
+
+    proptest! {
+        #[test]
+        fn no_notation_lets_an_ipv4_address_through_that_is_refused_by_itself(bits: u32) {
+            let v4 = Ipv4Addr::from(bits);
+            let [high, low] = [(bits >> 16) as u16, bits as u16];
+            for v6 in [
+                v4.to_ipv6_mapped(),
+                Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, high, low),
+                Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 1),
+            ] {
+                let judged = vet(v6.into(), Loopback::Refuse).map_err(|error| error.rule);
+                prop_assert_eq!(judged, vet(v4.into(), Loopback::Refuse).map_err(|error| error.rule));
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `feed credentials` through the broker: how long a credential must live, what it is limited to, and where
+//! a token may be sent.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "set-up that fails should fail the test where it stands"
+)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::carnet::{Announced, Carnet, Issuer, Output};
+use support::process::free_ports;
+
+const REGISTRY: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
+const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
+
+/// Adds the feed `default/SLUG` whose endpoints are these.
+fn add_feed(carnet: &Carnet, slug: &str, sts: &str, ecr: &str) {
+    let (sts, ecr) = (format!("--endpoint=sts={sts}"), format!("--endpoint=ecr={ecr}"));
+    let slug = format!("--slug={slug}");
+    let fields = ["--space=default", &slug, "--registry", REGISTRY, "--role-arn", ROLE, &sts, &ecr];
+    carnet.ok(&[&["feed", "add", "aws-ecr"], &fields[..]].concat());
+}
+
+/// An issuer, and the feed `default/a` at a sandbox that trusts it.
+fn world(sandbox: &str) -> (Issuer, Announced) {
+    let issuer = Issuer::http();
+    let sandbox = issuer.carnet.sandbox(&issuer.url, sandbox);
+    let endpoint = |name: &str| sandbox.announced(&format!("/endpoints/aws/{name}")).to_owned();
+    add_feed(&issuer.carnet, "a", &endpoint("sts"), &endpoint("ecr"));
+    (issuer, sandbox)
+}
+
+fn credentials(carnet: &Carnet, more: &[&str]) -> Output {
+    carnet.run(&[&["feed", "credentials", "default/a"], more].concat())
+}
+
+#[test]
+fn a_credential_lives_at_least_as_long_as_was_asked_for_or_is_not_handed_out() {
+    let (issuer, _sandbox) = world("[aws]\ncredential_lifetime = 1800");
+    let output = credentials(&issuer.carnet, &["--min-remaining", "20m"]);
+    assert_eq!(output.status, 0, "{output:?}");
+    let answer: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!((&answer["source"], &answer["username"]), (&"exchange".into(), &"AWS".into()));
+
+    let output = credentials(&issuer.carnet, &["--min-remaining", "1h"]);
+    assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{output:?}");
+    for part in ["feed default/a", "less than the 3600s asked for", "hint: "] {
+        assert!(output.stderr.contains(part), "no {part:?} in:\n{}", output.stderr);
+    }
+}
+
+#[test]
+fn a_credential_may_be_limited_to_repositories_whose_names_cannot_say_more() {
+    let (issuer, _sandbox) = world("");
+    let output = credentials(&issuer.carnet, &["--repository=app/one", "--repository=b", "--action=pull"]);
+    assert_eq!(output.status, 0, "{output:?}");
+    for (name, rule) in [
+        ("app/*", "wildcards are not taken"),
+        ("${aws:username}", "not '$'"),
+        ("a:pull", "leave off the tag or digest"),
+    ] {
+        let output = credentials(&issuer.carnet, &["--repository", name]);
+        assert_eq!((output.status, output.stdout.as_str()), (2, ""), "{output:?}");
+        assert!(output.stderr.contains("--repository") && output.stderr.contains(rule), "{}", output.stderr);
+    }
+    let many: Vec<String> = (0..50).map(|n| format!("--repository=team/service-{n:02}")).collect();
+    let output = credentials(&issuer.carnet, &many.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{output:?}");
+    assert!(output.stderr.contains("AWS takes at most 2048"), "{}", output.stderr);
+}
+
+#[test]
+fn a_public_issuers_tokens_go_to_this_machine_only_when_an_admin_says_so_and_never_to_metadata() {
+    let carnet = Carnet::new();
+    let [port] = free_ports();
+    let closed = format!("http://127.0.0.1:{port}");
+    add_feed(&carnet, "a", &closed, &closed);
+    carnet.ok(&["key", "list", "--issuer", "https://issuer.example"]);
+
+    let started = now();
+    let output = credentials(&carnet, &[]);
+    assert_eq!(output.status, 1, "{output:?}");
+    for part in ["step sts:AssumeRoleWithWebIdentity", "not one to connect to", "--allow-loopback-endpoints"]
+    {
+        assert!(output.stderr.contains(part), "no {part:?} in:\n{}", output.stderr);
+    }
+    assert!(started.elapsed() < Duration::from_secs(10), "a refusal of our own was tried again");
+
+    // Nobody listens there; what matters is that it was tried.
+    let output = credentials(&carnet, &["--allow-loopback-endpoints"]);
+    assert!(output.stderr.contains("could not connect"), "{}", output.stderr);
+
+    let metadata = "https://169.254.169.254/latest";
+    carnet.ok(&[
+        "feed",
+        "update",
+        "default/a",
+        &format!("--endpoint=sts={metadata}"),
+        &format!("--endpoint=ecr={metadata}"),
+    ]);
+    let output = credentials(&carnet, &["--allow-loopback-endpoints"]);
+    assert!(output.stderr.contains("not one to connect to"), "{}", output.stderr);
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a command takes is what is measured")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,152 @@
+//! Histories: what may happen to an issuer, at random.
+
+use std::time::Duration;
+
+use carnet::signing_keys::policy::{PolicyDurations, RotationPolicy};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// This many processes share the database.
+pub(crate) const PROCESSES: usize = 3;
+
+/// What happens, in order, to an issuer that begins with the first of `policies`.
+#[derive(Debug, Clone)]
+pub(crate) struct History {
+    pub(crate) policies: Vec<RotationPolicy>,
+    pub(crate) events: Vec<Event>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// Time passes; processes look, keys are pruned and rotated meanwhile.
+    Pass(Span),
+    /// A process does something from reading to commit at once.
+    Do(usize, Op),
+    /// A process has read and decided and is making keys.
+    Begin(usize, Op),
+    /// What it began is committed, decided anew.
+    Commit(usize),
+    /// Several requests that have all seen the same active keys.
+    Storm { force: bool },
+    /// The database does not answer this process any more.
+    CutOff(usize),
+    /// It does again.
+    Reconnect(usize),
+    /// A process ends.
+    Stop(usize),
+    /// And starts again.
+    Start(usize),
+    /// The wall clock of the machine is set.
+    SetClock(Step),
+}
+
+/// How long, in itself or against the policy in force, in thousandths.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Span {
+    Millis(u32),
+    /// Of `max-token-lifetime` and `leeway`: how long a retired key stays published.
+    OfRetirement(u32),
+    OfPropagation(u32),
+    OfRotation(u32),
+    /// Until a jump of the clock is believed.
+    Hold,
+}
+
+/// A change of keys or policy; `seen` of a rotation are the active keys in the process's own view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op {
+    Tick,
+    Rotate {
+        force: bool,
+        both: bool,
+    },
+    /// Of the keys with rows, the last but so many.
+    Revoke(usize),
+    RevokeAll,
+    /// To another one of the history's.
+    Policy(usize),
+}
+
+/// Where to, against the time that is believed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Step {
+    /// As good as right: this many thousandths of how far a clock may wander unnoticed.
+    Wander(i32),
+    /// Ahead by more than `leeway`, by so many seconds.
+    Ahead(u32),
+    /// Behind by more than `leeway`, by so many seconds.
+    Behind(u32),
+}
+
+pub(crate) fn histories() -> impl Strategy<Value = History> {
+    // A policy with a `leeway` below five seconds is not one to change from or to: see `Model::new`.
+    let leeways = prop_oneof![3 => (5..600_u64, 0..600_u64), 1 => (1..5_u64, Just(0))];
+    (leeways, 1..4_usize)
+        .prop_flat_map(|((least, more), count)| {
+            (vec(policies(least..=least + more), count), vec(events(), 1..70))
+        })
+        .prop_map(|(policies, events)| History { policies, events })
+}
+
+fn policies(leeway: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = RotationPolicy> {
+    let propagation = prop_oneof![10..60_u64, 60..600_u64, 3600..100_000_u64];
+    (propagation, 0..40_u64, leeway, 1..=1000_u64, 1..=1000_u64).prop_map(
+        |(propagation, quarters, leeway, lifetime, max_age)| {
+            let rotate_every = (propagation + propagation * quarters / 4).max(leeway / 2 + 1);
+            let longest = 2 * rotate_every - leeway;
+            RotationPolicy::new(PolicyDurations {
+                rotate_every: Duration::from_secs(rotate_every),
+                propagation: Duration::from_secs(propagation),
+                max_token_lifetime: Duration::from_secs((longest * lifetime / 1000).max(1)),
+                leeway: Duration::from_secs(leeway),
+                jwks_max_age: Duration::from_secs((propagation * max_age / 1000).max(1)),
+            })
+            .unwrap()
+        },
+    )
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    let process = || 0..PROCESSES;
+    prop_oneof![
+        8 => spans().prop_map(Event::Pass),
+        4 => (process(), ops()).prop_map(|(process, op)| Event::Do(process, op)),
+        2 => (process(), ops()).prop_map(|(process, op)| Event::Begin(process, op)),
+        2 => process().prop_map(Event::Commit),
+        1 => any::<bool>().prop_map(|force| Event::Storm { force }),
+        1 => process().prop_map(Event::CutOff),
+        1 => process().prop_map(Event::Reconnect),
+        1 => process().prop_map(Event::Stop),
+        1 => process().prop_map(Event::Start),
+        2 => steps().prop_map(Event::SetClock),
+    ]
+}
+
+fn spans() -> impl Strategy<Value = Span> {
+    prop_oneof![
+        4 => (0..7000_u32).prop_map(Span::Millis),
+        3 => (0..1200_u32).prop_map(Span::OfRetirement),
+        3 => (0..1200_u32).prop_map(Span::OfPropagation),
+        2 => (0..1500_u32).prop_map(Span::OfRotation),
+        1 => Just(Span::Hold),
+    ]
+}
+
+fn ops() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        2 => Just(Op::Tick),
+        3 => any::<bool>().prop_map(|both| Op::Rotate { force: false, both }),
+        3 => any::<bool>().prop_map(|both| Op::Rotate { force: true, both }),
+        2 => (0..8_usize).prop_map(Op::Revoke),
+        1 => Just(Op::RevokeAll),
+        2 => (0..3_usize).prop_map(Op::Policy),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (-1000..=1000_i32).prop_map(Step::Wander),
+        2 => prop_oneof![1..7200_u32, 1..40_000_000_u32].prop_map(Step::Ahead),
+        1 => prop_oneof![1..7200_u32, 1..40_000_000_u32].prop_map(Step::Behind),
+    ]
+}

@@ -1,0 +1,355 @@
+//! A machine with one database, one clock and several processes, as far as key life goes.
+//!
+//! Decisions are the library's own: `plan…`, `apply`, `published`, `ClockGuard`. What is modelled is the
+//! shell around them, as the rotator, the keeper and the issuer are it: what each process has read and
+//! when, what is decided again inside a transaction, when a process refuses to sign.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use carnet::issuer::STALE_AFTER;
+use carnet::jose::Algorithm;
+use carnet::jose::jwk::{Kid, PublicKey};
+use carnet::signing_keys::clock_guard::{ClockGuard, ClockTrust, HOLD, is_behind};
+use carnet::signing_keys::policy::RotationPolicy;
+use carnet::signing_keys::rotation::{Change, Refusal, apply, plan, safe_at};
+use carnet::signing_keys::{SigningKey, Stage, active, next_pruning, prepared, published};
+use jiff::Timestamp;
+
+use super::crowd::Crowd;
+use super::history::{Event, History, Op, PROCESSES, Span, Step};
+use super::mutation::{self, Mutation};
+use super::rules::{Circumstances, Elapsed, Ledger, Number, Rule, Why, millis, number, public_key};
+
+const EPOCH: i64 = 1_700_000_000_000;
+/// The keeper moves the high-water time on this often.
+const WRITE_EVERY: Elapsed = 10_000;
+
+/// What happened, to see that the histories are worth something.
+pub(crate) type Tally = BTreeMap<&'static str, u64>;
+
+struct Database {
+    keys: Vec<SigningKey>,
+    holds: BTreeSet<Number>,
+    policy: RotationPolicy,
+    generation: u64,
+    high_water: Timestamp,
+}
+
+/// What a process has read.
+#[derive(Clone)]
+struct View {
+    keys: Vec<SigningKey>,
+    policy: RotationPolicy,
+    generation: u64,
+    pruning: Option<Timestamp>,
+}
+
+struct Process {
+    view: View,
+    /// In elapsed time: a machine that has slept wakes with stale processes. (In truth such a process
+    /// may sign until it looks for the first time, which this model does not hold against it.)
+    confirmed: Elapsed,
+    high_water: Timestamp,
+    guard: ClockGuard,
+    trust: ClockTrust,
+    running: bool,
+    connected: bool,
+    look_at: Elapsed,
+    write_at: Elapsed,
+    begun: Option<Begun>,
+}
+
+/// A change that keys are being made for.
+struct Begun {
+    op: Op,
+    seen: Vec<Kid>,
+    expected: Vec<Change>,
+    fresh: Vec<PublicKey>,
+    /// The rows that were read first; only a mutation looks at them again.
+    keys: Vec<SigningKey>,
+}
+
+pub(crate) struct Model {
+    /// Monotonic time.
+    now: Elapsed,
+    /// How far the wall clock is ahead of it, and how far it was when it was last believed.
+    offset: i64,
+    believed: i64,
+    /// What believed jumps add to the time that has passed.
+    gained: Elapsed,
+    policies: Vec<RotationPolicy>,
+    database: Database,
+    processes: Vec<Process>,
+    made: Number,
+    lag: usize,
+    mutation: Option<Mutation>,
+    crowd: Crowd,
+    pub(crate) ledger: Ledger,
+    pub(crate) tally: Tally,
+}
+
+impl Model {
+    /// An issuer that has just been founded, with every process running.
+    ///
+    /// Two limits of what can hold are set here. A wall clock may step forward between a retirement and
+    /// the pruning by less than `leeway` without being noticed, and a process that is cut off may sign
+    /// for `STALE_AFTER` with what has been retired: both must fit into `leeway` together. And where
+    /// `leeway` is shorter than `STALE_AFTER`, a change of it is not known at once to such a process, so
+    /// that it is the same throughout a history.
+    pub(crate) fn new(policies: &[RotationPolicy], mutation: Option<Mutation>) -> Self {
+        let policy = policies[0];
+        let now = timestamp(0);
+        let leeway = policies.iter().map(|policy| policy.leeway()).min().unwrap();
+        let wander = millis(leeway.saturating_sub(STALE_AFTER));
+        let view = View { keys: Vec::new(), policy, generation: 0, pruning: None };
+        let process = || Process {
+            view: view.clone(),
+            confirmed: 0,
+            high_water: now,
+            guard: ClockGuard::new(now, Duration::ZERO),
+            trust: ClockTrust::Steady,
+            running: false,
+            connected: true,
+            look_at: 0,
+            write_at: 0,
+            begun: None,
+        };
+        let mut model = Self {
+            now: 0,
+            offset: 0,
+            believed: 0,
+            gained: 0,
+            policies: policies.to_vec(),
+            database: Database {
+                keys: Vec::new(),
+                holds: BTreeSet::new(),
+                policy,
+                generation: 0,
+                high_water: now,
+            },
+            processes: (0..PROCESSES).map(|_| process()).collect(),
+            made: 0,
+            lag: 0,
+            mutation,
+            crowd: Crowd::default(),
+            ledger: Ledger::new(wander),
+            tally: Tally::default(),
+        };
+        if let Some(begun) = model.begin(Op::Tick, Vec::new()) {
+            model.commit(0, begun);
+        }
+        (0..PROCESSES).for_each(|process| model.start(process));
+        model
+    }
+
+    /// Lives through `history`; violations are in the ledger afterwards.
+    pub(crate) fn run(history: &History, mutation: Option<Mutation>) -> Self {
+        let mut model = Self::new(&history.policies, mutation);
+        for event in &history.events {
+            model.event(event);
+            model.mint_everywhere();
+        }
+        model.tally.extend([("verified", model.crowd.verified), ("excused", model.crowd.excused)]);
+        model
+    }
+
+    fn event(&mut self, event: &Event) {
+        match *event {
+            Event::Pass(span) => self.pass(self.length(span)),
+            Event::Do(process, op) if self.reaches_database(process) => {
+                let seen = self.seen_by(process);
+                if let Some(begun) = self.begin(op, seen) {
+                    self.commit(process, begun);
+                }
+            }
+            Event::Begin(process, op) if self.reaches_database(process) => {
+                self.processes[process].begun = self.begin(op, self.seen_by(process));
+            }
+            Event::Commit(process) if self.reaches_database(process) => {
+                if let Some(begun) = self.processes[process].begun.take() {
+                    self.commit(process, begun);
+                }
+            }
+            Event::Storm { force } => {
+                let seen: Vec<Kid> = self.actives().map(SigningKey::kid).collect();
+                let request = Op::Rotate { force, both: true };
+                let storm: Vec<_> = (0..3).map(|_| self.begin(request, seen.clone())).collect();
+                storm.into_iter().flatten().for_each(|begun| self.commit(0, begun));
+            }
+            Event::CutOff(process) => self.processes[process].connected = false,
+            Event::Reconnect(process) => {
+                self.processes[process].connected = true;
+                self.processes[process].look_at = self.now;
+            }
+            Event::Stop(process) => self.stop(process),
+            Event::Start(process) if !self.processes[process].running => self.start(process),
+            Event::SetClock(step) => self.set_clock(step),
+            Event::Do(..) | Event::Begin(..) | Event::Commit(_) | Event::Start(_) => {}
+        }
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.tally.entry(what).or_default() += 1;
+    }
+
+    fn reaches_database(&self, process: usize) -> bool {
+        self.processes[process].running && self.processes[process].connected
+    }
+
+    fn seen_by(&self, process: usize) -> Vec<Kid> {
+        let keys = &self.processes[process].view.keys;
+        Algorithm::ALL
+            .into_iter()
+            .filter_map(|algorithm| active(keys, algorithm))
+            .map(SigningKey::kid)
+            .collect()
+    }
+
+    fn start(&mut self, process: usize) {
+        // A process that starts has nothing to compare the wall clock with.
+        self.believe();
+        let guard = ClockGuard::new(self.wall(), self.monotonic());
+        let started = &mut self.processes[process];
+        (started.running, started.connected) = (true, true);
+        (started.guard, started.trust) = (guard, ClockTrust::Steady);
+        (started.look_at, started.write_at) = (self.now, self.now + WRITE_EVERY);
+        started.begun = None;
+        self.read(process);
+    }
+
+    fn stop(&mut self, process: usize) {
+        self.processes[process].running = false;
+        self.crowd.ends(process);
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.now.unsigned_abs())
+    }
+
+    /// One round of the keeper.
+    fn look(&mut self, process: usize) {
+        let (wall, monotonic, now) = (self.wall(), self.monotonic(), self.now);
+        let looking = &mut self.processes[process];
+        looking.trust = looking.guard.observe(wall, monotonic, looking.view.policy.leeway());
+        if !looking.connected {
+            return;
+        }
+        let trusts = looking.trust == ClockTrust::Steady;
+        if trusts {
+            self.believe();
+        }
+        let view = &self.processes[process].view;
+        let pruning = view.pruning.is_some_and(|at| at <= self.pruning_time(process));
+        if view.generation != self.database.generation || pruning {
+            self.read(process);
+        } else {
+            self.confirm(process);
+        }
+        let looking = &self.processes[process];
+        let believes = trusts || self.mutation == Some(Mutation::RotateByAJumpedClock);
+        let behind = is_behind(wall, looking.high_water, looking.view.policy.leeway());
+        if !believes || (behind && self.mutation != Some(Mutation::RotateBehindHighWater)) {
+            return;
+        }
+        if !plan(&self.processes[process].view.keys, &self.processes[process].view.policy, wall).is_empty()
+            && let Some(begun) = self.begin(Op::Tick, Vec::new())
+        {
+            self.commit(process, begun);
+            self.read(process);
+        }
+        if trusts && !behind && now >= self.processes[process].write_at {
+            self.processes[process].write_at = now + WRITE_EVERY;
+            self.database.high_water = self.database.high_water.max(wall);
+        }
+    }
+
+    /// The time by which this process prunes.
+    fn pruning_time(&self, process: usize) -> Timestamp {
+        match self.mutation {
+            Some(Mutation::PruneByAJumpedClock) => self.wall(),
+            _ => self.processes[process].trust.believed(self.wall()),
+        }
+    }
+
+    fn read(&mut self, process: usize) {
+        let Database { keys, policy, generation, .. } = &self.database;
+        let at = self.pruning_time(process);
+        let view = View {
+            keys: keys.clone(),
+            policy: *policy,
+            generation: *generation,
+            pruning: next_pruning(keys, at),
+        };
+        let sent: Vec<Number> = match self.mutation {
+            Some(Mutation::PruneByAClockSetBack) => {
+                keys.iter().filter(|key| key.is_published(at)).map(|key| number(&key.public)).collect()
+            }
+            Some(Mutation::PublishRevoked) => {
+                let revoked = |key: &&SigningKey| matches!(key.stage, Stage::Revoked { .. });
+                published(keys, at)
+                    .into_iter()
+                    .chain(keys.iter().filter(revoked))
+                    .map(|key| number(&key.public))
+                    .collect()
+            }
+            _ => published(keys, at).into_iter().map(|key| number(&key.public)).collect(),
+        };
+        self.ledger.sent(&sent, true);
+        let (propagation, elapsed) = (millis(policy.propagation()), self.elapsed());
+        self.crowd.sends(process, sent, propagation, elapsed, &mut self.ledger);
+        self.processes[process].view = view;
+        self.confirm(process);
+    }
+
+    fn confirm(&mut self, process: usize) {
+        let elapsed = self.elapsed();
+        self.crowd.still_right(process, elapsed);
+        self.processes[process].confirmed = elapsed;
+        self.processes[process].high_water = self.database.high_water;
+    }
+
+    /// Every process mints, with every algorithm, the longest token that it would.
+    fn mint_everywhere(&mut self) {
+        for process in 0..PROCESSES {
+            if self.processes[process].running {
+                self.mint(process);
+            }
+        }
+    }
+
+    fn mint(&mut self, process: usize) {
+        let (elapsed, wall) = (self.elapsed(), self.wall());
+        let Process { view, confirmed, high_water, .. } = &self.processes[process];
+        let limit = millis(STALE_AFTER.min(view.policy.leeway()));
+        if elapsed - confirmed > limit && self.mutation != Some(Mutation::MintHoweverStale) {
+            self.count("not minted: unconfirmed");
+            return;
+        }
+        if is_behind(wall, *high_water, view.policy.leeway()) {
+            self.count("not minted: clock behind");
+            return;
+        }
+        let mut stale = 0;
+        for algorithm in Algorithm::ALL {
+            let signer = match self.mutation {
+                Some(Mutation::MintWithThePreparedKey) => prepared(&view.keys, algorithm),
+                _ => active(&view.keys, algorithm),
+            };
+            let Some(signer) = signer.map(|key| number(&key.public)) else { continue };
+            stale += u64::from(view.generation != self.database.generation);
+            let lifetime = view.policy.max_token_lifetime();
+            self.ledger.signed(signer, lifetime);
+            let expires = elapsed + millis(lifetime);
+            self.crowd.minted(signer, expires, elapsed, &mut self.ledger);
+        }
+        *self.tally.entry("minted with what has changed since").or_default() += stale;
+    }
+}
+
+mod rotator;
+mod time;
+
+fn timestamp(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(EPOCH + millis).unwrap()
+}

@@ -1,0 +1,259 @@
+//! The rules, and the ledger that knows of every key what must hold for it.
+//!
+//! Time here is *elapsed time*: it passes as the monotonic clock does, and a jump forward of the wall
+//! clock adds to it once it has been believed, because it may be that the machine slept. The ledger
+//! draws on nothing that the code under test has computed but the rows themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use carnet::jose::Algorithm;
+use carnet::jose::jwk::PublicKey;
+use carnet::signing_keys::policy::RotationPolicy;
+use carnet::signing_keys::rotation::MAX_PUBLISHED;
+use carnet::signing_keys::{SigningKey, Stage};
+use jiff::Timestamp;
+
+/// The six invariants, by their numbers, and two rules about requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Rule {
+    OneActiveOnePrepared = 1,
+    PublishedBeforeItSigns = 2,
+    VerifiesEverywhere = 3,
+    PrivateHalfWhileNeeded = 4,
+    AtMostEight = 5,
+    PublishedUntilIsFixed = 6,
+    RotatesOnlyWhatWasSeen = 7,
+    RevokedLeavesAtOnce = 8,
+}
+
+/// A rule that was broken, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Violation {
+    pub(crate) rule: Rule,
+    pub(crate) how: String,
+}
+
+/// Milliseconds of elapsed time.
+pub(crate) type Elapsed = i64;
+
+/// A key's number: they are made in order.
+pub(crate) type Number = u32;
+
+/// A public key that differs from others by its number, which is all that a decision can see of it.
+pub(crate) fn public_key(algorithm: Algorithm, number: Number) -> PublicKey {
+    let octets = number.to_be_bytes();
+    match algorithm {
+        Algorithm::Rs256 => PublicKey::Rsa { n: octets.to_vec(), e: vec![1, 0, 1] },
+        Algorithm::Es256 => {
+            let mut x = [0; 32];
+            x[..4].copy_from_slice(&octets);
+            PublicKey::P256 { x, y: [0; 32] }
+        }
+    }
+}
+
+pub(crate) fn number(public: &PublicKey) -> Number {
+    let octets = match public {
+        PublicKey::Rsa { n, .. } => n.as_slice(),
+        PublicKey::P256 { x, .. } => x.as_slice(),
+    };
+    u32::from_be_bytes([octets[0], octets[1], octets[2], octets[3]])
+}
+
+/// Why keys are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// No key was there, or all of them are replaced.
+    First,
+    /// By schedule, or asked for without force.
+    InTime,
+    Forced,
+    Revocation,
+    PolicyChange,
+}
+
+/// The circumstances of a commit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Circumstances {
+    pub(crate) why: Why,
+    pub(crate) at: Elapsed,
+    /// The policy that is in force afterwards.
+    pub(crate) policy: RotationPolicy,
+    pub(crate) high_water: Timestamp,
+    /// The clock is known to be behind.
+    pub(crate) is_behind: bool,
+}
+
+#[derive(Debug, Default)]
+struct Life {
+    published: Elapsed,
+    /// Promoted before it was published for long enough, as force and emergencies may.
+    early: bool,
+    may_sign: bool,
+    /// The longest lifetime that a token of it may have had.
+    longest: Duration,
+    published_until: Option<Timestamp>,
+    revoked: bool,
+}
+
+/// What is known of every key.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    lives: BTreeMap<Number, Life>,
+    /// How far two readings of an undisturbed wall clock may differ from the time that has passed.
+    pub(crate) wander: Elapsed,
+    pub(crate) violations: Vec<Violation>,
+}
+
+impl Ledger {
+    pub(crate) fn new(wander: Elapsed) -> Self {
+        Self { lives: BTreeMap::new(), wander, violations: Vec::new() }
+    }
+
+    pub(crate) fn violated(&mut self, rule: Rule, how: impl FnOnce() -> String) {
+        if !self.violations.iter().any(|violation| violation.rule == rule) {
+            self.violations.push(Violation { rule, how: how() });
+        }
+    }
+
+    /// A row is written.
+    pub(crate) fn row(&mut self, row: &SigningKey, is_new: bool, c: &Circumstances) {
+        let number = number(&row.public);
+        let mut life = self.lives.remove(&number).unwrap_or_default();
+        let mut broken: Vec<(Rule, String)> = Vec::new();
+        if is_new {
+            life.published = c.at;
+            // How long a clock has been behind nobody can know: a key made then is not held to the rule,
+            // but it must not count as older than what the database has seen.
+            life.early = c.is_behind;
+            if row.prepared_at < c.high_water {
+                broken.push((
+                    Rule::PublishedBeforeItSigns,
+                    format!("key {number} is recorded as older than the high-water time {}", c.high_water),
+                ));
+            }
+        }
+        match row.stage {
+            Stage::Prepared => {}
+            Stage::Active { .. } => {
+                if !life.may_sign {
+                    let published = c.at - life.published;
+                    let is_old_enough = published >= millis(c.policy.propagation()) - self.wander;
+                    match c.why {
+                        Why::InTime if !is_old_enough && !life.early => broken.push((
+                            Rule::PublishedBeforeItSigns,
+                            format!("key {number} signs after it was published for {published} ms"),
+                        )),
+                        _ => life.early |= !is_old_enough,
+                    }
+                    life.may_sign = true;
+                }
+                life.longest = life.longest.max(c.policy.max_token_lifetime());
+            }
+            Stage::Retired { retired_at, published_until, .. } => {
+                match life.published_until {
+                    Some(promised) if promised != published_until => broken.push((
+                        Rule::PublishedUntilIsFixed,
+                        format!("key {number} was promised until {promised}, now {published_until}"),
+                    )),
+                    _ => {}
+                }
+                let needed = life.longest + c.policy.leeway();
+                if life.published_until.is_none()
+                    && published_until < retired_at.saturating_add(needed).unwrap()
+                {
+                    broken.push((
+                        Rule::PublishedUntilIsFixed,
+                        format!(
+                            "key {number} retires at {retired_at} until {published_until}, not for {needed:?}"
+                        ),
+                    ));
+                }
+                life.published_until = Some(published_until);
+            }
+            Stage::Revoked { .. } => life.revoked = true,
+        }
+        self.lives.insert(number, life);
+        for (rule, how) in broken {
+            self.violated(rule, || how);
+        }
+    }
+
+    /// The database after a commit; `holds` are the keys whose private half it holds.
+    pub(crate) fn database(
+        &mut self,
+        keys: &[SigningKey],
+        holds: &BTreeSet<Number>,
+        now: Timestamp,
+        why: Why,
+    ) {
+        for algorithm in Algorithm::ALL {
+            let of = |stage: fn(&Stage) -> bool| {
+                keys.iter().filter(|key| key.algorithm() == algorithm && stage(&key.stage)).count()
+            };
+            let counts = (
+                of(|stage| matches!(stage, Stage::Active { .. })),
+                of(|stage| matches!(stage, Stage::Prepared)),
+            );
+            if counts != (1, 1) {
+                self.violated(Rule::OneActiveOnePrepared, || {
+                    format!("{counts:?} active and prepared {algorithm} keys")
+                });
+            }
+        }
+        let needed = keys.iter().filter(|key| matches!(key.stage, Stage::Prepared | Stage::Active { .. }));
+        let needed: BTreeSet<_> = needed.map(|key| number(&key.public)).collect();
+        if needed != *holds {
+            self.violated(Rule::PrivateHalfWhileNeeded, || format!("needed {needed:?}, held {holds:?}"));
+        }
+        // A clock that was set back may count pruned keys again; that is no rotation's doing.
+        let published = keys.iter().filter(|key| key.is_published(now)).count();
+        if published > MAX_PUBLISHED && matches!(why, Why::InTime | Why::Forced) {
+            self.violated(Rule::AtMostEight, || format!("a rotation makes {published} keys published"));
+        }
+    }
+
+    /// A process begins to send `keys`.
+    pub(crate) fn sent(&mut self, keys: &[Number], knows_of_revocations: bool) {
+        if keys.len() > MAX_PUBLISHED {
+            self.violated(Rule::AtMostEight, || format!("{} keys are sent", keys.len()));
+        }
+        if let Some(revoked) = keys.iter().find(|key| self.is_revoked(**key)).filter(|_| knows_of_revocations)
+        {
+            self.violated(Rule::RevokedLeavesAtOnce, || format!("key {revoked} is still sent"));
+        }
+    }
+
+    /// From now on `keys`, which are active, may sign for as long as `policy` says.
+    pub(crate) fn may_sign_for(&mut self, keys: &[Number], policy: &RotationPolicy) {
+        for key in keys {
+            let longest = &mut self.lives.get_mut(key).unwrap().longest;
+            *longest = policy.max_token_lifetime().max(*longest);
+        }
+    }
+
+    /// A token is signed with `key`.
+    pub(crate) fn signed(&mut self, key: Number, lifetime: Duration) {
+        let life = self.lives.get_mut(&key).unwrap();
+        life.longest = life.longest.max(lifetime);
+        if !life.may_sign {
+            self.violated(Rule::PublishedBeforeItSigns, || format!("key {key} signs unpromoted"));
+        }
+    }
+
+    pub(crate) fn is_revoked(&self, key: Number) -> bool {
+        self.lives[&key].revoked
+    }
+
+    /// Whether a key set of `confirmed` may lack the key for good reason: it was promoted early and
+    /// is younger than the key set.
+    pub(crate) fn was_early(&self, key: Number, confirmed: Elapsed) -> bool {
+        let life = &self.lives[&key];
+        life.early && confirmed <= life.published
+    }
+}
+
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap()
+}
