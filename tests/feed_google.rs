@@ -7,7 +7,6 @@
     reason = "set-up that fails should fail the test where it stands"
 )]
 #![cfg(feature = "sandbox")]
-#![allow(clippy::unwrap_used, reason = "set-up that fails should fail the test where it stands")]
 
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 mod aws_support;
