@@ -27,17 +27,28 @@ fn the_demo_tells_the_whole_chain_and_leaves_nothing_behind() {
         "  JWKS        http://127.0.0.1:",
         "  STS         http://127.0.0.1:",
         "  trusts      aud=sts.amazonaws.com sub=space:default:feed:prod",
+        "  trusts      aud=sts.amazonaws.com sub=space:default:feed:public",
         "  Entra       http://127.0.0.1:",
         "  trusts      aud=api://AzureADTokenExchange sub=space:default:feed:azure",
+        "  IAM         http://127.0.0.1:",
+        "  trusts      aud=//iam.googleapis.com/projects/",
         "  feed        default/prod",
         "  token       sub=space:default:feed:prod aud=sts.amazonaws.com",
         "  signed by   kid=",
         "  username    AWS",
         "  expires at  ",
+        "  feed        default/public",
+        "  registry    public.ecr.aws",
+        "  username    AWS",
         "  feed        default/azure",
         "  token       sub=space:default:feed:azure aud=api://AzureADTokenExchange",
         "alg=RS256",
         "  username    00000000-0000-0000-0000-000000000000",
+        "  expires at  ",
+        "  feed        default/google",
+        "  token       sub=space:default:feed:google aud=//iam.googleapis.com/projects/",
+        "alg=ES256",
+        "  username    oauth2accesstoken",
         "  expires at  ",
         "A rotation",
         "  signs now   kid=",
@@ -61,7 +72,7 @@ fn the_demo_tells_the_whole_chain_and_leaves_nothing_behind() {
         .filter(|line| line.contains("signed by   kid=") && line.ends_with("alg=ES256"))
         .map(|line| line.trim().split(['=', ' ']).find(|word| word.len() == 43).unwrap())
         .collect();
-    assert!(kids.len() >= 2 && kids[0] != kids[1], "the rotation changed no key: {kids:?}");
+    assert!(kids.len() >= 2 && kids.first() != kids.last(), "the rotation changed no key: {kids:?}");
     assert!(account.contains(&format!("accepted    kid={}", kids[0])), "{account}");
 
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "the demo's folder is left behind");

@@ -24,8 +24,9 @@ use crate::exchange::{Credential, ExchangeError, ExchangeRequest, exchange};
 use crate::feed::aws::AssumedRole;
 use crate::feed::azure::AzureAcr;
 use crate::feed::endpoints::Endpoints;
+use crate::feed::google::GoogleArtifactRegistry;
 use crate::feed::scope::Scope;
-use crate::feed::{Feed, FeedDraft, Provider};
+use crate::feed::{Feed, FeedDraft, Provider, ecr_public};
 use crate::feeds::{Feeds, ReuseSlug};
 use crate::http::public::{Detail, PublicDocuments};
 use crate::http::server::{Served, serve};
@@ -43,6 +44,9 @@ const ROLE: &str = "arn:aws:iam::123456789012:role/carnet-pull";
 const AZURE_REGISTRY: &str = "images.azurecr.io";
 const TENANT: &str = "8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c";
 const APPLICATION: &str = "0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e";
+const GOOGLE_REGISTRY: &str = "europe-west1-docker.pkg.dev";
+const PROVIDER: &str = "projects/123456789012/locations/global/workloadIdentityPools/carnet/providers/carnet";
+const ACCOUNT: &str = "pull@my-project.iam.gserviceaccount.com";
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArguments {
@@ -100,10 +104,12 @@ impl Stage {
             async move { carnet.run(stopped(stopping)).await }
         });
 
-        line_or("\nA stand-in for AWS that knows one role, which trusts one subject of that issuer.")?;
+        line_or("\nA stand-in for AWS that knows one role, which trusts two subjects of that issuer.")?;
         let trust = format!(
-            "[[aws.roles]]\narn = \"{ROLE}\"\naudiences = [\"sts.amazonaws.com\"]\nsubjects = [\"space:default:feed:prod\"]\n\
-             [[azure.applications]]\nclient_id = \"{APPLICATION}\"\nsubject = \"space:default:feed:azure\"\n"
+            "[[aws.roles]]\narn = \"{ROLE}\"\naudiences = [\"sts.amazonaws.com\"]\nsubjects = [\"space:default:feed:prod\", \"space:default:feed:public\"]\n\
+             [[azure.applications]]\nclient_id = \"{APPLICATION}\"\nsubject = \"space:default:feed:azure\"\n\
+             [[google.providers]]\nname = \"{PROVIDER}\"\nsubjects = [\"space:default:feed:google\"]\n\
+             [[google.service_accounts]]\nemail = \"{ACCOUNT}\"\nsubjects = [\"space:default:feed:google\"]\n"
         );
         let config: SandboxConfig = trust.parse()?;
         let random = Arc::new(SecureRandom::default());
@@ -115,10 +121,17 @@ impl Stage {
         step("ECR", &endpoints.endpoints.aws.ecr)?;
         step("role", ROLE)?;
         step("trusts", "aud=sts.amazonaws.com sub=space:default:feed:prod")?;
+        step("trusts", "aud=sts.amazonaws.com sub=space:default:feed:public")?;
         line_or("\nOne for Azure, with an application that has one federated credential.")?;
         step("Entra", &endpoints.endpoints.azure.authority)?;
         step("ACR", &endpoints.endpoints.azure.registry)?;
         step("trusts", "aud=api://AzureADTokenExchange sub=space:default:feed:azure")?;
+        line_or(
+            "\nOne for Google, with a provider whose condition names one subject, and a service account.",
+        )?;
+        step("STS", &endpoints.endpoints.google.sts)?;
+        step("IAM", &endpoints.endpoints.google.iamcredentials)?;
+        step("trusts", &format!("aud=//iam.googleapis.com/{PROVIDER} sub=space:default:feed:google"))?;
 
         let feeds = Feeds::new(carnet.store().clone(), Arc::clone(carnet.clock()), random);
         let transport = ReqwestTransport::new(TransportConfig {
@@ -139,11 +152,24 @@ impl Stage {
         let credential = self.credential(&feed, &first).await?;
         show(&credential)?;
 
+        line_or("\nFrom Amazon ECR Public, with the same role.")?;
+        let public = self.public_feed().await?;
+        step("feed", &public.path().to_string())?;
+        step("registry", public.registry.as_str())?;
+        let token = self.mint(&public)?;
+        show(&self.credential(&public, &token).await?)?;
+
         line_or("\nThe same for Azure, signed with RS256: Entra takes nothing else.")?;
         let azure = self.azure_feed().await?;
         step("feed", &azure.path().to_string())?;
         let token = self.mint(&azure)?;
         show(&self.credential(&azure, &token).await?)?;
+
+        line_or("\nFor Google, as a service account.")?;
+        let google = self.google_feed().await?;
+        step("feed", &google.path().to_string())?;
+        let token = self.mint(&google)?;
+        show(&self.credential(&google, &token).await?)?;
 
         line_or("\nA rotation, forced because these keys are seconds old; the key that signed retires.")?;
         self.rotate().await?;
@@ -183,8 +209,7 @@ impl Stage {
 
     async fn feed(&self, slug: &str) -> anyhow::Result<Feed> {
         let aws = &self.endpoints.endpoints.aws;
-        let role = AssumedRole { role_arn: ROLE.parse()?, session_duration: Default::default() };
-        self.add(slug, REGISTRY, Provider::AwsEcr(role), [("sts", &aws.sts), ("ecr", &aws.ecr)]).await
+        self.add(slug, REGISTRY, Provider::AwsEcr(role()?), [("sts", &aws.sts), ("ecr", &aws.ecr)]).await
     }
 
     async fn azure_feed(&self) -> anyhow::Result<Feed> {
@@ -192,6 +217,23 @@ impl Stage {
         let identity = AzureAcr { tenant_id: TENANT.parse()?, client_id: APPLICATION.parse()? };
         let endpoints = [("authority", &azure.authority), ("registry", &azure.registry)];
         self.add("azure", AZURE_REGISTRY, Provider::AzureAcr(identity), endpoints).await
+    }
+
+    async fn google_feed(&self) -> anyhow::Result<Feed> {
+        let google = &self.endpoints.endpoints.google;
+        let identity = GoogleArtifactRegistry {
+            workload_identity_provider: PROVIDER.parse()?,
+            service_account: Some(ACCOUNT.parse()?),
+            lifetime: Default::default(),
+        };
+        let endpoints = [("sts", &google.sts), ("iamcredentials", &google.iamcredentials)];
+        self.add("google", GOOGLE_REGISTRY, Provider::GoogleArtifactRegistry(identity), endpoints).await
+    }
+
+    async fn public_feed(&self) -> anyhow::Result<Feed> {
+        let aws = &self.endpoints.endpoints.aws;
+        let endpoints = [("sts", &aws.sts), ("ecr", &aws.ecr)];
+        self.add("public", ecr_public::REGISTRY, Provider::AwsEcrPublic(role()?), endpoints).await
     }
 
     async fn add(
@@ -280,6 +322,11 @@ impl Stage {
         line_or("  carnet key list")?;
         line_or("  carnet feed credentials default/prod")
     }
+}
+
+/// The role of both AWS feeds.
+fn role() -> anyhow::Result<AssumedRole> {
+    Ok(AssumedRole { role_arn: ROLE.parse()?, session_duration: Default::default() })
 }
 
 fn show(credential: &Credential) -> anyhow::Result<()> {

@@ -51,6 +51,24 @@ fn skopeo_pulls_with_a_credential_from_the_whole_chain_of_azure() {
     });
 }
 
+#[test]
+fn skopeo_pulls_with_a_credential_from_the_whole_chain_of_google() {
+    let access_token = "ya29.what-the-sandbox-answers-as-google";
+    skopeo_pulls(&Chain {
+        sandbox: format!("[google]\naccess_token = \"{access_token}\"\n"),
+        endpoints: [("sts", "/endpoints/google/sts"), ("iamcredentials", "/endpoints/google/iamcredentials")],
+        add: &[
+            "feed",
+            "add",
+            "google-artifact-registry",
+            "--workload-identity-provider=projects/1/locations/global/workloadIdentityPools/pool/providers/carnet",
+            "--service-account=pull@my-project.iam.gserviceaccount.com",
+        ],
+        user: "oauth2accesstoken",
+        password: access_token,
+    });
+}
+
 /// A cloud's stand-in that gives out one password, and the feed that leads to it.
 struct Chain<'a> {
     /// The sandbox's configuration.

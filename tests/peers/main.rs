@@ -13,6 +13,7 @@ mod support;
 
 mod azure_clients;
 mod documents;
+mod google_client;
 mod image_pull;
 mod key_rotation_live;
 mod sts_trust;
