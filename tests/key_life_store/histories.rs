@@ -253,7 +253,7 @@ impl World {
                 let Ok(token) = process.mint(algorithm) else { continue };
                 assert!(verifies(&token, &process.jwks()), "its own JWKS does not verify it");
                 let key = self.numbers[&token.presented.kid];
-                self.ledger.signed(key, lifetime);
+                self.ledger.signed(key);
                 self.crowd.minted(key, now + millis(lifetime), now, &mut self.ledger);
             }
         }
