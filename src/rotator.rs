@@ -162,8 +162,8 @@ impl Rotator {
     ) -> Result<(), RotationError> {
         let mut write = self.vault.store().write().await?;
         let now = self.clock.now();
-        let keys = self.vault.keys_in(&mut write).await?.public();
-        for key in rotation::under_policy(&keys, policy) {
+        let stored = self.vault.keys_in(&mut write).await?;
+        for key in rotation::under_policy(&stored.public(), &stored.settings.policy, policy) {
             self.vault.update(&mut write, &key).await?;
         }
         write.set_key_settings(policy, rsa_bits).await?;

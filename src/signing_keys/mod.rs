@@ -23,7 +23,8 @@ pub struct SigningKey {
     pub public: PublicKey,
     /// When it was made and its publication began.
     pub prepared_at: Timestamp,
-    /// The longest token lifetime that it may have been used with; only ever grows.
+    /// The longest token lifetime that it may have been used with, and more if the policy's `leeway`
+    /// has been lowered since; only ever grows.
     pub longest_lifetime: Duration,
     /// What has happened since.
     pub stage: Stage,

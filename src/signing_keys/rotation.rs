@@ -281,14 +281,17 @@ pub fn apply(
     }
 }
 
-/// The keys that a change to `policy` alters: from now on they may sign for longer; that they may have
+/// The keys that a change of policy alters: from now on they may sign for longer; that they may have
 /// before is never forgotten. No key leaves the JWKS earlier for it.
 #[must_use]
-pub fn under_policy(keys: &[SigningKey], policy: &RotationPolicy) -> Vec<SigningKey> {
-    let longest_lifetime = policy.max_token_lifetime();
+pub fn under_policy(keys: &[SigningKey], from: &RotationPolicy, to: &RotationPolicy) -> Vec<SigningKey> {
+    // Tokens were signed, and by a process that has not heard of the change still are, in the belief
+    // that the key stays published for the `leeway` of before: what that loses, the lifetime gains.
+    let less_leeway = from.leeway().saturating_sub(to.leeway());
+    let longest = |key: &SigningKey| (key.longest_lifetime + less_leeway).max(to.max_token_lifetime());
     keys.iter()
-        .filter(|key| matches!(key.stage, Stage::Active { .. }) && longest_lifetime > key.longest_lifetime)
-        .map(|key| SigningKey { longest_lifetime, ..key.clone() })
+        .filter(|key| matches!(key.stage, Stage::Active { .. }) && longest(key) > key.longest_lifetime)
+        .map(|key| SigningKey { longest_lifetime: longest(key), ..key.clone() })
         .collect()
 }
 

@@ -13,11 +13,14 @@ mod mutation;
 mod rules;
 
 use std::cell::RefCell;
+use std::time::Duration;
 
-use history::histories;
+use carnet::signing_keys::policy::{PolicyDurations, RotationPolicy};
+use history::{Event, History, Op, Span, histories};
 use model::{Model, Tally};
-use mutation::MUTATIONS;
+use mutation::{MUTATIONS, Mutation};
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
+use rules::Rule;
 
 const FOUND: &str = "found";
 
@@ -87,4 +90,24 @@ fn every_rule_that_is_broken_on_purpose_is_found_broken() {
         }
     }
     assert!(missed.is_empty(), "{missed:?}");
+}
+
+/// A history that chance seldom finds: all of it happens within five seconds.
+#[test]
+fn a_leeway_that_is_lowered_fails_no_token_of_a_process_that_has_not_heard_of_it() {
+    let default = RotationPolicy::default();
+    let short = PolicyDurations { leeway: Duration::from_secs(1), ..default.durations() };
+    let history = History {
+        policies: vec![default, RotationPolicy::new(short).unwrap()],
+        events: vec![
+            Event::CutOff(0),
+            Event::Do(1, Op::Policy(1)),
+            Event::Do(1, Op::Rotate { force: true, both: true }),
+            Event::Pass(Span::Millis(4900)),
+            Event::Pass(Span::OfRetirement(1000)),
+        ],
+    };
+    assert_eq!(Model::run(&history, None).ledger.violations, []);
+    let broken = Model::run(&history, Some(Mutation::ForgetLeewayOnPolicyCut)).ledger.violations;
+    assert!(broken.iter().any(|violation| violation.rule == Rule::VerifiesEverywhere), "{broken:#?}");
 }

@@ -92,11 +92,9 @@ pub(crate) struct Model {
 impl Model {
     /// An issuer that has just been founded, with every process running.
     ///
-    /// Two limits of what can hold are set here. A wall clock may step forward between a retirement and
-    /// the pruning by less than `leeway` without being noticed, and a process that is cut off may sign
-    /// for `STALE_AFTER` with what has been retired: both must fit into `leeway` together. And where
-    /// `leeway` is shorter than `STALE_AFTER`, a change of it is not known at once to such a process, so
-    /// that it is the same throughout a history.
+    /// A limit of what can hold is set here. A wall clock may step forward between a retirement and the
+    /// pruning by less than `leeway` without being noticed, and a process that is cut off may sign for
+    /// `STALE_AFTER` with what has been retired: both must fit into `leeway` together.
     pub(crate) fn new(policies: &[RotationPolicy], mutation: Option<Mutation>) -> Self {
         let policy = policies[0];
         let now = timestamp(0);
@@ -339,7 +337,7 @@ impl Model {
             let Some(signer) = signer.map(|key| number(&key.public)) else { continue };
             stale += u64::from(view.generation != self.database.generation);
             let lifetime = view.policy.max_token_lifetime();
-            self.ledger.signed(signer, lifetime);
+            self.ledger.signed(signer);
             let expires = elapsed + millis(lifetime);
             self.crowd.minted(signer, expires, elapsed, &mut self.ledger);
         }

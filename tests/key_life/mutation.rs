@@ -30,6 +30,7 @@ pub(crate) enum Mutation {
     PublishedUntilByThePolicyOfTheDay,
     ForgetLongestLifetimeOnPolicyRaise,
     ForgetLongestLifetimeOnPolicyCut,
+    ForgetLeewayOnPolicyCut,
     ShortenPublishedUntilOnPolicyChange,
     MintHoweverStale,
     PruneByAJumpedClock,
@@ -65,6 +66,7 @@ pub(crate) const MUTATIONS: &[(Mutation, &[Rule])] = {
         (M::PublishedUntilByThePolicyOfTheDay, &[R::VerifiesEverywhere, R::PublishedUntilIsFixed]),
         (M::ForgetLongestLifetimeOnPolicyRaise, &[R::VerifiesEverywhere, R::PublishedUntilIsFixed]),
         (M::ForgetLongestLifetimeOnPolicyCut, &[R::VerifiesEverywhere, R::PublishedUntilIsFixed]),
+        (M::ForgetLeewayOnPolicyCut, &[R::PublishedUntilIsFixed]),
         (M::ShortenPublishedUntilOnPolicyChange, &[R::VerifiesEverywhere, R::PublishedUntilIsFixed]),
         (M::MintHoweverStale, &[R::VerifiesEverywhere]),
         (M::PruneByAJumpedClock, &[R::VerifiesEverywhere]),
@@ -178,10 +180,12 @@ fn retire(rows: &mut [SigningKey], stays: impl Fn(&SigningKey) -> Duration) {
 pub(crate) fn under_policy(
     mutation: Option<Mutation>,
     keys: &[SigningKey],
+    from: &RotationPolicy,
     policy: &RotationPolicy,
 ) -> Vec<SigningKey> {
     use Mutation as M;
-    let mut rows = rotation::under_policy(keys, policy);
+    let from = if mutation == Some(M::ForgetLeewayOnPolicyCut) { policy } else { from };
+    let mut rows = rotation::under_policy(keys, from, policy);
     match mutation {
         Some(M::ForgetLongestLifetimeOnPolicyRaise) => rows.clear(),
         Some(M::ForgetLongestLifetimeOnPolicyCut) => {

@@ -91,8 +91,9 @@ struct Life {
     /// Promoted before it was published for long enough, as force and emergencies may.
     early: bool,
     may_sign: bool,
-    /// The longest lifetime that a token of it may have had.
-    longest: Duration,
+    /// For how long its tokens were promised to verify: the longest lifetime that one of them may have
+    /// had, and `leeway`.
+    verifiable: Duration,
     published_until: Option<Timestamp>,
     revoked: bool,
 }
@@ -149,7 +150,7 @@ impl Ledger {
                     }
                     life.may_sign = true;
                 }
-                life.longest = life.longest.max(c.policy.max_token_lifetime());
+                life.verifiable = life.verifiable.max(verifiable(&c.policy));
             }
             Stage::Retired { retired_at, published_until, .. } => {
                 match life.published_until {
@@ -159,7 +160,7 @@ impl Ledger {
                     )),
                     _ => {}
                 }
-                let needed = life.longest + c.policy.leeway();
+                let needed = life.verifiable;
                 if life.published_until.is_none()
                     && published_until < retired_at.saturating_add(needed).unwrap()
                 {
@@ -228,16 +229,14 @@ impl Ledger {
     /// From now on `keys`, which are active, may sign for as long as `policy` says.
     pub(crate) fn may_sign_for(&mut self, keys: &[Number], policy: &RotationPolicy) {
         for key in keys {
-            let longest = &mut self.lives.get_mut(key).unwrap().longest;
-            *longest = policy.max_token_lifetime().max(*longest);
+            let promised = &mut self.lives.get_mut(key).unwrap().verifiable;
+            *promised = verifiable(policy).max(*promised);
         }
     }
 
     /// A token is signed with `key`.
-    pub(crate) fn signed(&mut self, key: Number, lifetime: Duration) {
-        let life = self.lives.get_mut(&key).unwrap();
-        life.longest = life.longest.max(lifetime);
-        if !life.may_sign {
+    pub(crate) fn signed(&mut self, key: Number) {
+        if !self.lives[&key].may_sign {
             self.violated(Rule::PublishedBeforeItSigns, || format!("key {key} signs unpromoted"));
         }
     }
@@ -252,6 +251,10 @@ impl Ledger {
         let life = &self.lives[&key];
         life.early && confirmed <= life.published
     }
+}
+
+fn verifiable(policy: &RotationPolicy) -> Duration {
+    policy.max_token_lifetime() + policy.leeway()
 }
 
 pub(crate) fn millis(duration: Duration) -> i64 {

@@ -199,12 +199,12 @@ impl Model {
     }
 
     fn change_policy(&mut self, policy: RotationPolicy, now: Timestamp, elapsed: Elapsed) {
-        self.database.policy = policy;
+        let from = std::mem::replace(&mut self.database.policy, policy);
         self.crowd.propagation_changes(millis(policy.propagation()));
         let actives: Vec<_> = self.actives().map(|key| number(&key.public)).collect();
         self.ledger.may_sign_for(&actives, &policy);
         let circumstances = self.circumstances(Why::PolicyChange, elapsed, policy);
-        for row in mutation::under_policy(self.mutation, &self.database.keys, &policy) {
+        for row in mutation::under_policy(self.mutation, &self.database.keys, &from, &policy) {
             self.write(row, &circumstances);
         }
         self.database.generation += 1;

@@ -1,0 +1,201 @@
+//! A machine with a clock, a database and as many processes as are opened on it.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use carnet::actor::Actor;
+use carnet::carnet::{Carnet, Config, MasterKeySource, OpenError};
+use carnet::clock::{Clock as _, SimulatedClock};
+use carnet::feed::aws::AssumedRole;
+use carnet::feed::{Feed, FeedDraft, Provider};
+use carnet::issuer::MintError;
+use carnet::jose::Algorithm;
+use carnet::jose::jwk::Kid;
+use carnet::jose::key_pair::{KeyPair, KeyPairError, RsaBits};
+use carnet::keeper::Keeper;
+use carnet::oidc::subject::Context;
+use carnet::oidc::token::SignedToken;
+use carnet::random::SecureRandom;
+use carnet::rotator::{KeySource, Rotation, RotationError};
+use carnet::signing_keys::rotation::RotationRequest;
+use carnet::signing_keys::{SigningKey, State};
+use carnet::store::IfMissing;
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, SqliteConnection};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Every key pair that was ever made in this test process, by algorithm: RSA keys are slow to make,
+/// and two issuers do not mind having the same.
+static POOL: [Mutex<Vec<KeyPair>>; 2] = [Mutex::new(Vec::new()), Mutex::new(Vec::new())];
+
+/// Hands out each key pair of the pool once, in order; or none, while it fails.
+#[derive(Debug, Default)]
+pub(crate) struct PooledKeys {
+    used: [AtomicUsize; 2],
+    pub(crate) fails: AtomicBool,
+}
+
+impl KeySource for PooledKeys {
+    fn generate(&self, algorithm: Algorithm, rsa_bits: RsaBits) -> Result<KeyPair, KeyPairError> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(KeyPairError::Generation(algorithm));
+        }
+        let kind = usize::from(algorithm == Algorithm::Es256);
+        let wanted = self.used[kind].fetch_add(1, Ordering::Relaxed);
+        let mut pool = POOL[kind].lock().unwrap();
+        while pool.len() <= wanted {
+            pool.push(KeyPair::generate(algorithm, rsa_bits, &SecureRandom::default())?);
+        }
+        Ok(pool[wanted].clone())
+    }
+}
+
+/// One machine.
+pub(crate) struct Machine {
+    folder: TempDir,
+    pub(crate) clock: SimulatedClock,
+    pub(crate) source: Arc<PooledKeys>,
+}
+
+/// One process.
+pub(crate) struct Process {
+    pub(crate) carnet: Carnet,
+    pub(crate) keeper: Keeper,
+}
+
+impl Machine {
+    pub(crate) fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            clock: SimulatedClock::at(Timestamp::from_second(1_700_000_000).unwrap()),
+            source: Arc::new(PooledKeys::default()),
+        }
+    }
+
+    pub(crate) async fn try_open(&self) -> Result<Process, OpenError> {
+        let folder = self.folder.path();
+        let master_key = MasterKeySource::Folder(folder.join("keys"));
+        let carnet = Carnet::open(Config {
+            if_missing: IfMissing::Create,
+            issuer: Some("https://issuer.example".parse().unwrap()),
+            clock: Arc::new(self.clock.clone()),
+            key_source: Arc::clone(&self.source) as Arc<dyn KeySource>,
+            ..Config::new(folder.join("carnet.db").into(), master_key)
+        })
+        .await?;
+        let keeper = carnet.keeper();
+        Ok(Process { carnet, keeper })
+    }
+
+    pub(crate) async fn open(&self) -> Process {
+        self.try_open().await.unwrap()
+    }
+
+    /// A connection that knows nothing of carnet.
+    pub(crate) async fn sql(&self) -> SqliteConnection {
+        let options = SqliteConnectOptions::new().filename(self.folder.path().join("carnet.db"));
+        SqliteConnection::connect_with(&options).await.unwrap()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn step_wall(&self, seconds: i64) {
+        self.clock.step_wall_to(self.now() + jiff::SignedDuration::from_secs(seconds));
+    }
+}
+
+pub(crate) fn somebody() -> Actor {
+    Actor::local("somebody")
+}
+
+pub(crate) fn feed(alg: Algorithm, token_lifetime: Duration) -> Feed {
+    let draft = FeedDraft {
+        space: "default".parse().unwrap(),
+        slug: "prod".parse().unwrap(),
+        name: None,
+        registry: "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse().unwrap(),
+        provider: Provider::AwsEcr(AssumedRole {
+            role_arn: "arn:aws:iam::123456789012:role/pull".parse().unwrap(),
+            session_duration: Default::default(),
+        }),
+        audience: None,
+        subject_keys: None,
+        alg: Some(alg),
+        token_lifetime: Some(token_lifetime),
+        endpoints: Default::default(),
+    };
+    Feed::new(draft, Uuid::from_u128(1), token_lifetime, Timestamp::UNIX_EPOCH).unwrap()
+}
+
+impl Process {
+    /// A process that has looked: what it then knows.
+    pub(crate) async fn keys(&mut self) -> Vec<SigningKey> {
+        self.keeper.look().await;
+        self.carnet.issuer().key_set().keys.clone()
+    }
+
+    pub(crate) fn active_kids(&self) -> Vec<Kid> {
+        self.carnet.issuer().key_set().active_kids()
+    }
+
+    pub(crate) async fn rotate(&self, force: bool) -> Result<Rotation, RotationError> {
+        self.rotate_what_was_seen(self.active_kids(), force).await
+    }
+
+    pub(crate) async fn rotate_what_was_seen(
+        &self,
+        seen: Vec<Kid>,
+        force: bool,
+    ) -> Result<Rotation, RotationError> {
+        let request = RotationRequest { algorithms: Algorithm::ALL.to_vec(), seen, force };
+        self.carnet.rotator().rotate(&request, &somebody()).await
+    }
+
+    /// The longest token that the policy in this process's view allows.
+    pub(crate) fn mint(&self, alg: Algorithm) -> Result<SignedToken, MintError> {
+        let longest = self.carnet.issuer().key_set().settings.policy.max_token_lifetime();
+        self.carnet.issuer().mint(&feed(alg, longest), &Context::empty())
+    }
+
+    /// The bytes that this process serves.
+    pub(crate) fn jwks(&self) -> Vec<u8> {
+        self.carnet.issuer().documents().jwks.body.to_vec()
+    }
+
+    pub(crate) fn serves(&self, kid: &Kid) -> bool {
+        String::from_utf8(self.jwks()).unwrap().contains(kid.as_str())
+    }
+
+    /// Takes the database from this process.
+    pub(crate) async fn cut_off(&self) {
+        self.carnet.store().close().await;
+    }
+
+    /// The keys in `state` now.
+    pub(crate) fn in_state(&self, state: State) -> Vec<SigningKey> {
+        let now = self.carnet.clock().now();
+        let key_set = self.carnet.issuer().key_set();
+        key_set.keys.iter().filter(|key| key.state(now) == state).cloned().collect()
+    }
+}
+
+/// Whether a token verifies against the bytes of a JWKS, by a library that did not sign it. Times are
+/// not looked at: they are simulated.
+pub(crate) fn verifies(token: &SignedToken, jwks: &[u8]) -> bool {
+    let jwks: jsonwebtoken::jwk::JwkSet = serde_json::from_slice(jwks).unwrap();
+    let header = jsonwebtoken::decode_header(token.compact.reveal()).unwrap();
+    let Some(jwk) = jwks.find(header.kid.as_deref().unwrap()) else { return false };
+    let mut validation = jsonwebtoken::Validation::new(header.alg);
+    (validation.validate_exp, validation.validate_aud) = (false, false);
+    let key = jsonwebtoken::DecodingKey::from_jwk(jwk).unwrap();
+    jsonwebtoken::decode::<serde_json::Value>(token.compact.reveal(), &key, &validation).is_ok()
+}
