@@ -110,6 +110,17 @@ fn only_commands_that_may_make_a_database_do() {
 }
 
 #[test]
+fn a_feed_that_is_refused_leaves_nothing_behind() {
+    let carnet = Carnet::new();
+    let mut arguments = feed("a");
+    arguments[5] = "--registry=123456789012.dkr.ecr.eu-central-1.amazonaws.com.evil.example".to_owned();
+    let refused = carnet.run(&arguments.each_ref().map(String::as_str));
+    assert_eq!(refused.status, 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains("registry"), "{}", refused.stderr);
+    assert_eq!(fs::read_dir(carnet.home()).unwrap().count(), 0, "it made something");
+}
+
+#[test]
 fn a_master_key_that_somebody_else_provides_is_used_and_none_is_made() {
     let (other, carnet) = (Carnet::new(), Carnet::new());
     other.ok(&feed("prod").each_ref().map(String::as_str));

@@ -152,6 +152,8 @@ async fn add(opening: opening::OpeningOptions, arguments: Add) -> Result<(), Fai
         Add::GoogleArtifactRegistry { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
     };
     let reuse = reuse(reuse_slug);
+    // Before a database is made for it.
+    draft.check().map_err(FeedsError::from)?;
     let store = opening.open_or_make_store().await?;
     let feed = feeds(store).add(draft, reuse).await?;
     print(&feed, output.output)

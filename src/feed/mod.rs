@@ -215,6 +215,17 @@ pub struct FeedDraft {
     pub endpoints: Endpoints,
 }
 
+impl FeedDraft {
+    /// Checks everything that does not rest on the key policy.
+    ///
+    /// # Errors
+    ///
+    /// As [`Feed::new`].
+    pub fn check(&self) -> Result<(), FeedError> {
+        Feed::new(self.clone(), Uuid::nil(), Duration::MAX, Timestamp::UNIX_EPOCH).map(drop)
+    }
+}
+
 /// A change of a feed; what is absent stays.
 #[derive(Debug, Clone, Default)]
 pub struct FeedChanges {
