@@ -39,7 +39,7 @@ fn runner(cases: u32, shrink: u32) -> TestRunner {
 #[test]
 fn no_history_breaks_a_rule() {
     let total = RefCell::new(Tally::default());
-    let outcome = runner(3000, 20_000).run(&histories(), |history| {
+    let outcome = runner(3000, 3000).run(&histories(), |history| {
         let model = Model::run(&history, None);
         for (what, times) in &model.tally {
             *total.borrow_mut().entry(*what).or_default() += times;

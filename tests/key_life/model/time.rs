@@ -11,7 +11,11 @@ impl Model {
         self.now + self.gained
     }
 
+    /// Nobody steps a clock by minutes twice within a second: every process has looked in between.
     pub(super) fn set_clock(&mut self, step: Step) {
+        if !matches!(step, Step::Wander(_)) {
+            self.pass(1000);
+        }
         let noticed = self.policies.iter().map(|policy| millis(policy.leeway())).max().unwrap() * 2;
         let wander = self.ledger.wander;
         self.offset = self.believed
