@@ -63,11 +63,7 @@ fn main() -> Outcome {
     let temporary = runtime.block_on(TemporaryIssuer::open())?;
     let document = temporary.issuer().documents().jwks.clone();
     let mut carnet = Contender::new("carnet", None, servers::carnet(temporary.issuer().clone())?)?;
-    let mut others = vec![
-        Contender::new("bare hyper", Some(0.98), servers::bare_hyper(document.clone(), true)?)?,
-        Contender::new("bare again", None, servers::bare_hyper(document.clone(), true)?)?,
-        Contender::new("bare flat", None, servers::bare_hyper(document.clone(), false)?)?,
-    ];
+    let mut others = vec![Contender::new("bare hyper", Some(0.98), servers::bare_hyper(document.clone())?)?];
     let nginx = nginx::start(&document)?;
     let nginx_is_missing = nginx.is_none();
     for (index, (name, server)) in nginx.into_iter().flatten().enumerate() {

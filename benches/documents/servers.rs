@@ -61,7 +61,7 @@ pub(crate) fn carnet(issuer: Arc<Issuer>) -> Outcome<Server> {
 }
 
 /// Nothing but hyper: one answer for every request, no time limits, no routes, no shutdown.
-pub(crate) fn bare_hyper(document: Document, writev: bool) -> Outcome<Server> {
+pub(crate) fn bare_hyper(document: Document) -> Outcome<Server> {
     let (runtime, listener) = runtime_and_listener()?;
     let address = listener.local_addr()?;
     runtime.spawn(async move {
@@ -74,7 +74,6 @@ pub(crate) fn bare_hyper(document: Document, writev: bool) -> Outcome<Server> {
                     async move { Ok::<_, Infallible>(answer) }
                 });
                 http1::Builder::new()
-                    .writev(writev)
                     .serve_connection(TokioIo::new(stream), service)
                     .await
                     .map_err(std::io::Error::other)

@@ -3,17 +3,20 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -65,17 +68,18 @@ pub async fn serve(
             biased;
             () = &mut shutdown => break,
             // Reaps connections that are over, so that the set does not grow.
-            Some(_) = connections.join_next() => continue,
+            Some(ended) = connections.join_next() => {
+                if let Ok(Err(error)) = ended {
+                    tracing::debug!(%error, "connection ended early");
+                }
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
                 let (tls, served, watcher) = (tls.clone(), Arc::clone(&served), graceful.watcher());
-                connections.spawn(async move {
-                    if let Err(error) = connection(stream, tls, served, watcher).await {
-                        tracing::debug!(%error, "connection ended early");
-                    }
-                });
+                connections.spawn(connection(stream, tls, served, watcher));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -112,28 +116,54 @@ async fn requests(
     served: Arc<Served>,
     watcher: hyper_util::server::graceful::Watcher,
 ) -> hyper::Result<()> {
-    let service = service_fn(move |request| respond(&served, request));
     let connection = http1::Builder::new()
         .timer(HeaderTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
         // Answers are small: copying them behind their header is cheaper than a gathering write.
         .writev(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), Requests(served));
     watcher.watch(connection).await
 }
 
-/// The documents' answer is made here and now; only other requests take the router, and a copy of it, along.
-fn respond(
-    served: &Served,
-    request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<Either<Full<Bytes>, Body>>, Infallible>> + use<> {
-    let answer = served.documents.answer(request.method(), request.uri().path(), request.headers());
-    let answer = answer.ok_or_else(|| (served.router.clone(), request));
-    async move {
-        match answer {
-            Ok(response) => Ok(response.map(Either::Left)),
-            Err((mut router, request)) => Ok(router.call(request.map(Body::new)).await?.map(Either::Right)),
+/// The requests of one connection.
+struct Requests(Arc<Served>);
+
+/// An answer under way. A type of its own, so that documents need neither the router nor the heap.
+enum Answer {
+    /// A document's; `None` once it is taken.
+    Now(Option<Response<Full<Bytes>>>),
+    /// The router's.
+    Later(Pin<Box<RouteFuture<Infallible>>>),
+}
+
+impl Service<Request<Incoming>> for Requests {
+    type Response = Response<Either<Full<Bytes>, Body>>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        let Self(served) = self;
+        match served.documents.answer(request.method(), request.uri().path(), request.headers()) {
+            Some(response) => Answer::Now(Some(response)),
+            None => Answer::Later(Box::pin(served.router.clone().call(request.map(Body::new)))),
+        }
+    }
+}
+
+impl Future for Answer {
+    type Output = Result<Response<Either<Full<Bytes>, Body>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            // As of every future, nobody asks twice for what was ready.
+            Self::Now(response) => match response.take() {
+                Some(response) => Poll::Ready(Ok(response.map(Either::Left))),
+                None => Poll::Pending,
+            },
+            Self::Later(response) => {
+                response.as_mut().poll(context).map_ok(|response| response.map(Either::Right))
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use josekit::JoseError;
 use josekit::jws::alg::ecdsa::EcdsaJwsAlgorithm;
 use josekit::jws::alg::rsassa::RsassaJwsAlgorithm;
 use josekit::jws::{JwsAlgorithm, JwsContext, JwsHeader, JwsSigner, JwsVerifier};
+use p256::ecdsa::Signature;
 
 use super::Algorithm;
 use super::jwk::{Kid, PublicKey};
@@ -118,7 +119,14 @@ impl JwsSigner for Signer {
                 key.sign_digest(&RSA_PKCS1_SHA256, &digest, &mut signature).map_err(refused)?;
                 Ok(signature)
             }
-            ParsedKey::Es256(key) => Ok(key.sign_digest(&digest).map_err(refused)?.as_ref().to_vec()),
+            ParsedKey::Es256(key) => {
+                let der = key.sign_digest(&digest).map_err(refused)?;
+                // JWS wants r and s at fixed length (RFC 7518 section 3.4). p256 converts them, because
+                // aws-lc's conversion goes through big numbers and takes longer than all else here.
+                let signature = Signature::from_der(der.as_ref());
+                let signature = signature.map_err(|error| JoseError::InvalidSignature(error.into()))?;
+                Ok(signature.to_bytes().to_vec())
+            }
         }
     }
 
