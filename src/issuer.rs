@@ -227,9 +227,14 @@ impl Issuer {
         self.health.store(Arc::new(health));
     }
 
-    /// Counts a fetch of the JWKS, for the evidence of who holds which key set.
-    pub fn count_jwks_fetch(&self, user_agent: Option<&HeaderValue>) {
-        self.evidence.count(user_agent, self.current.load().settings.generation, self.clock.now());
+    /// The documents, for a client that fetches the JWKS. The fetch is counted, as evidence of who holds
+    /// which key set.
+    #[must_use]
+    pub fn fetch_jwks(&self, user_agent: Option<&HeaderValue>) -> Arc<Documents> {
+        // Loaded once: what is counted is the generation that is answered.
+        let key_set = self.current.load();
+        self.evidence.count(user_agent, key_set.settings.generation, self.clock.now());
+        Arc::clone(&key_set.documents)
     }
 
     /// Who has fetched the JWKS from this process.

@@ -108,8 +108,7 @@ impl PublicDocuments {
             return Some(method_not_allowed());
         }
         Some(if path == &*self.jwks {
-            self.issuer.count_jwks_fetch(headers.get(USER_AGENT));
-            document_response(&self.issuer.documents().jwks, headers)
+            document_response(&self.issuer.fetch_jwks(headers.get(USER_AGENT)).jwks, headers)
         } else if path == &*self.discovery {
             document_response(&self.issuer.documents().discovery, headers)
         } else if path == &*self.healthz {
