@@ -67,14 +67,14 @@ pub(crate) enum Op {
     Policy(usize),
 }
 
-/// Where to, against the time that is believed.
+/// How the clock is set.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Step {
-    /// As good as right: this many thousandths of how far a clock may wander unnoticed.
+    /// To the time that is believed, but for so many thousandths of how far a clock may wander unnoticed.
     Wander(i32),
-    /// Ahead by more than `leeway`, by so many seconds.
+    /// Forward by more than `leeway`, by so many seconds more.
     Ahead(u32),
-    /// Behind by more than `leeway`, by so many seconds.
+    /// Back by more than `leeway`, by so many seconds more.
     Behind(u32),
 }
 

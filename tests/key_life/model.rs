@@ -230,12 +230,12 @@ impl Model {
         let (wall, monotonic, now) = (self.wall(), self.monotonic(), self.now);
         let looking = &mut self.processes[process];
         looking.trust = looking.guard.observe(wall, monotonic, looking.view.policy.leeway());
-        if !looking.connected {
-            return;
-        }
-        let trusts = looking.trust == ClockTrust::Steady;
+        let (trusts, connected) = (looking.trust == ClockTrust::Steady, looking.connected);
         if trusts {
             self.believe();
+        }
+        if !connected {
+            return;
         }
         let view = &self.processes[process].view;
         let pruning = view.pruning.is_some_and(|at| at <= self.pruning_time(process));

@@ -18,12 +18,11 @@ impl Model {
         }
         let noticed = self.policies.iter().map(|policy| millis(policy.leeway())).max().unwrap() * 2;
         let wander = self.ledger.wander;
-        self.offset = self.believed
-            + match step {
-                Step::Wander(thousandths) => wander / 2 * i64::from(thousandths) / 1000,
-                Step::Ahead(seconds) => noticed + i64::from(seconds) * 1000,
-                Step::Behind(seconds) => -(noticed + i64::from(seconds) * 1000),
-            };
+        self.offset = match step {
+            Step::Wander(thousandths) => self.believed + wander / 2 * i64::from(thousandths) / 1000,
+            Step::Ahead(seconds) => self.offset + noticed + i64::from(seconds) * 1000,
+            Step::Behind(seconds) => self.offset - noticed - i64::from(seconds) * 1000,
+        };
         self.processes.iter_mut().for_each(|process| process.look_at = process.look_at.min(self.now + 250));
     }
 
