@@ -29,6 +29,8 @@ pub mod signing_keys;
 // Floor 3: storage.
 pub mod store;
 // Floor 4: services.
+#[cfg(feature = "server")]
+pub mod api;
 pub mod broker;
 pub mod carnet;
 pub mod evidence;
@@ -40,6 +42,8 @@ pub mod rotator;
 // Floor 5: edges.
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "server")]
+pub mod client;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "sandbox")]

@@ -13,6 +13,7 @@ use crate::feed::endpoints::{EndpointUrl, Endpoints};
 use crate::feed::google::{
     AccessTokenLifetime, GoogleArtifactRegistry, ServiceAccount, WorkloadIdentityProvider,
 };
+use crate::feed::own_fields::OwnFields;
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::scope::{Action, RepositoryName, Scope};
 use crate::feed::{Feed, FeedChanges, FeedDraft, FeedType, Provider, ecr_public};
@@ -232,7 +233,7 @@ impl Changes {
     /// The change of a feed of this type, whose own fields fill in for those that are not given.
     pub(super) fn of(self, feed_type: FeedType) -> Result<impl FnOnce(&Feed) -> FeedChanges, Failure> {
         let Self { registry, common, no_endpoints, own, .. } = self;
-        own.check(feed_type)?;
+        let own = own.fields(feed_type)?;
         let endpoints = match (no_endpoints, common.endpoint.is_empty()) {
             (true, _) => Some(Endpoints::default()),
             (false, true) => None,
@@ -241,7 +242,8 @@ impl Changes {
         Ok(move |feed: &Feed| FeedChanges {
             name: common.name,
             registry,
-            provider: Some(own.applied_to(feed.provider.clone())),
+            // Of the feed's own type: what does not suit it was refused above.
+            provider: own.applied_to(feed.provider.clone()).ok(),
             audience: common.audience,
             subject_keys: common.subject_keys,
             alg: common.alg,
@@ -252,52 +254,27 @@ impl Changes {
 }
 
 impl OwnChanges {
-    /// Refuses the flags of another type than the feed's.
-    fn check(&self, feed_type: FeedType) -> Result<(), Failure> {
-        let aws: &[FeedType] = &[FeedType::AwsEcr, FeedType::AwsEcrPublic];
-        let azure: &[FeedType] = &[FeedType::AzureAcr];
-        let google: &[FeedType] = &[FeedType::GoogleArtifactRegistry];
-        let flags = [
-            ("--role-arn", self.role_arn.is_some(), aws),
-            ("--session-duration", self.session_duration.is_some(), aws),
-            ("--tenant-id", self.tenant_id.is_some(), azure),
-            ("--client-id", self.client_id.is_some(), azure),
-            ("--workload-identity-provider", self.workload_identity_provider.is_some(), google),
-            ("--service-account", self.service_account.is_some(), google),
-            ("--no-service-account", self.no_service_account, google),
-            ("--lifetime", self.lifetime.is_some(), google),
-        ];
-        match flags.into_iter().find(|(_, given, types)| *given && !types.contains(&feed_type)) {
-            Some((flag, ..)) => {
-                Err(Failure::usage(format!("{flag}: a feed of type {feed_type} has no such field")))
-            }
-            None => Ok(()),
+    /// The fields, none of another type than the feed's.
+    fn fields(self, feed_type: FeedType) -> Result<OwnFields, Failure> {
+        let flag = |field: &str| format!("--{}", field.replace('_', "-"));
+        // As a field, both flags of the service account are one.
+        if self.no_service_account && feed_type != FeedType::GoogleArtifactRegistry {
+            let error = format!("--no-service-account: a feed of type {feed_type} has no such field");
+            return Err(Failure::usage(error));
         }
-    }
-
-    fn applied_to(self, provider: Provider) -> Provider {
-        let role = |role: AssumedRole| AssumedRole {
-            role_arn: self.role_arn.unwrap_or(role.role_arn),
-            session_duration: self.session_duration.unwrap_or(role.session_duration),
+        let fields = OwnFields {
+            role_arn: self.role_arn,
+            session_duration: self.session_duration,
+            tenant_id: self.tenant_id,
+            client_id: self.client_id,
+            workload_identity_provider: self.workload_identity_provider,
+            service_account: if self.no_service_account { Some(None) } else { self.service_account.map(Some) },
+            lifetime: self.lifetime,
         };
-        match provider {
-            Provider::AwsEcr(own) => Provider::AwsEcr(role(own)),
-            Provider::AwsEcrPublic(own) => Provider::AwsEcrPublic(role(own)),
-            Provider::AzureAcr(own) => Provider::AzureAcr(AzureAcr {
-                tenant_id: self.tenant_id.unwrap_or(own.tenant_id),
-                client_id: self.client_id.unwrap_or(own.client_id),
-            }),
-            Provider::GoogleArtifactRegistry(own) => {
-                Provider::GoogleArtifactRegistry(GoogleArtifactRegistry {
-                    workload_identity_provider: self
-                        .workload_identity_provider
-                        .unwrap_or(own.workload_identity_provider),
-                    service_account: match (self.no_service_account, self.service_account) {
-                        (true, _) => None,
-                        (false, given) => given.or(own.service_account),
-                    },
-                    lifetime: self.lifetime.unwrap_or(own.lifetime),
-                })
+        match fields.check(feed_type) {
+            Ok(()) => Ok(fields),
+            Err(error) => {
+                Err(Failure::usage(error.to_string().replacen(error.field(), &flag(error.field()), 1)))
             }
         }
     }

@@ -12,6 +12,7 @@ pub mod ecr_host;
 pub mod ecr_public;
 pub mod endpoints;
 pub mod google;
+pub mod own_fields;
 pub mod registry_host;
 pub mod scope;
 
@@ -88,7 +89,8 @@ pub enum Provider {
 }
 
 /// The type of a feed, as in `feed add TYPE`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FeedType {
     /// A private registry of Amazon ECR.
     AwsEcr,
@@ -172,6 +174,10 @@ impl Provider {
 }
 
 impl FeedType {
+    /// All types.
+    pub const ALL: [Self; 4] =
+        [Self::AwsEcr, Self::AwsEcrPublic, Self::AzureAcr, Self::GoogleArtifactRegistry];
+
     /// The name on the command line and in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -11,7 +11,7 @@ pub mod rotation;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::jose::Algorithm;
 use crate::jose::jwk::{Kid, PublicKey};
@@ -59,7 +59,7 @@ pub enum Stage {
 }
 
 /// A key's state, as users see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Published, not yet signing.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, parse, to_millis, to_seconds};
+use crate::feed::registry_host::RegistryHost;
 use crate::feed::{Feed, FeedPath, Provider};
 use crate::slug::Slug;
 
@@ -33,6 +34,9 @@ const ALL: &str = "SELECT id, version, space, slug, name, registry, audience, su
 const IN_SPACE: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
                         settings, endpoints, created_at, updated_at FROM feeds WHERE space = $1 ORDER BY slug";
 
+const OF_REGISTRY: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
+                           settings, endpoints, created_at, updated_at FROM feeds WHERE registry = $1 ORDER BY space, slug";
+
 impl Store {
     /// The feed of this name.
     ///
@@ -55,6 +59,16 @@ impl Store {
             None => sqlx::query_as(ALL).fetch_all(&self.readers).await?,
         };
         rows.into_iter().map(Row::feed).collect()
+    }
+
+    /// The feeds that have this registry, by name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::feed`].
+    pub async fn feeds_of_registry(&self, registry: &RegistryHost) -> Result<Vec<Feed>, StoreError> {
+        let query = sqlx::query_as::<_, Row>(OF_REGISTRY).bind(registry.as_str());
+        query.fetch_all(&self.readers).await?.into_iter().map(Row::feed).collect()
     }
 }
 

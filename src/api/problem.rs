@@ -1,0 +1,275 @@
+//! Problem details, RFC 9457: how the API says no.
+//!
+//! Every refusal has a stable `type`, which programs may branch on; `detail` is for people and may change.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The media type of [`Problem`].
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Before the name of every problem type.
+const PREFIX: &str = "urn:carnet:problem:";
+
+macro_rules! problem_types {
+    ($($(#[$doc:meta])+ $variant:ident = $name:literal, $status:literal, $title:literal;)+) => {
+        /// The kinds of refusal. Names and statuses are part of the API.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ProblemType {
+            $($(#[$doc])+ $variant,)+
+        }
+
+        impl ProblemType {
+            /// All of them, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The name behind `urn:carnet:problem:`.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// The HTTP status that it comes with.
+            #[must_use]
+            pub fn status(self) -> u16 {
+                match self { $(Self::$variant => $status),+ }
+            }
+
+            /// The `title`, the same for every problem of the type.
+            #[must_use]
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title),+ }
+            }
+        }
+    };
+}
+
+problem_types! {
+    /// Not JSON, a member that is unknown, missing or of the wrong form.
+    MalformedRequest = "malformed-request", 400, "The request is malformed";
+    /// No grant, or one that does not count any more. Why is not said.
+    Unauthorized = "unauthorized", 401, "No valid grant was presented";
+    /// The grant's role does not allow this.
+    Forbidden = "forbidden", 403, "The grant does not allow this";
+    /// The context that is claimed is not one that the grant allows.
+    ContextRefused = "context-refused", 403, "The grant does not allow this context";
+    /// A grant wider than its maker's.
+    WiderGrant = "wider-grant", 403, "No grant can be made wider than the one that makes it";
+    /// There is no such thing, as far as this grant can see.
+    NotFound = "not-found", 404, "There is no such resource";
+    /// The resource has no such method.
+    MethodNotAllowed = "method-not-allowed", 405, "The resource has no such method";
+    /// The client took too long to send its request.
+    RequestTimeout = "request-timeout", 408, "The request did not arrive in time";
+    /// Something of that name exists.
+    Exists = "exists", 409, "Something of that name exists";
+    /// The name belonged to a removed feed, whose trust the new one would inherit.
+    SlugReused = "slug-reused", 409, "The name belonged to a removed feed";
+    /// Several feeds of the grant have this registry.
+    SeveralFeeds = "several-feeds", 409, "Several feeds of the grant have this registry";
+    /// The feed was changed while the request was under way.
+    FeedChanged = "feed-changed", 409, "The feed was changed meanwhile";
+    /// The signing keys cannot be changed so, now.
+    RotationRefused = "rotation-refused", 409, "The signing keys cannot be changed now";
+    /// There are as many as there may be.
+    LimitReached = "limit-reached", 409, "There are as many as there may be";
+    /// The body is longer than the API takes.
+    TooLarge = "too-large", 413, "The request is too large";
+    /// The body is not `application/json`.
+    UnsupportedMediaType = "unsupported-media-type", 415, "The body must be application/json";
+    /// A value breaks a rule of its field.
+    InvalidField = "invalid-field", 422, "A field breaks a rule";
+    /// The feed's subject needs a context key that the request lacks.
+    MissingContext = "missing-context", 422, "The feed's subject needs more context";
+    /// The credential cannot be limited as asked.
+    ScopeRefused = "scope-refused", 422, "The credential cannot be limited so";
+    /// A fresh credential does not live as long as asked for.
+    MinRemainingUnattainable = "min-remaining-unattainable", 422, "No credential lives that long";
+    /// More requests than this caller may send.
+    RateLimited = "rate-limited", 429, "Too many requests";
+    /// Something went wrong here.
+    Internal = "internal", 500, "Something went wrong in carnet";
+    /// The provider refused, or its answer cannot be used.
+    UpstreamRefused = "upstream-refused", 502, "The provider refused";
+    /// No answer could be had of the provider.
+    UpstreamUnreachable = "upstream-unreachable", 502, "The provider could not be reached";
+    /// Too much is under way.
+    Busy = "busy", 503, "carnet is busy";
+    /// Nothing is minted now: the key state is unconfirmed, the clock is behind, a key is missing.
+    NotMinting = "not-minting", 503, "carnet mints no tokens at this moment";
+    /// The database or the audit log does not answer.
+    StorageUnavailable = "storage-unavailable", 503, "carnet's database does not answer";
+    /// No answer within the deadline.
+    UpstreamTimeout = "upstream-timeout", 504, "The provider did not answer in time";
+}
+
+/// Problem details of a refusal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// `urn:carnet:problem:NAME`; the names are listed in the reference.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:carnet:problem:not-found", pattern = "^urn:carnet:problem:[a-z-]+$")]
+    pub problem_type: String,
+    /// The same for every problem of the type.
+    pub title: Cow<'static, str>,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    pub status: u16,
+    /// What is wrong this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The member of the request that breaks a rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What to look at first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The request's identifier, as in logs and audit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// What the provider said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<UpstreamAnswer>,
+    /// What was presented to the provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub presented: Option<PresentedClaims>,
+    /// Of `several-feeds`: the feeds inside the grant, as SPACE/FEED.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feeds: Option<Vec<String>>,
+    /// Of `min-remaining-unattainable`: how long a fresh credential lived, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub life_observed_seconds: Option<u64>,
+}
+
+/// A provider's answer, or the lack of one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UpstreamAnswer {
+    /// The provider: `aws`, `azure`, `google`.
+    pub provider: String,
+    /// The operation, by the provider's name for it.
+    #[schema(example = "sts:AssumeRoleWithWebIdentity")]
+    pub step: String,
+    /// HTTP status; null when there was no answer.
+    pub status: Option<u16>,
+    /// The provider's error code.
+    pub code: Option<String>,
+    /// The provider's message, at most 2 KiB, cleared of secrets.
+    pub message: Option<String>,
+    /// The provider's identifier of the request.
+    pub request_id: Option<String>,
+}
+
+/// The claims and header members that a provider decides on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PresentedClaims {
+    /// Issuer.
+    pub iss: String,
+    /// Subject.
+    pub sub: String,
+    /// Audience.
+    pub aud: String,
+    /// The signing key's identifier.
+    pub kid: String,
+    /// The signature algorithm.
+    pub alg: String,
+}
+
+impl Problem {
+    /// A problem of this type.
+    #[must_use]
+    pub fn new(problem_type: ProblemType) -> Self {
+        Self {
+            problem_type: format!("{PREFIX}{}", problem_type.name()),
+            title: Cow::Borrowed(problem_type.title()),
+            status: problem_type.status(),
+            detail: None,
+            field: None,
+            hint: None,
+            request_id: None,
+            upstream: None,
+            presented: None,
+            feeds: None,
+            life_observed_seconds: None,
+        }
+    }
+
+    /// With what is wrong this time.
+    #[must_use]
+    pub fn detail(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+
+    /// With the member of the request that breaks a rule.
+    #[must_use]
+    pub fn field(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+
+    /// With advice.
+    #[must_use]
+    pub fn hint(self, hint: Option<impl Into<String>>) -> Self {
+        Self { hint: hint.map(Into::into), ..self }
+    }
+
+    /// The type, if it is one that this version knows.
+    #[must_use]
+    pub fn known_type(&self) -> Option<ProblemType> {
+        let name = self.problem_type.strip_prefix(PREFIX)?;
+        ProblemType::ALL.iter().copied().find(|known| known.name() == name)
+    }
+}
+
+impl From<&crate::exchange::Upstream> for UpstreamAnswer {
+    fn from(upstream: &crate::exchange::Upstream) -> Self {
+        Self {
+            provider: upstream.provider.to_owned(),
+            step: upstream.step.to_owned(),
+            status: upstream.status,
+            code: upstream.code.clone(),
+            message: upstream.message.clone(),
+            request_id: upstream.request_id.clone(),
+        }
+    }
+}
+
+impl From<&crate::oidc::token::Presented> for PresentedClaims {
+    fn from(presented: &crate::oidc::token::Presented) -> Self {
+        Self {
+            iss: presented.iss.clone(),
+            sub: presented.sub.clone(),
+            aud: presented.aud.clone(),
+            kid: presented.kid.clone(),
+            alg: presented.alg.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_type_has_a_name_of_its_own_and_is_found_by_it() {
+        let names: HashSet<_> = ProblemType::ALL.iter().map(|known| known.name()).collect();
+        assert_eq!(names.len(), ProblemType::ALL.len());
+        for known in ProblemType::ALL {
+            assert_eq!(Problem::new(*known).known_type(), Some(*known));
+            assert!((400..600).contains(&known.status()), "{known:?}");
+        }
+    }
+
+    #[test]
+    fn what_there_is_not_is_left_out() {
+        let problem = Problem::new(ProblemType::NotFound);
+        assert_eq!(
+            serde_json::to_value(&problem).unwrap(),
+            serde_json::json!({
+                "type": "urn:carnet:problem:not-found", "title": "There is no such resource", "status": 404
+            })
+        );
+    }
+}

@@ -1,0 +1,193 @@
+//! Signing keys, as the API and the command line show and change them.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::evidence::is_regular;
+use crate::issuer::{KeySet, STALE_AFTER};
+use crate::jose::Algorithm;
+use crate::jose::jwk::Kid;
+use crate::rotator::Rotation;
+use crate::signing_keys::rotation::{Change, safe_at};
+use crate::signing_keys::{SigningKey, Stage, State};
+use crate::store::jwks_clients::JwksClient;
+
+/// A signing key: its identifier and what has happened to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SigningKeyAnswer {
+    /// RFC 7638 thumbprint.
+    #[schema(value_type = String)]
+    pub kid: Kid,
+    /// The signature algorithm.
+    #[schema(value_type = super::feeds::AlgorithmName)]
+    pub alg: Algorithm,
+    /// What it does at this moment.
+    #[schema(value_type = StateName)]
+    pub state: State,
+    /// When it was made and its publication began.
+    #[schema(value_type = String, format = DateTime)]
+    pub prepared_at: Timestamp,
+    /// When it began to sign.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub activated_at: Option<Timestamp>,
+    /// When it ceased to sign.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub retired_at: Option<Timestamp>,
+    /// When it was withdrawn.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub revoked_at: Option<Timestamp>,
+    /// When it leaves the JWKS.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub published_until: Option<Timestamp>,
+    /// When a prepared key will have been published for long enough to sign.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub safe_at: Option<Timestamp>,
+    /// How many regular clients have fetched the JWKS since it holds the key.
+    pub seen_by: Option<SeenBy>,
+}
+
+/// What a key does.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "only described: the type that is parsed is `State`")]
+pub enum StateName {
+    /// Published, not yet signing.
+    Prepared,
+    /// Signing.
+    Active,
+    /// Published, verifying only.
+    Retired,
+    /// No longer published.
+    Pruned,
+    /// Withdrawn in an emergency.
+    Revoked,
+}
+
+/// Regular clients of the JWKS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SeenBy {
+    /// Those that hold the key.
+    pub clients: usize,
+    /// All of them.
+    pub of: usize,
+}
+
+/// The body of a rotation.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RotationRequest {
+    /// Only the key of this algorithm; both if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<super::feeds::AlgorithmName>)]
+    pub alg: Option<Algorithm>,
+    /// The active keys' `kid`s as the caller knows them. If they have changed, nothing is done and the
+    /// answer says `already_done`. Those of this moment if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>, max_items = 2)]
+    pub seen: Option<Vec<Kid>>,
+    /// Promote even a key that has not been published for long enough.
+    pub force: bool,
+}
+
+/// What a rotation or revocation has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RotationAnswer {
+    /// Nothing was left to do: somebody else has just done it.
+    pub already_done: bool,
+    /// The keys that sign from now on.
+    pub activated: Vec<String>,
+    /// The keys that verify only from now on.
+    pub retired: Vec<String>,
+    /// The keys that are out of the JWKS.
+    pub revoked: Vec<String>,
+    /// Whether destroyed private halves are gone from every database file; if not, a server goes on trying.
+    pub erased: bool,
+}
+
+/// The keys to show: those that are published or were revoked lately, or all.
+#[must_use]
+pub fn list(key_set: &KeySet, clients: &[JwksClient], all: bool, now: Timestamp) -> Vec<SigningKeyAnswer> {
+    let shown = |key: &&SigningKey| all || key.is_published(now) || was_revoked_lately(key, now);
+    key_set.keys.iter().filter(shown).map(|key| SigningKeyAnswer::of(key, key_set, clients, now)).collect()
+}
+
+/// A revocation is worth seeing while its consequences last; a month is longer than any.
+fn was_revoked_lately(key: &SigningKey, now: Timestamp) -> bool {
+    const MONTH: SignedDuration = SignedDuration::from_hours(30 * 24);
+    matches!(key.stage, Stage::Revoked { revoked_at, .. } if now.duration_since(revoked_at) < MONTH)
+}
+
+impl SigningKeyAnswer {
+    fn of(key: &SigningKey, key_set: &KeySet, clients: &[JwksClient], now: Timestamp) -> Self {
+        let (activated_at, retired_at, revoked_at) = match key.stage {
+            Stage::Prepared => (None, None, None),
+            Stage::Active { activated_at } => (Some(activated_at), None, None),
+            Stage::Retired { activated_at, retired_at, .. } => (Some(activated_at), Some(retired_at), None),
+            Stage::Revoked { activated_at, revoked_at } => (activated_at, None, Some(revoked_at)),
+        };
+        let is_prepared = key.stage == Stage::Prepared;
+        Self {
+            kid: key.kid(),
+            alg: key.algorithm(),
+            state: key.state(now),
+            prepared_at: key.prepared_at,
+            activated_at,
+            retired_at,
+            revoked_at,
+            published_until: key.published_until(),
+            safe_at: is_prepared.then(|| safe_at(key, &key_set.settings.policy)),
+            seen_by: (is_prepared || matches!(key.stage, Stage::Active { .. }))
+                .then(|| SeenBy::of(key, key_set, clients, now)),
+        }
+    }
+
+    /// When the key came into its state.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        self.revoked_at.or(self.retired_at).or(self.activated_at).unwrap_or(self.prepared_at)
+    }
+}
+
+impl SeenBy {
+    /// A client has the key if it fetched after every server had begun to publish it.
+    fn of(key: &SigningKey, key_set: &KeySet, clients: &[JwksClient], now: Timestamp) -> Self {
+        let published = key.prepared_at.saturating_add(STALE_AFTER).unwrap_or(Timestamp::MAX);
+        let max_age = key_set.settings.policy.jwks_max_age();
+        let regular: Vec<_> = clients.iter().filter(|client| is_regular(client, max_age, now)).collect();
+        let having = regular.iter().filter(|client| client.last_fetched_at >= published).count();
+        Self { clients: having, of: regular.len() }
+    }
+}
+
+impl From<&Rotation> for RotationAnswer {
+    fn from(rotation: &Rotation) -> Self {
+        let mut answer = Self {
+            already_done: rotation.changes.is_empty(),
+            activated: Vec::new(),
+            retired: Vec::new(),
+            revoked: Vec::new(),
+            erased: rotation.erased,
+        };
+        for change in &rotation.changes {
+            match change {
+                Change::Found { .. } => {}
+                Change::Rotate { retire, promote, .. } => {
+                    answer.retired.push(retire.to_string());
+                    answer.activated.push(promote.to_string());
+                }
+                Change::RevokeActive { revoke, promote, .. } => {
+                    answer.revoked.push(revoke.to_string());
+                    answer.activated.push(promote.to_string());
+                }
+                Change::RevokePrepared { revoke, .. } | Change::RevokeRetired { revoke, .. } => {
+                    answer.revoked.push(revoke.to_string());
+                }
+                Change::ReplaceAll { revoke, .. } => {
+                    answer.revoked.extend(revoke.iter().map(ToString::to_string));
+                }
+            }
+        }
+        answer
+    }
+}

@@ -1,0 +1,122 @@
+//! `GET /audit`: the audit log.
+
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use super::Api;
+use super::body::Parameters;
+use super::caller::Caller;
+use super::openapi::Refusals;
+use super::refusal::Refusal;
+use crate::api::audit::{AuditPage, AuditRecord};
+use crate::audit::{EventKind, Outcome};
+use crate::grant::{FeedLimit, Role, SpaceLimit};
+use crate::slug::Slug;
+use crate::store::audit::{AuditFilter, Direction, MAX_PAGE};
+
+/// Which rows, from where.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AuditParameters {
+    /// Only rows older than this one; `next_before` of the page before.
+    #[param(minimum = 1)]
+    before: Option<u64>,
+    /// How many rows, 100 by default, 1000 at most.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// Only this kind of event, such as `credential`.
+    kind: Option<String>,
+    /// Only this outcome: `done`, `refused` or `failed`.
+    outcome: Option<String>,
+    /// Only what this actor did, such as `grant:ID`.
+    #[param(max_length = 80)]
+    actor: Option<String>,
+    /// Only this space.
+    space: Option<String>,
+    /// Only feeds of this slug.
+    feed: Option<String>,
+    /// Only what was about this grant, or done with it.
+    grant: Option<Uuid>,
+    /// Only what this token was part of.
+    jti: Option<Uuid>,
+    /// Not before this time, RFC 3339.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<String>,
+    /// Before this time, RFC 3339.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<String>,
+}
+
+const USUAL_PAGE: u32 = 100;
+
+/// Read the audit log
+///
+/// Newest first. A grant that is limited to spaces sees only the rows about those. Needs a grant of role
+/// viewer or admin.
+#[utoipa::path(
+    get,
+    path = "/audit",
+    tag = "audit",
+    operation_id = "listAuditRecords",
+    params(AuditParameters),
+    responses((status = 200, description = "A page of rows", body = AuditPage), Refusals),
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    Parameters(parameters): Parameters<AuditParameters>,
+) -> Result<Json<AuditPage>, Refusal> {
+    caller.needs(Role::Viewer)?;
+    let limit = parameters.limit.unwrap_or(USUAL_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Refusal::field("limit", format!("1 to {MAX_PAGE}")));
+    }
+    let before = parameters.before.map(i64::try_from).transpose();
+    let before = before.map_err(|_| Refusal::field("before", "the number of a row"))?;
+    let filter = filter(parameters, &caller)?;
+    // One more than is shown tells whether there is a next page.
+    let mut records = api.carnet().store().audit(&filter, Direction::NewestFirst, before, limit + 1).await?;
+    let more = records.len() > limit as usize;
+    records.truncate(limit as usize);
+    let next_before = records.last().filter(|_| more).map(|record| record.seq);
+    Ok(Json(AuditPage { records: records.iter().map(AuditRecord::from).collect(), next_before }))
+}
+
+fn filter(parameters: AuditParameters, caller: &Caller) -> Result<AuditFilter, Refusal> {
+    let wanted: Option<Slug> = parsed("space", parameters.space)?;
+    let permissions = caller.permissions();
+    let spaces = match (&permissions.spaces, wanted) {
+        (SpaceLimit::All, None) => None,
+        (SpaceLimit::All, Some(space)) => Some(vec![space]),
+        (SpaceLimit::Only(own), None) => Some(own.iter().cloned().collect()),
+        // A space that he does not see has no rows for him.
+        (SpaceLimit::Only(own), Some(space)) => Some(own.iter().filter(|own| **own == space).cloned().collect()),
+    };
+    let feeds = match &permissions.feeds {
+        FeedLimit::All => None,
+        FeedLimit::Matching(_) => Some(permissions.feeds.clone()),
+    };
+    Ok(AuditFilter {
+        kind: parsed::<EventKind>("kind", parameters.kind)?,
+        outcome: parsed::<Outcome>("outcome", parameters.outcome)?,
+        actor: parameters.actor,
+        spaces,
+        feed: parsed("feed", parameters.feed)?,
+        grant: parameters.grant,
+        jti: parameters.jti,
+        since: parsed::<Timestamp>("since", parameters.since)?,
+        until: parsed::<Timestamp>("until", parameters.until)?,
+    })
+}
+
+fn parsed<T>(field: &str, text: Option<String>) -> Result<Option<T>, Refusal>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    text.map(|text| text.parse()).transpose().map_err(|error: T::Err| Refusal::field(field, error))
+}

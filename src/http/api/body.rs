@@ -1,0 +1,187 @@
+//! Bodies: JSON of bounded length that arrives in bounded time, with the member named that is wrong.
+
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
+use serde::de::DeserializeOwned;
+
+use super::Api;
+use super::refusal::Refusal;
+use crate::api::problem::{Problem, ProblemType};
+
+/// A JSON body.
+#[derive(Debug)]
+pub(super) struct JsonBody<T>(pub(super) T);
+
+/// A JSON body that may be absent, which is then taken for `{}`.
+#[derive(Debug)]
+pub(super) struct OptionalJsonBody<T>(pub(super) T);
+
+/// The parameters behind the `?`, all of them known.
+#[derive(Debug)]
+pub(super) struct Parameters<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        check_type(&parts.headers)?;
+        parse(&read(body, api).await?).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJsonBody<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        let body = read(body, api).await?;
+        if body.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        check_type(&parts.headers)?;
+        parse(&body).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned> FromRequestParts<Api> for Parameters<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let parsed: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, api).await;
+        match parsed {
+            Ok(Query(parameters)) => Ok(Self(parameters)),
+            Err(rejection) => {
+                let why = std::error::Error::source(&rejection).map_or_else(|| rejection.to_string(), ToString::to_string);
+                Err(Problem::new(ProblemType::MalformedRequest).detail(format!("the query: {why}")).into())
+            }
+        }
+    }
+}
+
+/// Reads a body to its end.
+async fn read(body: Body, api: &Api) -> Result<bytes::Bytes, Refusal> {
+    let limit = api.api_limits().max_body;
+    let whole = axum::body::to_bytes(body, limit);
+    match tokio::time::timeout(api.api_limits().body_timeout, whole).await {
+        Err(_) => Err(Refusal::new(ProblemType::RequestTimeout)),
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(match is_too_long(&error) {
+            true => {
+                let detail = format!("a body has at most {limit} bytes");
+                Problem::new(ProblemType::TooLarge).detail(detail).into()
+            }
+            false => Problem::new(ProblemType::MalformedRequest).detail("the body broke off").into(),
+        }),
+    }
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// `application/json`, with or without parameters.
+fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let essence = headers
+        .get(CONTENT_TYPE)
+        .map(HeaderValue::as_bytes)
+        .and_then(|value| value.split(|byte| *byte == b';').next())
+        .map(<[u8]>::trim_ascii);
+    match essence {
+        Some(essence) if essence.eq_ignore_ascii_case(b"application/json") => Ok(()),
+        _ => Err(Refusal::new(ProblemType::UnsupportedMediaType)),
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let malformed = |field: Option<String>, why: String| {
+        let problem = Problem::new(ProblemType::MalformedRequest).detail(why);
+        Refusal::from(match field {
+            Some(field) => problem.field(field),
+            None => problem,
+        })
+    };
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let error = error.into_inner();
+        // A value that breaks a rule of its type is well-formed JSON; the rule is the field's.
+        let field = Some(path).filter(|path| path != ".");
+        match (field, error.is_data()) {
+            (Some(field), true) => Refusal::field(&field, without_place(&error)),
+            (field, _) => malformed(field, error.to_string()),
+        }
+    })?;
+    json.end().map_err(|error| malformed(None, error.to_string()))?;
+    Ok(value)
+}
+
+/// The message without `at line 1 column 7`: the field says where.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(at) => text[..at].to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::credentials::CredentialRequest;
+
+    fn refused(body: &str) -> (String, Option<String>, String) {
+        use axum::response::IntoResponse as _;
+        let response = parse::<CredentialRequest>(body.as_bytes()).unwrap_err().into_response();
+        let refused = response.extensions().get::<super::super::refusal::Refused>().unwrap();
+        let Problem { problem_type, field, detail, .. } = refused.problem.clone();
+        (problem_type, field, detail.unwrap())
+    }
+
+    #[test]
+    fn a_value_that_breaks_a_rule_is_named_with_the_rule() {
+        let (kind, field, detail) = refused(r#"{"context": {"tenant": "A"}}"#);
+        assert_eq!((kind.as_str(), field.as_deref()), ("urn:carnet:problem:invalid-field", Some("context")));
+        assert!(detail.contains("not a slug") && !detail.contains("line"), "{detail}");
+        let (_, field, _) = refused(r#"{"repositories": ["ok", "A*"]}"#);
+        assert_eq!(field.as_deref(), Some("repositories[1]"));
+    }
+
+    #[test]
+    fn what_is_no_json_or_more_than_one_value_is_malformed() {
+        for body in ["", "{", "{} {}", "[]", "nul", "{\"context\": 1e999}", "\u{feff}{}"] {
+            let (kind, ..) = refused(body);
+            assert!(kind.ends_with(":malformed-request") || kind.ends_with(":invalid-field"), "{body}: {kind}");
+        }
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(refused(&format!(r#"{{"actions": {deep}}}"#)).0.contains("problem"));
+    }
+
+    #[test]
+    fn json_is_what_says_that_it_is() {
+        for (value, accepted) in [
+            (Some("application/json"), true),
+            (Some("Application/JSON; charset=utf-8"), true),
+            (Some("text/plain"), false),
+            (Some("application/json+x"), false),
+            (None, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(value));
+            }
+            assert_eq!(check_type(&headers).is_ok(), accepted, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Who calls: authentication, kept apart from what the caller may do.
+//!
+//! A [`Caller`] is an authenticated name together with its permissions; handlers ask only the
+//! permissions. Where they come from is known here alone.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
+
+use super::Api;
+use super::envelope::RequestId;
+use super::refusal::Refusal;
+use crate::actor::Actor;
+use crate::api::problem::ProblemType;
+use crate::audit::{Event, EventKind, Outcome};
+use crate::feed::FeedPath;
+use crate::grant::{Grant, Permissions, Role};
+use crate::grants::AuthenticationError;
+use crate::http::client_address::ClientAddress;
+use crate::slug::Slug;
+
+/// An authenticated caller.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    grant: Arc<Grant>,
+    actor: Actor,
+    request_id: RequestId,
+    client: Option<IpAddr>,
+}
+
+impl Caller {
+    /// What he may do.
+    pub(super) fn permissions(&self) -> &Permissions {
+        &self.grant.permissions
+    }
+
+    /// The grant that he holds.
+    pub(super) fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// His name in records.
+    pub(super) fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// An event that he has caused.
+    pub(super) fn event(&self, kind: EventKind, outcome: Outcome) -> Event {
+        let event = Event::new(kind, outcome, &self.actor).in_request(self.request_id.as_str());
+        match self.client {
+            Some(client) => event.from_client(client),
+            None => event,
+        }
+    }
+
+    /// Refuses everybody whose role does not cover `role`. Comes before anything is looked up.
+    pub(super) fn needs(&self, role: Role) -> Result<(), Refusal> {
+        if self.permissions().role.covers(role) {
+            return Ok(());
+        }
+        Err(forbidden(format!("this needs a grant of role {role}, and yours is of role {}", self.permissions().role)))
+    }
+
+    /// Refuses everybody but an admin without limits: keys belong to no space.
+    pub(super) fn needs_unlimited_admin(&self) -> Result<(), Refusal> {
+        self.needs(Role::Admin)?;
+        if self.permissions().is_unlimited_admin() {
+            return Ok(());
+        }
+        Err(forbidden("this needs an admin's grant without limits to spaces, feeds, context or scope"))
+    }
+
+    /// The feed of these names, if the caller may know of it. One that he may not is not there for him.
+    pub(super) fn feed_path(&self, space: &str, feed: &str) -> Result<FeedPath, Refusal> {
+        let (Ok(space), Ok(slug)) = (space.parse(), feed.parse()) else { return Err(Refusal::not_found()) };
+        let path = FeedPath { space, slug };
+        if self.permissions().may_see(&path) { Ok(path) } else { Err(Refusal::not_found()) }
+    }
+
+    /// The space of this name, if the caller may know of it.
+    pub(super) fn space(&self, space: &str) -> Result<Slug, Refusal> {
+        let space: Slug = space.parse().map_err(|_| Refusal::not_found())?;
+        if self.permissions().sees_space(&space) { Ok(space) } else { Err(Refusal::not_found()) }
+    }
+}
+
+fn forbidden(why: impl Into<String>) -> Refusal {
+    crate::api::problem::Problem::new(ProblemType::Forbidden).detail(why).into()
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        // Missing only where a route was left out of authentication: nobody is let in by mistake.
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Refusal::new(ProblemType::Unauthorized))
+    }
+}
+
+/// Lets through who presents a valid grant.
+pub(super) async fn authenticate(State(api): State<Api>, request: Request, next: Next) -> Response {
+    admit(api, request, next, None).await
+}
+
+/// Lets through who presents a valid grant that reads.
+pub(super) async fn authenticate_viewer(State(api): State<Api>, request: Request, next: Next) -> Response {
+    admit(api, request, next, Some(Role::Viewer)).await
+}
+
+async fn admit(api: Api, mut request: Request, next: Next, role: Option<Role>) -> Response {
+    let client = request.extensions().get::<ClientAddress>().and_then(ClientAddress::ip);
+    if let Err(refusal) = api.limits().take_for_address(client) {
+        return refusal.into_response();
+    }
+    let caller = match identify(&api, &request, client).await {
+        Ok(caller) => caller,
+        Err(refusal) => return challenged(refusal),
+    };
+    if let Err(refusal) = api.limits().take_for_grant(caller.grant.id) {
+        return refusal.into_response();
+    }
+    let mut response = match role.map_or(Ok(()), |role| caller.needs(role)) {
+        Ok(()) => {
+            request.extensions_mut().insert(caller.clone());
+            next.run(request).await
+        }
+        Err(refusal) => refusal.into_response(),
+    };
+    // The envelope names him in the row of a refusal.
+    response.extensions_mut().insert(caller);
+    response
+}
+
+async fn identify(api: &Api, request: &Request, client: Option<IpAddr>) -> Result<Caller, Refusal> {
+    let token = bearer(request.headers()).ok_or_else(unauthorized)?;
+    let grant = match api.carnet().grants().authenticate(token).await {
+        Ok(grant) => grant,
+        Err(AuthenticationError::Store(error)) => return Err(error.into()),
+        Err(error) => {
+            // Why is for the log: a caller without a grant learns nothing.
+            tracing::info!(%error, ?client, "a grant was refused");
+            return Err(unauthorized());
+        }
+    };
+    let request_id = request.extensions().get::<RequestId>().cloned().ok_or_else(unauthorized)?;
+    let actor = Actor::grant(grant.id);
+    Ok(Caller { grant: Arc::new(grant), actor, request_id, client })
+}
+
+/// The token of `Authorization: Bearer`, RFC 6750 section 2.1. A header given twice is none.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() {
+        return None;
+    }
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))
+}
+
+fn unauthorized() -> Refusal {
+    Refusal::new(ProblemType::Unauthorized)
+}
+
+fn challenged(refusal: Refusal) -> Response {
+    let is_unauthorized = refusal.problem_type() == Some(ProblemType::Unauthorized);
+    let mut response = refusal.into_response();
+    if is_unauthorized {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"carnet\""));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_bearer_token_is_taken_and_nothing_else() {
+        for (values, token) in [
+            (vec!["Bearer abc"], Some("abc")),
+            (vec!["bearer abc"], Some("abc")),
+            (vec!["BEARER  abc"], Some("abc")),
+            (vec!["Basic abc"], None),
+            (vec!["abc"], None),
+            (vec!["Bearer abc", "Bearer def"], None),
+            (vec![], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in &values {
+                headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+            }
+            assert_eq!(bearer(&headers), token, "{values:?}");
+        }
+    }
+}

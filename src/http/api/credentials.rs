@@ -1,0 +1,108 @@
+//! `POST …/credentials`: what deployments come for.
+
+use axum::Json;
+use axum::extract::{Path, State};
+
+use super::Api;
+use super::body::OptionalJsonBody;
+use super::caller::Caller;
+use super::openapi::{Refusals, UpstreamRefusals};
+use super::refusal::Refusal;
+use crate::api::credentials::{CredentialAnswer, CredentialRequest, MAX_MIN_REMAINING};
+use crate::api::problem::{Problem, ProblemType};
+use crate::audit::{EventKind, Outcome};
+use crate::feed::Feed;
+use crate::grant::Role;
+
+/// Get a credential of a feed's registry
+///
+/// Needs a grant of role deployer for the feed. The request's context is taken into the token's subject and
+/// claims as far as the grant allows it. Nothing is answered before its audit row is on disk.
+#[utoipa::path(
+    post,
+    path = "/spaces/{space}/feeds/{feed}/credentials",
+    tag = "credentials",
+    operation_id = "createCredential",
+    params(("space" = String, Path, description = "The space"), ("feed" = String, Path, description = "The feed")),
+    request_body(content = Option<CredentialRequest>, description = "All members may be absent, and the body too"),
+    responses((status = 200, description = "A credential", body = CredentialAnswer), Refusals, UpstreamRefusals),
+)]
+pub(super) async fn of_feed(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((space, feed)): Path<(String, String)>,
+    OptionalJsonBody(request): OptionalJsonBody<CredentialRequest>,
+) -> Result<Json<CredentialAnswer>, Refusal> {
+    caller.needs(Role::Deployer)?;
+    let path = caller.feed_path(&space, &feed)?;
+    let feed = api.carnet().store().feed(&path).await?.ok_or_else(Refusal::not_found);
+    let answered = match feed {
+        Ok(feed) => answer(&api, &caller, &feed, &request).await,
+        Err(refusal) => Err(refusal),
+    };
+    answered.map_err(|refusal| refusal.about(&path))
+}
+
+/// Get a credential for a registry
+///
+/// For clients that know a registry's host and no feed, such as a Docker credential helper. Of the feeds
+/// that the grant allows exactly one must have this registry.
+#[utoipa::path(
+    post,
+    path = "/registries/{host}/credentials",
+    tag = "credentials",
+    operation_id = "createRegistryCredential",
+    params(("host" = String, Path, description = "The registry's host, as images name it")),
+    request_body(content = Option<CredentialRequest>, description = "All members may be absent, and the body too"),
+    responses((status = 200, description = "A credential", body = CredentialAnswer), Refusals, UpstreamRefusals),
+)]
+pub(super) async fn of_registry(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(host): Path<String>,
+    OptionalJsonBody(request): OptionalJsonBody<CredentialRequest>,
+) -> Result<Json<CredentialAnswer>, Refusal> {
+    caller.needs(Role::Deployer)?;
+    let host = host.parse().map_err(|_| Refusal::not_found())?;
+    let mut feeds = api.carnet().store().feeds_of_registry(&host).await?;
+    feeds.retain(|feed| caller.permissions().may_deploy(&feed.path()));
+    match feeds.as_slice() {
+        [] => Err(Refusal::not_found()),
+        [feed] => {
+            answer(&api, &caller, feed, &request).await.map_err(|refusal| refusal.about(&feed.path()))
+        }
+        several => Err(Problem {
+            feeds: Some(several.iter().map(|feed| feed.path().to_string()).collect()),
+            ..Problem::new(ProblemType::SeveralFeeds)
+                .detail("name one of them: POST /spaces/{space}/feeds/{feed}/credentials")
+        }
+        .into()),
+    }
+}
+
+/// A credential of `feed` for a caller who may have one.
+async fn answer(
+    api: &Api,
+    caller: &Caller,
+    feed: &Feed,
+    request: &CredentialRequest,
+) -> Result<Json<CredentialAnswer>, Refusal> {
+    let permissions = caller.permissions();
+    let min_remaining = request.min_remaining();
+    if min_remaining.is_some_and(|wanted| wanted > MAX_MIN_REMAINING) {
+        let rule = format!("{} at most", MAX_MIN_REMAINING.as_secs());
+        return Err(Refusal::field("min_remaining_seconds", rule));
+    }
+    let context = permissions.context.admit(&request.context)?;
+    let scope = permissions.scope.narrowed_to(&request.scope()?)?;
+    feed.provider.check_scope(&scope)?;
+    let served = api.broker().credential(feed, &context, &scope, min_remaining).await?;
+    let event = caller
+        .event(EventKind::Credential, Outcome::Done)
+        .about_feed(feed)
+        .token(served.jti)
+        .detail(served.source.as_str());
+    // Nothing leaves before its row is durable.
+    api.carnet().audit_log().record(event).await?;
+    Ok(Json(CredentialAnswer::new(&feed.path(), &served)))
+}

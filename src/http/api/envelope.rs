@@ -1,0 +1,133 @@
+//! What every answer of the API has in common: a request identifier, problem details, an audit row if it
+//! is a refusal, and no place in any cache.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use tracing::Instrument as _;
+
+use super::Api;
+use super::caller::Caller;
+use super::refusal::Refused;
+use crate::api::problem::{PROBLEM_JSON, Problem, ProblemType};
+use crate::audit::{Event, EventKind, Outcome};
+use crate::http::client_address::ClientAddress;
+
+/// Names a request in the answer, the log and the audit log.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest request identifier that is taken from a client.
+const MAX_REQUEST_ID: usize = 64;
+
+/// A request's identifier: the client's own, or a new one.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(Arc<str>);
+
+impl RequestId {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The client's, if it is a harmless word.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let text = headers.get(REQUEST_ID)?.to_str().ok()?;
+        let fits = (1..=MAX_REQUEST_ID).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+        fits.then(|| Self(text.into()))
+    }
+}
+
+/// Puts a request into its envelope.
+pub(super) async fn envelope(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let id = match RequestId::of(request.headers()) {
+        Some(id) => id,
+        None => RequestId(api.new_request_id().into()),
+    };
+    request.extensions_mut().insert(id.clone());
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let client = request.extensions().get::<ClientAddress>().and_then(ClientAddress::ip);
+    let span = tracing::info_span!("request", id = id.as_str(), %method, route = route.as_deref());
+    let began = api.carnet().clock().monotonic();
+    let mut response = next.run(request).instrument(span).await;
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED && response.extensions().get::<Refused>().is_none() {
+        // axum's own answer, whose `Allow` stays.
+        let refused = Refused { problem: Problem::new(ProblemType::MethodNotAllowed), about: None };
+        response.extensions_mut().insert(refused);
+    }
+    if let Some(Refused { problem, about }) = response.extensions_mut().remove::<Refused>() {
+        let caller = response.extensions_mut().remove::<Caller>();
+        let what = format!("{method} {}: {}", route.as_deref().unwrap_or("unknown path"), named(&problem));
+        match caller {
+            Some(caller) => {
+                let outcome = if problem.status < 500 { Outcome::Refused } else { Outcome::Failed };
+                let mut event = caller.event(EventKind::Request, outcome).detail(&what);
+                if let Some(feed) = &about {
+                    event = event.about_path(feed);
+                }
+                record(&api, event).await;
+            }
+            None => note(&api, client, &problem),
+        }
+        response = with_problem(response, Problem { request_id: Some(id.as_str().to_owned()), ..problem });
+    }
+    let took = api.carnet().clock().monotonic().saturating_sub(began);
+    api.carnet().metrics().server().answered(route.as_deref(), &method, response.status(), took);
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A refusal takes nothing away, so it is answered even if its row cannot be written.
+async fn record(api: &Api, event: Event) {
+    if let Err(error) = api.carnet().audit_log().record(event).await {
+        tracing::error!(error = &error as &dyn std::error::Error, "a refusal could not be recorded");
+    }
+}
+
+/// Of callers without a grant anybody can make as many as he likes: they are counted, not listed.
+fn note(api: &Api, client: Option<IpAddr>, problem: &Problem) {
+    if matches!(problem.known_type(), Some(ProblemType::Unauthorized | ProblemType::RateLimited)) {
+        api.carnet().audit_log().note_refusal(client, named(problem));
+    }
+}
+
+fn named(problem: &Problem) -> &'static str {
+    problem.known_type().map_or("unknown", ProblemType::name)
+}
+
+fn with_problem(response: Response, problem: Problem) -> Response {
+    let (mut parts, _) = response.into_parts();
+    parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    parts.headers.remove(CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(serde_json::to_vec(&problem).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_harmless_word_of_the_clients_names_a_request() {
+        for (given, taken) in [
+            ("3f2a-1.b_C", true),
+            (&"x".repeat(64), true),
+            (&"x".repeat(65), false),
+            ("", false),
+            ("a b", false),
+            ("a\"b", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_str(given).unwrap());
+            assert_eq!(RequestId::of(&headers).is_some(), taken, "{given:?}");
+        }
+    }
+}

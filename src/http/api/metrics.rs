@@ -1,0 +1,24 @@
+//! `GET /metrics`: for Prometheus, from this machine or with a viewer's grant.
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+
+use super::Api;
+use super::caller;
+use crate::http::client_address::ClientAddress;
+use crate::metrics::CONTENT_TYPE as OPENMETRICS;
+
+/// Lets this machine's own processes in, and who holds a grant.
+pub(super) async fn admit(api: State<Api>, request: Request, next: Next) -> Response {
+    let is_loopback = request.extensions().get::<ClientAddress>().is_some_and(ClientAddress::is_loopback);
+    if is_loopback {
+        return next.run(request).await;
+    }
+    caller::authenticate_viewer(api, request, next).await
+}
+
+pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, OPENMETRICS)], api.carnet().metrics().encode())
+}

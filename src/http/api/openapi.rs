@@ -1,0 +1,102 @@
+//! The OpenAPI document: made of the routes that answer, so that it cannot say anything else.
+
+use std::collections::BTreeMap;
+
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, Modify, OpenApi};
+
+use crate::api::problem::{PROBLEM_JSON, Problem, ProblemType};
+
+/// What is said once for all routes.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "carnet",
+        description = "Short-lived container registry credentials, and the issuer behind them.\n\nEvery request but \
+                       those for this document carries a grant's token as `Authorization: Bearer carnet_…`. Every \
+                       refusal is `application/problem+json` (RFC 9457) with a stable `type`.",
+        license(name = "Apache-2.0 OR MIT"),
+    ),
+    components(schemas(Problem)),
+    modifiers(&BearerTokens),
+    security(("grant" = [])),
+    tags(
+        (name = "credentials", description = "What deployments come for"),
+        (name = "feeds", description = "The registries, and how they trust this issuer"),
+        (name = "signing keys", description = "The keys that tokens are signed with"),
+        (name = "grants", description = "Who may use this API"),
+        (name = "audit", description = "What has happened"),
+    ),
+)]
+pub(super) struct Described;
+
+struct BearerTokens;
+
+impl Modify for BearerTokens {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let mut bearer = Http::new(HttpAuthScheme::Bearer);
+        bearer.bearer_format = Some("carnet_…".to_owned());
+        bearer.description = Some("A grant's token, as `carnet grant create` prints it".to_owned());
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("grant", SecurityScheme::Http(bearer));
+    }
+}
+
+/// What any route may refuse with.
+pub(super) struct Refusals;
+
+/// What routes refuse with that change something.
+pub(super) struct Conflicts;
+
+/// What routes refuse with that ask a provider.
+pub(super) struct UpstreamRefusals;
+
+impl IntoResponses for Refusals {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        responses(|status| !Conflicts::has(status) && !UpstreamRefusals::has(status))
+    }
+}
+
+impl IntoResponses for Conflicts {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        responses(Self::has)
+    }
+}
+
+impl IntoResponses for UpstreamRefusals {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        responses(|status| Self::has(status) || Conflicts::has(status))
+    }
+}
+
+impl Conflicts {
+    fn has(status: u16) -> bool {
+        status == 409
+    }
+}
+
+impl UpstreamRefusals {
+    fn has(status: u16) -> bool {
+        matches!(status, 502 | 504)
+    }
+}
+
+/// The problem types of the wanted statuses, one response for each status.
+fn responses(wanted: impl Fn(u16) -> bool) -> BTreeMap<String, RefOr<Response>> {
+    let mut names: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
+    for problem in ProblemType::ALL.iter().filter(|problem| wanted(problem.status())) {
+        names.entry(problem.status()).or_default().push(problem.name());
+    }
+    names
+        .into_iter()
+        .map(|(status, names)| {
+            let list: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            let response = ResponseBuilder::new()
+                .description(format!("Refused: {}", list.join(", ")))
+                .content(PROBLEM_JSON, Content::new(Some(Ref::from_schema_name("Problem"))))
+                .build();
+            (status.to_string(), RefOr::T(response))
+        })
+        .collect()
+}

@@ -1,0 +1,286 @@
+//! How the API says no: every error of the floors below becomes problem details here, once.
+//!
+//! Details of the database stay in the log; what a provider said goes to the caller whole.
+
+use std::error::Error;
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
+
+use crate::api::problem::{Problem, ProblemType};
+use crate::broker::{AttemptError, BrokerError};
+use crate::exchange::{ExchangeError, Failure};
+use crate::feed::own_fields::OwnFieldsError;
+use crate::feed::scope::ScopeError;
+use crate::feed::{FeedError, FeedPath};
+use crate::feeds::FeedsError;
+use crate::grant::ContextRefusal;
+use crate::issuer::{KeyStateError, MintError};
+use crate::oidc::subject::SubjectError;
+use crate::rotator::RotationError;
+use crate::store::StoreError;
+
+/// A request that is refused.
+#[derive(Debug)]
+pub(crate) struct Refusal(Box<Inner>);
+
+#[derive(Debug, Clone)]
+struct Inner {
+    problem: Problem,
+    retry_after: Option<Duration>,
+    about: Option<FeedPath>,
+}
+
+/// What [`Refusal`] leaves in a response's extensions; the envelope makes a body of it.
+#[derive(Debug, Clone)]
+pub(super) struct Refused {
+    pub(super) problem: Problem,
+    /// The feed that it was about, for the audit log.
+    pub(super) about: Option<FeedPath>,
+}
+
+impl Refusal {
+    pub(super) fn new(problem_type: ProblemType) -> Self {
+        Problem::new(problem_type).into()
+    }
+
+    /// Nothing of that name, or nothing that this caller may know of: told alike.
+    pub(super) fn not_found() -> Self {
+        Self::new(ProblemType::NotFound)
+    }
+
+    /// A member of the request breaks a rule.
+    pub(super) fn field(field: &str, rule: impl std::fmt::Display) -> Self {
+        Problem::new(ProblemType::InvalidField).field(field).detail(rule.to_string()).into()
+    }
+
+    /// When to try again.
+    pub(super) fn retry_after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// The feed that the request was about, for the audit log.
+    pub(super) fn about(mut self, feed: &FeedPath) -> Self {
+        self.0.about = Some(feed.clone());
+        self
+    }
+
+    pub(super) fn problem_type(&self) -> Option<ProblemType> {
+        self.0.problem.known_type()
+    }
+
+    /// Something broke here: the log knows what, the caller learns only that.
+    fn hidden(problem_type: ProblemType, error: &(dyn Error + 'static)) -> Self {
+        tracing::error!(error, "a request failed");
+        Self::new(problem_type)
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self(Box::new(Inner { problem, retry_after: None, about: None }))
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Inner { problem, retry_after, about } = *self.0;
+        let mut response = Response::default();
+        *response.status_mut() =
+            StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if let Some(wait) = retry_after {
+            // Rounded up: trying again after it must not be too early.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response.extensions_mut().insert(Refused { problem, about });
+        response
+    }
+}
+
+/// Busy or broken for a moment: clients come back after this.
+const SOON: Duration = Duration::from_secs(1);
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::hidden(ProblemType::StorageUnavailable, &error).retry_after(SOON)
+    }
+}
+
+impl From<KeyStateError> for Refusal {
+    fn from(error: KeyStateError) -> Self {
+        Self::hidden(ProblemType::StorageUnavailable, &error).retry_after(SOON)
+    }
+}
+
+impl From<crate::random::RandomnessUnavailable> for Refusal {
+    fn from(error: crate::random::RandomnessUnavailable) -> Self {
+        Self::hidden(ProblemType::Internal, &error)
+    }
+}
+
+impl From<FeedsError> for Refusal {
+    fn from(error: FeedsError) -> Self {
+        let detail = error.to_string();
+        match error {
+            FeedsError::Unknown(_) => Self::not_found(),
+            FeedsError::Taken(_) => Problem::new(ProblemType::Exists).field("slug").detail(detail).into(),
+            FeedsError::SlugReused { .. } => Problem::new(ProblemType::SlugReused)
+                .field("slug")
+                .detail(detail)
+                .hint(Some(
+                    "choose another slug, put feed_id among the subject_keys, or say reuse_slug if this feed should \
+                     inherit that trust",
+                ))
+                .into(),
+            FeedsError::Feed(error) => error.into(),
+            FeedsError::Store(error) => error.into(),
+            FeedsError::Randomness(error) => error.into(),
+        }
+    }
+}
+
+impl From<FeedError> for Refusal {
+    /// The message begins with the field: `role_arn: …`.
+    fn from(error: FeedError) -> Self {
+        let text = error.to_string();
+        let field = text.split_once(": ").map(|(field, _)| field).filter(|field| {
+            !field.is_empty() && field.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        });
+        let problem = Problem::new(ProblemType::InvalidField).detail(text.clone());
+        match field {
+            Some(field) => problem.field(field).into(),
+            None => problem.into(),
+        }
+    }
+}
+
+impl From<OwnFieldsError> for Refusal {
+    fn from(error: OwnFieldsError) -> Self {
+        Self::field(error.field(), error)
+    }
+}
+
+impl From<ScopeError> for Refusal {
+    fn from(error: ScopeError) -> Self {
+        let field = match &error {
+            ScopeError::Empty(field) | ScopeError::Outside(field) => field,
+            _ => "repositories",
+        };
+        Problem::new(ProblemType::ScopeRefused).field(field).detail(error.to_string()).into()
+    }
+}
+
+impl From<ContextRefusal> for Refusal {
+    fn from(error: ContextRefusal) -> Self {
+        let field = format!("context.{}", error.key());
+        Problem::new(ProblemType::ContextRefused).field(field).detail(error.to_string()).into()
+    }
+}
+
+impl From<RotationError> for Refusal {
+    fn from(error: RotationError) -> Self {
+        match error {
+            RotationError::Refused(refusal) => {
+                Problem::new(ProblemType::RotationRefused).detail(refusal.to_string()).into()
+            }
+            RotationError::Unknown(_) => Self::not_found(),
+            RotationError::ClockBehind { .. } => {
+                Problem::new(ProblemType::NotMinting).detail(error.to_string()).into()
+            }
+            RotationError::Store(error) => error.into(),
+            error @ (RotationError::KeyPair(_) | RotationError::Generation(_)) => {
+                Self::hidden(ProblemType::Internal, &error)
+            }
+        }
+    }
+}
+
+impl From<&MintError> for Refusal {
+    fn from(error: &MintError) -> Self {
+        let detail = error.to_string();
+        match error {
+            MintError::Subject(subject) => {
+                let problem = Problem::new(match subject {
+                    SubjectError::Missing(_) => ProblemType::MissingContext,
+                    SubjectError::TooLong { .. } => ProblemType::InvalidField,
+                });
+                let field = match subject {
+                    SubjectError::Missing(key) => format!("context.{key}"),
+                    SubjectError::TooLong { .. } => "context".to_owned(),
+                };
+                problem.field(field).detail(detail).into()
+            }
+            MintError::Unconfirmed(_) | MintError::ClockBehind { .. } | MintError::NoSigner(_) => {
+                Self::from(Problem::new(ProblemType::NotMinting).detail(detail)).retry_after(SOON)
+            }
+            MintError::Lifetime { .. } => {
+                Problem::new(ProblemType::NotMinting).field("token_lifetime").detail(detail).into()
+            }
+            MintError::Randomness(_) | MintError::Claims(_) | MintError::Signing(_) => {
+                Self::hidden(ProblemType::Internal, error)
+            }
+        }
+    }
+}
+
+impl From<BrokerError> for Refusal {
+    fn from(error: BrokerError) -> Self {
+        let detail = error.to_string();
+        match &error {
+            BrokerError::Failed { error, .. } => Self::attempt(error, detail),
+            BrokerError::MinRemainingUnattainable { life_observed, .. } => Problem {
+                life_observed_seconds: Some(life_observed.as_secs()),
+                ..Problem::new(ProblemType::MinRemainingUnattainable)
+                    .field("min_remaining_seconds")
+                    .detail(detail)
+            }
+            .into(),
+            BrokerError::FeedChanged => Problem::new(ProblemType::FeedChanged).detail(detail).into(),
+            BrokerError::Busy | BrokerError::Interrupted => {
+                Self::from(Problem::new(ProblemType::Busy).detail(detail)).retry_after(SOON)
+            }
+        }
+    }
+}
+
+impl Refusal {
+    fn attempt(error: &AttemptError, detail: String) -> Self {
+        match error {
+            AttemptError::Mint(error) => error.into(),
+            AttemptError::Exchange(error) => Self::exchange(error),
+            AttemptError::ArrivedExpired(_) => Problem::new(ProblemType::UpstreamRefused)
+                .detail(error.to_string())
+                .hint(Some("compare this machine's clock with the provider's"))
+                .into(),
+            AttemptError::NoAnswer(_) => {
+                Problem::new(ProblemType::UpstreamTimeout).detail(format!("{detail}: {error}")).into()
+            }
+            AttemptError::NoTurn(_) => {
+                Self::from(Problem::new(ProblemType::Busy).detail(error.to_string())).retry_after(SOON)
+            }
+        }
+    }
+
+    fn exchange(error: &ExchangeError) -> Self {
+        let problem_type = match error.failure() {
+            Failure::Scope(scope) => return scope.clone().into(),
+            Failure::Unreachable { .. } => ProblemType::UpstreamUnreachable,
+            Failure::Request(_)
+            | Failure::Refused(_)
+            | Failure::Unusable { .. }
+            | Failure::ArrivedExpired { .. } => ProblemType::UpstreamRefused,
+        };
+        Problem {
+            upstream: error.upstream().map(Into::into),
+            presented: Some(error.presented().into()),
+            ..Problem::new(problem_type)
+                .detail(format!("{error}: {}", error.failure()))
+                .hint(error.hint())
+        }
+        .into()
+    }
+}

@@ -1,0 +1,106 @@
+//! `/signing-keys`: the keys, and changing them.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::Api;
+use super::body::{OptionalJsonBody, Parameters};
+use super::caller::Caller;
+use super::openapi::{Conflicts, Refusals};
+use super::refusal::Refusal;
+use crate::api::signing_keys::{self, RotationAnswer, RotationRequest, SigningKeyAnswer};
+use crate::grant::Role;
+use crate::jose::Algorithm;
+use crate::jose::jwk::Kid;
+use crate::rotator::Rotation;
+use crate::signing_keys::rotation;
+
+/// What to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListParameters {
+    /// Keys that left the JWKS long ago, too.
+    all: bool,
+}
+
+/// List the signing keys
+///
+/// Needs a grant of role viewer or admin. What is shown of a key is public.
+#[utoipa::path(
+    get,
+    path = "/signing-keys",
+    tag = "signing keys",
+    operation_id = "listSigningKeys",
+    params(ListParameters),
+    responses((status = 200, description = "The keys, oldest first", body = Vec<SigningKeyAnswer>), Refusals),
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    Parameters(parameters): Parameters<ListParameters>,
+) -> Result<Json<Vec<SigningKeyAnswer>>, Refusal> {
+    caller.needs(Role::Viewer)?;
+    let clients = api.carnet().store().jwks_clients().await?;
+    let key_set = api.carnet().issuer().key_set();
+    let now = api.carnet().clock().now();
+    Ok(Json(signing_keys::list(&key_set, &clients, parameters.all, now)))
+}
+
+/// Rotate the signing keys
+///
+/// Promotes the prepared keys. A key that has not been published for long enough is refused, unless `force`
+/// says to go on: then verifiers whose key set is older refuse new tokens until they fetch again. Needs an
+/// admin's grant without limits.
+#[utoipa::path(
+    post,
+    path = "/signing-keys/rotate",
+    tag = "signing keys",
+    operation_id = "rotateSigningKeys",
+    request_body(content = Option<RotationRequest>, description = "All members may be absent, and the body too"),
+    responses((status = 200, description = "What was changed", body = RotationAnswer), Refusals, Conflicts),
+)]
+pub(super) async fn rotate(
+    State(api): State<Api>,
+    caller: Caller,
+    OptionalJsonBody(request): OptionalJsonBody<RotationRequest>,
+) -> Result<Json<RotationAnswer>, Refusal> {
+    caller.needs_unlimited_admin()?;
+    let carnet = api.carnet();
+    let seen = request.seen.unwrap_or_else(|| carnet.issuer().key_set().active_kids());
+    let algorithms = request.alg.map_or_else(|| Algorithm::ALL.to_vec(), |algorithm| vec![algorithm]);
+    let wanted = rotation::RotationRequest { algorithms, seen, force: request.force };
+    let rotation = carnet.rotator().rotate(&wanted, caller.actor()).await?;
+    changed(&api, &rotation).await
+}
+
+/// Revoke a signing key
+///
+/// It leaves the JWKS at once and its private half is destroyed. Revoking it again changes nothing. Needs an
+/// admin's grant without limits.
+#[utoipa::path(
+    post,
+    path = "/signing-keys/{kid}/revoke",
+    tag = "signing keys",
+    operation_id = "revokeSigningKey",
+    params(("kid" = String, Path, description = "The key's identifier")),
+    responses((status = 200, description = "What was changed", body = RotationAnswer), Refusals, Conflicts),
+)]
+pub(super) async fn revoke(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(kid): Path<String>,
+) -> Result<Json<RotationAnswer>, Refusal> {
+    caller.needs_unlimited_admin()?;
+    let kid: Kid = kid.parse().map_err(|_| Refusal::not_found())?;
+    let rotation = api.carnet().rotator().revoke(&kid, caller.actor()).await?;
+    changed(&api, &rotation).await
+}
+
+/// What was changed is what this server publishes and signs with, before it says so.
+async fn changed(api: &Api, rotation: &Rotation) -> Result<Json<RotationAnswer>, Refusal> {
+    api.carnet().issuer().refresh().await?;
+    Ok(Json(RotationAnswer::from(rotation)))
+}
