@@ -13,11 +13,14 @@ use std::path::Path;
 /// The floors, lowest first. A module uses those of its own floor and of lower ones. `lib.rs` and `main.rs`
 /// stand outside: they only name the others.
 const FLOORS: [&[&str]; 6] = [
-    &["actor", "authority", "clock", "duration", "excerpt", "issuer_url", "random", "secret", "slug"],
+    &["actor", "authority", "clock", "duration", "excerpt", "issuer_url", "metrics", "random", "secret", "slug"],
     &["jose", "oidc"],
-    &["feed", "grant", "signing_keys"],
+    &["audit", "feed", "grant", "signing_keys"],
     &["store"],
-    &["api", "broker", "carnet", "evidence", "exchange", "feeds", "issuer", "keeper", "rotator", "trust"],
+    &[
+        "api", "audit_log", "broker", "carnet", "evidence", "exchange", "feeds", "grants", "issuer", "keeper",
+        "rotator", "trust",
+    ],
     &["cli", "client", "http", "sandbox"],
 ];
 
