@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-/// A server, or a user of this machine.
+use uuid::Uuid;
+
+/// A server, a user of this machine, or a caller of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor(String);
 
@@ -18,6 +20,23 @@ impl Actor {
     pub fn local(user: &str) -> Self {
         let visible = user.chars().filter(char::is_ascii_graphic).take(64);
         Self(format!("local:{}", visible.collect::<String>()))
+    }
+
+    /// Whoever uses this grant.
+    #[must_use]
+    pub fn grant(id: Uuid) -> Self {
+        Self(format!("grant:{id}"))
+    }
+
+    /// Somebody who did not say who he is, or could not show it.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self("anonymous".to_owned())
+    }
+
+    /// The name as the records of a log give it back: whoever wrote it had one of the others.
+    pub(crate) fn recorded(name: String) -> Self {
+        Self(name)
     }
 
     /// The name in records.

@@ -6,8 +6,10 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::actor::Actor;
+use crate::audit::{Event, EventKind, Outcome};
 use crate::broker::{Broker, BrokerLimits, MintingExchanger};
 use crate::clock::{Clock, SystemClock};
 use crate::exchange::address::Loopback;
@@ -22,7 +24,7 @@ pub use crate::store::master_key::MasterKeySource;
 use crate::store::master_key::{MasterKey, MasterKeyError, MasterKeyId};
 use crate::store::sealed::{RowMac, SealError, Sealer};
 use crate::store::vault::Vault;
-use crate::store::{IfMissing, Store, StoreError};
+use crate::store::{IfMissing, Store, StoreError, Write};
 
 /// What to open, and with what.
 #[derive(Debug, Clone)]
@@ -45,6 +47,10 @@ pub struct Config {
     pub key_source: Arc<dyn KeySource>,
     /// How the clouds are reached. Loopback is allowed in any case if the issuer is on it.
     pub transport: TransportConfig,
+    /// Who does what is done in this process unless somebody is named, as the audit log calls him.
+    pub actor: Actor,
+    /// How long audit records are kept; for ever if nothing is said.
+    pub audit_retention: Option<Duration>,
 }
 
 impl Config {
@@ -62,6 +68,8 @@ impl Config {
             key_source: Arc::new(GeneratedKeys(Arc::clone(&random))),
             random,
             transport: TransportConfig::default(),
+            actor: Actor::server(),
+            audit_retention: None,
         }
     }
 }
@@ -168,15 +176,28 @@ impl Carnet {
         Ok(Self { store, vault, master_key, issuer, rotator, clock, random, transport, broker })
     }
 
-    /// Opens the database alone, for what needs no keys, and sets up a new one if `config` allows it.
+    /// Opens the database alone, for changes that need no signing keys but are recorded in the audit log,
+    /// and sets up a new one if `config` allows it.
     ///
     /// # Errors
     ///
     /// [`OpenError`] as for [`Carnet::open`], but for issuer and keys.
     pub async fn open_store(config: &Config) -> Result<Store, OpenError> {
         let store = Store::open(&config.database, config.if_missing).await?;
+        unlock(&store, config).await?;
+        Ok(store)
+    }
+
+    /// Opens a database that is there, for reading: needs no master key, and nothing can be changed that
+    /// has to be recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] when there is none, or it has not been set up.
+    pub async fn open_store_to_read(config: &Config) -> Result<Store, OpenError> {
+        let store = Store::open(&config.database, IfMissing::Refuse).await?;
         if store.sealed_row_mac().await?.is_none() {
-            unlock(&store, config).await?;
+            return Err(OpenError::NotSetUp(config.database.clone()));
         }
         Ok(store)
     }
@@ -280,8 +301,22 @@ impl Carnet {
     }
 }
 
-/// The master key's two uses. Makes master key and MAC key in a database that has neither.
+/// The master key's uses: sealing, the MAC on key rows, and the audit log, for which `store` is unlocked.
 async fn unlock(store: &Store, config: &Config) -> Result<(Sealer, RowMac), OpenError> {
+    let (sealer, mac) = master_key_of(store, config).await?;
+    match store.unlock_audit(&sealer, config.random.as_ref()).await {
+        // Another process has put another master key in place just now.
+        Err(StoreError::Seal(SealError::OtherMasterKey { .. })) => {
+            let (sealer, mac) = master_key_of(store, config).await?;
+            store.unlock_audit(&sealer, config.random.as_ref()).await?;
+            Ok((sealer, mac))
+        }
+        unlocked => Ok(unlocked.map(|()| (sealer, mac))?),
+    }
+}
+
+/// Makes master key and MAC keys in a database that has none.
+async fn master_key_of(store: &Store, config: &Config) -> Result<(Sealer, RowMac), OpenError> {
     let database = || config.database.clone();
     let seal = |error: SealError| OpenError::Store(error.into());
     let Some(sealed) = store.sealed_row_mac().await? else {
@@ -352,13 +387,13 @@ async fn adopt_issuer(
     let stored = stored.or(write.issuer_url().await?);
     let vault = match stored {
         None => {
-            write.set_issuer_url(&given, config.clock.now()).await?;
+            adopt(&mut write, None, &given, config).await?;
             vault(given)
         }
         Some(stored) if stored == given => vault(given),
         Some(stored) if config.change_issuer => {
+            adopt(&mut write, Some(&stored), &given, config).await?;
             let vault = vault(stored).hand_over(&mut write, given.clone()).await?;
-            write.set_issuer_url(&given, config.clock.now()).await?;
             write.bump_key_generation(false).await?;
             vault
         }
@@ -368,4 +403,21 @@ async fn adopt_issuer(
     };
     write.commit().await?;
     Ok(vault)
+}
+
+/// Stores the issuer URL and records that.
+async fn adopt(
+    write: &mut Write,
+    before: Option<&IssuerUrl>,
+    issuer: &IssuerUrl,
+    config: &Config,
+) -> Result<(), StoreError> {
+    let now = config.clock.now();
+    let what = match before {
+        None => issuer.to_string(),
+        Some(before) => format!("{before} to {issuer}"),
+    };
+    write.set_issuer_url(issuer, now).await?;
+    let event = Event::new(EventKind::IssuerChange, Outcome::Done, &config.actor).detail(&what);
+    write.append_audit(now, &[event]).await.map(drop)
 }

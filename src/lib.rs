@@ -24,6 +24,7 @@ pub mod slug;
 pub mod jose;
 pub mod oidc;
 // Floor 2: decisions, pure: `now` is an argument and nothing is async.
+pub mod audit;
 pub mod feed;
 pub mod grant;
 pub mod signing_keys;

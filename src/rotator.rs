@@ -9,6 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::actor::Actor;
+use crate::audit::EventKind;
 use crate::clock::Clock;
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
@@ -168,7 +169,7 @@ impl Rotator {
         }
         write.set_key_settings(policy, rsa_bits).await?;
         let reason = format!("{}; rsa-bits {}", policy, rsa_bits.bits());
-        write.record_key_event("policy", None, &reason, actor, now).await?;
+        write.record_key_event(EventKind::KeyPolicy, None, &reason, actor, now).await?;
         write.bump_key_generation(false).await?;
         Ok(write.commit().await?)
     }
@@ -257,10 +258,10 @@ async fn record(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let event = match key.stage {
-        Stage::Prepared => "prepared",
-        Stage::Active { .. } => "activated",
-        Stage::Retired { .. } => "retired",
-        Stage::Revoked { .. } => "revoked",
+        Stage::Prepared => EventKind::KeyPrepare,
+        Stage::Active { .. } => EventKind::KeyActivate,
+        Stage::Retired { .. } => EventKind::KeyRetire,
+        Stage::Revoked { .. } => EventKind::KeyRevoke,
     };
     write.record_key_event(event, Some(key.kid().as_str()), cause.reason, cause.actor, now).await
 }

@@ -15,9 +15,20 @@ use std::path::Path;
 const FLOORS: [&[&str]; 6] = [
     &["actor", "authority", "clock", "duration", "excerpt", "issuer_url", "random", "secret", "slug"],
     &["jose", "oidc"],
-    &["feed", "grant", "signing_keys"],
+    &["audit", "feed", "grant", "signing_keys"],
     &["store"],
-    &["broker", "carnet", "evidence", "exchange", "feeds", "issuer", "keeper", "rotator", "trust"],
+    &[
+        "audit_log",
+        "broker",
+        "carnet",
+        "evidence",
+        "exchange",
+        "feeds",
+        "issuer",
+        "keeper",
+        "rotator",
+        "trust",
+    ],
     &["cli", "http", "sandbox"],
 ];
 

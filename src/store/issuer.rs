@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::sealed::{RowMac, SealedFor, Sealer};
 use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, parse, to_millis, to_seconds};
+use crate::audit::AuditKey;
 use crate::issuer_url::IssuerUrl;
 use crate::jose::key_pair::RsaBits;
 use crate::random::Random;
@@ -185,6 +186,16 @@ impl Store {
     pub async fn sealed_row_mac(&self) -> Result<Option<SealedKey>, StoreError> {
         Ok(sqlx::query_as(SEALED_KEY).bind(RowMac::NAME).fetch_optional(&self.readers).await?)
     }
+
+    /// The sealed key of the audit log; absent in a database that has not been set up, or not since
+    /// carnet keeps such a log.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when the database cannot be read.
+    pub(super) async fn sealed_audit_key(&self) -> Result<Option<SealedKey>, StoreError> {
+        Ok(sqlx::query_as(SEALED_KEY).bind(AuditKey::NAME).fetch_optional(&self.readers).await?)
+    }
 }
 
 const ISSUER_URL: &str = "SELECT url FROM issuer WHERE id = 1";
@@ -283,31 +294,34 @@ impl Write {
         Ok(sqlx::query_as(SEALED_KEY).bind(RowMac::NAME).fetch_optional(self.connection()).await?)
     }
 
-    /// Seals the key of the MAC on key rows again, under another master key.
+    /// Seals the keys of the MACs on key rows and audit rows again, under another master key.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when it does not open, sealing fails or the statement fails.
-    pub async fn reseal_row_mac(
+    /// [`StoreError`] when one does not open, sealing fails or a statement fails.
+    pub async fn reseal_mac_keys(
         &mut self,
         from: &Sealer,
         to: &Sealer,
         random: &dyn Random,
     ) -> Result<(), StoreError> {
-        let Some(sealed) = self.sealed_row_mac().await? else { return Ok(()) };
-        let key = from.open(row_mac_key(), &sealed.master_key_id, &sealed.sealed)?;
-        let sealed = to.seal(row_mac_key(), &key, random)?;
-        sqlx::query("UPDATE sealed_keys SET master_key_id = $2, sealed = $3 WHERE name = $1")
-            .bind(RowMac::NAME)
-            .bind(to.master_key_id().as_str())
-            .bind(sealed)
-            .execute(self.connection())
-            .await?;
+        for name in [RowMac::NAME, AuditKey::NAME] {
+            let query = sqlx::query_as::<_, SealedKey>(SEALED_KEY).bind(name);
+            let Some(sealed) = query.fetch_optional(self.connection()).await? else { continue };
+            let key = from.open(mac_key(name), &sealed.master_key_id, &sealed.sealed)?;
+            let sealed = to.seal(mac_key(name), &key, random)?;
+            sqlx::query("UPDATE sealed_keys SET master_key_id = $2, sealed = $3 WHERE name = $1")
+                .bind(name)
+                .bind(to.master_key_id().as_str())
+                .bind(sealed)
+                .execute(self.connection())
+                .await?;
+        }
         Ok(())
     }
 
-    /// Sets up a new database: the default policy, and a fresh key for the MAC on key rows, sealed.
-    /// Does nothing in one that has been set up.
+    /// Sets up a new database: the default policy, and fresh keys for the MACs on key rows and audit rows,
+    /// sealed. Does nothing in one that has been set up.
     ///
     /// # Errors
     ///
@@ -328,18 +342,34 @@ impl Write {
         .execute(self.connection())
         .await?;
 
+        let _ = self.make_mac_key(RowMac::NAME, sealer, random).await?;
+        self.begin_audit(sealer, random).await
+    }
+
+    /// Makes and seals the key `name`, unless there is one; gives the one that it made.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when there is no randomness or the statement fails.
+    pub(super) async fn make_mac_key(
+        &mut self,
+        name: &'static str,
+        sealer: &Sealer,
+        random: &dyn Random,
+    ) -> Result<Option<SecretBytes>, StoreError> {
         let mut key = vec![0; 32];
         random.fill(&mut key).map_err(super::SealError::from)?;
-        let sealed = sealer.seal(row_mac_key(), &SecretBytes::new(key), random)?;
-        sqlx::query(
+        let key = SecretBytes::new(key);
+        let sealed = sealer.seal(mac_key(name), &key, random)?;
+        let made = sqlx::query(
             "INSERT INTO sealed_keys (name, master_key_id, sealed) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING",
         )
-        .bind(RowMac::NAME)
+        .bind(name)
         .bind(sealer.master_key_id().as_str())
         .bind(sealed)
         .execute(self.connection())
         .await?;
-        Ok(())
+        Ok((made.rows_affected() == 1).then_some(key))
     }
 }
 
@@ -350,12 +380,21 @@ impl SealedKey {
     ///
     /// [`StoreError::Seal`] when the master key is another one.
     pub fn row_mac(&self, sealer: &Sealer) -> Result<RowMac, StoreError> {
-        Ok(RowMac::new(&sealer.open(row_mac_key(), &self.master_key_id, &self.sealed)?))
+        Ok(RowMac::new(&self.open(RowMac::NAME, sealer)?))
+    }
+
+    /// Opens the key, which `name` names.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Seal`] when the master key is another one, or the key is of another name.
+    pub(super) fn open(&self, name: &str, sealer: &Sealer) -> Result<SecretBytes, StoreError> {
+        Ok(sealer.open(mac_key(name), &self.master_key_id, &self.sealed)?)
     }
 }
 
-fn row_mac_key() -> SealedFor<'static> {
-    SealedFor { purpose: "mac-key", name: RowMac::NAME, algorithm: "", issuer: "" }
+fn mac_key(name: &str) -> SealedFor<'_> {
+    SealedFor { purpose: "mac-key", name, algorithm: "", issuer: "" }
 }
 
 impl KeyStateRow {

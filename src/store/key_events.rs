@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{Store, StoreError, Write, from_millis, to_millis};
 use crate::actor::Actor;
+use crate::audit::{Event, EventKind, Outcome};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -62,14 +63,14 @@ impl Store {
 }
 
 impl Write {
-    /// Records an event.
+    /// Records an event, here and in the audit log.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Sql`] when the statement fails.
+    /// [`StoreError`] when a statement fails, or the audit log has not been unlocked.
     pub async fn record_key_event(
         &mut self,
-        event: &str,
+        event: EventKind,
         kid: Option<&str>,
         reason: &str,
         actor: &Actor,
@@ -80,12 +81,28 @@ impl Write {
              VALUES ((SELECT COALESCE(MAX(seq), 0) + 1 FROM key_events), $1, $2, $3, $4, $5)",
         )
         .bind(to_millis(now))
-        .bind(event)
+        .bind(word(event))
         .bind(kid)
         .bind(reason)
         .bind(actor.as_str())
         .execute(self.connection())
         .await?;
+        let audited = Event::new(event, Outcome::Done, actor).detail(reason);
+        let audited = if let Some(kid) = kid { audited.about_key(kid) } else { audited };
+        self.append_audit(now, &[audited]).await?;
         Ok(())
+    }
+}
+
+/// What this table calls an event.
+fn word(event: EventKind) -> &'static str {
+    match event {
+        EventKind::KeyPrepare => "prepared",
+        EventKind::KeyActivate => "activated",
+        EventKind::KeyRetire => "retired",
+        EventKind::KeyRevoke => "revoked",
+        EventKind::KeyPolicy => "policy",
+        EventKind::KeyRewrap => "rewrap",
+        other => other.as_str(),
     }
 }

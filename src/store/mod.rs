@@ -1,9 +1,10 @@
 //! Storage: what survives a restart.
 //!
-//! Owns the SQL, the sealing of private keys and the authentication of key rows. Decides nothing:
+//! Owns the SQL, the sealing of private keys and the authentication of key and audit rows. Decides nothing:
 //! callers read, decide and write inside one [`Write`] transaction. One connection writes, several
 //! read; other processes may do the same on the same file at any time.
 
+pub mod audit;
 pub mod database_url;
 pub mod feeds;
 pub mod issuer;
@@ -16,6 +17,7 @@ pub mod vault;
 
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -25,6 +27,7 @@ use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
 
 use self::database_url::DatabaseUrl;
 use self::sealed::SealError;
+use crate::audit::AuditKey;
 use crate::issuer_url::IssuerUrl;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -109,6 +112,9 @@ pub enum StoreError {
     /// Sealed bytes do not open, or a row fails its MAC.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The database was opened without the master key, and nothing is changed unrecorded.
+    #[error("the audit log of {0} needs the master key, without which it was opened: nothing was changed")]
+    AuditLocked(DatabaseUrl),
 }
 
 /// An open database.
@@ -119,6 +125,8 @@ pub struct Store {
     readers: SqlitePool,
     /// Waits for nobody for long.
     checkpointer: SqlitePool,
+    /// The key of the audit log, once the master key has opened it; every clone has it then.
+    audit_key: Arc<OnceLock<AuditKey>>,
 }
 
 /// Whether opening may make a database.
@@ -163,7 +171,7 @@ impl Store {
             .connect_lazy_with(options.clone().busy_timeout(CHECKPOINT_TIMEOUT));
         let readers =
             SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self { url: url.clone(), writer, readers, checkpointer })
+        Ok(Self { url: url.clone(), writer, readers, checkpointer, audit_key: Arc::default() })
     }
 
     /// The database's name in messages.
@@ -178,7 +186,11 @@ impl Store {
     ///
     /// [`StoreError::Sql`] when another process holds the database for longer than the busy time-out.
     pub async fn write(&self) -> Result<Write, StoreError> {
-        Ok(Write { transaction: self.writer.begin_with("BEGIN IMMEDIATE").await? })
+        Ok(self.inside(self.writer.begin_with("BEGIN IMMEDIATE").await?))
+    }
+
+    fn inside(&self, transaction: Transaction<'static, Sqlite>) -> Write {
+        Write { transaction, url: self.url.clone(), audit_key: Arc::clone(&self.audit_key) }
     }
 
     /// Moves everything from the write-ahead log into the database file and empties the log, so that
@@ -205,6 +217,8 @@ impl Store {
 #[derive(Debug)]
 pub struct Write {
     transaction: Transaction<'static, Sqlite>,
+    url: DatabaseUrl,
+    audit_key: Arc<OnceLock<AuditKey>>,
 }
 
 impl Write {

@@ -72,7 +72,7 @@ impl Store {
     /// [`StoreError`]: a forged row makes the whole reading fail, naming its `kid`.
     pub async fn signing_keys(&self, mac: &RowMac) -> Result<StoredKeys, StoreError> {
         // One transaction: keys and generation belong together.
-        let mut read = Write { transaction: self.readers.begin().await? };
+        let mut read = self.inside(self.readers.begin().await?);
         read.signing_keys(mac).await
     }
 }

@@ -10,6 +10,7 @@ use super::sealed::{RowMac, SealError, Sealer};
 use super::signing_keys::{Sealing, StoredKey, StoredKeys};
 use super::{Store, StoreError, Write};
 use crate::actor::Actor;
+use crate::audit::EventKind;
 use crate::issuer_url::IssuerUrl;
 use crate::jose::jws::Signer;
 use crate::jose::key_pair::KeyPair;
@@ -161,9 +162,9 @@ impl Vault {
                 write.reseal_signing_key(&stored.key, &pair, &self.issuer, &self.sealing(&to)).await?;
             }
         }
-        write.reseal_row_mac(&from, &to, self.random.as_ref()).await?;
+        write.reseal_mac_keys(&from, &to, self.random.as_ref()).await?;
         let reason = format!("{} to {}", from.master_key_id(), to.master_key_id());
-        write.record_key_event("rewrap", None, &reason, actor, now).await?;
+        write.record_key_event(EventKind::KeyRewrap, None, &reason, actor, now).await?;
         // What the old master key sealed is as good as destroyed once it is gone from the log, too.
         write.bump_key_generation(true).await?;
         write.commit().await?;

@@ -1,0 +1,71 @@
+//! Text from outside, made fit for a log.
+
+/// Longest text of a column, in bytes.
+pub const MAX_TEXT: usize = 2048;
+
+/// Longest identifier of a column, in bytes.
+pub const MAX_ID: usize = 256;
+
+/// `text` with every character escaped that a terminal would obey or not show, cut to `longest` bytes.
+pub(super) fn bounded(text: &str, longest: usize) -> String {
+    const CUT: &str = "…";
+    let mut kept = String::new();
+    // Where to cut if the rest does not fit.
+    let mut cut_at = 0;
+    for c in text.chars() {
+        if is_unseen(c) {
+            kept.extend(c.escape_default())
+        } else {
+            kept.push(c)
+        }
+        if kept.len() > longest {
+            kept.truncate(cut_at);
+            kept.push_str(CUT);
+            break;
+        }
+        if kept.len() <= longest - CUT.len() {
+            cut_at = kept.len();
+        }
+    }
+    kept
+}
+
+/// Control characters, line separators, and those that have no width or turn the direction of text.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped_and_what_is_too_long_is_cut() {
+        for (text, longest, kept) in [
+            ("plain ünïcode \\ \"quoted\"", 100, "plain ünïcode \\ \"quoted\""),
+            ("a\nb\u{1b}[31m\u{0}", 100, "a\\nb\\u{1b}[31m\\u{0}"),
+            ("\u{202e}evil\u{200b}", 100, "\\u{202e}evil\\u{200b}"),
+            ("123456", 6, "123456"),
+            ("1234567", 6, "123…"),
+            ("12\n\n\n", 6, "12…"),
+        ] {
+            assert_eq!(bounded(text, longest), kept, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_in_is_short_and_visible(text in any::<String>(), longest in 3_usize..40) {
+            let kept = bounded(&text, longest);
+            prop_assert!(kept.len() <= longest);
+            prop_assert!(!kept.chars().any(is_unseen));
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Going through a log row by row, finding what was changed since it was written, and where.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use super::chain::{Anchor, AuditKey, Mac};
+
+/// Findings beyond this many are counted only: one broken link in a log of millions of rows can be
+/// followed by as many others.
+const LISTED: usize = 100;
+
+/// A row as it is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// Its place.
+    pub seq: i64,
+    /// Every column but the MAC, as [`AuditKey::extend`] takes them; `None` if one holds what carnet
+    /// never writes.
+    pub columns: Option<&'a [Option<&'a str>]>,
+    /// Its MAC, likewise.
+    pub mac: Option<Mac>,
+}
+
+/// What is wrong, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The row; for rows that are gone the first of them, for the base row the one it says is the last
+    /// that was pruned.
+    pub seq: i64,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+/// What is wrong at one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    /// The row that says where the log begins is gone, or is not what it was.
+    Base,
+    /// Rows are gone. The one after them cannot be checked either.
+    Missing {
+        /// The last of them.
+        until: i64,
+    },
+    /// A row stands where there should be none any more.
+    BeforeBeginning,
+    /// The row was changed, inserted, or moved here from elsewhere.
+    Changed,
+    /// The row itself is what it was, but its MAC was changed.
+    MacChanged,
+    /// The log ends before this row, which an anchor names.
+    CutOff {
+        /// The last row that is there.
+        last: i64,
+    },
+    /// The row is not the one that an anchor names: the log was written again from somewhere before it.
+    NotAnchored,
+}
+
+impl Problem {
+    /// The name in machine-readable output.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Missing { .. } => "missing",
+            Self::BeforeBeginning => "before-beginning",
+            Self::Changed => "changed",
+            Self::MacChanged => "mac-changed",
+            Self::CutOff { .. } => "cut-off",
+            Self::NotAnchored => "not-anchored",
+        }
+    }
+}
+
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seq = self.seq;
+        match self.problem {
+            Problem::Base => write!(
+                f,
+                "the row of audit_base, which says that row {seq} was the last one pruned, is gone or was changed"
+            ),
+            Problem::Missing { until } if until == seq => {
+                write!(f, "row {seq} is missing; row {} cannot be checked without it", until + 1)
+            }
+            Problem::Missing { until } => {
+                write!(
+                    f,
+                    "rows {seq} to {until} are missing; row {} cannot be checked without them",
+                    until + 1
+                )
+            }
+            Problem::BeforeBeginning => write!(f, "row {seq} stands before the beginning of the log"),
+            Problem::Changed => write!(f, "row {seq} was changed, inserted, or moved there from elsewhere"),
+            Problem::MacChanged => write!(f, "row {seq} is what it was, but its MAC was changed"),
+            Problem::CutOff { last } => {
+                write!(f, "an anchor names row {seq}, but the log ends with row {last}: its end was cut off")
+            }
+            Problem::NotAnchored => write!(
+                f,
+                "row {seq} is not the one that the anchor names: the log was written again from somewhere before it"
+            ),
+        }
+    }
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// How many rows were gone through.
+    pub rows: u64,
+    /// The last row that was pruned; 0 if none was.
+    pub pruned_until: i64,
+    /// The last row; the base if there is none.
+    #[serde(serialize_with = "as_text")]
+    pub end: Anchor,
+    /// What is wrong, in the order of rows; of very many findings the first.
+    pub findings: Vec<Finding>,
+    /// How many more findings there are.
+    pub more: u64,
+    /// How many anchors name rows that have been pruned: nothing can be said about those.
+    pub anchors_pruned: usize,
+}
+
+fn as_text<S: Serializer>(anchor: &Anchor, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(anchor)
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+/// Takes the rows of a log in their order.
+#[derive(Debug)]
+pub struct Verifier<'a> {
+    key: &'a AuditKey,
+    /// Not yet met, by row.
+    anchors: BTreeMap<i64, Vec<Mac>>,
+    before: Before,
+    report: Report,
+}
+
+/// What the next row must follow.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    seq: i64,
+    /// What the row before has as its MAC, or several that it could be.
+    stored: Option<Mac>,
+    /// What the row before should have, where it has another one.
+    computed: Option<Mac>,
+}
+
+impl<'a> Verifier<'a> {
+    /// For a log that begins behind `base`; `None` if the database says nothing about that.
+    ///
+    /// `anchors` are those kept elsewhere.
+    #[must_use]
+    pub fn new(key: &'a AuditKey, base: Option<(Anchor, Option<Mac>)>, anchors: &[Anchor]) -> Self {
+        let mut by_row = BTreeMap::<i64, Vec<Mac>>::new();
+        for anchor in anchors {
+            by_row.entry(anchor.seq).or_default().push(anchor.mac);
+        }
+        let (start, tag) = base.unwrap_or((key.beginning(), None));
+        let report = Report {
+            rows: 0,
+            pruned_until: start.seq,
+            end: start,
+            findings: Vec::new(),
+            more: 0,
+            anchors_pruned: 0,
+        };
+        let before = Before { seq: start.seq, stored: Some(start.mac), computed: None };
+        let mut verifier = Self { key, anchors: by_row, before, report };
+        if !tag.is_some_and(|tag| key.is_base(&start, &tag)) {
+            verifier.find(start.seq, Problem::Base);
+        }
+        verifier.meet(start.seq, Some(start.mac));
+        while let Some(entry) = verifier.anchors.first_entry().filter(|entry| *entry.key() < start.seq) {
+            verifier.report.anchors_pruned += entry.remove().len();
+        }
+        verifier
+    }
+
+    /// The next row.
+    pub fn row(&mut self, row: Row<'_>) {
+        let Row { seq, columns, mac } = row;
+        self.report.rows += 1;
+        if seq <= self.before.seq {
+            self.find(seq, Problem::BeforeBeginning);
+            return;
+        }
+        let next = self.before.seq + 1;
+        if seq > next {
+            self.find(next, Problem::Missing { until: seq - 1 });
+            // Anchors in the gap are accounted for by it.
+            self.anchors.retain(|anchored, _| !(next..seq).contains(anchored));
+            self.before = Before { seq, stored: mac, computed: None };
+        } else {
+            self.check(seq, columns, mac);
+        }
+        self.meet(seq, mac);
+        if let Some(mac) = mac {
+            self.report.end = Anchor { seq, mac };
+        }
+    }
+
+    fn check(&mut self, seq: i64, columns: Option<&[Option<&str>]>, mac: Option<Mac>) {
+        let Before { stored, computed, .. } = self.before;
+        self.before = Before { seq, stored: mac, computed: None };
+        let Some(columns) = columns else {
+            self.find(seq, Problem::Changed);
+            return;
+        };
+        let follows = |before: Option<Mac>| {
+            before.zip(mac).is_some_and(|(before, mac)| self.key.follows(&before, columns, &mac))
+        };
+        if follows(stored) {
+            return;
+        }
+        // This row is what follows the row before as that was written: there, only the MAC was changed.
+        if follows(computed) {
+            if let Some(last) = self.report.findings.last_mut()
+                && *last == (Finding { seq: seq - 1, problem: Problem::Changed })
+            {
+                last.problem = Problem::MacChanged;
+            }
+            return;
+        }
+        if stored.is_none() && computed.is_none() {
+            // The row before could not be read at all: what follows it cannot be told.
+            return;
+        }
+        self.before.computed = stored.map(|stored| self.key.extend(&stored, columns));
+        self.find(seq, Problem::Changed);
+    }
+
+    /// What came out, once every row was given.
+    #[must_use]
+    pub fn finish(mut self) -> Report {
+        let last = self.before.seq;
+        while let Some((seq, _)) = self.anchors.pop_first() {
+            self.find(seq, Problem::CutOff { last });
+        }
+        self.report
+    }
+
+    fn meet(&mut self, seq: i64, mac: Option<Mac>) {
+        let Some(anchored) = self.anchors.remove(&seq) else { return };
+        if anchored.iter().any(|anchored| Some(*anchored) != mac) {
+            self.find(seq, Problem::NotAnchored);
+        }
+    }
+
+    fn find(&mut self, seq: i64, problem: Problem) {
+        if self.report.findings.len() < LISTED {
+            self.report.findings.push(Finding { seq, problem });
+        } else {
+            self.report.more += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

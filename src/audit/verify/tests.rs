@@ -1,0 +1,246 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::secret::SecretBytes;
+
+/// A row as a database holds it, for somebody to tamper with.
+#[derive(Debug, Clone, PartialEq)]
+struct Stored {
+    seq: i64,
+    text: String,
+    mac: Mac,
+}
+
+fn key() -> AuditKey {
+    AuditKey::new(&SecretBytes::new(vec![7; 32]))
+}
+
+fn extend(key: &AuditKey, before: &Mac, seq: i64, text: &str) -> Mac {
+    key.extend(before, &[Some(&seq.to_string()), Some(text)])
+}
+
+fn log(texts: &[String]) -> Vec<Stored> {
+    let key = key();
+    let mut before = key.beginning().mac;
+    let rows = texts.iter().zip(1..).map(|(text, seq)| {
+        before = extend(&key, &before, seq, text);
+        Stored { seq, text: text.clone(), mac: before }
+    });
+    rows.collect()
+}
+
+fn verify_behind(base: &Anchor, rows: &[Stored], anchors: &[Anchor]) -> Report {
+    let key = key();
+    let mut verifier = Verifier::new(&key, Some((*base, Some(key.base_tag(base)))), anchors);
+    let mut rows = rows.to_vec();
+    rows.sort_by_key(|row| row.seq);
+    for Stored { seq, text, mac } in &rows {
+        let columns = [Some(&*seq.to_string()).map(str::to_owned), Some(text.clone())];
+        let columns = columns.each_ref().map(|column| column.as_deref());
+        verifier.row(Row { seq: *seq, columns: Some(&columns), mac: Some(*mac) });
+    }
+    verifier.finish()
+}
+
+fn verify(rows: &[Stored], anchors: &[Anchor]) -> Vec<Finding> {
+    verify_behind(&key().beginning(), rows, anchors).findings
+}
+
+fn anchor(row: &Stored) -> Anchor {
+    Anchor { seq: row.seq, mac: row.mac }
+}
+
+fn texts() -> Vec<String> {
+    (1..=9).map(|n| format!("event {n}")).collect()
+}
+
+#[test]
+fn each_way_to_tamper_is_found_where_it_was_done() {
+    type Tamper = fn(&mut Vec<Stored>);
+    let whole = log(&texts());
+    let anchors = [anchor(&whole[2]), anchor(&whole[8])];
+    let found = |seq, problem| vec![Finding { seq, problem }];
+    let both = |one, other| [found(one, Problem::Changed), found(other, Problem::Changed)].concat();
+    let table: [(&str, Tamper, Vec<Finding>); 11] = [
+        ("nothing", |_| {}, vec![]),
+        ("a changed row", |rows| rows[4].text = "other".into(), found(5, Problem::Changed)),
+        ("a changed MAC", |rows| rows[4].mac = rows[0].mac, found(5, Problem::MacChanged)),
+        (
+            "a changed row and MAC",
+            |rows| {
+                rows[4].text = "other".into();
+                rows[4].mac = rows[0].mac;
+            },
+            both(5, 6),
+        ),
+        ("a removed row", |rows| drop(rows.remove(4)), found(5, Problem::Missing { until: 5 })),
+        ("removed rows", |rows| drop(rows.drain(3..6)), found(4, Problem::Missing { until: 6 })),
+        ("a removed head", |rows| drop(rows.drain(..2)), found(1, Problem::Missing { until: 2 })),
+        ("a cut tail", |rows| rows.truncate(6), found(9, Problem::CutOff { last: 6 })),
+        (
+            "a row before the beginning",
+            |rows| rows.insert(0, Stored { seq: 0, ..rows[0].clone() }),
+            found(0, Problem::BeforeBeginning),
+        ),
+        (
+            "swapped texts",
+            |rows| (rows[3].text, rows[5].text) = (rows[5].text.clone(), rows[3].text.clone()),
+            both(4, 6),
+        ),
+        (
+            "swapped rows that stand apart",
+            |rows| {
+                (rows[3].seq, rows[6].seq) = (7, 4);
+            },
+            [both(4, 5), both(7, 8)].concat(),
+        ),
+    ];
+    for (what, tamper, expected) in table {
+        let mut rows = whole.clone();
+        tamper(&mut rows);
+        assert_eq!(verify(&rows, &anchors), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_removed_row_whose_gap_was_closed_is_found_where_it_was() {
+    let mut rows = log(&texts());
+    rows.remove(4);
+    rows.iter_mut().zip(1..).for_each(|(row, seq)| row.seq = seq);
+    assert_eq!(verify(&rows, &[])[0], Finding { seq: 5, problem: Problem::Changed });
+}
+
+#[test]
+fn a_log_that_was_cut_and_went_on_fits_by_itself_and_not_its_anchors() {
+    let whole = log(&texts());
+    let mut other = texts();
+    other[6] = "something else".to_owned();
+    let rewritten = log(&other);
+    assert_eq!(verify(&rewritten, &[]), []);
+    assert_eq!(verify(&rewritten, &[anchor(&whole[5])]), []);
+    let found = verify(&rewritten, &[anchor(&whole[5]), anchor(&whole[7])]);
+    assert_eq!(found, [Finding { seq: 8, problem: Problem::NotAnchored }]);
+}
+
+#[test]
+fn a_pruned_log_is_whole_behind_its_base_and_says_which_anchors_it_cannot_judge() {
+    let whole = log(&texts());
+    let base = anchor(&whole[3]);
+    let anchors = [anchor(&whole[1]), base, anchor(&whole[5])];
+    let report = verify_behind(&base, &whole[4..], &anchors);
+    assert_eq!((report.findings.as_slice(), report.rows), (&[][..], 5));
+    assert_eq!((report.pruned_until, report.anchors_pruned, report.end), (4, 1, anchor(&whole[8])));
+    let emptied = verify_behind(&anchor(&whole[8]), &[], &[anchor(&whole[8])]);
+    assert_eq!((emptied.is_clean(), emptied.end), (true, anchor(&whole[8])));
+}
+
+#[test]
+fn a_base_without_its_own_mac_is_found() {
+    let key = key();
+    let whole = log(&texts());
+    let base = anchor(&whole[3]);
+    for (base, seq) in [(None, 0), (Some((base, None)), 4), (Some((base, Some(base.mac))), 4)] {
+        let report = Verifier::new(&key, base, &[]).finish();
+        assert_eq!(report.findings, [Finding { seq, problem: Problem::Base }]);
+    }
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_one_finding() {
+    let (key, whole) = (key(), log(&texts()));
+    let beginning = key.beginning();
+    let mut verifier = Verifier::new(&key, Some((beginning, Some(key.base_tag(&beginning)))), &[]);
+    for Stored { seq, text, mac } in &whole {
+        let number = seq.to_string();
+        let columns = [Some(number.as_str()), Some(text.as_str())];
+        let readable = *seq != 4;
+        verifier.row(Row { seq: *seq, columns: readable.then_some(&columns), mac: readable.then_some(*mac) });
+    }
+    assert_eq!(verifier.finish().findings, [Finding { seq: 4, problem: Problem::Changed }]);
+}
+
+#[test]
+fn of_very_many_findings_the_first_are_listed_and_the_rest_counted() {
+    let mut rows = log(&vec!["same".to_owned(); 1000]);
+    rows.iter_mut().for_each(|row| row.text = "other".to_owned());
+    let report = verify_behind(&key().beginning(), &rows, &[]);
+    assert_eq!((report.findings.len(), report.more), (LISTED, 900));
+    assert_eq!(report.findings[0].seq, 1);
+}
+
+/// One thing that somebody without the key may do to rows.
+#[derive(Debug, Clone)]
+enum Tampering {
+    Change(prop::sample::Index, String),
+    Swap(prop::sample::Index, prop::sample::Index),
+    Remove(prop::sample::Index),
+    CutTail(prop::sample::Index),
+    CopyMac(prop::sample::Index, prop::sample::Index),
+    Insert(prop::sample::Index, String),
+}
+
+fn tampering() -> impl Strategy<Value = Tampering> {
+    use Tampering::{Change, CopyMac, CutTail, Insert, Remove, Swap};
+    let (index, text) = (any::<prop::sample::Index>, "[a-c]{0,3}");
+    prop_oneof![
+        (index(), text).prop_map(|(at, text)| Change(at, text)),
+        (index(), index()).prop_map(|(one, other)| Swap(one, other)),
+        index().prop_map(Remove),
+        index().prop_map(CutTail),
+        (index(), index()).prop_map(|(from, to)| CopyMac(from, to)),
+        (index(), text).prop_map(|(at, text)| Insert(at, text)),
+    ]
+}
+
+impl Tampering {
+    fn apply(&self, rows: &mut Vec<Stored>) {
+        let len = rows.len();
+        match self {
+            _ if len == 0 => {}
+            Self::Change(at, text) => rows[at.index(len)].text.clone_from(text),
+            Self::Swap(one, other) => {
+                let (one, other) = (one.index(len), other.index(len));
+                rows.swap(one, other);
+                let seq = rows[one].seq;
+                rows[one].seq = rows[other].seq;
+                rows[other].seq = seq;
+            }
+            Self::Remove(at) => drop(rows.remove(at.index(len))),
+            Self::CutTail(at) => rows.truncate(at.index(len)),
+            Self::CopyMac(from, to) => rows[to.index(len)].mac = rows[from.index(len)].mac,
+            Self::Insert(at, text) => {
+                let at = at.index(len);
+                let row = Stored { text: text.clone(), ..rows[at].clone() };
+                rows.insert(at, row);
+                for row in &mut rows[at + 1..] {
+                    row.seq += 1;
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    /// With an anchor of its end, a log is clean exactly when it is what was written; and the first
+    /// finding is never after the first difference.
+    #[test]
+    fn whatever_is_done_without_the_key_is_found(
+        texts in proptest::collection::vec("[a-c]{0,3}", 1..12),
+        tamperings in proptest::collection::vec(tampering(), 0..4),
+    ) {
+        let whole = log(&texts);
+        let mut rows = whole.clone();
+        for tampering in &tamperings {
+            tampering.apply(&mut rows);
+        }
+        rows.sort_by_key(|row| row.seq);
+        let found = verify(&rows, &[anchor(whole.last().unwrap())]);
+        prop_assert_eq!(found.is_empty(), rows == whole);
+        let same = rows.iter().zip(&whole).take_while(|(one, other)| one == other).count();
+        if let Some(first) = found.first() {
+            let is_at_the_end = matches!(first.problem, Problem::CutOff { .. });
+            prop_assert!(is_at_the_end || first.seq <= same as i64 + 1, "{:?} beyond {}", first, same);
+            prop_assert!(first.seq > same as i64, "{:?} within the first {}", first, same);
+        }
+    }
+}

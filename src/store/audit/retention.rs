@@ -1,0 +1,76 @@
+//! Pruning by age, from the head.
+
+use jiff::Timestamp;
+use sqlx::FromRow as _;
+
+use super::reading::MAX_PAGE;
+use super::row::{COLUMNS, Row};
+use super::{BASE_TABLE, Base, TABLE, mac};
+use crate::actor::Actor;
+use crate::audit::verify::{Row as Link, Verifier};
+use crate::audit::{Event, EventKind, Outcome};
+use crate::store::{Store, StoreError, corrupt, to_millis};
+
+impl Store {
+    /// Removes records written before `before`, of those at most [`MAX_PAGE`] at the head of the log, and
+    /// says how many. The log begins behind them from then on, and a record of its own says so.
+    ///
+    /// What was tampered with is not removed, or the removal would do away with the proof of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the log has not been unlocked, fails its verification or cannot be changed;
+    /// nothing has been removed then.
+    pub async fn prune_audit(
+        &self,
+        before: Timestamp,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let key = self.unlocked()?;
+        let mut write = self.write().await?;
+        let gone = || corrupt(BASE_TABLE, "1", "is gone");
+        let base = Base::read(write.connection()).await?.ok_or_else(gone)?;
+        let start = base.anchor()?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM audit ORDER BY seq LIMIT {MAX_PAGE}"
+        )))
+        .fetch_all(write.connection())
+        .await?;
+        let mut verifier = Verifier::new(key, Some((start, mac(&base.tag))), &[]);
+        let mut pruned = 0;
+        for stored in &rows {
+            let row = Row::from_row(stored)?;
+            if row.at >= to_millis(before) {
+                break;
+            }
+            row.with_columns(|columns| {
+                verifier.row(Link { seq: row.seq, columns: Some(columns), mac: mac(&row.mac) });
+            });
+            pruned += 1;
+        }
+        if pruned == 0 {
+            return Ok(0);
+        }
+        let report = verifier.finish();
+        if let Some(finding) = report.findings.first() {
+            let problem = format!("{finding}; nothing is pruned before that is looked into");
+            return Err(corrupt(TABLE, &finding.seq.to_string(), problem));
+        }
+        let end = report.end;
+        let what = format!("rows {} to {}, written before {before}", start.seq + 1, end.seq);
+        // First, so that there is always a row to go on from.
+        write
+            .append_audit(now, &[Event::new(EventKind::AuditPrune, Outcome::Done, actor).detail(&what)])
+            .await?;
+        sqlx::query("DELETE FROM audit WHERE seq <= $1").bind(end.seq).execute(write.connection()).await?;
+        sqlx::query("UPDATE audit_base SET seq = $1, mac = $2, tag = $3 WHERE id = 1")
+            .bind(end.seq)
+            .bind(end.mac.to_string())
+            .bind(key.base_tag(&end).to_string())
+            .execute(write.connection())
+            .await?;
+        write.commit().await?;
+        Ok(pruned)
+    }
+}

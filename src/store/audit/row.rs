@@ -1,0 +1,157 @@
+//! One row as it is stored.
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+use super::TABLE;
+use crate::actor::Actor;
+use crate::audit::{Event, Record};
+use crate::store::{StoreError, corrupt, from_millis, parse, to_millis};
+
+/// Every column, in the order of the table.
+pub(super) const COLUMNS: &str = "seq, at, kind, outcome, actor, space, feed, feed_id, grant_id, jti, sub, aud, kid, \
+                                  request_id, upstream_request_id, client, is_check, detail, count, mac";
+
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(super) struct Row {
+    pub(super) seq: i64,
+    pub(super) at: i64,
+    kind: String,
+    outcome: String,
+    actor: String,
+    space: Option<String>,
+    feed: Option<String>,
+    feed_id: Option<String>,
+    grant_id: Option<String>,
+    jti: Option<String>,
+    sub: Option<String>,
+    aud: Option<String>,
+    kid: Option<String>,
+    request_id: Option<String>,
+    upstream_request_id: Option<String>,
+    client: Option<String>,
+    is_check: bool,
+    detail: Option<String>,
+    count: i64,
+    pub(super) mac: String,
+}
+
+impl Row {
+    /// `event` at its place; its MAC is still to be made.
+    pub(super) fn new(seq: i64, now: Timestamp, event: &Event) -> Self {
+        let uuid = |uuid: &Option<Uuid>| uuid.as_ref().map(Uuid::to_string);
+        Self {
+            seq,
+            at: to_millis(now),
+            kind: event.kind.as_str().to_owned(),
+            outcome: event.outcome.as_str().to_owned(),
+            actor: event.actor.as_str().to_owned(),
+            space: event.space.as_ref().map(ToString::to_string),
+            feed: event.feed.as_ref().map(ToString::to_string),
+            feed_id: uuid(&event.feed_id),
+            grant_id: uuid(&event.grant_id),
+            jti: uuid(&event.jti),
+            sub: event.sub.clone(),
+            aud: event.aud.clone(),
+            kid: event.kid.clone(),
+            request_id: event.request_id.clone(),
+            upstream_request_id: event.upstream_request_id.clone(),
+            client: event.client.map(|client| client.to_string()),
+            is_check: event.is_check,
+            detail: event.detail.clone(),
+            count: i64::try_from(event.count).unwrap_or(i64::MAX),
+            mac: String::new(),
+        }
+    }
+
+    /// Gives every column but the MAC as text, in the order in which the chain takes them. That order
+    /// and these texts never change: what is recorded would not verify any more.
+    pub(super) fn with_columns<T>(&self, take: impl FnOnce(&[Option<&str>]) -> T) -> T {
+        let (seq, at, count) = (self.seq.to_string(), self.at.to_string(), self.count.to_string());
+        take(&[
+            Some(&seq),
+            Some(&at),
+            Some(&self.kind),
+            Some(&self.outcome),
+            Some(&self.actor),
+            self.space.as_deref(),
+            self.feed.as_deref(),
+            self.feed_id.as_deref(),
+            self.grant_id.as_deref(),
+            self.jti.as_deref(),
+            self.sub.as_deref(),
+            self.aud.as_deref(),
+            self.kid.as_deref(),
+            self.request_id.as_deref(),
+            self.upstream_request_id.as_deref(),
+            self.client.as_deref(),
+            Some(if self.is_check { "1" } else { "0" }),
+            self.detail.as_deref(),
+            Some(&count),
+        ])
+    }
+
+    pub(super) async fn insert(self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO audit (seq, at, kind, outcome, actor, space, feed, feed_id, grant_id, jti, sub, aud, kid, \
+             request_id, upstream_request_id, client, is_check, detail, count, mac) VALUES ($1, $2, $3, $4, $5, $6, \
+             $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+        )
+        .bind(self.seq)
+        .bind(self.at)
+        .bind(self.kind)
+        .bind(self.outcome)
+        .bind(self.actor)
+        .bind(self.space)
+        .bind(self.feed)
+        .bind(self.feed_id)
+        .bind(self.grant_id)
+        .bind(self.jti)
+        .bind(self.sub)
+        .bind(self.aud)
+        .bind(self.kid)
+        .bind(self.request_id)
+        .bind(self.upstream_request_id)
+        .bind(self.client)
+        .bind(self.is_check)
+        .bind(self.detail)
+        .bind(self.count)
+        .bind(self.mac)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
+    /// The row as a record; nothing is said about its MAC.
+    pub(super) fn record(self) -> Result<Record, StoreError> {
+        let row = self.seq.to_string();
+        let uuid = |text: Option<String>| text.map(|text| parse::<Uuid>(TABLE, &row, &text)).transpose();
+        let slug = |text: Option<String>| text.map(|text| parse(TABLE, &row, &text)).transpose();
+        Ok(Record {
+            seq: self.seq,
+            at: from_millis(TABLE, &row, self.at)?,
+            event: Event {
+                kind: parse(TABLE, &row, &self.kind)?,
+                outcome: parse(TABLE, &row, &self.outcome)?,
+                actor: Actor::recorded(self.actor),
+                space: slug(self.space)?,
+                feed: slug(self.feed)?,
+                feed_id: uuid(self.feed_id)?,
+                grant_id: uuid(self.grant_id)?,
+                jti: uuid(self.jti)?,
+                sub: self.sub,
+                aud: self.aud,
+                kid: self.kid,
+                request_id: self.request_id,
+                upstream_request_id: self.upstream_request_id,
+                client: self.client.map(|text| parse(TABLE, &row, &text)).transpose()?,
+                is_check: self.is_check,
+                detail: self.detail,
+                count: u64::try_from(self.count)
+                    .map_err(|_| corrupt(TABLE, &row, format!("count {}", self.count)))?,
+            },
+            mac: parse(TABLE, &row, &self.mac)?,
+        })
+    }
+}
