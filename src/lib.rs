@@ -36,6 +36,7 @@ pub mod carnet;
 pub mod evidence;
 pub mod exchange;
 pub mod feeds;
+pub mod grants;
 pub mod issuer;
 pub mod keeper;
 pub mod rotator;

@@ -24,6 +24,7 @@ const FLOORS: [&[&str]; 6] = [
         "evidence",
         "exchange",
         "feeds",
+        "grants",
         "issuer",
         "keeper",
         "rotator",

@@ -219,12 +219,9 @@ mod tests {
 
     #[test]
     fn the_form_that_scanners_look_for_stays_what_it_is() {
-        // Made once and by hand: a change of the form would leave every token out there unknown.
-        let checked = format!("carnet_{}{}", "0000000000000000000001", "a".repeat(43));
-        let mut text = checked.clone();
-        push_number::<CHECKSUM_DIGITS>(&mut text, crc32fast::hash(checked.as_bytes()).into());
+        // Computed by another program: a change of the form would leave every token out there unknown.
+        let text = format!("carnet_{}1{}4N1Bun", "0".repeat(21), "a".repeat(43));
         assert_eq!(GrantToken::parse(&text).unwrap().id(), Uuid::from_u128(1));
-        assert_eq!(&text[72..], "KNOWN!");
     }
 
     #[test]
