@@ -14,6 +14,7 @@ use crate::broker::{Broker, BrokerLimits, MintingExchanger};
 use crate::clock::{Clock, SystemClock};
 use crate::exchange::address::Loopback;
 use crate::exchange::transport::{ReqwestTransport, TransportConfig, TransportConfigError};
+use crate::grants::Grants;
 use crate::issuer::{Issuer, KeyStateError};
 use crate::issuer_url::IssuerUrl;
 use crate::keeper::Keeper;
@@ -82,6 +83,7 @@ pub struct Carnet {
     master_key: MasterKeySource,
     issuer: Arc<Issuer>,
     rotator: Arc<Rotator>,
+    grants: Arc<Grants>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     transport: TransportConfig,
@@ -156,6 +158,8 @@ impl Carnet {
     pub async fn open(config: Config) -> Result<Self, OpenError> {
         let store = Store::open(&config.database, config.if_missing).await?;
         let (sealer, mac) = unlock(&store, &config).await?;
+        let grants =
+            Grants::new(store.clone(), mac.clone(), Arc::clone(&config.clock), Arc::clone(&config.random));
         let vault = Arc::new(adopt_issuer(store.clone(), sealer, mac, &config).await?);
         let Config { clock, random, key_source, master_key, mut transport, .. } = config;
         let rotator = Arc::new(Rotator::new(Arc::clone(&vault), Arc::clone(&clock), key_source));
@@ -173,7 +177,8 @@ impl Carnet {
             transport.loopback = Loopback::Allow;
         }
         let broker = Mutex::new(None);
-        Ok(Self { store, vault, master_key, issuer, rotator, clock, random, transport, broker })
+        let grants = Arc::new(grants);
+        Ok(Self { store, vault, master_key, issuer, rotator, grants, clock, random, transport, broker })
     }
 
     /// Opens the database alone, for changes that need no signing keys but are recorded in the audit log,
@@ -202,6 +207,17 @@ impl Carnet {
         Ok(store)
     }
 
+    /// Opens the database alone, for its grants, and sets up a new one if `config` allows it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] as for [`Carnet::open`], but for issuer and keys.
+    pub async fn open_grants(config: &Config) -> Result<Grants, OpenError> {
+        let store = Store::open(&config.database, config.if_missing).await?;
+        let (_, mac) = unlock(&store, config).await?;
+        Ok(Grants::new(store, mac, Arc::clone(&config.clock), Arc::clone(&config.random)))
+    }
+
     /// Keeps what this process publishes and signs current, and rotates keys when they are due, until
     /// `shutdown` completes; what it knows of who fetched the JWKS is written before it returns. One
     /// process of several is enough for the rotation; each needs it for the rest. See [`Keeper`].
@@ -220,6 +236,7 @@ impl Carnet {
         Keeper::new(
             Arc::clone(&self.issuer),
             Arc::clone(&self.rotator),
+            Arc::clone(&self.grants),
             self.store.clone(),
             Arc::clone(&self.clock),
         )
@@ -275,6 +292,12 @@ impl Carnet {
     #[must_use]
     pub fn rotator(&self) -> &Arc<Rotator> {
         &self.rotator
+    }
+
+    /// Who may use the API. Their uses are written down by [`Carnet::run`].
+    #[must_use]
+    pub fn grants(&self) -> &Arc<Grants> {
+        &self.grants
     }
 
     /// What hands out credentials; every call gives the same one, and its memory.

@@ -2,7 +2,7 @@
 //!
 //! Several times a second it makes sure that this process publishes and signs with what the database
 //! holds. When it is due, it rotates keys, finishes the erasure of destroyed ones, moves the
-//! high-water time on and writes evidence down. A failure is logged, shown and tried again; it never
+//! high-water time on and writes down evidence and the uses of grants. A failure is logged, shown and tried again; it never
 //! ends the keeper, and never what is served.
 
 use std::error::Error;
@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::actor::Actor;
 use crate::clock::Clock;
+use crate::grants::Grants;
 use crate::issuer::Issuer;
 use crate::rotator::Rotator;
 use crate::signing_keys::clock_guard::{ClockGuard, ClockTrust};
@@ -25,12 +26,15 @@ const REFRESH_EVERY: Duration = Duration::from_millis(250);
 const ERASE_EVERY: Duration = Duration::from_secs(1);
 /// The high-water time and evidence are written this often.
 const WRITE_EVERY: Duration = Duration::from_secs(10);
+/// When grants were last used is written this often.
+const WRITE_USES_EVERY: Duration = Duration::from_secs(60);
 
 /// Keeps one process current.
 #[derive(Debug)]
 pub struct Keeper {
     issuer: Arc<Issuer>,
     rotator: Arc<Rotator>,
+    grants: Arc<Grants>,
     store: Store,
     clock: Arc<dyn Clock>,
     actor: Actor,
@@ -39,16 +43,24 @@ pub struct Keeper {
     rotation: Backoff,
     erase_at: Duration,
     write_at: Duration,
+    write_uses_at: Duration,
 }
 
 impl Keeper {
     /// A keeper of `issuer` that begins with its clock believed.
     #[must_use]
-    pub fn new(issuer: Arc<Issuer>, rotator: Arc<Rotator>, store: Store, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        issuer: Arc<Issuer>,
+        rotator: Arc<Rotator>,
+        grants: Arc<Grants>,
+        store: Store,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let (wall, monotonic) = (clock.now(), clock.monotonic());
         Self {
             issuer,
             rotator,
+            grants,
             store,
             clock,
             actor: Actor::server(),
@@ -57,6 +69,7 @@ impl Keeper {
             rotation: Backoff::default(),
             erase_at: monotonic,
             write_at: monotonic + WRITE_EVERY,
+            write_uses_at: monotonic + WRITE_USES_EVERY,
         }
     }
 
@@ -87,7 +100,7 @@ impl Keeper {
         let leeway = self.issuer.key_set().settings.policy.leeway();
         let trust = self.guard.observe(self.clock.now(), self.clock.monotonic(), leeway);
         if trust == ClockTrust::Steady && self.issuer.ahead_of_clock().is_none() {
-            self.write_at = Duration::ZERO;
+            (self.write_at, self.write_uses_at) = (Duration::ZERO, Duration::ZERO);
             self.write_down(self.clock.monotonic()).await;
         }
     }
@@ -157,6 +170,10 @@ impl Keeper {
         };
         if let Err(error) = written.await {
             tracing::warn!(error = &error as &dyn Error, "high-water time and evidence could not be written");
+        }
+        if now >= self.write_uses_at {
+            self.write_uses_at = now + WRITE_USES_EVERY;
+            self.grants.write_uses().await;
         }
     }
 

@@ -26,6 +26,7 @@ pub mod oidc;
 // Floor 2: decisions, pure: `now` is an argument and nothing is async.
 pub mod audit;
 pub mod feed;
+pub mod grant;
 pub mod signing_keys;
 // Floor 3: storage.
 pub mod store;
@@ -37,6 +38,7 @@ pub mod carnet;
 pub mod evidence;
 pub mod exchange;
 pub mod feeds;
+pub mod grants;
 pub mod issuer;
 pub mod keeper;
 pub mod rotator;

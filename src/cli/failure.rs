@@ -10,6 +10,8 @@ use crate::carnet::OpenError;
 use crate::exchange::{self, ExchangeError};
 use crate::feed::FeedPath;
 use crate::feeds::FeedsError;
+use crate::grant::DraftError;
+use crate::grants::GrantsError;
 use crate::issuer::MintError;
 use crate::rotator::RotationError;
 use crate::signing_keys::rotation::Refusal;
@@ -173,6 +175,20 @@ impl From<FeedsError> for Failure {
             ),
             FeedsError::Feed(_) => (None, USAGE),
             FeedsError::Store(_) | FeedsError::Randomness(_) => (None, FAILED),
+        };
+        Self { hint: hint.map(ToOwned::to_owned), exit, ..Self::plain(error) }
+    }
+}
+
+impl From<GrantsError> for Failure {
+    fn from(error: GrantsError) -> Self {
+        let (hint, exit) = match &error {
+            GrantsError::Unknown(_) => (Some("`carnet grant list` lists the grants"), FAILED),
+            GrantsError::Draft(DraftError::NothingNamed) => {
+                (Some("--space and --feed name them; --feed '*' is every feed of every space"), USAGE)
+            }
+            GrantsError::Draft(_) => (None, USAGE),
+            _ => (None, FAILED),
         };
         Self { hint: hint.map(ToOwned::to_owned), exit, ..Self::plain(error) }
     }

@@ -39,7 +39,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
 }
 
 /// Who is at the command line: the name that the session gives, or the number of the user.
-fn actor() -> Actor {
+pub(super) fn actor() -> Actor {
     use std::os::unix::fs::MetadataExt as _;
     let named = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     let numbered = || std::fs::metadata("/proc/self").map(|process| process.uid().to_string());

@@ -5,6 +5,7 @@ mod demo;
 mod failure;
 mod feed;
 mod feed_fields;
+mod grant;
 mod key;
 mod logging;
 mod opening;
@@ -45,6 +46,9 @@ enum Command {
     /// Keep feeds, and get credentials for them
     #[command(subcommand)]
     Feed(Box<feed::Command>),
+    /// Keep grants: who may use the API, for what and until when
+    #[command(subcommand)]
+    Grant(Box<grant::Command>),
     /// Mint a token to look at, or decode and verify one
     #[command(subcommand)]
     Token(token::Command),
@@ -93,6 +97,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Serve(arguments) => Box::pin(serve::run(opening, arguments)).await,
         Command::Key(command) => Box::pin(key::run(opening, command)).await,
         Command::Feed(command) => Box::pin(feed::run(opening, *command)).await,
+        Command::Grant(command) => Box::pin(grant::run(opening, *command)).await,
         Command::Token(command) => Box::pin(token::run(opening, command)).await,
         Command::Sandbox(arguments) => Box::pin(sandbox::run(opening, arguments)).await,
     }

@@ -1,10 +1,12 @@
 //! The options that say which issuer a command works on.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 
 use crate::carnet::{Carnet, Config, MasterKeySource, OpenError};
+use crate::grants::Grants;
 use crate::issuer_url::IssuerUrl;
 use crate::store::database_url::DatabaseUrl;
 use crate::store::{IfMissing, Store};
@@ -59,6 +61,20 @@ impl OpeningOptions {
         match config.issuer {
             Some(_) => Carnet::open(config).await.map(|carnet| carnet.store().clone()),
             None => Carnet::open_store(&config).await,
+        }
+    }
+
+    /// Opens the grants of a database that is there.
+    pub(super) async fn open_grants(self) -> Result<Arc<Grants>, OpenError> {
+        Carnet::open_grants(&self.config()).await.map(Arc::new)
+    }
+
+    /// Opens the grants of a database, which is made as by [`OpeningOptions::open_or_make_store`].
+    pub(super) async fn open_or_make_grants(self) -> Result<Arc<Grants>, OpenError> {
+        let config = Config { if_missing: IfMissing::Create, ..self.config() };
+        match config.issuer {
+            Some(_) => Carnet::open(config).await.map(|carnet| Arc::clone(carnet.grants())),
+            None => Carnet::open_grants(&config).await.map(Arc::new),
         }
     }
 }

@@ -268,6 +268,28 @@ impl Scope {
         self.actions.contains(&action)
     }
 
+    /// Whether everything that `other` allows this allows, too.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        self.contains_repositories_of(other) && self.contains_actions_of(other)
+    }
+
+    /// Whether every repository of `other` is one of these.
+    #[must_use]
+    pub fn contains_repositories_of(&self, other: &Self) -> bool {
+        match (&self.repositories, &other.repositories) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(own), Some(other)) => other.is_subset(own),
+        }
+    }
+
+    /// Whether every action of `other` is one of these.
+    #[must_use]
+    pub fn contains_actions_of(&self, other: &Self) -> bool {
+        other.actions.is_subset(&self.actions)
+    }
+
     /// What of `requested` is inside this fixed scope: never more than either.
     ///
     /// # Errors

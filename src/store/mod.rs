@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod database_url;
 pub mod feeds;
+pub mod grants;
 pub mod issuer;
 pub mod jwks_clients;
 pub mod key_events;

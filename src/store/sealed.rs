@@ -168,8 +168,9 @@ impl Sealer {
     }
 }
 
-/// The key that authenticates rows of `signing_keys`.
-#[derive(Debug)]
+/// The key that authenticates rows of `signing_keys` and `grants`. The first column that is given names
+/// the table, so that no row passes for one of the other.
+#[derive(Debug, Clone)]
 pub struct RowMac(hmac::Key);
 
 impl RowMac {

@@ -130,6 +130,11 @@ proptest! {
     }
 
     #[test]
+    fn a_scope_contains_exactly_those_that_allow_nothing_else(wide in any_scope(), narrow in any_scope()) {
+        prop_assert_eq!(wide.contains(&narrow), allowed(&narrow).is_subset(&allowed(&wide)));
+    }
+
+    #[test]
     fn what_parses_has_nothing_that_another_syntax_reads(text in "[a-c./_:*$ -]{0,12}|\\PC{0,8}") {
         if let Ok(name) = text.parse::<RepositoryName>() {
             prop_assert_eq!(name.as_str(), &text);

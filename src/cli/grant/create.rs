@@ -1,0 +1,139 @@
+//! `carnet grant create`.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{context, feeds, scope, spaces};
+use crate::cli::failure::Failure;
+use crate::cli::feed_fields::ScopeArguments;
+use crate::cli::output::{self, Format};
+use crate::cli::{key, opening, times};
+use crate::clock::{Clock as _, SystemClock};
+use crate::duration::{self, DurationError};
+use crate::feed::display_name::{DisplayName, DisplayNameError};
+use crate::grant::{
+    ContextRule, ContextRules, FeedLimit, FeedPattern, Grant, GrantDraft, Permissions, Role, SpaceLimit,
+};
+use crate::grants::{Creator, GrantsError};
+use crate::oidc::subject::{ContextError, ContextKey};
+use crate::slug::Slug;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Create {
+    /// What the grant is for: admin, viewer or deployer
+    #[arg(long)]
+    role: Role,
+    /// What to call it [default: the role]
+    #[arg(long)]
+    name: Option<DisplayName>,
+    /// A space that it is for; repeatable [default: all]
+    #[arg(long, value_name = "SLUG")]
+    space: Vec<Slug>,
+    /// A feed in those spaces, by its slug, in which * stands for any characters; repeatable [default: all]
+    #[arg(long, value_name = "PATTERN")]
+    feed: Vec<FeedPattern>,
+    /// What requests say of a deployment: tenant=acme fixes the tenant, tenant=* leaves it to the request; repeatable
+    /// [default: anything for an admin, nothing for others]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = ContextRules::parse_pair)]
+    context: Vec<(ContextKey, ContextRule)>,
+    #[command(flatten)]
+    scope: ScopeArguments,
+    /// For how long, such as 12h or 30d, or never
+    #[arg(long, value_name = "DURATION", default_value = "90d", value_parser = parse_life)]
+    expires_in: Life,
+    #[command(flatten)]
+    output: output::OutputOptions,
+}
+
+/// How long a grant lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    For(Duration),
+    Unending,
+}
+
+fn parse_life(text: &str) -> Result<Life, DurationError> {
+    if text == "never" { Ok(Life::Unending) } else { duration::parse(text).map(Life::For) }
+}
+
+/// A new grant as scripts see it: the one place where its token stands.
+#[derive(Serialize)]
+struct Created<'a> {
+    token: &'a str,
+    #[serde(flatten)]
+    grant: &'a Grant,
+}
+
+pub(super) async fn run(opening: opening::OpeningOptions, arguments: Create) -> Result<(), Failure> {
+    let format = arguments.output.output;
+    let now = SystemClock::new().now();
+    let draft = arguments.draft(now)?;
+    // Before a database is made for it.
+    draft.check(now).map_err(GrantsError::from)?;
+    let grants = opening.open_or_make_grants().await?;
+    let made = grants.create(draft, &Creator::Local(&key::actor())).await?;
+    let (grant, token) = (&made.grant, made.token.reveal());
+    if format == Format::Json {
+        return output::json(&Created { token, grant });
+    }
+    output::line(token)?;
+    let permissions = &grant.permissions;
+    let end = grant.expires_at.map_or_else(|| "never".to_owned(), |end| times::relative(end, now));
+    output::note(&format!(
+        "Grant {}: {} of spaces {}, feeds {}, context {}, scope {}; expires {end}.\nThe token above is shown this once; \
+         only its hash is kept.",
+        grant.id,
+        permissions.role,
+        spaces(&permissions.spaces),
+        feeds(&permissions.feeds),
+        context(&permissions.context),
+        scope(&permissions.scope),
+    ));
+    Ok(())
+}
+
+impl Create {
+    fn draft(self, now: jiff::Timestamp) -> Result<GrantDraft, Failure> {
+        let Self { role, name, space, feed, context: pairs, scope, expires_in, .. } = self;
+        let name = match name {
+            Some(name) => name,
+            None => {
+                role.as_str().parse().map_err(|error: DisplayNameError| Failure::usage(error.to_string()))?
+            }
+        };
+        let mut context = ContextRules::of_role(role);
+        let mut mentioned = Vec::new();
+        for (key, rule) in pairs {
+            if mentioned.contains(&key) {
+                return Err(Failure::usage(format!("--context: {}", ContextError::Twice(key))));
+            }
+            mentioned.push(key);
+            context.set(key, rule);
+        }
+        let expires_at = match expires_in {
+            Life::Unending => None,
+            Life::For(life) => Some(
+                now.checked_add(life)
+                    .map_err(|_| Failure::usage("--expires-in: this is longer than time can be counted"))?,
+            ),
+        };
+        let permissions = Permissions {
+            role,
+            spaces: if space.is_empty() {
+                SpaceLimit::All
+            } else {
+                SpaceLimit::Only(space.into_iter().collect())
+            },
+            feeds: if feed.is_empty() {
+                FeedLimit::All
+            } else {
+                FeedLimit::Matching(feed.into_iter().collect())
+            },
+            context,
+            scope: scope.scope()?,
+        };
+        Ok(GrantDraft { name, permissions, expires_at })
+    }
+}

@@ -1,0 +1,103 @@
+//! Limits: which spaces, and which feeds in them, exist for a caller at all.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::pattern::FeedPattern;
+use crate::slug::Slug;
+
+/// The spaces of a grant. In JSON `null` for all, else a list.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Option<BTreeSet<Slug>>", into = "Option<BTreeSet<Slug>>")]
+pub enum SpaceLimit {
+    /// Every space, also of the future.
+    All,
+    /// These.
+    Only(BTreeSet<Slug>),
+}
+
+impl SpaceLimit {
+    /// Whether `space` is inside.
+    #[must_use]
+    pub fn contains(&self, space: &Slug) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(spaces) => spaces.contains(space),
+        }
+    }
+
+    /// Whether everything inside `other` is inside this. No list covers “all”, even if it names every
+    /// space that there is: the next one would be outside.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, _) => true,
+            (Self::Only(_), Self::All) => false,
+            (Self::Only(own), Self::Only(other)) => other.is_subset(own),
+        }
+    }
+}
+
+impl From<Option<BTreeSet<Slug>>> for SpaceLimit {
+    fn from(spaces: Option<BTreeSet<Slug>>) -> Self {
+        spaces.map_or(Self::All, Self::Only)
+    }
+}
+
+impl From<SpaceLimit> for Option<BTreeSet<Slug>> {
+    fn from(limit: SpaceLimit) -> Self {
+        match limit {
+            SpaceLimit::All => None,
+            SpaceLimit::Only(spaces) => Some(spaces),
+        }
+    }
+}
+
+/// The feeds of a grant, by their slugs, inside its spaces. In JSON `null` for all, else a list.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Option<BTreeSet<FeedPattern>>", into = "Option<BTreeSet<FeedPattern>>")]
+pub enum FeedLimit {
+    /// Every feed.
+    All,
+    /// Those whose slug matches one of these.
+    Matching(BTreeSet<FeedPattern>),
+}
+
+impl FeedLimit {
+    /// Whether a feed of this slug is inside.
+    #[must_use]
+    pub fn contains(&self, feed: &Slug) -> bool {
+        match self {
+            Self::All => true,
+            Self::Matching(patterns) => patterns.iter().any(|pattern| pattern.matches(feed)),
+        }
+    }
+
+    /// Whether everything inside `other` is inside this: each of its patterns within one of ours. May
+    /// say no where several of ours together would do; never yes where it is not so.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let Self::Matching(own) = self else { return true };
+        let within = |pattern: &FeedPattern| own.iter().any(|own| own.covers(pattern));
+        match other {
+            Self::All => within(&FeedPattern::everything()),
+            Self::Matching(patterns) => patterns.iter().all(within),
+        }
+    }
+}
+
+impl From<Option<BTreeSet<FeedPattern>>> for FeedLimit {
+    fn from(patterns: Option<BTreeSet<FeedPattern>>) -> Self {
+        patterns.map_or(Self::All, Self::Matching)
+    }
+}
+
+impl From<FeedLimit> for Option<BTreeSet<FeedPattern>> {
+    fn from(limit: FeedLimit) -> Self {
+        match limit {
+            FeedLimit::All => None,
+            FeedLimit::Matching(patterns) => Some(patterns),
+        }
+    }
+}

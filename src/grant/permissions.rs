@@ -1,0 +1,147 @@
+//! Permissions: all that a grant lets its holder do, and the order among them.
+
+use serde::Serialize;
+use thiserror::Error;
+
+use super::context_rules::ContextRules;
+use super::limits::{FeedLimit, SpaceLimit};
+use super::role::Role;
+use crate::feed::FeedPath;
+use crate::feed::scope::{Action, Scope};
+use crate::oidc::subject::ContextKey;
+use crate::slug::Slug;
+
+/// What a caller may do, where, in what context, and with which repositories.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Permissions {
+    /// What kind of thing.
+    pub role: Role,
+    /// In which spaces.
+    pub spaces: SpaceLimit,
+    /// With which feeds of those.
+    pub feeds: FeedLimit,
+    /// What requests for credentials say of a deployment.
+    pub context: ContextRules,
+    /// What credentials are limited to.
+    pub scope: Scope,
+}
+
+/// Where one grant is wider than another, so that the other cannot make it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+pub enum Wider {
+    /// The maker is no admin, and nobody else makes grants.
+    #[error("role: only an admin makes grants")]
+    NotAnAdmin,
+    /// The role.
+    #[error("role: it may do what this grant may not")]
+    Role,
+    /// The spaces.
+    #[error("spaces: they reach further than this grant's own")]
+    Spaces,
+    /// The feeds.
+    #[error("feeds: they reach further than this grant's own")]
+    Feeds,
+    /// A context key.
+    #[error("context: “{0}” would allow what this grant does not")]
+    Context(ContextKey),
+    /// The repositories.
+    #[error("repositories: they reach further than this grant's own")]
+    Repositories,
+    /// The actions.
+    #[error("actions: they are more than this grant's own")]
+    Actions,
+    /// The expiry.
+    #[error("expires_at: it would outlive this grant")]
+    Expiry,
+}
+
+impl Wider {
+    /// The field, as JSON names it.
+    #[must_use]
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::NotAnAdmin | Self::Role => "role",
+            Self::Spaces => "spaces",
+            Self::Feeds => "feeds",
+            Self::Context(_) => "context",
+            Self::Repositories => "repositories",
+            Self::Actions => "actions",
+            Self::Expiry => "expires_at",
+        }
+    }
+}
+
+impl Permissions {
+    /// All that there is: what the user of the machine itself may do.
+    #[must_use]
+    pub fn unlimited_admin() -> Self {
+        Self {
+            role: Role::Admin,
+            spaces: SpaceLimit::All,
+            feeds: FeedLimit::All,
+            context: ContextRules::open(),
+            scope: Scope::everything(),
+        }
+    }
+
+    /// Whether whoever has these may do all that `other` allows, in each respect by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Wider`] names the first respect in which `other` may allow more.
+    pub fn covers(&self, other: &Self) -> Result<(), Wider> {
+        let refuse_unless = |covered, wider| if covered { Ok(()) } else { Err(wider) };
+        refuse_unless(self.role.covers(other.role), Wider::Role)?;
+        refuse_unless(self.spaces.covers(&other.spaces), Wider::Spaces)?;
+        refuse_unless(self.feeds.covers(&other.feeds), Wider::Feeds)?;
+        if let Some(key) = self.context.wider_key(&other.context) {
+            return Err(Wider::Context(key));
+        }
+        refuse_unless(self.scope.contains_repositories_of(&other.scope), Wider::Repositories)?;
+        refuse_unless(self.scope.contains_actions_of(&other.scope), Wider::Actions)
+    }
+
+    /// Whether the space exists for the caller. What is said of one that does not must be what is said
+    /// of one that does not exist at all.
+    #[must_use]
+    pub fn sees_space(&self, space: &Slug) -> bool {
+        self.spaces.contains(space)
+    }
+
+    /// Whether the feed exists for the caller, whatever his role lets him do with it.
+    #[must_use]
+    pub fn may_see(&self, feed: &FeedPath) -> bool {
+        self.sees_space(&feed.space) && self.feeds.contains(&feed.slug)
+    }
+
+    /// Whether the caller may take credentials of the feed.
+    #[must_use]
+    pub fn may_deploy(&self, feed: &FeedPath) -> bool {
+        self.role.covers(Role::Deployer) && self.may_see(feed)
+    }
+
+    /// Whether nothing at all is limited, as for signing keys, which every space shares.
+    #[must_use]
+    pub fn is_unlimited_admin(&self) -> bool {
+        self.covers(&Self::unlimited_admin()).is_ok()
+    }
+}
+
+/// `role`, `spaces` and `feeds` (`null`: all), `context`, `repositories` (`null`: all), `actions`.
+impl Serialize for Permissions {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            role: Role,
+            spaces: &'a SpaceLimit,
+            feeds: &'a FeedLimit,
+            context: &'a ContextRules,
+            repositories: Option<&'a std::collections::BTreeSet<crate::feed::scope::RepositoryName>>,
+            actions: Vec<Action>,
+        }
+        let Self { role, spaces, feeds, context, scope } = self;
+        let actions = Action::ALL.into_iter().filter(|action| scope.allows(*action)).collect();
+        Shown { role: *role, spaces, feeds, context, repositories: scope.repositories(), actions }
+            .serialize(serializer)
+    }
+}

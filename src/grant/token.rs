@@ -1,0 +1,292 @@
+//! Grant tokens: the secret that shows that a caller holds a grant.
+//!
+//! `carnet_`, the grant's UUID as 22 base62 digits, 43 random base62 characters (256 bits), and the
+//! CRC-32 (ISO-HDLC) of everything before as 6 base62 digits: 78 characters in all. The checksum says
+//! that something is a token without asking a database, to secret scanners and to us; it protects
+//! nothing. The random part does: only its hash is stored.
+//!
+//! Regular expression: `\bcarnet_[0-9A-Za-z]{71}\b`.
+
+use std::fmt;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use thiserror::Error;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::random::{Random, RandomnessUnavailable};
+use crate::secret::SecretString;
+
+const PREFIX: &str = "carnet_";
+const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const ID_DIGITS: usize = 22;
+const RANDOM_CHARACTERS: usize = 43;
+const CHECKSUM_DIGITS: usize = 6;
+const CHECKED_LEN: usize = PREFIX.len() + ID_DIGITS + RANDOM_CHARACTERS;
+
+/// A token as it is given to its holder, once. Neither shown nor kept: it has no `Debug`.
+pub struct GrantToken {
+    text: SecretString,
+}
+
+/// What a text in the form of a token says, without the secret itself.
+#[derive(Debug, Clone)]
+pub struct ParsedToken {
+    id: Uuid,
+    hash: TokenHash,
+}
+
+/// The SHA-256 of a token, which is what is stored: 256 random bits need no slow hash.
+#[derive(Clone, Copy)]
+pub struct TokenHash([u8; 32]);
+
+/// A text is no token. What it is, is never repeated: it may be one with a slip in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum TokenError {
+    /// It does not begin, or is not as long, or is not of the characters as every token.
+    #[error("this is no grant token: one is “{}” and {} letters and digits", PREFIX, GrantToken::LEN - PREFIX.len())]
+    Form,
+    /// It looks like a token, but was mistyped or cut.
+    #[error("the grant token's checksum does not fit: it was changed on its way")]
+    Checksum,
+}
+
+impl GrantToken {
+    /// Every token has so many characters.
+    pub const LEN: usize = CHECKED_LEN + CHECKSUM_DIGITS;
+
+    /// A new token of the grant `id`.
+    ///
+    /// # Errors
+    ///
+    /// [`RandomnessUnavailable`], from the source.
+    pub fn generate(id: Uuid, random: &dyn Random) -> Result<Self, RandomnessUnavailable> {
+        // Never reallocated, so that no copy of a part stays behind.
+        let mut text = Zeroizing::new(String::with_capacity(Self::LEN));
+        text.push_str(PREFIX);
+        push_number::<ID_DIGITS>(&mut text, id.as_u128());
+        push_random(&mut text, random)?;
+        let checksum = crc32fast::hash(text.as_bytes());
+        push_number::<CHECKSUM_DIGITS>(&mut text, checksum.into());
+        Ok(Self { text: SecretString::new(std::mem::take(&mut *text)) })
+    }
+
+    /// Reads a token. Looks at its form and checksum alone, so that nothing else has to be asked about
+    /// what cannot be one.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError`], which does not repeat the text.
+    pub fn parse(text: &str) -> Result<ParsedToken, TokenError> {
+        let body = text.strip_prefix(PREFIX).ok_or(TokenError::Form)?;
+        if text.len() != Self::LEN || !body.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(TokenError::Form);
+        }
+        let (checked, checksum) = text.split_at(CHECKED_LEN);
+        if number(checksum) != Some(crc32fast::hash(checked.as_bytes()).into()) {
+            return Err(TokenError::Checksum);
+        }
+        let id = number(&body[..ID_DIGITS]).ok_or(TokenError::Form)?;
+        Ok(ParsedToken { id: Uuid::from_u128(id), hash: TokenHash::of(text) })
+    }
+
+    /// The token itself, to be shown this once.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        self.text.reveal()
+    }
+
+    /// What is stored of it.
+    #[must_use]
+    pub fn hash(&self) -> TokenHash {
+        TokenHash::of(self.reveal())
+    }
+}
+
+impl ParsedToken {
+    /// The grant that the token claims to be of.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// What must be stored of that grant if it is.
+    #[must_use]
+    pub fn hash(&self) -> &TokenHash {
+        &self.hash
+    }
+}
+
+impl TokenHash {
+    fn of(token: &str) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        // The hash of a token is no hash of anything else.
+        context.update(b"carnet-grant-token-1\0");
+        context.update(token.as_bytes());
+        let mut hash = [0; 32];
+        hash.copy_from_slice(context.finish().as_ref());
+        Self(hash)
+    }
+
+    /// A hash that no token has, to be compared with when there is nothing to compare with.
+    #[must_use]
+    pub fn of_nothing() -> Self {
+        Self([0; 32])
+    }
+
+    /// Whether both are of one token; takes the same time for every other one.
+    #[must_use]
+    pub fn matches(&self, other: &Self) -> bool {
+        verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+
+    /// The hash as it is stored, base64.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        STANDARD_NO_PAD.encode(self.0)
+    }
+
+    /// What [`TokenHash::to_text`] gave, if it is that.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        STANDARD_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHash(…)")
+    }
+}
+
+/// Appends `number` in base 62, most significant digit first, with leading zeros.
+fn push_number<const WIDTH: usize>(text: &mut String, mut number: u128) {
+    let mut digits = [b'0'; WIDTH];
+    for digit in digits.iter_mut().rev() {
+        *digit = DIGITS[(number % 62) as usize];
+        number /= 62;
+    }
+    text.extend(digits.map(char::from));
+}
+
+/// Reads base 62; none if it is something else, or too large.
+fn number(text: &str) -> Option<u128> {
+    text.bytes().try_fold(0_u128, |number, byte| {
+        let digit = DIGITS.iter().position(|digit| *digit == byte)?;
+        number.checked_mul(62)?.checked_add(digit as u128)
+    })
+}
+
+/// Appends random characters, each as likely as any other: bytes from 248 = 4 × 62 on are passed over.
+fn push_random(text: &mut String, random: &dyn Random) -> Result<(), RandomnessUnavailable> {
+    let mut left = RANDOM_CHARACTERS;
+    let mut bytes = Zeroizing::new([0; 64]);
+    while left > 0 {
+        random.fill(bytes.as_mut_slice())?;
+        for byte in bytes.iter().filter(|byte| **byte < 248).take(left) {
+            text.push(char::from(DIGITS[usize::from(byte % 62)]));
+            left -= 1;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SecureRandom;
+    use proptest::prelude::*;
+
+    fn token(id: Uuid) -> GrantToken {
+        GrantToken::generate(id, &SecureRandom::default()).unwrap()
+    }
+
+    #[test]
+    fn a_token_reads_back_as_its_grant_and_hash_and_no_two_are_equal() {
+        for id in [Uuid::nil(), Uuid::max(), Uuid::from_u128(0x1234_5678_9abc)] {
+            let (one, other) = (token(id), token(id));
+            let parsed = GrantToken::parse(one.reveal()).unwrap();
+            assert_eq!((parsed.id(), one.reveal().len()), (id, GrantToken::LEN));
+            assert!(parsed.hash().matches(&one.hash()) && !parsed.hash().matches(&other.hash()));
+            let stored = TokenHash::from_text(&one.hash().to_text()).unwrap();
+            assert!(stored.matches(parsed.hash()));
+            assert!(!TokenHash::of_nothing().matches(parsed.hash()));
+        }
+    }
+
+    #[test]
+    fn the_form_that_scanners_look_for_stays_what_it_is() {
+        // Computed by another program: a change of the form would leave every token out there unknown.
+        let text = format!("carnet_{}1{}4N1Bun", "0".repeat(21), "a".repeat(43));
+        assert_eq!(GrantToken::parse(&text).unwrap().id(), Uuid::from_u128(1));
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused_and_never_repeated() {
+        let good = token(Uuid::max());
+        let good = good.reveal();
+        let too_large = |text: &str| {
+            let checked = format!("carnet_{}{}", "z".repeat(22), &text[29..72]);
+            let mut text = checked.clone();
+            push_number::<CHECKSUM_DIGITS>(&mut text, crc32fast::hash(checked.as_bytes()).into());
+            text
+        };
+        for (text, error) in [
+            (String::new(), TokenError::Form),
+            ("carnet_".to_owned(), TokenError::Form),
+            (good[..77].to_owned(), TokenError::Form),
+            (format!("{good}0"), TokenError::Form),
+            (format!(" {good}"), TokenError::Form),
+            (good.replace("carnet_", "Carnet_"), TokenError::Form),
+            (format!("{}é{}", &good[..30], &good[32..]), TokenError::Form),
+            (format!("{}zzzzzz", &good[..72]), TokenError::Checksum),
+            (too_large(good), TokenError::Form),
+        ] {
+            let refused = GrantToken::parse(&text).unwrap_err();
+            assert_eq!(refused, error, "{text:?}");
+            assert!(text.len() < 20 || !format!("{refused} {refused:?}").contains(&text[10..20]));
+        }
+    }
+
+    #[test]
+    fn what_is_parsed_shows_nothing_of_the_token() {
+        let token = token(Uuid::nil());
+        let shown = format!("{:?}", GrantToken::parse(token.reveal()).unwrap());
+        assert!(!shown.contains(&token.reveal()[29..40]) && shown.contains("TokenHash(…)"), "{shown}");
+    }
+
+    #[test]
+    fn every_character_is_as_likely_as_any_other() {
+        let mut counts = [0_u32; 62];
+        let tokens = 4000;
+        for _ in 0..tokens {
+            for byte in token(Uuid::nil()).reveal()[29..72].bytes() {
+                counts[DIGITS.iter().position(|digit| *digit == byte).unwrap()] += 1;
+            }
+        }
+        // Taken modulo 62 without passing bytes over, the first eight would come a quarter more often.
+        let expected = f64::from(tokens * 43) / 62.0;
+        for (digit, count) in counts.into_iter().enumerate() {
+            assert!((f64::from(count) - expected).abs() < 0.12 * expected, "{digit}: {count} of {expected}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_with_one_character_changed_is_refused(at in 0..78_usize, digit in 0..62_usize, id: u128) {
+            let token = token(Uuid::from_u128(id));
+            let mut changed = token.reveal().to_owned().into_bytes();
+            prop_assume!(changed[at] != DIGITS[digit]);
+            changed[at] = DIGITS[digit];
+            prop_assert!(GrantToken::parse(std::str::from_utf8(&changed).unwrap()).is_err());
+        }
+
+        #[test]
+        fn no_text_makes_reading_a_token_fail_badly(text in "carnet_[0-9A-Za-z]{71}|\\PC{0,90}") {
+            prop_assert!(GrantToken::parse(&text).is_err());
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The rows of `grants`: authenticated when read, in whatever way they are read.
+//!
+//! Whoever can write the database but lacks the master key can make no grant, widen none and bring
+//! none back: such a row is [`GrantRow::Forged`]. What a MAC cannot show is that a row is missing, or
+//! is an earlier one that carnet itself wrote; the audit log does.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::sealed::RowMac;
+use super::{Store, StoreError, Write, corrupt, from_millis, parse, to_millis};
+use crate::grant::{Grant, Permissions, TokenHash};
+
+/// A grant, and what its token must hash to.
+#[derive(Debug, Clone)]
+pub struct StoredGrant {
+    /// The grant.
+    pub grant: Grant,
+    /// The hash of its token.
+    pub token_hash: TokenHash,
+}
+
+/// A row as it was found.
+#[derive(Debug, Clone)]
+pub enum GrantRow {
+    /// Carnet wrote it.
+    Authentic(Box<StoredGrant>),
+    /// Something else wrote it, or changed it.
+    Forged {
+        /// The beginning of its `id` column.
+        id: String,
+    },
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    name: String,
+    token_hash: String,
+    role: String,
+    spaces: Option<String>,
+    feeds: Option<String>,
+    context: String,
+    scope: String,
+    created_at: i64,
+    created_by: String,
+    expires_at: Option<i64>,
+    revoked_at: Option<i64>,
+    last_used_at: Option<i64>,
+    mac: String,
+}
+
+const TABLE: &str = "grants";
+const ONE: &str = "SELECT id, name, token_hash, role, spaces, feeds, context, scope, created_at, created_by, \
+                   expires_at, revoked_at, last_used_at, mac FROM grants WHERE id = $1";
+const ALL: &str = "SELECT id, name, token_hash, role, spaces, feeds, context, scope, created_at, created_by, \
+                   expires_at, revoked_at, last_used_at, mac FROM grants ORDER BY created_at, id";
+
+impl Store {
+    /// The grant of this id. Of an id that there is not, as much is computed as of one that there is.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read or an authentic row is not one that this program
+    /// understands.
+    pub async fn grant(&self, id: Uuid, mac: &RowMac) -> Result<Option<GrantRow>, StoreError> {
+        let query = sqlx::query_as::<_, Row>(ONE).bind(id.to_string());
+        match query.fetch_optional(&self.readers).await? {
+            Some(row) => row.read(mac).map(Some),
+            None => {
+                let _ = Row::decoy().is_authentic(mac);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Every grant, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::grant`].
+    pub async fn grants(&self, mac: &RowMac) -> Result<Vec<GrantRow>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
+        rows.into_iter().map(|row| row.read(mac)).collect()
+    }
+
+    /// Notes when grants were last used; what is known to be later stays.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`]; nothing has been noted then.
+    pub async fn note_grant_uses(&self, uses: &[(Uuid, Timestamp)]) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        for (id, at) in uses {
+            sqlx::query(
+                "UPDATE grants SET last_used_at = $2 WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)",
+            )
+            .bind(id.to_string())
+            .bind(to_millis(*at))
+            .execute(write.connection())
+            .await?;
+        }
+        write.commit().await
+    }
+}
+
+impl Write {
+    /// As [`Store::grant`], inside the transaction.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn grant(&mut self, id: Uuid, mac: &RowMac) -> Result<Option<GrantRow>, StoreError> {
+        let query = sqlx::query_as::<_, Row>(ONE).bind(id.to_string());
+        query.fetch_optional(self.connection()).await?.map(|row| row.read(mac)).transpose()
+    }
+
+    /// How many rows there are, whatever they are worth.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when the statement fails.
+    pub async fn count_grants(&mut self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar("SELECT COUNT(*) FROM grants").fetch_one(self.connection()).await?)
+    }
+
+    /// Removes the rows of grants that expired or were revoked before `time`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when the statement fails.
+    pub async fn remove_grants_ended_before(&mut self, time: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM grants WHERE expires_at < $1 OR revoked_at < $1")
+            .bind(to_millis(time))
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    /// Writes a new grant.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the statement fails.
+    pub async fn insert_grant(&mut self, stored: &StoredGrant, mac: &RowMac) -> Result<(), StoreError> {
+        let row = Row::new(stored, mac)?;
+        sqlx::query(
+            "INSERT INTO grants (id, name, token_hash, role, spaces, feeds, context, scope, created_at, created_by, \
+             expires_at, revoked_at, last_used_at, mac) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        )
+        .bind(row.id)
+        .bind(row.name)
+        .bind(row.token_hash)
+        .bind(row.role)
+        .bind(row.spaces)
+        .bind(row.feeds)
+        .bind(row.context)
+        .bind(row.scope)
+        .bind(row.created_at)
+        .bind(row.created_by)
+        .bind(row.expires_at)
+        .bind(row.revoked_at)
+        .bind(row.last_used_at)
+        .bind(row.mac)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Writes that a grant is revoked, and its MAC anew. Nothing else of a grant ever changes.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the statement fails.
+    pub async fn update_grant_revocation(
+        &mut self,
+        stored: &StoredGrant,
+        mac: &RowMac,
+    ) -> Result<(), StoreError> {
+        let row = Row::new(stored, mac)?;
+        sqlx::query("UPDATE grants SET revoked_at = $2, mac = $3 WHERE id = $1")
+            .bind(row.id)
+            .bind(row.revoked_at)
+            .bind(row.mac)
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+}
+
+impl Row {
+    fn new(stored: &StoredGrant, mac: &RowMac) -> Result<Self, StoreError> {
+        let Grant { id, name, permissions, created_at, created_by, .. } = &stored.grant;
+        let id = id.to_string();
+        let list = |json: String| Some(json).filter(|json| json != "null");
+        let mut row = Self {
+            name: name.to_string(),
+            token_hash: stored.token_hash.to_text(),
+            role: permissions.role.to_string(),
+            spaces: list(json(&id, &permissions.spaces)?),
+            feeds: list(json(&id, &permissions.feeds)?),
+            context: json(&id, &permissions.context)?,
+            scope: json(&id, &permissions.scope)?,
+            created_at: to_millis(*created_at),
+            created_by: created_by.clone(),
+            expires_at: stored.grant.expires_at.map(to_millis),
+            revoked_at: stored.grant.revoked_at.map(to_millis),
+            last_used_at: stored.grant.last_used_at.map(to_millis),
+            mac: String::new(),
+            id,
+        };
+        row.mac = row.authenticated(|columns| mac.tag(columns));
+        Ok(row)
+    }
+
+    /// A row as long as most, that nobody wrote.
+    fn decoy() -> Self {
+        Self {
+            id: Uuid::nil().to_string(),
+            name: "decoy".to_owned(),
+            token_hash: TokenHash::of_nothing().to_text(),
+            role: "deployer".to_owned(),
+            spaces: Some(r#"["default"]"#.to_owned()),
+            feeds: Some(r#"["decoy"]"#.to_owned()),
+            context: "{}".to_owned(),
+            scope: r#"{"actions":["pull","push"]}"#.to_owned(),
+            created_at: 1_000_000_000_000,
+            created_by: "local:decoy".to_owned(),
+            expires_at: Some(1_000_000_000_000),
+            revoked_at: None,
+            last_used_at: None,
+            mac: "A".repeat(43),
+        }
+    }
+
+    fn is_authentic(&self, mac: &RowMac) -> bool {
+        self.authenticated(|columns| mac.verifies(columns, &self.mac))
+    }
+
+    fn read(self, mac: &RowMac) -> Result<GrantRow, StoreError> {
+        if !self.is_authentic(mac) {
+            return Ok(GrantRow::Forged { id: self.id.chars().take(64).collect() });
+        }
+        let time = |millis| from_millis(TABLE, &self.id, millis);
+        let optional_time = |millis: Option<i64>| millis.map(time).transpose();
+        let hash = TokenHash::from_text(&self.token_hash);
+        let grant = Grant {
+            id: parse(TABLE, &self.id, &self.id)?,
+            name: parse(TABLE, &self.id, &self.name)?,
+            permissions: Permissions {
+                role: parse(TABLE, &self.id, &self.role)?,
+                spaces: from_json(&self.id, self.spaces.as_deref().unwrap_or("null"))?,
+                feeds: from_json(&self.id, self.feeds.as_deref().unwrap_or("null"))?,
+                context: from_json(&self.id, &self.context)?,
+                scope: from_json(&self.id, &self.scope)?,
+            },
+            created_at: time(self.created_at)?,
+            created_by: self.created_by.clone(),
+            expires_at: optional_time(self.expires_at)?,
+            revoked_at: optional_time(self.revoked_at)?,
+            last_used_at: optional_time(self.last_used_at)?,
+        };
+        let token_hash = hash.ok_or_else(|| corrupt(TABLE, &self.id, "its token's hash is none"))?;
+        Ok(GrantRow::Authentic(Box::new(StoredGrant { grant, token_hash })))
+    }
+
+    /// Gives every column under the MAC to `use_columns`, in their fixed order; none of them is empty
+    /// unless it is NULL.
+    fn authenticated<T>(&self, use_columns: impl FnOnce(&[&str]) -> T) -> T {
+        let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
+        use_columns(&[
+            "grant-row-1",
+            &self.id,
+            &self.name,
+            &self.token_hash,
+            &self.role,
+            self.spaces.as_deref().unwrap_or_default(),
+            self.feeds.as_deref().unwrap_or_default(),
+            &self.context,
+            &self.scope,
+            &number(Some(self.created_at)),
+            &self.created_by,
+            &number(self.expires_at),
+            &number(self.revoked_at),
+        ])
+    }
+}
+
+fn json(id: &str, value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| corrupt(TABLE, id, error.to_string()))
+}
+
+fn from_json<T: DeserializeOwned>(id: &str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| corrupt(TABLE, id, error.to_string()))
+}
