@@ -33,6 +33,7 @@ pub mod store;
 // Floor 4: services.
 #[cfg(feature = "server")]
 pub mod api;
+pub mod audit_log;
 pub mod broker;
 pub mod carnet;
 pub mod evidence;

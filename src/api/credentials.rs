@@ -57,8 +57,8 @@ impl CredentialRequest {
 }
 
 /// What a deployment is: slugs by context key.
-#[derive(ToSchema)]
-#[schema(additional_properties = false)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only described: the type that is parsed is `Context`")]
 pub struct ContextBody {
     /// The project that is deployed.

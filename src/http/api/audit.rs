@@ -13,8 +13,8 @@ use super::caller::Caller;
 use super::openapi::Refusals;
 use super::refusal::Refusal;
 use crate::api::audit::{AuditPage, AuditRecord};
-use crate::audit::{EventKind, Outcome};
-use crate::grant::{FeedLimit, Role, SpaceLimit};
+use crate::audit::{EventKind, Outcome, Record};
+use crate::grant::{FeedLimit, Permissions, Role, SpaceLimit};
 use crate::slug::Slug;
 use crate::store::audit::{AuditFilter, Direction, MAX_PAGE};
 
@@ -79,11 +79,10 @@ pub(super) async fn list(
     let before = parameters.before.map(i64::try_from).transpose();
     let before = before.map_err(|_| Refusal::field("before", "the number of a row"))?;
     let filter = filter(parameters, &caller)?;
-    // One more than is shown tells whether there is a next page.
-    let mut records = api.carnet().store().audit(&filter, Direction::NewestFirst, before, limit + 1).await?;
-    let more = records.len() > limit as usize;
-    records.truncate(limit as usize);
-    let next_before = records.last().filter(|_| more).map(|record| record.seq);
+    let mut records = api.carnet().store().audit(&filter, Direction::NewestFirst(before), limit).await?;
+    // A full page may be the last one: then the next one is empty.
+    let next_before = records.last().filter(|_| records.len() == limit as usize).map(|record| record.seq);
+    records.retain(|record| is_visible(record, caller.permissions()));
     Ok(Json(AuditPage { records: records.iter().map(AuditRecord::from).collect(), next_before }))
 }
 
@@ -97,10 +96,6 @@ fn filter(parameters: AuditParameters, caller: &Caller) -> Result<AuditFilter, R
         // A space that he does not see has no rows for him.
         (SpaceLimit::Only(own), Some(space)) => Some(own.iter().filter(|own| **own == space).cloned().collect()),
     };
-    let feeds = match &permissions.feeds {
-        FeedLimit::All => None,
-        FeedLimit::Matching(_) => Some(permissions.feeds.clone()),
-    };
     Ok(AuditFilter {
         kind: parsed::<EventKind>("kind", parameters.kind)?,
         outcome: parsed::<Outcome>("outcome", parameters.outcome)?,
@@ -112,6 +107,15 @@ fn filter(parameters: AuditParameters, caller: &Caller) -> Result<AuditFilter, R
         since: parsed::<Timestamp>("since", parameters.since)?,
         until: parsed::<Timestamp>("until", parameters.until)?,
     })
+}
+
+/// Of a grant that is limited to feeds only rows about those are its own.
+fn is_visible(record: &Record, permissions: &Permissions) -> bool {
+    match (&permissions.feeds, &record.event.feed) {
+        (FeedLimit::All, _) => true,
+        (limit, Some(feed)) => limit.contains(feed),
+        (FeedLimit::Matching(_), None) => false,
+    }
 }
 
 fn parsed<T>(field: &str, text: Option<String>) -> Result<Option<T>, Refusal>

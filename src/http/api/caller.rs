@@ -139,7 +139,8 @@ async fn admit(api: Api, mut request: Request, next: Next, role: Option<Role>) -
 
 async fn identify(api: &Api, request: &Request, client: Option<IpAddr>) -> Result<Caller, Refusal> {
     let token = bearer(request.headers()).ok_or_else(unauthorized)?;
-    let grant = match api.carnet().grants().authenticate(token).await {
+    let now = api.carnet().clock().now();
+    let grant = match api.carnet().grants().authenticate(token, now).await {
         Ok(grant) => grant,
         Err(AuthenticationError::Store(error)) => return Err(error.into()),
         Err(error) => {
@@ -148,6 +149,7 @@ async fn identify(api: &Api, request: &Request, client: Option<IpAddr>) -> Resul
             return Err(unauthorized());
         }
     };
+    api.carnet().grants().note_used(grant.id, now);
     let request_id = request.extensions().get::<RequestId>().cloned().ok_or_else(unauthorized)?;
     let actor = Actor::grant(grant.id);
     Ok(Caller { grant: Arc::new(grant), actor, request_id, client })

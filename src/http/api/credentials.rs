@@ -100,7 +100,7 @@ async fn answer(
     let event = caller
         .event(EventKind::Credential, Outcome::Done)
         .about_feed(feed)
-        .token(served.jti)
+        .with_jti(served.jti)
         .detail(served.source.as_str());
     // Nothing leaves before its row is durable.
     api.carnet().audit_log().record(event).await?;

@@ -96,6 +96,8 @@ async fn record(api: &Api, event: Event) {
 /// Of callers without a grant anybody can make as many as he likes: they are counted, not listed.
 fn note(api: &Api, client: Option<IpAddr>, problem: &Problem) {
     if matches!(problem.known_type(), Some(ProblemType::Unauthorized | ProblemType::RateLimited)) {
+        // Over the Unix socket nobody asks without a grant but who may read the file.
+        let client = client.unwrap_or(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST));
         api.carnet().audit_log().note_refusal(client, named(problem));
     }
 }

@@ -10,13 +10,15 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 
 use crate::api::problem::{Problem, ProblemType};
+use crate::audit_log::AuditError;
 use crate::broker::{AttemptError, BrokerError};
 use crate::exchange::{ExchangeError, Failure};
 use crate::feed::own_fields::OwnFieldsError;
 use crate::feed::scope::ScopeError;
 use crate::feed::{FeedError, FeedPath};
 use crate::feeds::FeedsError;
-use crate::grant::ContextRefusal;
+use crate::grant::{ContextRefusal, DraftError};
+use crate::grants::GrantsError;
 use crate::issuer::{KeyStateError, MintError};
 use crate::oidc::subject::SubjectError;
 use crate::rotator::RotationError;
@@ -113,6 +115,42 @@ impl From<StoreError> for Refusal {
 impl From<KeyStateError> for Refusal {
     fn from(error: KeyStateError) -> Self {
         Self::hidden(ProblemType::StorageUnavailable, &error).retry_after(SOON)
+    }
+}
+
+impl From<AuditError> for Refusal {
+    fn from(error: AuditError) -> Self {
+        Self::hidden(ProblemType::StorageUnavailable, &error).retry_after(SOON)
+    }
+}
+
+impl From<GrantsError> for Refusal {
+    fn from(error: GrantsError) -> Self {
+        let detail = error.to_string();
+        match error {
+            GrantsError::Draft(draft) => Self::from(draft),
+            GrantsError::Wider(wider) => {
+                Problem::new(ProblemType::WiderGrant).field(wider.field()).detail(detail).into()
+            }
+            GrantsError::Role(_) => Problem::new(ProblemType::Forbidden).detail(detail).into(),
+            GrantsError::CallerEnded(_) => Self::new(ProblemType::Unauthorized),
+            GrantsError::Unknown(_) => Self::not_found(),
+            GrantsError::Forged(_) => Self::hidden(ProblemType::NotFound, &error),
+            GrantsError::TooMany => Problem::new(ProblemType::LimitReached).detail(detail).into(),
+            GrantsError::Store(error) => error.into(),
+            GrantsError::Randomness(error) => error.into(),
+        }
+    }
+}
+
+impl From<DraftError> for Refusal {
+    fn from(error: DraftError) -> Self {
+        let field = match &error {
+            DraftError::Empty(field) | DraftError::TooMany(field) => field,
+            DraftError::NothingNamed => "spaces",
+            DraftError::Ended(_) => "expires_at",
+        };
+        Self::field(field, error)
     }
 }
 
