@@ -25,6 +25,7 @@ pub mod jose;
 pub mod oidc;
 // Floor 2: decisions, pure: `now` is an argument and nothing is async.
 pub mod feed;
+pub mod metrics;
 pub mod signing_keys;
 // Floor 3: storage.
 pub mod store;

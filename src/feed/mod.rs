@@ -172,6 +172,10 @@ impl Provider {
 }
 
 impl FeedType {
+    /// Every type.
+    pub const ALL: [Self; 4] =
+        [Self::AwsEcr, Self::AwsEcrPublic, Self::AzureAcr, Self::GoogleArtifactRegistry];
+
     /// The name on the command line and in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
