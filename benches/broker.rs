@@ -136,7 +136,8 @@ fn broker() -> Outcome<Broker> {
     let random = SecureRandom::default();
     let issuer = "https://issuer.example".parse()?;
     let exchanger = TwoProviders { issuer, clock, random: random.clone() };
-    Ok(Broker::new(Arc::new(exchanger), Arc::new(clock), Arc::new(random), BrokerLimits::default()))
+    let limits = BrokerLimits::default();
+    Ok(Broker::new(Arc::new(exchanger), Arc::new(clock), Arc::new(random), limits, Arc::default()))
 }
 
 fn feed(space: &str, number: usize) -> Outcome<Feed> {

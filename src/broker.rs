@@ -30,6 +30,7 @@ pub use self::served::{BrokerError, Served, Source};
 use crate::clock::Clock;
 use crate::feed::Feed;
 use crate::feed::scope::Scope;
+use crate::metrics::Metrics;
 use crate::oidc::subject::Context;
 use crate::random::Random;
 
@@ -44,6 +45,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     limits: BrokerLimits,
+    metrics: Arc<Metrics>,
     state: Mutex<State>,
 }
 
@@ -64,10 +66,11 @@ impl Broker {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         limits: BrokerLimits,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let cache = Cache::new(limits.capacity, limits.per_feed);
         let state = Mutex::new(State { cache, lanes: HashMap::new(), next_id: 0 });
-        Self(Arc::new(Shared { exchanger, clock, random, limits, state }))
+        Self(Arc::new(Shared { exchanger, clock, random, limits, metrics, state }))
     }
 
     /// A credential for `feed` in `context`, limited to `scope`, that lives for at least
@@ -80,6 +83,18 @@ impl Broker {
     ///
     /// [`BrokerError`].
     pub async fn credential(
+        &self,
+        feed: &Feed,
+        context: &Context,
+        scope: &Scope,
+        min_remaining: Option<Duration>,
+    ) -> Result<Served, BrokerError> {
+        let answer = self.answer(feed, context, scope, min_remaining).await;
+        self.0.metrics.issuance.answered(feed.provider.feed_type(), served::counted_as(&answer));
+        answer
+    }
+
+    async fn answer(
         &self,
         feed: &Feed,
         context: &Context,
@@ -115,7 +130,10 @@ impl Broker {
     /// Drops what is kept of a feed that was changed or removed, and what is under way for it.
     pub fn forget(&self, feed_id: Uuid) {
         let mut discarded = Discarded::default();
-        self.0.lock().cache.forget(feed_id, &mut discarded);
+        let mut state = self.0.lock();
+        state.cache.forget(feed_id, &mut discarded);
+        self.0.metrics.issuance.remembers(state.cache.len());
+        drop(state);
     }
 
     /// How many keys are remembered, at most [`BrokerLimits::capacity`].
@@ -142,8 +160,23 @@ impl Shared {
         // Declared before the lock is taken, so dropped after it is released.
         let mut discarded = Discarded::default();
         let mut state = self.lock();
-        let State { cache, next_id, .. } = &mut *state;
-        let (health, slot) = match cache.enter(feed, key, now, &mut discarded) {
+        let turn = self.turn_in(&mut state, feed, key, wanted, now, &mut discarded);
+        self.metrics.issuance.remembers(state.cache.len());
+        drop(state);
+        turn
+    }
+
+    fn turn_in(
+        self: &Arc<Self>,
+        state: &mut State,
+        feed: &Feed,
+        key: &Key,
+        wanted: Duration,
+        now: Now,
+        discarded: &mut Discarded,
+    ) -> Turn {
+        let State { cache, next_id, .. } = state;
+        let (health, slot) = match cache.enter(feed, key, now, discarded) {
             Ok(found) => found,
             Err(NoSlot::OldVersion) => return Turn::Done(Err(BrokerError::FeedChanged)),
             Err(NoSlot::Full) => return Turn::Done(Err(BrokerError::Busy)),

@@ -18,6 +18,7 @@ use crate::grants::Grants;
 use crate::issuer::{Issuer, KeyStateError};
 use crate::issuer_url::IssuerUrl;
 use crate::keeper::Keeper;
+use crate::metrics::Metrics;
 use crate::random::{Random, SecureRandom};
 use crate::rotator::{GeneratedKeys, KeySource, RotationError, Rotator};
 use crate::store::database_url::DatabaseUrl;
@@ -171,8 +172,13 @@ impl Carnet {
             // A reader may delay it; a running server goes on trying.
             let _ = store.finish_erasure().await?;
         }
-        let issuer = Issuer::load(Arc::clone(&vault), Arc::clone(&clock), Arc::clone(&random)).await?;
+        let metrics = Arc::new(Metrics::new());
+        let (issuer_clock, issuer_random) = (Arc::clone(&clock), Arc::clone(&random));
+        let issuer =
+            Issuer::load(Arc::clone(&vault), issuer_clock, issuer_random, Arc::clone(&metrics)).await?;
         let issuer = Arc::new(issuer);
+        let read = Arc::downgrade(&issuer);
+        metrics.keys.read_with(move || read.upgrade().map(|issuer| issuer.reading()));
         if issuer.url().is_loopback() {
             transport.loopback = Loopback::Allow;
         }
@@ -288,6 +294,12 @@ impl Carnet {
         &self.issuer
     }
 
+    /// What is counted and measured of it.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        self.issuer.metrics()
+    }
+
     /// What changes keys. After a rotation, [`Issuer::refresh`] makes this process see it.
     #[must_use]
     pub fn rotator(&self) -> &Arc<Rotator> {
@@ -313,7 +325,8 @@ impl Carnet {
         let transport = Arc::new(ReqwestTransport::new(self.transport.clone())?);
         let exchanger = MintingExchanger::new(Arc::clone(&self.issuer), transport, Arc::clone(&self.clock));
         let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
-        let made = Broker::new(Arc::new(exchanger), clock, random, BrokerLimits::default());
+        let made =
+            Broker::new(Arc::new(exchanger), clock, random, BrokerLimits::default(), self.metrics().clone());
         Ok(broker.insert(made).clone())
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use jiff::Timestamp;
+use tracing::field::{Empty, display};
 
 use crate::clock::Clock;
 use crate::evidence::Evidence;
@@ -19,6 +20,7 @@ use crate::issuer_url::IssuerUrl;
 use crate::jose::Algorithm;
 use crate::jose::jwk::{Kid, PublicKey};
 use crate::jose::jws::{Signer, SigningError};
+use crate::metrics::{ClockState, KeyReading, Metrics, MintOutcome};
 use crate::oidc::claims::{About, Claims};
 use crate::oidc::metadata::Documents;
 use crate::oidc::subject::{Context, SubjectError};
@@ -54,6 +56,7 @@ pub struct Issuer {
     pulse: ArcSwap<KeyPulse>,
     health: ArcSwap<Health>,
     evidence: Evidence,
+    metrics: Arc<Metrics>,
 }
 
 /// What a server shows of itself beyond its keys.
@@ -140,6 +143,21 @@ pub enum MintError {
     Signing(#[from] SigningError),
 }
 
+impl MintError {
+    /// What a mint is counted as.
+    fn outcome<T>(minted: &Result<T, Self>) -> MintOutcome {
+        match minted {
+            Ok(_) => MintOutcome::Minted,
+            Err(Self::Subject(_)) => MintOutcome::Subject,
+            Err(Self::Unconfirmed(_)) => MintOutcome::Unconfirmed,
+            Err(Self::ClockBehind { .. }) => MintOutcome::ClockBehind,
+            Err(Self::NoSigner(_)) => MintOutcome::NoSigner,
+            Err(Self::Lifetime { .. }) => MintOutcome::Lifetime,
+            Err(Self::Randomness(_) | Self::Claims(_) | Self::Signing(_)) => MintOutcome::Internal,
+        }
+    }
+}
+
 impl Issuer {
     /// Loads the current keys.
     ///
@@ -150,6 +168,7 @@ impl Issuer {
         vault: Arc<Vault>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, KeyStateError> {
         let confirmed = AtomicU64::new(millis(clock.monotonic()));
         let stored = vault.keys().await?;
@@ -157,7 +176,7 @@ impl Issuer {
         let health = ArcSwap::from_pointee(Health { rotation_error: None, clock: ClockTrust::Steady });
         let current = ArcSwap::from_pointee(KeySet::of(&vault, &stored, clock.now(), None)?);
         let (token_identifiers, evidence) = (Uuids::new(random), Evidence::default());
-        Ok(Self { vault, clock, token_identifiers, current, confirmed, pulse, health, evidence })
+        Ok(Self { vault, clock, token_identifiers, current, confirmed, pulse, health, evidence, metrics })
     }
 
     /// Who issues.
@@ -234,6 +253,7 @@ impl Issuer {
         // Loaded once: what is counted is the generation that is answered.
         let key_set = self.current.load();
         self.evidence.count(user_agent, key_set.settings.generation, self.clock.now());
+        self.metrics.issuance.jwks_fetched();
         Arc::clone(&key_set.documents)
     }
 
@@ -241,6 +261,31 @@ impl Issuer {
     #[must_use]
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
+    }
+
+    /// What is counted of this issuer.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// What there is to show of keys and clock now.
+    #[must_use]
+    pub fn reading(&self) -> KeyReading {
+        let key_set = self.current.load();
+        let clock = match self.health.load().clock {
+            _ if self.ahead_of_clock().is_some() => ClockState::Behind,
+            ClockTrust::Jumped { .. } => ClockState::Jumped,
+            ClockTrust::Steady => ClockState::Steady,
+        };
+        KeyReading {
+            now: self.clock.now(),
+            keys: key_set.keys.clone(),
+            policy: key_set.settings.policy,
+            unconfirmed: self.unconfirmed_for(),
+            clock,
+            erasure_pending: self.pulse().erasure_pending,
+        }
     }
 
     /// How long ago the key state was last confirmed by the database.
@@ -269,6 +314,17 @@ impl Issuer {
     /// [`MintError`] when the context lacks what the subject needs, the subject is too long for the
     /// provider, or the key state has not been confirmed for [`STALE_AFTER`].
     pub fn mint(&self, feed: &Feed, context: &Context) -> Result<SignedToken, MintError> {
+        let span =
+            tracing::info_span!("mint", feed = %feed.path(), alg = %feed.alg, jti = Empty, kid = Empty);
+        let minted = span.in_scope(|| self.sign(feed, context));
+        if let Ok(token) = &minted {
+            span.record("jti", display(token.jti)).record("kid", &token.presented.kid);
+        }
+        self.metrics.issuance.minted(feed.alg, MintError::outcome(&minted));
+        minted
+    }
+
+    fn sign(&self, feed: &Feed, context: &Context) -> Result<SignedToken, MintError> {
         let key_set = self.current.load();
         let unconfirmed = self.unconfirmed_for();
         if unconfirmed > STALE_AFTER.min(key_set.settings.policy.leeway()) {

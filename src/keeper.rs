@@ -139,6 +139,7 @@ impl Keeper {
                     "signing keys could not be rotated"
                 );
                 self.rotation.failed(now);
+                self.issuer.metrics().keys.rotation_failed();
                 let text = error.to_string();
                 self.issuer.note_health(|health| health.rotation_error = Some(text.clone()));
                 self.note_rotation(Err(&text)).await;
@@ -148,6 +149,7 @@ impl Keeper {
 
     async fn rotation_works(&mut self) {
         self.rotation = Backoff::default();
+        self.issuer.metrics().keys.rotation_works();
         self.issuer.note_health(|health| health.rotation_error = None);
         self.note_rotation(Ok(())).await;
     }

@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tracing::Instrument as _;
 
 use crate::actor::Actor;
 use crate::audit::EventKind;
@@ -175,6 +176,14 @@ impl Rotator {
     }
 
     async fn carry_out<D>(&self, cause: Cause<'_>, decide: D) -> Result<Rotation, RotationError>
+    where
+        D: Fn(&[SigningKey], &RotationPolicy, Timestamp) -> Result<Vec<Change>, RotationError>,
+    {
+        let span = tracing::info_span!("rotation", reason = cause.reason);
+        self.change(cause, decide).instrument(span).await
+    }
+
+    async fn change<D>(&self, cause: Cause<'_>, decide: D) -> Result<Rotation, RotationError>
     where
         D: Fn(&[SigningKey], &RotationPolicy, Timestamp) -> Result<Vec<Change>, RotationError>,
     {

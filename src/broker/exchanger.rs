@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -16,6 +17,7 @@ use crate::feed::Feed;
 use crate::feed::scope::Scope;
 use crate::issuer::{Issuer, MintError};
 use crate::issuer_url::IssuerUrl;
+use crate::metrics::ExchangeOutcome;
 use crate::oidc::subject::Context;
 
 /// What a credential is wanted for.
@@ -121,7 +123,13 @@ impl Exchanger for MintingExchanger {
             let Request { feed, context, scope } = request;
             let token = self.issuer.mint(feed, context)?;
             let asked = ExchangeRequest { feed, token: &token, scope };
-            let credential = exchange(self.transport.as_ref(), asked, self.clock.as_ref()).await?;
+            let provider = feed.provider.feed_type();
+            let attempt = self.issuer.metrics().issuance.attempt(provider, self.clock.as_ref());
+            let span = tracing::info_span!("exchange", feed = %feed.path(), provider = provider.as_str(), jti = %token.jti);
+            let exchanged =
+                exchange(self.transport.as_ref(), asked, self.clock.as_ref()).instrument(span).await;
+            attempt.end(exchanged.as_ref().map_or_else(ExchangeError::outcome, |_| ExchangeOutcome::Ok));
+            let credential = exchanged?;
             Ok(Exchanged { credential, jti: token.jti })
         })
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
+use tracing::Instrument as _;
 
 use super::cache::Key;
 use super::exchanger::{AttemptError, Request};
@@ -60,7 +61,9 @@ impl Flight {
         let landing = watch::Sender::new(None);
         let crew =
             Crew { shared: Arc::clone(shared), id, request, key, landing: landing.clone(), landed: false };
-        let task = tokio::spawn(crew.fly(turns)).abort_handle();
+        // Below the request that departs: whoever else waits shows no more than that it waited.
+        let span = tracing::info_span!("flight", feed = %crew.request.feed.path());
+        let task = tokio::spawn(crew.fly(turns).instrument(span)).abort_handle();
         Self { id, landing, task }
     }
 

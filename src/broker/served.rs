@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::exchanger::AttemptError;
 use crate::exchange::Credential;
+use crate::metrics::CredentialOutcome;
 
 /// A credential that is handed out.
 #[derive(Debug, Clone)]
@@ -85,6 +86,21 @@ pub enum BrokerError {
 impl BrokerError {
     pub(super) fn unattainable(wanted: Duration, life_observed: Duration) -> Self {
         Self::MinRemainingUnattainable { wanted, life_observed }
+    }
+}
+
+/// What a request is counted as.
+pub(super) fn counted_as(answer: &Result<Served, BrokerError>) -> CredentialOutcome {
+    match answer {
+        Ok(Served { source: Source::Exchange, .. }) => CredentialOutcome::Exchange,
+        Ok(Served { source: Source::Cache, .. }) => CredentialOutcome::Cache,
+        Ok(Served { source: Source::StaleRefresh, .. }) => CredentialOutcome::StaleRefresh,
+        Err(BrokerError::Failed { age: None, .. }) => CredentialOutcome::Failed,
+        Err(BrokerError::Failed { age: Some(_), .. }) => CredentialOutcome::FailedLately,
+        Err(BrokerError::MinRemainingUnattainable { .. }) => CredentialOutcome::Unattainable,
+        Err(BrokerError::FeedChanged) => CredentialOutcome::FeedChanged,
+        Err(BrokerError::Busy) => CredentialOutcome::Busy,
+        Err(BrokerError::Interrupted) => CredentialOutcome::Interrupted,
     }
 }
 

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::transport::{TransportError, TransportErrorKind};
 use super::upstream::{Step, Upstream};
 use crate::feed::scope::ScopeError;
+use crate::metrics::ExchangeOutcome;
 use crate::oidc::token::Presented;
 
 /// An exchange that gave no credential.
@@ -154,6 +155,19 @@ impl ExchangeError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         self.0.hint.clone()
+    }
+
+    /// What it is counted as.
+    #[must_use]
+    pub fn outcome(&self) -> ExchangeOutcome {
+        match &self.0.failure {
+            Failure::Request(_) | Failure::Scope(_) => ExchangeOutcome::Impossible,
+            Failure::Unreachable { .. } => ExchangeOutcome::Unreachable,
+            Failure::Refused(_) if self.0.transient => ExchangeOutcome::Unavailable,
+            Failure::Refused(_) => ExchangeOutcome::Refused,
+            Failure::Unusable { .. } => ExchangeOutcome::Unusable,
+            Failure::ArrivedExpired { .. } => ExchangeOutcome::Expired,
+        }
     }
 
     /// Whether the same exchange may well succeed a moment later.

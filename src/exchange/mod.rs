@@ -17,6 +17,7 @@ mod upstream;
 use bytes::Bytes;
 use http::{Request, Response};
 use jiff::Timestamp;
+use tracing::Instrument as _;
 
 pub use error::{ExchangeError, Failure};
 pub use upstream::{MAX_TEXT, Step, Upstream};
@@ -108,7 +109,9 @@ pub(crate) struct Call<'a> {
 impl Call<'_> {
     /// Sends a step's request; only the lack of an answer is an error here.
     async fn send(&self, step: Step, request: Request<Bytes>) -> Result<Response<Bytes>, ExchangeError> {
-        let answer = self.transport.send(request).await;
+        let span =
+            tracing::info_span!("step", provider = step.provider, step = step.name, jti = %self.token.jti);
+        let answer = self.transport.send(request).instrument(span).await;
         match &answer {
             Ok(answer) => {
                 tracing::debug!(step = step.name, status = answer.status().as_u16(), jti = %self.token.jti, "answered");

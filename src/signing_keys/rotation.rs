@@ -301,6 +301,14 @@ pub fn safe_at(prepared: &SigningKey, policy: &RotationPolicy) -> Timestamp {
     later(prepared.prepared_at, policy.propagation())
 }
 
+/// When the active key of `algorithm` is due to be replaced, if a slot is free then.
+#[must_use]
+pub fn due_at(keys: &[SigningKey], policy: &RotationPolicy, algorithm: Algorithm) -> Option<Timestamp> {
+    let (current, next) = (active(keys, algorithm)?, prepared(keys, algorithm)?);
+    let Stage::Active { activated_at } = current.stage else { return None };
+    Some(later(activated_at, policy.rotate_every()).max(safe_at(next, policy)))
+}
+
 fn activated(key: SigningKey, policy: &RotationPolicy, now: Timestamp) -> SigningKey {
     SigningKey {
         longest_lifetime: policy.max_token_lifetime(),

@@ -186,7 +186,8 @@ impl World {
             most_running: AtomicUsize::new(0),
         });
         let exchanger = Arc::clone(&fake) as Arc<dyn Exchanger>;
-        let broker = Broker::new(exchanger, Arc::new(clock.clone()), Arc::new(NoRandomness), limits);
+        let broker =
+            Broker::new(exchanger, Arc::new(clock.clone()), Arc::new(NoRandomness), limits, Arc::default());
         Self { clock, fake, broker }
     }
 

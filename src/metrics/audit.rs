@@ -1,0 +1,67 @@
+//! The audit log.
+
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use super::SECONDS;
+
+/// Metrics of the audit log. While a row waits, so does the credential that it tells of.
+#[derive(Debug)]
+pub struct Audit {
+    queue_depth: Gauge,
+    write_failures: Counter,
+    group_rows: Histogram,
+    write_duration: Histogram,
+}
+
+impl Audit {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let queue_depth = Gauge::default();
+        registry.register("audit_queue_depth", "Rows that wait to be written", queue_depth.clone());
+        let write_failures = Counter::default();
+        registry.register(
+            "audit_write_failures",
+            "Transactions that did not write their rows",
+            write_failures.clone(),
+        );
+        let group_rows = Histogram::new(exponential_buckets(1.0, 2.0, 11));
+        registry.register(
+            "audit_group_rows",
+            "Rows that were written in one transaction",
+            group_rows.clone(),
+        );
+        let write_duration = Histogram::new(SECONDS);
+        registry.register_with_unit(
+            "audit_write_duration",
+            "How long transactions that wrote rows took",
+            Unit::Seconds,
+            write_duration.clone(),
+        );
+        Self { queue_depth, write_failures, group_rows, write_duration }
+    }
+
+    /// A row waits.
+    pub fn queued(&self) {
+        self.queue_depth.inc();
+    }
+
+    /// This many rows have ceased to wait, whatever became of them.
+    pub fn left_queue(&self, rows: usize) {
+        self.queue_depth.dec_by(i64::try_from(rows).unwrap_or(i64::MAX));
+    }
+
+    /// One transaction has written this many rows and is durable.
+    pub fn written(&self, rows: usize, took: Duration) {
+        self.group_rows.observe(u32::try_from(rows).unwrap_or(u32::MAX).into());
+        self.write_duration.observe(took.as_secs_f64());
+    }
+
+    /// One transaction has failed, and with it every request that waited for it.
+    pub fn failed(&self) {
+        self.write_failures.inc();
+    }
+}

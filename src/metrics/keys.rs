@@ -1,0 +1,184 @@
+//! Signing keys, their rotation, and the clock.
+//!
+//! Ages and dates are worked out when they are asked for, from the keys and the clock as they are then.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::labels::{Label, LabelSet, Pairs, labels};
+use crate::jose::Algorithm;
+use crate::signing_keys::policy::RotationPolicy;
+use crate::signing_keys::rotation::due_at;
+use crate::signing_keys::{SigningKey, Stage, State, published};
+
+labels! {
+    /// What to make of this machine's clock.
+    pub ClockState is "state" {
+        /// It moves as time does.
+        Steady = "steady",
+        /// It has jumped forward: no rotation until that has held.
+        Jumped = "jumped",
+        /// It is behind what the database has seen: no rotation, and no minting.
+        Behind = "behind",
+    }
+}
+
+/// What there is to show of keys and clock at one moment.
+#[derive(Debug, Clone)]
+pub struct KeyReading {
+    /// That moment.
+    pub now: Timestamp,
+    /// Every key.
+    pub keys: Vec<SigningKey>,
+    /// The policy.
+    pub policy: RotationPolicy,
+    /// How long ago the database last confirmed the key state.
+    pub unconfirmed: Duration,
+    /// This machine's clock.
+    pub clock: ClockState,
+    /// Whether destroyed private halves may still be in the database's files.
+    pub erasure_pending: bool,
+}
+
+/// Metrics of the signing keys.
+#[derive(Debug)]
+pub struct Keys {
+    reader: Reader,
+    rotation_failures: Counter,
+    consecutive_failures: Gauge,
+}
+
+impl Keys {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let reader = Reader::default();
+        registry.register_collector(Box::new(reader.clone()));
+        let rotation_failures = Counter::default();
+        registry.register("rotation_failures", "Scheduled rotations that failed", rotation_failures.clone());
+        let consecutive_failures = Gauge::default();
+        registry.register(
+            "rotation_consecutive_failures",
+            "Scheduled rotations that failed since one last succeeded",
+            consecutive_failures.clone(),
+        );
+        Self { reader, rotation_failures, consecutive_failures }
+    }
+
+    /// Where readings come from, each time that somebody asks; none if there is nothing left to read.
+    /// Only the first call counts.
+    pub fn read_with(&self, read: impl Fn() -> Option<KeyReading> + Send + Sync + 'static) {
+        let _ = self.reader.0.set(Box::new(read));
+    }
+
+    /// A scheduled rotation has failed.
+    pub fn rotation_failed(&self) {
+        self.rotation_failures.inc();
+        self.consecutive_failures.inc();
+    }
+
+    /// Nothing is wrong with rotation any more.
+    pub fn rotation_works(&self) {
+        self.consecutive_failures.set(0);
+    }
+}
+
+type Read = Box<dyn Fn() -> Option<KeyReading> + Send + Sync>;
+
+/// Shared by [`Keys`] and the registry.
+#[derive(Clone, Default)]
+struct Reader(Arc<OnceLock<Read>>);
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+impl Collector for Reader {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let reading = self.0.get().and_then(|read| read());
+        reading.map_or(Ok(()), |reading| reading.encode(encoder))
+    }
+}
+
+impl KeyReading {
+    fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self { now, keys, policy, unconfirmed, clock, erasure_pending } = self;
+        let published = published(keys, *now);
+        let count = |(alg, state): (Algorithm, State)| {
+            published.iter().filter(|key| key.algorithm() == alg && key.state(*now) == state).count()
+        };
+        let counts = <(Algorithm, State)>::all();
+        let counts = counts.into_iter().map(|labels| (labels.pairs(), whole(count(labels))));
+        gauges(&mut to, "signing_keys", "Keys that are published", None, counts)?;
+
+        let ages = published.iter().filter_map(|key| {
+            let labels = (key.algorithm(), key.state(*now));
+            Some((labels.pairs(), seconds(*now, entered(key)?)))
+        });
+        let help = "How long ago the key was prepared, or activated";
+        gauges(&mut to, "signing_key_age", help, Some(&Unit::Seconds), ages)?;
+
+        let due = Algorithm::ALL.into_iter().filter_map(|alg| {
+            let due = due_at(keys, policy, alg)?;
+            Some(((alg,).pairs(), seconds(due, *now)))
+        });
+        let help = "Time until the active key is due to be replaced; negative if it is overdue";
+        gauges(&mut to, "rotation_due", help, Some(&Unit::Seconds), due)?;
+
+        let help = "How long ago the database last confirmed the key state";
+        let value = unconfirmed.as_secs_f64();
+        gauges(&mut to, "key_state_unconfirmed", help, Some(&Unit::Seconds), [(Pairs::new(), value)])?;
+
+        let states = ClockState::ALL.iter();
+        let states = states.map(|state| (vec![state.pair()], f64::from(u8::from(state == clock))));
+        gauges(&mut to, "clock_state", "1 for what is made of this machine's clock", None, states)?;
+
+        let help = "1 while destroyed private keys may be left in the database's files";
+        let value = f64::from(u8::from(*erasure_pending));
+        gauges(&mut to, "erasure_pending", help, None, [(Pairs::new(), value)])
+    }
+}
+
+/// When a key that has a private half came into its state.
+fn entered(key: &SigningKey) -> Option<Timestamp> {
+    match key.stage {
+        Stage::Prepared => Some(key.prepared_at),
+        Stage::Active { activated_at } => Some(activated_at),
+        Stage::Retired { .. } | Stage::Revoked { .. } => None,
+    }
+}
+
+/// From `from` to `to`; negative if that is earlier.
+fn seconds(to: Timestamp, from: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64()
+}
+
+fn whole(count: usize) -> f64 {
+    u32::try_from(count).unwrap_or(u32::MAX).into()
+}
+
+fn gauges(
+    to: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    values: impl IntoIterator<Item = (Pairs, f64)>,
+) -> fmt::Result {
+    let mut metric = to.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+    for (labels, value) in values {
+        if labels.is_empty() {
+            return metric.encode_gauge(&value);
+        }
+        metric.encode_family(&labels)?.encode_gauge(&value)?;
+    }
+    Ok(())
+}

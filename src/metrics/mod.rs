@@ -1,0 +1,79 @@
+//! Metrics: what a running carnet counts and measures, in the text format of OpenMetrics.
+//!
+//! Owns every metric's name, unit and labels; `docs/metrics.md` describes them, and a test compares the
+//! two. Labels are bounded: their values are enums and route templates that stand in the source. A feed's
+//! slug, a subject, an address, a user agent, or anything else that comes from outside is never a label;
+//! the audit log and the traces tell such things apart. Nothing here is global: an issuer has one
+//! [`Metrics`], and two issuers in one process have two.
+//!
+//! What is counted on the way of a request is an atomic increment. What follows from the keys and the
+//! clock is worked out when somebody asks.
+
+mod audit;
+mod issuance;
+mod keys;
+mod labels;
+mod routes;
+mod server;
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+pub use self::audit::Audit;
+pub use self::issuance::{Attempt, CredentialOutcome, ExchangeOutcome, Issuance, MintOutcome};
+pub use self::keys::{ClockState, KeyReading, Keys};
+pub use self::server::{GrantOutcome, Limit, Listener, Server};
+
+/// The media type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Every metric of one issuer in this process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Tokens, exchanges, credentials, and who fetches the keys.
+    pub issuance: Issuance,
+    /// Signing keys, their rotation, and the clock.
+    pub keys: Keys,
+    /// The audit log.
+    pub audit: Audit,
+    /// HTTP, limits, grants and certificates.
+    pub server: Server,
+}
+
+impl Metrics {
+    /// Metrics that have counted nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("carnet");
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version that runs", build);
+        let issuance = Issuance::register(&mut registry);
+        let keys = Keys::register(&mut registry);
+        let audit = Audit::register(&mut registry);
+        let server = Server::register(&mut registry);
+        Self { registry, issuance, keys, audit, server }
+    }
+
+    /// Everything as it is now, of the media type [`CONTENT_TYPE`].
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // A string takes whatever is written.
+        let _ = text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Upper bounds in seconds, from a millisecond to what the longest request may take.
+const SECONDS: [f64; 13] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
+
+#[cfg(test)]
+mod tests;
