@@ -3,7 +3,14 @@
 //! Translates requests into calls of the services below and answers with their results. Owns no
 //! state of its own but sockets.
 
+pub mod client_address;
+pub mod condition;
 mod header_timer;
+pub mod limits;
+pub mod listen_address;
+pub mod listener;
 pub mod public;
 pub mod server;
+pub mod slow;
 pub mod tls;
+mod unix_socket;
