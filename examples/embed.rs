@@ -20,7 +20,6 @@ use carnet::carnet::{Carnet, Config, MasterKeySource};
 use carnet::feed::aws::AssumedRole;
 use carnet::feed::{Feed, FeedDraft, FeedPath, Provider};
 use carnet::feeds::{Feeds, ReuseSlug};
-use carnet::http::public::{Detail, PublicDocuments};
 use carnet::oidc::subject::Context;
 use carnet::oidc::token::Presented;
 use carnet::random::SecureRandom;
@@ -53,11 +52,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let feed = Arc::new(feed(&carnet).await?);
 
     // The router knows the issuer's path, so that it is merged at the root, not nested.
-    let documents = PublicDocuments::new(Arc::clone(carnet.issuer()), Detail::StatusOnly);
     let router = Router::new()
         .route("/subject", get(subject))
         .with_state(Application { carnet: Arc::clone(&carnet), feed })
-        .merge(documents.router());
+        .merge(carnet.public_router());
 
     let listener = TcpListener::bind("127.0.0.1:8080").await?;
     let (served, ()) = tokio::join!(

@@ -1,11 +1,16 @@
-//! The time limit for request headers, for the price of one timer per connection.
+//! The time limits for request headers, for the price of one timer per connection.
 //!
 //! hyper asks for a new deadline before every request and drops it when the request's header is
 //! there. A timer of the runtime for each would be allocated, put under a lock into the runtime's
 //! wheel and taken out again, many thousand times a second, only to ring once in a blue moon.
+//!
+//! hyper knows one limit, from the end of one request to the end of the next one's header. There are
+//! two here: the longer one is hyper's, for a connection that is idle, and the shorter one begins with
+//! the header's first byte.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,25 +18,56 @@ use std::time::Duration;
 use hyper::rt;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The deadlines of one connection. They share one alarm, which is moved only when it rings.
+/// The deadlines of one connection. They share one alarm, which is moved when it rings, or forward
+/// when a header begins.
 ///
-/// Invariant: whoever waits has a deadline that is not before the alarm's, because every deadline
-/// is made later than the one before it and lies equally far ahead. So nobody is woken too late.
+/// Invariant: whoever waits has a deadline that is not before the alarm's. Every deadline is made later
+/// than the one before it and lies equally far ahead, and one that comes closer takes the alarm with
+/// it. So nobody is woken too late.
 pub(super) struct HeaderTimer {
-    alarm: Arc<Mutex<Pin<Box<Sleep>>>>,
+    shared: Arc<Shared>,
+    /// For a header that has begun.
+    limit: Duration,
+    /// Whether a deadline has been asked for: the first one counts as begun.
+    is_used: AtomicBool,
 }
+
+struct Shared {
+    alarm: Mutex<Pin<Box<Sleep>>>,
+    /// Whether something has arrived since the last deadline was made.
+    heard: AtomicBool,
+}
+
+/// What tells the timer of a connection that something has arrived there.
+pub(super) struct Ear(Arc<Shared>);
 
 /// Completes at its deadline.
 struct Deadline {
     at: Instant,
-    alarm: Arc<Mutex<Pin<Box<Sleep>>>>,
+    limit: Duration,
+    has_begun: bool,
+    shared: Arc<Shared>,
 }
 
 impl HeaderTimer {
-    /// A timer for one connection, in the runtime that it is called in.
-    pub(super) fn new() -> Self {
+    /// A timer for one connection, in the runtime that it is called in. A header has `limit` from its
+    /// first byte, or from now if it is the first one.
+    pub(super) fn new(limit: Duration) -> Self {
         // Rings at the first look at it, which moves it to the first deadline.
-        Self { alarm: Arc::new(Mutex::new(Box::pin(sleep_until(Instant::now())))) }
+        let alarm = Mutex::new(Box::pin(sleep_until(Instant::now())));
+        let shared = Arc::new(Shared { alarm, heard: AtomicBool::new(true) });
+        Self { shared, limit, is_used: AtomicBool::new(false) }
+    }
+
+    pub(super) fn ear(&self) -> Ear {
+        Ear(Arc::clone(&self.shared))
+    }
+}
+
+impl Ear {
+    pub(super) fn hear(&self) {
+        // One task reads and looks at the deadline: no other memory depends on the order.
+        self.0.heard.store(true, Ordering::Relaxed);
     }
 }
 
@@ -41,7 +77,15 @@ impl rt::Timer for HeaderTimer {
     }
 
     fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn rt::Sleep>> {
-        Box::pin(Deadline { at: deadline.into(), alarm: Arc::clone(&self.alarm) })
+        if self.is_used.swap(true, Ordering::Relaxed) {
+            self.shared.heard.store(false, Ordering::Relaxed);
+        }
+        Box::pin(Deadline {
+            at: deadline.into(),
+            limit: self.limit,
+            has_begun: false,
+            shared: Arc::clone(&self.shared),
+        })
     }
 
     fn now(&self) -> std::time::Instant {
@@ -54,8 +98,16 @@ impl rt::Sleep for Deadline {}
 impl Future for Deadline {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let begins = !self.has_begun && self.shared.heard.load(Ordering::Relaxed);
+        if begins {
+            self.has_begun = true;
+            self.at = self.at.min(Instant::now() + self.limit);
+        }
+        let mut alarm = self.shared.alarm.lock().unwrap_or_else(PoisonError::into_inner);
+        if begins && alarm.deadline() > self.at {
+            alarm.as_mut().reset(self.at);
+        }
         loop {
             ready!(alarm.as_mut().poll(context));
             if alarm.deadline() >= self.at {
@@ -84,7 +136,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_deadline_is_kept_after_an_earlier_one_was_dropped() {
-        let timer = HeaderTimer::new();
+        let timer = HeaderTimer::new(Duration::from_secs(60));
         for milliseconds in [5, 20, 10] {
             let mut dropped = timer.sleep(Duration::from_millis(1));
             assert!(
@@ -97,6 +149,24 @@ mod tests {
             timer.sleep_until(deadline).await;
             assert!(timer.now() >= deadline);
         }
+    }
+
+    #[tokio::test]
+    async fn a_deadline_comes_closer_when_something_arrives() {
+        let timer = HeaderTimer::new(Duration::from_millis(20));
+        let (idle, ear) = (Duration::from_secs(3600), timer.ear());
+        let started = timer.now();
+        timer.sleep(idle).await;
+        let first = timer.now() - started;
+        assert!(first >= Duration::from_millis(20), "the first header counts as begun: {first:?}");
+
+        let mut second = timer.sleep(idle);
+        let waits = std::future::poll_fn(|context| Poll::Ready(second.as_mut().poll(context).is_pending()));
+        assert!(waits.await);
+        ear.hear();
+        let heard = timer.now();
+        second.await;
+        assert!(timer.now() - heard >= Duration::from_millis(20));
     }
 
     #[tokio::test]
@@ -119,7 +189,7 @@ mod tests {
             Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"answer"))))
         });
         let ended = http1::Builder::new()
-            .timer(HeaderTimer::new())
+            .timer(HeaderTimer::new(Duration::from_secs(60)))
             .header_read_timeout(Duration::from_millis(50))
             .serve_connection(TokioIo::new(stream), service)
             .await;

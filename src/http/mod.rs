@@ -4,7 +4,14 @@
 //! state of its own but sockets.
 
 pub mod api;
+pub mod client_address;
+pub mod condition;
 mod header_timer;
+pub mod limits;
+pub mod listen_address;
+pub mod listener;
 pub mod public;
 pub mod server;
+pub mod slow;
 pub mod tls;
+mod unix_socket;

@@ -12,8 +12,11 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
+use jiff::Timestamp;
 use serde::Serialize;
 
+use super::condition::Condition;
+use crate::carnet::Carnet;
 use crate::issuer::{Issuer, STALE_AFTER};
 use crate::jose::Algorithm;
 use crate::oidc::metadata::{DISCOVERY_PATH, Document, JWKS_PATH};
@@ -41,6 +44,7 @@ pub struct PublicDocuments {
     healthz: Arc<str>,
     readyz: Arc<str>,
     detail: Detail,
+    condition: Arc<Condition>,
 }
 
 #[derive(Debug, Serialize)]
@@ -64,6 +68,18 @@ struct Checks {
     rotation_error: Option<String>,
     /// Whether destroyed private keys may still stand in the database's files.
     erasure_pending: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsChecks>,
+}
+
+#[derive(Debug, Serialize)]
+struct TlsChecks {
+    /// Until when the certificate that is served is valid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Timestamp>,
+    /// Why what is in the files now is not served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reload_error: Option<String>,
 }
 
 impl PublicDocuments {
@@ -77,8 +93,15 @@ impl PublicDocuments {
             healthz: below("/healthz"),
             readyz: below("/readyz"),
             detail,
+            condition: Arc::default(),
             issuer,
         }
+    }
+
+    /// The same, of a server in `condition`: its `/readyz` tells that, too.
+    #[must_use]
+    pub fn in_condition(self, condition: Arc<Condition>) -> Self {
+        Self { condition, ..self }
     }
 
     /// The same as a router, to be merged into somebody's application at its root.
@@ -138,11 +161,26 @@ impl PublicDocuments {
             clock,
             rotation_error: health.rotation_error.clone(),
             erasure_pending: self.issuer.pulse().erasure_pending,
+            tls: self.condition.certificate().map(|certificate| TlsChecks {
+                expires_at: certificate.expires_at(),
+                reload_error: certificate.reload_error(),
+            }),
         });
-        match ready {
-            true => json(StatusCode::OK, &Readiness { status: "ready", checks }),
-            false => json(StatusCode::SERVICE_UNAVAILABLE, &Readiness { status: "not ready", checks }),
-        }
+        let (code, status) = match (self.condition.is_draining(), ready) {
+            (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            (false, true) => (StatusCode::OK, "ready"),
+            (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+        };
+        json(code, &Readiness { status, checks })
+    }
+}
+
+impl Carnet {
+    /// The public documents as a router, with the issuer's path: to be merged into an application at
+    /// its root, not nested. Of `/readyz`, the status only.
+    #[must_use]
+    pub fn public_router(&self) -> Router {
+        PublicDocuments::new(Arc::clone(self.issuer()), Detail::StatusOnly).router()
     }
 }
 

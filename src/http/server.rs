@@ -1,4 +1,4 @@
-//! The accept loop: connections, time limits, graceful shutdown.
+//! The accept loop: connections, their limits, graceful shutdown.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -14,29 +14,24 @@ use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Either, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
+use tokio::time::timeout;
 use tower_service::Service as _;
 
+use super::client_address::{Peer, TrustedProxies};
 use super::header_timer::HeaderTimer;
+use super::limits::{Admission, Limits};
+use super::listener::{Listener, Stream};
 use super::public::PublicDocuments;
+use super::slow::{TimedBody, Watched};
 use crate::clock::Clock;
 
-/// A client has this long to send its request's header, or the next one on an idle connection.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// A client has this long for the TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Requests under way at shutdown have this long to finish.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Larger request headers are refused with 431.
-const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// After an accept fails, as when file descriptors run out, the loop waits this long.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -45,42 +40,83 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 pub struct Served {
     /// Answered first and without the router: every verifier fetches these, often all at once.
     pub documents: PublicDocuments,
-    /// Everything else.
+    /// Everything else. Finds a [`ClientAddress`](super::client_address::ClientAddress) in a request's
+    /// extensions.
     pub router: Router,
+}
+
+impl Served {
+    /// The public documents and nothing else.
+    #[must_use]
+    pub fn documents_only(documents: PublicDocuments) -> Self {
+        Self { documents, router: Router::new() }
+    }
+}
+
+/// How a listener treats its clients.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// What one client may take.
+    pub limits: Limits,
+    /// Who is believed about whom he speaks for.
+    pub trusted_proxies: TrustedProxies,
+}
+
+/// What the connections of one listener share.
+struct Shared {
+    served: Served,
+    settings: Settings,
 }
 
 /// Serves `served` on `listener` until `shutdown` completes, then lets requests under way finish.
 ///
-/// HTTP/1.1 only.
+/// HTTP/1.1 only. From the moment of `shutdown` nobody can connect any more, idle connections are
+/// closed, and answers close theirs.
 pub async fn serve(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    listener: impl Into<Listener>,
     served: Served,
+    settings: Settings,
     clock: Arc<dyn Clock>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let served = Arc::new(served);
+    let listener = listener.into();
+    let admission = Admission::new(&settings.limits);
+    let shared = Arc::new(Shared { served, settings });
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
     loop {
-        let accepted = tokio::select! {
+        // Who comes when all places are taken waits in the system's queue.
+        let next = async {
+            let place = admission.place().await;
+            (place, listener.accept().await)
+        };
+        let (mut place, accepted) = tokio::select! {
             biased;
             () = &mut shutdown => break,
             // Reaps connections that are over, so that the set does not grow.
             Some(ended) = connections.join_next() => {
-                if let Ok(Err(error)) = ended {
-                    tracing::debug!(%error, "connection ended early");
-                }
+                report(ended);
                 continue;
             }
-            accepted = listener.accept() => accepted,
+            next = next => next,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let (tls, served, watcher) = (tls.clone(), Arc::clone(&served), graceful.watcher());
-                connections.spawn(connection(stream, tls, served, watcher));
+            Ok((stream, peer)) => {
+                if !admits(&shared.settings.trusted_proxies, &admission, &mut place, peer) {
+                    tracing::debug!(?peer, "closed: too many connections of this address");
+                    continue;
+                }
+                let (shared, watcher) = (Arc::clone(&shared), graceful.watcher());
+                connections.spawn(async move {
+                    let ended = connection(stream, peer, shared, watcher).await;
+                    drop(place);
+                    ended
+                });
             }
+            // The client's affair: it has gone before it was accepted.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 clock.sleep_until(clock.monotonic() + ACCEPT_BACKOFF).await;
@@ -88,46 +124,69 @@ pub async fn serve(
         }
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
-        tracing::warn!("connections were cut off: they did not finish within {DRAIN_TIMEOUT:?}");
+    let drain = shared.settings.limits.drain;
+    if timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!("connections were cut off: they did not finish within {drain:?}");
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    tls: Option<TlsAcceptor>,
-    served: Arc<Served>,
-    watcher: hyper_util::server::graceful::Watcher,
-) -> io::Result<()> {
+/// Whether one more connection of `peer` is let in.
+fn admits(trusted: &TrustedProxies, admission: &Admission, place: &mut super::limits::Place, peer: Peer) -> bool {
+    match peer {
+        Peer::Ip(address) if !address.is_loopback() && !trusted.trust(peer) => admission.admits(place, address),
+        Peer::Ip(_) | Peer::Unix => true,
+    }
+}
+
+fn report(ended: Result<io::Result<()>, tokio::task::JoinError>) {
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "connection ended early"),
+        Err(error) => tracing::error!(%error, "a request ended its connection"),
+    }
+}
+
+async fn connection(stream: Stream, peer: Peer, shared: Arc<Shared>, watcher: Watcher) -> io::Result<()> {
     // Answers are written whole; waiting to fill a packet only delays them.
-    stream.set_nodelay(true)?;
-    match tls {
-        Some(tls) => {
-            let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await??;
-            requests(stream, served, watcher).await
+    match stream {
+        Stream::Tcp(stream) => {
+            stream.set_nodelay(true)?;
+            requests(stream, peer, shared, watcher).await
         }
-        None => requests(stream, served, watcher).await,
+        Stream::Tls(stream, acceptor) => {
+            stream.set_nodelay(true)?;
+            let stream = timeout(shared.settings.limits.handshake, acceptor.accept(stream)).await??;
+            requests(stream, peer, shared, watcher).await
+        }
+        Stream::Unix(stream) => requests(stream, peer, shared, watcher).await,
     }
     .map_err(io::Error::other)
 }
 
 async fn requests(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    served: Arc<Served>,
-    watcher: hyper_util::server::graceful::Watcher,
+    peer: Peer,
+    shared: Arc<Shared>,
+    watcher: Watcher,
 ) -> hyper::Result<()> {
+    let limits = &shared.settings.limits;
+    let timer = HeaderTimer::new(limits.header);
+    let stream = Watched::new(stream, timer.ear(), limits.answer);
     let connection = http1::Builder::new()
-        .timer(HeaderTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_HEADER_BYTES)
+        .timer(timer)
+        .header_read_timeout(limits.idle)
+        .max_buf_size(limits.header_bytes)
         // Answers are small: copying them behind their header is cheaper than a gathering write.
         .writev(false)
-        .serve_connection(TokioIo::new(stream), Requests(served));
+        .serve_connection(TokioIo::new(stream), Requests { shared, peer });
     watcher.watch(connection).await
 }
 
 /// The requests of one connection.
-struct Requests(Arc<Served>);
+struct Requests {
+    shared: Arc<Shared>,
+    peer: Peer,
+}
 
 /// An answer under way. A type of its own, so that documents need neither the router nor the heap.
 enum Answer {
@@ -143,10 +202,18 @@ impl Service<Request<Incoming>> for Requests {
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
-        let Self(served) = self;
+        let Shared { served, settings } = &*self.shared;
         match served.documents.answer(request.method(), request.uri().path(), request.headers()) {
             Some(response) => Answer::Now(Some(response)),
-            None => Answer::Later(Box::pin(served.router.clone().call(request.map(Body::new)))),
+            None => {
+                let client = settings.trusted_proxies.client(self.peer, request.headers());
+                let mut request = request.map(|body| match body.is_end_stream() {
+                    true => Body::empty(),
+                    false => Body::new(TimedBody::new(body, settings.limits.body)),
+                });
+                request.extensions_mut().insert(client);
+                Answer::Later(Box::pin(served.router.clone().call(request)))
+            }
         }
     }
 }

@@ -1,13 +1,23 @@
-//! TLS for the listener.
+//! TLS for the listeners: reading a certificate with its key.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, ServerConfig};
+use zeroize::Zeroizing;
+
+mod certificate;
+mod expiry;
+
+pub use certificate::{Certificate, Look};
+
+/// A file with more bytes than this is neither a certificate chain nor a key.
+const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The certificate or its key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,28 +36,52 @@ pub enum TlsError {
     Pair(#[from] rustls::Error),
 }
 
-/// An acceptor with the certificate chain and the key of two PEM files.
-///
-/// # Errors
-///
-/// [`TlsError`] names the file, never its content.
-pub fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
-    let chain = CertificateDer::pem_slice_iter(&read(certificate)?)
-        .collect::<Result<Vec<_>, pem::Error>>()
-        .ok()
-        .filter(|chain| !chain.is_empty())
-        .ok_or_else(|| TlsError::NoCertificate(certificate.to_owned()))?;
-    let key_pem = zeroize::Zeroizing::new(read(key)?);
-    let key = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| TlsError::NoKey(key.to_owned()))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+/// The content of a certificate's file and of its key's.
+struct Files {
+    certificate: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
+}
+
+/// A certificate and its key, ready to serve.
+struct Pair {
+    acceptor: TlsAcceptor,
+    /// Until when the certificate is valid; `None` if that cannot be read off it.
+    expires_at: Option<Timestamp>,
+}
+
+impl Files {
+    fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        Ok(Self { certificate: read(certificate)?, key: Zeroizing::new(read(key)?) })
+    }
+}
+
+impl Pair {
+    /// From two files in PEM; their paths are for errors, which never show content.
+    ///
+    /// Sessions of another pair are not resumed: whoever connects sees this certificate.
+    fn new(files: &Files, certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let chain = CertificateDer::pem_slice_iter(&files.certificate)
+            .collect::<Result<Vec<_>, pem::Error>>()
+            .ok()
+            .filter(|chain| !chain.is_empty())
+            .ok_or_else(|| TlsError::NoCertificate(certificate.to_owned()))?;
+        let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|_| TlsError::NoKey(key.to_owned()))?;
+        let expires_at = chain.first().and_then(|certificate| expiry::not_after(certificate));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), expires_at })
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|error| TlsError::Read(path.to_owned(), error))
+    let failed = |error| TlsError::Read(path.to_owned(), error);
+    let file = std::fs::File::open(path).map_err(failed)?;
+    // Never grows while a key is read into it, which would leave a copy behind.
+    let mut content = Vec::with_capacity(16 * 1024);
+    file.take(MAX_BYTES).read_to_end(&mut content).map_err(failed)?;
+    Ok(content)
 }

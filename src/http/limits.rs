@@ -1,0 +1,177 @@
+//! What one client may take of the server: connections, time, bytes.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The limits of one listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time. More wait to be accepted.
+    pub connections: usize,
+    /// Connections at a time of one IPv4 address or IPv6 /64 network. More are closed. Loopback, the
+    /// Unix socket and trusted proxies speak for many, and are only held to `connections`.
+    pub connections_per_address: usize,
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// For a request's header, from its first byte; for a connection's first one, from its beginning.
+    pub header: Duration,
+    /// Between two requests of a connection, and at most for the next request's header with it.
+    pub idle: Duration,
+    /// For a request's body, from the end of its header.
+    pub body: Duration,
+    /// For the client to take what waits to be sent: an answer, or 16 KiB or so of a longer one.
+    pub answer: Duration,
+    /// For requests under way when the server stops.
+    pub drain: Duration,
+    /// Bytes of a request's first line and header. More are refused with 431.
+    pub header_bytes: usize,
+}
+
+impl Limits {
+    /// The usual limits, with another number of connections, a quarter of them for one address.
+    #[must_use]
+    pub fn with_connections(connections: usize) -> Self {
+        Self { connections, connections_per_address: connections.div_ceil(4), ..Self::default() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            connections_per_address: 2_500,
+            handshake: Duration::from_secs(10),
+            header: Duration::from_secs(30),
+            // Longer than the minute for which load balancers keep theirs: who closes first must be the
+            // one who sends.
+            idle: Duration::from_secs(75),
+            body: Duration::from_secs(30),
+            answer: Duration::from_secs(30),
+            // Longer than an exchange with a provider may take.
+            drain: Duration::from_secs(20),
+            header_bytes: 16 * 1024,
+        }
+    }
+}
+
+/// Who may come in now.
+#[derive(Debug)]
+pub(super) struct Admission {
+    places: Arc<Semaphore>,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    per_address: usize,
+}
+
+/// A connection's place, free again when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    _permit: OwnedSemaphorePermit,
+    counted: Option<Counted>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    network: IpAddr,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Admission {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let places = limits.connections.min(Semaphore::MAX_PERMITS);
+        Self {
+            places: Arc::new(Semaphore::new(places)),
+            taken: Arc::default(),
+            per_address: limits.connections_per_address,
+        }
+    }
+
+    /// Waits for a place.
+    pub(super) async fn place(&self) -> Place {
+        match Arc::clone(&self.places).acquire_owned().await {
+            Ok(permit) => Place { _permit: permit, counted: None },
+            // Nobody closes the semaphore.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Whether a connection from `address` may keep `place`; counts it as long as it does.
+    pub(super) fn admits(&self, place: &mut Place, address: IpAddr) -> bool {
+        let network = network(address);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(network).or_default();
+        if *count >= self.per_address {
+            return false;
+        }
+        *count += 1;
+        place.counted = Some(Counted { network, taken: Arc::clone(&self.taken) });
+        true
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.network);
+            }
+        }
+    }
+}
+
+/// Whose connections are counted together: one customer of an access provider has a whole /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_address_takes_its_share_and_leaves_the_rest() {
+        let admission = Admission::new(&Limits::with_connections(8));
+        let mut places = Vec::new();
+        for (address, admitted) in [
+            ("203.0.113.7", true),
+            ("203.0.113.7", true),
+            ("203.0.113.7", false),
+            ("203.0.113.8", true),
+            ("2001:db8::1", true),
+            ("2001:db8::ffff:1", true),
+            ("2001:db8::2", false),
+            ("2001:db8:0:1::1", true),
+        ] {
+            let mut place = admission.place().await;
+            assert_eq!(admission.admits(&mut place, address.parse().unwrap()), admitted, "{address}");
+            places.extend(admitted.then_some(place));
+        }
+        places.remove(0);
+        let mut place = admission.place().await;
+        assert!(admission.admits(&mut place, "203.0.113.7".parse().unwrap()), "a place that is free again");
+        drop((place, places));
+        assert!(admission.taken.lock().unwrap().is_empty(), "what is over is forgotten");
+        assert_eq!(admission.places.available_permits(), 8);
+    }
+
+    #[tokio::test]
+    async fn who_comes_when_all_is_taken_waits_until_a_place_is_free() {
+        let admission = Admission::new(&Limits::with_connections(1));
+        let first = admission.place().await;
+        let mut second = Box::pin(admission.place());
+        let waits = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(second.as_mut().poll(context).is_pending())
+        });
+        assert!(waits.await);
+        drop(first);
+        second.await;
+    }
+}

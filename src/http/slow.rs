@@ -1,0 +1,146 @@
+//! Clients that are slow on purpose: to take an answer, or to send a body.
+//!
+//! Alarms are made only when somebody has to be waited for, so that quick clients cost nothing.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::header_timer::Ear;
+
+/// A connection that fails when the client does not take what is sent within `patience`, and that tells
+/// the header's timer when something arrives.
+pub(super) struct Watched<S> {
+    stream: S,
+    ear: Ear,
+    patience: Duration,
+    /// Whether what was written has not been taken yet.
+    is_stuck: bool,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, ear: Ear, patience: Duration) -> Self {
+        Self { stream, ear, patience, is_stuck: false, alarm: None }
+    }
+
+    /// What is answered instead of `Pending`. Taking a byte now and then does not move the deadline:
+    /// only a flush that succeeds ends the wait.
+    fn stuck<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if !self.is_stuck {
+            self.is_stuck = true;
+            let deadline = Instant::now() + self.patience;
+            match &mut self.alarm {
+                Some(alarm) => alarm.as_mut().reset(deadline),
+                None => self.alarm = Some(Box::pin(sleep_until(deadline))),
+            }
+        }
+        match &mut self.alarm {
+            Some(alarm) => ready!(alarm.as_mut().poll(context)),
+            None => return Poll::Pending,
+        }
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not take its answer")))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready() {
+            self.ear.hear();
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write(context, bytes) {
+            Poll::Pending => self.stuck(context),
+            written => written,
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.stream).poll_flush(context) {
+            Poll::Pending => self.stuck(context),
+            flushed => {
+                self.is_stuck = false;
+                flushed
+            }
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.stream).poll_shutdown(context) {
+            Poll::Pending => self.stuck(context),
+            shut => shut,
+        }
+    }
+}
+
+/// A request's body did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Not within the time for it.
+    #[error("the request's body did not arrive in time")]
+    TooSlow,
+    /// The connection ended, or what arrived is no body.
+    #[error(transparent)]
+    Connection(#[from] hyper::Error),
+}
+
+/// A request's body that has to arrive by a deadline.
+pub(super) struct TimedBody {
+    body: Incoming,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl TimedBody {
+    /// `body`, whole within `limit` from now.
+    pub(super) fn new(body: Incoming, limit: Duration) -> Self {
+        Self { body, alarm: Box::pin(sleep_until(Instant::now() + limit)) }
+    }
+}
+
+impl Body for TimedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.body).poll_frame(context) {
+            // A byte now and then does not move the deadline.
+            Poll::Pending => {
+                ready!(self.alarm.as_mut().poll(context));
+                Poll::Ready(Some(Err(BodyError::TooSlow)))
+            }
+            arrived => arrived.map_err(BodyError::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

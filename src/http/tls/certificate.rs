@@ -1,0 +1,266 @@
+//! The certificate that is served, and its reload.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
+use jiff::Timestamp;
+use tokio_rustls::TlsAcceptor;
+
+use super::{Files, Pair, TlsError};
+use crate::clock::Clock;
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A certificate with its key, from two files, reloaded when their content changes.
+pub struct Certificate {
+    certificate: PathBuf,
+    key: PathBuf,
+    current: ArcSwap<Pair>,
+    seen: Mutex<Seen>,
+}
+
+/// What one look at the files has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// What is served.
+    Unchanged,
+    /// Something new, which is served if it is still there at the next look.
+    Unsettled,
+    /// Something new, which is served from now on.
+    Reloaded,
+    /// Something that cannot be served; what was served before still is.
+    Refused,
+}
+
+/// SHA-256 of both files.
+type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
+
+struct Seen {
+    served: Fingerprint,
+    last: Fingerprint,
+    /// Why what is in the files is not served.
+    refused: Option<Refused>,
+}
+
+struct Refused {
+    /// `None` when the files could not be read.
+    fingerprint: Option<Fingerprint>,
+    reason: String,
+}
+
+impl Certificate {
+    /// Reads the certificate chain and the key of two PEM files.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] names the file, never its content.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let files = Files::read(certificate, key)?;
+        let pair = Pair::new(&files, certificate, key)?;
+        let served = fingerprint(&files);
+        Ok(Self {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+            current: ArcSwap::from_pointee(pair),
+            seen: Mutex::new(Seen { served, last: served, refused: None }),
+        })
+    }
+
+    /// Until when the certificate that is served is valid; `None` if that cannot be read off it.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.current.load().expires_at
+    }
+
+    /// Why what is in the files now is not served, if it is not.
+    #[must_use]
+    pub fn reload_error(&self) -> Option<String> {
+        self.seen().refused.as_ref().map(|refused| refused.reason.clone())
+    }
+
+    /// What makes TLS of a connection that begins now.
+    pub(in crate::http) fn acceptor(&self) -> TlsAcceptor {
+        self.current.load().acceptor.clone()
+    }
+
+    /// Looks at the files, which blocks. New content is taken once two looks have found the same, so
+    /// that a file that is just being written is not; at once if `settled` says that it is whole.
+    pub fn look(&self, settled: bool) -> Look {
+        let files = Files::read(&self.certificate, &self.key);
+        let mut seen = self.seen();
+        let files = match files {
+            Ok(files) => files,
+            Err(error) => return seen.refuse(None, &error),
+        };
+        let found = fingerprint(&files);
+        let was_seen = std::mem::replace(&mut seen.last, found) == found;
+        if found == seen.served {
+            seen.refused = None;
+            return Look::Unchanged;
+        }
+        if !was_seen && !settled {
+            return Look::Unsettled;
+        }
+        if seen.refused.as_ref().is_some_and(|refused| refused.fingerprint == Some(found)) {
+            return Look::Refused;
+        }
+        match Pair::new(&files, &self.certificate, &self.key) {
+            Ok(pair) => {
+                tracing::info!(
+                    certificate = %self.certificate.display(),
+                    expires_at = pair.expires_at.map(tracing::field::display),
+                    "the TLS certificate was reloaded"
+                );
+                self.current.store(Arc::new(pair));
+                (seen.served, seen.refused) = (found, None);
+                Look::Reloaded
+            }
+            Err(error) => seen.refuse(Some(found), &error),
+        }
+    }
+
+    /// Looks at the files again and again, for ever; and at once when `asked` gives something.
+    pub async fn keep_current(self: Arc<Self>, clock: &dyn Clock, mut asked: impl AsyncFnMut() -> Option<()>) {
+        // Of a pipe there is nothing to read again, and the attempt could wait for ever.
+        if !self.certificate.is_file() || !self.key.is_file() {
+            return std::future::pending().await;
+        }
+        loop {
+            let settled = tokio::select! {
+                () = clock.sleep_until(clock.monotonic() + LOOK_EVERY) => false,
+                Some(()) = asked() => true,
+            };
+            let certificate = Arc::clone(&self);
+            // Nothing is lost if a look fails: the next one follows.
+            let _ = tokio::task::spawn_blocking(move || certificate.look(settled)).await;
+        }
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    /// Remembers why, and logs it once.
+    fn refuse(&mut self, fingerprint: Option<Fingerprint>, error: &TlsError) -> Look {
+        let reason = match std::error::Error::source(error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        if self.refused.as_ref().is_none_or(|refused| refused.reason != reason) {
+            tracing::warn!(reason, "the TLS certificate is not reloaded; the one from before is served");
+        }
+        self.refused = Some(Refused { fingerprint, reason });
+        Look::Refused
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+/// Tells any change of either file; the length in front keeps the two apart.
+fn fingerprint(files: &Files) -> Fingerprint {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(&files.certificate.len().to_be_bytes());
+    context.update(&files.certificate);
+    context.update(&files.key);
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.copy_from_slice(context.finish().as_ref());
+    fingerprint
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Pem {
+        certificate: String,
+        key: String,
+    }
+
+    impl Pem {
+        fn new() -> Self {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+            Self { certificate: parameters.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+        }
+    }
+
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new(pem: &Pem) -> (Self, Certificate) {
+            let folder = Self(tempfile::tempdir().unwrap());
+            folder.write("crt", &pem.certificate);
+            folder.write("key", &pem.key);
+            let certificate = Certificate::load(&folder.path("crt"), &folder.path("key")).unwrap();
+            (folder, certificate)
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.path(name), text).unwrap();
+        }
+    }
+
+    fn looks<const N: usize>(certificate: &Certificate) -> [Look; N] {
+        [(); N].map(|()| certificate.look(false))
+    }
+
+    #[test]
+    fn a_new_pair_is_served_once_it_has_settled() {
+        let (old, new) = (Pem::new(), Pem::new());
+        let (folder, certificate) = Folder::new(&old);
+        assert_eq!(looks(&certificate), [Look::Unchanged; 2]);
+        folder.write("crt", &new.certificate);
+        assert_eq!(looks(&certificate), [Look::Unsettled]);
+        folder.write("key", &new.key);
+        assert_eq!(looks(&certificate), [Look::Unsettled, Look::Reloaded, Look::Unchanged]);
+        folder.write("crt", &old.certificate);
+        folder.write("key", &old.key);
+        assert_eq!(certificate.look(true), Look::Reloaded, "whoever asks says that it is whole");
+        assert_eq!(certificate.reload_error(), None);
+    }
+
+    #[test]
+    fn a_pair_that_does_not_fit_is_not_served_and_says_why() {
+        let (old, new) = (Pem::new(), Pem::new());
+        let (folder, certificate) = Folder::new(&old);
+        let half = |text: &str| text[..text.len() / 2].to_owned();
+        let refused = |what: &str, reason: &str| {
+            assert_eq!(looks(&certificate), [Look::Unsettled, Look::Refused, Look::Refused], "{what}");
+            let error = certificate.reload_error().unwrap();
+            assert!(error.contains(reason), "{what}: {error}");
+        };
+        folder.write("crt", &new.certificate);
+        refused("another key", "do not make a TLS server");
+        folder.write("crt", &half(&new.certificate));
+        refused("half a certificate", "holds no PEM certificate");
+        folder.write("crt", "");
+        refused("an empty file", "holds no PEM certificate");
+        folder.write("crt", &(old.certificate.clone() + &half(&new.certificate)));
+        refused("a chain that breaks off", "holds no PEM certificate");
+        folder.write("crt", &new.certificate);
+        folder.write("key", &half(&new.key));
+        refused("half a key", "holds no PEM private key");
+        std::fs::remove_file(folder.path("key")).unwrap();
+        assert_eq!(looks(&certificate), [Look::Refused; 2]);
+        assert!(certificate.reload_error().unwrap().contains("cannot be read"));
+
+        folder.write("key", &new.key);
+        assert_eq!(looks(&certificate), [Look::Unsettled, Look::Reloaded]);
+        assert_eq!(certificate.reload_error(), None);
+    }
+}
