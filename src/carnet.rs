@@ -15,6 +15,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::exchange::address::Loopback;
 use crate::exchange::transport::{ReqwestTransport, TransportConfig, TransportConfigError};
 use crate::grants::Grants;
+use crate::feeds::Feeds;
 use crate::issuer::{Issuer, KeyStateError};
 use crate::issuer_url::IssuerUrl;
 use crate::keeper::Keeper;
@@ -328,6 +329,18 @@ impl Carnet {
         let made =
             Broker::new(Arc::new(exchanger), clock, random, BrokerLimits::default(), self.metrics().clone());
         Ok(broker.insert(made).clone())
+    }
+
+    /// The feeds, to be changed.
+    #[must_use]
+    pub fn feeds(&self) -> Feeds {
+        Feeds::new(self.store.clone(), Arc::clone(&self.clock), Arc::clone(&self.random))
+    }
+
+    /// The randomness that it was opened with.
+    #[must_use]
+    pub fn random(&self) -> &Arc<dyn Random> {
+        &self.random
     }
 
     /// The clock that it was opened with.

@@ -23,6 +23,7 @@ use crate::feed::FeedPath;
 use crate::grant::{Grant, Permissions, Role};
 use crate::grants::AuthenticationError;
 use crate::http::client_address::ClientAddress;
+use crate::secret::SecretString;
 use crate::slug::Slug;
 
 /// An authenticated caller.
@@ -118,7 +119,9 @@ async fn admit(api: Api, mut request: Request, next: Next, role: Option<Role>) -
     if let Err(refusal) = api.limits().take_for_address(client) {
         return refusal.into_response();
     }
-    let caller = match identify(&api, &request, client).await {
+    let presented = bearer(request.headers()).map(|token| SecretString::new(token.to_owned()));
+    let request_id = request.extensions().get::<RequestId>().cloned();
+    let caller = match identify(&api, presented, request_id, client).await {
         Ok(caller) => caller,
         Err(refusal) => return challenged(refusal),
     };
@@ -137,10 +140,15 @@ async fn admit(api: Api, mut request: Request, next: Next, role: Option<Role>) -
     response
 }
 
-async fn identify(api: &Api, request: &Request, client: Option<IpAddr>) -> Result<Caller, Refusal> {
-    let token = bearer(request.headers()).ok_or_else(unauthorized)?;
-    let now = api.carnet().clock().now();
-    let grant = match api.carnet().grants().authenticate(token, now).await {
+async fn identify(
+    api: &Api,
+    presented: Option<SecretString>,
+    request_id: Option<RequestId>,
+    client: Option<IpAddr>,
+) -> Result<Caller, Refusal> {
+    let (token, request_id) = presented.zip(request_id).ok_or_else(unauthorized)?;
+    let (grants, now) = (api.carnet().grants(), api.carnet().clock().now());
+    let grant = match grants.authenticate(token.reveal(), now).await {
         Ok(grant) => grant,
         Err(AuthenticationError::Store(error)) => return Err(error.into()),
         Err(error) => {
@@ -149,8 +157,7 @@ async fn identify(api: &Api, request: &Request, client: Option<IpAddr>) -> Resul
             return Err(unauthorized());
         }
     };
-    api.carnet().grants().note_used(grant.id, now);
-    let request_id = request.extensions().get::<RequestId>().cloned().ok_or_else(unauthorized)?;
+    grants.note_used(grant.id, now);
     let actor = Actor::grant(grant.id);
     Ok(Caller { grant: Arc::new(grant), actor, request_id, client })
 }

@@ -78,7 +78,7 @@ pub(super) async fn envelope(State(api): State<Api>, mut request: Request, next:
         response = with_problem(response, Problem { request_id: Some(id.as_str().to_owned()), ..problem });
     }
     let took = api.carnet().clock().monotonic().saturating_sub(began);
-    api.carnet().metrics().server().answered(route.as_deref(), &method, response.status(), took);
+    api.carnet().metrics().server.answered(route.as_deref(), &method, response.status(), took);
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
