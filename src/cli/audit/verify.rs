@@ -93,8 +93,8 @@ fn account(report: &Report, anchors: usize) -> String {
     }
 }
 
-/// The anchors in a file: one a line, alone or as the last word of it. Empty lines and those that begin with `#`
-/// are left out.
+/// The anchors in a file: one a line, as the last word of it, so that lines of a server's log will do. Empty lines
+/// and those that begin with `#` are left out.
 fn read(file: &std::path::Path) -> Result<Vec<Anchor>, Failure> {
     let text = crate::cli::read_file("--anchors-file")(file)?;
     let text = String::from_utf8_lossy(&text);
@@ -103,7 +103,7 @@ fn read(file: &std::path::Path) -> Result<Vec<Anchor>, Failure> {
         let Some(word) = line.split_whitespace().next_back().filter(|_| !line.starts_with('#')) else {
             continue;
         };
-        let anchor = word.parse().map_err(|error| {
+        let anchor = word.strip_prefix("anchor=").unwrap_or(word).parse().map_err(|error| {
             Failure::usage(format!("--anchors-file {}, line {number}: {error}", file.display()))
         })?;
         anchors.push(anchor);
