@@ -35,6 +35,7 @@ pub mod store;
 #[cfg(feature = "server")]
 pub mod api;
 pub mod audit_log;
+pub mod audited_issuer;
 pub mod broker;
 pub mod carnet;
 pub mod evidence;

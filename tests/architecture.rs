@@ -18,7 +18,7 @@ const FLOORS: [&[&str]; 6] = [
     &["audit", "feed", "grant", "metrics", "signing_keys"],
     &["store"],
     &[
-        "api", "audit_log", "broker", "carnet", "evidence", "exchange", "feeds", "grants", "issuer", "keeper",
+        "api", "audit_log", "audited_issuer", "broker", "carnet", "evidence", "exchange", "feeds", "grants", "issuer", "keeper",
         "rotator", "trust",
     ],
     &["cli", "client", "http", "sandbox"],

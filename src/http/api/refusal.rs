@@ -289,6 +289,7 @@ impl Refusal {
     fn attempt(error: &AttemptError, detail: String) -> Self {
         match error {
             AttemptError::Mint(error) => error.into(),
+            AttemptError::Audit(error) => Self::hidden(ProblemType::StorageUnavailable, error).retry_after(SOON),
             AttemptError::Exchange(error) => Self::exchange(error),
             AttemptError::ArrivedExpired(_) => Problem::new(ProblemType::UpstreamRefused)
                 .detail(error.to_string())
