@@ -198,11 +198,12 @@ fn affordable(wanted: usize, listeners: usize) -> usize {
     let Some(files) = open_files() else { return wanted };
     let possible = (files.saturating_sub(OTHER_FILES) / listeners.max(1)).max(1);
     if possible < wanted {
-        tracing::warn!(
-            files,
-            connections = possible,
-            "fewer connections than --max-connections: the limit of open files (ulimit -n, LimitNOFILE=) is too low"
-        );
+        let message = "the limit of open files (ulimit -n, LimitNOFILE=) allows fewer connections";
+        if wanted == Limits::default().connections {
+            tracing::info!(files, connections = possible, message);
+        } else {
+            tracing::warn!(files, connections = possible, wanted, message);
+        }
     }
     wanted.min(possible)
 }
