@@ -9,7 +9,6 @@
 
 mod support;
 
-use std::error::Error as _;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -98,10 +97,8 @@ impl Server {
 async fn echo(request: Request) -> Result<Vec<u8>, StatusCode> {
     match to_bytes(request.into_body(), 1024 * 1024).await {
         Ok(body) => Ok(body.into()),
-        Err(error) => match error.source().and_then(|source| source.downcast_ref()) {
-            Some(BodyError::TooSlow) => Err(StatusCode::REQUEST_TIMEOUT),
-            _ => Err(StatusCode::BAD_REQUEST),
-        },
+        Err(error) if BodyError::is_too_slow(&error) => Err(StatusCode::REQUEST_TIMEOUT),
+        Err(_) => Err(StatusCode::BAD_REQUEST),
     }
 }
 
