@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use carnet::clock::SystemClock;
 use carnet::http::public::{Detail, PublicDocuments};
-use carnet::http::server::{Served, serve};
+use carnet::http::server::{Served, Settings, serve};
 use carnet::issuer::Issuer;
 use carnet::oidc::metadata::Document;
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ETAG};
@@ -55,8 +55,8 @@ pub(crate) fn carnet(issuer: Arc<Issuer>) -> Outcome<Server> {
     let (runtime, listener) = runtime_and_listener()?;
     let address = listener.local_addr()?;
     let documents = PublicDocuments::new(issuer, Detail::Full);
-    let served = Served { router: documents.clone().router(), documents };
-    runtime.spawn(serve(listener, None, served, Arc::new(SystemClock::new()), std::future::pending()));
+    let (served, settings) = (Served::documents_only(documents), Settings::default());
+    runtime.spawn(serve(listener, served, settings, Arc::new(SystemClock::new()), std::future::pending()));
     Server::in_process(address, runtime)
 }
 

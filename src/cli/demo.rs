@@ -30,7 +30,7 @@ use crate::feed::scope::Scope;
 use crate::feed::{Feed, FeedDraft, Provider, ecr_public};
 use crate::feeds::{Feeds, ReuseSlug};
 use crate::http::public::{Detail, PublicDocuments};
-use crate::http::server::{Served, serve};
+use crate::http::server::{Served, Settings, serve};
 use crate::issuer_url::IssuerUrl;
 use crate::jose::Algorithm;
 use crate::oidc::subject::Context;
@@ -98,8 +98,13 @@ impl Stage {
         step("JWKS", &url.jwks_uri())?;
 
         let documents = PublicDocuments::new(Arc::clone(carnet.issuer()), Detail::Full);
-        let served = Served { router: documents.clone().router(), documents };
-        tokio::spawn(serve(listener, None, served, Arc::clone(carnet.clock()), stopped(stopping.clone())));
+        tokio::spawn(serve(
+            listener,
+            Served::documents_only(documents),
+            Settings::default(),
+            Arc::clone(carnet.clock()),
+            stopped(stopping.clone()),
+        ));
         let keeper = tokio::spawn({
             let (carnet, stopping) = (Arc::clone(&carnet), stopping.clone());
             async move { carnet.run(stopped(stopping)).await }

@@ -1,13 +1,9 @@
 //! `carnet serve`: the server.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -18,24 +14,15 @@ use crate::audit_log::LEAST_RETENTION;
 use crate::carnet::{Carnet, Config};
 use crate::duration;
 use crate::http::public::{Detail, PublicDocuments};
-use crate::http::server::{Served, serve};
-use crate::http::tls;
+use crate::http::server::Served;
 use crate::store::IfMissing;
+
+mod listening;
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArguments {
-    /// Where to listen; port 0 picks a free one
-    #[arg(long, env = "CARNET_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
-    /// Listen beyond loopback without TLS, as behind a proxy that adds it
-    #[arg(long)]
-    insecure_listen: bool,
-    /// The certificate chain in PEM
-    #[arg(long, env = "CARNET_TLS_CERT", value_name = "FILE", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
-    /// The certificate's private key in PEM
-    #[arg(long, env = "CARNET_TLS_KEY", value_name = "FILE", requires = "tls_cert", hide_env_values = true)]
-    tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    listening: listening::ListenArguments,
     /// Let --issuer replace the issuer URL of an existing database: every cloud's trust must be set up anew
     #[arg(long, requires = "issuer")]
     change_issuer: bool,
@@ -52,22 +39,7 @@ fn retention(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArguments) -> Result<(), Failure> {
-    let tls = match (&arguments.tls_cert, &arguments.tls_key) {
-        (Some(certificate), Some(key)) => Some(
-            tls::acceptor(certificate, key)
-                .map_err(|error| anyhow::Error::new(error).context("--tls-cert and --tls-key"))?,
-        ),
-        _ => None,
-    };
-    if tls.is_none() && !arguments.listen.ip().is_loopback() && !arguments.insecure_listen {
-        return Err(Failure::usage(format!("--listen {}: not loopback, and without TLS", arguments.listen))
-            .hint("give --tls-cert and --tls-key, or --insecure-listen if a proxy in front adds TLS"));
-    }
-    let listener = TcpListener::bind(arguments.listen)
-        .await
-        .map_err(|error| anyhow::Error::new(error).context(format!("--listen {}", arguments.listen)))?;
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let listening = format!("{scheme}://{}", listener.local_addr()?);
+    let listening = arguments.listening.bind().await?;
     // Before anything is announced: a signal from here on stops the server in order.
     let shutdown = shutdown_signal()?;
 
@@ -80,15 +52,23 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
     if let Some(port) = issuer.url().explicit_port() {
         tracing::warn!(port, "the issuer URL names a port: AWS refuses such an identity provider");
     }
-    tracing::info!(issuer = %issuer.url(), %listening, database = %carnet.store().url(), "serving");
-    output::line(&json!({ "listening": listening, "issuer": issuer.url() }).to_string())?;
+    let announcement = listening.announcement(issuer.url())?;
+    tracing::info!(%announcement, database = %carnet.store().url(), "serving");
+    output::line(&announcement.to_string())?;
 
-    let documents = PublicDocuments::new(Arc::clone(issuer), Detail::Full);
-    let served = Served { router: documents.clone().router(), documents };
-    let clock = Arc::clone(carnet.clock());
+    let documents = |detail| {
+        PublicDocuments::new(Arc::clone(issuer), detail).in_condition(Arc::clone(listening.condition()))
+    };
+    let everything = Served::documents_only(documents(Detail::Full));
+    let public = Served::documents_only(documents(Detail::StatusOnly));
+    let (ended, has_ended) = watch::channel(false);
     tokio::join!(
-        serve(listener, tls, served, clock, stopped(shutdown.clone())),
-        carnet.run(stopped(shutdown)),
+        async {
+            listening.serve(everything, public, carnet.clock(), shutdown).await;
+            ended.send_replace(true);
+        },
+        // Longer than the requests under way, which may need a key.
+        carnet.run(stopped(has_ended)),
     );
     carnet.store().close().await;
     tracing::info!("stopped");

@@ -120,11 +120,16 @@ mod tests {
             ("unix:/run/carnet.sock", false),
         ] {
             let address: ListenAddress = text.parse().unwrap();
-            assert_eq!((address.to_string(), address.is_beyond_loopback()), (text.to_owned(), beyond_loopback));
+            assert_eq!(
+                (address.to_string(), address.is_beyond_loopback()),
+                (text.to_owned(), beyond_loopback)
+            );
         }
         let relative: ListenAddress = "unix:carnet.sock".parse().unwrap();
         assert!(matches!(relative, ListenAddress::Unix(path) if path.is_absolute()));
-        for text in ["", "127.0.0.1", ":8080", "localhost:8080", "8080", "/run/carnet.sock", "unix:", "UNIX:/a"] {
+        for text in
+            ["", "127.0.0.1", ":8080", "localhost:8080", "8080", "/run/carnet.sock", "unix:", "UNIX:/a"]
+        {
             assert!(text.parse::<ListenAddress>().is_err(), "{text}");
         }
     }

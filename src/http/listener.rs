@@ -10,8 +10,8 @@ use tokio_rustls::TlsAcceptor;
 use super::client_address::Peer;
 use super::listen_address::{ListenAddress, SocketMode};
 use super::tls::Certificate;
-use super::unix_socket::{self, SocketFile};
 pub use super::unix_socket::UnixSocketError;
+use super::unix_socket::{self, SocketFile};
 
 /// What connections come from.
 #[derive(Debug)]
@@ -19,9 +19,15 @@ pub struct Listener(Socket);
 
 #[derive(Debug)]
 enum Socket {
-    Tcp { socket: TcpListener, certificate: Option<Arc<Certificate>> },
+    Tcp {
+        socket: TcpListener,
+        certificate: Option<Arc<Certificate>>,
+    },
     /// Never with TLS: what would it protect from?
-    Unix { socket: UnixListener, file: SocketFile },
+    Unix {
+        socket: UnixListener,
+        file: SocketFile,
+    },
 }
 
 /// A connection.
@@ -57,7 +63,8 @@ impl Listener {
     ) -> Result<Self, BindError> {
         Ok(Self(match address {
             ListenAddress::Tcp(address) => {
-                let socket = TcpListener::bind(address).await.map_err(|error| BindError::Tcp(*address, error))?;
+                let socket =
+                    TcpListener::bind(address).await.map_err(|error| BindError::Tcp(*address, error))?;
                 Socket::Tcp { socket, certificate }
             }
             ListenAddress::Unix(path) => {

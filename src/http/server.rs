@@ -116,7 +116,10 @@ pub async fn serve(
             }
             // The client's affair: it has gone before it was accepted.
             Err(error)
-                if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+                ) => {}
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 clock.sleep_until(clock.monotonic() + ACCEPT_BACKOFF).await;
@@ -131,9 +134,16 @@ pub async fn serve(
 }
 
 /// Whether one more connection of `peer` is let in.
-fn admits(trusted: &TrustedProxies, admission: &Admission, place: &mut super::limits::Place, peer: Peer) -> bool {
+fn admits(
+    trusted: &TrustedProxies,
+    admission: &Admission,
+    place: &mut super::limits::Place,
+    peer: Peer,
+) -> bool {
     match peer {
-        Peer::Ip(address) if !address.is_loopback() && !trusted.trust(peer) => admission.admits(place, address),
+        Peer::Ip(address) if !address.is_loopback() && !trusted.trust(peer) => {
+            admission.admits(place, address)
+        }
         Peer::Ip(_) | Peer::Unix => true,
     }
 }

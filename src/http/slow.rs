@@ -2,6 +2,7 @@
 //!
 //! Alarms are made only when somebody has to be waited for, so that quick clients cost nothing.
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -103,6 +104,21 @@ pub enum BodyError {
     /// The connection ended, or what arrived is no body.
     #[error(transparent)]
     Connection(#[from] hyper::Error),
+}
+
+impl BodyError {
+    /// Whether `error`, or what caused it, is that a body did not arrive in time: 408, not 400.
+    #[must_use]
+    pub fn is_too_slow(error: &(dyn Error + 'static)) -> bool {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if matches!(error.downcast_ref(), Some(Self::TooSlow)) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
 }
 
 /// A request's body that has to arrive by a deadline.

@@ -38,7 +38,10 @@ pub(super) struct SocketFile {
 ///
 /// Takes the place of a socket that nobody listens on any more. Two that start at once do not take
 /// it from each other: whoever looks and replaces holds a lock on the folder.
-pub(super) async fn bind(path: &Path, mode: SocketMode) -> Result<(UnixListener, SocketFile), UnixSocketError> {
+pub(super) async fn bind(
+    path: &Path,
+    mode: SocketMode,
+) -> Result<(UnixListener, SocketFile), UnixSocketError> {
     let failed = |error| UnixSocketError::Io(path.to_owned(), error);
     let _held = lock_folder(path).await.map_err(failed)?;
     match fs::symlink_metadata(path) {
@@ -84,9 +87,8 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|found| {
-            found.file_type().is_socket() && (found.dev(), found.ino()) == self.identity
-        });
+        let is_ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| found.file_type().is_socket() && (found.dev(), found.ino()) == self.identity);
         if is_ours {
             // What stays behind is replaced at the next start.
             let _ = fs::remove_file(&self.path);

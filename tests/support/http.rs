@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,11 @@ pub(crate) struct Answer {
 impl Connection {
     /// To what `serve` announced as `listening`. For https, `ca` must have given the certificate.
     pub(crate) fn to(listening: &str, ca: Option<&Ca>) -> Self {
+        if let Some(path) = listening.strip_prefix("unix:") {
+            let stream = UnixStream::connect(path).unwrap();
+            stream.set_read_timeout(Some(ANSWERS_WITHIN)).unwrap();
+            return Self(BufReader::new(Box::new(stream)));
+        }
         let (scheme, address) = listening.split_once("://").unwrap();
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(ANSWERS_WITHIN)).unwrap();

@@ -91,9 +91,21 @@ impl Process {
 
     /// Sends SIGTERM. The process must not have been waited for yet.
     pub(crate) fn ask_to_stop(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends the signal of that name. The process must not have been waited for yet.
+    pub(crate) fn signal(&self, name: &str) {
         // The shell's own `kill`, for want of a safe one in the standard library.
         let pid = self.child.id().to_string();
-        let _ = Command::new("sh").args(["-c", "kill -TERM \"$1\"", "sh", &pid]).status();
+        let _ = Command::new("sh").args(["-c", "kill -\"$1\" \"$2\"", "sh", name, &pid]).status();
+    }
+
+    /// How much memory it holds, in bytes.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<usize>().unwrap() * 1024
     }
 
     /// How it ended; `None` if it has not within `deadline`.

@@ -110,11 +110,16 @@ fn trusted_proxies_are_networks_that_mean_what_they_say() {
 
 /// Whatever can stand in a header's value.
 fn anything() -> impl Strategy<Value = Vec<u8>> {
-    let address = prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u16; 8]>().prop_map(IpAddr::from)];
+    let address =
+        prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u16; 8]>().prop_map(IpAddr::from)];
     prop_oneof![
         proptest::collection::vec(prop_oneof![32_u8..127, 128_u8..=255], 0..60),
-        proptest::collection::vec(address, 0..5)
-            .prop_map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ").into_bytes()),
+        proptest::collection::vec(address, 0..5).prop_map(|list| list
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+            .into_bytes()),
     ]
 }
 

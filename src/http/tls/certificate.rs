@@ -125,7 +125,11 @@ impl Certificate {
     }
 
     /// Looks at the files again and again, for ever; and at once when `asked` gives something.
-    pub async fn keep_current(self: Arc<Self>, clock: &dyn Clock, mut asked: impl AsyncFnMut() -> Option<()>) {
+    pub async fn keep_current(
+        self: Arc<Self>,
+        clock: &dyn Clock,
+        mut asked: impl AsyncFnMut() -> Option<()>,
+    ) {
         // Of a pipe there is nothing to read again, and the attempt could wait for ever.
         if !self.certificate.is_file() || !self.key.is_file() {
             return std::future::pending().await;

@@ -70,10 +70,12 @@ mod tests {
 
     #[test]
     fn a_certificates_end_is_found_whatever_its_form() {
-        for (year, expected) in
-            [(2026, "2026-03-04T00:00:00Z"), (2049, "2049-03-04T00:00:00Z"), (2050, "2050-03-04T00:00:00Z"),
-             (9999, "9999-03-04T00:00:00Z")]
-        {
+        for (year, expected) in [
+            (2026, "2026-03-04T00:00:00Z"),
+            (2049, "2049-03-04T00:00:00Z"),
+            (2050, "2050-03-04T00:00:00Z"),
+            (9999, "9999-03-04T00:00:00Z"),
+        ] {
             let key = rcgen::KeyPair::generate().unwrap();
             let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
             parameters.not_after = rcgen::date_time_ymd(year, 3, 4);
@@ -105,7 +107,13 @@ mod tests {
 
     #[test]
     fn nonsense_is_not_read() {
-        for der in [&b""[..], b"\x30", b"\x30\x85\x01\x01\x01\x01\x01", b"\x30\x80\x00\x00", b"\x30\x84\xff\xff\xff\xff"] {
+        for der in [
+            &b""[..],
+            b"\x30",
+            b"\x30\x85\x01\x01\x01\x01\x01",
+            b"\x30\x80\x00\x00",
+            b"\x30\x84\xff\xff\xff\xff",
+        ] {
             assert_eq!(not_after(der), None);
         }
     }
