@@ -19,6 +19,7 @@ const FLOORS: [&[&str]; 6] = [
     &["store"],
     &[
         "audit_log",
+        "audited_issuer",
         "broker",
         "carnet",
         "evidence",
