@@ -490,8 +490,9 @@ async fn adopt_issuer(
         }
         Some(stored) if stored == given => vault(given),
         Some(stored) if config.change_issuer => {
-            adopt(&mut write, Some(&stored), &given, config).await?;
+            let before = stored.clone();
             let vault = vault(stored).hand_over(&mut write, given.clone()).await?;
+            adopt(&mut write, Some(&before), &given, config).await?;
             write.bump_key_generation(false).await?;
             vault
         }

@@ -59,6 +59,7 @@ fn every_change_is_recorded_with_who_made_it() {
     carnet.run(&["token", "mint", "default/prod", "--context=runbook=x"]);
     carnet.ok(&["feed", "remove", "default/prod", "--yes"]);
 
+    carnet.ok(&["audit", "verify"]);
     let records = export(&carnet, &[]);
     let kinds = column(&records, "kind");
     let founded = ["issuer.change", "key.prepare", "key.activate", "key.prepare", "key.activate"];
@@ -247,4 +248,19 @@ fn without_a_place_in_the_log_nothing_is_handed_out_or_changed() {
         assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{command:?}");
     }
     assert_eq!(database::dump(&carnet.database()), before);
+}
+
+#[test]
+fn a_database_from_before_there_was_a_log_gets_one() {
+    let carnet = carnet();
+    for table in
+        ["DELETE FROM audit", "DELETE FROM audit_base", "DELETE FROM sealed_keys WHERE name = 'audit-chain'"]
+    {
+        database::execute(&carnet.database(), table);
+    }
+    assert_eq!(carnet.run(&["audit", "anchor"]).status, 1);
+    carnet.ok(&["feed", "update", "default/prod", "--audience=other"]);
+    let records = export(&carnet, &[]);
+    assert_eq!((seqs(&records), column(&records, "kind")), (vec![1], vec!["feed.update"]));
+    carnet.ok(&["audit", "verify"]);
 }

@@ -55,7 +55,8 @@ fn state(carnet: &Carnet) -> (String, Vec<String>, Vec<u8>) {
     files.retain(|file| !file.ends_with("-wal") && !file.ends_with("-shm"));
     files.sort();
     let master_key = fs::read(carnet.keys_dir().join("master.key")).unwrap_or_default();
-    (database::dump(&carnet.database()), files, master_key)
+    // A refusal is recorded, and changes nothing else.
+    (database::dump_but(&carnet.database(), "audit"), files, master_key)
 }
 
 fn walk(folder: &Path) -> Vec<String> {

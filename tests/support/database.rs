@@ -31,6 +31,11 @@ pub(crate) fn texts(database: &Path, query: &'static str) -> Vec<String> {
 
 /// Everything that the database holds, as text, to be compared.
 pub(crate) fn dump(database: &Path) -> String {
+    dump_but(database, "")
+}
+
+/// The same without one table.
+pub(crate) fn dump_but(database: &Path, left_out: &str) -> String {
     on(database, async |connection| {
         let tables: Vec<String> = sqlx::query_scalar(
             "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name",
@@ -38,7 +43,7 @@ pub(crate) fn dump(database: &Path) -> String {
         .fetch_all(&mut *connection)
         .await?;
         let mut dump = String::new();
-        for table in tables {
+        for table in tables.into_iter().filter(|table| table != left_out) {
             let columns: String = sqlx::query_scalar(
                 "SELECT group_concat('quote(' || name || ')', '|| ''|'' ||') FROM pragma_table_info($1)",
             )

@@ -35,8 +35,8 @@ fn verify_behind(base: &Anchor, rows: &[Stored], anchors: &[Anchor]) -> Report {
     let mut rows = rows.to_vec();
     rows.sort_by_key(|row| row.seq);
     for Stored { seq, text, mac } in &rows {
-        let columns = [Some(&*seq.to_string()).map(str::to_owned), Some(text.clone())];
-        let columns = columns.each_ref().map(|column| column.as_deref());
+        let number = seq.to_string();
+        let columns = [Some(number.as_str()), Some(text.as_str())];
         verifier.row(Row { seq: *seq, columns: Some(&columns), mac: Some(*mac) });
     }
     verifier.finish()

@@ -179,7 +179,10 @@ async fn follow_from(
     follow: bool,
     clock: &SystemClock,
 ) -> Result<(), Failure> {
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         let page = store.audit(filter, Direction::OldestFirst(last), MAX_PAGE).await?;
         if let Some(record) = page.last() {
             last = record.seq;
@@ -194,7 +197,6 @@ async fn follow_from(
         }
         clock.sleep_until(clock.monotonic() + FOLLOW_EVERY).await;
     }
-    Ok(())
 }
 
 fn lines(records: &[Record]) -> Result<(), Failure> {
