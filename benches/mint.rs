@@ -109,7 +109,7 @@ async fn add_feed(temporary: &TemporaryIssuer, algorithm: Algorithm) -> Outcome<
         token_lifetime: None,
         endpoints: Endpoints::default(),
     };
-    Ok(feeds.add(draft, ReuseSlug::Refuse).await?)
+    Ok(feeds.add(draft, ReuseSlug::Refuse, carnet.actor()).await?)
 }
 
 /// A key of the same kind as the issuer's, used with nothing around it.

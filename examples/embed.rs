@@ -16,6 +16,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
+use carnet::audit::{Event, EventKind, Outcome};
 use carnet::carnet::{Carnet, Config, MasterKeySource};
 use carnet::feed::aws::AssumedRole;
 use carnet::feed::{Feed, FeedDraft, FeedPath, Provider};
@@ -92,17 +93,20 @@ async fn feed(carnet: &Carnet) -> Result<Feed, Box<dyn Error>> {
         token_lifetime: None,
         endpoints: Default::default(),
     };
-    Ok(feeds.add(draft, ReuseSlug::Refuse).await?)
+    Ok(feeds.add(draft, ReuseSlug::Refuse, carnet.actor()).await?)
 }
 
 /// Mints a token and answers with what a cloud would decide on; the token itself stays here.
 ///
 /// `carnet::exchange::exchange` would trade it for a credential of the feed's registry.
 async fn subject(State(application): State<Application>) -> Result<Json<Presented>, StatusCode> {
-    let token = application
-        .carnet
-        .issuer()
-        .mint(&application.feed, &Context::empty())
+    let carnet = &application.carnet;
+    // Durable in the audit log before the token is here.
+    let asked = Event::new(EventKind::TokenMint, Outcome::Done, carnet.actor());
+    let token = carnet
+        .audited_issuer()
+        .mint(&application.feed, &Context::empty(), asked)
+        .await
         .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     Ok(Json(token.presented))
 }

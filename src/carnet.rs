@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use crate::actor::Actor;
 use crate::audit::{Event, EventKind, Outcome};
+use crate::audit_log::{AuditKeeper, AuditLog};
+use crate::audited_issuer::AuditedIssuer;
 use crate::broker::{Broker, BrokerLimits, MintingExchanger};
 use crate::clock::{Clock, SystemClock};
 use crate::exchange::address::Loopback;
@@ -87,6 +89,9 @@ pub struct Carnet {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     transport: TransportConfig,
+    actor: Actor,
+    audit_log: AuditLog,
+    audit_retention: Option<Duration>,
     /// Made when it is first asked for: reading the machine's certificates takes time.
     broker: Mutex<Option<Broker>>,
 }
@@ -161,11 +166,12 @@ impl Carnet {
         let grants =
             Grants::new(store.clone(), mac.clone(), Arc::clone(&config.clock), Arc::clone(&config.random));
         let vault = Arc::new(adopt_issuer(store.clone(), sealer, mac, &config).await?);
-        let Config { clock, random, key_source, master_key, mut transport, .. } = config;
+        let Config { clock, random, key_source, master_key, mut transport, actor, audit_retention, .. } =
+            config;
         let rotator = Arc::new(Rotator::new(Arc::clone(&vault), Arc::clone(&clock), key_source));
         let stored = vault.keys().await?;
         if stored.keys.is_empty() {
-            rotator.tick(&Actor::server()).await?;
+            rotator.tick(&actor).await?;
         }
         if stored.settings.erasure_pending {
             // A reader may delay it; a running server goes on trying.
@@ -176,9 +182,24 @@ impl Carnet {
         if issuer.url().is_loopback() {
             transport.loopback = Loopback::Allow;
         }
+        let audit_log = AuditLog::new(store.clone(), Arc::clone(&clock));
         let broker = Mutex::new(None);
         let grants = Arc::new(grants);
-        Ok(Self { store, vault, master_key, issuer, rotator, grants, clock, random, transport, broker })
+        Ok(Self {
+            store,
+            vault,
+            master_key,
+            issuer,
+            rotator,
+            grants,
+            clock,
+            random,
+            transport,
+            actor,
+            audit_log,
+            audit_retention,
+            broker,
+        })
     }
 
     /// Opens the database alone, for changes that need no signing keys but are recorded in the audit log,
@@ -222,12 +243,14 @@ impl Carnet {
     /// `shutdown` completes; what it knows of who fetched the JWKS is written before it returns. One
     /// process of several is enough for the rotation; each needs it for the rest. See [`Keeper`].
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
-        let mut keeper = self.keeper();
+        let (mut keeper, mut audit_keeper) = (self.keeper(), self.audit_keeper());
         tokio::select! {
             () = shutdown => {}
             () = keeper.keep() => {}
+            () = audit_keeper.keep() => {}
         }
         keeper.finish().await;
+        self.audit_log.flush().await;
     }
 
     /// What [`Carnet::run`] runs, for who moves the clock himself.
@@ -240,6 +263,13 @@ impl Carnet {
             self.store.clone(),
             Arc::clone(&self.clock),
         )
+    }
+
+    /// The part of it that looks after the audit log.
+    #[must_use]
+    pub fn audit_keeper(&self) -> AuditKeeper {
+        let (log, store, retention) = (self.audit_log.clone(), self.store.clone(), self.audit_retention);
+        AuditKeeper::new(log, store, Arc::clone(&self.issuer), Arc::clone(&self.clock), retention)
     }
 
     /// Whether somebody else provides the master key, in a file that carnet never writes.
@@ -282,7 +312,25 @@ impl Carnet {
         &self.store
     }
 
-    /// What is published and signed.
+    /// Where mints, credentials and refusals are recorded; every call gives the same one.
+    #[must_use]
+    pub fn audit_log(&self) -> &AuditLog {
+        &self.audit_log
+    }
+
+    /// Who does what is done in this process unless somebody is named.
+    #[must_use]
+    pub fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// What mints with a record of it.
+    #[must_use]
+    pub fn audited_issuer(&self) -> AuditedIssuer {
+        AuditedIssuer::new(Arc::clone(&self.issuer), self.audit_log.clone())
+    }
+
+    /// What is published and signed; its mints are not recorded.
     #[must_use]
     pub fn issuer(&self) -> &Arc<Issuer> {
         &self.issuer
@@ -311,7 +359,8 @@ impl Carnet {
             return Ok(broker.clone());
         }
         let transport = Arc::new(ReqwestTransport::new(self.transport.clone())?);
-        let exchanger = MintingExchanger::new(Arc::clone(&self.issuer), transport, Arc::clone(&self.clock));
+        let (actor, clock) = (self.actor.clone(), Arc::clone(&self.clock));
+        let exchanger = MintingExchanger::new(self.audited_issuer(), actor, transport, clock);
         let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
         let made = Broker::new(Arc::new(exchanger), clock, random, BrokerLimits::default());
         Ok(broker.insert(made).clone())

@@ -1,9 +1,13 @@
 //! Adding, changing and removing feeds: the rules that need the database.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 
+use crate::actor::Actor;
+use crate::audit::{Event, EventKind, Outcome};
 use crate::clock::Clock;
 use crate::feed::{Feed, FeedChanges, FeedDraft, FeedError, FeedPath};
 use crate::random::{Random, RandomnessUnavailable, uuid};
@@ -58,18 +62,18 @@ pub enum FeedsError {
 }
 
 impl Feeds {
-    /// The feeds in `store`.
+    /// The feeds in `store`, which must have been unlocked: every change is recorded in the audit log.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         Self { store, clock, random }
     }
 
-    /// Adds a feed, and its space if that is new.
+    /// Adds a feed, and its space if that is new; `actor` is who does it.
     ///
     /// # Errors
     ///
     /// [`FeedsError`]; nothing has changed then.
-    pub async fn add(&self, draft: FeedDraft, reuse: ReuseSlug) -> Result<Feed, FeedsError> {
+    pub async fn add(&self, draft: FeedDraft, reuse: ReuseSlug, actor: &Actor) -> Result<Feed, FeedsError> {
         let id = uuid(self.random.as_ref())?;
         let mut write = self.store.write().await?;
         let longest = write.key_settings().await?.policy.max_token_lifetime();
@@ -84,11 +88,13 @@ impl Feeds {
             return Err(FeedsError::SlugReused { path, removed_at });
         }
         write.insert_feed(&feed).await?;
+        let event = Event::new(EventKind::FeedAdd, Outcome::Done, actor).about_feed(&feed);
+        write.append_audit(feed.created_at, &[event.detail(&members(&feed).to_string())]).await?;
         write.commit().await?;
         Ok(feed)
     }
 
-    /// Changes a feed.
+    /// Changes a feed; `actor` is who does it.
     ///
     /// # Errors
     ///
@@ -98,6 +104,7 @@ impl Feeds {
         path: &FeedPath,
         changes: impl FnOnce(&Feed) -> FeedChanges,
         reuse: ReuseSlug,
+        actor: &Actor,
     ) -> Result<Feed, FeedsError> {
         let mut write = self.store.write().await?;
         let longest = write.key_settings().await?.policy.max_token_lifetime();
@@ -111,20 +118,49 @@ impl Feeds {
             return Err(FeedsError::SlugReused { path: path.clone(), removed_at });
         }
         write.update_feed(&after).await?;
+        let event = Event::new(EventKind::FeedUpdate, Outcome::Done, actor).about_feed(&after);
+        write.append_audit(after.updated_at, &[event.detail(&difference(&before, &after))]).await?;
         write.commit().await?;
         Ok(after)
     }
 
-    /// Removes a feed, leaving a mark of its name.
+    /// Removes a feed, leaving a mark of its name; `actor` is who does it.
     ///
     /// # Errors
     ///
     /// [`FeedsError`]; nothing has changed then.
-    pub async fn remove(&self, path: &FeedPath) -> Result<Feed, FeedsError> {
+    pub async fn remove(&self, path: &FeedPath, actor: &Actor) -> Result<Feed, FeedsError> {
         let mut write = self.store.write().await?;
         let feed = write.feed(path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
-        write.remove_feed(&feed, self.clock.now()).await?;
+        let now = self.clock.now();
+        write.remove_feed(&feed, now).await?;
+        let event = Event::new(EventKind::FeedRemove, Outcome::Done, actor).about_feed(&feed);
+        write.append_audit(now, &[event]).await?;
         write.commit().await?;
         Ok(feed)
     }
+}
+
+/// What a feed is, but for when it was made and changed, which its record says.
+fn members(feed: &Feed) -> Value {
+    let mut members = serde_json::to_value(feed).unwrap_or_default();
+    if let Some(members) = members.as_object_mut() {
+        for told in ["created_at", "updated_at"] {
+            members.remove(told);
+        }
+    }
+    members
+}
+
+/// `version 3: audience "a" → "b", …`: every member that has changed.
+fn difference(before: &Feed, after: &Feed) -> String {
+    let (old, new) = (members(before), members(after));
+    let names: BTreeSet<&String> =
+        [&old, &new].into_iter().filter_map(Value::as_object).flat_map(Map::keys).collect();
+    let changed =
+        names.into_iter().filter(|name| *name != "version" && old.get(*name) != new.get(*name)).map(|name| {
+            let [old, new] = [&old, &new].map(|members| members.get(name).unwrap_or(&Value::Null));
+            format!("{name} {old} → {new}")
+        });
+    format!("version {}: {}", after.version, changed.collect::<Vec<_>>().join(", "))
 }

@@ -31,6 +31,8 @@ pub mod signing_keys;
 // Floor 3: storage.
 pub mod store;
 // Floor 4: services.
+pub mod audit_log;
+pub mod audited_issuer;
 pub mod broker;
 pub mod carnet;
 pub mod evidence;

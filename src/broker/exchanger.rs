@@ -9,12 +9,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::actor::Actor;
+use crate::audit::{Event, EventKind, Outcome};
+use crate::audit_log::{AuditError, AuditLog};
+use crate::audited_issuer::{AuditedIssuer, AuditedMintError};
 use crate::clock::Clock;
 use crate::exchange::transport::HttpTransport;
-use crate::exchange::{Credential, ExchangeError, ExchangeRequest, exchange};
+use crate::exchange::{Credential, ExchangeError, ExchangeRequest, Failure, exchange};
 use crate::feed::Feed;
 use crate::feed::scope::Scope;
-use crate::issuer::{Issuer, MintError};
+use crate::issuer::MintError;
 use crate::issuer_url::IssuerUrl;
 use crate::oidc::subject::Context;
 
@@ -61,6 +65,9 @@ pub enum AttemptError {
     /// There was no token to trade.
     #[error(transparent)]
     Mint(#[from] MintError),
+    /// There was one, but it could not be recorded, and so it was not traded.
+    #[error("the token was not traded, because it could not be recorded")]
+    Audit(#[from] AuditError),
     /// The exchange failed.
     #[error(transparent)]
     Exchange(#[from] ExchangeError),
@@ -82,7 +89,8 @@ impl AttemptError {
         match self {
             Self::Exchange(error) => error.is_transient(),
             Self::NoAnswer(_) | Self::NoTurn(_) => true,
-            Self::Mint(_) | Self::ArrivedExpired(_) => false,
+            // The log is waited for long enough already.
+            Self::Mint(_) | Self::Audit(_) | Self::ArrivedExpired(_) => false,
         }
     }
 
@@ -90,39 +98,96 @@ impl AttemptError {
     pub(super) fn is_the_providers(&self) -> bool {
         match self {
             Self::Exchange(_) | Self::ArrivedExpired(_) | Self::NoAnswer(_) => true,
-            Self::Mint(_) | Self::NoTurn(_) => false,
+            Self::Mint(_) | Self::Audit(_) | Self::NoTurn(_) => false,
+        }
+    }
+}
+
+impl From<AuditedMintError> for AttemptError {
+    fn from(error: AuditedMintError) -> Self {
+        match error {
+            AuditedMintError::Mint(error) => error.into(),
+            AuditedMintError::Audit(error) => error.into(),
         }
     }
 }
 
 /// The real thing: mints with the issuer, and trades the token at the feed's provider.
+///
+/// That the token was minted is durable in the audit log before it leaves for the provider. How the
+/// exchange failed is recorded after it; that it succeeded is for whoever hands the credential out.
 #[derive(Debug)]
 pub struct MintingExchanger {
-    issuer: Arc<Issuer>,
+    issuer: AuditedIssuer,
+    /// On whose behalf tokens are minted: one exchange serves many callers.
+    actor: Actor,
     transport: Arc<dyn HttpTransport>,
     clock: Arc<dyn Clock>,
 }
 
 impl MintingExchanger {
-    /// Mints with `issuer` and talks through `transport`.
+    /// Mints with `issuer`, recorded as `actor`, and talks through `transport`.
     #[must_use]
-    pub fn new(issuer: Arc<Issuer>, transport: Arc<dyn HttpTransport>, clock: Arc<dyn Clock>) -> Self {
-        Self { issuer, transport, clock }
+    pub fn new(
+        issuer: AuditedIssuer,
+        actor: Actor,
+        transport: Arc<dyn HttpTransport>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { issuer, actor, transport, clock }
     }
 }
 
 impl Exchanger for MintingExchanger {
     fn issuer(&self) -> &IssuerUrl {
-        self.issuer.url()
+        self.issuer.issuer().url()
     }
 
     fn exchange<'a>(&'a self, request: &'a Request) -> ExchangeFuture<'a> {
         Box::pin(async move {
             let Request { feed, context, scope } = request;
-            let token = self.issuer.mint(feed, context)?;
+            let minted = Event::new(EventKind::TokenMint, Outcome::Done, &self.actor);
+            let token = self.issuer.mint(feed, context, minted).await?;
+            let event = Event::new(EventKind::Exchange, Outcome::Failed, &self.actor);
+            let event = event.about_feed(feed).with_token(&token.presented, token.jti);
+            let mut departed = Departed { log: self.issuer.log(), event: Some(event) };
             let asked = ExchangeRequest { feed, token: &token, scope };
-            let credential = exchange(self.transport.as_ref(), asked, self.clock.as_ref()).await?;
-            Ok(Exchanged { credential, jti: token.jti })
+            let exchanged = exchange(self.transport.as_ref(), asked, self.clock.as_ref()).await;
+            departed.arrived(exchanged.as_ref().err());
+            Ok(Exchanged { credential: exchanged?, jti: token.jti })
         })
+    }
+}
+
+/// A token that is on its way: however its exchange ends, a failure is recorded.
+struct Departed<'a> {
+    log: &'a AuditLog,
+    event: Option<Event>,
+}
+
+impl Departed<'_> {
+    fn arrived(&mut self, failed: Option<&ExchangeError>) {
+        let (Some(event), Some(error)) = (self.event.take(), failed) else { return };
+        let outcome = match error.failure() {
+            Failure::Refused(_) | Failure::Scope(_) => Outcome::Refused,
+            _ => Outcome::Failed,
+        };
+        let step = error.step();
+        let detail = format!("{} {}: {}", step.provider, step.name, error.failure());
+        let event = Event { outcome, ..event.detail(&detail) };
+        let id = error.upstream().and_then(|upstream| upstream.request_id.as_deref());
+        // No credential depends on it, so nobody waits for it.
+        self.log.note(if let Some(id) = id { event.upstream_request(id) } else { event });
+    }
+}
+
+impl Drop for Departed<'_> {
+    fn drop(&mut self) {
+        if let Some(event) = self.event.take()
+            // Without a runtime, the process is about to end.
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            self.log.note(event.detail("given up before the provider had answered"));
+        }
     }
 }

@@ -17,6 +17,7 @@ use super::failure::Failure;
 use super::output::line;
 use super::serve::{shutdown_signal, stopped};
 use crate::actor::Actor;
+use crate::audit::{Event, EventKind, Outcome};
 use crate::carnet::{Carnet, Config, MasterKeySource};
 use crate::exchange::address::Loopback;
 use crate::exchange::transport::{HttpTransport as _, ReqwestTransport, TransportConfig};
@@ -148,7 +149,7 @@ impl Stage {
         step("registry", feed.registry.as_str())?;
 
         line_or("\nA credential. No secret was configured anywhere: the token is the proof.")?;
-        let first = self.mint(&feed)?;
+        let first = self.mint(&feed).await?;
         let credential = self.credential(&feed, &first).await?;
         show(&credential)?;
 
@@ -156,19 +157,19 @@ impl Stage {
         let public = self.public_feed().await?;
         step("feed", &public.path().to_string())?;
         step("registry", public.registry.as_str())?;
-        let token = self.mint(&public)?;
+        let token = self.mint(&public).await?;
         show(&self.credential(&public, &token).await?)?;
 
         line_or("\nThe same for Azure, signed with RS256: Entra takes nothing else.")?;
         let azure = self.azure_feed().await?;
         step("feed", &azure.path().to_string())?;
-        let token = self.mint(&azure)?;
+        let token = self.mint(&azure).await?;
         show(&self.credential(&azure, &token).await?)?;
 
         line_or("\nFor Google, as a service account.")?;
         let google = self.google_feed().await?;
         step("feed", &google.path().to_string())?;
-        let token = self.mint(&google)?;
+        let token = self.mint(&google).await?;
         show(&self.credential(&google, &token).await?)?;
 
         line_or("\nA rotation, forced because these keys are seconds old; the key that signed retires.")?;
@@ -182,14 +183,14 @@ impl Stage {
         step("accepted", &format!("kid={}", first.presented.kid))?;
 
         line_or("\nA credential again, with the new key.")?;
-        let second = self.mint(&feed)?;
+        let second = self.mint(&feed).await?;
         ensure!(second.presented.kid != first.presented.kid, "the rotation did not change the signing key");
         ensure!(published.contains(&second.presented.kid), "a key signs that is not published");
         show(&self.credential(&feed, &second).await?)?;
 
         line_or("\nA feed that the role does not trust is refused, and the refusal says why.")?;
         let stranger = self.feed("other").await?;
-        let token = self.mint(&stranger)?;
+        let token = self.mint(&stranger).await?;
         match self.exchange(&stranger, &token).await {
             Ok(_) => anyhow::bail!("the role trusts a subject that it should not"),
             Err(error) => {
@@ -259,11 +260,12 @@ impl Stage {
             token_lifetime: None,
             endpoints,
         };
-        Ok(self.feeds.add(draft, ReuseSlug::Refuse).await?)
+        Ok(self.feeds.add(draft, ReuseSlug::Refuse, &Actor::local("demo")).await?)
     }
 
-    fn mint(&self, feed: &Feed) -> anyhow::Result<SignedToken> {
-        let token = self.carnet.issuer().mint(feed, &Context::empty())?;
+    async fn mint(&self, feed: &Feed) -> anyhow::Result<SignedToken> {
+        let asked = Event::new(EventKind::TokenMint, Outcome::Done, &Actor::local("demo"));
+        let token = self.carnet.audited_issuer().mint(feed, &Context::empty(), asked).await?;
         let presented = &token.presented;
         step("token", &format!("sub={} aud={}", presented.sub, presented.aud))?;
         step("signed by", &format!("kid={} alg={}", presented.kid, presented.alg))?;

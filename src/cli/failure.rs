@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::output;
+use crate::audit_log::AuditError;
+use crate::audited_issuer::AuditedMintError;
 use crate::broker::{AttemptError, BrokerError};
 use crate::carnet::OpenError;
 use crate::exchange::{self, ExchangeError};
@@ -12,7 +14,6 @@ use crate::feed::FeedPath;
 use crate::feeds::FeedsError;
 use crate::grant::DraftError;
 use crate::grants::GrantsError;
-use crate::issuer::MintError;
 use crate::rotator::RotationError;
 use crate::signing_keys::rotation::Refusal;
 use crate::store::StoreError;
@@ -82,7 +83,7 @@ impl Failure {
         };
         match &**failed {
             AttemptError::Exchange(error) => Self::exchange(feed, error),
-            AttemptError::Mint(_) => Self::plain(Arc::clone(failed)),
+            AttemptError::Mint(_) | AttemptError::Audit(_) => Self::plain(Arc::clone(failed)),
             other => Self::message(format!("feed {feed}: {other}")),
         }
     }
@@ -210,8 +211,14 @@ impl From<RotationError> for Failure {
     }
 }
 
-impl From<MintError> for Failure {
-    fn from(error: MintError) -> Self {
+impl From<AuditError> for Failure {
+    fn from(error: AuditError) -> Self {
+        Self::plain(error)
+    }
+}
+
+impl From<AuditedMintError> for Failure {
+    fn from(error: AuditedMintError) -> Self {
         Self::plain(error)
     }
 }

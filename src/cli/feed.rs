@@ -13,6 +13,7 @@ use super::feed_fields::{
     Changes, ContextArguments, NewAwsEcr, NewAwsEcrPublic, NewAzureAcr, NewGoogleArtifactRegistry,
     ScopeArguments,
 };
+use super::opening::actor;
 use super::output::Format;
 use super::{confirm, opening, output};
 use crate::clock::SystemClock;
@@ -136,8 +137,8 @@ pub(super) struct Credentials {
 pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), Failure> {
     match command {
         Command::Add(arguments) => add(opening, arguments).await,
-        Command::List(arguments) => list(&opening.open_store().await?, arguments).await,
-        Command::Show(arguments) => show(&opening.open_store().await?, arguments).await,
+        Command::List(arguments) => list(&opening.open_store_to_read().await?, arguments).await,
+        Command::Show(arguments) => show(&opening.open_store_to_read().await?, arguments).await,
         Command::Update(arguments) => update(opening.open_store().await?, arguments).await,
         Command::Remove(arguments) => remove(opening.open_store().await?, arguments).await,
         Command::Credentials(arguments) => credentials::run(opening, arguments).await,
@@ -155,7 +156,7 @@ async fn add(opening: opening::OpeningOptions, arguments: Add) -> Result<(), Fai
     // Before a database is made for it.
     draft.check().map_err(FeedsError::from)?;
     let store = opening.open_or_make_store().await?;
-    let feed = feeds(store).add(draft, reuse).await?;
+    let feed = feeds(store).add(draft, reuse, &actor()).await?;
     print(&feed, output.output)
 }
 
@@ -188,7 +189,7 @@ async fn update(store: Store, arguments: Update) -> Result<(), Failure> {
     let path = arguments.feed;
     let feed = store.feed(&path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
     let changes = arguments.changes.of(feed.provider.feed_type())?;
-    let feed = feeds(store).update(&path, changes, reuse).await?;
+    let feed = feeds(store).update(&path, changes, reuse, &actor()).await?;
     print(&feed, arguments.output.output)
 }
 
@@ -201,7 +202,7 @@ async fn remove(store: Store, arguments: Remove) -> Result<(), Failure> {
         "Deployments that pull through {path} get no credentials any more. Clouds go on trusting its subject until \
          the trust is removed there."
     ))?;
-    feeds(store).remove(&path).await?;
+    feeds(store).remove(&path, &actor()).await?;
     output::note(&format!("Removed {path}."));
     Ok(())
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::failure::Failure;
 use super::output::Format;
-use super::{confirm, key, opening, output, times};
+use super::{confirm, opening, output, times};
 use crate::clock::{Clock as _, SystemClock};
 use crate::feed::scope::{Action, Scope};
 use crate::grant::{ContextRule, ContextRules, FeedLimit, Grant, GrantState, SpaceLimit};
@@ -60,7 +60,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
 
 async fn list(grants: &Arc<Grants>, format: Format) -> Result<(), Failure> {
     let now = SystemClock::new().now();
-    let list = grants.list(&Creator::Local(&key::actor())).await?;
+    let list = grants.list(&Creator::Local(&opening::actor())).await?;
     for id in &list.forged {
         output::note(&format!(
             "warning: the row of grant {id} fails its MAC: something other than carnet wrote it; it is not honoured"
@@ -92,7 +92,7 @@ async fn list(grants: &Arc<Grants>, format: Format) -> Result<(), Failure> {
 }
 
 async fn revoke(grants: &Arc<Grants>, arguments: Revoke) -> Result<(), Failure> {
-    let (id, actor) = (arguments.id, key::actor());
+    let (id, actor) = (arguments.id, opening::actor());
     let by = Creator::Local(&actor);
     // What it is that ends, before anybody is asked; the revocation itself looks again.
     let listed = grants.list(&by).await?;

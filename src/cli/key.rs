@@ -10,7 +10,7 @@ use clap::Subcommand;
 
 use super::failure::Failure;
 use super::opening;
-use crate::actor::Actor;
+use super::opening::actor;
 use crate::carnet::Carnet;
 
 #[derive(Debug, Subcommand)]
@@ -36,14 +36,6 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
         Command::Policy(arguments) => policy::run(&carnet, arguments).await,
         Command::Rewrap(arguments) => rewrap::run(&carnet, arguments).await,
     }
-}
-
-/// Who is at the command line: the name that the session gives, or the number of the user.
-pub(super) fn actor() -> Actor {
-    use std::os::unix::fs::MetadataExt as _;
-    let named = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-    let numbered = || std::fs::metadata("/proc/self").map(|process| process.uid().to_string());
-    Actor::local(&named.or_else(|| numbered().ok()).unwrap_or_default())
 }
 
 /// Tells about an erasure that a reader holds up.

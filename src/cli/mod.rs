@@ -1,5 +1,6 @@
 //! The command line: data on stdout, notes on stderr; exit 0 done, 1 failed, 2 usage.
 
+mod audit;
 mod confirm;
 mod demo;
 mod failure;
@@ -52,6 +53,9 @@ enum Command {
     /// Mint a token to look at, or decode and verify one
     #[command(subcommand)]
     Token(token::Command),
+    /// Read and verify the audit log
+    #[command(subcommand)]
+    Audit(Box<audit::Command>),
     /// Stand in for the clouds' token endpoints, on loopback
     Sandbox(sandbox::SandboxArguments),
 }
@@ -99,6 +103,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Feed(command) => Box::pin(feed::run(opening, *command)).await,
         Command::Grant(command) => Box::pin(grant::run(opening, *command)).await,
         Command::Token(command) => Box::pin(token::run(opening, command)).await,
+        Command::Audit(command) => Box::pin(audit::run(opening, *command)).await,
         Command::Sandbox(arguments) => Box::pin(sandbox::run(opening, arguments)).await,
     }
 }

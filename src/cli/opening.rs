@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use crate::actor::Actor;
 use crate::carnet::{Carnet, Config, MasterKeySource, OpenError};
 use crate::grants::Grants;
 use crate::issuer_url::IssuerUrl;
@@ -41,7 +42,7 @@ impl OpeningOptions {
             Some(file) => MasterKeySource::File(file),
             None => MasterKeySource::Folder(self.keys_dir),
         };
-        Config { issuer: self.issuer, ..Config::new(self.database, master_key) }
+        Config { issuer: self.issuer, actor: actor(), ..Config::new(self.database, master_key) }
     }
 
     /// Opens an issuer that is there.
@@ -49,12 +50,17 @@ impl OpeningOptions {
         Carnet::open(self.config()).await
     }
 
-    /// Opens a database that is there, for what needs no keys.
+    /// Opens a database that is there, to read what needs no keys.
+    pub(super) async fn open_store_to_read(self) -> Result<Store, OpenError> {
+        Carnet::open_store_to_read(&self.config()).await
+    }
+
+    /// Opens a database that is there, for changes that need no signing keys; they are recorded.
     pub(super) async fn open_store(self) -> Result<Store, OpenError> {
         Carnet::open_store(&self.config()).await
     }
 
-    /// Opens a database for what needs no keys, and makes it if it is not there. An issuer URL that
+    /// Opens a database for changes that need no signing keys, and makes it if it is not there. An issuer URL that
     /// is given becomes, or has to be, the database's.
     pub(super) async fn open_or_make_store(self) -> Result<Store, OpenError> {
         let config = Config { if_missing: IfMissing::Create, ..self.config() };
@@ -77,4 +83,12 @@ impl OpeningOptions {
             None => Carnet::open_grants(&config).await.map(Arc::new),
         }
     }
+}
+
+/// Who is at the command line: the name that the session gives, or the number of the user.
+pub(super) fn actor() -> Actor {
+    use std::os::unix::fs::MetadataExt as _;
+    let named = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    let numbered = || std::fs::metadata("/proc/self").map(|process| process.uid().to_string());
+    Actor::local(&named.or_else(|| numbered().ok()).unwrap_or_default())
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -12,7 +13,10 @@ use tokio::sync::watch;
 
 use super::failure::Failure;
 use super::{opening, output};
+use crate::actor::Actor;
+use crate::audit_log::LEAST_RETENTION;
 use crate::carnet::{Carnet, Config};
+use crate::duration;
 use crate::http::public::{Detail, PublicDocuments};
 use crate::http::server::{Served, serve};
 use crate::http::tls;
@@ -35,6 +39,16 @@ pub(super) struct ServeArguments {
     /// Let --issuer replace the issuer URL of an existing database: every cloud's trust must be set up anew
     #[arg(long, requires = "issuer")]
     change_issuer: bool,
+    /// Remove audit records that are older, at least 1d; the log stays provable [default: keep them for ever]
+    #[arg(long, env = "CARNET_AUDIT_RETENTION", value_name = "DURATION", value_parser = retention)]
+    audit_retention: Option<Duration>,
+}
+
+fn retention(text: &str) -> Result<Duration, String> {
+    match duration::parse(text) {
+        Ok(retention) if retention < LEAST_RETENTION => Err("the least is 1d".to_owned()),
+        parsed => parsed.map_err(|error| error.to_string()),
+    }
 }
 
 pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArguments) -> Result<(), Failure> {
@@ -59,7 +73,9 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
 
     let config = opening.config();
     let change_issuer = arguments.change_issuer;
-    let carnet = Carnet::open(Config { if_missing: IfMissing::Create, change_issuer, ..config }).await?;
+    let (actor, audit_retention) = (Actor::server(), arguments.audit_retention);
+    let config = Config { if_missing: IfMissing::Create, change_issuer, actor, audit_retention, ..config };
+    let carnet = Carnet::open(config).await?;
     let issuer = carnet.issuer();
     if let Some(port) = issuer.url().explicit_port() {
         tracing::warn!(port, "the issuer URL names a port: AWS refuses such an identity provider");

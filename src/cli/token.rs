@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::feed_fields::ContextArguments;
 use super::output::Format;
 use super::{opening, output, times};
+use crate::audit::{Event, EventKind, Outcome};
 use crate::carnet::Carnet;
 use crate::feed::FeedPath;
 use crate::feeds::FeedsError;
@@ -52,7 +53,11 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
 async fn mint(carnet: &Carnet, arguments: Mint) -> Result<(), Failure> {
     let context = arguments.context.context()?;
     let feed = carnet.store().feed(&arguments.feed).await?.ok_or(FeedsError::Unknown(arguments.feed))?;
-    let token = carnet.issuer().mint(&feed, &context)?;
+    let asked = Event::new(EventKind::TokenMint, Outcome::Done, carnet.actor()).detail("token mint");
+    let minted = carnet.audited_issuer().mint(&feed, &context, asked).await;
+    // A refusal is recorded behind its back.
+    carnet.audit_log().flush().await;
+    let token = minted?;
     output::line(token.compact.reveal())
 }
 

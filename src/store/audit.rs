@@ -149,3 +149,19 @@ impl Write {
 fn mac(text: &str) -> Option<Mac> {
     text.parse().ok()
 }
+
+#[cfg(test)]
+impl Write {
+    /// Takes the table away, as a database that is broken would.
+    pub(crate) async fn hide_audit(&mut self) {
+        sqlx::query("ALTER TABLE audit RENAME TO hidden").execute(self.connection()).await.unwrap();
+    }
+
+    /// Puts it back.
+    pub(crate) async fn show_audit(&mut self) {
+        sqlx::query("ALTER TABLE hidden RENAME TO audit").execute(self.connection()).await.unwrap();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,13 +9,15 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Credentials;
-use crate::broker::{Served, Source};
+use crate::actor::Actor;
+use crate::audit::{Event, EventKind, Outcome};
+use crate::broker::{BrokerError, Served, Source};
 use crate::carnet::Carnet;
 use crate::cli::failure::Failure;
 use crate::cli::{opening, output};
 use crate::exchange::StatedExpiry;
 use crate::exchange::address::Loopback;
-use crate::feed::FeedPath;
+use crate::feed::{Feed, FeedPath};
 use crate::feeds::FeedsError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -60,11 +62,30 @@ pub(in crate::cli) async fn run(
     let carnet = Carnet::open(config).await?;
     let broker = carnet.broker().map_err(anyhow::Error::new)?;
     let feed = carnet.store().feed(&path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
-    let served = broker
-        .credential(&feed, &context, &scope, arguments.min_remaining)
-        .await
-        .map_err(|error| Failure::credential(&path, &error))?;
+    let outcome = broker.credential(&feed, &context, &scope, arguments.min_remaining).await;
+    let recorded = carnet.audit_log().record(event(carnet.actor(), &feed, &outcome)).await;
+    // How an exchange failed is recorded behind its back.
+    carnet.audit_log().flush().await;
+    let served = outcome.map_err(|error| Failure::credential(&path, &error))?;
+    // What cannot be recorded is not handed out.
+    recorded?;
     print(&path, &served, arguments.format)
+}
+
+/// What the audit log says of a request that came to this.
+fn event(actor: &Actor, feed: &Feed, outcome: &Result<Served, BrokerError>) -> Event {
+    let event = |outcome| Event::new(EventKind::Credential, outcome, actor).about_feed(feed);
+    match outcome {
+        Ok(served) => {
+            let detail = format!("{}, expires at {}", served.source, served.credential.expires_at);
+            event(Outcome::Done).with_jti(served.jti).detail(&detail)
+        }
+        Err(error) => {
+            let cause =
+                std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            event(Outcome::Failed).detail(&format!("{error}{cause}"))
+        }
+    }
 }
 
 fn print(feed: &FeedPath, served: &Served, format: Format) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use super::{context, feeds, scope, spaces};
 use crate::cli::failure::Failure;
 use crate::cli::feed_fields::ScopeArguments;
 use crate::cli::output::{self, Format};
-use crate::cli::{key, opening, times};
+use crate::cli::{opening, times};
 use crate::clock::{Clock as _, SystemClock};
 use crate::duration::{self, DurationError};
 use crate::feed::display_name::{DisplayName, DisplayNameError};
@@ -73,7 +73,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: Create) -> 
     // Before a database is made for it.
     draft.check(now).map_err(GrantsError::from)?;
     let grants = opening.open_or_make_grants().await?;
-    let made = grants.create(draft, &Creator::Local(&key::actor())).await?;
+    let made = grants.create(draft, &Creator::Local(&opening::actor())).await?;
     let (grant, token) = (&made.grant, made.token.reveal());
     if format == Format::Json {
         return output::json(&Created { token, grant });

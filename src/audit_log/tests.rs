@@ -1,0 +1,244 @@
+use std::net::Ipv4Addr;
+
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+use super::*;
+use crate::audit::verify::Report;
+use crate::clock::{SimulatedClock, SystemClock};
+use crate::random::SecureRandom;
+use crate::store::IfMissing;
+use crate::store::audit::{AuditFilter, Direction};
+use crate::store::master_key::MasterKey;
+use crate::store::sealed::Sealer;
+
+/// A database that has been set up.
+struct Database {
+    folder: TempDir,
+    master_key: MasterKey,
+}
+
+impl Database {
+    fn new() -> Self {
+        let master_key = MasterKey::generate(&SecureRandom::default()).unwrap();
+        Self { folder: tempfile::tempdir().unwrap(), master_key }
+    }
+
+    /// A store of its own, as another process has it.
+    async fn store(&self) -> Store {
+        let url = self.folder.path().join("carnet.db").into();
+        let store = Store::open(&url, IfMissing::Create).await.unwrap();
+        let (sealer, random) = (Sealer::new(&self.master_key).unwrap(), SecureRandom::default());
+        let mut write = store.write().await.unwrap();
+        write.set_up(&sealer, &random).await.unwrap();
+        write.commit().await.unwrap();
+        store.unlock_audit(&sealer, &random).await.unwrap();
+        store
+    }
+}
+
+fn event(detail: &str) -> Event {
+    Event::new(EventKind::Credential, Outcome::Done, &Actor::local("test")).detail(detail)
+}
+
+fn system() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
+}
+
+async fn details(store: &Store) -> Vec<String> {
+    let records = store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 1000).await.unwrap();
+    records.into_iter().filter_map(|record| record.event.detail).collect()
+}
+
+async fn verified(store: &Store) -> Report {
+    let report = store.verify_audit(&[]).await.unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
+    report
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_processes_record_at_once_into_one_contiguous_chain() {
+    const EACH: usize = 100;
+    let database = Database::new();
+    let mut recorded = Vec::new();
+    for process in 0..3 {
+        let log = AuditLog::new(database.store().await, system());
+        for number in 0..EACH {
+            let log = log.clone();
+            recorded.push(tokio::spawn(async move {
+                let seq = log.record(event(&format!("{process} {number}"))).await.unwrap();
+                (seq, format!("{process} {number}"))
+            }));
+        }
+    }
+    let store = database.store().await;
+    let mut places = Vec::new();
+    for recorded in recorded {
+        places.push(recorded.await.unwrap());
+    }
+    places.sort();
+    let expected: Vec<i64> = (1..=3 * EACH as i64).collect();
+    assert_eq!(places.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), expected);
+    // Everybody was told the place at which his event stands.
+    assert_eq!(details(&store).await, places.into_iter().map(|(_, detail)| detail).collect::<Vec<_>>());
+    assert_eq!(verified(&store).await.rows, 3 * EACH as u64);
+}
+
+#[tokio::test]
+async fn those_who_wait_at_once_are_written_in_few_transactions() {
+    let database = Database::new();
+    let store = database.store().await;
+    let log = AuditLog::new(store.clone(), system());
+    // While another one writes, everybody waits.
+    let other = store.write().await.unwrap();
+    let begun: Vec<_> = (0..100).map(|number| log.begin(event(&number.to_string())).unwrap()).collect();
+    tokio::task::yield_now().await;
+    assert_eq!(log.depth(), 100);
+    drop(other);
+    for recorded in begun {
+        log.wait(recorded).await.unwrap();
+    }
+    assert_eq!(log.depth(), 0);
+    let records = store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 1000).await.unwrap();
+    let mut times: Vec<_> = records.iter().map(|record| record.at).collect();
+    times.dedup();
+    assert_eq!(records.len(), 100);
+    assert!(times.len() <= 2, "{} transactions", times.len());
+}
+
+#[tokio::test]
+async fn whoever_goes_away_loses_nothing_and_disturbs_nobody() {
+    let database = Database::new();
+    let store = database.store().await;
+    let log = AuditLog::new(store.clone(), system());
+    let other = store.write().await.unwrap();
+    let impatient = tokio::spawn({
+        let log = log.clone();
+        async move { log.record(event("impatient")).await }
+    });
+    while log.depth() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let patient = log.begin(event("patient")).unwrap();
+    impatient.abort();
+    assert!(impatient.await.unwrap_err().is_cancelled());
+    drop(other);
+    log.wait(patient).await.unwrap();
+    assert_eq!(details(&store).await, ["impatient", "patient"]);
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_answer_is_an_error_in_time_and_a_full_queue_at_once() {
+    let database = Database::new();
+    let store = database.store().await;
+    let clock = SimulatedClock::at(Timestamp::UNIX_EPOCH);
+    let log = AuditLog::new(store.clone(), Arc::new(clock.clone()));
+    let other = store.write().await.unwrap();
+    let waiting = tokio::spawn({
+        let log = log.clone();
+        async move { log.record(event("waits")).await }
+    });
+    while log.depth() == 0 {
+        tokio::task::yield_now().await;
+    }
+    tokio::task::yield_now().await;
+    clock.advance(RECORDED_WITHIN);
+    assert!(matches!(waiting.await.unwrap(), Err(AuditError::TooSlow)));
+    while log.depth() < MAX_WAITING {
+        log.note(event("waits, too"));
+    }
+    assert!(matches!(log.record(event("one too many")).await, Err(AuditError::Full)));
+    drop(other);
+    log.flush().await;
+    assert_eq!((log.depth(), verified(&store).await.rows), (0, MAX_WAITING as u64));
+}
+
+#[tokio::test]
+async fn a_database_that_refuses_is_an_error_for_all_who_wait_and_not_for_later_ones() {
+    let database = Database::new();
+    let store = database.store().await;
+    let log = AuditLog::new(store.clone(), system());
+    let mut write = store.write().await.unwrap();
+    write.hide_audit().await;
+    write.commit().await.unwrap();
+    let begun: Vec<_> = (0..3).map(|_| log.begin(event("refused")).unwrap()).collect();
+    for recorded in begun {
+        assert!(matches!(log.wait(recorded).await, Err(AuditError::Store(_))));
+    }
+    let mut write = store.write().await.unwrap();
+    write.show_audit().await;
+    write.commit().await.unwrap();
+    assert_eq!(log.record(event("recorded")).await.unwrap(), 1);
+    assert_eq!(details(&store).await, ["recorded"]);
+}
+
+#[test]
+fn a_writer_that_ends_with_its_runtime_leaves_nobody_waiting() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (database, first) = (Database::new(), runtime());
+    let store = first.block_on(database.store());
+    let log = AuditLog::new(store, system());
+    let recorded = {
+        let _inside = first.enter();
+        log.begin(event("lost")).unwrap()
+    };
+    drop(first);
+    let second = runtime();
+    assert!(matches!(second.block_on(log.wait(recorded)), Err(AuditError::Interrupted)));
+    assert_eq!(log.depth(), 0);
+}
+
+#[tokio::test]
+async fn without_the_key_nothing_is_recorded_nor_changed() {
+    let database = Database::new();
+    let url = database.store().await.url().clone();
+    let locked = Store::open(&url, IfMissing::Refuse).await.unwrap();
+    let error = AuditLog::new(locked.clone(), system()).record(event("locked")).await.unwrap_err();
+    let AuditError::Store(error) = error else { panic!("{error}") };
+    assert!(matches!(*error, StoreError::AuditLocked(_)));
+    assert!(matches!(locked.verify_audit(&[]).await, Err(StoreError::AuditLocked(_))));
+    assert_eq!(details(&locked).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn refusals_are_recorded_with_their_number() {
+    let database = Database::new();
+    let store = database.store().await;
+    let log = AuditLog::new(store.clone(), system());
+    let clients = [1, 2].map(|last| Ipv4Addr::new(192, 0, 2, last).into());
+    for _ in 0..5 {
+        log.note_refusal(clients[0], "no such token");
+    }
+    log.note_refusal(clients[1], "no token");
+    log.write_refusals().await.unwrap();
+    log.write_refusals().await.unwrap();
+    let records = store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 1000).await.unwrap();
+    let seen: Vec<_> = records
+        .iter()
+        .map(|record| &record.event)
+        .map(|event| {
+            (event.client.unwrap(), event.detail.as_deref().unwrap(), event.count, event.actor.as_str())
+        })
+        .collect();
+    let expected = [(clients[0], "no such token", 5, "anonymous"), (clients[1], "no token", 1, "anonymous")];
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn refusals_that_cannot_be_recorded_stay_counted() {
+    let database = Database::new();
+    let store = database.store().await;
+    let log = AuditLog::new(store.clone(), system());
+    log.note_refusal(Ipv4Addr::LOCALHOST.into(), "no token");
+    let mut write = store.write().await.unwrap();
+    write.hide_audit().await;
+    write.commit().await.unwrap();
+    log.write_refusals().await.unwrap_err();
+    log.note_refusal(Ipv4Addr::LOCALHOST.into(), "no token");
+    let mut write = store.write().await.unwrap();
+    write.show_audit().await;
+    write.commit().await.unwrap();
+    log.flush().await;
+    let records = store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 1000).await.unwrap();
+    assert_eq!(records.iter().map(|record| record.event.count).collect::<Vec<_>>(), [2]);
+}

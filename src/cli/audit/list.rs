@@ -1,0 +1,245 @@
+//! `carnet audit list`.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::audit::{EventKind, Outcome, Record};
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::clock::{Clock, SystemClock};
+use crate::duration;
+use crate::feed::FeedPath;
+use crate::slug::Slug;
+use crate::store::Store;
+use crate::store::audit::{AuditFilter, Direction, MAX_PAGE};
+
+/// New records are looked for this often.
+const FOLLOW_EVERY: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct List {
+    /// Only events of this kind, such as credential or key.revoke
+    #[arg(long, value_name = "KIND")]
+    kind: Option<EventKind>,
+    /// Only those that were done, refused or failed
+    #[arg(long, value_name = "OUTCOME")]
+    outcome: Option<Outcome>,
+    /// Only those of this actor: serve, local:USER, grant:ID, anonymous
+    #[arg(long, value_name = "ACTOR")]
+    actor: Option<String>,
+    /// Only those about this space; may be given several times
+    #[arg(long, value_name = "SPACE")]
+    space: Vec<Slug>,
+    /// Only those about this feed
+    #[arg(long, value_name = "SPACE/FEED", conflicts_with = "space")]
+    feed: Option<FeedPath>,
+    /// Only those about this grant, or of whoever used it
+    #[arg(long, value_name = "ID")]
+    grant: Option<Uuid>,
+    /// Only those with this token
+    #[arg(long, value_name = "JTI")]
+    jti: Option<Uuid>,
+    /// Only what was written at this time or later: a time of RFC 3339, or so long ago, such as 2h
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<When>,
+    /// Only what was written before this time, likewise
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    until: Option<When>,
+    /// At most so many, the latest [default: 50 in a table, else all]
+    #[arg(long, value_name = "NUMBER")]
+    limit: Option<u32>,
+    /// Go on printing new ones, oldest first, until interrupted
+    #[arg(long)]
+    follow: bool,
+    /// How to print; jsonl is one JSON object a line, oldest first: the export
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+    /// For programs that read line by line
+    Jsonl,
+}
+
+/// A time, or one counted back from now.
+#[derive(Debug, Clone, Copy)]
+enum When {
+    At(Timestamp),
+    Ago(Duration),
+}
+
+fn time(text: &str) -> Result<When, &'static str> {
+    if let Ok(at) = text.parse() {
+        return Ok(When::At(at));
+    }
+    duration::parse(text).map(When::Ago).map_err(|_| "a time is one of RFC 3339, such as 2026-01-31T12:00:00Z, or a duration before now (90s, 10m, 2h, 30d)")
+}
+
+impl When {
+    fn timestamp(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(ago) => now.checked_sub(ago).unwrap_or(Timestamp::MIN),
+        }
+    }
+}
+
+pub(super) async fn run(store: &Store, arguments: List) -> Result<(), Failure> {
+    let clock = SystemClock::new();
+    let (format, follow) = (arguments.output, arguments.follow);
+    if follow && format == Format::Json {
+        return Err(Failure::usage("--follow: a JSON array has an end").hint("--output jsonl goes with it"));
+    }
+    let limit = arguments.limit.or((format == Format::Table).then_some(50));
+    let filter = arguments.filter(clock.now());
+    match (format, limit) {
+        // What may be very long is not held in memory, nor turned round.
+        (Format::Jsonl, None) => {
+            let last = print_from(store, &filter, 0).await?;
+            follow_from(store, &filter, format, last, follow, &clock).await
+        }
+        _ => {
+            let mut records = latest(store, &filter, limit.unwrap_or(u32::MAX)).await?;
+            let last = match records.first() {
+                Some(latest) => latest.seq,
+                // Nothing of it yet: what comes from now on.
+                None => store.audit_end().await?.seq,
+            };
+            if follow || format == Format::Jsonl {
+                records.reverse();
+            }
+            match format {
+                Format::Table => table(&records)?,
+                Format::Json => output::json(&records)?,
+                Format::Jsonl => lines(&records)?,
+            }
+            follow_from(store, &filter, format, last, follow, &clock).await
+        }
+    }
+}
+
+impl List {
+    fn filter(self, now: Timestamp) -> AuditFilter {
+        let (feed_space, feed) = self.feed.map(|path| (path.space, path.slug)).unzip();
+        let spaces: Vec<_> = self.space.into_iter().chain(feed_space).collect();
+        AuditFilter {
+            kind: self.kind,
+            outcome: self.outcome,
+            actor: self.actor,
+            spaces: (!spaces.is_empty()).then_some(spaces),
+            feed,
+            grant: self.grant,
+            jti: self.jti,
+            since: self.since.map(|when| when.timestamp(now)),
+            until: self.until.map(|when| when.timestamp(now)),
+        }
+    }
+}
+
+/// The latest `limit` records, the latest first.
+async fn latest(store: &Store, filter: &AuditFilter, limit: u32) -> Result<Vec<Record>, Failure> {
+    let mut records: Vec<Record> = Vec::new();
+    loop {
+        let below = records.last().map(|record| record.seq);
+        let wanted = limit.saturating_sub(u32::try_from(records.len()).unwrap_or(u32::MAX)).min(MAX_PAGE);
+        let page = store.audit(filter, Direction::NewestFirst(below), wanted).await?;
+        let is_last = page.len() < wanted as usize || wanted == 0;
+        records.extend(page);
+        if is_last {
+            return Ok(records);
+        }
+    }
+}
+
+/// Prints everything above `last` a line each, and says what is the last then.
+async fn print_from(store: &Store, filter: &AuditFilter, mut last: i64) -> Result<i64, Failure> {
+    loop {
+        let page = store.audit(filter, Direction::OldestFirst(last), MAX_PAGE).await?;
+        lines(&page)?;
+        match page.last() {
+            Some(record) => last = record.seq,
+            None => return Ok(last),
+        }
+    }
+}
+
+async fn follow_from(
+    store: &Store,
+    filter: &AuditFilter,
+    format: Format,
+    mut last: i64,
+    follow: bool,
+    clock: &SystemClock,
+) -> Result<(), Failure> {
+    while follow {
+        let page = store.audit(filter, Direction::OldestFirst(last), MAX_PAGE).await?;
+        if let Some(record) = page.last() {
+            last = record.seq;
+            if format == Format::Table {
+                for record in &page {
+                    output::line(&columns(record).join("  "))?;
+                }
+            } else {
+                lines(&page)?;
+            }
+            continue;
+        }
+        clock.sleep_until(clock.monotonic() + FOLLOW_EVERY).await;
+    }
+    Ok(())
+}
+
+fn lines(records: &[Record]) -> Result<(), Failure> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let lines = records.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+    output::line(&lines.join("\n"))
+}
+
+fn table(records: &[Record]) -> Result<(), Failure> {
+    output::table(&["SEQ", "AT", "KIND", "OUTCOME", "ACTOR", "ABOUT", "DETAIL"], records.iter().map(columns))
+}
+
+fn columns(record: &Record) -> Vec<String> {
+    let event = &record.event;
+    let about = match (&event.space, &event.feed) {
+        (Some(space), Some(feed)) => format!("{space}/{feed}"),
+        (Some(space), None) => space.to_string(),
+        _ => event
+            .kid
+            .clone()
+            .or(event.grant_id.map(|id| id.to_string()))
+            .or(event.client.map(|client| client.to_string()))
+            .unwrap_or_default(),
+    };
+    let mut detail = event.detail.clone().unwrap_or_default();
+    // The rest is in the other formats; a table has room for so much.
+    if let Some((cut, _)) = detail.char_indices().nth(60) {
+        detail.truncate(cut);
+        detail.push('…');
+    }
+    if event.count > 1 {
+        detail = format!("{}× {detail}", event.count);
+    }
+    if event.is_check {
+        detail = format!("check: {detail}");
+    }
+    vec![
+        record.seq.to_string(),
+        record.at.to_string(),
+        event.kind.to_string(),
+        event.outcome.to_string(),
+        event.actor.to_string(),
+        about,
+        detail,
+    ]
+}

@@ -1,0 +1,112 @@
+//! `carnet audit verify`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::audit::Anchor;
+use crate::audit::verify::{Finding, Report};
+use crate::cli::failure::Failure;
+use crate::cli::output::{self, Format};
+use crate::store::Store;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Verify {
+    /// Where the log once ended, as `audit anchor` or the server's log told; may be given several times
+    #[arg(long, value_name = "SEQ:MAC")]
+    anchor: Vec<Anchor>,
+    /// A file of such anchors, one a line
+    #[arg(long, value_name = "FILE")]
+    anchors_file: Option<PathBuf>,
+    #[command(flatten)]
+    output: output::OutputOptions,
+}
+
+/// The report as scripts see it.
+#[derive(Serialize)]
+struct Verified<'a> {
+    ok: bool,
+    #[serde(flatten)]
+    report: &'a Report,
+    /// The findings in words.
+    messages: Vec<String>,
+}
+
+pub(super) async fn run(store: &Store, arguments: Verify) -> Result<(), Failure> {
+    let mut anchors = arguments.anchor;
+    if let Some(file) = &arguments.anchors_file {
+        anchors.extend(read(file)?);
+    }
+    let report = store.verify_audit(&anchors).await?;
+    let messages: Vec<_> = report.findings.iter().map(Finding::to_string).collect();
+    let ok = report.is_clean();
+    match arguments.output.output {
+        Format::Json => output::json(&Verified { ok, report: &report, messages: messages.clone() })?,
+        Format::Table => {
+            for message in &messages {
+                output::line(message)?;
+            }
+            if report.more > 0 {
+                output::line(&format!("and {} more findings", report.more))?;
+            }
+            if ok {
+                output::line(&account(&report, anchors.len()))?;
+            }
+        }
+    }
+    if report.anchors_pruned > 0 {
+        output::note(&format!(
+            "{} of the anchors name rows that were pruned since: nothing can be said about those.",
+            report.anchors_pruned
+        ));
+    }
+    if ok && anchors.len() == report.anchors_pruned {
+        output::note(
+            "Whether the end of the log was cut off only an anchor can tell that was kept elsewhere: give it with \
+             --anchor.",
+        );
+    }
+    if ok {
+        return Ok(());
+    }
+    let first = messages.first().cloned().unwrap_or_default();
+    Err(Failure::message(format!("the audit log of {} is not what was written: {first}", store.url())).hint(
+        "keep a copy of the database as it is, and compare with exports, backups and the anchors in the server's logs",
+    ))
+}
+
+fn account(report: &Report, anchors: usize) -> String {
+    let compared = anchors - report.anchors_pruned;
+    let compared = match compared {
+        0 => String::new(),
+        1 => ", and agrees with the anchor".to_owned(),
+        several => format!(", and agrees with {several} anchors"),
+    };
+    let first = report.pruned_until + 1;
+    match report.rows {
+        0 => format!("The log is empty{compared}. It ends at {}", report.end),
+        _ => format!(
+            "Rows {first} to {} are what was written{compared}. The log ends at {}",
+            report.end.seq, report.end
+        ),
+    }
+}
+
+/// The anchors in a file: one a line, as the last word of it, so that lines of a server's log will do. Empty lines
+/// and those that begin with `#` are left out.
+fn read(file: &std::path::Path) -> Result<Vec<Anchor>, Failure> {
+    let text = crate::cli::read_file("--anchors-file")(file)?;
+    let text = String::from_utf8_lossy(&text);
+    let mut anchors = Vec::new();
+    for (number, line) in (1..).zip(text.lines().map(str::trim)) {
+        let Some(word) = line.split_whitespace().next_back().filter(|_| !line.starts_with('#')) else {
+            continue;
+        };
+        let anchor = word.strip_prefix("anchor=").unwrap_or(word).parse().map_err(|error| {
+            Failure::usage(format!("--anchors-file {}, line {number}: {error}", file.display()))
+        })?;
+        anchors.push(anchor);
+    }
+    Ok(anchors)
+}

@@ -1,0 +1,216 @@
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::*;
+use crate::actor::Actor;
+use crate::audit::{EventKind, Outcome, Record};
+use crate::oidc::token::Presented;
+use crate::random::SecureRandom;
+use crate::store::IfMissing;
+use crate::store::master_key::MasterKey;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn store(folder: &TempDir) -> (Store, Sealer) {
+    let url = folder.path().join("carnet.db").into();
+    let store = Store::open(&url, IfMissing::Create).await.unwrap();
+    let random = SecureRandom::default();
+    let sealer = Sealer::new(&MasterKey::generate(&random).unwrap()).unwrap();
+    store.unlock_audit(&sealer, &random).await.unwrap();
+    (store, sealer)
+}
+
+async fn append(store: &Store, now: Timestamp, events: &[Event]) -> Anchor {
+    let mut write = store.write().await.unwrap();
+    let end = write.append_audit(now, events).await.unwrap();
+    write.commit().await.unwrap();
+    end
+}
+
+async fn read(store: &Store, filter: &AuditFilter, direction: Direction, limit: u32) -> Vec<Record> {
+    store.audit(filter, direction, limit).await.unwrap()
+}
+
+fn seqs(records: &[Record]) -> Vec<i64> {
+    records.iter().map(|record| record.seq).collect()
+}
+
+fn full_event() -> Event {
+    let presented = Presented {
+        iss: "https://issuer.example".to_owned(),
+        sub: "space:default:feed:prod".to_owned(),
+        aud: "sts.amazonaws.com".to_owned(),
+        kid: "a-kid".to_owned(),
+        alg: crate::jose::Algorithm::Es256,
+    };
+    let event = Event::new(EventKind::Exchange, Outcome::Refused, &Actor::grant(Uuid::from_u128(1)))
+        .about_path(&"default/prod".parse().unwrap())
+        .about_grant(Uuid::from_u128(2))
+        .with_token(&presented, Uuid::from_u128(3))
+        .from_client(Ipv4Addr::new(192, 0, 2, 1).into())
+        .in_request("a request")
+        .upstream_request("an upstream request")
+        .detail("what\nhappened")
+        .as_check()
+        .counted(7);
+    Event { feed_id: Some(Uuid::from_u128(4)), ..event }
+}
+
+#[tokio::test]
+async fn what_is_recorded_reads_back_with_every_column() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(&folder).await;
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    let sparse = Event::new(EventKind::KeyPolicy, Outcome::Done, &Actor::server());
+    let end = append(&store, now, &[full_event(), sparse.clone()]).await;
+    let records = read(&store, &AuditFilter::default(), Direction::OldestFirst(0), 10).await;
+    assert_eq!(seqs(&records), [1, 2]);
+    assert_eq!([&records[0].event, &records[1].event], [&full_event(), &sparse]);
+    assert_eq!((records[1].at, records[1].anchor()), (now, end));
+    assert_eq!(store.audit_end().await.unwrap(), end);
+    let json = serde_json::to_value(&records[0]).unwrap();
+    assert_eq!((&json["seq"], &json["kind"], &json["count"]), (&1.into(), &"exchange".into(), &7.into()));
+    assert_eq!(json["detail"], "what\\nhappened");
+    // A flat object with as many members as the table has columns.
+    assert_eq!(json.as_object().unwrap().len(), super::row::COLUMNS.split(',').count());
+}
+
+#[tokio::test]
+async fn what_is_not_committed_is_not_recorded_and_leaves_no_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(&folder).await;
+    let now = Timestamp::UNIX_EPOCH;
+    let before = append(&store, now, &[full_event()]).await;
+    let mut write = store.write().await.unwrap();
+    write.append_audit(now, &[full_event()]).await.unwrap();
+    drop(write);
+    assert_eq!(store.audit_end().await.unwrap(), before);
+    assert_eq!(append(&store, now, &[full_event()]).await.seq, 2);
+    assert!(store.verify_audit(&[before]).await.unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn filters_and_pages_give_what_they_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(&folder).await;
+    let (alice, bob) = (Actor::local("alice"), Actor::grant(Uuid::from_u128(9)));
+    let at = |hour: u32| Timestamp::UNIX_EPOCH + HOUR * hour;
+    let path = |path: &str| path.parse().unwrap();
+    for (hour, event) in (1..).zip([
+        Event::new(EventKind::Credential, Outcome::Done, &alice).about_path(&path("one/prod")),
+        Event::new(EventKind::Credential, Outcome::Refused, &bob).about_path(&path("two/prod")),
+        Event::new(EventKind::TokenMint, Outcome::Done, &bob)
+            .about_path(&path("two/test"))
+            .with_jti(Uuid::from_u128(5)),
+        Event::new(EventKind::GrantRevoke, Outcome::Done, &alice).about_grant(Uuid::from_u128(9)),
+        Event::new(EventKind::KeyPolicy, Outcome::Failed, &alice),
+    ]) {
+        append(&store, at(hour), &[event]).await;
+    }
+    let any = AuditFilter::default;
+    let spaces = |spaces: &[&str]| Some(spaces.iter().map(|space| space.parse().unwrap()).collect());
+    let table: [(&str, AuditFilter, &[i64]); 13] = [
+        ("no filter", any(), &[5, 4, 3, 2, 1]),
+        ("a kind", AuditFilter { kind: Some(EventKind::Credential), ..any() }, &[2, 1]),
+        ("an outcome", AuditFilter { outcome: Some(Outcome::Failed), ..any() }, &[5]),
+        ("an actor", AuditFilter { actor: Some("local:alice".to_owned()), ..any() }, &[5, 4, 1]),
+        ("a space", AuditFilter { spaces: spaces(&["two"]), ..any() }, &[3, 2]),
+        ("spaces", AuditFilter { spaces: spaces(&["one", "two"]), ..any() }, &[3, 2, 1]),
+        ("no space at all", AuditFilter { spaces: spaces(&[]), ..any() }, &[]),
+        (
+            "a feed",
+            AuditFilter { spaces: spaces(&["two"]), feed: Some("prod".parse().unwrap()), ..any() },
+            &[2],
+        ),
+        ("a grant", AuditFilter { grant: Some(Uuid::from_u128(9)), ..any() }, &[4, 3, 2]),
+        ("a token", AuditFilter { jti: Some(Uuid::from_u128(5)), ..any() }, &[3]),
+        ("from a time", AuditFilter { since: Some(at(4)), ..any() }, &[5, 4]),
+        ("before a time", AuditFilter { until: Some(at(2)), ..any() }, &[1]),
+        (
+            "all of it",
+            AuditFilter {
+                since: Some(at(1)),
+                until: Some(at(9)),
+                outcome: Some(Outcome::Done),
+                spaces: spaces(&["one"]),
+                ..any()
+            },
+            &[1],
+        ),
+    ];
+    for (what, filter, expected) in table {
+        let newest = seqs(&read(&store, &filter, Direction::NewestFirst(None), 10).await);
+        assert_eq!(newest, expected, "{what}");
+        let mut oldest = seqs(&read(&store, &filter, Direction::OldestFirst(0), 10).await);
+        oldest.reverse();
+        assert_eq!(oldest, expected, "{what}");
+    }
+    assert_eq!(seqs(&read(&store, &any(), Direction::NewestFirst(None), 2).await), [5, 4]);
+    assert_eq!(seqs(&read(&store, &any(), Direction::NewestFirst(Some(4)), 2).await), [3, 2]);
+    assert_eq!(seqs(&read(&store, &any(), Direction::OldestFirst(3), 9).await), [4, 5]);
+}
+
+#[tokio::test]
+async fn pruning_takes_old_rows_from_the_head_and_leaves_a_log_that_proves_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(&folder).await;
+    let at = |hour: u32| Timestamp::UNIX_EPOCH + HOUR * hour;
+    let mut ends = Vec::new();
+    // The clock was set back once: what stands behind a row that is young enough stays.
+    for hour in [1, 2, 3, 8, 2, 9] {
+        ends.push(append(&store, at(hour), &[full_event()]).await);
+    }
+    let actor = Actor::server();
+    assert_eq!(store.prune_audit(at(1), &actor, at(10)).await.unwrap(), 0);
+    assert_eq!(store.prune_audit(at(4), &actor, at(10)).await.unwrap(), 3);
+    assert_eq!(store.prune_audit(at(4), &actor, at(10)).await.unwrap(), 0);
+    let records = read(&store, &AuditFilter::default(), Direction::OldestFirst(0), 10).await;
+    assert_eq!(seqs(&records), [4, 5, 6, 7]);
+    let pruned = &records[3].event;
+    assert_eq!(
+        (pruned.kind, pruned.detail.as_deref()),
+        (EventKind::AuditPrune, Some("rows 1 to 3, written before 1970-01-01T04:00:00Z"))
+    );
+    let report = store.verify_audit(&ends).await.unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
+    assert_eq!((report.pruned_until, report.anchors_pruned), (3, 2));
+    // All of it: only the row that says so is left, and the chain goes on from it.
+    assert_eq!(store.prune_audit(at(20), &actor, at(21)).await.unwrap(), 4);
+    append(&store, at(22), &[full_event()]).await;
+    let records = read(&store, &AuditFilter::default(), Direction::OldestFirst(0), 10).await;
+    assert_eq!(seqs(&records), [8, 9]);
+    assert!(store.verify_audit(&[]).await.unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn what_was_tampered_with_is_not_pruned() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(&folder).await;
+    for _ in 0..5 {
+        append(&store, Timestamp::UNIX_EPOCH, &[full_event()]).await;
+    }
+    let mut write = store.write().await.unwrap();
+    sqlx::query("UPDATE audit SET detail = NULL WHERE seq = 2").execute(write.connection()).await.unwrap();
+    write.commit().await.unwrap();
+    let now = Timestamp::UNIX_EPOCH + HOUR;
+    let error = store.prune_audit(now, &Actor::server(), now).await.unwrap_err();
+    assert!(error.to_string().contains("row 2"), "{error}");
+    assert_eq!(store.verify_audit(&[]).await.unwrap().rows, 5);
+}
+
+#[tokio::test]
+async fn a_log_whose_key_is_gone_gets_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, sealer) = store(&folder).await;
+    append(&store, Timestamp::UNIX_EPOCH, &[full_event()]).await;
+    let mut write = store.write().await.unwrap();
+    let delete = "DELETE FROM sealed_keys WHERE name = 'audit-chain'";
+    sqlx::query(delete).execute(write.connection()).await.unwrap();
+    write.commit().await.unwrap();
+    let again = Store::open(store.url(), IfMissing::Refuse).await.unwrap();
+    let error = again.unlock_audit(&sealer, &SecureRandom::default()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { table: "sealed_keys", .. }), "{error}");
+}
