@@ -23,7 +23,7 @@ use crate::store::grants::{GrantRow, StoredGrant};
 use crate::store::sealed::RowMac;
 use crate::store::{Store, StoreError, Write};
 
-/// The most grants of one database, also of those that have ended and are still listed.
+/// The most grants of one database. Those that have ended make room when it is needed.
 pub const MAX_GRANTS: usize = 10_000;
 
 /// A grant that has ended is listed for so long; then it makes room when another is made.
@@ -97,7 +97,7 @@ pub enum GrantsError {
     #[error("the row of grant {0} fails its MAC: something other than carnet wrote it; it is not honoured")]
     Forged(String),
     /// [`MAX_GRANTS`] is reached.
-    #[error("there are {MAX_GRANTS} grants already; those that ended make room after 90 days")]
+    #[error("there are {MAX_GRANTS} grants already, and none of them has ended")]
     TooMany,
     /// The database would not.
     #[error(transparent)]
@@ -168,11 +168,7 @@ impl Grants {
         if let Creator::Grant(own) = creator {
             self.still_valid(&mut write, own, now).await?.may_create(&draft)?;
         }
-        let longest_ended = now.checked_sub(LISTED_AFTER_END).unwrap_or(Timestamp::MIN);
-        write.remove_grants_ended_before(longest_ended).await?;
-        if usize::try_from(write.count_grants().await?).is_ok_and(|count| count >= MAX_GRANTS) {
-            return Err(GrantsError::TooMany);
-        }
+        make_room(&mut write, now).await?;
         let actor = creator.actor();
         let grant = Grant {
             id,
@@ -308,6 +304,19 @@ impl Grants {
             _ => Err(GrantsError::CallerEnded(own.id)),
         }
     }
+}
+
+/// Removes grants that ended long ago; where there is no room else, all that have ended, or who once filled
+/// the table would keep others from making grants even after his own are revoked.
+async fn make_room(write: &mut Write, now: Timestamp) -> Result<(), GrantsError> {
+    let long_ago = now.checked_sub(LISTED_AFTER_END).unwrap_or(Timestamp::MIN);
+    for ended_before in [long_ago, now] {
+        write.remove_grants_ended_before(ended_before).await?;
+        if usize::try_from(write.count_grants().await?).is_ok_and(|count| count < MAX_GRANTS) {
+            return Ok(());
+        }
+    }
+    Err(GrantsError::TooMany)
 }
 
 /// Whether a caller with these permissions may know of `grant`, and end it if he is an admin.

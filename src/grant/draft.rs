@@ -55,10 +55,9 @@ impl GrantDraft {
         if let FeedLimit::Matching(patterns) = feeds {
             check_length("feeds", patterns.len())?;
         }
-        match (role, spaces, feeds) {
-            // “*” as the feed names every feed in every space: that is how to say so.
-            (Role::Deployer, SpaceLimit::All, FeedLimit::All) => return Err(DraftError::NothingNamed),
-            _ => {}
+        // “*” as the feed names every feed in every space: that is how to say so.
+        if let (Role::Deployer, SpaceLimit::All, FeedLimit::All) = (role, spaces, feeds) {
+            return Err(DraftError::NothingNamed);
         }
         match self.expires_at {
             Some(end) if end <= now => Err(DraftError::Ended(end)),
