@@ -178,7 +178,6 @@ impl PublicDocuments {
 impl Carnet {
     /// The public documents as a router, with the issuer's path: to be merged into an application at
     /// its root, not nested. Of `/readyz`, the status only.
-    #[must_use]
     pub fn public_router(&self) -> Router {
         PublicDocuments::new(Arc::clone(self.issuer()), Detail::StatusOnly).router()
     }
