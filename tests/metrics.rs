@@ -1,6 +1,10 @@
 //! What a running issuer counts, from the outside: real tokens, real exchanges, real scrapes.
 #![cfg(feature = "sandbox")]
-#![allow(clippy::unwrap_used, reason = "set-up that fails should fail the test where it stands")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "set-up that fails should fail the test where it stands"
+)]
 
 mod support;
 

@@ -1,7 +1,11 @@
 //! Traces go to a collector, as OTLP, when one is named, and hold no token and no password.
 #![cfg(feature = "otlp")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "set-up that fails should fail the test where it stands"
+)]
 
-#[path = "support/mod.rs"]
 mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
