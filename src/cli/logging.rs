@@ -1,9 +1,16 @@
-//! Logs: structured, on stderr.
+//! Logs on stderr, structured, and traces for who asks for them.
 
+#[cfg(feature = "otlp")]
+use std::error::Error;
 use std::io::IsTerminal as _;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry};
+
+#[cfg(feature = "otlp")]
+use super::traces;
 
 #[derive(Debug, Args)]
 pub(super) struct LoggingOptions {
@@ -13,6 +20,9 @@ pub(super) struct LoggingOptions {
     /// How to log
     #[arg(long, global = true, env = "CARNET_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     log_format: Format,
+    #[cfg(feature = "otlp")]
+    #[command(flatten)]
+    traces: traces::TraceOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -27,11 +37,49 @@ fn filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-pub(super) fn start(options: &LoggingOptions, default: &str) {
+/// What goes on until it is dropped, at the end of the process.
+#[derive(Debug)]
+pub(super) struct Logging {
+    #[cfg(feature = "otlp")]
+    _traces: Option<traces::Export>,
+}
+
+/// Starts logging, and the export of traces if an endpoint for them is given. A collector that cannot be
+/// set up is no reason not to do what the command is there for.
+pub(super) fn start(options: &LoggingOptions, default: &str) -> Logging {
     let filter = EnvFilter::new(options.log.as_deref().unwrap_or(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match options.log_format {
-        Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
-        Format::Json => builder.json().init(),
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match options.log_format {
+        Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        Format::Json => lines.json().boxed(),
+    };
+    let lines = lines.with_filter(filter).boxed();
+    start_with(lines, options)
+}
+
+#[cfg(not(feature = "otlp"))]
+fn start_with(
+    lines: Box<dyn tracing_subscriber::Layer<Registry> + Send + Sync>,
+    _: &LoggingOptions,
+) -> Logging {
+    Registry::default().with(lines).init();
+    Logging {}
+}
+
+#[cfg(feature = "otlp")]
+fn start_with(
+    lines: Box<dyn tracing_subscriber::Layer<Registry> + Send + Sync>,
+    options: &LoggingOptions,
+) -> Logging {
+    let (spans, export, failure) = match traces::start(&options.traces) {
+        None => (None, None, None),
+        Some(Ok((spans, export))) => (Some(spans), Some(export), None),
+        Some(Err(failure)) => (None, None, Some(failure)),
+    };
+    // The layers are made for the bare registry, so they are registered as one.
+    Registry::default().with(std::iter::once(lines).chain(spans).collect::<Vec<_>>()).init();
+    if let Some(error) = failure {
+        tracing::warn!(error = &error as &dyn Error, "no traces are exported");
     }
+    Logging { _traces: export }
 }

@@ -15,6 +15,8 @@ mod sandbox;
 mod serve;
 mod times;
 mod token;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::process::ExitCode;
 
@@ -68,7 +70,8 @@ pub fn main() -> ExitCode {
         Err(error) => return not_run(&error),
     };
     let serves = matches!(arguments.command, Command::Serve(_));
-    logging::start(&arguments.logging, if serves { "info" } else { "warn" });
+    // Until the end: what is left to export is sent when it is dropped.
+    let _logging = logging::start(&arguments.logging, if serves { "info" } else { "warn" });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(error).report(),

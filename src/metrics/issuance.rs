@@ -140,7 +140,6 @@ impl Issuance {
     }
 
     /// An attempt to trade a token begins.
-    #[must_use]
     pub fn attempt<'a>(&'a self, provider: FeedType, clock: &'a dyn Clock) -> Attempt<'a> {
         self.in_progress.at((provider,)).inc();
         let began = clock.monotonic();

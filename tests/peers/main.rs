@@ -16,5 +16,6 @@ mod documents;
 mod google_client;
 mod image_pull;
 mod key_rotation_live;
+mod prometheus;
 mod sts_trust;
 mod token_verifiers;

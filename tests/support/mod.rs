@@ -14,6 +14,7 @@ pub(crate) mod carnet;
 pub(crate) mod database;
 pub(crate) mod docker_registry;
 pub(crate) mod http;
+pub(crate) mod in_process;
 pub(crate) mod keys;
 pub(crate) mod moto;
 pub(crate) mod needles;

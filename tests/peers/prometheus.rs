@@ -1,0 +1,186 @@
+//! Prometheus reads our metrics and our alert rules: its linter, its unit tests of rules, and a real scrape.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use carnet::feed::scope::Scope;
+use carnet::metrics::{CONTENT_TYPE, Listener, Metrics};
+use carnet::oidc::subject::Context;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::in_process::InProcess;
+use crate::support::process::{Process, clean_command, free_ports, http, on_free_ports, wait_until};
+use crate::support::{in_package, system_peer};
+
+const RULES: &str = "docs/prometheus/alerts.yml";
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Runs promtool, which must succeed.
+fn promtool(arguments: &[&str], stdin: &str) {
+    let mut child = clean_command(system_peer("promtool"))
+        .args(arguments)
+        .current_dir(in_package(""))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "promtool {arguments:?}\n{said}");
+    // The linter finds fault without failing, if it is not with the format.
+    assert!(arguments != ["check", "metrics"] || said.is_empty(), "{said}");
+}
+
+/// The metrics of an issuer that has done something of everything.
+async fn busy() -> (InProcess, Arc<Metrics>) {
+    let world = InProcess::start().await;
+    let (broker, context, everything) =
+        (world.carnet.broker().unwrap(), Context::default(), Scope::default());
+    broker.credential(&world.trusted, &context, &everything, None).await.unwrap();
+    broker.credential(&world.stranger, &context, &everything, None).await.unwrap_err();
+    let metrics = Arc::clone(world.carnet.metrics());
+    metrics.audit.written(3, Duration::from_millis(4));
+    let took = Duration::from_millis(7);
+    metrics.server.answered(Some("/api/v1/grants/{id}"), &Method::DELETE, StatusCode::NO_CONTENT, took);
+    let tomorrow = world.carnet.clock().now() + jiff::SignedDuration::from_hours(24);
+    metrics.server.certificate_served(Listener::Main, tomorrow);
+    (world, metrics)
+}
+
+#[test]
+fn promtool_accepts_the_alert_rules_and_they_fire_when_they_should_and_only_then() {
+    promtool(&["check", "rules", RULES], "");
+    promtool(&["test", "rules", "tests/peers/alerts_test.yml"], "");
+}
+
+#[tokio::test]
+async fn promtool_finds_no_fault_with_the_metrics() {
+    let (_world, metrics) = busy().await;
+    promtool(&["check", "metrics"], &as_old_text(&metrics.encode()));
+}
+
+/// OpenMetrics as the text format before it, the only one that promtool lints: counters and infos are
+/// described by the names of their samples, and there are no units and no end.
+fn as_old_text(text: &str) -> String {
+    let kind = |name: &str| text.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} ")));
+    let line = |line: &str| {
+        let Some(comment) = line.strip_prefix("# ") else { return Some(line.to_owned()) };
+        let (what, rest) = comment.split_once(' ')?;
+        let (name, rest) = rest.split_once(' ')?;
+        let (name, rest) = match (what, kind(name)?) {
+            ("UNIT", _) => return None,
+            (_, "counter") => (format!("{name}_total"), rest),
+            ("TYPE", "info") => (format!("{name}_info"), "gauge"),
+            (_, "info") => (format!("{name}_info"), rest),
+            _ => (name.to_owned(), rest),
+        };
+        Some(format!("# {what} {name} {rest}"))
+    };
+    text.lines().filter_map(line).map(|line| line + "\n").collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_scrapes_every_metric_and_evaluates_every_rule() {
+    let (_world, metrics) = busy().await;
+    let target = answer_scrapes(Arc::clone(&metrics));
+    let checked = tokio::task::spawn_blocking(move || {
+        let folder = tempfile::tempdir().unwrap();
+        let (_prometheus, address) = prometheus(folder.path(), target);
+        let names: Vec<String> = metrics
+            .encode()
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.split(['{', ' ']).next().unwrap().to_owned())
+            .collect();
+        assert!(names.len() > 100);
+        // Each was scraped, as a name that Prometheus knows.
+        let known = wait_until(WITHIN, || {
+            let known = ask(address, "/api/v1/label/__name__/values")?;
+            let known: Vec<String> = serde_json::from_value(known["data"].clone()).ok()?;
+            names.iter().all(|name| known.contains(name)).then_some(known)
+        });
+        let known = known.expect("not every metric was scraped");
+        // Nothing of ours went by another name, as it would if the format were misread.
+        assert!(known.iter().filter(|name| name.starts_with("carnet_")).all(|name| names.contains(name)));
+
+        let target = &ask(address, "/api/v1/targets").unwrap()["data"]["activeTargets"][0];
+        assert_eq!((&target["health"], &target["lastError"]), (&"up".into(), &"".into()), "{target}");
+        let metadata = ask(address, "/api/v1/metadata?metric=carnet_exchange_duration_seconds").unwrap();
+        let metadata = &metadata["data"]["carnet_exchange_duration_seconds"][0];
+        assert_eq!((&metadata["type"], &metadata["unit"]), (&"histogram".into(), &"seconds".into()));
+
+        // Rules are evaluated by and by, from when Prometheus starts: the last ones after the scrape.
+        let rules = || Some(ask(address, "/api/v1/rules")?["data"]["groups"][0]["rules"].as_array()?.clone());
+        let woken = |rules: &[Value]| -> Vec<String> {
+            let woken = rules.iter().filter(|rule| rule["state"] != "inactive");
+            woken.map(|rule| rule["name"].as_str().unwrap().to_owned()).collect()
+        };
+        let expected = ["CarnetCertificateExpiresSoon"];
+        let as_expected = wait_until(WITHIN, || {
+            let rules = rules()?;
+            let all_work = rules.iter().all(|rule| rule["health"] == "ok");
+            (all_work && woken(&rules) == expected).then_some(())
+        });
+        assert!(as_expected.is_some(), "{:?}", rules());
+    });
+    checked.await.unwrap();
+}
+
+/// Answers whatever is asked with the metrics.
+fn answer_scrapes(metrics: Arc<Metrics>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            // The request comes in one piece; what it says does not matter.
+            let _ = stream.read(&mut [0; 4096]);
+            let (body, head) = (metrics.encode(), "HTTP/1.1 200 OK\r\nConnection: close\r\n");
+            let length = body.len();
+            let _ = write!(
+                stream,
+                "{head}Content-Type: {CONTENT_TYPE}\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
+        }
+    });
+    address
+}
+
+/// A Prometheus that scrapes `target` and knows our rules.
+fn prometheus(folder: &Path, target: SocketAddr) -> (Process, SocketAddr) {
+    // JSON is YAML too.
+    let config = json!({
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [in_package(RULES)],
+        "scrape_configs": [{"job_name": "carnet", "static_configs": [{"targets": [target.to_string()]}]}],
+    });
+    std::fs::write(folder.join("prometheus.yml"), config.to_string()).unwrap();
+    on_free_ports(|| {
+        let [port] = free_ports();
+        let address: SocketAddr = ([127, 0, 0, 1], port).into();
+        let mut process = Process::start(
+            "prometheus",
+            clean_command(system_peer("prometheus"))
+                .current_dir(folder)
+                .arg("--config.file=prometheus.yml")
+                .arg("--storage.tsdb.path=data")
+                .arg(format!("--web.listen-address={address}")),
+        );
+        process.wait_ready(WITHIN, |_| http(address, "/-/ready", None)?.contains(" 200 ").then_some(()))?;
+        Ok((process, address))
+    })
+}
+
+/// What Prometheus's API answers.
+fn ask(address: SocketAddr, path: &str) -> Option<Value> {
+    let answer = http(address, path, None)?;
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    serde_json::from_str(body).ok()
+}

@@ -1,0 +1,85 @@
+//! carnet inside the test's own process, serving its documents and keeping its keys, before a sandbox that fetches them.
+
+use std::sync::Arc;
+
+use carnet::carnet::{Carnet, Config, MasterKeySource};
+use carnet::feed::aws::AssumedRole;
+use carnet::feed::endpoints::Endpoints;
+use carnet::feed::{Feed, FeedDraft, Provider};
+use carnet::feeds::{Feeds, ReuseSlug};
+use carnet::http::public::{Detail, PublicDocuments};
+use carnet::http::server::{Served, serve};
+use carnet::issuer_url::IssuerUrl;
+use carnet::random::SecureRandom;
+use carnet::sandbox::{Sandbox, SandboxConfig, SandboxEndpoints};
+use carnet::store::IfMissing;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+/// A carnet, and the feeds `default/trusted` and `default/stranger`, of which the sandbox trusts one.
+pub(crate) struct InProcess {
+    pub(crate) carnet: Arc<Carnet>,
+    pub(crate) trusted: Feed,
+    pub(crate) stranger: Feed,
+    _home: TempDir,
+}
+
+const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
+
+impl InProcess {
+    pub(crate) async fn start() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: IssuerUrl = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let master_key = MasterKeySource::Folder(home.path().join("keys"));
+        let config = Config {
+            if_missing: IfMissing::Create,
+            issuer: Some(url.clone()),
+            ..Config::new(home.path().join("carnet.db").into(), master_key)
+        };
+        let carnet = Arc::new(Carnet::open(config).await.unwrap());
+        let documents = PublicDocuments::new(Arc::clone(carnet.issuer()), Detail::Full);
+        let served = Served { router: documents.clone().router(), documents };
+        tokio::spawn(serve(listener, None, served, Arc::clone(carnet.clock()), std::future::pending()));
+        let keeping = Arc::clone(&carnet);
+        tokio::spawn(async move { keeping.run(std::future::pending()).await });
+
+        let trust: SandboxConfig = format!(
+            "[[aws.roles]]\narn = \"{ROLE}\"\naudiences = [\"sts.amazonaws.com\"]\nsubjects = [\"space:default:feed:trusted\"]\n"
+        )
+        .parse()
+        .unwrap();
+        let random = Arc::new(SecureRandom::default());
+        let clock = Arc::clone(carnet.clock());
+        let sandbox = Sandbox::new(url, trust, None, clock, random.clone()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = SandboxEndpoints::at(listener.local_addr().unwrap());
+        tokio::spawn(sandbox.serve(listener, std::future::pending()));
+
+        let feeds = Feeds::new(carnet.store().clone(), Arc::clone(carnet.clock()), random);
+        let add = async |slug: &str| {
+            let mut endpoints = Endpoints::default();
+            for (name, url) in [("sts", &at.endpoints.aws.sts), ("ecr", &at.endpoints.aws.ecr)] {
+                endpoints.insert(name.to_owned(), url.parse().unwrap()).unwrap();
+            }
+            let draft = FeedDraft {
+                space: "default".parse().unwrap(),
+                slug: slug.parse().unwrap(),
+                name: None,
+                registry: "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse().unwrap(),
+                provider: Provider::AwsEcr(AssumedRole {
+                    role_arn: ROLE.parse().unwrap(),
+                    session_duration: Default::default(),
+                }),
+                audience: None,
+                subject_keys: None,
+                alg: None,
+                token_lifetime: None,
+                endpoints,
+            };
+            feeds.add(draft, ReuseSlug::Refuse).await.unwrap()
+        };
+        let (trusted, stranger) = (add("trusted").await, add("stranger").await);
+        Self { carnet, trusted, stranger, _home: home }
+    }
+}
