@@ -75,6 +75,50 @@ fn a_credential_may_be_limited_to_repositories_whose_names_cannot_say_more() {
 }
 
 #[test]
+fn a_registry_token_of_azure_stands_only_in_formats_that_carry_one() {
+    let issuer = Issuer::http();
+    let sandbox = issuer.carnet.sandbox(&issuer.url, "");
+    let endpoint = |name: &str| sandbox.announced(&format!("/endpoints/azure/{name}")).to_owned();
+    let endpoints = ["authority", "registry"].map(|name| format!("--endpoint={name}={}", endpoint(name)));
+    let identity = [
+        "--tenant-id=8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c",
+        "--client-id=0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e",
+    ];
+    let fields =
+        ["--space=default", "--slug=a", "--registry=images.azurecr.io", &endpoints[0], &endpoints[1]];
+    issuer.carnet.ok(&[&["feed", "add", "azure-acr"], &fields[..], &identity].concat());
+
+    let scope = ["--repository=app/one", "--action=pull"];
+    let output = credentials(&issuer.carnet, &scope);
+    assert_eq!(output.status, 0, "{output:?}");
+    let answer: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert!(answer["registry_token"].is_string(), "{answer}");
+    assert!(answer.get("username").is_none() && answer.get("password").is_none(), "{answer}");
+    assert_eq!(answer["expiries"][0]["of"], "acr-token");
+
+    let output = credentials(&issuer.carnet, &[&scope[..], &["--format=docker-config"]].concat());
+    let config: Value = serde_json::from_str(&output.stdout).unwrap();
+    let auth = config["auths"]["images.azurecr.io"].as_object().unwrap();
+    assert_eq!(auth.keys().collect::<Vec<_>>(), ["registrytoken"]);
+
+    for format in ["--format=password", "--format=env"] {
+        let output = credentials(&issuer.carnet, &[&scope[..], &[format]].concat());
+        assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{output:?}");
+        for part in [
+            "feed default/a",
+            "is a registry token, not a user name and a password",
+            "hint: ",
+            "docker-config",
+        ] {
+            assert!(output.stderr.contains(part), "no {part:?} in:\n{}", output.stderr);
+        }
+    }
+    let output = credentials(&issuer.carnet, &["--action=pull"]);
+    assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{output:?}");
+    assert!(output.stderr.contains("name them too"), "{}", output.stderr);
+}
+
+#[test]
 fn a_public_issuers_tokens_go_to_this_machine_only_when_an_admin_says_so_and_never_to_metadata() {
     let carnet = Carnet::new();
     let [port] = free_ports();

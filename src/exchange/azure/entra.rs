@@ -6,7 +6,8 @@ use http::Response;
 use serde::Deserialize;
 
 use super::hints::About;
-use super::{Apis, Refusal, secret};
+use super::{Apis, secret};
+use crate::exchange::refusal::Refusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError};
 use crate::feed::azure::AzureAcr;

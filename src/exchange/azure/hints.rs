@@ -25,7 +25,7 @@ pub(super) fn hint(upstream: &Upstream, presented: &Presented, about: &About<'_>
     if upstream.step == entra::STEP.name {
         return of_entra(code?, presented, about);
     }
-    if upstream.step == acr::STEP.name {
+    if upstream.step == acr::STEP.name || upstream.step == acr::NARROW.name {
         return of_acr(code, upstream.status, about);
     }
     None
