@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::carnet::{Announced, Carnet, Issuer, Output};
+use support::forward_proxy::ForwardProxy;
 use support::process::free_ports;
 
 const REGISTRY: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
@@ -149,6 +150,44 @@ fn a_public_issuers_tokens_go_to_this_machine_only_when_an_admin_says_so_and_nev
     ]);
     let output = credentials(&carnet, &["--allow-loopback-endpoints"]);
     assert!(output.stderr.contains("not one to connect to"), "{}", output.stderr);
+}
+
+#[test]
+fn requests_go_through_a_proxy_only_when_it_is_set_and_never_by_the_environment() {
+    let (issuer, _sandbox) = world("");
+    let proxy = ForwardProxy::start(Some("Basic dXNlcjpodW50ZXIy"));
+    let url = |user: &str| format!("http://{user}{}", proxy.address);
+    let ask = |arguments: &[&str], environment: &[(&str, String)]| {
+        let arguments = [&["feed", "credentials", "default/a"], arguments].concat();
+        let environment = environment.iter().map(|(name, value)| (name, value));
+        Output::of(issuer.carnet.command(&arguments).envs(environment), b"")
+    };
+
+    let names = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+    let output = ask(&[], &names.map(|name| (name, url(""))));
+    assert_eq!((output.status, proxy.take().len()), (0, 0), "{output:?}");
+
+    let with_user = url("user:hunter2@");
+    for (arguments, environment) in
+        [(&["--proxy", &with_user][..], &[][..]), (&[], &[("CARNET_PROXY", with_user.clone())])]
+    {
+        let output = ask(arguments, environment);
+        assert_eq!(output.status, 0, "{output:?}");
+        let targets: Vec<String> = proxy.take().into_iter().map(|request| request.target).collect();
+        assert_eq!(targets.len(), 2, "{targets:?}");
+        for (target, path) in targets.iter().zip(["/aws/sts", "/aws/ecr"]) {
+            assert!(target.starts_with("http://127.0.0.1:") && target.ends_with(path), "{target}");
+        }
+    }
+
+    // A proxy that refuses, and a URL that is none: the password is not shown.
+    let refused = ask(&[], &[("CARNET_PROXY", url("user:hunter3@"))]);
+    assert!(refused.status == 1 && refused.stderr.contains("status: 407"), "{refused:?}");
+    let wrong = ask(&["--proxy", "socks5://user:hunter3@proxy.example"], &[]);
+    assert!(wrong.status == 2 && wrong.stderr.contains("--proxy: "), "{wrong:?}");
+    for output in [refused, wrong] {
+        assert!(output.stdout.is_empty() && !output.stderr.contains("hunter3"), "{output:?}");
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long a command takes is what is measured")]

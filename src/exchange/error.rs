@@ -209,7 +209,8 @@ fn troubled(provider: &str) -> String {
 fn unreachable_hint(kind: TransportErrorKind) -> &'static str {
     match kind {
         TransportErrorKind::Connect => {
-            "check that this machine resolves and reaches the endpoint; proxy variables of the environment are not used"
+            "check that this machine resolves and reaches the endpoint; proxy variables of the environment are not used, \
+             --proxy names one"
         }
         TransportErrorKind::Timeout => "the endpoint is slow, or a firewall drops the connection",
         TransportErrorKind::Tls => {

@@ -63,6 +63,7 @@ pub(in crate::cli) async fn run(
     let mut config = opening.config();
     config.transport.extra_ca_pem =
         arguments.ca_file.as_deref().map(crate::cli::read_file("--ca-file")).transpose()?;
+    config.transport.proxy = arguments.proxy.proxy()?;
     if arguments.allow_loopback_endpoints {
         config.transport.loopback = Loopback::Allow;
     }
