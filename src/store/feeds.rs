@@ -1,5 +1,7 @@
 //! Spaces, feeds, and the marks that removed feeds leave.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -55,6 +57,17 @@ impl Store {
             None => sqlx::query_as(ALL).fetch_all(&self.readers).await?,
         };
         rows.into_iter().map(Row::feed).collect()
+    }
+
+    /// The version of every feed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::feed`].
+    pub async fn feed_versions(&self) -> Result<HashMap<Uuid, i64>, StoreError> {
+        let rows: Vec<(String, i64)> =
+            sqlx::query_as("SELECT id, version FROM feeds").fetch_all(&self.readers).await?;
+        rows.into_iter().map(|(id, version)| Ok((parse(TABLE, &id, &id)?, version))).collect()
     }
 }
 
