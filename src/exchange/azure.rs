@@ -6,7 +6,6 @@ mod hints;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use serde::{Deserialize, Deserializer};
 
 use super::refusal::{Advice, Refusal};
 use super::upstream::{Redactor, Step};
@@ -14,7 +13,6 @@ use super::{Call, ExchangeError, Failure};
 use crate::feed::Feed;
 use crate::feed::acr_host::AzureCloud;
 use crate::feed::azure::{AzureAcr, cloud};
-use crate::secret::SecretString;
 
 /// Where the APIs of one feed are.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,8 +85,4 @@ impl Call<'_> {
             transient: upstream.code.as_deref().is_some_and(hints::is_transient),
         })
     }
-}
-
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
-    Ok(Option::<String>::deserialize(deserializer)?.map(SecretString::new))
 }

@@ -9,15 +9,15 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Apis;
 use super::hints::About;
-use super::{Apis, secret};
 use crate::exchange::refusal::Refusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError};
 use crate::feed::azure::AzureAcr;
 use crate::feed::scope::{Action, RepositoryName, Scope};
 use crate::jose::jws::decode_unverified;
-use crate::secret::SecretString;
+use crate::secret::{SecretString, deserialize_option as secret};
 
 /// The exchange.
 pub(crate) const STEP: Step = Step { provider: "azure", name: "acr:exchange" };
