@@ -153,6 +153,30 @@ fn a_public_issuers_tokens_go_to_this_machine_only_when_an_admin_says_so_and_nev
 }
 
 #[test]
+fn what_passes_is_tried_again_and_what_does_not_is_told_with_code_and_hint() {
+    let fault =
+        |fault: &str| format!("[[faults]]\nstep = 'sts:AssumeRoleWithWebIdentity'\nfault = '{fault}'\n");
+    let (issuer, _sandbox) =
+        world(&(fault("issuer-unreachable") + "times = 1\n" + &fault("throttled") + "times = 1"));
+    let output = credentials(&issuer.carnet, &[]);
+    assert_eq!(output.status, 0, "{output:?}");
+
+    let (issuer, _sandbox) = world(&fault("propagating"));
+    let output = credentials(&issuer.carnet, &[]);
+    assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{output:?}");
+    for part in [
+        "error: feed default/a: aws refused step sts:AssumeRoleWithWebIdentity",
+        "status: 403",
+        "code: AccessDenied",
+        "request id: ",
+        "presented: iss=http://127.0.0.1:",
+        "hint: the trust policy of arn:aws:iam::123456789012:role/pull must allow",
+    ] {
+        assert!(output.stderr.contains(part), "no {part:?} in:\n{}", output.stderr);
+    }
+}
+
+#[test]
 fn requests_go_through_a_proxy_only_when_it_is_set_and_never_by_the_environment() {
     let (issuer, _sandbox) = world("");
     let proxy = ForwardProxy::start(Some("Basic dXNlcjpodW50ZXIy"));

@@ -18,7 +18,11 @@ pub(super) fn is_transient(code: &str) -> bool {
 fn is_throttling(code: &str) -> bool {
     matches!(
         code,
-        "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequestsException" | "SlowDown"
+        "Throttling"
+            | "ThrottlingException"
+            | "RequestLimitExceeded"
+            | "TooManyRequestsException"
+            | "SlowDown"
     )
 }
 
@@ -38,7 +42,7 @@ pub(super) fn hint(upstream: &Upstream, presented: &Presented, role: Option<&Rol
             "AccessDenied" | "AccessDeniedException" => format!(
                 "the trust policy of {role} must allow sts:AssumeRoleWithWebIdentity to the OIDC provider {provider} \
                  with exactly {provider}:aud = {aud} and {provider}:sub = {sub}; \
-                 AWS answers the same when the role does not exist"
+                 AWS answers the same when the role does not exist, and for some seconds after a change"
             ),
             "InvalidIdentityToken" => format!(
                 "account {account} needs an IAM OIDC provider with exactly the URL {iss} and the client id {aud}, \

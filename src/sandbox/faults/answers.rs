@@ -16,11 +16,12 @@ const MESSAGE: &str = "The sandbox was told to refuse.";
 pub(super) struct Refusal {
     status: u16,
     code: String,
+    message: &'static str,
 }
 
 impl Refusal {
     pub(super) fn new(status: u16, code: impl Into<String>) -> Self {
-        Self { status, code: code.into() }
+        Self { status, code: code.into(), message: MESSAGE }
     }
 }
 
@@ -49,7 +50,11 @@ pub(super) fn issuer_unreachable(step: FaultStep) -> Option<Refusal> {
     match step {
         FaultStep::AwsSts => Some(Refusal::new(400, "IDPCommunicationError")),
         FaultStep::Entra => Some(Refusal::new(400, "AADSTS50166")),
-        FaultStep::GoogleSts => Some(Refusal::new(400, "invalid_grant")),
+        // Of a code that stands for much else, the message alone tells.
+        FaultStep::GoogleSts => Some(Refusal {
+            message: "Error connecting to the given credential's issuer.",
+            ..Refusal::new(400, "invalid_grant")
+        }),
         FaultStep::Ecr | FaultStep::AcrExchange | FaultStep::AcrToken | FaultStep::IamCredentials => None,
     }
 }
@@ -68,33 +73,33 @@ pub(super) fn propagating(step: FaultStep) -> Refusal {
 
 /// The refusal as the service writes it.
 pub(super) fn refuse(step: FaultStep, refusal: &Refusal, id: Uuid, now: Timestamp) -> Response {
-    let Refusal { status, code } = refusal;
+    let Refusal { status, code, message } = refusal;
     match step {
         FaultStep::AwsSts => {
             let code = quick_xml::escape::escape(code.as_str());
             let body = format!(
                 "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
-                 <Code>{code}</Code><Message>{MESSAGE}</Message></Error><RequestId>{id}</RequestId></ErrorResponse>"
+                 <Code>{code}</Code><Message>{message}</Message></Error><RequestId>{id}</RequestId></ErrorResponse>"
             );
             answer(*status, "text/xml", "x-amzn-requestid", id, body)
         }
         FaultStep::Ecr => {
-            let body = json!({ "__type": code, "message": MESSAGE });
+            let body = json!({ "__type": code, "message": message });
             answer(*status, "application/x-amz-json-1.1", "x-amzn-requestid", id, body.to_string())
         }
         FaultStep::Entra => {
             answer(*status, "application/json", "x-ms-request-id", id, entra(refusal, id, now).to_string())
         }
         FaultStep::AcrExchange | FaultStep::AcrToken => {
-            let body = json!({ "errors": [{ "code": code, "message": MESSAGE }] });
+            let body = json!({ "errors": [{ "code": code, "message": message }] });
             answer(*status, "application/json", "x-ms-correlation-request-id", id, body.to_string())
         }
         // The front of Google's APIs speaks its own way; OAuth's codes are in small letters.
         FaultStep::GoogleSts | FaultStep::IamCredentials => {
             let body = if code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') {
-                json!({ "error": { "code": status, "message": MESSAGE, "status": code } })
+                json!({ "error": { "code": status, "message": message, "status": code } })
             } else {
-                json!({ "error": code, "error_description": MESSAGE })
+                json!({ "error": code, "error_description": message })
             };
             answer(*status, "application/json", "x-request-id", id, body.to_string())
         }
@@ -102,7 +107,7 @@ pub(super) fn refuse(step: FaultStep, refusal: &Refusal, id: Uuid, now: Timestam
 }
 
 /// Entra's body; of a code that is none of its numbers, OAuth's part of it.
-fn entra(Refusal { status, code }: &Refusal, id: Uuid, now: Timestamp) -> Value {
+fn entra(Refusal { status, code, message }: &Refusal, id: Uuid, now: Timestamp) -> Value {
     let number = code.strip_prefix("AADSTS").and_then(|number| number.parse::<u64>().ok());
     let error = match (number, status) {
         (None, _) => code.as_str(),
@@ -113,7 +118,7 @@ fn entra(Refusal { status, code }: &Refusal, id: Uuid, now: Timestamp) -> Value 
     let timestamp = now.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
     json!({
         "error": error,
-        "error_description": format!("{code}: {MESSAGE} Trace ID: {id} Timestamp: {timestamp}"),
+        "error_description": format!("{code}: {message} Trace ID: {id} Timestamp: {timestamp}"),
         "error_codes": number.into_iter().collect::<Vec<_>>(),
         "timestamp": timestamp, "trace_id": id, "correlation_id": id,
         "error_uri": number.map(|number| format!("https://login.microsoftonline.com/error?code={number}")),
