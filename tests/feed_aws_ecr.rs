@@ -26,7 +26,11 @@ async fn a_trusted_token_becomes_a_credential_with_either_algorithm() {
         let world = World::start(ROLES).await;
         let token = world.issuer.token(alg, &world.claims());
         let credential = world.exchange(&token).await.unwrap();
-        assert_eq!((credential.username().unwrap(), credential.password().unwrap().reveal()), ("AWS", "hunter2"), "{alg}");
+        assert_eq!(
+            (credential.username().unwrap(), credential.password().unwrap().reveal()),
+            ("AWS", "hunter2"),
+            "{alg}"
+        );
         let stated: Vec<_> = credential.expiries.iter().map(|stated| (stated.of, stated.at)).collect();
         assert_eq!(stated, [("sts", at(3600)), ("ecr", at(1800))]);
         assert_eq!(credential.expires_at, at(1800));
