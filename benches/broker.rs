@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use carnet::broker::{Broker, BrokerLimits, ExchangeFuture, Exchanged, Exchanger, Request};
 use carnet::clock::{Clock, SystemClock};
-use carnet::exchange::Credential;
+use carnet::exchange::{Credential, Secret};
 use carnet::feed::scope::Scope;
 use carnet::feed::{Feed, FeedDraft};
 use carnet::issuer_url::IssuerUrl;
@@ -116,8 +116,10 @@ impl Exchanger for TwoProviders {
             let now = self.clock.now();
             let credential = Credential {
                 registry: request.feed.registry.clone(),
-                username: "user".to_owned(),
-                password: SecretString::new("password".to_owned()),
+                secret: Secret::Password {
+                    username: "user".to_owned(),
+                    password: SecretString::new("password".to_owned()),
+                },
                 issued_at: now,
                 expires_at: now + Duration::from_secs(3600),
                 expiries: Vec::new(),

@@ -33,6 +33,7 @@ use crate::feed::scope::Scope;
 use crate::metrics::Metrics;
 use crate::oidc::subject::Context;
 use crate::random::Random;
+use crate::store::{Store, StoreError};
 
 /// Hands out credentials. Clones share everything.
 #[derive(Debug, Clone)]
@@ -134,6 +135,28 @@ impl Broker {
         state.cache.forget(feed_id, &mut discarded);
         self.0.metrics.issuance.remembers(state.cache.len());
         drop(state);
+    }
+
+    /// Does so for every feed that `store` has in another version, or no longer; whoever waits for it is
+    /// told. [`Carnet::run`](crate::carnet::Carnet::run) calls this all the time: nobody asks for a feed
+    /// that is gone, so that nothing else would notice.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read; nothing is dropped then.
+    pub async fn forget_changed(&self, store: &Store) -> Result<(), StoreError> {
+        // Before the store is read: what comes in later was read later.
+        let remembered = self.0.lock().cache.versions();
+        if remembered.is_empty() {
+            return Ok(());
+        }
+        let stored = store.feed_versions().await?;
+        let mut discarded = Discarded::default();
+        let mut state = self.0.lock();
+        for (id, version) in remembered.into_iter().filter(|(id, version)| stored.get(id) != Some(version)) {
+            state.cache.forget_version(id, version, &mut discarded);
+        }
+        Ok(())
     }
 
     /// How many keys are remembered, at most [`BrokerLimits::capacity`].

@@ -3,6 +3,7 @@
 //! Owns the rules of a first start and of a later one: which of the four may be made, which must be
 //! there, and which must be what they were.
 
+use std::error::Error;
 use std::future::Future;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +31,9 @@ use crate::store::master_key::{MasterKey, MasterKeyError, MasterKeyId};
 use crate::store::sealed::{RowMac, SealError, Sealer};
 use crate::store::vault::Vault;
 use crate::store::{IfMissing, Store, StoreError, Write};
+
+/// Another process's change of a feed ends what is kept of it after at most this long.
+const LOOK_FOR_CHANGED_FEEDS_EVERY: Duration = Duration::from_millis(500);
 
 /// What to open, and with what.
 #[derive(Debug, Clone)]
@@ -248,16 +252,33 @@ impl Carnet {
 
     /// Keeps what this process publishes and signs current, and rotates keys when they are due, until
     /// `shutdown` completes; what it knows of who fetched the JWKS is written before it returns. One
-    /// process of several is enough for the rotation; each needs it for the rest. See [`Keeper`].
+    /// process of several is enough for the rotation; each needs it for the rest. See [`Keeper`]. What the
+    /// broker keeps of feeds that are changed or removed is dropped meanwhile.
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
         let (mut keeper, mut audit_keeper) = (self.keeper(), self.audit_keeper());
         tokio::select! {
             () = shutdown => {}
             () = keeper.keep() => {}
             () = audit_keeper.keep() => {}
+            () = self.forget_changed_feeds() => {}
         }
         keeper.finish().await;
         self.audit_log.flush().await;
+    }
+
+    /// Has the broker, once there is one, forget feeds that anybody changed or removed; never returns.
+    async fn forget_changed_feeds(&self) {
+        let mut works = true;
+        loop {
+            self.clock.sleep_until(self.clock.monotonic() + LOOK_FOR_CHANGED_FEEDS_EVERY).await;
+            let broker = self.broker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let Some(broker) = broker else { continue };
+            let outcome = broker.forget_changed(&self.store).await;
+            if let (Err(error), true) = (&outcome, works) {
+                tracing::warn!(error = error as &dyn Error, "changed feeds cannot be looked for");
+            }
+            works = outcome.is_ok();
+        }
     }
 
     /// What [`Carnet::run`] runs, for who moves the clock himself.

@@ -26,7 +26,11 @@ async fn a_trusted_token_becomes_a_credential_with_either_algorithm() {
         let world = World::start(ROLES).await;
         let token = world.issuer.token(alg, &world.claims());
         let credential = world.exchange(&token).await.unwrap();
-        assert_eq!((credential.username.as_str(), credential.password.reveal()), ("AWS", "hunter2"), "{alg}");
+        assert_eq!(
+            (credential.username().unwrap(), credential.password().unwrap().reveal()),
+            ("AWS", "hunter2"),
+            "{alg}"
+        );
         let stated: Vec<_> = credential.expiries.iter().map(|stated| (stated.of, stated.at)).collect();
         assert_eq!(stated, [("sts", at(3600)), ("ecr", at(1800))]);
         assert_eq!(credential.expires_at, at(1800));
@@ -42,7 +46,7 @@ async fn without_settings_any_subject_and_audience_of_the_issuer_is_trusted() {
     let token = world.issuer.token("ES256", &claims);
     let first = world.exchange(&token).await.unwrap();
     let second = world.exchange(&token).await.unwrap();
-    assert_ne!(first.password, second.password);
+    assert_ne!(first.password(), second.password());
 }
 
 #[tokio::test]
@@ -264,7 +268,7 @@ async fn ecr_public_answers_requests_signed_for_it_in_its_region() {
         World::of_type("aws-ecr-public", &ROLES.replace("[aws]", "[aws]\nregion = 'eu-west-1'")).await;
     let token = world.issuer.token("ES256", &world.claims());
     let credential = world.exchange(&token).await.unwrap();
-    assert_eq!((credential.username.as_str(), credential.password.reveal()), ("AWS", "hunter2"));
+    assert_eq!((credential.username().unwrap(), credential.password().unwrap().reveal()), ("AWS", "hunter2"));
     let stated: Vec<_> = credential.expiries.iter().map(|stated| (stated.of, stated.at)).collect();
     assert_eq!(stated, [("sts", at(3600)), ("ecr-public", at(1800))]);
 

@@ -39,7 +39,7 @@ async fn logs_show_no_token_at_any_level() {
         text.contains("sandbox ACR issued a refresh token") && text.contains("sandbox Entra refused"),
         "{text}"
     );
-    for token in [&token, &refused, credential.password.reveal(), access_token, refresh_token] {
+    for token in [&token, &refused, credential.password().unwrap().reveal(), access_token, refresh_token] {
         let signature = token.rsplit('.').next().unwrap();
         assert!(!text.contains(signature), "{signature} is in the log");
     }

@@ -158,7 +158,7 @@ async fn a_trusted_token_becomes_a_login_with_either_algorithm_directly_or_as_a_
         ] {
             let credential = world.exchange(&own, &token).await.unwrap();
             assert_eq!(
-                (credential.username.as_str(), credential.password.reveal()),
+                (credential.username().unwrap(), credential.password().unwrap().reveal()),
                 ("oauth2accesstoken", "hunter2")
             );
             assert_eq!(credential.expires_at, expires_at);
@@ -178,7 +178,7 @@ async fn without_settings_everything_of_the_issuer_is_trusted_and_every_token_is
     let own = json!({ "service_account": ACCOUNT, "lifetime": 43_200 });
     let (first, second) =
         (world.exchange(&own, &token).await.unwrap(), world.exchange(&own, &token).await.unwrap());
-    assert_ne!(first.password, second.password);
+    assert_ne!(first.password(), second.password());
     assert_eq!(first.expires_at, at(43_200));
 }
 
@@ -413,7 +413,7 @@ async fn the_token_service_keeps_to_the_limits_of_its_api() {
 async fn generate_access_token_believes_only_live_tokens_that_its_service_issued() {
     let world = World::start("[google]\ncredential_lifetime = 100").await;
     let token = world.issuer.token("ES256", &world.claims());
-    let federated = world.exchange(&json!({}), &token).await.unwrap().password;
+    let federated = world.exchange(&json!({}), &token).await.unwrap().password().unwrap().clone();
     let good = json!({ "scope": ["x"], "lifetime": "60s", "delegates": null });
     let call = async |operation: &str, bearer: &str, body: &Value| {
         let url = format!("{}/v1/projects/-/serviceAccounts/{operation}", world.endpoints.iamcredentials);

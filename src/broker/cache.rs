@@ -191,6 +191,18 @@ impl Cache {
         }
     }
 
+    /// The same, unless it has another version by now.
+    pub(super) fn forget_version(&mut self, feed: Uuid, version: i64, discarded: &mut Discarded) {
+        if self.feeds.get(&feed).is_some_and(|of_feed| of_feed.version == version) {
+            self.forget(feed, discarded);
+        }
+    }
+
+    /// The feeds of which something is remembered, in which version.
+    pub(super) fn versions(&self) -> Vec<(Uuid, i64)> {
+        self.feeds.iter().map(|(id, of_feed)| (*id, of_feed.version)).collect()
+    }
+
     /// How many slots there are.
     pub(super) fn len(&self) -> usize {
         self.slots

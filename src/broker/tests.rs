@@ -1,4 +1,5 @@
 mod failures;
+mod forgotten;
 mod lanes;
 mod memory;
 mod schedules;

@@ -21,7 +21,7 @@ use crate::audit::{Event, EventKind, Outcome};
 use crate::carnet::{Carnet, Config, MasterKeySource};
 use crate::exchange::address::Loopback;
 use crate::exchange::transport::{HttpTransport as _, ReqwestTransport, TransportConfig};
-use crate::exchange::{Credential, ExchangeError, ExchangeRequest, exchange};
+use crate::exchange::{Credential, ExchangeError, ExchangeRequest, Secret, exchange};
 use crate::feed::aws::AssumedRole;
 use crate::feed::azure::AzureAcr;
 use crate::feed::endpoints::Endpoints;
@@ -37,6 +37,7 @@ use crate::oidc::subject::Context;
 use crate::oidc::token::SignedToken;
 use crate::random::SecureRandom;
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxEndpoints};
+use crate::secret::SecretString;
 use crate::signing_keys::rotation::RotationRequest;
 use crate::store::IfMissing;
 
@@ -337,8 +338,14 @@ fn role() -> anyhow::Result<AssumedRole> {
 }
 
 fn show(credential: &Credential) -> anyhow::Result<()> {
-    step("username", &credential.username)?;
-    step("password", &format!("{} characters, not shown", credential.password.reveal().chars().count()))?;
+    let hidden = |secret: &SecretString| format!("{} characters, not shown", secret.reveal().chars().count());
+    match &credential.secret {
+        Secret::Password { username, password } => {
+            step("username", username)?;
+            step("password", &hidden(password))?;
+        }
+        Secret::RegistryToken(token) => step("token", &hidden(token))?,
+    }
     step("expires at", &credential.expires_at.to_string())
 }
 

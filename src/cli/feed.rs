@@ -15,6 +15,7 @@ use super::feed_fields::{
 };
 use super::opening::actor;
 use super::output::Format;
+use super::proxy::ProxyOption;
 use super::{confirm, opening, output};
 use crate::clock::SystemClock;
 use crate::duration;
@@ -132,6 +133,8 @@ pub(super) struct Credentials {
     /// Certificates in PEM to trust beside the operating system's, for private endpoints
     #[arg(long, env = "CARNET_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    proxy: ProxyOption,
 }
 
 pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), Failure> {

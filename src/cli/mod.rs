@@ -11,6 +11,7 @@ mod key;
 mod logging;
 mod opening;
 mod output;
+mod proxy;
 mod sandbox;
 mod serve;
 mod times;

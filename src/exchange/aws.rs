@@ -7,8 +7,9 @@ pub(crate) mod sts;
 use bytes::Bytes;
 use http::{Response, Uri};
 
-use super::upstream::{Redactor, Step, Upstream};
-use super::{Call, ExchangeError, Failure};
+use super::refusal::{Advice, Refusal};
+use super::upstream::{Redactor, Step};
+use super::{Call, ExchangeError};
 use crate::feed::Feed;
 use crate::feed::aws::RoleArn;
 use crate::feed::ecr_host::EcrHost;
@@ -57,17 +58,9 @@ impl Apis {
     }
 }
 
-/// A provider's error in its own words, as far as the answer could be read.
-#[derive(Default)]
-pub(super) struct Refusal {
-    code: Option<String>,
-    message: Option<String>,
-    request_id: Option<String>,
-}
-
 impl Call<'_> {
-    /// Reports an answer that is no success.
-    fn refused(
+    /// Reports an answer of AWS's that is no success.
+    fn refused_by_aws(
         &self,
         step: Step,
         answer: &Response<Bytes>,
@@ -75,20 +68,9 @@ impl Call<'_> {
         redactor: &Redactor<'_>,
         role: Option<&RoleArn>,
     ) -> ExchangeError {
-        let upstream = Upstream {
-            code: redactor.optional(refusal.code.as_deref()),
-            // An answer in no known form, a proxy's page: its beginning tells whose it is.
-            message: match refusal.message {
-                Some(message) => redactor.optional(Some(&message)),
-                None => redactor.optional(Some(&String::from_utf8_lossy(answer.body()))),
-            },
-            request_id: redactor
-                .optional(refusal.request_id.as_deref())
-                .or_else(|| redactor.header(answer, "x-amzn-requestid")),
-            ..Upstream::answered(step, answer.status())
-        };
-        let hint = hints::hint(&upstream, &self.token.presented, role);
-        let transient = upstream.code.as_deref().is_some_and(hints::is_transient);
-        self.fail(step, Failure::Refused(upstream)).advise(hint, transient)
+        self.refused(step, answer, refusal, redactor, &["x-amzn-requestid"], |upstream| Advice {
+            hint: hints::hint(upstream, &self.token.presented, role),
+            transient: upstream.code.as_deref().is_some_and(hints::is_transient),
+        })
     }
 }

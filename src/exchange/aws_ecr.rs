@@ -3,7 +3,7 @@
 
 use super::aws::ecr::{self, Ecr};
 use super::aws::{Apis, sts};
-use super::{Call, Credential, ExchangeError, Failure, StatedExpiry};
+use super::{Call, Credential, ExchangeError, Failure, Secret, StatedExpiry};
 use crate::feed::Feed;
 use crate::feed::aws::{AssumedRole, role_session_name};
 use crate::feed::aws_scope::session_policy;
@@ -33,8 +33,7 @@ pub(super) async fn exchange(
 
     Ok(Credential {
         registry: feed.registry.clone(),
-        username: login.username,
-        password: login.password,
+        secret: Secret::Password { username: login.username, password: login.password },
         issued_at,
         expires_at: session.expires_at.min(login.expires_at),
         expiries: vec![

@@ -1,4 +1,4 @@
-//! What the two steps of an Azure exchange share: where the APIs are, and how refusals are reported.
+//! What the steps of an Azure exchange share: where the APIs are, and how refusals are reported.
 
 pub(crate) mod acr;
 pub(crate) mod entra;
@@ -6,14 +6,13 @@ mod hints;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use serde::{Deserialize, Deserializer};
 
-use super::upstream::{Redactor, Step, Upstream};
+use super::refusal::{Advice, Refusal};
+use super::upstream::{Redactor, Step};
 use super::{Call, ExchangeError, Failure};
 use crate::feed::Feed;
 use crate::feed::acr_host::AzureCloud;
 use crate::feed::azure::{AzureAcr, cloud};
-use crate::secret::SecretString;
 
 /// Where the APIs of one feed are.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +21,8 @@ pub(crate) struct Apis {
     token: Uri,
     /// ACR's token exchange.
     exchange: Uri,
+    /// ACR's endpoint of access tokens.
+    access: Uri,
     /// The registry, as ACR names itself in `service`.
     service: String,
     cloud: AzureCloud,
@@ -40,18 +41,11 @@ impl Apis {
         Ok(Self {
             token: uri("authority", cloud.authority_host(), &token_path)?,
             exchange: uri("registry", feed.registry.as_str(), "/oauth2/exchange")?,
+            access: uri("registry", feed.registry.as_str(), "/oauth2/token")?,
             service: feed.registry.to_string(),
             cloud,
         })
     }
-}
-
-/// A refusal in the provider's own words, as far as the answer could be read.
-#[derive(Default)]
-struct Refusal {
-    code: Option<String>,
-    message: Option<String>,
-    request_id: Option<String>,
 }
 
 impl Call<'_> {
@@ -76,7 +70,7 @@ impl Call<'_> {
         self.send(step, request).await
     }
 
-    /// Reports an answer that is no success.
+    /// Reports an answer of Entra's or ACR's that is no success.
     fn refused_by_azure(
         &self,
         step: Step,
@@ -85,25 +79,10 @@ impl Call<'_> {
         redactor: &Redactor<'_>,
         about: &hints::About<'_>,
     ) -> ExchangeError {
-        let upstream = Upstream {
-            code: redactor.optional(refusal.code.as_deref()),
-            // An answer in no known form, a proxy's page: its beginning tells whose it is.
-            message: match refusal.message {
-                Some(message) => redactor.optional(Some(&message)),
-                None => redactor.optional(Some(&String::from_utf8_lossy(answer.body()))),
-            },
-            request_id: redactor
-                .optional(refusal.request_id.as_deref())
-                .or_else(|| redactor.header(answer, "x-ms-correlation-request-id"))
-                .or_else(|| redactor.header(answer, "x-ms-request-id")),
-            ..Upstream::answered(step, answer.status())
-        };
-        let hint = hints::hint(&upstream, &self.token.presented, about);
-        let transient = upstream.code.as_deref().is_some_and(hints::is_transient);
-        self.fail(step, Failure::Refused(upstream)).advise(hint, transient)
+        const IDS: &[&str] = &["x-ms-correlation-request-id", "x-ms-request-id"];
+        self.refused(step, answer, refusal, redactor, IDS, |upstream| Advice {
+            hint: hints::hint(upstream, &self.token.presented, about),
+            transient: upstream.code.as_deref().is_some_and(hints::is_transient),
+        })
     }
-}
-
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
-    Ok(Option::<String>::deserialize(deserializer)?.map(SecretString::new))
 }

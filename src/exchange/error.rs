@@ -103,21 +103,27 @@ impl ExchangeError {
         };
         let hint = match &failure {
             Failure::Unreachable { source, .. } => Some(unreachable_hint(source.kind()).to_owned()),
-            Failure::Refused(upstream) if upstream.status.is_some_and(|status| status / 100 == 3) => Some(
-                "the endpoint answers with a redirect, which is never followed: point the endpoint at the API itself"
+            Failure::Refused(upstream) => Some(refused_hint(upstream)),
+            Failure::Unusable { .. } => Some(
+                "this is not what the provider's API answers: check the endpoint, and that nothing on the way changes \
+                 answers"
                     .to_owned(),
             ),
             Failure::ArrivedExpired { .. } => {
                 Some("compare this machine's clock with the provider's".to_owned())
             }
-            Failure::Refused(_) | Failure::Request(_) | Failure::Scope(_) | Failure::Unusable { .. } => None,
+            // The reason says what to do.
+            Failure::Request(_) | Failure::Scope(_) => None,
         };
         Self(Box::new(Inner { step, presented: presented.clone(), hint, transient, failure }))
     }
 
     /// With a provider's own advice; what is transient by itself stays so.
     pub(super) fn advise(mut self, hint: Option<String>, transient: bool) -> Self {
-        self.0.hint = hint.or(self.0.hint);
+        // A code that passes under a status that does not.
+        let passes = transient && !self.0.transient;
+        let provider = self.0.step.provider;
+        self.0.hint = hint.or_else(|| passes.then(|| troubled(provider))).or(self.0.hint);
         self.0.transient |= transient;
         self
     }
@@ -181,10 +187,44 @@ fn is_transient_status(status: u16) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS.as_u16() || status / 100 == 5
 }
 
+/// For a code that the provider's own hints do not know, and for an answer without one.
+fn refused_hint(Upstream { provider, step, status, code, .. }: &Upstream) -> String {
+    match (status.unwrap_or_default(), code) {
+        (300..=399, _) => {
+            "the endpoint answers with a redirect, which is never followed: point the endpoint at the API itself".into()
+        }
+        (429, _) => throttled(provider),
+        (500.., _) => troubled(provider),
+        (_, Some(code)) => format!(
+            "look up {code} in what {provider} documents about {step}, and compare what was presented with what is \
+             set up there"
+        ),
+        (_, None) => format!(
+            "this is not how {provider} refuses, so something else may have answered: check the endpoint of {step}"
+        ),
+    }
+}
+
+/// For codes that say the same as status 429.
+pub(super) fn throttled(provider: &str) -> String {
+    format!(
+        "{provider} limits how often it is asked, counting everybody who shares the account: wait a little, and ask \
+         for fewer different credentials at once"
+    )
+}
+
+fn troubled(provider: &str) -> String {
+    format!(
+        "the trouble is at {provider}, or at a proxy before it, and often passes: try again, and look at the provider's \
+         status page if it lasts"
+    )
+}
+
 fn unreachable_hint(kind: TransportErrorKind) -> &'static str {
     match kind {
         TransportErrorKind::Connect => {
-            "check that this machine resolves and reaches the endpoint; proxy variables of the environment are not used"
+            "check that this machine resolves and reaches the endpoint; proxy variables of the environment are not used, \
+             --proxy names one"
         }
         TransportErrorKind::Timeout => "the endpoint is slow, or a firewall drops the connection",
         TransportErrorKind::Tls => {

@@ -10,7 +10,7 @@ mod sts;
 use http::Uri;
 use jiff::Timestamp;
 
-use super::{Call, Credential, ExchangeError, Failure, StatedExpiry};
+use super::{Call, Credential, ExchangeError, Failure, Secret, StatedExpiry};
 use crate::feed::Feed;
 use crate::feed::endpoints::EndpointUrl;
 use crate::feed::google::{GoogleArtifactRegistry, USERNAME};
@@ -53,8 +53,7 @@ pub(super) async fn exchange(
 
     Ok(Credential {
         registry: feed.registry.clone(),
-        username: USERNAME.to_owned(),
-        password: access.token,
+        secret: Secret::Password { username: USERNAME.to_owned(), password: access.token },
         issued_at,
         expires_at: access.expires_at,
         expiries: vec![StatedExpiry { of, at: access.expires_at }],

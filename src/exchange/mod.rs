@@ -11,6 +11,8 @@ pub(crate) mod azure;
 mod azure_acr;
 mod error;
 mod google_artifact_registry;
+pub mod proxy;
+mod refusal;
 pub mod transport;
 mod upstream;
 
@@ -31,15 +33,13 @@ use crate::secret::SecretString;
 use aws::ecr::Ecr;
 use transport::HttpTransport;
 
-/// What a deployment logs in to a registry with.
+/// What a deployment gets into a registry with.
 #[derive(Debug, Clone)]
 pub struct Credential {
     /// The registry that it is for.
     pub registry: RegistryHost,
-    /// User name of the login.
-    pub username: String,
-    /// Password of the login.
-    pub password: SecretString,
+    /// What the registry takes.
+    pub secret: Secret,
     /// When the exchange began.
     pub issued_at: Timestamp,
     /// When it ends for certain: the earliest of `expiries`.
@@ -48,10 +48,54 @@ pub struct Credential {
     pub expiries: Vec<StatedExpiry>,
 }
 
+/// What a registry takes: a login, or a token that stands for itself.
+#[derive(Debug, Clone)]
+pub enum Secret {
+    /// A user name and a password, as `docker login` takes them.
+    Password {
+        /// User name of the login.
+        username: String,
+        /// Password of the login.
+        password: SecretString,
+    },
+    /// A bearer token of the registry's own for some repositories. It is no password: a client sends
+    /// it as it is (`Authorization: Bearer`), and asks no token endpoint for another one.
+    RegistryToken(SecretString),
+}
+
+impl Credential {
+    /// User name of the login, if it is one.
+    #[must_use]
+    pub fn username(&self) -> Option<&str> {
+        match &self.secret {
+            Secret::Password { username, .. } => Some(username),
+            Secret::RegistryToken(_) => None,
+        }
+    }
+
+    /// Password of the login, if it is one.
+    #[must_use]
+    pub fn password(&self) -> Option<&SecretString> {
+        match &self.secret {
+            Secret::Password { password, .. } => Some(password),
+            Secret::RegistryToken(_) => None,
+        }
+    }
+
+    /// The bearer token, if it is one.
+    #[must_use]
+    pub fn registry_token(&self) -> Option<&SecretString> {
+        match &self.secret {
+            Secret::Password { .. } => None,
+            Secret::RegistryToken(token) => Some(token),
+        }
+    }
+}
+
 /// An expiry, and who stated it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct StatedExpiry {
-    /// The service: `sts`, `ecr`, `ecr-public`, `acr`, `iamcredentials`.
+    /// The service: `sts`, `ecr`, `ecr-public`, `acr`, `acr-token`, `iamcredentials`.
     pub of: &'static str,
     /// When what it issued ends.
     pub at: Timestamp,

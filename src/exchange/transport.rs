@@ -1,6 +1,6 @@
 //! How requests reach a cloud.
 //!
-//! Owns the HTTP client's limits: no redirects, no ambient proxy, bounded time, bounded answers.
+//! Owns the HTTP client's limits: no redirects, no proxy but an explicit one, bounded time, bounded answers.
 //! Requests carry tokens, so that neither a request's body nor a URL may get into an error or a
 //! log; `http::Request`'s `Debug` shows both and must not be used.
 
@@ -15,6 +15,7 @@ use http::{Request, Response};
 use reqwest::redirect::Policy;
 
 use super::address::{AddressError, Loopback, VettingResolver, vet_host};
+use super::proxy::ProxyUrl;
 
 /// Sends one request and reads the whole answer.
 ///
@@ -139,10 +140,14 @@ pub struct TransportConfig {
     pub extra_ca_pem: Option<Vec<u8>>,
     /// Whether requests may go to this machine itself.
     pub loopback: Loopback,
+    /// The proxy that every request goes through. It resolves the names, so that it owns the rule about
+    /// addresses for them; addresses that are written in URLs are vetted here all the same.
+    pub proxy: Option<ProxyUrl>,
 }
 
 impl Default for TransportConfig {
-    /// 5 s to connect, 10 s in all, 1 MiB, the operating system's certificates, never to loopback.
+    /// 5 s to connect, 10 s in all, 1 MiB, the operating system's certificates, never to loopback, no
+    /// proxy.
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
@@ -150,6 +155,7 @@ impl Default for TransportConfig {
             max_response: 1 << 20,
             extra_ca_pem: None,
             loopback: Loopback::Refuse,
+            proxy: None,
         }
     }
 }
@@ -160,6 +166,9 @@ pub enum TransportConfigError {
     /// The extra certificates are not PEM, or there are none.
     #[error("the extra CA bundle holds no certificate in PEM")]
     CaBundle(#[source] Option<reqwest::Error>),
+    /// The proxy's URL is of no use to the client.
+    #[error("the proxy cannot be used")]
+    Proxy(#[source] reqwest::Error),
     /// TLS could not be set up.
     #[error("the HTTP client could not be made")]
     Client(#[source] reqwest::Error),
@@ -168,9 +177,9 @@ pub enum TransportConfigError {
 /// HTTP/1.1 by reqwest, with rustls and aws-lc.
 ///
 /// Trusts the operating system's certificates; on Unix, OpenSSL's `SSL_CERT_FILE` and
-/// `SSL_CERT_DIR` say where those are. Proxy variables of the environment are not obeyed. Connects
-/// only to addresses that [`vet`](super::address::vet) lets through.
-#[derive(Debug, Clone)]
+/// `SSL_CERT_DIR` say where those are. Proxy variables of the environment are not obeyed. Without a
+/// proxy it connects only to addresses that [`vet`](super::address::vet) lets through.
+#[derive(Clone)]
 pub struct ReqwestTransport {
     client: reqwest::Client,
     max_response: usize,
@@ -188,11 +197,19 @@ impl ReqwestTransport {
             .user_agent(concat!("carnet/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
             .referer(false)
+            // Those of the environment.
             .no_proxy()
-            .dns_resolver(VettingResolver(config.loopback))
             .retry(reqwest::retry::never())
             .connect_timeout(config.connect_timeout)
             .timeout(config.timeout);
+        builder = match &config.proxy {
+            None => builder.dns_resolver(VettingResolver(config.loopback)),
+            // The only name that is resolved here is the proxy's own, and whoever sets it answers for it.
+            Some(proxy) => builder.proxy(
+                reqwest::Proxy::all(proxy.reveal())
+                    .map_err(|error| TransportConfigError::Proxy(error.without_url()))?,
+            ),
+        };
         if let Some(pem) = &config.extra_ca_pem {
             let certificates = reqwest::Certificate::from_pem_bundle(pem)
                 .map_err(|error| TransportConfigError::CaBundle(Some(error)))?;
@@ -221,6 +238,17 @@ impl ReqwestTransport {
         *response.status_mut() = answer.status();
         *response.headers_mut() = std::mem::take(answer.headers_mut());
         Ok(response)
+    }
+}
+
+/// The client's own `Debug` is not known to keep a proxy's password to itself.
+impl fmt::Debug for ReqwestTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { max_response, loopback, .. } = self;
+        f.debug_struct("ReqwestTransport")
+            .field("max_response", max_response)
+            .field("loopback", loopback)
+            .finish_non_exhaustive()
     }
 }
 

@@ -149,6 +149,8 @@ impl Provider {
             _ if scope.is_everything() => Ok(()),
             Self::AwsEcr(_) => Ok(()),
             Self::AwsEcrPublic(_) => Err(ScopeError::EcrPublic),
+            // What is limited otherwise is the actions alone.
+            Self::AzureAcr(_) if scope.repositories().is_some() => Ok(()),
             Self::AzureAcr(_) => Err(ScopeError::Azure),
             Self::GoogleArtifactRegistry(_) => Err(ScopeError::Google),
         }

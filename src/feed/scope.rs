@@ -209,10 +209,10 @@ pub enum ScopeError {
          after the fact; give the feed a service account that may do only this"
     )]
     Google,
-    /// A repository-scoped token of ACR is a bearer token and no password.
+    /// ACR's tokens name repositories; there is none for certain actions on every one.
     #[error(
-        "repositories and actions cannot be limited for a docker login at Azure Container Registry: what it scopes is \
-         a bearer token, not a password"
+        "actions alone cannot be limited at Azure Container Registry: its tokens are for repositories by name; name \
+         them too, or assign the feed's identity a role that may do only this"
     )]
     Azure,
 }

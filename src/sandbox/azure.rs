@@ -4,13 +4,14 @@
 mod acr;
 pub(super) mod config;
 mod entra;
+mod registry;
 mod tokens;
 mod trust;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::post;
+use axum::routing::{any, post};
 use uuid::Uuid;
 
 use self::config::AzureConfig;
@@ -37,6 +38,7 @@ pub(super) fn router(azure: Arc<Azure>) -> Router {
         .route("/azure/entra/{tenant}/oauth2/v2.0/token", post(entra::handle))
         .route("/azure/acr/oauth2/exchange", post(acr::exchange))
         .route("/azure/acr/oauth2/token", post(acr::token))
+        .route("/azure/acr/v2/{*path}", any(registry::handle))
         .with_state(azure)
 }
 

@@ -2,12 +2,13 @@
 
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::azure::config::AzureConfig;
+use super::faults::Fault;
 use super::google::config::GoogleConfig;
 use crate::feed::aws::{RoleArn, SessionDuration};
-use crate::secret::SecretString;
+use crate::secret::{SecretString, deserialize_option as secret};
 
 /// All settings; by default any subject and audience of the issuer is accepted.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -19,6 +20,8 @@ pub struct SandboxConfig {
     pub azure: AzureConfig,
     /// The Google stand-in.
     pub google: GoogleConfig,
+    /// What goes wrong whatever is asked, in this order.
+    pub faults: Vec<Fault>,
 }
 
 /// Settings of the AWS stand-in, the table `[aws]`.
@@ -69,10 +72,6 @@ impl FromStr for SandboxConfig {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(toml::from_str(text)?)
     }
-}
-
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
-    Ok(Some(SecretString::new(String::deserialize(deserializer)?)))
 }
 
 #[cfg(test)]

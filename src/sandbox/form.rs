@@ -1,4 +1,4 @@
-//! Reading a form, each field once.
+//! Reading a form, each field once but where it may be given again.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,13 +9,20 @@ pub(super) struct Form<'a>(HashMap<Cow<'a, str>, Cow<'a, str>>);
 impl<'a> Form<'a> {
     /// Reads `body`; the error names a field that is given twice.
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, String> {
-        let mut fields = HashMap::new();
+        Self::parse_but(body, "").map(|(form, _)| form)
+    }
+
+    /// The same with every value of the one field that may be given again, which the form then lacks.
+    pub(super) fn parse_but(body: &'a [u8], again: &str) -> Result<(Self, Vec<Cow<'a, str>>), String> {
+        let (mut fields, mut values) = (HashMap::new(), Vec::new());
         for (name, value) in url::form_urlencoded::parse(body) {
-            if fields.insert(name.clone(), value).is_some() {
+            if !again.is_empty() && name == again {
+                values.push(value);
+            } else if fields.insert(name.clone(), value).is_some() {
                 return Err(name.chars().take(64).collect());
             }
         }
-        Ok(Self(fields))
+        Ok((Self(fields), values))
     }
 
     /// A field that is there and not empty.

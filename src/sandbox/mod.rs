@@ -3,7 +3,8 @@
 //! The sandbox decides like the original where a decision rests on the issuer: it fetches the
 //! issuer's discovery document and JWKS over HTTP each time, verifies the signature with a library
 //! that did not make it, and checks issuer, audience, subject, times and the role's trust. Its ECR
-//! verifies the SigV4 signature of every request; its registry takes the tokens of its Entra only.
+//! verifies the SigV4 signature of every request; its registry takes the tokens of its Entra only. It
+//! shows other faults when its configuration says so.
 //!
 //! It is no proof of how a real cloud behaves: it knows no accounts, no permissions beyond
 //! trust, no session policies, no registry, and its error messages are imitations. It
@@ -12,6 +13,7 @@
 mod aws;
 mod azure;
 mod config;
+mod faults;
 mod form;
 mod google;
 mod identity;
@@ -24,11 +26,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
 pub use azure::config::{AzureApplication, AzureConfig};
 pub use config::{AwsConfig, AwsRole, SandboxConfig, SandboxConfigError};
+pub use faults::Fault;
 pub use google::config::{GoogleConfig, GoogleProvider, GoogleServiceAccount};
 
 use crate::clock::Clock;
@@ -46,6 +50,7 @@ pub struct Sandbox {
     aws: Arc<aws::Aws>,
     azure: Arc<azure::Azure>,
     google: Arc<google::Google>,
+    faults: Arc<faults::Faults>,
 }
 
 /// Why a sandbox stopped or did not start.
@@ -83,6 +88,7 @@ impl Sandbox {
         Ok(Self {
             azure: Arc::new(azure::Azure::new(verifier.clone(), config.azure, now(), bytes())),
             google: Arc::new(google::Google::new(verifier.clone(), config.google, now(), bytes())),
+            faults: Arc::new(faults::Faults::new(config.faults, now(), bytes())),
             aws: Arc::new(aws::Aws::new(verifier, config.aws, clock, random)),
         })
     }
@@ -93,6 +99,7 @@ impl Sandbox {
             .merge(azure::router(Arc::clone(&self.azure)))
             .merge(google::router(Arc::clone(&self.google)))
             .layer(DefaultBodyLimit::max(MAX_REQUEST))
+            .layer(from_fn_with_state(Arc::clone(&self.faults), faults::show))
     }
 
     /// Serves on `listener` until `shutdown`, then finishes the requests that are under way.

@@ -1,5 +1,7 @@
 //! Spaces, feeds, and the marks that removed feeds leave.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -69,6 +71,17 @@ impl Store {
     pub async fn feeds_of_registry(&self, registry: &RegistryHost) -> Result<Vec<Feed>, StoreError> {
         let query = sqlx::query_as::<_, Row>(OF_REGISTRY).bind(registry.as_str());
         query.fetch_all(&self.readers).await?.into_iter().map(Row::feed).collect()
+    }
+
+    /// The version of every feed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::feed`].
+    pub async fn feed_versions(&self) -> Result<HashMap<Uuid, i64>, StoreError> {
+        let rows: Vec<(String, i64)> =
+            sqlx::query_as("SELECT id, version FROM feeds").fetch_all(&self.readers).await?;
+        rows.into_iter().map(|(id, version)| Ok((parse(TABLE, &id, &id)?, version))).collect()
     }
 }
 

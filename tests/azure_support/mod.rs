@@ -23,7 +23,7 @@ use carnet::oidc::token::{Presented, SignedToken};
 use carnet::random::SecureRandom;
 use carnet::sandbox::{AzureEndpoints, Sandbox, SandboxEndpoints};
 use carnet::secret::SecretString;
-use http::Request;
+use http::{Request, Response};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use uuid::Uuid;
@@ -146,6 +146,18 @@ impl World {
         fields.retain(|(name, _)| !replaced.iter().any(|(replaced, _)| replaced == name));
         fields.extend(replaced);
         self.post(&format!("{}/{tenant}/oauth2/v2.0/token", self.endpoints.authority), &fields).await
+    }
+
+    /// Asks the registry itself, below `/v2/`.
+    pub(crate) async fn ask_registry(
+        &self,
+        method: &str,
+        path: &str,
+        authorization: &str,
+    ) -> Response<Bytes> {
+        let url = format!("{}/v2/{path}", self.endpoints.registry);
+        let request = Request::builder().method(method).uri(url).header("authorization", authorization);
+        self.transport.send(request.body(Bytes::new()).unwrap()).await.unwrap()
     }
 
     pub(crate) async fn ask_acr(&self, path: &str, fields: &[(&str, &str)]) -> (u16, Value) {

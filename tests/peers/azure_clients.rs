@@ -164,6 +164,17 @@ fn microsofts_clients_get_through_the_sandbox_and_carnet_asks_as_they_do() {
     assert_eq!((only_ours, only_theirs), (vec!["tenant".to_owned()], vec![]));
     assert_eq!(other, ["access_token"]);
 
+    let scoped = ["--ca-file", ca_file.to_str().unwrap(), "--repository=app/one", "--action=pull"];
+    world.issuer.carnet.ok(&[&["feed", "credentials", "default/a"], &scoped[..]].concat());
+    let narrowing = world.proxy.take();
+    let (our, their) = (one(&narrowing, "/oauth2/token"), one(&theirs, "/oauth2/token"));
+    assert_eq!((our.method.as_str(), our.target.as_str()), ("POST", "/oauth2/token"));
+    assert_eq!(their.target, "/oauth2/token?api-version=2021-07-01");
+    let (only_ours, only_theirs, other) = differences(our, their);
+    assert!(only_ours.is_empty() && only_theirs.is_empty(), "{only_ours:?} {only_theirs:?}");
+    assert_eq!(other, ["refresh_token", "scope"]);
+    assert_eq!(our.form()["scope"], "repository:app/one:pull");
+
     // Of the headers that mean something here: Entra answers with JSON whatever is accepted.
     for (path, id) in
         [("/oauth2/v2.0/token", "client-request-id"), ("/oauth2/exchange", "x-ms-client-request-id")]

@@ -13,6 +13,7 @@ mod support;
 
 mod azure_clients;
 mod documents;
+mod ecr_public;
 mod google_client;
 mod image_pull;
 mod key_rotation_live;

@@ -13,6 +13,7 @@ pub(crate) mod ca;
 pub(crate) mod carnet;
 pub(crate) mod database;
 pub(crate) mod docker_registry;
+pub(crate) mod forward_proxy;
 pub(crate) mod http;
 pub(crate) mod in_process;
 pub(crate) mod keys;

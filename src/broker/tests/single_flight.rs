@@ -104,5 +104,5 @@ async fn neither_broker_nor_errors_show_a_password() {
     let served = world.ask(&feed(0)).await.unwrap();
     let shown = format!("{served:?} {:?}", world.broker);
     assert!(shown.contains("SecretString(…)") && !shown.contains(PASSWORD), "{shown}");
-    assert_eq!(served.credential.password.reveal(), PASSWORD);
+    assert_eq!(served.credential.password().unwrap().reveal(), PASSWORD);
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::broker::*;
 use crate::clock::SimulatedClock;
-use crate::exchange::{Credential, ExchangeError, Failure, StatedExpiry, Step, Upstream};
+use crate::exchange::{Credential, ExchangeError, Failure, Secret, StatedExpiry, Step, Upstream};
 use crate::feed::{FeedChanges, FeedDraft};
 use crate::issuer_url::IssuerUrl;
 use crate::jose::Algorithm;
@@ -90,8 +90,7 @@ impl Fake {
         };
         let credential = Credential {
             registry: request.feed.registry.clone(),
-            username: "AWS".into(),
-            password: SecretString::new(PASSWORD.into()),
+            secret: Secret::Password { username: "AWS".into(), password: SecretString::new(PASSWORD.into()) },
             issued_at: now,
             expires_at,
             expiries: vec![StatedExpiry { of: "sts", at: expires_at }],

@@ -15,8 +15,8 @@ use crate::broker::{BrokerError, Served, Source};
 use crate::carnet::Carnet;
 use crate::cli::failure::Failure;
 use crate::cli::{opening, output};
-use crate::exchange::StatedExpiry;
 use crate::exchange::address::Loopback;
+use crate::exchange::{Secret, StatedExpiry};
 use crate::feed::{Feed, FeedPath};
 use crate::feeds::FeedsError;
 
@@ -26,7 +26,8 @@ pub(in crate::cli) enum Format {
     Json,
     /// Shell assignments: REGISTRY, REGISTRY_USERNAME, REGISTRY_PASSWORD, REGISTRY_EXPIRES_AT
     Env,
-    /// The `auths` of Docker's config.json, also for podman, skopeo and buildah
+    /// The `auths` of Docker's config.json, also for podman, skopeo and buildah; a registry token stands
+    /// there as `registrytoken`, which only some clients read
     DockerConfig,
     /// The password alone, for `docker login --password-stdin`
     Password,
@@ -37,13 +38,21 @@ pub(in crate::cli) enum Format {
 struct Answer<'a> {
     feed: String,
     registry: &'a str,
-    username: &'a str,
-    password: &'a str,
+    #[serde(flatten)]
+    secret: Shown<'a>,
     issued_at: Timestamp,
     expires_at: Timestamp,
     expiries: &'a [StatedExpiry],
     source: Source,
     jti: Uuid,
+}
+
+/// A secret on its way out.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown<'a> {
+    Password { username: &'a str, password: &'a str },
+    RegistryToken { registry_token: &'a str },
 }
 
 pub(in crate::cli) async fn run(
@@ -56,6 +65,7 @@ pub(in crate::cli) async fn run(
     let mut config = opening.config();
     config.transport.extra_ca_pem =
         arguments.ca_file.as_deref().map(crate::cli::read_file("--ca-file")).transpose()?;
+    config.transport.proxy = arguments.proxy.proxy()?;
     if arguments.allow_loopback_endpoints {
         config.transport.loopback = Loopback::Allow;
     }
@@ -90,32 +100,45 @@ fn event(actor: &Actor, feed: &Feed, outcome: &Result<Served, BrokerError>) -> E
 
 fn print(feed: &FeedPath, served: &Served, format: Format) -> Result<(), Failure> {
     let credential = &served.credential;
-    let (registry, username, password) =
-        (credential.registry.as_str(), credential.username.as_str(), credential.password.reveal());
-    match format {
-        Format::Json => output::json(&Answer {
+    let registry = credential.registry.as_str();
+    let secret = match &credential.secret {
+        Secret::Password { username, password } => Shown::Password { username, password: password.reveal() },
+        Secret::RegistryToken(token) => Shown::RegistryToken { registry_token: token.reveal() },
+    };
+    match (format, secret) {
+        (Format::Json, secret) => output::json(&Answer {
             feed: feed.to_string(),
             registry,
-            username,
-            password,
+            secret,
             issued_at: credential.issued_at,
             expires_at: credential.expires_at,
             expiries: &credential.expiries,
             source: served.source,
             jti: served.jti,
         }),
-        Format::Env => output::line(&format!(
+        (Format::Env, Shown::Password { username, password }) => output::line(&format!(
             "REGISTRY={}\nREGISTRY_USERNAME={}\nREGISTRY_PASSWORD={}\nREGISTRY_EXPIRES_AT={}",
             quoted(registry),
             quoted(username),
             quoted(password),
             quoted(&credential.expires_at.to_string()),
         )),
-        Format::DockerConfig => {
+        (Format::DockerConfig, Shown::Password { username, password }) => {
             let auth = STANDARD.encode(format!("{username}:{password}"));
             output::json(&json!({ "auths": { registry: { "auth": auth } } }))
         }
-        Format::Password => output::line(password),
+        (Format::DockerConfig, Shown::RegistryToken { registry_token }) => {
+            output::json(&json!({ "auths": { registry: { "registrytoken": registry_token } } }))
+        }
+        (Format::Password, Shown::Password { password, .. }) => output::line(password),
+        (Format::Env | Format::Password, Shown::RegistryToken { .. }) => Err(Failure::message(format!(
+            "feed {feed}: a credential for some repositories of {registry} is a registry token, not a user name and \
+             a password"
+        ))
+        .hint(
+            "take it with --format json or docker-config, for clients that send it as it is; or leave \
+             --repository off, and have the identity's role limit what the password may do",
+        )),
     }
 }
 

@@ -14,8 +14,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use super::Apis;
 use super::sts::Session;
-use super::{Apis, Refusal};
+use crate::exchange::refusal::Refusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError, Failure};
 use crate::secret::{self, SecretString};
@@ -78,7 +79,7 @@ pub(in crate::exchange) async fn authorization_token(
     let answer = call.send(step, request).await?;
     if !answer.status().is_success() {
         let redactor = Redactor::new([session.session_token.reveal(), session.secret_access_key.reveal()]);
-        return Err(call.refused(step, &answer, refusal(&answer), &redactor, None));
+        return Err(call.refused_by_aws(step, &answer, refusal(&answer), &redactor, None));
     }
     login(ecr, &answer).map_err(|reason| call.unusable(step, &answer, reason))
 }

@@ -4,20 +4,35 @@
 
 use super::ecr::Ecr;
 use super::sts;
+use crate::exchange::error::throttled;
 use crate::exchange::upstream::Upstream;
 use crate::feed::aws::RoleArn;
 use crate::oidc::token::Presented;
 
 /// Codes after which the same request may well succeed a moment later, whatever their status.
 pub(super) fn is_transient(code: &str) -> bool {
-    // AWS answers throttling with 400 as often as with 429.
-    matches!(code, "IDPCommunicationError" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded")
+    code == "IDPCommunicationError" || is_throttling(code)
+}
+
+/// AWS answers throttling with 400 as often as with 429.
+fn is_throttling(code: &str) -> bool {
+    matches!(
+        code,
+        "Throttling"
+            | "ThrottlingException"
+            | "RequestLimitExceeded"
+            | "TooManyRequestsException"
+            | "SlowDown"
+    )
 }
 
 /// What to look at first.
 pub(super) fn hint(upstream: &Upstream, presented: &Presented, role: Option<&RoleArn>) -> Option<String> {
     let Presented { iss, sub, aud, kid, .. } = presented;
     let code = upstream.code.as_deref()?;
+    if is_throttling(code) {
+        return Some(throttled(upstream.provider));
+    }
     if upstream.step == sts::STEP.name {
         let role = role?;
         let account = role.account_id();
@@ -27,7 +42,7 @@ pub(super) fn hint(upstream: &Upstream, presented: &Presented, role: Option<&Rol
             "AccessDenied" | "AccessDeniedException" => format!(
                 "the trust policy of {role} must allow sts:AssumeRoleWithWebIdentity to the OIDC provider {provider} \
                  with exactly {provider}:aud = {aud} and {provider}:sub = {sub}; \
-                 AWS answers the same when the role does not exist"
+                 AWS answers the same when the role does not exist, and for some seconds after a change"
             ),
             "InvalidIdentityToken" => format!(
                 "account {account} needs an IAM OIDC provider with exactly the URL {iss} and the client id {aud}, \

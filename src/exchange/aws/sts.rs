@@ -6,7 +6,7 @@ use http::{Request, Response, Uri};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
-use super::Refusal;
+use crate::exchange::refusal::Refusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError, Failure};
 use crate::feed::aws::AssumedRole;
@@ -55,7 +55,7 @@ pub(crate) async fn assume_role(
     let answer = call.send(STEP, request).await?;
     if !answer.status().is_success() {
         let redactor = Redactor::for_token(token);
-        return Err(call.refused(STEP, &answer, refusal(&answer), &redactor, Some(&role.role_arn)));
+        return Err(call.refused_by_aws(STEP, &answer, refusal(&answer), &redactor, Some(&role.role_arn)));
     }
     session(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
 }

@@ -1,4 +1,7 @@
-//! ACR's `POST /oauth2/exchange`: an access token of Entra's in, a refresh token of the registry's out.
+//! ACR's token endpoints: `POST /oauth2/exchange`, an access token of Entra's in, a refresh token of the
+//! registry's out; and `POST /oauth2/token`, that one in, an access token for some repositories out.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use http::Response;
@@ -6,21 +9,26 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Apis;
 use super::hints::About;
-use super::{Apis, Refusal, secret};
+use crate::exchange::refusal::Refusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError};
 use crate::feed::azure::AzureAcr;
+use crate::feed::scope::{Action, RepositoryName, Scope};
 use crate::jose::jws::decode_unverified;
-use crate::secret::SecretString;
+use crate::secret::{SecretString, deserialize_option as secret};
 
 /// The exchange.
 pub(crate) const STEP: Step = Step { provider: "azure", name: "acr:exchange" };
 
-/// What ACR gives to log in with.
+/// The narrowing.
+pub(crate) const NARROW: Step = Step { provider: "azure", name: "acr:token" };
+
+/// A token that ACR gives, refresh or access.
 #[derive(Debug)]
-pub(crate) struct Login {
-    pub(crate) refresh_token: SecretString,
+pub(crate) struct Issued {
+    pub(crate) token: SecretString,
     pub(crate) expires_at: Timestamp,
 }
 
@@ -30,7 +38,7 @@ pub(crate) async fn refresh_token(
     apis: &Apis,
     azure: &AzureAcr,
     access_token: &SecretString,
-) -> Result<Login, ExchangeError> {
+) -> Result<Issued, ExchangeError> {
     let tenant = azure.tenant_id.to_string();
     let form = [
         ("grant_type", "access_token"),
@@ -44,22 +52,89 @@ pub(crate) async fn refresh_token(
         let redactor = Redactor::for_token(access_token.reveal());
         return Err(call.refused_by_azure(STEP, &answer, refusal(&answer), &redactor, &about));
     }
-    login(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
+    refresh(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
+}
+
+/// Trades the refresh token for an access token of the repositories that the call's scope names.
+///
+/// `scope` is given once for each, as ACR documents it; RFC 6749 would have them in one.
+pub(crate) async fn access_token(
+    call: &Call<'_>,
+    apis: &Apis,
+    azure: &AzureAcr,
+    repositories: &BTreeSet<RepositoryName>,
+    refresh_token: &SecretString,
+) -> Result<Issued, ExchangeError> {
+    let actions: Vec<&str> =
+        Action::ALL.into_iter().filter(|action| call.scope.allows(*action)).map(Action::as_str).collect();
+    let actions = actions.join(",");
+    let scopes: Vec<String> =
+        repositories.iter().map(|name| format!("repository:{name}:{actions}")).collect();
+    let mut form = vec![("grant_type", "refresh_token"), ("service", apis.service.as_str())];
+    form.extend(scopes.iter().map(|scope| ("scope", scope.as_str())));
+    form.push(("refresh_token", refresh_token.reveal()));
+    let answer = call.send_form(NARROW, &apis.access, "x-ms-client-request-id", &form).await?;
+    if !answer.status().is_success() {
+        let about = About { azure, service: &apis.service };
+        let redactor = Redactor::for_token(refresh_token.reveal());
+        return Err(call.refused_by_azure(NARROW, &answer, refusal(&answer), &redactor, &about));
+    }
+    access(&answer, repositories, call.scope).map_err(|reason| call.unusable(NARROW, &answer, reason))
 }
 
 /// Reads a success; the error says what is missing and never repeats what is there.
-fn login(answer: &Response<Bytes>) -> Result<Login, &'static str> {
-    let answer: Answer = serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of ACR")?;
-    let refresh_token = answer.refresh_token.ok_or("refresh_token is missing")?;
-    // The answer states no expiry. The token is ACR's to verify; here it only says when it ends.
-    let (_, claims) = decode_unverified(refresh_token.reveal())
-        .map_err(|_| "refresh_token is not a JWT, so that its end is unknown")?;
+fn refresh(answer: &Response<Bytes>) -> Result<Issued, &'static str> {
+    let token = read(answer)?.refresh_token.ok_or("refresh_token is missing")?;
+    let claims = claims(&token).ok_or("refresh_token is not a JWT, so that its end is unknown")?;
     let exp = claims.get("exp").ok_or("refresh_token has no exp")?;
+    let expires_at = time(exp).ok_or("the exp of refresh_token is no time")?;
+    Ok(Issued { token, expires_at })
+}
+
+/// The same of an access token, which must say itself that it is for no more than was asked for: a
+/// registry that passes over the scope must not be taken for one that keeps to it. It may be for less, as
+/// for an identity that may only pull.
+fn access(
+    answer: &Response<Bytes>,
+    repositories: &BTreeSet<RepositoryName>,
+    scope: &Scope,
+) -> Result<Issued, &'static str> {
+    let token = read(answer)?.access_token.ok_or("access_token is missing")?;
+    if !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("access_token is no token");
+    }
+    let claims = claims(&token).ok_or("access_token is not a JWT, so that its end and scope are unknown")?;
+    let exp = claims.get("exp").ok_or("access_token has no exp")?;
+    let expires_at = time(exp).ok_or("the exp of access_token is no time")?;
+    let access = claims.get("access").ok_or("access_token does not say what it is for")?;
+    let access: Vec<Access> =
+        serde_json::from_value(access.clone()).map_err(|_| "access_token does not say what it is for")?;
+    let is_inside = |entry: &Access| {
+        entry.kind == "repository"
+            && repositories.iter().any(|name| name.as_str() == entry.name)
+            && entry.actions.iter().all(|text| text.parse().is_ok_and(|action| scope.allows(action)))
+    };
+    if !access.iter().all(is_inside) {
+        return Err("access_token is for more than was asked for");
+    }
+    if access.iter().all(|entry| entry.actions.is_empty()) {
+        return Err("access_token is for nothing of what was asked for: the identity may not do it");
+    }
+    Ok(Issued { token, expires_at })
+}
+
+fn read(answer: &Response<Bytes>) -> Result<Answer, &'static str> {
+    serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of ACR")
+}
+
+/// The claims of a token, which is ACR's to verify: answers state no expiry, so it is read off here.
+fn claims(token: &SecretString) -> Option<Value> {
+    decode_unverified(token.reveal()).ok().map(|(_, claims)| claims)
+}
+
+fn time(exp: &Value) -> Option<Timestamp> {
     let exp = exp.as_i64().or_else(|| exp.as_f64().map(|seconds| seconds.floor() as i64));
-    let expires_at = exp
-        .and_then(|seconds| Timestamp::from_second(seconds).ok())
-        .ok_or("the exp of refresh_token is no time")?;
-    Ok(Login { refresh_token, expires_at })
+    Timestamp::from_second(exp?).ok()
 }
 
 /// Reads an error, as far as it is one of a registry's: the first code, and all that is said.
@@ -91,6 +166,17 @@ fn refusal(answer: &Response<Bytes>) -> Refusal {
 struct Answer {
     #[serde(default, deserialize_with = "secret")]
     refresh_token: Option<SecretString>,
+    #[serde(default, deserialize_with = "secret")]
+    access_token: Option<SecretString>,
+}
+
+/// An entry of an access token's claim `access`, as the distribution project's token authentication has it.
+#[derive(Deserialize)]
+struct Access {
+    #[serde(rename = "type")]
+    kind: String,
+    name: String,
+    actions: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]

@@ -5,12 +5,13 @@ use bytes::Bytes;
 use http::Response;
 use serde::Deserialize;
 
+use super::Apis;
 use super::hints::About;
-use super::{Apis, Refusal, secret};
+use crate::exchange::refusal::Refusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError};
 use crate::feed::azure::AzureAcr;
-use crate::secret::SecretString;
+use crate::secret::{SecretString, deserialize_option as secret};
 
 /// The token endpoint.
 pub(crate) const STEP: Step = Step { provider: "azure", name: "entra:token" };

@@ -25,7 +25,7 @@ pub(super) fn hint(upstream: &Upstream, presented: &Presented, about: &About<'_>
     if upstream.step == entra::STEP.name {
         return of_entra(code?, presented, about);
     }
-    if upstream.step == acr::STEP.name {
+    if upstream.step == acr::STEP.name || upstream.step == acr::NARROW.name {
         return of_acr(code, upstream.status, about);
     }
     None
@@ -85,7 +85,7 @@ fn of_acr(code: Option<&str>, status: Option<u16>, about: &About<'_>) -> Option<
     match (code, status) {
         (Some("UNAUTHORIZED" | "DENIED"), _) | (_, Some(401 | 403)) => Some(format!(
             "{client_id} needs a role on {service} that lets it pull, such as AcrPull; the registry must be of tenant {} \
-             and its network rules must let this machine in",
+             and its network rules must let this machine in; a new role assignment takes some minutes until it works",
             about.azure.tenant_id
         )),
         (_, Some(404 | 405)) => Some("the endpoint registry is not an Azure container registry".to_owned()),

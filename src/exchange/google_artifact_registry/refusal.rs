@@ -6,24 +6,16 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::hints;
-use crate::exchange::upstream::{Redactor, Step, Upstream};
-use crate::exchange::{Call, ExchangeError, Failure};
+use crate::exchange::refusal::{Advice, Refusal};
+use crate::exchange::upstream::{Redactor, Step};
+use crate::exchange::{Call, ExchangeError};
 use crate::feed::google::GoogleArtifactRegistry;
 
-/// An error in Google's own words, as far as the answer could be read.
-#[derive(Default)]
-struct Refusal {
-    /// OAuth's `error`, or the name of a `google.rpc.Code`.
-    code: Option<String>,
-    message: Option<String>,
-    /// `reason` of a `google.rpc.ErrorInfo`: finer than the code, and a code itself.
-    reason: Option<String>,
-    /// `requestId` of a `google.rpc.RequestInfo`.
-    request_id: Option<String>,
-}
+/// `reason` of a `google.rpc.ErrorInfo`: finer than the code, and a code itself.
+type Reason = Option<String>;
 
 impl Call<'_> {
-    /// Reports an answer that is no success.
+    /// Reports an answer of Google's that is no success.
     pub(super) fn refused_by_google(
         &self,
         step: Step,
@@ -31,30 +23,21 @@ impl Call<'_> {
         redactor: &Redactor<'_>,
         google: &GoogleArtifactRegistry,
     ) -> ExchangeError {
-        let refusal = read(answer);
-        let upstream = Upstream {
-            code: redactor.optional(refusal.code.as_deref()),
-            // An answer in no known form, a proxy's page: its beginning tells whose it is.
-            message: match refusal.message {
-                Some(message) => redactor.optional(Some(&message)),
-                None => redactor.optional(Some(&String::from_utf8_lossy(answer.body()))),
-            },
-            request_id: redactor.optional(refusal.request_id.as_deref()),
-            ..Upstream::answered(step, answer.status())
-        };
-        let hint = hints::hint(&upstream, refusal.reason.as_deref(), &self.token.presented, google);
-        let transient = upstream.code.as_deref().is_some_and(hints::is_transient);
-        self.fail(step, Failure::Refused(upstream)).advise(hint, transient)
+        let (refusal, reason) = read(answer);
+        self.refused(step, answer, refusal, redactor, &[], |upstream| Advice {
+            hint: hints::hint(upstream, reason.as_deref(), &self.token.presented, google),
+            transient: upstream.code.as_deref().is_some_and(hints::is_transient),
+        })
     }
 }
 
-fn read(answer: &Response<Bytes>) -> Refusal {
+fn read(answer: &Response<Bytes>) -> (Refusal, Reason) {
     match serde_json::from_slice(answer.body()) {
         Ok(ErrorBody { error: ErrorMember::OAuth(code), error_description }) => {
-            Refusal { code: Some(code), message: error_description, ..Refusal::default() }
+            (Refusal { code: Some(code), message: error_description, request_id: None }, None)
         }
-        Ok(ErrorBody { error: ErrorMember::Status(status), .. }) => status.into(),
-        Err(_) => Refusal::default(),
+        Ok(ErrorBody { error: ErrorMember::Status(status), .. }) => status.read(),
+        Err(_) => (Refusal::default(), None),
     }
 }
 
@@ -80,8 +63,10 @@ struct Status {
     details: Vec<Value>,
 }
 
-impl From<Status> for Refusal {
-    fn from(Status { message, status, details }: Status) -> Self {
+impl Status {
+    /// The code is the name of a `google.rpc.Code`; `google.rpc.RequestInfo` names the request.
+    fn read(self) -> (Refusal, Reason) {
+        let Self { message, status, details } = self;
         let detail = |kind: &str, member: &str| {
             let kind = format!("type.googleapis.com/google.rpc.{kind}");
             let found = details.iter().find(|detail| detail["@type"] == kind.as_str())?;
@@ -95,6 +80,6 @@ impl From<Status> for Refusal {
                 Some(format!("{} {}", message.unwrap_or_default(), Value::Array(details)).trim().to_owned())
             }
         };
-        Self { code: status, message, reason, request_id }
+        (Refusal { code: status, message, request_id }, reason)
     }
 }

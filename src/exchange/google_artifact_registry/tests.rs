@@ -114,7 +114,7 @@ async fn direct_access_is_one_request_as_google_documents_it() {
     let transport = Scripted::new([exchanged()]);
     let credential = run(&transport, &direct()).await.unwrap();
     assert_eq!(
-        (credential.username.as_str(), credential.password.reveal()),
+        (credential.username().unwrap(), credential.password().unwrap().reveal()),
         ("oauth2accesstoken", FEDERATED)
     );
     assert_eq!(credential.registry.as_str(), "europe-west1-docker.pkg.dev");
@@ -140,7 +140,7 @@ async fn direct_access_is_one_request_as_google_documents_it() {
 async fn impersonation_is_a_second_request_whose_expiry_alone_counts() {
     let transport = Scripted::new([exchanged(), generated("2026-03-01T23:00:00Z")]);
     let credential = run(&transport, &impersonating()).await.unwrap();
-    assert_eq!(credential.password.reveal(), "ya29.hunter2");
+    assert_eq!(credential.password().unwrap().reveal(), "ya29.hunter2");
     assert_eq!(credential.expires_at.to_string(), "2026-03-01T23:00:00Z");
     assert_eq!(credential.expiries.iter().map(|stated| stated.of).collect::<Vec<_>>(), ["iamcredentials"]);
     assert!(!format!("{credential:?}").contains("hunter2"));
@@ -200,11 +200,11 @@ async fn every_refusal_of_the_token_service_keeps_its_code_and_says_what_to_look
         (401, "unauthorized_client", "Rejected by the attribute condition.", "condition", false),
         (400, "invalid_request", "The size of mapped attribute", "at most 127 bytes", false),
         (400, "unsupported_grant_type", "x", "not Google's Security Token Service", false),
-        (400, "something_new", "x", "", false),
-        (400, "temporarily_unavailable", "x", "", true),
-        (429, "rate_limited", "x", "", true),
-        (500, "server_error", "x", "", true),
-        (503, "something_new", "x", "", true),
+        (400, "something_new", "x", "look up something_new", false),
+        (400, "temporarily_unavailable", "x", "often passes", true),
+        (429, "rate_limited", "x", "limits how often", true),
+        (500, "server_error", "x", "often passes", true),
+        (503, "something_new", "x", "often passes", true),
     ] {
         let error = failure(&direct(), vec![oauth_error(status, code, description)]).await;
         let message = (!description.is_empty()).then_some(description);
@@ -216,7 +216,6 @@ async fn every_refusal_of_the_token_service_keeps_its_code_and_says_what_to_look
             })
         );
         assert!(error.hint().unwrap_or_default().contains(hint), "{code} {description}: {:?}", error.hint());
-        assert_eq!(error.hint().is_none(), hint.is_empty(), "{code}");
         assert_eq!(error.is_transient(), transient, "{code}");
         assert_eq!(error.presented().sub, "space:default:feed:a");
     }
@@ -240,10 +239,10 @@ async fn every_refusal_of_impersonation_keeps_its_code_and_says_what_to_look_at(
         (400, "INVALID_ARGUMENT", Value::Null, "lifetime, which is 1800s", false),
         (401, "UNAUTHENTICATED", Value::Null, "must belong together", false),
         (400, "FAILED_PRECONDITION", Value::Null, "disabled", false),
-        (400, "UNKNOWN", Value::Null, "", false),
-        (429, "RESOURCE_EXHAUSTED", Value::Null, "", true),
-        (503, "UNAVAILABLE", Value::Null, "", true),
-        (500, "INTERNAL", Value::Null, "", true),
+        (400, "UNKNOWN", Value::Null, "look up UNKNOWN", false),
+        (429, "RESOURCE_EXHAUSTED", Value::Null, "limits how often", true),
+        (503, "UNAVAILABLE", Value::Null, "often passes", true),
+        (500, "INTERNAL", Value::Null, "often passes", true),
     ] {
         let refused = api_error(status, code, details.clone());
         let error = failure(&impersonating(), vec![exchanged(), refused]).await;
@@ -254,7 +253,6 @@ async fn every_refusal_of_impersonation_keeps_its_code_and_says_what_to_look_at(
         assert!(message.starts_with("No."), "{message}");
         assert_eq!(message.contains("iam.serviceAccounts.getAccessToken"), !details.is_null(), "{message}");
         assert!(error.hint().unwrap_or_default().contains(hint), "{code}: {:?}", error.hint());
-        assert_eq!(error.hint().is_none(), hint.is_empty(), "{code}");
         assert_eq!(error.is_transient(), transient, "{code}");
     }
 }
@@ -272,7 +270,7 @@ async fn request_ids_are_found_and_either_step_may_use_either_shape() {
     let refused = oauth_error(400, "invalid_grant", "x");
     let error = failure(&impersonating(), vec![exchanged(), refused]).await;
     assert_eq!(error.upstream().unwrap().code.as_deref(), Some("invalid_grant"));
-    assert_eq!(error.hint(), None);
+    assert!(error.hint().unwrap().contains("look up invalid_grant"));
 }
 
 #[tokio::test]

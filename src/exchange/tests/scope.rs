@@ -23,10 +23,14 @@ async fn providers_that_cannot_limit_a_credential_say_why_and_are_not_asked() {
         "client_id":"0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e"}"#;
     let google = r#"{"type":"google-artifact-registry","workload_identity_provider":
         "projects/1/locations/global/workloadIdentityPools/pool/providers/provider"}"#;
-    for (registry, settings, reason) in [
-        ("public.ecr.aws", role, ScopeError::EcrPublic),
-        ("images.azurecr.io", azure, ScopeError::Azure),
-        ("europe-docker.pkg.dev", google, ScopeError::Google),
+    let (repository, pull) = (r#"{"repositories":["app/one"]}"#, r#"{"actions":["pull"]}"#);
+    for (registry, settings, scope, reason) in [
+        ("public.ecr.aws", role, repository, ScopeError::EcrPublic),
+        ("public.ecr.aws", role, pull, ScopeError::EcrPublic),
+        // Repositories become a registry token.
+        ("images.azurecr.io", azure, pull, ScopeError::Azure),
+        ("europe-docker.pkg.dev", google, repository, ScopeError::Google),
+        ("europe-docker.pkg.dev", google, pull, ScopeError::Google),
     ] {
         let draft = FeedDraft {
             space: "default".parse().unwrap(),
@@ -41,11 +45,9 @@ async fn providers_that_cannot_limit_a_credential_say_why_and_are_not_asked() {
             endpoints: Endpoints::default(),
         };
         let feed = Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), NOW.parse().unwrap()).unwrap();
-        for scope in [r#"{"repositories":["app/one"]}"#, r#"{"actions":["pull"]}"#] {
-            let scope: Scope = serde_json::from_str(scope).unwrap();
-            // Without an answer to give, it would panic if it were asked.
-            let error = run_scoped(&Scripted::default(), &feed, &scope).await.unwrap_err();
-            assert!(matches!(error.failure(), Failure::Scope(why) if *why == reason), "{error:?}");
-        }
+        let scope: Scope = serde_json::from_str(scope).unwrap();
+        // Without an answer to give, it would panic if it were asked.
+        let error = run_scoped(&Scripted::default(), &feed, &scope).await.unwrap_err();
+        assert!(matches!(error.failure(), Failure::Scope(why) if *why == reason), "{error:?}");
     }
 }

@@ -146,6 +146,67 @@ fn a_ca_bundle_without_certificates_is_refused() {
     }
 }
 
+/// A transport whose proxy listens there.
+fn behind(listener: &TcpListener, user: &str) -> TransportConfig {
+    let address = listener.local_addr().unwrap();
+    // No loopback: a proxy may be there, whoever sets it says so.
+    TransportConfig {
+        proxy: Some(format!("http://{user}{address}").parse().unwrap()),
+        ..TransportConfig::default()
+    }
+}
+
+async fn send(config: TransportConfig, url: &str) -> Result<Response<Bytes>, TransportError> {
+    let request = Request::post(url).body(Bytes::from_static(b"token=secret")).unwrap();
+    ReqwestTransport::new(config).unwrap().send(request).await
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_set_gets_every_request_with_its_user_and_resolves_the_names() {
+    let (listener, _) = listen().await;
+    let config = behind(&listener, "user:hunter2@");
+    let answer = b"HTTP/1.1 204 x\r\n\r\n".to_vec();
+    let (outcome, request) =
+        tokio::join!(send(config, "http://nowhere.invalid/path"), once(listener, answer));
+    assert_eq!(outcome.unwrap().status(), StatusCode::NO_CONTENT);
+    assert!(request.starts_with("POST http://nowhere.invalid/path HTTP/1.1\r\n"), "{request}");
+    // user:hunter2
+    assert!(request.contains("proxy-authorization: Basic dXNlcjpodW50ZXIy\r\n"), "{request}");
+}
+
+#[tokio::test]
+async fn what_goes_over_tls_is_tunnelled_and_a_refusing_proxy_shows_no_password() {
+    let (listener, _) = listen().await;
+    let config = behind(&listener, "user:hunter2@");
+    let transport = format!("{config:?} {:?}", ReqwestTransport::new(config.clone()).unwrap());
+    let answer = b"HTTP/1.1 407 x\r\ncontent-length: 0\r\n\r\n".to_vec();
+    let (outcome, request) =
+        tokio::join!(send(config, "https://nowhere.invalid/path"), once(listener, answer));
+    assert!(request.starts_with("CONNECT nowhere.invalid:443 HTTP/1.1\r\n"), "{request}");
+    assert!(
+        request.to_ascii_lowercase().contains("proxy-authorization: basic dxnlcjpodw50zxiy"),
+        "{request}"
+    );
+    assert!(!request.contains("secret"));
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), TransportErrorKind::Connect);
+    let shown = format!("{transport} {}", shown(&error));
+    for secret in ["hunter2", "dXNlcjpodW50ZXIy", "/path"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn addresses_that_are_written_in_urls_are_vetted_before_a_proxy_gets_them() {
+    let (listener, url) = listen().await;
+    for url in [&url, "http://169.254.169.254/", "https://[fd00:ec2::254]/", "http://[::ffff:a9fe:a9fe]/"] {
+        let error = send(behind(&listener, ""), url).await.unwrap_err();
+        assert_eq!(error.kind(), TransportErrorKind::Address, "{url}: {error:?}");
+    }
+    let waiting = std::future::poll_fn(|context| std::task::Poll::Ready(listener.poll_accept(context)));
+    assert!(waiting.await.is_pending());
+}
+
 #[tokio::test]
 async fn nothing_is_sent_to_an_address_that_is_not_vetted_whether_named_or_written() {
     let (listener, url) = listen().await;

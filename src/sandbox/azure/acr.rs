@@ -1,5 +1,6 @@
 //! The stand-in of a registry's token endpoints: `POST /oauth2/exchange` and `POST /oauth2/token`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -7,9 +8,11 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Azure;
+use crate::feed::scope::RepositoryName;
 use crate::random::RandomnessUnavailable;
 use crate::sandbox::form::Form;
 
@@ -71,7 +74,7 @@ fn answer(azure: &Azure, outcome: Result<Value, AcrError>) -> Response {
 
 /// Trades an access token of the sandbox's Entra for a refresh token.
 fn refresh_token(azure: &Azure, body: &[u8]) -> Result<String, AcrError> {
-    let form = form(body, "access_token")?;
+    let (form, _) = form(body, "access_token")?;
     let (service, token) = (field(&form, "service")?, field(&form, "access_token")?);
     let now = azure.clock.now();
     let claims = azure
@@ -96,11 +99,16 @@ fn refresh_token(azure: &Azure, body: &[u8]) -> Result<String, AcrError> {
     Ok(token)
 }
 
-/// Trades a refresh token for an access token of one scope.
+/// Trades a refresh token for an access token of one scope or several.
 fn access_token(azure: &Azure, body: &[u8]) -> Result<String, AcrError> {
-    let form = form(body, "refresh_token")?;
+    let (form, scopes) = form(body, "refresh_token")?;
     let (service, token) = (field(&form, "service")?, field(&form, "refresh_token")?);
-    let scope = Scope::parse(field(&form, "scope")?)?;
+    // Given several times, as ACR documents it, or in one value, as RFC 6749 does.
+    let scopes = scopes.iter().flat_map(|value| value.split(' ')).filter(|scope| !scope.is_empty());
+    let scopes = scopes.map(Scope::parse).collect::<Result<Vec<_>, _>>()?;
+    if scopes.is_empty() {
+        return Err(AcrError::bad_request("scope is missing"));
+    }
     let now = azure.clock.now();
     let is_fixed =
         azure.config.refresh_token.as_ref().is_some_and(|fixed| {
@@ -120,14 +128,17 @@ fn access_token(azure: &Azure, body: &[u8]) -> Result<String, AcrError> {
     }
     let claims = json!({
         "jti": azure.request_id(), "iss": ISSUER, "aud": service, "grant_type": "access_token", "version": "1.0",
-        "access": [{ "type": scope.kind, "name": scope.name, "actions": scope.actions }],
+        "access": scopes,
     });
-    tracing::info!(service, name = scope.name, "sandbox ACR issued an access token");
+    tracing::info!(service, access = %claims["access"], "sandbox ACR issued an access token");
     Ok(azure.registry.issue(azure.random.as_ref(), claims, now, ACCESS_LIFETIME)?)
 }
 
-/// `repository:NAME:pull,push`, as the token authentication of the distribution project has it.
+/// `repository:NAME:pull,push`, as the token authentication of the distribution project has it; written
+/// as an entry of its claim `access`.
+#[derive(Serialize)]
 struct Scope<'a> {
+    #[serde(rename = "type")]
     kind: &'a str,
     name: &'a str,
     actions: Vec<&'a str>,
@@ -137,8 +148,8 @@ impl<'a> Scope<'a> {
     fn parse(text: &'a str) -> Result<Self, AcrError> {
         let parts = text.split_once(':').and_then(|(kind, rest)| Some((kind, rest.rsplit_once(':')?)));
         match parts {
-            Some((kind @ ("repository" | "registry"), (name, actions)))
-                if !name.is_empty() && !actions.is_empty() && !text.contains(' ') =>
+            Some((kind, (name, actions)))
+                if is_name(kind, name) && actions.split(',').all(|action| !action.is_empty()) =>
             {
                 Ok(Self { kind, name, actions: actions.split(',').collect() })
             }
@@ -147,12 +158,23 @@ impl<'a> Scope<'a> {
     }
 }
 
-fn form<'a>(body: &'a [u8], grant_type: &str) -> Result<Form<'a>, AcrError> {
-    let form = Form::parse(body).map_err(|name| AcrError::bad_request(format!("{name} is given twice")))?;
+/// Of a registry there is only the catalogue.
+fn is_name(kind: &str, name: &str) -> bool {
+    match kind {
+        "repository" => name.parse::<RepositoryName>().is_ok(),
+        "registry" => name == "catalog",
+        _ => false,
+    }
+}
+
+/// The form, and every value of `scope`.
+fn form<'a>(body: &'a [u8], grant_type: &str) -> Result<(Form<'a>, Vec<Cow<'a, str>>), AcrError> {
+    let (form, scopes) = Form::parse_but(body, "scope")
+        .map_err(|name| AcrError::bad_request(format!("{name} is given twice")))?;
     if field(&form, "grant_type")? != grant_type {
         return Err(AcrError::bad_request(format!("grant_type is not {grant_type}")));
     }
-    Ok(form)
+    Ok((form, scopes))
 }
 
 fn field<'a>(form: &'a Form<'_>, name: &str) -> Result<&'a str, AcrError> {

@@ -1,0 +1,72 @@
+use jiff::Timestamp;
+
+use super::support::*;
+use crate::broker::*;
+use crate::store::IfMissing;
+
+/// A store with these feeds.
+async fn store_of(folder: &tempfile::TempDir, feeds: &[&Feed]) -> Store {
+    let url = format!("sqlite:{}", folder.path().join("carnet.db").display()).parse().unwrap();
+    let store = Store::open(&url, IfMissing::Create).await.unwrap();
+    let mut write = store.write().await.unwrap();
+    for feed in feeds {
+        write.insert_feed(feed).await.unwrap();
+    }
+    write.commit().await.unwrap();
+    store
+}
+
+#[tokio::test]
+async fn feeds_that_the_store_has_otherwise_or_no_longer_are_forgotten_with_what_is_under_way() {
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    let (same, altered, removed) = (feed(0), feed(1), feed(2));
+    let store = store_of(&folder, &[&same, &altered, &removed]).await;
+    for feed in [&same, &altered, &removed] {
+        world.ask(feed).await.unwrap();
+    }
+    world.broker.forget_changed(&store).await.unwrap();
+    assert_eq!(world.broker.remembered(), 3);
+
+    let mut write = store.write().await.unwrap();
+    write.update_feed(&changed(&altered)).await.unwrap();
+    write.remove_feed(&removed, Timestamp::UNIX_EPOCH).await.unwrap();
+    write.commit().await.unwrap();
+    // Under way in another context, as it was asked for before that.
+    world.fake.gate.send_replace(false);
+    let mut context = Context::empty();
+    context.try_insert("tenant".parse().unwrap(), "acme".parse().unwrap()).unwrap();
+    let (broker, gone) = (world.broker.clone(), removed.clone());
+    let asking =
+        tokio::spawn(async move { broker.credential(&gone, &context, &Scope::everything(), None).await });
+    settle().await;
+    assert_eq!(world.broker.remembered(), 4);
+
+    world.broker.forget_changed(&store).await.unwrap();
+    assert!(matches!(asking.await.unwrap(), Err(BrokerError::FeedChanged)));
+    world.fake.gate.send_replace(true);
+    settle().await;
+    assert_eq!(world.broker.remembered(), 1);
+    assert_eq!(world.ask(&same).await.unwrap().source, Source::Cache);
+}
+
+#[tokio::test]
+async fn a_version_that_came_in_while_the_store_was_read_is_kept() {
+    let (world, old) = (World::new(), feed(0));
+    world.ask(&old).await.unwrap();
+    let seen = world.broker.0.lock().cache.versions();
+    assert_eq!(seen, [(old.id, old.version)]);
+    let newer = changed(&old);
+    world.ask(&newer).await.unwrap();
+    world.broker.0.lock().cache.forget_version(old.id, old.version, &mut Discarded::default());
+    assert_eq!(world.ask(&newer).await.unwrap().source, Source::Cache);
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_read_ends_nothing() {
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    let store = store_of(&folder, &[]).await;
+    world.ask(&feed(0)).await.unwrap();
+    store.close().await;
+    assert!(world.broker.forget_changed(&store).await.is_err());
+    assert_eq!(world.broker.remembered(), 1);
+}

@@ -1,0 +1,143 @@
+//! Refusals in the shape of each service: which code it gives for what, as far as that is documented.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::FaultStep;
+
+const MESSAGE: &str = "The sandbox was told to refuse.";
+
+/// Status and code of a refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    status: u16,
+    code: String,
+    message: &'static str,
+}
+
+impl Refusal {
+    pub(super) fn new(status: u16, code: impl Into<String>) -> Self {
+        Self { status, code: code.into(), message: MESSAGE }
+    }
+}
+
+pub(super) fn throttled(step: FaultStep) -> Refusal {
+    match step {
+        FaultStep::AwsSts => Refusal::new(400, "Throttling"),
+        FaultStep::Ecr => Refusal::new(400, "ThrottlingException"),
+        FaultStep::Entra => Refusal::new(429, "AADSTS90055"),
+        FaultStep::AcrExchange | FaultStep::AcrToken => Refusal::new(429, "TOOMANYREQUESTS"),
+        FaultStep::GoogleSts | FaultStep::IamCredentials => Refusal::new(429, "RESOURCE_EXHAUSTED"),
+    }
+}
+
+pub(super) fn unavailable(step: FaultStep) -> Refusal {
+    match step {
+        FaultStep::AwsSts => Refusal::new(503, "ServiceUnavailable"),
+        FaultStep::Ecr => Refusal::new(500, "ServerException"),
+        FaultStep::Entra => Refusal::new(503, "AADSTS90033"),
+        FaultStep::AcrExchange | FaultStep::AcrToken => Refusal::new(503, "UNAVAILABLE"),
+        FaultStep::GoogleSts | FaultStep::IamCredentials => Refusal::new(503, "UNAVAILABLE"),
+    }
+}
+
+/// The cloud cannot fetch the issuer's documents; only of the step that would.
+pub(super) fn issuer_unreachable(step: FaultStep) -> Option<Refusal> {
+    match step {
+        FaultStep::AwsSts => Some(Refusal::new(400, "IDPCommunicationError")),
+        FaultStep::Entra => Some(Refusal::new(400, "AADSTS50166")),
+        // Of a code that stands for much else, the message alone tells.
+        FaultStep::GoogleSts => Some(Refusal {
+            message: "Error connecting to the given credential's issuer.",
+            ..Refusal::new(400, "invalid_grant")
+        }),
+        FaultStep::Ecr | FaultStep::AcrExchange | FaultStep::AcrToken | FaultStep::IamCredentials => None,
+    }
+}
+
+/// Trust or a permission that was set up just now is not known everywhere yet.
+pub(super) fn propagating(step: FaultStep) -> Refusal {
+    match step {
+        FaultStep::AwsSts => Refusal::new(403, "AccessDenied"),
+        FaultStep::Ecr => Refusal::new(400, "AccessDeniedException"),
+        FaultStep::Entra => Refusal::new(401, "AADSTS70021"),
+        FaultStep::AcrExchange | FaultStep::AcrToken => Refusal::new(401, "UNAUTHORIZED"),
+        FaultStep::GoogleSts => Refusal::new(400, "invalid_target"),
+        FaultStep::IamCredentials => Refusal::new(403, "PERMISSION_DENIED"),
+    }
+}
+
+/// The refusal as the service writes it.
+pub(super) fn refuse(step: FaultStep, refusal: &Refusal, id: Uuid, now: Timestamp) -> Response {
+    let Refusal { status, code, message } = refusal;
+    match step {
+        FaultStep::AwsSts => {
+            let code = quick_xml::escape::escape(code.as_str());
+            let body = format!(
+                "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
+                 <Code>{code}</Code><Message>{message}</Message></Error><RequestId>{id}</RequestId></ErrorResponse>"
+            );
+            answer(*status, "text/xml", "x-amzn-requestid", id, body)
+        }
+        FaultStep::Ecr => {
+            let body = json!({ "__type": code, "message": message });
+            answer(*status, "application/x-amz-json-1.1", "x-amzn-requestid", id, body.to_string())
+        }
+        FaultStep::Entra => {
+            answer(*status, "application/json", "x-ms-request-id", id, entra(refusal, id, now).to_string())
+        }
+        FaultStep::AcrExchange | FaultStep::AcrToken => {
+            let body = json!({ "errors": [{ "code": code, "message": message }] });
+            answer(*status, "application/json", "x-ms-correlation-request-id", id, body.to_string())
+        }
+        // The front of Google's APIs speaks its own way; OAuth's codes are in small letters.
+        FaultStep::GoogleSts | FaultStep::IamCredentials => {
+            let body = if code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') {
+                json!({ "error": { "code": status, "message": message, "status": code } })
+            } else {
+                json!({ "error": code, "error_description": message })
+            };
+            answer(*status, "application/json", "x-request-id", id, body.to_string())
+        }
+    }
+}
+
+/// Entra's body; of a code that is none of its numbers, OAuth's part of it.
+fn entra(Refusal { status, code, message }: &Refusal, id: Uuid, now: Timestamp) -> Value {
+    let number = code.strip_prefix("AADSTS").and_then(|number| number.parse::<u64>().ok());
+    let error = match (number, status) {
+        (None, _) => code.as_str(),
+        (_, 401) => "invalid_client",
+        (_, 429 | 500..) => "temporarily_unavailable",
+        _ => "invalid_request",
+    };
+    let timestamp = now.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
+    json!({
+        "error": error,
+        "error_description": format!("{code}: {message} Trace ID: {id} Timestamp: {timestamp}"),
+        "error_codes": number.into_iter().collect::<Vec<_>>(),
+        "timestamp": timestamp, "trace_id": id, "correlation_id": id,
+        "error_uri": number.map(|number| format!("https://login.microsoftonline.com/error?code={number}")),
+    })
+}
+
+/// Something that is no service's own.
+pub(super) fn page(status: u16, body: String) -> Response {
+    answer(status, "text/html", "x-request-id", Uuid::nil(), body)
+}
+
+fn answer(
+    status: u16,
+    media_type: &'static str,
+    id_header: &'static str,
+    id: Uuid,
+    body: String,
+) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = [(header::CONTENT_TYPE.as_str(), media_type.to_owned()), (id_header, id.to_string())];
+    (status, headers, Body::from(body)).into_response()
+}

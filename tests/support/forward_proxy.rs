@@ -1,0 +1,63 @@
+//! A forward proxy for plain HTTP, as a client is told to use one: it writes down what it is asked for and
+//! who asks, and hands the request on.
+
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use super::recording_proxy::{Recorded, read_request};
+
+/// A running proxy; it ends with the test's process.
+pub(crate) struct ForwardProxy {
+    /// `127.0.0.1:PORT`
+    pub(crate) address: String,
+    requests: Arc<Mutex<Vec<Recorded>>>,
+}
+
+impl ForwardProxy {
+    /// Starts a proxy that serves only those who say `authorization`, if it is given.
+    pub(crate) fn start(authorization: Option<&'static str>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let proxy = Self { address, requests: Arc::clone(&requests) };
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if let Err(error) = serve(client, authorization, &requests) {
+                    eprintln!("forward proxy: {error}");
+                }
+            }
+        });
+        proxy
+    }
+
+    /// What has arrived since this was last asked, in order.
+    pub(crate) fn take(&self) -> Vec<Recorded> {
+        std::mem::take(&mut self.requests.lock().unwrap())
+    }
+}
+
+fn serve(
+    mut client: TcpStream,
+    authorization: Option<&str>,
+    requests: &Mutex<Vec<Recorded>>,
+) -> std::io::Result<()> {
+    let request = read_request(&mut BufReader::new(client.try_clone()?))?;
+    requests.lock().unwrap().push(request.clone());
+    let given = request.headers.get("proxy-authorization").map(String::as_str);
+    let target = request.target.strip_prefix("http://").and_then(|rest| rest.split_once('/'));
+    let Some((host, path)) = target.filter(|_| authorization.is_none() || given == authorization) else {
+        let status = if target.is_none() { "501 x" } else { "407 x" };
+        return write!(client, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    };
+    let mut upstream = TcpStream::connect(host)?;
+    write!(upstream, "{} /{path} HTTP/1.1\r\nConnection: close\r\n", request.method)?;
+    let dropped = ["connection", "proxy-authorization"];
+    for (name, value) in request.headers.iter().filter(|(name, _)| !dropped.contains(&name.as_str())) {
+        write!(upstream, "{name}: {value}\r\n")?;
+    }
+    write!(upstream, "\r\n{}", request.body)?;
+    let mut answer = Vec::new();
+    upstream.read_to_end(&mut answer)?;
+    client.write_all(&answer)
+}
