@@ -17,6 +17,7 @@ use crate::exchange::StatedExpiry;
 use crate::exchange::address::Loopback;
 use crate::feed::FeedPath;
 use crate::feeds::FeedsError;
+use crate::trust::shell_word;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Format {
@@ -85,28 +86,15 @@ fn print(feed: &FeedPath, served: &Served, format: Format) -> Result<(), Failure
         }),
         Format::Env => output::line(&format!(
             "REGISTRY={}\nREGISTRY_USERNAME={}\nREGISTRY_PASSWORD={}\nREGISTRY_EXPIRES_AT={}",
-            quoted(registry),
-            quoted(username),
-            quoted(password),
-            quoted(&credential.expires_at.to_string()),
+            shell_word(registry),
+            shell_word(username),
+            shell_word(password),
+            shell_word(&credential.expires_at.to_string()),
         )),
         Format::DockerConfig => {
             let auth = STANDARD.encode(format!("{username}:{password}"));
             output::json(&json!({ "auths": { registry: { "auth": auth } } }))
         }
         Format::Password => output::line(password),
-    }
-}
-
-/// `text` as one word of a POSIX shell, whatever it holds.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_quoted_password_is_one_word_to_a_shell() {
-        assert_eq!(super::quoted("a'b $(c) `d` \\"), r"'a'\''b $(c) `d` \'");
     }
 }
