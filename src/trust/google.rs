@@ -89,8 +89,12 @@ impl GoogleSetup {
             );
         }
         notes.push(
-            "The provider lets this subject in and no other: give every feed a provider of its own, in one pool if you \
-             like."
+            "The provider lets this subject in and no other: give every feed a provider of its own."
+                .to_owned(),
+        );
+        notes.push(
+            "Roles go to the subject within the pool, whichever provider it came through: keep providers of other issuers \
+             out of it."
                 .to_owned(),
         );
         let jwks = options.uploaded_jwks.as_deref().map(uploaded).transpose()?;

@@ -14,19 +14,19 @@ export CLOUDSDK_CORE_DISABLE_PROMPTS=1
 # gcloud wants the project's id where the provider's name has its number.
 project=$(gcloud projects describe {{ project_number }} --format='value(projectId)')
 
-# The pool, which feeds may share.
+# The pool. Whoever owns a provider in it can speak for every subject of it: it is for this issuer alone.
 if ! gcloud iam workload-identity-pools describe {{ pool }} --project="$project" --location=global > /dev/null 2>&1; then
   gcloud iam workload-identity-pools create {{ pool }} --project="$project" --location=global --display-name=carnet
 fi
 
-# The provider, which lets this subject in and no other. One that lets others in is left alone.
+# The provider, which lets this subject in and no other. One that trusts something else is left alone.
 do=create-oidc
-if condition=$(gcloud iam workload-identity-pools providers describe {{ provider }} --project="$project" \
-  --location=global --workload-identity-pool={{ pool }} --format='value(attributeCondition)' 2> /dev/null); then
-  if [ "$condition" != {{ condition }} ]; then
-    echo "There is a provider" {{ provider }} "with another condition: $condition" >&2
-    echo "Give the feed a provider of its own, or change that condition yourself to let this one in too:" >&2
-    echo "  " {{ condition }} >&2
+if trusted=$(gcloud iam workload-identity-pools providers describe {{ provider }} --project="$project" \
+  --location=global --workload-identity-pool={{ pool }} \
+  --format='value[separator=" "](oidc.issuerUri,attributeCondition)' 2> /dev/null); then
+  if [ "$trusted" != {{ found }} ]; then
+    echo "There is a provider" {{ provider }} "that trusts something else: $trusted" >&2
+    echo "Give the feed a provider of its own. This one would have to trust:" {{ found }} >&2
     exit 1
   fi
   do=update-oidc

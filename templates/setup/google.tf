@@ -17,11 +17,12 @@ terraform {
 }
 
 variable "create_pool" {
-  description = "False where the pool is there already: feeds may share one."
+  description = "False where the pool is there already: the feeds of one issuer may share one."
   type        = bool
   default     = true
 }
 
+# Whoever owns a provider in the pool can speak for every subject of it: it is for this issuer alone.
 resource "google_iam_workload_identity_pool" "carnet" {
   count = var.create_pool ? 1 : 0
 

@@ -11,10 +11,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../setup_support/mod.rs"]
+mod setup_support;
+
 mod azure_clients;
 mod documents;
 mod google_client;
 mod image_pull;
 mod key_rotation_live;
+mod setup_aws;
+mod setup_formats;
 mod sts_trust;
 mod token_verifiers;

@@ -66,7 +66,7 @@ impl AzureSetup {
             tenant_id: Word::new(&self.tenant_id),
             client_id: Word::new(&self.client_id),
             identity_name: Word::new(&self.identity_name),
-            by_client_id: Word::new(format!("[?clientId=='{}'].id | [0]", self.client_id)),
+            by_client_id: Word::new(format!("[?clientId=='{}'].id", self.client_id)),
             feed: Word::new(trusted.feed.to_string()),
             credential_name: Word::new(&credential.name),
             credential: Word::json(&self.credential_input())?,

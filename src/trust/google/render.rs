@@ -19,6 +19,8 @@ struct Script<'a> {
     issuer: Word,
     mapping: Word,
     condition: Word,
+    /// What a provider of this setup's own shows of itself.
+    found: Word,
     audiences: Option<Word>,
     jwks: Option<Word>,
     description: Word,
@@ -101,6 +103,7 @@ impl GoogleSetup {
             issuer: Word::new(&self.issuer),
             mapping: Word::new(format!("{attribute}={assertion}")),
             condition: Word::new(&self.condition),
+            found: Word::new(format!("{} {}", self.issuer, self.condition)),
             audiences: audiences.map(Word::new),
             jwks: self.jwks.as_ref().map(Word::new),
             description: Word::new(&self.description),
