@@ -19,9 +19,9 @@ fi
 
 # The provider. An account has one for an issuer, and all its feeds share it.
 if aws iam get-open-id-connect-provider --open-id-connect-provider-arn={{ provider_arn }} > /dev/null 2>&1; then
-  aws iam add-client-id-to-open-id-connect-provider --cli-input-json={{ client_id }}
+  aws iam add-client-id-to-open-id-connect-provider --cli-input-json {{ client_id }}
 else
-  aws iam create-open-id-connect-provider --cli-input-json={{ provider }} > /dev/null
+  aws iam create-open-id-connect-provider --cli-input-json {{ provider }} > /dev/null
 fi
 
 # The role, which only this subject may assume. A role that trusts something else is left alone.
@@ -35,7 +35,7 @@ if owner=$(aws iam get-role --role-name={{ role_name }} --query={{ owner }} --ou
   aws iam update-assume-role-policy --role-name={{ role_name }} --policy-document={{ trust }}
   aws iam update-role --role-name={{ role_name }} --max-session-duration={{ max_session }} > /dev/null
 else
-  aws iam create-role --cli-input-json={{ role }} --assume-role-policy-document={{ trust }} > /dev/null
+  aws iam create-role --cli-input-json {{ role }} --assume-role-policy-document={{ trust }} > /dev/null
 fi
 
 # What the role may do.

@@ -101,11 +101,15 @@ fn assert_is_set_up(moto: &Moto, documents: &Value) {
     assert_eq!(unwrapped(&policy["PolicyDocument"]), unwrapped(&wanted["PolicyDocument"]));
 }
 
-/// A policy in which a list of one is that one, as AWS reads it, and statements have no `Sid`.
+/// A policy in which a list of one is that one, and the order of others is the alphabet's: to AWS that is the same.
 fn unwrapped(policy: &Value) -> Value {
     match policy {
         Value::Array(items) if items.len() == 1 => unwrapped(&items[0]),
-        Value::Array(items) => items.iter().map(unwrapped).collect(),
+        Value::Array(items) => {
+            let mut items: Vec<_> = items.iter().map(unwrapped).collect();
+            items.sort_by_key(Value::to_string);
+            Value::Array(items)
+        }
         Value::Object(members) => {
             members.iter().map(|(name, value)| (name.clone(), unwrapped(value))).collect()
         }
