@@ -45,6 +45,8 @@ pub mod grants;
 pub mod issuer;
 pub mod keeper;
 pub mod rotator;
+#[cfg(feature = "server")]
+pub mod trust;
 // Floor 5: edges.
 #[cfg(feature = "cli")]
 pub mod cli;

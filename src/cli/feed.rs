@@ -1,6 +1,7 @@
 //! `carnet feed`: feeds and their credentials.
 
 mod credentials;
+mod setup;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub(super) enum Command {
     Update(Update),
     /// Remove a feed; its name stays marked, because clouds may still trust it
     Remove(Remove),
+    /// Print what to create in the cloud, for exactly this issuer, subject and audience
+    Setup(setup::Setup),
     /// Get a credential of a feed's registry
     Credentials(Credentials),
 }
@@ -144,6 +147,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
         Command::Show(arguments) => show(&opening.open_store_to_read().await?, arguments).await,
         Command::Update(arguments) => update(opening.open_store().await?, arguments).await,
         Command::Remove(arguments) => remove(opening.open_store().await?, arguments).await,
+        Command::Setup(arguments) => setup::run(opening, arguments).await,
         Command::Credentials(arguments) => credentials::run(opening, arguments).await,
     }
 }

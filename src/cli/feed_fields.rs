@@ -289,7 +289,7 @@ fn endpoints(pairs: Vec<(String, EndpointUrl)>) -> Result<Endpoints, Failure> {
 }
 
 /// The context of a deployment.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct ContextArguments {
     /// What the deployment is: project, environment, tenant, runbook or type; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = Context::parse_pair)]

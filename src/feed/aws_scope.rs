@@ -46,23 +46,8 @@ pub fn session_policy(
     if scope.is_everything() {
         return Ok(None);
     }
-    let host = EcrHost::try_from(registry).ok();
-    let (region, account) = match &host {
-        Some(host) => (host.region(), host.account_id()),
-        None => (role.home_region(), role.account_id()),
-    };
-    let prefix = format!("arn:{}:ecr:{region}:{account}:repository/", role.partition());
-    let resources: Vec<String> = match scope.repositories() {
-        Some(names) => names.iter().map(|name| format!("{prefix}{name}")).collect(),
-        None => vec![format!("{prefix}*")],
-    };
-    let mut actions: Vec<&str> = [(Action::Pull, &PULL[..]), (Action::Push, &PUSH)]
-        .into_iter()
-        .filter(|(action, _)| scope.allows(*action))
-        .flat_map(|(_, calls)| calls.iter().copied())
-        .collect();
-    actions.sort_unstable();
-    actions.dedup();
+    let resources = repository_arns(registry, role, scope);
+    let actions = actions(scope);
     let of_repositories = json!({ "Effect": "Allow", "Action": actions, "Resource": resources });
     // About no repository: AWS knows it for `*` only.
     let login = json!({ "Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*" });
@@ -71,6 +56,32 @@ pub fn session_policy(
         return Err(ScopeError::SessionPolicyTooLong { length: policy.len(), limit: MAX_SESSION_POLICY });
     }
     Ok(Some(policy))
+}
+
+/// The repositories of `scope` as ARNs, or one that stands for all of them.
+pub(crate) fn repository_arns(registry: &RegistryHost, role: &RoleArn, scope: &Scope) -> Vec<String> {
+    let host = EcrHost::try_from(registry).ok();
+    let (region, account) = match &host {
+        Some(host) => (host.region(), host.account_id()),
+        None => (role.home_region(), role.account_id()),
+    };
+    let prefix = format!("arn:{}:ecr:{region}:{account}:repository/", role.partition());
+    match scope.repositories() {
+        Some(names) => names.iter().map(|name| format!("{prefix}{name}")).collect(),
+        None => vec![format!("{prefix}*")],
+    }
+}
+
+/// What ECR's API calls the actions of `scope`, sorted.
+pub(crate) fn actions(scope: &Scope) -> Vec<&'static str> {
+    let mut actions: Vec<_> = [(Action::Pull, &PULL[..]), (Action::Push, &PUSH)]
+        .into_iter()
+        .filter(|(action, _)| scope.allows(*action))
+        .flat_map(|(_, calls)| calls.iter().copied())
+        .collect();
+    actions.sort_unstable();
+    actions.dedup();
+    actions
 }
 
 #[cfg(test)]

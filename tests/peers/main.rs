@@ -11,6 +11,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../setup_support/mod.rs"]
+mod setup_support;
+
 mod azure_clients;
 mod documents;
 mod ecr_public;
@@ -18,5 +21,7 @@ mod google_client;
 mod image_pull;
 mod key_rotation_live;
 mod prometheus;
+mod setup_aws;
+mod setup_formats;
 mod sts_trust;
 mod token_verifiers;

@@ -22,6 +22,7 @@ pub(crate) mod needles;
 pub(crate) mod process;
 pub(crate) mod recording_proxy;
 pub(crate) mod seaweedfs;
+pub(crate) mod terraform;
 pub(crate) mod verifiers;
 
 use std::path::PathBuf;

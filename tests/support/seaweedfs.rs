@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::process::{Process, clean_command, free_ports, http, on_free_ports};
@@ -32,7 +32,12 @@ pub(crate) struct SeaweedFs {
 
 impl SeaweedFs {
     pub(crate) fn start(trust: &Trust<'_>) -> Self {
-        on_free_ports(|| Self::try_start(trust))
+        Self::start_where(trust, &json!({"StringEquals": {"oidc:sub": trust.subject}}))
+    }
+
+    /// The same, with a trust policy of this condition.
+    pub(crate) fn start_where(trust: &Trust<'_>, condition: &Value) -> Self {
+        on_free_ports(|| Self::try_start(trust, condition))
     }
 
     /// The URL of its STS.
@@ -40,12 +45,12 @@ impl SeaweedFs {
         format!("http://{}", self.address)
     }
 
-    fn try_start(trust: &Trust<'_>) -> Result<Self, String> {
+    fn try_start(trust: &Trust<'_>, condition: &Value) -> Result<Self, String> {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| folder.path().join(name);
         std::fs::create_dir(file("data")).unwrap();
         std::fs::write(file("s3.json"), administrator().to_string()).unwrap();
-        std::fs::write(file("iam.json"), iam(trust).to_string()).unwrap();
+        std::fs::write(file("iam.json"), iam(trust, condition).to_string()).unwrap();
 
         let [master, volume, filer, s3, master_grpc, volume_grpc, filer_grpc, s3_grpc] = free_ports();
         let process = Process::start(
@@ -91,7 +96,7 @@ impl Drop for SeaweedFs {
 }
 
 /// It serves no S3 without an administrator; the tests never use this one.
-fn administrator() -> serde_json::Value {
+fn administrator() -> Value {
     json!({"identities": [{
         "name": "admin",
         "credentials": [{"accessKey": "admin", "secretKey": "unused-in-tests"}],
@@ -99,7 +104,7 @@ fn administrator() -> serde_json::Value {
     }]})
 }
 
-fn iam(trust: &Trust<'_>) -> serde_json::Value {
+fn iam(trust: &Trust<'_>, condition: &Value) -> Value {
     json!({
         // Signs SeaweedFS's own session tokens; nothing outside this process relies on it.
         "sts": {"tokenDuration": "1h", "maxSessionLength": "12h", "issuer": "seaweedfs-sts",
@@ -110,7 +115,7 @@ fn iam(trust: &Trust<'_>) -> serde_json::Value {
         "roles": [{"roleName": "FeedRole", "roleArn": ROLE_ARN, "attachedPolicies": ["Read"],
             "trustPolicy": {"Version": "2012-10-17", "Statement": [{
                 "Effect": "Allow", "Principal": {"Federated": "feed"}, "Action": ["sts:AssumeRoleWithWebIdentity"],
-                "Condition": {"StringEquals": {"oidc:sub": trust.subject}}}]}}],
+                "Condition": condition}]}}],
         "policies": [{"name": "Read", "document": {"Version": "2012-10-17", "Statement": [{
             "Effect": "Allow", "Action": ["s3:Get*"], "Resource": ["arn:aws:s3:::*/*"]}]}}],
     })

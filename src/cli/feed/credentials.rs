@@ -19,6 +19,7 @@ use crate::exchange::address::Loopback;
 use crate::exchange::{Secret, StatedExpiry};
 use crate::feed::{Feed, FeedPath};
 use crate::feeds::FeedsError;
+use crate::trust::shell_word;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Format {
@@ -118,10 +119,10 @@ fn print(feed: &FeedPath, served: &Served, format: Format) -> Result<(), Failure
         }),
         (Format::Env, Shown::Password { username, password }) => output::line(&format!(
             "REGISTRY={}\nREGISTRY_USERNAME={}\nREGISTRY_PASSWORD={}\nREGISTRY_EXPIRES_AT={}",
-            quoted(registry),
-            quoted(username),
-            quoted(password),
-            quoted(&credential.expires_at.to_string()),
+            shell_word(registry),
+            shell_word(username),
+            shell_word(password),
+            shell_word(&credential.expires_at.to_string()),
         )),
         (Format::DockerConfig, Shown::Password { username, password }) => {
             let auth = STANDARD.encode(format!("{username}:{password}"));
@@ -139,18 +140,5 @@ fn print(feed: &FeedPath, served: &Served, format: Format) -> Result<(), Failure
             "take it with --format json or docker-config, for clients that send it as it is; or leave \
              --repository off, and have the identity's role limit what the password may do",
         )),
-    }
-}
-
-/// `text` as one word of a POSIX shell, whatever it holds.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_quoted_password_is_one_word_to_a_shell() {
-        assert_eq!(super::quoted("a'b $(c) `d` \\"), r"'a'\''b $(c) `d` \'");
     }
 }

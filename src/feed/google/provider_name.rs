@@ -67,6 +67,28 @@ impl WorkloadIdentityProvider {
         &self.name[..self.pool_end]
     }
 
+    /// The number of the project that the pool is in.
+    #[must_use]
+    pub fn project_number(&self) -> &str {
+        self.segment(1)
+    }
+
+    /// The pool's id.
+    #[must_use]
+    pub fn pool_id(&self) -> &str {
+        self.segment(5)
+    }
+
+    /// The provider's id.
+    #[must_use]
+    pub fn provider_id(&self) -> &str {
+        self.segment(7)
+    }
+
+    fn segment(&self, index: usize) -> &str {
+        self.name.split('/').nth(index).unwrap_or_default()
+    }
+
     /// The full name, `//iam.googleapis.com/projects/…`.
     #[must_use]
     pub fn full_name(&self) -> String {

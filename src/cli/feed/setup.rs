@@ -1,0 +1,161 @@
+//! `carnet feed setup`: what to create in the cloud.
+
+use std::fmt::Write as _;
+
+use clap::{Args, ValueEnum};
+
+use crate::carnet::{Carnet, OpenError};
+use crate::cli::failure::Failure;
+use crate::cli::feed_fields::ContextArguments;
+use crate::cli::{opening, output};
+use crate::feed::FeedPath;
+use crate::feed::scope::{Action, RepositoryName, Scope};
+use crate::feeds::FeedsError;
+use crate::trust::{self, SetupError, SetupOptions, Trusted};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Setup {
+    /// The feed
+    #[arg(value_name = "SPACE/FEED")]
+    feed: FeedPath,
+    /// How to write it
+    #[arg(long, value_enum, default_value_t = Format::Cli)]
+    format: Format,
+    #[command(flatten)]
+    context: ContextArguments,
+    /// Open only this repository; repeatable [default: all of the registry, of Google's project]
+    ///
+    /// At Google, NAME or PROJECT/NAME.
+    #[arg(long, value_name = "NAME")]
+    repository: Vec<RepositoryName>,
+    /// What is allowed there, pull or push; repeatable [default: pull]
+    #[arg(long)]
+    action: Vec<Action>,
+    /// Which kind of identity trusts the issuer (azure-acr)
+    #[arg(long, value_enum, default_value_t = Identity::App)]
+    identity: Identity,
+    /// Whether Google fetches the issuer's keys or has them uploaded (google-artifact-registry)
+    #[arg(long, value_enum, default_value_t = Jwks::Fetched)]
+    jwks: Jwks,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// A shell script for aws, az or gcloud
+    Cli,
+    /// A Terraform configuration
+    Terraform,
+    /// The documents
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Identity {
+    /// An app registration
+    App,
+    /// A user-assigned managed identity
+    Managed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Jwks {
+    /// From the issuer, which Google must reach
+    Fetched,
+    /// As they are now; to be done again at every rotation
+    Uploaded,
+}
+
+pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Setup) -> Result<(), Failure> {
+    let config = opening.config();
+    let store = Carnet::open_store(&config).await?;
+    let issuer = match (store.issuer_url().await?, config.issuer.clone()) {
+        (Some(stored), Some(given)) if stored != given => {
+            return Err(OpenError::OtherIssuer { database: config.database, stored, given }.into());
+        }
+        (Some(issuer), _) | (None, Some(issuer)) => issuer,
+        (None, None) => return Err(OpenError::NoIssuer(config.database).into()),
+    };
+    let path = arguments.feed.clone();
+    let feed = store.feed(&path).await?.ok_or(FeedsError::Unknown(path))?;
+    let mut options = arguments.options()?;
+    if arguments.jwks == Jwks::Uploaded {
+        let carnet = Carnet::open(config).await?;
+        options.uploaded_jwks = Some(carnet.issuer().key_set().published(carnet.clock().now()));
+    }
+    let setup = trust::setup(&feed, &issuer, &options)?;
+    let text = setup.render(arguments.format.into())?;
+    output::note(&told(&setup.trusted, &setup.notes, arguments.format));
+    output::line(&text)
+}
+
+impl Setup {
+    fn options(&self) -> Result<SetupOptions, Failure> {
+        let actions = if self.action.is_empty() { vec![Action::Pull] } else { self.action.clone() };
+        let repositories = Some(self.repository.clone()).filter(|names| !names.is_empty());
+        let scope =
+            Scope::new(repositories, Some(actions)).map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(SetupOptions {
+            context: self.context.clone().context()?,
+            scope,
+            identity: self.identity.into(),
+            uploaded_jwks: None,
+        })
+    }
+}
+
+/// What the person at the terminal should know.
+fn told(trusted: &Trusted, notes: &[String], format: Format) -> String {
+    let mut text = format!(
+        "The cloud will trust exactly this, and nothing else:\n  issuer    {}\n  subject   {}\n  audience  {}\n",
+        trusted.issuer, trusted.subject, trusted.audience
+    );
+    for note in notes {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "note: {note}");
+    }
+    text.push_str(match format {
+        Format::Cli => "Read the script, then paste it into a shell or save it and run it with sh.",
+        Format::Terraform => {
+            "Save it as main.tf in a folder of its own; then terraform init and terraform apply."
+        }
+        Format::Json => "Names are those of the cloud's own API.",
+    });
+    text
+}
+
+impl From<Format> for trust::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Cli => Self::Cli,
+            Format::Terraform => Self::Terraform,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+impl From<Identity> for trust::Identity {
+    fn from(identity: Identity) -> Self {
+        match identity {
+            Identity::App => Self::App,
+            Identity::Managed => Self::Managed,
+        }
+    }
+}
+
+impl From<SetupError> for Failure {
+    fn from(error: SetupError) -> Self {
+        let hint = match &error {
+            SetupError::Subject(_) => {
+                "trust is set up for one subject, never for a pattern: give the values of one deployment with --context, \
+                 and run this once for each"
+            }
+            SetupError::Option { .. } => "leave it off",
+            SetupError::TooManyKeys { .. } => "keys leave the JWKS as they are pruned: `carnet key list`",
+            SetupError::Registry(_) => {
+                "the role is given on the registry's own resource, whose name is not known here"
+            }
+            _ => return Self::usage(error.to_string()),
+        };
+        Self::usage(error.to_string()).hint(hint)
+    }
+}

@@ -1,0 +1,224 @@
+//! Trust at Google: a workload identity pool with a provider for one subject, and roles for what the
+//! pool makes of that subject.
+
+mod render;
+
+use serde_json::{Value, json};
+
+use super::{SetupError, SetupOptions, Trusted};
+use crate::feed::Feed;
+use crate::feed::google::{GoogleArtifactRegistry, ServiceAccount, WorkloadIdentityProvider};
+use crate::feed::registry_host::RegistryHost;
+use crate::feed::scope::{Action, RepositoryName, Scope};
+use crate::jose::jwk::{PublicKey, jwk_set};
+
+/// The most keys of an uploaded JWKS.
+const MAX_UPLOADED_KEYS: usize = 8;
+
+/// What the provider makes of a token: its subject, and nothing more.
+const ATTRIBUTE: (&str, &str) = ("google.subject", "assertion.sub");
+
+/// Lets somebody act as a service account.
+const IMPERSONATION_ROLE: &str = "roles/iam.workloadIdentityUser";
+
+/// What to create at Google.
+#[derive(Debug)]
+pub(super) struct GoogleSetup {
+    provider: WorkloadIdentityProvider,
+    issuer: String,
+    /// An expression in CEL.
+    condition: String,
+    /// None: the provider's own name, which it accepts without a list.
+    audience: Option<String>,
+    jwks: Option<String>,
+    description: String,
+    /// The token's subject, as policies name it.
+    principal: String,
+    account: Option<Account>,
+    /// Who has the role: the subject itself, or the service account.
+    member: String,
+    role: &'static str,
+    on: On,
+}
+
+#[derive(Debug)]
+struct Account {
+    email: ServiceAccount,
+    /// Name and project, if it can be made by them.
+    parts: Option<(String, String)>,
+}
+
+/// What the role is about.
+#[derive(Debug)]
+enum On {
+    /// The pool's project.
+    Project,
+    /// Repositories at a location.
+    Repositories { location: String, repositories: Vec<Repository> },
+}
+
+#[derive(Debug)]
+struct Repository {
+    /// None: the pool's project.
+    project: Option<String>,
+    name: String,
+}
+
+impl GoogleSetup {
+    pub(super) fn new(
+        feed: &Feed,
+        google: &GoogleArtifactRegistry,
+        trusted: &Trusted,
+        options: &SetupOptions,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, SetupError> {
+        let provider = google.workload_identity_provider.clone();
+        let principal =
+            format!("principal://iam.googleapis.com/{}/subject/{}", provider.pool(), trusted.subject);
+        let account = google.service_account.clone().map(Account::from);
+        let member = match &account {
+            Some(account) => format!("serviceAccount:{}", account.email),
+            None => principal.clone(),
+        };
+        let on = on(&feed.registry, &options.scope)?;
+        if matches!(on, On::Project) {
+            notes.push(
+                "Every repository of the pool's project is opened. --repository NAME opens one, --repository \
+                 PROJECT/NAME one of another project."
+                    .to_owned(),
+            );
+        }
+        notes.push(
+            "The provider lets this subject in and no other: give every feed a provider of its own."
+                .to_owned(),
+        );
+        notes.push(
+            "Roles go to the subject within the pool, whichever provider it came through: keep providers of other issuers \
+             out of it."
+                .to_owned(),
+        );
+        let jwks = options.uploaded_jwks.as_deref().map(uploaded).transpose()?;
+        if jwks.is_some() {
+            notes.insert(
+                0,
+                "Google will not fetch this issuer's keys: after every rotation, while the new key is only prepared, \
+                 upload them again, or tokens are refused once it signs."
+                    .to_owned(),
+            );
+        }
+        let own = provider.is_default_audience(&trusted.audience);
+        Ok(Self {
+            issuer: trusted.issuer.clone(),
+            // Subjects have no quote.
+            condition: format!("{} == '{}'", ATTRIBUTE.1, trusted.subject),
+            audience: (!own).then(|| trusted.audience.clone()),
+            jwks,
+            // Google takes 256 characters.
+            description: trusted.description(feed).chars().take(256).collect(),
+            principal,
+            account,
+            member,
+            role: match options.scope.allows(Action::Push) {
+                true => "roles/artifactregistry.writer",
+                false => "roles/artifactregistry.reader",
+            },
+            on,
+            provider,
+        })
+    }
+
+    /// Named as in Google's APIs.
+    pub(super) fn documents(&self) -> Value {
+        let mut oidc = json!({ "issuerUri": self.issuer });
+        if let Some(audience) = &self.audience {
+            oidc["allowedAudiences"] = json!([audience]);
+        }
+        if let Some(jwks) = &self.jwks {
+            oidc["jwksJson"] = jwks.as_str().into();
+        }
+        let project = self.provider.project_number();
+        let mut bindings = match &self.on {
+            On::Project => vec![self.binding(format!("projects/{project}"))],
+            On::Repositories { location, repositories } => repositories
+                .iter()
+                .map(|Repository { project: other, name }| {
+                    let project = other.as_deref().unwrap_or(project);
+                    self.binding(format!("projects/{project}/locations/{location}/repositories/{name}"))
+                })
+                .collect(),
+        };
+        if let Some(account) = &self.account {
+            bindings.insert(
+                0,
+                json!({
+                    "resource": format!("projects/-/serviceAccounts/{}", account.email),
+                    "role": IMPERSONATION_ROLE,
+                    "members": [self.principal],
+                }),
+            );
+        }
+        json!({
+            "workload_identity_pool": { "name": self.provider.pool() },
+            "workload_identity_pool_provider": {
+                "name": self.provider.as_str(),
+                "description": self.description,
+                "attributeMapping": { ATTRIBUTE.0: ATTRIBUTE.1 },
+                "attributeCondition": self.condition,
+                "oidc": oidc,
+            },
+            "bindings": bindings,
+        })
+    }
+
+    fn binding(&self, resource: String) -> Value {
+        json!({ "resource": resource, "role": self.role, "members": [self.member] })
+    }
+}
+
+impl From<ServiceAccount> for Account {
+    fn from(email: ServiceAccount) -> Self {
+        let parts = email.as_str().split_once('@').and_then(|(name, domain)| {
+            let project = domain.strip_suffix(".iam.gserviceaccount.com")?;
+            // With a dot, it is the project of a domain, whose id is written in another way.
+            (!project.contains('.')).then(|| (name.to_owned(), project.to_owned()))
+        });
+        Self { email, parts }
+    }
+}
+
+/// `REPOSITORY` is in the pool's project, `PROJECT/REPOSITORY` in its own.
+fn on(registry: &RegistryHost, scope: &Scope) -> Result<On, SetupError> {
+    let Some(names) = scope.repositories() else { return Ok(On::Project) };
+    let location = location(registry).ok_or_else(|| {
+        SetupError::Repositories(format!("{registry} does not say at which location its repositories are"))
+    })?;
+    let repository = |name: &RepositoryName| match name.as_str().split('/').collect::<Vec<_>>()[..] {
+        [name] => Ok(Repository { project: None, name: name.to_owned() }),
+        [project, name] => Ok(Repository { project: Some(project.to_owned()), name: name.to_owned() }),
+        _ => Err(SetupError::Repositories(format!(
+            "write NAME or PROJECT/NAME, not {name}: Google grants access to whole repositories, not to images in them"
+        ))),
+    };
+    let repositories = names.iter().map(repository).collect::<Result<_, _>>()?;
+    Ok(On::Repositories { location, repositories })
+}
+
+/// Where a registry's repositories are, by its host name.
+fn location(registry: &RegistryHost) -> Option<String> {
+    match registry.host() {
+        "gcr.io" | "us.gcr.io" => Some("us".to_owned()),
+        "eu.gcr.io" => Some("europe".to_owned()),
+        "asia.gcr.io" => Some("asia".to_owned()),
+        host => host.strip_suffix("-docker.pkg.dev").map(str::to_owned),
+    }
+}
+
+/// The JWKS to upload. Its keys have the members that Google takes and no other.
+fn uploaded(keys: &[PublicKey]) -> Result<String, SetupError> {
+    match keys.len() {
+        count if count > MAX_UPLOADED_KEYS => {
+            Err(SetupError::TooManyKeys { count, limit: MAX_UPLOADED_KEYS })
+        }
+        _ => Ok(jwk_set(keys)),
+    }
+}

@@ -1,0 +1,165 @@
+//! Text inside generated shell and Terraform: one way to quote for each, and types that templates
+//! print instead of bare strings, so that nothing gets into a script unquoted.
+
+use std::fmt::{self, Write as _};
+
+use serde::Serialize;
+
+/// `text` as one word of a POSIX shell, whatever it holds but NUL.
+#[must_use]
+pub(crate) fn shell_word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// `text` as a quoted string of HCL, Terraform's language, without templates in it.
+#[must_use]
+pub(crate) fn hcl_string(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    let mut before = ' ';
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            // `${` and `%{` begin templates. Doubling the first character is HCL's own escape, but a
+            // run of them before the brace reads in two ways; an escaped brace in one.
+            '{' if matches!(before, '$' | '%') => quoted.push_str("\\u007b"),
+            c if c.is_control() => {
+                // Writing to a string cannot fail.
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+        before = c;
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// A word of a shell script; prints quoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Word(String);
+
+impl Word {
+    pub(super) fn new(text: impl AsRef<str>) -> Self {
+        Self(shell_word(text.as_ref()))
+    }
+
+    /// JSON on several lines, for people to read.
+    pub(super) fn json(value: &impl Serialize) -> Result<Self, serde_json::Error> {
+        serde_json::to_string_pretty(value).map(Self::new)
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A string of HCL; prints quoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hcl(String);
+
+impl Hcl {
+    pub(super) fn new(text: impl AsRef<str>) -> Self {
+        Self(hcl_string(text.as_ref()))
+    }
+
+    /// A list on one line.
+    pub(super) fn list(texts: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let items: Vec<_> = texts.into_iter().map(|text| hcl_string(text.as_ref())).collect();
+        Self(format!("[{}]", items.join(", ")))
+    }
+}
+
+impl fmt::Display for Hcl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What descriptions in clouds may hold of a display name: letters and digits of any script and
+/// visible ASCII. Everything else, such as marks that turn the direction of writing, becomes `?`.
+pub(super) fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric() { c } else { '?' })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HOSTILE: [&str; 8] = [
+        "",
+        "'; touch pwned; '",
+        "$(touch pwned)`touch pwned`",
+        "a'b\"c\\d\n-e !f * ~ # g",
+        "'",
+        "''\\''",
+        "-rf",
+        "\u{202e}ünï\u{2028}",
+    ];
+
+    /// What `sh` makes of the words.
+    fn through_sh(words: &[&str]) -> Vec<u8> {
+        let words: Vec<_> = words.iter().map(|word| shell_word(word)).collect();
+        let script = format!("printf '%s\\0' {}", words.join(" "));
+        let output = Command::new("sh").args(["-c", &script]).env_clear().output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        output.stdout
+    }
+
+    fn with_nul(words: &[&str]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.bytes().chain([0])).collect()
+    }
+
+    #[test]
+    fn a_shell_sees_hostile_words_as_they_are() {
+        assert_eq!(through_sh(&HOSTILE), with_nul(&HOSTILE));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_words_come_out_of_a_shell_as_they_went_in(
+            words in prop::collection::vec("[^\0]{0,12}|['\"$`\\\\!(){};&|\n]{0,8}", 1..20)
+        ) {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            prop_assert_eq!(through_sh(&words), with_nul(&words));
+        }
+
+        #[test]
+        fn no_quote_or_template_of_hcl_is_left_open(text in "[\"\\\\${}%\n\r\ta]{0,16}|\\PC{0,12}") {
+            let quoted = hcl_string(&text);
+            let inner = &quoted[1..quoted.len() - 1];
+            let bare = inner.replace("\\\\", "").replace("\\\"", "");
+            prop_assert!(!bare.contains('"') && !bare.contains('\n'), "{quoted}");
+            prop_assert!(!inner.contains("${") && !inner.contains("%{"), "{quoted}");
+        }
+    }
+
+    #[test]
+    fn hcl_strings_hold_no_templates() {
+        for (text, quoted) in [
+            ("a", r#""a""#),
+            ("a\"b\\c", r#""a\"b\\c""#),
+            ("${file(\"x\")}", r#""$\u007bfile(\"x\")}""#),
+            ("%{if}$${b}{c}", r#""%\u007bif}$$\u007bb}{c}""#),
+            ("a\nb\tc\u{7f}", r#""a\nb\u0009c\u007f""#),
+        ] {
+            assert_eq!(hcl_string(text), quoted);
+        }
+        assert_eq!(Hcl::list(["a", "b\""]).to_string(), r#"["a", "b\""]"#);
+    }
+
+    #[test]
+    fn plain_text_keeps_letters_and_nothing_invisible() {
+        assert_eq!(plain("Prod „ü“ 東京 \u{202e}x\u{200b}'$("), "Prod ?ü? 東京 ?x?'$(");
+    }
+}

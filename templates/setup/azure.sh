@@ -1,0 +1,85 @@
+#!/bin/sh
+# Makes Entra trust tokens of one carnet feed, and lets the identity behind it use the registry.
+#
+#   feed      {{ trusted.feed }}
+#   issuer    {{ trusted.issuer }}
+#   subject   {{ trusted.subject }}
+#   audience  {{ trusted.audience }}
+#
+# Needs the Azure CLI, signed in to the registry's subscription. Running it again changes nothing but what differs from
+# this.
+(
+set -eu
+
+cloud=$(az cloud show --query=name --output=tsv)
+if [ "$cloud" != {{ cloud }} ]; then
+  echo "The Azure CLI is set to $cloud. Run: az cloud set --name" {{ cloud }} >&2
+  exit 1
+fi
+tenant=$(az account show --query=tenantId --output=tsv)
+if [ "$tenant" != {{ tenant_id }} ]; then
+  echo "Signed in to tenant $tenant. Run: az login --tenant" {{ tenant_id }} >&2
+  exit 1
+fi
+registry=$(az acr show --name={{ registry }} --query=id --output=tsv)
+
+{% if managed -%}
+# The managed identity that the feed names by its client id.
+identity=$(az identity list --query={{ by_client_id }} --output=tsv)
+if [ -z "$identity" ]; then
+  group=$(az acr show --name={{ registry }} --query=resourceGroup --output=tsv)
+  client_id=$(az identity create --resource-group="$group" --name={{ identity_name }} --query=clientId --output=tsv)
+  echo "The feed's client id is no managed identity of this subscription, so that one was made. Run now:" >&2
+  echo "  carnet feed update" {{ feed }} "--client-id $client_id" >&2
+  echo "and then carnet feed setup again." >&2
+  exit 1
+fi
+name=$(az identity show --ids="$identity" --query=name --output=tsv)
+group=$(az identity show --ids="$identity" --query=resourceGroup --output=tsv)
+principal=$(az identity show --ids="$identity" --query=principalId --output=tsv)
+
+# What it trusts. Made anew under its name, it replaces the earlier one.
+az identity federated-credential create --resource-group="$group" --identity-name="$name" \
+  --name={{ credential_name }} --issuer={{ issuer }} \
+  --subject={{ subject }} --audiences={{ audience }} > /dev/null
+{%- else -%}
+# The application that the feed names by its client id.
+if ! az ad app show --id={{ client_id }} > /dev/null 2>&1; then
+  client_id=$(az ad app create --display-name={{ identity_name }} --query=appId --output=tsv)
+  echo "The feed's client id is no application of this tenant, so that one was made. Run now:" >&2
+  echo "  carnet feed update" {{ feed }} "--client-id $client_id" >&2
+  echo "and then carnet feed setup again." >&2
+  exit 1
+fi
+if ! principal=$(az ad sp show --id={{ client_id }} --query=id --output=tsv 2> /dev/null); then
+  principal=$(az ad sp create --id={{ client_id }} --query=id --output=tsv)
+fi
+
+# What it trusts.
+if az ad app federated-credential show --id={{ client_id }} --federated-credential-id={{ credential_name }} > /dev/null 2>&1; then
+  az ad app federated-credential update --id={{ client_id }} --federated-credential-id={{ credential_name }} \
+    --parameters={{ credential }} > /dev/null
+else
+  az ad app federated-credential create --id={{ client_id }} --parameters={{ credential }} > /dev/null
+fi
+{%- endif %}
+
+# What it may do. Which roles count is the registry's own setting.
+mode=$(az acr show --name={{ registry }} --query=roleAssignmentMode --output=tsv)
+{% if let Some(condition) = condition -%}
+if [ "$mode" != 'AbacRepositoryPermissions' ]; then
+  echo "The registry's roles are not about repositories (its mode is $mode): leave off --repository, or change the mode." >&2
+  exit 1
+fi
+az role assignment create --assignee-object-id="$principal" --assignee-principal-type=ServicePrincipal \
+  --role={{ repository_role }} --scope="$registry" \
+  --condition-version=2.0 --condition={{ condition }} > /dev/null
+{%- else -%}
+role={{ role }}
+if [ "$mode" = 'AbacRepositoryPermissions' ]; then
+  role={{ repository_role }}
+fi
+az role assignment create --assignee-object-id="$principal" --assignee-principal-type=ServicePrincipal \
+  --role="$role" --scope="$registry" > /dev/null
+{%- endif %}
+)

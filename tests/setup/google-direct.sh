@@ -1,0 +1,42 @@
+#!/bin/sh
+# Makes Google trust tokens of one carnet feed, and of nobody else.
+#
+#   feed      default/prod
+#   issuer    https://issuer.example
+#   subject   space:default:feed:prod
+#   audience  //iam.googleapis.com/projects/123456789012/locations/global/workloadIdentityPools/carnet/providers/prod
+#
+# Needs gcloud, signed in with rights to change IAM. Running it again changes nothing but what differs from this.
+(
+set -eu
+export CLOUDSDK_CORE_DISABLE_PROMPTS=1
+
+# gcloud wants the project's id where the provider's name has its number.
+project=$(gcloud projects describe '123456789012' --format='value(projectId)')
+
+# The pool. Whoever owns a provider in it can speak for every subject of it: it is for this issuer alone.
+if ! gcloud iam workload-identity-pools describe 'carnet' --project="$project" --location=global > /dev/null 2>&1; then
+  gcloud iam workload-identity-pools create 'carnet' --project="$project" --location=global --display-name=carnet
+fi
+
+# The provider, which lets this subject in and no other. One that trusts something else is left alone.
+do=create-oidc
+if trusted=$(gcloud iam workload-identity-pools providers describe 'prod' --project="$project" \
+  --location=global --workload-identity-pool='carnet' \
+  --format='value[separator=" "](oidc.issuerUri,attributeCondition)' 2> /dev/null); then
+  if [ "$trusted" != 'https://issuer.example assertion.sub == '\''space:default:feed:prod'\''' ]; then
+    echo "There is a provider" 'prod' "that trusts something else: $trusted" >&2
+    echo "Give the feed a provider of its own. This one would have to trust:" 'https://issuer.example assertion.sub == '\''space:default:feed:prod'\''' >&2
+    exit 1
+  fi
+  do=update-oidc
+fi
+gcloud iam workload-identity-pools providers "$do" 'prod' --project="$project" --location=global \
+  --workload-identity-pool='carnet' --description='carnet feed default/prod: Production' \
+  --issuer-uri='https://issuer.example' --attribute-mapping='google.subject=assertion.sub' \
+  --attribute-condition='assertion.sub == '\''space:default:feed:prod'\'''
+
+# What it may do.
+gcloud projects add-iam-policy-binding "$project" --condition=None \
+  --role='roles/artifactregistry.reader' --member='principal://iam.googleapis.com/projects/123456789012/locations/global/workloadIdentityPools/carnet/subject/space:default:feed:prod' > /dev/null
+)
