@@ -135,7 +135,7 @@ fn the_script_makes_provider_and_role_again_and_again_and_spares_roles_of_others
     assert!(output.stderr.contains("was not made for this issuer and subject"), "{}", output.stderr);
     assert_is_set_up(&moto, &documents(&carnet, "default/prod"));
 
-    // A feed of the same issuer with a role of its own finds the provider there.
+    // A feed of the same issuer with a role of its own finds the provider and its audience there.
     let script = setup(&carnet, "default/third", "cli", &["--repository=app/one"]);
     let output = run_script(&script, &moto);
     assert_eq!(output.status, 0, "{output:?}");
