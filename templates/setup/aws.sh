@@ -18,9 +18,9 @@ if [ "$account" != {{ account }} ]; then
 fi
 
 # The provider. An account has one for an issuer, and all its feeds share it.
-if known=$(aws iam get-open-id-connect-provider --open-id-connect-provider-arn={{ provider_arn }} \
-  --query={{ knows_audience }} --output=text 2> /dev/null); then
-  if [ "$known" != True ]; then
+if audiences=$(aws iam get-open-id-connect-provider --open-id-connect-provider-arn={{ provider_arn }} \
+  --query=ClientIDList --output=text 2> /dev/null); then
+  if ! printf '%s\n' "$audiences" | tr '\t' '\n' | grep -qxF -e {{ audience }}; then
     aws iam add-client-id-to-open-id-connect-provider --cli-input-json {{ client_id }}
   fi
 else

@@ -17,7 +17,7 @@ use crate::support::terraform::Terraform;
 const ISSUER: &str = "https://issuer.example/carnet";
 const NAME: &str = "'; touch pwned; ' ${x} \"ü\"";
 
-/// A carnet with the feed `default/SLUG`, whose role is ROLE, in the account that moto plays.
+/// A carnet with three feeds in the account that moto plays; two of them name the same role.
 fn carnet() -> Carnet {
     let carnet = Carnet::new();
     for (slug, role) in [("prod", "carnet/pull"), ("other", "carnet/pull"), ("third", "third")] {

@@ -18,9 +18,9 @@ if [ "$account" != '123456789012' ]; then
 fi
 
 # The provider. An account has one for an issuer, and all its feeds share it.
-if known=$(aws iam get-open-id-connect-provider --open-id-connect-provider-arn='arn:aws-cn:iam::123456789012:oidc-provider/issuer.example/carnet' \
-  --query='contains(ClientIDList, `"https://audience.example"`)' --output=text 2> /dev/null); then
-  if [ "$known" != True ]; then
+if audiences=$(aws iam get-open-id-connect-provider --open-id-connect-provider-arn='arn:aws-cn:iam::123456789012:oidc-provider/issuer.example/carnet' \
+  --query=ClientIDList --output=text 2> /dev/null); then
+  if ! printf '%s\n' "$audiences" | tr '\t' '\n' | grep -qxF -e 'https://audience.example'; then
     aws iam add-client-id-to-open-id-connect-provider --cli-input-json '{
   "OpenIDConnectProviderArn": "arn:aws-cn:iam::123456789012:oidc-provider/issuer.example/carnet",
   "ClientID": "https://audience.example"

@@ -18,9 +18,9 @@ if [ "$account" != '123456789012' ]; then
 fi
 
 # The provider. An account has one for an issuer, and all its feeds share it.
-if known=$(aws iam get-open-id-connect-provider --open-id-connect-provider-arn='arn:aws:iam::123456789012:oidc-provider/issuer.example' \
-  --query='contains(ClientIDList, `"sts.amazonaws.com"`)' --output=text 2> /dev/null); then
-  if [ "$known" != True ]; then
+if audiences=$(aws iam get-open-id-connect-provider --open-id-connect-provider-arn='arn:aws:iam::123456789012:oidc-provider/issuer.example' \
+  --query=ClientIDList --output=text 2> /dev/null); then
+  if ! printf '%s\n' "$audiences" | tr '\t' '\n' | grep -qxF -e 'sts.amazonaws.com'; then
     aws iam add-client-id-to-open-id-connect-provider --cli-input-json '{
   "OpenIDConnectProviderArn": "arn:aws:iam::123456789012:oidc-provider/issuer.example",
   "ClientID": "sts.amazonaws.com"

@@ -16,8 +16,7 @@ struct Script<'a> {
     region: Word,
     provider_arn: Word,
     provider: Word,
-    /// A JMESPath expression.
-    knows_audience: Word,
+    audience: Word,
     client_id: Word,
     role_name: Word,
     role_arn: Word,
@@ -69,8 +68,6 @@ impl AwsSetup {
             "Description": role.description,
             "MaxSessionDuration": role.max_session,
         });
-        // A literal of JMESPath is JSON between backquotes.
-        let audience = serde_json::to_string(&provider.client_id)?.replace('`', "\\u0060");
         let adopt = format!("aws iam tag-role --role-name {} --tags Key={TAG},Value={}", role.name, role.tag);
         let script = Script {
             trusted,
@@ -80,7 +77,7 @@ impl AwsSetup {
             // As JSON throughout: the AWS CLI takes a plain value that begins with `file://`, and its
             // first version one that begins with `https://`, for the address of the value.
             provider: Word::json(&self.provider_input())?,
-            knows_audience: Word::new(format!("contains(ClientIDList, `{audience}`)")),
+            audience: Word::new(&provider.client_id),
             client_id: Word::json(&client_id)?,
             role_name: Word::new(&role.name),
             role_arn: Word::new(&role.arn),
