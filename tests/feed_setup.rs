@@ -243,3 +243,77 @@ fn notes_name_what_would_surprise() {
         assert!(notes.iter().any(|found| found.contains(note)), "{}: no {note:?} in {notes:?}", case.name);
     }
 }
+
+#[test]
+fn the_command_prints_the_setup_on_stdout_and_what_is_trusted_on_stderr() {
+    let carnet = support::carnet::Carnet::new();
+    let role = "--role-arn=arn:aws:iam::123456789012:role/carnet-pull";
+    let registry = format!("--registry={}", CASES[0].registry);
+    let keys = "--subject-keys=space,project,feed";
+    carnet.ok(&["feed", "add", "aws-ecr", "--space=default", "--slug=prod", &registry, role, keys]);
+
+    let output = carnet.run(&["feed", "setup", "default/prod"]);
+    assert_eq!((output.status, &*output.stdout), (1, ""), "{output:?}");
+    assert!(output.stderr.contains("has no issuer yet"), "{output:?}");
+
+    let issuer = "--issuer=https://issuer.example/";
+    let output = carnet.run(&["feed", "setup", "default/prod", issuer]);
+    assert_eq!((output.status, &*output.stdout), (2, ""), "{output:?}");
+    for part in ["“project”", "hint: ", "never for a pattern", "--context"] {
+        assert!(output.stderr.contains(part), "no {part:?} in {}", output.stderr);
+    }
+
+    let context = "--context=project=shop";
+    let output = carnet.run(&["feed", "setup", "default/prod", issuer, context, "--format=json"]);
+    assert_eq!(output.status, 0, "{output:?}");
+    let documents: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(documents["issuer"], "https://issuer.example");
+    assert_eq!(
+        aws_conditions(&documents)["StringEquals"]["issuer.example:sub"],
+        "space:default:project:shop:feed:prod"
+    );
+    for part in ["space:default:project:shop:feed:prod", "sts.amazonaws.com", "https://issuer.example\n"] {
+        assert!(output.stderr.contains(part), "no {part:?} in {}", output.stderr);
+    }
+    let actions = &documents["role_policy"]["PolicyDocument"]["Statement"][1]["Action"];
+    assert!(
+        !actions.to_string().contains("PutImage"),
+        "a pull is all that is allowed unless asked: {actions}"
+    );
+
+    let output = carnet.run(&["feed", "setup", "default/prod", issuer, context, "--jwks=uploaded"]);
+    assert_ne!(output.status, 0, "{output:?}");
+    let output = carnet.run(&["feed", "setup", "default/none", issuer]);
+    assert!(output.status == 1 && output.stderr.contains("feed list"), "{output:?}");
+}
+
+#[test]
+fn the_published_keys_are_what_is_to_be_uploaded() {
+    let carnet = support::carnet::Carnet::new();
+    let provider =
+        "--workload-identity-provider=projects/1/locations/global/workloadIdentityPools/pool/providers/prod";
+    let registry = "--registry=europe-west1-docker.pkg.dev";
+    let issuer = "--issuer=https://issuer.example";
+    carnet.ok(&[
+        "feed",
+        "add",
+        "google-artifact-registry",
+        "--space=a",
+        "--slug=b",
+        registry,
+        provider,
+        issuer,
+    ]);
+    let documents = carnet.ok(&["feed", "setup", "a/b", "--format=json", "--jwks=uploaded"]);
+    let documents: Value = serde_json::from_str(&documents).unwrap();
+    let jwks = documents["workload_identity_pool_provider"]["oidc"]["jwksJson"].as_str().unwrap();
+    let jwks: Value = serde_json::from_str(jwks).unwrap();
+    let kids = |keys: &Value| {
+        let mut kids: Vec<_> = keys.as_array().unwrap().iter().map(|key| key["kid"].to_string()).collect();
+        kids.sort();
+        kids
+    };
+    let listed: Value = serde_json::from_str(&carnet.ok(&["key", "list", "--output=json"])).unwrap();
+    assert_eq!(kids(&jwks["keys"]), kids(&listed));
+    assert_eq!(kids(&listed).len(), 4);
+}

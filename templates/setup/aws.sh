@@ -18,8 +18,11 @@ if [ "$account" != {{ account }} ]; then
 fi
 
 # The provider. An account has one for an issuer, and all its feeds share it.
-if aws iam get-open-id-connect-provider --open-id-connect-provider-arn={{ provider_arn }} > /dev/null 2>&1; then
-  aws iam add-client-id-to-open-id-connect-provider --cli-input-json {{ client_id }}
+if audiences=$(aws iam get-open-id-connect-provider --open-id-connect-provider-arn={{ provider_arn }} \
+  --query=ClientIDList --output=text 2> /dev/null); then
+  if ! printf '%s\n' "$audiences" | tr '\t' '\n' | grep -qxF -e {{ audience }}; then
+    aws iam add-client-id-to-open-id-connect-provider --cli-input-json {{ client_id }}
+  fi
 else
   aws iam create-open-id-connect-provider --cli-input-json {{ provider }} > /dev/null
 fi
@@ -33,7 +36,7 @@ if owner=$(aws iam get-role --role-name={{ role_name }} --query={{ owner }} --ou
     exit 1
   fi
   aws iam update-assume-role-policy --role-name={{ role_name }} --policy-document={{ trust }}
-  aws iam update-role --role-name={{ role_name }} --max-session-duration={{ max_session }} > /dev/null
+  aws iam update-role --cli-input-json {{ role_update }} > /dev/null
 else
   aws iam create-role --cli-input-json {{ role }} --assume-role-policy-document={{ trust }} > /dev/null
 fi

@@ -17,7 +17,7 @@ use crate::support::terraform::Terraform;
 const ISSUER: &str = "https://issuer.example/carnet";
 const NAME: &str = "'; touch pwned; ' ${x} \"ü\"";
 
-/// A carnet with the feed `default/SLUG`, whose role is ROLE, in the account that moto plays.
+/// A carnet with three feeds in the account that moto plays; two of them name the same role.
 fn carnet() -> Carnet {
     let carnet = Carnet::new();
     for (slug, role) in [("prod", "carnet/pull"), ("other", "carnet/pull"), ("third", "third")] {
@@ -135,7 +135,7 @@ fn the_script_makes_provider_and_role_again_and_again_and_spares_roles_of_others
     assert!(output.stderr.contains("was not made for this issuer and subject"), "{}", output.stderr);
     assert_is_set_up(&moto, &documents(&carnet, "default/prod"));
 
-    // A feed of the same issuer with a role of its own finds the provider there.
+    // A feed of the same issuer with a role of its own finds the provider and its audience there.
     let script = setup(&carnet, "default/third", "cli", &["--repository=app/one"]);
     let output = run_script(&script, &moto);
     assert_eq!(output.status, 0, "{output:?}");

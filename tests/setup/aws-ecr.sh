@@ -18,13 +18,16 @@ if [ "$account" != '123456789012' ]; then
 fi
 
 # The provider. An account has one for an issuer, and all its feeds share it.
-if aws iam get-open-id-connect-provider --open-id-connect-provider-arn='arn:aws:iam::123456789012:oidc-provider/issuer.example' > /dev/null 2>&1; then
-  aws iam add-client-id-to-open-id-connect-provider --cli-input-json='{
+if audiences=$(aws iam get-open-id-connect-provider --open-id-connect-provider-arn='arn:aws:iam::123456789012:oidc-provider/issuer.example' \
+  --query=ClientIDList --output=text 2> /dev/null); then
+  if ! printf '%s\n' "$audiences" | tr '\t' '\n' | grep -qxF -e 'sts.amazonaws.com'; then
+    aws iam add-client-id-to-open-id-connect-provider --cli-input-json '{
   "OpenIDConnectProviderArn": "arn:aws:iam::123456789012:oidc-provider/issuer.example",
   "ClientID": "sts.amazonaws.com"
 }'
+  fi
 else
-  aws iam create-open-id-connect-provider --cli-input-json='{
+  aws iam create-open-id-connect-provider --cli-input-json '{
   "Url": "https://issuer.example",
   "ClientIDList": [
     "sts.amazonaws.com"
@@ -60,9 +63,13 @@ if owner=$(aws iam get-role --role-name='carnet-pull' --query='Role.Tags[?Key=='
     }
   ]
 }'
-  aws iam update-role --role-name='carnet-pull' --max-session-duration=3600 > /dev/null
+  aws iam update-role --cli-input-json '{
+  "RoleName": "carnet-pull",
+  "Description": "carnet feed default/prod: Production",
+  "MaxSessionDuration": 3600
+}' > /dev/null
 else
-  aws iam create-role --cli-input-json='{
+  aws iam create-role --cli-input-json '{
   "Path": "/",
   "RoleName": "carnet-pull",
   "Description": "carnet feed default/prod: Production",

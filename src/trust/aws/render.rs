@@ -1,6 +1,7 @@
 //! The setup at AWS as a script and as Terraform.
 
 use askama::Template;
+use serde_json::json;
 
 use super::policy::Statement;
 use super::{AwsSetup, POLICY_NAME, TAG};
@@ -15,11 +16,12 @@ struct Script<'a> {
     region: Word,
     provider_arn: Word,
     provider: Word,
+    audience: Word,
     client_id: Word,
     role_name: Word,
     role_arn: Word,
     role: Word,
-    max_session: u32,
+    role_update: Word,
     /// A JMESPath expression.
     owner: Word,
     tag: Word,
@@ -57,9 +59,14 @@ struct Access {
 impl AwsSetup {
     pub(in crate::trust) fn cli(&self, trusted: &Trusted) -> Result<String, SetupError> {
         let Self { provider, role, .. } = self;
-        let client_id = serde_json::json!({
+        let client_id = json!({
             "OpenIDConnectProviderArn": provider.arn,
             "ClientID": provider.client_id,
+        });
+        let role_update = json!({
+            "RoleName": role.name,
+            "Description": role.description,
+            "MaxSessionDuration": role.max_session,
         });
         let adopt = format!("aws iam tag-role --role-name {} --tags Key={TAG},Value={}", role.name, role.tag);
         let script = Script {
@@ -70,11 +77,12 @@ impl AwsSetup {
             // As JSON throughout: the AWS CLI takes a plain value that begins with `file://`, and its
             // first version one that begins with `https://`, for the address of the value.
             provider: Word::json(&self.provider_input())?,
+            audience: Word::new(&provider.client_id),
             client_id: Word::json(&client_id)?,
             role_name: Word::new(&role.name),
             role_arn: Word::new(&role.arn),
             role: Word::json(&self.role_input())?,
-            max_session: role.max_session,
+            role_update: Word::json(&role_update)?,
             owner: Word::new(format!("Role.Tags[?Key=='{TAG}'].Value | [0]")),
             tag: Word::new(&role.tag),
             adopt: Word::new(adopt),
