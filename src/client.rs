@@ -324,7 +324,8 @@ impl ApiClient {
     ///
     /// [`ClientError`].
     pub async fn audit(&self, before: Option<i64>) -> Result<AuditPage, ClientError> {
-        self.get(&before.map_or_else(|| "/audit".to_owned(), |before| format!("/audit?before={before}"))).await
+        self.get(&before.map_or_else(|| "/audit".to_owned(), |before| format!("/audit?before={before}")))
+            .await
     }
 
     async fn get<T: DeserializeOwned>(&self, route: &str) -> Result<T, ClientError> {
@@ -410,9 +411,15 @@ mod tests {
         ] {
             assert_eq!(text.parse::<ServerUrl>().unwrap().to_string(), shown);
         }
-        for text in
-            ["http://carnet.example", "http://localhost.evil.example", "ftp://a", "unix:run", "a", "https://a?b", "https://a#b"]
-        {
+        for text in [
+            "http://carnet.example",
+            "http://localhost.evil.example",
+            "ftp://a",
+            "unix:run",
+            "a",
+            "https://a?b",
+            "https://a#b",
+        ] {
             assert!(text.parse::<ServerUrl>().is_err(), "{text}");
         }
         for text in ["https://user:hunter2@a", "htp://user:hunter2@a", "http://user:hunter2@a:x"] {

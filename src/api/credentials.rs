@@ -8,11 +8,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::broker::{Served, Source};
-use crate::exchange::StatedExpiry;
+use crate::exchange::{Secret, StatedExpiry};
 use crate::feed::FeedPath;
 use crate::feed::scope::{Action, RepositoryName, Scope, ScopeError};
 use crate::oidc::subject::Context;
-use crate::secret::SecretString;
+use crate::secret::{self, SecretString};
 
 /// What a deployment asks for. Every member may be absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -81,7 +81,6 @@ pub struct ContextBody {
 /// `pull` or `push`.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "only described: the type that is parsed is `Action`")]
 pub enum ActionName {
     /// Read images.
     Pull,
@@ -89,8 +88,8 @@ pub enum ActionName {
     Push,
 }
 
-/// A credential. Answered with `Cache-Control: no-store`; whoever holds the password can use it until it
-/// expires.
+/// A credential. Answered with `Cache-Control: no-store`; whoever holds its password or token can use it
+/// until it expires.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct CredentialAnswer {
     /// The feed, as SPACE/FEED.
@@ -99,11 +98,27 @@ pub struct CredentialAnswer {
     /// The registry that the credential is for.
     pub registry: String,
     /// User name of the login.
-    pub username: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
     /// Password of the login.
-    #[serde(serialize_with = "reveal", deserialize_with = "conceal")]
-    #[schema(value_type = String, format = Password)]
-    pub password: SecretString,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "reveal",
+        deserialize_with = "conceal"
+    )]
+    #[schema(value_type = Option<String>, format = Password)]
+    pub password: Option<SecretString>,
+    /// In place of both, for a credential of Azure's that is limited to repositories: a bearer token, the
+    /// `registrytoken` of Docker's configuration.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "reveal",
+        deserialize_with = "conceal"
+    )]
+    #[schema(value_type = Option<String>, format = Password)]
+    pub registry_token: Option<SecretString>,
     /// When the exchange began.
     #[schema(value_type = String, format = DateTime)]
     pub issued_at: Timestamp,
@@ -133,7 +148,6 @@ pub struct ExpiryAnswer {
 /// Where a credential came from.
 #[derive(ToSchema)]
 #[schema(rename_all = "kebab-case")]
-#[expect(dead_code, reason = "only described: clients take any word")]
 pub enum SourceName {
     /// An exchange for this request, or for others that asked at the same time.
     Exchange,
@@ -148,11 +162,16 @@ impl CredentialAnswer {
     #[must_use]
     pub fn new(feed: &FeedPath, served: &Served) -> Self {
         let credential = &served.credential;
+        let (username, password, registry_token) = match &credential.secret {
+            Secret::Password { username, password } => (Some(username.clone()), Some(password.clone()), None),
+            Secret::RegistryToken(token) => (None, None, Some(token.clone())),
+        };
         Self {
             feed: feed.to_string(),
             registry: credential.registry.as_str().to_owned(),
-            username: credential.username.clone(),
-            password: credential.password.clone(),
+            username,
+            password,
+            registry_token,
             issued_at: credential.issued_at,
             expires_at: credential.expires_at,
             expiries: credential.expiries.iter().map(ExpiryAnswer::from).collect(),
@@ -169,12 +188,12 @@ impl From<&StatedExpiry> for ExpiryAnswer {
 }
 
 /// The one place where a password becomes JSON.
-fn reveal<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(secret.reveal())
+fn reveal<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(SecretString::reveal).serialize(serializer)
 }
 
-fn conceal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
-    String::deserialize(deserializer).map(SecretString::new)
+fn conceal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+    secret::deserialize_option(deserializer)
 }
 
 #[cfg(test)]
@@ -211,8 +230,9 @@ mod tests {
         let answer = CredentialAnswer {
             feed: "default/prod".to_owned(),
             registry: "r".to_owned(),
-            username: "u".to_owned(),
-            password: SecretString::new("hunter2".to_owned()),
+            username: Some("u".to_owned()),
+            password: Some(SecretString::new("hunter2".to_owned())),
+            registry_token: None,
             issued_at: Timestamp::UNIX_EPOCH,
             expires_at: Timestamp::UNIX_EPOCH,
             expiries: Vec::new(),
@@ -222,6 +242,6 @@ mod tests {
         assert!(!format!("{answer:?}").contains("hunter2"));
         let json = serde_json::to_string(&answer).unwrap();
         let back: CredentialAnswer = serde_json::from_str(&json).unwrap();
-        assert_eq!(back.password.reveal(), "hunter2");
+        assert_eq!(back.password.unwrap().reveal(), "hunter2");
     }
 }

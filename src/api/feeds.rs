@@ -80,7 +80,6 @@ pub struct FeedAnswer {
 /// The types of feed.
 #[derive(ToSchema)]
 #[schema(rename_all = "kebab-case")]
-#[expect(dead_code, reason = "only described: the type that is parsed is `FeedType`")]
 pub enum FeedTypeName {
     /// A private registry of Amazon ECR.
     AwsEcr,
@@ -95,7 +94,6 @@ pub enum FeedTypeName {
 /// The signature algorithms.
 #[derive(ToSchema)]
 #[schema(rename_all = "UPPERCASE")]
-#[expect(dead_code, reason = "only described: the type that is parsed is `Algorithm`")]
 pub enum AlgorithmName {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     Rs256,
@@ -227,7 +225,10 @@ pub struct FeedPatch {
     #[schema(value_type = Option<String>)]
     workload_identity_provider: Option<crate::feed::google::WorkloadIdentityProvider>,
     /// Google: another service account; `null` for none any more.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "crate::feed::own_fields::even_null")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::feed::own_fields::even_null"
+    )]
     #[schema(value_type = Option<String>)]
     service_account: Option<Option<crate::feed::google::ServiceAccount>>,
     /// Google: another lifetime of the service account's token, in seconds.

@@ -46,7 +46,7 @@ pub struct NewGrant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<super::credentials::ActionName>>, min_items = 1, max_items = 2)]
     pub actions: Option<Vec<Action>>,
-    /// When it ends: after 90 days if absent, never if null.
+    /// When it ends. If absent after 90 days, or with the grant that makes it; never if null.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "even_null")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Option<Timestamp>>,
@@ -55,7 +55,6 @@ pub struct NewGrant {
 /// What a grant's holder may do.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "only described: the type that is parsed is `Role`")]
 pub enum RoleName {
     /// Everything.
     Admin,
@@ -66,13 +65,14 @@ pub enum RoleName {
 }
 
 impl NewGrant {
-    /// The draft that this wants at `now`.
+    /// The draft that this wants at `now` of a caller whose own grant ends at `latest`.
     ///
     /// # Errors
     ///
     /// [`ScopeError`] for a list that is empty or too long.
-    pub fn draft(self, now: Timestamp) -> Result<GrantDraft, ScopeError> {
+    pub fn draft(self, now: Timestamp, latest: Option<Timestamp>) -> Result<GrantDraft, ScopeError> {
         let default_end = now.saturating_add(DEFAULT_LIFE).unwrap_or(Timestamp::MAX);
+        let default_end = latest.map_or(default_end, |latest| default_end.min(latest));
         Ok(GrantDraft {
             name: self.name,
             permissions: Permissions {

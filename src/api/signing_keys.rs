@@ -50,7 +50,6 @@ pub struct SigningKeyAnswer {
 /// What a key does.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "only described: the type that is parsed is `State`")]
 pub enum StateName {
     /// Published, not yet signing.
     Prepared,

@@ -268,7 +268,11 @@ impl OwnChanges {
             tenant_id: self.tenant_id,
             client_id: self.client_id,
             workload_identity_provider: self.workload_identity_provider,
-            service_account: if self.no_service_account { Some(None) } else { self.service_account.map(Some) },
+            service_account: if self.no_service_account {
+                Some(None)
+            } else {
+                self.service_account.map(Some)
+            },
             lifetime: self.lifetime,
         };
         match fields.check(feed_type) {

@@ -1,5 +1,7 @@
 //! `carnet serve`: the server.
 
+use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +10,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::failure::Failure;
+use super::proxy::ProxyOption;
 use super::{opening, output};
 use crate::actor::Actor;
 use crate::audit_log::LEAST_RETENTION;
 use crate::carnet::{Carnet, Config};
 use crate::duration;
+use crate::exchange::address::Loopback;
+use crate::http::api::{Api, ApiLimits, Rate};
 use crate::http::public::{Detail, PublicDocuments};
 use crate::http::server::Served;
 use crate::store::IfMissing;
@@ -26,9 +31,46 @@ pub(super) struct ServeArguments {
     /// Let --issuer replace the issuer URL of an existing database: every cloud's trust must be set up anew
     #[arg(long, requires = "issuer")]
     change_issuer: bool,
+    #[command(flatten)]
+    limits: LimitArguments,
+    #[command(flatten)]
+    proxy: ProxyOption,
+    /// Certificates in PEM to trust beside the operating system's, for private endpoints
+    #[arg(long, env = "CARNET_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Let endpoints be on this machine, as they may be anyway if the issuer is on it
+    #[arg(long)]
+    allow_loopback_endpoints: bool,
     /// Remove audit records that are older, at least 1d; the log stays provable [default: keep them for ever]
     #[arg(long, env = "CARNET_AUDIT_RETENTION", value_name = "DURATION", value_parser = retention)]
     audit_retention: Option<Duration>,
+}
+
+/// How much callers of the API may ask for.
+#[derive(Debug, Args)]
+struct LimitArguments {
+    /// Requests a second of each grant
+    #[arg(long, value_name = "N", default_value_t = ApiLimits::default().per_grant.per_second)]
+    grant_rate: NonZeroU32,
+    /// Requests at once of each grant, after a time of rest
+    #[arg(long, value_name = "N", default_value_t = ApiLimits::default().per_grant.burst)]
+    grant_burst: NonZeroU32,
+    /// Requests a second of each client address, whatever grants it uses
+    #[arg(long, value_name = "N", default_value_t = ApiLimits::default().per_address.per_second)]
+    address_rate: NonZeroU32,
+    /// Requests at once of each client address, after a time of rest
+    #[arg(long, value_name = "N", default_value_t = ApiLimits::default().per_address.burst)]
+    address_burst: NonZeroU32,
+}
+
+impl LimitArguments {
+    fn limits(&self) -> ApiLimits {
+        ApiLimits {
+            per_grant: Rate { per_second: self.grant_rate, burst: self.grant_burst },
+            per_address: Rate { per_second: self.address_rate, burst: self.address_burst },
+            ..ApiLimits::default()
+        }
+    }
 }
 
 fn retention(text: &str) -> Result<Duration, String> {
@@ -47,7 +89,14 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
     let change_issuer = arguments.change_issuer;
     let (actor, audit_retention) = (Actor::server(), arguments.audit_retention);
     let config = Config { if_missing: IfMissing::Create, change_issuer, actor, audit_retention, ..config };
-    let carnet = Carnet::open(config).await?;
+    let mut config = config;
+    config.transport.proxy = arguments.proxy.proxy()?;
+    config.transport.extra_ca_pem =
+        arguments.ca_file.as_deref().map(super::read_file("--ca-file")).transpose()?;
+    if arguments.allow_loopback_endpoints {
+        config.transport.loopback = Loopback::Allow;
+    }
+    let carnet = Arc::new(Carnet::open(config).await?);
     let issuer = carnet.issuer();
     if let Some(port) = issuer.url().explicit_port() {
         tracing::warn!(port, "the issuer URL names a port: AWS refuses such an identity provider");
@@ -59,7 +108,8 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
     let documents = |detail| {
         PublicDocuments::new(Arc::clone(issuer), detail).in_condition(Arc::clone(listening.condition()))
     };
-    let everything = Served::documents_only(documents(Detail::Full));
+    let api = Api::new(Arc::clone(&carnet), arguments.limits.limits()).map_err(anyhow::Error::new)?;
+    let everything = Served { documents: documents(Detail::Full), router: api.router() };
     let public = Served::documents_only(documents(Detail::StatusOnly));
     let (ended, has_ended) = watch::channel(false);
     tokio::join!(

@@ -94,7 +94,9 @@ fn filter(parameters: AuditParameters, caller: &Caller) -> Result<AuditFilter, R
         (SpaceLimit::All, Some(space)) => Some(vec![space]),
         (SpaceLimit::Only(own), None) => Some(own.iter().cloned().collect()),
         // A space that he does not see has no rows for him.
-        (SpaceLimit::Only(own), Some(space)) => Some(own.iter().filter(|own| **own == space).cloned().collect()),
+        (SpaceLimit::Only(own), Some(space)) => {
+            Some(own.iter().filter(|own| **own == space).cloned().collect())
+        }
     };
     Ok(AuditFilter {
         kind: parsed::<EventKind>("kind", parameters.kind)?,

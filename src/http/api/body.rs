@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::Api;
 use super::refusal::Refusal;
 use crate::api::problem::{Problem, ProblemType};
+use crate::http::slow::BodyError;
 
 /// A JSON body.
 #[derive(Debug)]
@@ -56,7 +57,8 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Parameters<T> {
         match parsed {
             Ok(Query(parameters)) => Ok(Self(parameters)),
             Err(rejection) => {
-                let why = std::error::Error::source(&rejection).map_or_else(|| rejection.to_string(), ToString::to_string);
+                let why = std::error::Error::source(&rejection)
+                    .map_or_else(|| rejection.to_string(), ToString::to_string);
                 Err(Problem::new(ProblemType::MalformedRequest).detail(format!("the query: {why}")).into())
             }
         }
@@ -70,13 +72,12 @@ async fn read(body: Body, api: &Api) -> Result<bytes::Bytes, Refusal> {
     match tokio::time::timeout(api.api_limits().body_timeout, whole).await {
         Err(_) => Err(Refusal::new(ProblemType::RequestTimeout)),
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => Err(match is_too_long(&error) {
-            true => {
-                let detail = format!("a body has at most {limit} bytes");
-                Problem::new(ProblemType::TooLarge).detail(detail).into()
-            }
-            false => Problem::new(ProblemType::MalformedRequest).detail("the body broke off").into(),
-        }),
+        Ok(Err(error)) if is_too_long(&error) => {
+            let detail = format!("a body has at most {limit} bytes");
+            Err(Problem::new(ProblemType::TooLarge).detail(detail).into())
+        }
+        Ok(Err(error)) if BodyError::is_too_slow(&error) => Err(Refusal::new(ProblemType::RequestTimeout)),
+        Ok(Err(_)) => Err(Problem::new(ProblemType::MalformedRequest).detail("the body broke off").into()),
     }
 }
 
@@ -162,7 +163,10 @@ mod tests {
     fn what_is_no_json_or_more_than_one_value_is_malformed() {
         for body in ["", "{", "{} {}", "[]", "nul", "{\"context\": 1e999}", "\u{feff}{}"] {
             let (kind, ..) = refused(body);
-            assert!(kind.ends_with(":malformed-request") || kind.ends_with(":invalid-field"), "{body}: {kind}");
+            assert!(
+                kind.ends_with(":malformed-request") || kind.ends_with(":invalid-field"),
+                "{body}: {kind}"
+            );
         }
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(refused(&format!(r#"{{"actions": {deep}}}"#)).0.contains("problem"));

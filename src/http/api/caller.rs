@@ -65,7 +65,10 @@ impl Caller {
         if self.permissions().role.covers(role) {
             return Ok(());
         }
-        Err(forbidden(format!("this needs a grant of role {role}, and yours is of role {}", self.permissions().role)))
+        Err(forbidden(format!(
+            "this needs a grant of role {role}, and yours is of role {}",
+            self.permissions().role
+        )))
     }
 
     /// Refuses everybody but an admin without limits: keys belong to no space.

@@ -68,9 +68,7 @@ pub(super) async fn of_registry(
     feeds.retain(|feed| caller.permissions().may_deploy(&feed.path()));
     match feeds.as_slice() {
         [] => Err(Refusal::not_found()),
-        [feed] => {
-            answer(&api, &caller, feed, &request).await.map_err(|refusal| refusal.about(&feed.path()))
-        }
+        [feed] => answer(&api, &caller, feed, &request).await.map_err(|refusal| refusal.about(&feed.path())),
         several => Err(Problem {
             feeds: Some(several.iter().map(|feed| feed.path().to_string()).collect()),
             ..Problem::new(ProblemType::SeveralFeeds)

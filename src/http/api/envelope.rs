@@ -56,7 +56,8 @@ pub(super) async fn envelope(State(api): State<Api>, mut request: Request, next:
     let span = tracing::info_span!("request", id = id.as_str(), %method, route = route.as_deref());
     let began = api.carnet().clock().monotonic();
     let mut response = next.run(request).instrument(span).await;
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED && response.extensions().get::<Refused>().is_none() {
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED && response.extensions().get::<Refused>().is_none()
+    {
         // axum's own answer, whose `Allow` stays.
         let refused = Refused { problem: Problem::new(ProblemType::MethodNotAllowed), about: None };
         response.extensions_mut().insert(refused);

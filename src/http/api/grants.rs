@@ -25,10 +25,7 @@ use crate::secret::SecretString;
     operation_id = "listGrants",
     responses((status = 200, description = "The grants, oldest first, without their tokens", body = Vec<GrantAnswer>), Refusals),
 )]
-pub(super) async fn list(
-    State(api): State<Api>,
-    caller: Caller,
-) -> Result<Json<Vec<GrantAnswer>>, Refusal> {
+pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<Vec<GrantAnswer>>, Refusal> {
     caller.needs(Role::Admin)?;
     let now = api.carnet().clock().now();
     let list = api.carnet().grants().list(&Creator::Grant(caller.grant())).await?;
@@ -57,7 +54,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<NewGrantAnswer>), Refusal> {
     caller.needs(Role::Admin)?;
     let now = api.carnet().clock().now();
-    let draft = new.draft(now)?;
+    let draft = new.draft(now, caller.grant().expires_at)?;
     let new = api.carnet().grants().create(draft, &Creator::Grant(caller.grant())).await?;
     let token = SecretString::new(new.token.reveal().to_owned());
     let answer = NewGrantAnswer { token, grant: GrantAnswer::new(&new.grant, now) };

@@ -118,9 +118,9 @@ impl Limits {
 
     /// A place among the requests under way.
     pub(super) fn enter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| {
-            Refusal::new(ProblemType::Busy).retry_after(Duration::from_secs(1))
-        })
+        Arc::clone(&self.in_flight)
+            .try_acquire_owned()
+            .map_err(|_| Refusal::new(ProblemType::Busy).retry_after(Duration::from_secs(1)))
     }
 
     fn take<K: std::hash::Hash + Eq + Clone>(&self, limiter: &Limiter<K>, key: &K) -> Result<(), Refusal> {

@@ -32,8 +32,8 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub use self::limits::{ApiLimits, Rate};
 use self::limits::Limits;
+pub use self::limits::{ApiLimits, Rate};
 use self::refusal::Refusal;
 use crate::api::PREFIX;
 use crate::api::problem::ProblemType;
@@ -122,6 +122,19 @@ impl Api {
     fn new_request_id(&self) -> String {
         // Without randomness the request itself will fail; a name is the least of it.
         self.0.request_ids.next().map_or_else(|_| "unnamed".to_owned(), |id| id.to_string())
+    }
+}
+
+impl Carnet {
+    /// The API below `/api/v1` and `/metrics`, with the limits by default, to be merged into an
+    /// application at its root. Addresses of clients are known only if the application puts a
+    /// [`crate::http::client_address::ClientAddress`] into each request's extensions.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportConfigError`] when the broker's HTTP client cannot be made.
+    pub fn api_router(self: &Arc<Self>) -> Result<Router, TransportConfigError> {
+        Api::new(Arc::clone(self), ApiLimits::default()).map(|api| api.router())
     }
 }
 

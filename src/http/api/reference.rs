@@ -101,7 +101,10 @@ impl Page {
         });
         Self {
             title: format!("{} {}", text(&document["info"]["title"]), text(&document["info"]["version"])),
-            description: text(&document["info"]["description"]).split("\n\n").map(ToOwned::to_owned).collect(),
+            description: text(&document["info"]["description"])
+                .split("\n\n")
+                .map(ToOwned::to_owned)
+                .collect(),
             operations: operations.collect(),
             schemas: members(&document["components"]["schemas"])
                 .map(|(name, schema)| Schema::of(name, schema))

@@ -289,7 +289,9 @@ impl Refusal {
     fn attempt(error: &AttemptError, detail: String) -> Self {
         match error {
             AttemptError::Mint(error) => error.into(),
-            AttemptError::Audit(error) => Self::hidden(ProblemType::StorageUnavailable, error).retry_after(SOON),
+            AttemptError::Audit(error) => {
+                Self::hidden(ProblemType::StorageUnavailable, error).retry_after(SOON)
+            }
             AttemptError::Exchange(error) => Self::exchange(error),
             AttemptError::ArrivedExpired(_) => Problem::new(ProblemType::UpstreamRefused)
                 .detail(error.to_string())
@@ -316,9 +318,7 @@ impl Refusal {
         Problem {
             upstream: error.upstream().map(Into::into),
             presented: Some(error.presented().into()),
-            ..Problem::new(problem_type)
-                .detail(format!("{error}: {}", error.failure()))
-                .hint(error.hint())
+            ..Problem::new(problem_type).detail(format!("{error}: {}", error.failure())).hint(error.hint())
         }
         .into()
     }
