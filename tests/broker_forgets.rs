@@ -55,14 +55,14 @@ async fn a_request_for_a_feed_that_another_process_removes_ends_at_once() {
         token_lifetime: None,
         endpoints: Endpoints::from_pairs(aws::ENDPOINT_NAMES, overrides.iter().map(String::as_str)).unwrap(),
     };
-    let feed = feeds.add(draft, ReuseSlug::Refuse).await.unwrap();
+    let feed = feeds.add(draft, ReuseSlug::Refuse, carnet.actor()).await.unwrap();
 
     let broker = carnet.broker().unwrap();
     let (context, scope) = (Context::empty(), Scope::everything());
     let asked = broker.credential(&feed, &context, &scope, None);
     let removed = async {
         let taken = provider.accept().await.unwrap();
-        feeds.remove(&feed.path()).await.unwrap();
+        feeds.remove(&feed.path(), carnet.actor()).await.unwrap();
         // Kept open: nobody but the broker may end this.
         let end = std::future::pending::<()>();
         end.await;
