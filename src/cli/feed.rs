@@ -17,6 +17,7 @@ use super::feed_fields::{
 use super::opening::actor;
 use super::output::Format;
 use super::proxy::ProxyOption;
+use super::remote::ServerOption;
 use super::{confirm, opening, output};
 use crate::clock::SystemClock;
 use crate::duration;
@@ -123,6 +124,11 @@ pub(super) struct Credentials {
     /// How to print the credential
     #[arg(long, value_enum, default_value_t = credentials::Format::Json)]
     format: credentials::Format,
+    /// The name of the Secret that --format k8s-secret prints [default: the feed's slug]
+    #[arg(long, value_name = "NAME")]
+    secret_name: Option<credentials::SecretName>,
+    #[command(flatten)]
+    server: ServerOption,
     #[command(flatten)]
     context: ContextArguments,
     #[command(flatten)]
@@ -133,7 +139,7 @@ pub(super) struct Credentials {
     /// Let endpoints be on this machine, as they may be anyway if the issuer is on it
     #[arg(long)]
     allow_loopback_endpoints: bool,
-    /// Certificates in PEM to trust beside the operating system's, for private endpoints
+    /// Certificates in PEM to trust beside the operating system's, for private endpoints and the server
     #[arg(long, env = "CARNET_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
     #[command(flatten)]

@@ -12,6 +12,7 @@ mod logging;
 mod opening;
 mod output;
 mod proxy;
+mod remote;
 mod sandbox;
 mod serve;
 mod times;
@@ -22,7 +23,7 @@ mod traces;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::failure::Failure;
 
@@ -66,7 +67,7 @@ enum Command {
 /// Runs the command that the process was called with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match parse() {
         Ok(arguments) => arguments,
         Err(error) => return not_run(&error),
     };
@@ -81,6 +82,14 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// The arguments, and which of them were given as flags as far as somebody asks.
+fn parse() -> Result<Arguments, clap::Error> {
+    let matches = Arguments::command().try_get_matches()?;
+    let mut arguments = Arguments::from_arg_matches(&matches)?;
+    arguments.opening.local_flag = remote::local_flag(&matches);
+    Ok(arguments)
 }
 
 /// Prints help, version or what is wrong with the arguments.

@@ -22,6 +22,8 @@ use jiff::Timestamp;
 use tracing::Instrument as _;
 
 pub use error::{ExchangeError, Failure};
+#[cfg(feature = "server")]
+pub(crate) use upstream::Redactor;
 pub use upstream::{MAX_TEXT, Step, Upstream};
 
 use crate::clock::Clock;
