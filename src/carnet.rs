@@ -194,7 +194,7 @@ impl Carnet {
         if issuer.url().is_loopback() {
             transport.loopback = Loopback::Allow;
         }
-        let audit_log = AuditLog::new(store.clone(), Arc::clone(&clock));
+        let audit_log = AuditLog::new(store.clone(), Arc::clone(&clock), Arc::clone(&metrics));
         let broker = Mutex::new(None);
         let grants = Arc::new(grants);
         Ok(Self {

@@ -137,6 +137,22 @@ fn nothing_is_exported_unless_carnet_itself_is_told_to() {
 }
 
 #[test]
+fn the_environments_proxy_gets_no_traces() {
+    let (address, exports) = collector();
+    // Nobody listens there: what goes through the proxy is lost.
+    let [proxy] = support::process::free_ports();
+    let (issuer, _sandbox) = issuer();
+    let endpoint = format!("--otlp-endpoint=http://{address}");
+    let mut command = issuer.carnet.command(&["token", "mint", "default/prod", &endpoint]);
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env(name, format!("http://127.0.0.1:{proxy}"));
+    }
+    assert_eq!(Output::of(&mut command, b"").status, 0);
+    let head = exports.recv_timeout(WITHIN).unwrap().head;
+    assert!(head.starts_with("post /v1/traces "), "{head}");
+}
+
+#[test]
 fn a_collector_that_is_away_fails_no_command() {
     let [port] = support::process::free_ports();
     let (issuer, _sandbox) = issuer();

@@ -12,6 +12,7 @@
 pub(crate) mod ca;
 pub(crate) mod carnet;
 pub(crate) mod database;
+pub(crate) mod dice;
 pub(crate) mod docker_registry;
 pub(crate) mod forward_proxy;
 pub(crate) mod http;

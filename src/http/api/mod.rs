@@ -63,7 +63,7 @@ impl Api {
     /// [`TransportConfigError`] when the broker's HTTP client cannot be made.
     pub fn new(carnet: Arc<Carnet>, limits: ApiLimits) -> Result<Self, TransportConfigError> {
         let broker = carnet.broker()?;
-        let counted = Limits::new(&limits, Arc::clone(carnet.clock()));
+        let counted = Limits::new(&limits, Arc::clone(carnet.clock()), Arc::clone(carnet.metrics()));
         let request_ids = Uuids::new(Arc::clone(carnet.random()));
         Ok(Self(Arc::new(Shared { carnet, broker, api_limits: limits, limits: counted, request_ids })))
     }
