@@ -3,6 +3,23 @@
 //! It sends a grant's token, so it speaks only `https`, plain `http` to this machine, and a Unix socket;
 //! it follows no redirect and obeys no proxy variable. What a server says is bounded and cleared before
 //! anybody sees it. Shapes are those of [`crate::api`].
+//!
+//! ```no_run
+//! use carnet::api::credentials::CredentialRequest;
+//! use carnet::client::{ApiClient, ClientError};
+//! use carnet::secret::SecretString;
+//!
+//! async fn pull_credential() -> Result<(), Box<dyn std::error::Error>> {
+//!     let token = SecretString::new(std::env::var("CARNET_TOKEN")?);
+//!     let carnet = ApiClient::new("https://carnet.example".parse()?, &token, None)?;
+//!     match carnet.credential(&"default/prod".parse()?, &CredentialRequest::default()).await {
+//!         Ok(credential) => println!("{} until {}", credential.registry, credential.expires_at),
+//!         Err(ClientError::Refused(problem)) => eprintln!("{:?}: {}", problem.known_type(), problem.title),
+//!         Err(error) => eprintln!("{error}"),
+//!     }
+//!     Ok(())
+//! }
+//! ```
 
 mod error;
 mod sender;

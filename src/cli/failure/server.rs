@@ -58,7 +58,7 @@ fn hint(problem: &Problem) -> Option<&'static str> {
             "too many requests with this grant or from this address: spread them, or raise the server's limits",
         ),
         ProblemType::Busy | ProblemType::NotMinting | ProblemType::StorageUnavailable => {
-            Some("the server said so for 15 s: its log says more, under the request named above")
+            Some("it often passes; if it lasts, the server's log says more under the request named above")
         }
         _ => None,
     }
