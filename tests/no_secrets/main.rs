@@ -183,6 +183,16 @@ fn ask_wrongly(life: &mut Life, grants: &Grants) {
     for body in ["{", r#"{"password":1}"#, r#"{"min_remaining_seconds":-1}"#] {
         assert!(life.ask(&grants.deployer, "POST", &credentials_of("aws"), body).status >= 400);
     }
+    for misplaced in [
+        format!(r#"{{"min_remaining_seconds":"{good}"}}"#),
+        format!(r#"{{"{good}":1}}"#),
+        format!(r#"{{"context":{{"tenant":"{good}"}}}}"#),
+        format!(r#"{{"repositories":["{good}"]}}"#),
+    ] {
+        // The answer may quote what this caller himself has sent, and is not kept; whatever is logged of it is.
+        let path = credentials_of("aws");
+        assert!(request(&mut life.connection(), &grants.deployer, "POST", &path, &misplaced).status >= 400);
+    }
 }
 
 fn read_everything(life: &mut Life, grants: &Grants) {
