@@ -8,12 +8,10 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use support::carnet::{Issuer, Output};
+use support::collector::collector;
 
 const WITHIN: Duration = Duration::from_secs(30);
 const REGISTRY: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
@@ -26,52 +24,6 @@ const SANDBOX: &str = r#"
     audiences = ["sts.amazonaws.com"]
     subjects = ["space:default:feed:prod"]
 "#;
-
-/// One request that a collector got.
-struct Export {
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Export {
-    /// Protobuf writes strings as they are.
-    fn says(&self, text: &str) -> bool {
-        self.body.windows(text.len()).any(|part| part == text.as_bytes())
-    }
-}
-
-/// A collector that takes everything.
-fn collector() -> (SocketAddr, Receiver<Export>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (sender, receiver) = channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Some(export) = receive(stream.unwrap()) else { continue };
-            if sender.send(export).is_err() {
-                return;
-            }
-        }
-    });
-    (address, receiver)
-}
-
-fn receive(stream: TcpStream) -> Option<Export> {
-    let mut stream = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if stream.read_line(&mut head).ok()? == 0 {
-            return None;
-        }
-    }
-    head.make_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse().ok()?;
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    let answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    stream.get_mut().write_all(answer).ok()?;
-    Some(Export { head, body })
-}
 
 /// A running issuer with one feed at a sandbox.
 fn issuer() -> (Issuer, support::carnet::Announced) {

@@ -11,6 +11,7 @@
 
 pub(crate) mod ca;
 pub(crate) mod carnet;
+pub(crate) mod collector;
 pub(crate) mod database;
 pub(crate) mod dice;
 pub(crate) mod docker_registry;
