@@ -10,6 +10,7 @@ pub mod feeds;
 pub mod grants;
 pub mod problem;
 pub mod signing_keys;
+pub mod texts;
 
 /// Every route of the API is below this path.
 pub const PREFIX: &str = "/api/v1";

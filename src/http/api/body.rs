@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
@@ -20,6 +20,10 @@ pub(super) struct JsonBody<T>(pub(super) T);
 /// A JSON body that may be absent, which is then taken for `{}`.
 #[derive(Debug)]
 pub(super) struct OptionalJsonBody<T>(pub(super) T);
+
+/// The names in the path. What is no text at all names nothing that there is.
+#[derive(Debug)]
+pub(super) struct Names<T>(pub(super) T);
 
 /// The parameters behind the `?`, all of them known.
 #[derive(Debug)]
@@ -46,6 +50,15 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJsonBody<T> {
         }
         check_type(&parts.headers)?;
         parse(&body).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Names<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let Path(names) = Path::from_request_parts(parts, api).await.map_err(|_| Refusal::not_found())?;
+        Ok(Self(names))
     }
 }
 
