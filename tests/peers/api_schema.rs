@@ -27,7 +27,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let issuer = Issuer::http_with(&RATES);
-        let made = issuer.carnet.ok(&["grant", "create", "--role=admin", "--output=json"]);
+        let made =
+            issuer.carnet.ok(&["grant", "create", "--role=admin", "--expires-in=never", "--output=json"]);
         let made: Value = serde_json::from_str(&made).unwrap();
         Self { token: made["token"].as_str().unwrap().to_owned(), issuer }
     }
@@ -46,9 +47,8 @@ impl World {
 }
 
 fn add_feeds(carnet: &Carnet, endpoints: &Value) {
-    let endpoint = |cloud: &str, name: &str| {
-        format!("--endpoint={name}={}", endpoints[cloud][name].as_str().unwrap())
-    };
+    let endpoint =
+        |cloud: &str, name: &str| format!("--endpoint={name}={}", endpoints[cloud][name].as_str().unwrap());
     let aws = [endpoint("aws", "sts"), endpoint("aws", "ecr")];
     let azure = [endpoint("azure", "authority"), endpoint("azure", "registry")];
     let google = [endpoint("google", "sts"), endpoint("google", "iamcredentials")];

@@ -17,7 +17,7 @@ use crate::http::slow::BodyError;
 #[derive(Debug)]
 pub(super) struct JsonBody<T>(pub(super) T);
 
-/// A JSON body that may be absent, which is then taken for `{}`.
+/// A JSON body that may be absent or `null`, which is then taken for `{}`.
 #[derive(Debug)]
 pub(super) struct OptionalJsonBody<T>(pub(super) T);
 
@@ -49,6 +49,10 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJsonBody<T> {
             return Ok(Self(T::default()));
         }
         check_type(&parts.headers)?;
+        // JSON's own way to say nothing.
+        if body.trim_ascii() == b"null" {
+            return Ok(Self(T::default()));
+        }
         parse(&body).map(Self)
     }
 }
@@ -127,6 +131,10 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
             None => problem,
         })
     };
+    // Serde would take a list for an object's members in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(malformed(None, "the body is no JSON object".to_owned()));
+    }
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
@@ -174,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_is_no_json_or_more_than_one_value_is_malformed() {
-        for body in ["", "{", "{} {}", "[]", "nul", "{\"context\": 1e999}", "\u{feff}{}"] {
+        for body in ["", "{", "{} {}", "[]", "[600]", "nul", "{\"context\": 1e999}", "\u{feff}{}"] {
             let (kind, ..) = refused(body);
             assert!(
                 kind.ends_with(":malformed-request") || kind.ends_with(":invalid-field"),
