@@ -57,13 +57,13 @@ texts! {
     EndpointText = r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~-]+)*/?$", 9..=2048;
     /// The ARN of an IAM role.
     RoleArnText =
-        r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/([!-~]{0,510}/)?[A-Za-z0-9_+=,.@-]{1,64}$", 20..=2048;
+        r"^arn:aws(-cn|-us-gov|-iso|-iso-b|-iso-e|-iso-f|-eusc)?:iam::[0-9]{12}:role/([!-~]{0,510}/)?[A-Za-z0-9_+=,.@-]{1,64}$", 20..=2048;
     /// A provider of a workload identity pool, by its resource name.
-    WorkloadIdentityProviderText = r"^((https:)?//iam\.googleapis\.com/)?projects/[1-9][0-9]*/locations/global/workloadIdentityPools/[a-z0-9-]{4,32}/providers/[a-z0-9-]{4,32}$", 1..=255;
+    WorkloadIdentityProviderText = r"^((https:)?//iam\.googleapis\.com/)?projects/[1-9][0-9]{0,17}/locations/global/workloadIdentityPools/[a-z0-9-]{4,32}/providers/[a-z0-9-]{4,32}$", 1..=255;
     /// A service account's address.
-    ServiceAccountText = r"^[a-z0-9-]{1,63}@[a-z0-9.-]+\.gserviceaccount\.com$", 1..=254;
+    ServiceAccountText = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+gserviceaccount\.com$", 1..=254;
     /// An RFC 7638 thumbprint.
-    KidText = "^[A-Za-z0-9_-]{43}$", 43..=43;
+    KidText = "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$", 43..=43;
     /// A UUID with hyphens.
     UuidText = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$", 36..=36;
 }
@@ -136,7 +136,51 @@ impl ToSchema for TimeText {}
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::string::string_regex;
+
     use super::*;
+    use crate::feed::aws::RoleArn;
+    use crate::feed::azure::EntraId;
+    use crate::feed::display_name::DisplayName;
+    use crate::feed::google::{ServiceAccount, WorkloadIdentityProvider};
+    use crate::feed::scope::RepositoryName;
+    use crate::jose::jwk::Kid;
+    use crate::slug::Slug;
+
+    /// Texts that fit the schema.
+    fn fitting<T: PartialSchema>() -> impl Strategy<Value = String> {
+        let schema = serde_json::to_value(T::schema()).unwrap();
+        let pattern = schema["pattern"].as_str().unwrap();
+        let length = |name: &str| usize::try_from(schema[name].as_u64().unwrap()).unwrap();
+        let lengths = length("minLength")..=length("maxLength");
+        let texts = string_regex(&pattern[1..pattern.len() - 1]).unwrap();
+        texts.prop_filter("its length", move |text| lengths.contains(&text.chars().count()))
+    }
+
+    proptest! {
+        // Audiences, patterns of feeds, hosts and endpoints have rules that no pattern says.
+        #[test]
+        fn what_fits_its_schema_is_accepted(
+            slug in fitting::<SlugText>(),
+            repository in fitting::<RepositoryText>(),
+            name in fitting::<NameText>(),
+            role in fitting::<RoleArnText>(),
+            provider in fitting::<WorkloadIdentityProviderText>(),
+            account in fitting::<ServiceAccountText>(),
+            kid in fitting::<KidText>(),
+            uuid in fitting::<UuidText>(),
+        ) {
+            prop_assert!(slug.parse::<Slug>().is_ok(), "{slug}");
+            prop_assert!(repository.parse::<RepositoryName>().is_ok(), "{repository}");
+            prop_assert!(name.parse::<DisplayName>().is_ok(), "{name:?}");
+            prop_assert!(role.parse::<RoleArn>().is_ok(), "{role}");
+            prop_assert!(provider.parse::<WorkloadIdentityProvider>().is_ok(), "{provider}");
+            prop_assert!(account.parse::<ServiceAccount>().is_ok(), "{account}");
+            prop_assert!(kid.parse::<Kid>().is_ok(), "{kid}");
+            prop_assert!(uuid.parse::<EntraId>().is_ok(), "{uuid}");
+        }
+    }
 
     #[test]
     fn optional_keys_are_those_of_the_context() {

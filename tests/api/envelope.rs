@@ -115,3 +115,21 @@ fn head_answers_as_get_does_without_the_body() {
         assert_eq!((get.status, get.headers), (head.status, head.headers), "{path}");
     }
 }
+
+#[test]
+fn metrics_are_for_this_machine_and_for_whoever_reads() {
+    let world = World::new("");
+    let viewer = world.grant(&["--role=viewer", "--space=a"]);
+    let deployer = world.grant(&["--role=deployer", "--space=a"]);
+    let ask = |headers: &str| world.api.connect().request("GET", "/metrics", headers);
+    assert_eq!(ask("").status, 200);
+    // Whoever comes through a proxy is not this machine, whatever the proxy says.
+    let proxied = "X-Forwarded-For: 127.0.0.1\r\n";
+    let with = |token: &str| ask(&format!("{proxied}Authorization: Bearer {token}\r\n"));
+    assert_eq!(refusal(&ask(proxied)), (401, "unauthorized".to_owned()));
+    assert_eq!(refusal(&with(&deployer.token)), (403, "forbidden".to_owned()));
+    let metrics = with(&viewer.token);
+    assert_eq!(metrics.status, 200);
+    assert!(metrics.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    assert!(!metrics.body.contains(&viewer.id), "who asks is nobody's label");
+}

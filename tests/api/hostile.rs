@@ -292,7 +292,7 @@ fn two_thousand_callers_at_once_without_a_grant_do_no_harm() {
                     stream
                 })
                 .collect();
-            streams.into_iter().filter(|stream| is_refused(stream)).count()
+            streams.into_iter().filter(is_refused).count()
         };
         let workers: Vec<_> = (0..20).map(|worker| scope.spawn(move || flood(worker))).collect();
         workers.into_iter().map(|worker| worker.join().unwrap()).sum()
