@@ -56,7 +56,7 @@ const DOORS: &[Door] = &[
     Door { krate: "opentelemetry_otlp", modules: &[], only_in: &["cli"] },
     Door { krate: "prometheus_client", modules: &[], only_in: &["metrics"] },
     Door { krate: "axum", modules: &[], only_in: &["http", "sandbox"] },
-    Door { krate: "utoipa", modules: &["openapi"], only_in: &["http"] },
+    Door { krate: "utoipa", modules: &["openapi"], only_in: &["api", "http"] },
     Door { krate: "hyper", modules: &[], only_in: &["http"] },
     Door { krate: "anyhow", modules: &[], only_in: &["cli"] },
     Door { krate: "clap", modules: &[], only_in: &["cli"] },

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::texts::{EventKindName, OutcomeName};
 use crate::audit::Record;
 
 /// A page of the audit log.
@@ -25,9 +26,10 @@ pub struct AuditRecord {
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// What was done or tried.
-    #[schema(example = "credential")]
+    #[schema(value_type = EventKindName)]
     pub kind: String,
-    /// `done`, `refused` or `failed`.
+    /// What became of it.
+    #[schema(value_type = OutcomeName)]
     pub outcome: String,
     /// By whom: `grant:ID`, `local:USER`, `serve`, `anonymous`.
     pub actor: String,

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::secret_text;
+use super::texts::{RepositoryText, SlugText};
 use crate::broker::{Served, Source};
 use crate::exchange::{Secret, StatedExpiry};
 use crate::feed::FeedPath;
@@ -29,11 +30,11 @@ pub struct CredentialRequest {
     pub context: Context,
     /// Only for these repositories; inside those that the grant allows.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 256, example = json!(["team/app"]))]
+    #[schema(value_type = Option<Vec<RepositoryText>>, min_items = 1, max_items = 256, example = json!(["team/app"]))]
     pub repositories: Option<Vec<RepositoryName>>,
     /// Only for these actions; inside those that the grant allows.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<ActionName>>, min_items = 1, max_items = 2)]
+    #[schema(value_type = Option<Vec<ActionName>>, min_items = 1)]
     pub actions: Option<Vec<Action>>,
 }
 
@@ -47,6 +48,7 @@ impl CredentialRequest {
     ///
     /// [`ScopeError`] for a list that is empty or too long.
     pub fn scope(&self) -> Result<Scope, ScopeError> {
+        listed(self.repositories.as_deref())?;
         Scope::new(self.repositories.clone(), self.actions.clone())
     }
 
@@ -57,26 +59,34 @@ impl CredentialRequest {
     }
 }
 
+/// A list has no more names than a scope, not even twice the same.
+pub(super) fn listed(repositories: Option<&[RepositoryName]>) -> Result<(), ScopeError> {
+    match repositories.map_or(0, <[_]>::len) {
+        many if many > Scope::MAX_REPOSITORIES => Err(ScopeError::TooMany(many)),
+        _ => Ok(()),
+    }
+}
+
 /// What a deployment is: slugs by context key.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only described: the type that is parsed is `Context`")]
 pub struct ContextBody {
     /// The project that is deployed.
-    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")]
-    project: Option<String>,
+    #[schema(required = false)]
+    project: SlugText,
     /// The runbook that runs.
-    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")]
-    runbook: Option<String>,
+    #[schema(required = false)]
+    runbook: SlugText,
     /// The tenant that is deployed to.
-    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")]
-    tenant: Option<String>,
+    #[schema(required = false)]
+    tenant: SlugText,
     /// The environment that is deployed to.
-    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")]
-    environment: Option<String>,
+    #[schema(required = false)]
+    environment: SlugText,
     /// The kind of work.
-    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")]
-    r#type: Option<String>,
+    #[schema(required = false)]
+    r#type: SlugText,
 }
 
 /// `pull` or `push`.

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::texts::{
+    AudienceText, EndpointText, NameText, RegistryText, RoleArnText, ServiceAccountText, SlugText,
+    SubjectKeyName, UuidText, WorkloadIdentityProviderText,
+};
 use crate::feed::display_name::DisplayName;
 use crate::feed::endpoints::Endpoints;
 use crate::feed::own_fields::{OwnFields, OwnFieldsError};
@@ -106,26 +110,26 @@ pub enum AlgorithmName {
 #[serde(deny_unknown_fields)]
 pub struct NewFeed {
     /// The feed's name in subjects; never changes.
-    #[schema(value_type = String, pattern = "^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")]
+    #[schema(value_type = SlugText)]
     pub slug: Slug,
     /// The type.
     #[serde(rename = "type")]
     #[schema(value_type = FeedTypeName)]
     pub feed_type: FeedType,
     /// Where images are pulled from: a host of the type's cloud, or any if every endpoint is given.
-    #[schema(value_type = String, example = "123456789012.dkr.ecr.eu-central-1.amazonaws.com")]
+    #[schema(value_type = RegistryText, example = "123456789012.dkr.ecr.eu-central-1.amazonaws.com")]
     pub registry: RegistryHost,
     /// The name that people read; the slug if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<NameText>)]
     pub name: Option<DisplayName>,
     /// The `aud` of the feed's tokens; the type's own if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<AudienceText>)]
     pub audience: Option<Audience>,
     /// What the `sub` is made of; `["space", "feed"]` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<String>>, example = json!(["space", "tenant?", "feed"]))]
+    #[schema(value_type = Option<Vec<SubjectKeyName>>, min_items = 1, max_items = 8, example = json!(["space", "tenant?", "feed"]))]
     pub subject_keys: Option<SubjectKeys>,
     /// The signature algorithm; the type's own if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,11 +141,11 @@ pub struct NewFeed {
     pub token_lifetime: Option<u32>,
     /// Other hosts for the cloud's APIs, by name.
     #[serde(default, skip_serializing_if = "Endpoints::is_empty")]
-    #[schema(value_type = BTreeMap<String, String>)]
+    #[schema(value_type = EndpointsBody, required = false)]
     pub endpoints: Endpoints,
     /// AWS, required: the role that trusts the issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<RoleArnText>)]
     pub role_arn: Option<crate::feed::aws::RoleArn>,
     /// AWS: how long the role's session lasts, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,19 +153,19 @@ pub struct NewFeed {
     pub session_duration: Option<crate::feed::aws::SessionDuration>,
     /// Azure, required: the tenant of the identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Uuid>)]
+    #[schema(value_type = Option<UuidText>)]
     pub tenant_id: Option<crate::feed::azure::EntraId>,
     /// Azure, required: the identity that trusts the issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Uuid>)]
+    #[schema(value_type = Option<UuidText>)]
     pub client_id: Option<crate::feed::azure::EntraId>,
     /// Google, required: the provider that trusts the issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<WorkloadIdentityProviderText>)]
     pub workload_identity_provider: Option<crate::feed::google::WorkloadIdentityProvider>,
     /// Google: the service account to act as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<ServiceAccountText>)]
     pub service_account: Option<crate::feed::google::ServiceAccount>,
     /// Google: how long the service account's token lasts, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -172,25 +176,47 @@ pub struct NewFeed {
     pub reuse_slug: bool,
 }
 
+/// Other hosts for the cloud's APIs. Each type has two of these names.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only described: the type that is parsed is `Endpoints`")]
+pub struct EndpointsBody {
+    /// AWS's STS, or Google's.
+    #[schema(required = false)]
+    sts: EndpointText,
+    /// AWS's ECR.
+    #[schema(required = false)]
+    ecr: EndpointText,
+    /// Azure's Entra.
+    #[schema(required = false)]
+    authority: EndpointText,
+    /// Azure's registry.
+    #[schema(required = false)]
+    registry: EndpointText,
+    /// Google's IAM Service Account Credentials.
+    #[schema(required = false)]
+    iamcredentials: EndpointText,
+}
+
 /// A change of a feed. What is absent stays.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FeedPatch {
     /// Another display name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<NameText>)]
     pub name: Option<DisplayName>,
     /// Another registry.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<RegistryText>)]
     pub registry: Option<RegistryHost>,
     /// Another audience.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<AudienceText>)]
     pub audience: Option<Audience>,
     /// Another subject.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<String>>)]
+    #[schema(value_type = Option<Vec<SubjectKeyName>>, min_items = 1, max_items = 8)]
     pub subject_keys: Option<SubjectKeys>,
     /// Another algorithm.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,11 +228,11 @@ pub struct FeedPatch {
     pub token_lifetime: Option<u32>,
     /// Other overrides, in place of all that there were.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    #[schema(value_type = Option<EndpointsBody>)]
     pub endpoints: Option<Endpoints>,
     /// AWS: another role.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<RoleArnText>)]
     pub role_arn: Option<crate::feed::aws::RoleArn>,
     /// AWS: another session duration, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -214,22 +240,22 @@ pub struct FeedPatch {
     pub session_duration: Option<crate::feed::aws::SessionDuration>,
     /// Azure: another tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Uuid>)]
+    #[schema(value_type = Option<UuidText>)]
     pub tenant_id: Option<crate::feed::azure::EntraId>,
     /// Azure: another identity.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Uuid>)]
+    #[schema(value_type = Option<UuidText>)]
     pub client_id: Option<crate::feed::azure::EntraId>,
     /// Google: another provider.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<WorkloadIdentityProviderText>)]
     pub workload_identity_provider: Option<crate::feed::google::WorkloadIdentityProvider>,
     /// Google: another service account; `null` for none any more.
     #[serde(
         skip_serializing_if = "Option::is_none",
         deserialize_with = "crate::feed::own_fields::even_null"
     )]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<ServiceAccountText>)]
     pub service_account: Option<Option<crate::feed::google::ServiceAccount>>,
     /// Google: another lifetime of the service account's token, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::credentials::listed;
 use super::secret_text;
+use super::texts::{ContextRuleText, FeedPatternText, NameText, RepositoryText, SlugText};
 use crate::feed::display_name::DisplayName;
 use crate::feed::scope::{Action, RepositoryName, Scope, ScopeError};
 use crate::grant::{ContextRule, ContextRules, FeedLimit, Grant, GrantDraft, Permissions, Role, SpaceLimit};
@@ -24,33 +26,56 @@ pub struct NewGrant {
     #[schema(value_type = RoleName)]
     pub role: Role,
     /// The name that people read.
-    #[schema(value_type = String)]
+    #[schema(value_type = NameText)]
     pub name: DisplayName,
-    /// Only in these spaces; in all if absent or null.
+    /// Only in these spaces, 256 at most; in all if absent or null.
     #[serde(default = "all_spaces")]
-    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 256)]
+    #[schema(value_type = Option<Vec<SlugText>>, min_items = 1)]
     pub spaces: SpaceLimit,
-    /// Only for feeds whose slug matches one of these, in which `*` stands for anything; all if absent or null.
+    /// Only for feeds whose slug matches one of these, 256 at most, in which `*` stands for anything; all if
+    /// absent or null.
     #[serde(default = "all_feeds")]
-    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 256, example = json!(["prod-*"]))]
+    #[schema(value_type = Option<Vec<FeedPatternText>>, min_items = 1, example = json!(["prod-*"]))]
     pub feeds: FeedLimit,
     /// Of each context key its fixed value, or `*` for any. A key that is not named is allowed to an admin,
     /// and to nobody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<BTreeMap<String, String>>, example = json!({"environment": "production", "tenant": "*"}))]
+    #[schema(value_type = Option<ContextRulesBody>, example = json!({"environment": "production", "tenant": "*"}))]
     pub context: Option<ContextRules>,
     /// Only for these repositories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 256)]
+    #[schema(value_type = Option<Vec<RepositoryText>>, min_items = 1, max_items = 256)]
     pub repositories: Option<Vec<RepositoryName>>,
     /// Only for these actions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<super::credentials::ActionName>>, min_items = 1, max_items = 2)]
+    #[schema(value_type = Option<Vec<super::credentials::ActionName>>, min_items = 1)]
     pub actions: Option<Vec<Action>>,
     /// When it ends. If absent after 90 days, or with the grant that makes it; never if null.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "even_null")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Option<Timestamp>>,
+}
+
+/// Of each context key its fixed value, or `*` for any.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only described: the type that is parsed is `ContextRules`")]
+pub struct ContextRulesBody {
+    /// The project that is deployed.
+    #[schema(required = false)]
+    project: ContextRuleText,
+    /// The runbook that runs.
+    #[schema(required = false)]
+    runbook: ContextRuleText,
+    /// The tenant that is deployed to.
+    #[schema(required = false)]
+    tenant: ContextRuleText,
+    /// The environment that is deployed to.
+    #[schema(required = false)]
+    environment: ContextRuleText,
+    /// The kind of work.
+    #[schema(required = false)]
+    r#type: ContextRuleText,
 }
 
 /// What a grant's holder may do.
@@ -72,6 +97,7 @@ impl NewGrant {
     ///
     /// [`ScopeError`] for a list that is empty or too long.
     pub fn draft(self, now: Timestamp, latest: Option<Timestamp>) -> Result<GrantDraft, ScopeError> {
+        listed(self.repositories.as_deref())?;
         let default_end = now.saturating_add(DEFAULT_LIFE).unwrap_or(Timestamp::MAX);
         let default_end = latest.map_or(default_end, |latest| default_end.min(latest));
         Ok(GrantDraft {

@@ -11,6 +11,7 @@ pub mod grants;
 pub mod problem;
 mod secret_text;
 pub mod signing_keys;
+pub mod texts;
 
 /// Every route of the API is below this path.
 pub const PREFIX: &str = "/api/v1";

@@ -47,7 +47,7 @@ macro_rules! problem_types {
 }
 
 problem_types! {
-    /// Not JSON, a member that is unknown, missing or of the wrong form.
+    /// Not JSON, a member that is missing, a parameter that is unknown or of the wrong form.
     MalformedRequest = "malformed-request", 400, "The request is malformed";
     /// No grant, or one that does not count any more. Why is not said.
     Unauthorized = "unauthorized", 401, "No valid grant was presented";
@@ -79,7 +79,7 @@ problem_types! {
     TooLarge = "too-large", 413, "The request is too large";
     /// The body is not `application/json`.
     UnsupportedMediaType = "unsupported-media-type", 415, "The body must be application/json";
-    /// A value breaks a rule of its field.
+    /// A value breaks a rule of its field, or there is no such field.
     InvalidField = "invalid-field", 422, "A field breaks a rule";
     /// The feed's subject needs a context key that the request lacks.
     MissingContext = "missing-context", 422, "The feed's subject needs more context";

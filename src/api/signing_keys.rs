@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::texts::KidText;
 use crate::evidence::is_regular;
 use crate::issuer::{KeySet, STALE_AFTER};
 use crate::jose::Algorithm;
@@ -17,7 +18,7 @@ use crate::store::jwks_clients::JwksClient;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SigningKeyAnswer {
     /// RFC 7638 thumbprint.
-    #[schema(value_type = String)]
+    #[schema(value_type = KidText)]
     pub kid: Kid,
     /// The signature algorithm.
     #[schema(value_type = super::feeds::AlgorithmName)]
@@ -83,7 +84,7 @@ pub struct RotationRequest {
     /// The active keys' `kid`s as the caller knows them. If they have changed, nothing is done and the
     /// answer says `already_done`. Those of this moment if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<String>>, max_items = 2)]
+    #[schema(value_type = Option<Vec<KidText>>)]
     pub seen: Option<Vec<Kid>>,
     /// Promote even a key that has not been published for long enough.
     pub force: bool,

@@ -14,6 +14,7 @@ mod support;
 #[path = "../setup_support/mod.rs"]
 mod setup_support;
 
+mod api_schema;
 mod azure_clients;
 mod documents;
 mod ecr_public;

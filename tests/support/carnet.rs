@@ -211,7 +211,12 @@ pub(crate) struct Issuer {
 impl Issuer {
     /// On plain HTTP.
     pub(crate) fn http() -> Self {
-        Self::start(Carnet::new, |port| format!("http://127.0.0.1:{port}"), &[])
+        Self::http_with(&[])
+    }
+
+    /// The same, with more arguments of `serve`.
+    pub(crate) fn http_with(more: &[&str]) -> Self {
+        Self::start(Carnet::new, |port| format!("http://127.0.0.1:{port}"), more)
     }
 
     /// On TLS, with the certificate that `ca` gave to `localhost`.

@@ -15,8 +15,18 @@ use super::ca::Ca;
 /// How long an answer may take.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
-trait Stream: Read + Write {}
-impl<T: Read + Write> Stream for T {}
+trait Stream: Read + Write {
+    /// Says that nothing more will be written.
+    fn finish(&mut self) {}
+}
+impl Stream for TcpStream {
+    fn finish(&mut self) {
+        // Whoever has closed already needs not be told.
+        let _ = self.shutdown(std::net::Shutdown::Write);
+    }
+}
+impl Stream for UnixStream {}
+impl Stream for StreamOwned<ClientConnection, TcpStream> {}
 
 /// One connection, kept open as long as the server does.
 pub(crate) struct Connection(BufReader<Box<dyn Stream>>);
@@ -53,6 +63,11 @@ impl Connection {
         // A server that refuses may close before it has read everything.
         let _ = self.0.get_mut().write_all(bytes);
         let _ = self.0.get_mut().flush();
+    }
+
+    /// Says that nothing more will be written, over plain TCP.
+    pub(crate) fn finish(&mut self) {
+        self.0.get_mut().finish();
     }
 
     /// Sends a request without a body; `headers` are whole lines with their ends.

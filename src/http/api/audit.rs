@@ -13,6 +13,7 @@ use super::caller::Caller;
 use super::openapi::Refusals;
 use super::refusal::Refusal;
 use crate::api::audit::{AuditPage, AuditRecord};
+use crate::api::texts::{EventKindName, OutcomeName, SlugText, TimeText};
 use crate::audit::{EventKind, Outcome, Record};
 use crate::grant::{FeedLimit, Permissions, Role, SpaceLimit};
 use crate::slug::Slug;
@@ -30,29 +31,36 @@ pub(super) struct AuditParameters {
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// Only this kind of event, such as `credential`.
+    #[param(value_type = Option<EventKindName>)]
     kind: Option<String>,
-    /// Only this outcome: `done`, `refused` or `failed`.
+    /// Only this outcome.
+    #[param(value_type = Option<OutcomeName>)]
     outcome: Option<String>,
     /// Only what this actor did, such as `grant:ID`.
     #[param(max_length = 80)]
     actor: Option<String>,
     /// Only this space.
+    #[param(value_type = Option<SlugText>)]
     space: Option<String>,
     /// Only feeds of this slug.
+    #[param(value_type = Option<SlugText>)]
     feed: Option<String>,
     /// Only what was about this grant, or done with it.
     grant: Option<Uuid>,
     /// Only what this token was part of.
     jti: Option<Uuid>,
     /// Not before this time, RFC 3339.
-    #[param(value_type = Option<String>, format = DateTime)]
+    #[param(value_type = Option<TimeText>)]
     since: Option<String>,
     /// Before this time, RFC 3339.
-    #[param(value_type = Option<String>, format = DateTime)]
+    #[param(value_type = Option<TimeText>)]
     until: Option<String>,
 }
 
 const USUAL_PAGE: u32 = 100;
+
+/// No actor's name is longer.
+const MAX_ACTOR: usize = 80;
 
 /// Read the audit log
 ///
@@ -77,7 +85,8 @@ pub(super) async fn list(
         return Err(Refusal::field("limit", format!("1 to {MAX_PAGE}")));
     }
     let before = parameters.before.map(i64::try_from).transpose();
-    let before = before.map_err(|_| Refusal::field("before", "the number of a row"))?;
+    let before = before.ok().filter(|before| *before != Some(0));
+    let before = before.ok_or_else(|| Refusal::field("before", "the number of a row"))?;
     let filter = filter(parameters, &caller)?;
     let mut records = api.carnet().store().audit(&filter, Direction::NewestFirst(before), limit).await?;
     // A full page may be the last one: then the next one is empty.
@@ -87,6 +96,9 @@ pub(super) async fn list(
 }
 
 fn filter(parameters: AuditParameters, caller: &Caller) -> Result<AuditFilter, Refusal> {
+    if parameters.actor.as_ref().is_some_and(|actor| actor.chars().count() > MAX_ACTOR) {
+        return Err(Refusal::field("actor", format!("at most {MAX_ACTOR} characters")));
+    }
     let wanted: Option<Slug> = parsed("space", parameters.space)?;
     let permissions = caller.permissions();
     let spaces = match (&permissions.spaces, wanted) {

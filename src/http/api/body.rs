@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
@@ -17,9 +17,13 @@ use crate::http::slow::BodyError;
 #[derive(Debug)]
 pub(super) struct JsonBody<T>(pub(super) T);
 
-/// A JSON body that may be absent, which is then taken for `{}`.
+/// A JSON body that may be absent or `null`, which is then taken for `{}`.
 #[derive(Debug)]
 pub(super) struct OptionalJsonBody<T>(pub(super) T);
+
+/// The names in the path. What is no text at all names nothing that there is.
+#[derive(Debug)]
+pub(super) struct Names<T>(pub(super) T);
 
 /// The parameters behind the `?`, all of them known.
 #[derive(Debug)]
@@ -45,7 +49,20 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJsonBody<T> {
             return Ok(Self(T::default()));
         }
         check_type(&parts.headers)?;
+        // JSON's own way to say nothing.
+        if body.trim_ascii() == b"null" {
+            return Ok(Self(T::default()));
+        }
         parse(&body).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Names<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let Path(names) = Path::from_request_parts(parts, api).await.map_err(|_| Refusal::not_found())?;
+        Ok(Self(names))
     }
 }
 
@@ -114,9 +131,9 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
             None => problem,
         })
     };
-    // serde would take the members of a struct from an array, too, by their place.
-    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
-        return Err(malformed(None, "the body must be a JSON object".to_owned()));
+    // Serde would take a list for an object's members in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(malformed(None, "the body is no JSON object".to_owned()));
     }
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -166,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_is_no_json_or_more_than_one_value_is_malformed() {
-        for body in ["", "{", "{} {}", "[]", "nul", "{\"context\": 1e999}", "\u{feff}{}"] {
+        for body in ["", "{", "{} {}", "[]", "[600]", "nul", "{\"context\": 1e999}", "\u{feff}{}"] {
             let (kind, ..) = refused(body);
             assert!(
                 kind.ends_with(":malformed-request") || kind.ends_with(":invalid-field"),

@@ -1,15 +1,16 @@
 //! `POST …/credentials`: what deployments come for.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 
 use super::Api;
-use super::body::OptionalJsonBody;
+use super::body::{Names, OptionalJsonBody};
 use super::caller::Caller;
 use super::openapi::{Refusals, UpstreamRefusals};
 use super::refusal::Refusal;
 use crate::api::credentials::{CredentialAnswer, CredentialRequest, MAX_MIN_REMAINING};
 use crate::api::problem::{Problem, ProblemType};
+use crate::api::texts::{RegistryText, SlugText};
 use crate::audit::{EventKind, Outcome};
 use crate::feed::Feed;
 use crate::grant::Role;
@@ -23,14 +24,14 @@ use crate::grant::Role;
     path = "/spaces/{space}/feeds/{feed}/credentials",
     tag = "credentials",
     operation_id = "createCredential",
-    params(("space" = String, Path, description = "The space"), ("feed" = String, Path, description = "The feed")),
+    params(("space" = SlugText, Path, description = "The space"), ("feed" = SlugText, Path, description = "The feed")),
     request_body(content = Option<CredentialRequest>, description = "All members may be absent, and the body too"),
     responses((status = 200, description = "A credential", body = CredentialAnswer), Refusals, UpstreamRefusals),
 )]
 pub(super) async fn of_feed(
     State(api): State<Api>,
     caller: Caller,
-    Path((space, feed)): Path<(String, String)>,
+    Names((space, feed)): Names<(String, String)>,
     OptionalJsonBody(request): OptionalJsonBody<CredentialRequest>,
 ) -> Result<Json<CredentialAnswer>, Refusal> {
     caller.needs(Role::Deployer)?;
@@ -52,14 +53,14 @@ pub(super) async fn of_feed(
     path = "/registries/{host}/credentials",
     tag = "credentials",
     operation_id = "createRegistryCredential",
-    params(("host" = String, Path, description = "The registry's host, as images name it")),
+    params(("host" = RegistryText, Path, description = "The registry's host, as images name it")),
     request_body(content = Option<CredentialRequest>, description = "All members may be absent, and the body too"),
     responses((status = 200, description = "A credential", body = CredentialAnswer), Refusals, UpstreamRefusals),
 )]
 pub(super) async fn of_registry(
     State(api): State<Api>,
     caller: Caller,
-    Path(host): Path<String>,
+    Names(host): Names<String>,
     OptionalJsonBody(request): OptionalJsonBody<CredentialRequest>,
 ) -> Result<Json<CredentialAnswer>, Refusal> {
     caller.needs(Role::Deployer)?;

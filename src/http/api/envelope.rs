@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 use super::Api;
 use super::caller::Caller;
 use super::refusal::Refused;
+use crate::api::PREFIX;
 use crate::api::problem::{PROBLEM_JSON, Problem, ProblemType};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::http::client_address::ClientAddress;
@@ -55,12 +56,19 @@ pub(super) async fn envelope(State(api): State<Api>, mut request: Request, next:
     let client = request.extensions().get::<ClientAddress>().and_then(ClientAddress::ip);
     let span = tracing::info_span!("request", id = id.as_str(), %method, route = route.as_deref());
     let began = api.carnet().clock().monotonic();
+    let is_below = request.uri().path().starts_with(PREFIX);
     let mut response = next.run(request).instrument(span).await;
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED && response.extensions().get::<Refused>().is_none()
-    {
-        // axum's own answer, whose `Allow` stays.
-        let refused = Refused { problem: Problem::new(ProblemType::MethodNotAllowed), about: None };
-        response.extensions_mut().insert(refused);
+    if response.extensions().get::<Refused>().is_none() {
+        // axum's own answers, of which `Allow` stays.
+        let problem_type = match response.status() {
+            StatusCode::METHOD_NOT_ALLOWED => Some(ProblemType::MethodNotAllowed),
+            StatusCode::NOT_FOUND if is_below => Some(ProblemType::NotFound),
+            _ => None,
+        };
+        if let Some(problem_type) = problem_type {
+            let refused = Refused { problem: Problem::new(problem_type), about: None };
+            response.extensions_mut().insert(refused);
+        }
     }
     if let Some(Refused { problem, about }) = response.extensions_mut().remove::<Refused>() {
         let caller = response.extensions_mut().remove::<Caller>();

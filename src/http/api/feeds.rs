@@ -1,15 +1,16 @@
 //! `/spaces/{space}/feeds`: feeds.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 
 use super::Api;
-use super::body::JsonBody;
+use super::body::{JsonBody, Names};
 use super::caller::Caller;
 use super::openapi::{Conflicts, Refusals};
 use super::refusal::Refusal;
 use crate::api::feeds::{FeedAnswer, FeedPatch, NewFeed};
+use crate::api::texts::SlugText;
 use crate::feed::FeedPath;
 use crate::feeds::{Feeds, ReuseSlug};
 use crate::grant::Role;
@@ -22,13 +23,13 @@ use crate::grant::Role;
     path = "/spaces/{space}/feeds",
     tag = "feeds",
     operation_id = "listFeeds",
-    params(("space" = String, Path, description = "The space")),
+    params(("space" = SlugText, Path, description = "The space")),
     responses((status = 200, description = "The feeds, by slug", body = Vec<FeedAnswer>), Refusals),
 )]
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
-    Path(space): Path<String>,
+    Names(space): Names<String>,
 ) -> Result<Json<Vec<FeedAnswer>>, Refusal> {
     caller.needs(Role::Viewer)?;
     let space = caller.space(&space)?;
@@ -45,14 +46,14 @@ pub(super) async fn list(
     path = "/spaces/{space}/feeds",
     tag = "feeds",
     operation_id = "createFeed",
-    params(("space" = String, Path, description = "The space")),
+    params(("space" = SlugText, Path, description = "The space")),
     request_body = NewFeed,
     responses((status = 201, description = "The feed", body = FeedAnswer), Refusals, Conflicts),
 )]
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
-    Path(space): Path<String>,
+    Names(space): Names<String>,
     JsonBody(new): JsonBody<NewFeed>,
 ) -> Result<(StatusCode, Json<FeedAnswer>), Refusal> {
     caller.needs(Role::Admin)?;
@@ -77,13 +78,13 @@ pub(super) async fn create(
     path = "/spaces/{space}/feeds/{feed}",
     tag = "feeds",
     operation_id = "getFeed",
-    params(("space" = String, Path, description = "The space"), ("feed" = String, Path, description = "The feed")),
+    params(("space" = SlugText, Path, description = "The space"), ("feed" = SlugText, Path, description = "The feed")),
     responses((status = 200, description = "The feed", body = FeedAnswer), Refusals),
 )]
 pub(super) async fn show(
     State(api): State<Api>,
     caller: Caller,
-    Path((space, feed)): Path<(String, String)>,
+    Names((space, feed)): Names<(String, String)>,
 ) -> Result<Json<FeedAnswer>, Refusal> {
     caller.needs(Role::Viewer)?;
     let path = caller.feed_path(&space, &feed)?;
@@ -99,14 +100,14 @@ pub(super) async fn show(
     path = "/spaces/{space}/feeds/{feed}",
     tag = "feeds",
     operation_id = "updateFeed",
-    params(("space" = String, Path, description = "The space"), ("feed" = String, Path, description = "The feed")),
+    params(("space" = SlugText, Path, description = "The space"), ("feed" = SlugText, Path, description = "The feed")),
     request_body = FeedPatch,
     responses((status = 200, description = "The feed as it is now", body = FeedAnswer), Refusals, Conflicts),
 )]
 pub(super) async fn update(
     State(api): State<Api>,
     caller: Caller,
-    Path((space, feed)): Path<(String, String)>,
+    Names((space, feed)): Names<(String, String)>,
     JsonBody(patch): JsonBody<FeedPatch>,
 ) -> Result<Json<FeedAnswer>, Refusal> {
     caller.needs(Role::Admin)?;
@@ -127,13 +128,13 @@ pub(super) async fn update(
     path = "/spaces/{space}/feeds/{feed}",
     tag = "feeds",
     operation_id = "deleteFeed",
-    params(("space" = String, Path, description = "The space"), ("feed" = String, Path, description = "The feed")),
+    params(("space" = SlugText, Path, description = "The space"), ("feed" = SlugText, Path, description = "The feed")),
     responses((status = 204, description = "The feed is gone"), Refusals),
 )]
 pub(super) async fn remove(
     State(api): State<Api>,
     caller: Caller,
-    Path((space, feed)): Path<(String, String)>,
+    Names((space, feed)): Names<(String, String)>,
 ) -> Result<StatusCode, Refusal> {
     caller.needs(Role::Admin)?;
     let path = caller.feed_path(&space, &feed)?;

@@ -1,12 +1,12 @@
 //! `/grants`: who may use the API.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 use uuid::Uuid;
 
 use super::Api;
-use super::body::JsonBody;
+use super::body::{JsonBody, Names};
 use super::caller::Caller;
 use super::openapi::{Conflicts, Refusals};
 use super::refusal::Refusal;
@@ -17,7 +17,7 @@ use crate::secret::SecretString;
 
 /// List the grants
 ///
-/// Those that are no wider than the caller's own. Needs an admin's grant.
+/// Those whose spaces all lie within the caller's own. Needs an admin's grant.
 #[utoipa::path(
     get,
     path = "/grants",
@@ -63,7 +63,7 @@ pub(super) async fn create(
 
 /// Revoke a grant
 ///
-/// Revoking it again changes nothing. Needs an admin's grant that is no narrower.
+/// Revoking it again changes nothing. Needs an admin's grant whose spaces hold all of its own.
 #[utoipa::path(
     delete,
     path = "/grants/{id}",
@@ -75,7 +75,7 @@ pub(super) async fn create(
 pub(super) async fn revoke(
     State(api): State<Api>,
     caller: Caller,
-    Path(id): Path<String>,
+    Names(id): Names<String>,
 ) -> Result<StatusCode, Refusal> {
     caller.needs(Role::Admin)?;
     let id: Uuid = id.parse().map_err(|_| Refusal::not_found())?;

@@ -81,10 +81,10 @@ impl Api {
             .nest(PREFIX, router)
             .merge(metrics)
             .with_state(self.clone())
+            .merge(documents)
             .layer(CatchPanicLayer::custom(panicked))
             .layer(from_fn_with_state(self.clone(), enter))
             .layer(from_fn_with_state(self.clone(), envelope::envelope))
-            .merge(documents)
     }
 
     /// The OpenAPI document of the routes.

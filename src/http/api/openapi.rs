@@ -7,6 +7,7 @@ use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use crate::api::problem::{PROBLEM_JSON, Problem, ProblemType};
+use crate::api::texts::{EventKindName, KidText, OutcomeName, RegistryText, SlugText, TimeText};
 
 /// What is said once for all routes.
 #[derive(OpenApi)]
@@ -18,7 +19,7 @@ use crate::api::problem::{PROBLEM_JSON, Problem, ProblemType};
                        refusal is `application/problem+json` (RFC 9457) with a stable `type`.",
         license(name = "Apache-2.0 OR MIT"),
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, SlugText, RegistryText, KidText, EventKindName, OutcomeName, TimeText)),
     modifiers(&BearerTokens),
     security(("grant" = [])),
     tags(

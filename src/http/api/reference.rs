@@ -158,7 +158,7 @@ impl Schema {
                     name: name.to_owned(),
                     kind: Link::of(member),
                     required: required.contains(&name),
-                    description: member["description"].as_str().unwrap_or_default().to_owned(),
+                    description: description(member),
                 })
                 .collect::<Vec<_>>()
         });
@@ -204,6 +204,13 @@ impl Link {
         };
         Self { text, schema: None }
     }
+}
+
+/// Its own, or that of the one thing it may be but null.
+fn description(member: &Value) -> String {
+    let choices = member["oneOf"].as_array().into_iter().flatten();
+    let own = [member].into_iter().chain(choices).find_map(|schema| schema["description"].as_str());
+    own.unwrap_or_default().to_owned()
 }
 
 /// The schema of a body's only content.

@@ -1,16 +1,17 @@
 //! `/signing-keys`: the keys, and changing them.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::Api;
-use super::body::{OptionalJsonBody, Parameters};
+use super::body::{Names, OptionalJsonBody, Parameters};
 use super::caller::Caller;
 use super::openapi::{Conflicts, Refusals};
 use super::refusal::Refusal;
 use crate::api::signing_keys::{self, RotationAnswer, RotationRequest, SigningKeyAnswer};
+use crate::api::texts::KidText;
 use crate::grant::Role;
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
@@ -85,13 +86,13 @@ pub(super) async fn rotate(
     path = "/signing-keys/{kid}/revoke",
     tag = "signing keys",
     operation_id = "revokeSigningKey",
-    params(("kid" = String, Path, description = "The key's identifier")),
+    params(("kid" = KidText, Path, description = "The key's identifier")),
     responses((status = 200, description = "What was changed", body = RotationAnswer), Refusals, Conflicts),
 )]
 pub(super) async fn revoke(
     State(api): State<Api>,
     caller: Caller,
-    Path(kid): Path<String>,
+    Names(kid): Names<String>,
 ) -> Result<Json<RotationAnswer>, Refusal> {
     caller.needs_unlimited_admin()?;
     let kid: Kid = kid.parse().map_err(|_| Refusal::not_found())?;

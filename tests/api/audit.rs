@@ -1,0 +1,171 @@
+//! `GET /audit`: who did what.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::world::{Grant, World, refusal, success};
+
+/// The rows of one page.
+#[track_caller]
+fn rows(world: &World, of: &Grant, query: &str) -> Vec<Value> {
+    let page = success(&world.api.get(of, &format!("/audit?{query}")));
+    page["records"].as_array().unwrap().clone()
+}
+
+fn texts(rows: &[Value], member: &str) -> Vec<String> {
+    rows.iter().map(|row| row[member].as_str().unwrap_or("-").to_owned()).collect()
+}
+
+#[test]
+fn the_log_says_who_did_what_to_whom_with_which_request() {
+    let world = World::new("");
+    world.add_feed("here/a", &[]);
+    world.add_feed("there/a", &[]);
+    let deployer = world.grant(&["--role=deployer", "--space=here"]);
+    let credential = success(&world.credentials(&deployer, "here/a", &json!({})));
+    let refused = world.credentials(&deployer, "there/a", &json!({}));
+    let refused = refused.header("x-request-id").unwrap();
+
+    let actor = format!("grant:{}", deployer.id);
+    let of_deployer = rows(&world, &world.admin, &format!("actor={actor}"));
+    assert_eq!(texts(&of_deployer, "kind"), ["request", "credential"]);
+    assert_eq!(texts(&of_deployer, "outcome"), ["refused", "done"]);
+    assert_eq!(of_deployer[0]["request_id"], refused);
+    let jti = credential["jti"].as_str().unwrap();
+    let of_token = rows(&world, &world.admin, &format!("jti={jti}"));
+    // The server minted it, for whoever asked at that moment; the credential is the grant's.
+    assert_eq!(texts(&of_token, "kind"), ["credential", "token.mint"]);
+    assert_eq!(texts(&of_token, "actor"), [&actor, "serve"]);
+    for row in of_token {
+        assert_eq!((&row["space"], &row["feed"]), (&json!("here"), &json!("a")), "{row}");
+    }
+    assert_eq!(of_deployer[1]["client"], "127.0.0.1");
+
+    let path = "/spaces/here/feeds/a";
+    let patch = json!({"name": "other"});
+    assert_eq!(world.api.call("PATCH", path, Some(&world.admin.token), Some(&patch)).status, 200);
+    assert_eq!(world.api.delete(&world.admin, path).status, 204);
+    let rotated = world.api.post(&world.admin, "/signing-keys/rotate", &json!({"force": true}));
+    assert_eq!(rotated.status, 200);
+    let by_admin = rows(&world, &world.admin, &format!("actor=grant:{}&outcome=done", world.admin.id));
+    let kinds: BTreeSet<_> = texts(&by_admin, "kind").into_iter().collect();
+    for kind in ["feed.update", "feed.remove", "key.activate", "key.retire", "key.prepare"] {
+        assert!(kinds.contains(kind), "no {kind} in {kinds:?}");
+    }
+    for secret in [&deployer.token, &world.admin.token, credential["password"].as_str().unwrap()] {
+        let everything = rows(&world, &world.admin, "limit=1000");
+        assert!(!Value::from(everything).to_string().contains(secret));
+    }
+}
+
+#[test]
+fn filters_leave_what_they_name() {
+    let world = World::new("");
+    world.add_feed("here/a", &[]);
+    world.add_feed("here/b", &[]);
+    world.add_feed("there/a", &[]);
+    for feed in ["here/a", "here/b", "there/a"] {
+        success(&world.credentials(&world.admin, feed, &json!({})));
+    }
+    let everything = rows(&world, &world.admin, "limit=1000");
+    let middle = everything[everything.len() / 2]["at"].as_str().unwrap();
+    for (query, holds) in [
+        ("kind=credential", &(|row: &Value| row["kind"] == "credential") as &dyn Fn(&Value) -> bool),
+        ("outcome=done", &|row| row["outcome"] == "done"),
+        ("space=here", &|row| row["space"] == "here"),
+        ("feed=a", &|row| row["feed"] == "a"),
+        ("space=here&feed=a&kind=credential", &|row| {
+            row["space"] == "here" && row["feed"] == "a" && row["kind"] == "credential"
+        }),
+        (&format!("since={middle}"), &|row| row["at"].as_str().unwrap() >= middle),
+        (&format!("until={middle}"), &|row| row["at"].as_str().unwrap() < middle),
+    ] {
+        let expected: Vec<_> = everything.iter().filter(|row| holds(row)).cloned().collect();
+        assert!(!expected.is_empty(), "{query}");
+        assert_eq!(rows(&world, &world.admin, &format!("limit=1000&{query}")), expected, "{query}");
+    }
+    for (query, status, kind) in [
+        ("kind=nothing", 422, "invalid-field"),
+        ("outcome=maybe", 422, "invalid-field"),
+        ("space=A", 422, "invalid-field"),
+        ("since=yesterday", 422, "invalid-field"),
+        ("limit=0", 422, "invalid-field"),
+        ("limit=1001", 422, "invalid-field"),
+        ("before=0", 422, "invalid-field"),
+        ("before=18446744073709551615", 422, "invalid-field"),
+        ("before=-1", 400, "malformed-request"),
+        ("limit=x", 400, "malformed-request"),
+        ("limit=1&limit=2", 400, "malformed-request"),
+        ("jti=x", 400, "malformed-request"),
+        ("colour=red", 400, "malformed-request"),
+    ] {
+        let answer = world.api.get(&world.admin, &format!("/audit?{query}"));
+        assert_eq!(refusal(&answer), (status, kind.to_owned()), "{query}");
+        let (name, _) = query.split_once('=').unwrap();
+        assert!(answer.body.contains(name) || status == 400, "{query}: {}", answer.body);
+    }
+    let long = world.api.get(&world.admin, &format!("/audit?actor={}", "a".repeat(81)));
+    assert_eq!(refusal(&long), (422, "invalid-field".to_owned()));
+}
+
+#[test]
+fn pages_hold_every_row_once_newest_first() {
+    let world = World::new("");
+    world.add_feed("here/a", &[]);
+    for _ in 0..10 {
+        success(&world.credentials(&world.admin, "here/a", &json!({})));
+    }
+    let whole: Vec<_> =
+        rows(&world, &world.admin, "limit=1000").iter().map(|row| row["seq"].clone()).collect();
+    let newest = whole[0].as_i64().unwrap();
+    let contiguous: Vec<Value> = (1..=newest).rev().map(Value::from).collect();
+    assert_eq!(whole, contiguous);
+    for limit in [1, 3, 7] {
+        let (mut paged, mut query) = (Vec::new(), format!("limit={limit}"));
+        loop {
+            let page = success(&world.api.get(&world.admin, &format!("/audit?{query}")));
+            let records = page["records"].as_array().unwrap();
+            assert!(records.len() <= limit, "{limit}");
+            paged.extend(records.iter().map(|row| row["seq"].clone()));
+            let Some(before) = page["next_before"].as_i64() else { break };
+            query = format!("limit={limit}&before={before}");
+        }
+        assert_eq!(paged, whole, "{limit}");
+    }
+}
+
+#[test]
+fn a_limited_grant_sees_the_rows_of_its_spaces_and_feeds_and_pages_through_all_of_them() {
+    let world = World::new("");
+    for feed in ["here/a", "here/b", "there/a"] {
+        world.add_feed(feed, &[]);
+        success(&world.credentials(&world.admin, feed, &json!({})));
+    }
+    let all = rows(&world, &world.admin, "limit=1000");
+    let paged = |of: &Grant| -> Vec<Value> {
+        let (mut seen, mut query) = (Vec::new(), "limit=2".to_owned());
+        loop {
+            let page = success(&world.api.get(of, &format!("/audit?{query}")));
+            seen.extend(page["records"].as_array().unwrap().iter().cloned());
+            let Some(before) = page["next_before"].as_i64() else { return seen };
+            query = format!("limit=2&before={before}");
+        }
+    };
+    let of_here = world.grant(&["--role=viewer", "--space=here"]);
+    let of_a = world.grant(&["--role=viewer", "--space=here", "--feed=a"]);
+    let known = all[0]["seq"].as_i64().unwrap();
+    for (grant, holds) in [
+        (&of_here, &(|row: &Value| row["space"] == "here") as &dyn Fn(&Value) -> bool),
+        (&of_a, &|row| row["space"] == "here" && row["feed"] == "a"),
+    ] {
+        let expected: Vec<_> = all.iter().filter(|row| holds(row)).cloned().collect();
+        // Their own making came later.
+        let seen: Vec<_> =
+            paged(grant).into_iter().filter(|row| row["seq"].as_i64().unwrap() <= known).collect();
+        assert_eq!(seen, expected);
+    }
+    // A space that is not his is to him one without rows.
+    assert_eq!(rows(&world, &of_here, "space=there"), rows(&world, &of_here, "space=nowhere"));
+    assert_eq!(rows(&world, &of_here, "space=there"), Vec::<Value>::new());
+}

@@ -1,0 +1,156 @@
+//! An issuer that serves its API, a sandbox that its feeds point to, and callers.
+
+use serde_json::Value;
+
+use crate::support::carnet::{Announced, Carnet, Issuer};
+use crate::support::http::{Answer, Connection};
+
+pub(crate) const REGISTRY: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
+pub(crate) const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
+
+/// Who presents what as `Authorization`.
+#[derive(Debug, Clone)]
+pub(crate) struct Grant {
+    pub(crate) id: String,
+    pub(crate) token: String,
+}
+
+/// A server's API, called over a connection of its own each time.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    pub(crate) listening: String,
+}
+
+/// An issuer, a sandbox, and an admin without limits.
+pub(crate) struct World {
+    pub(crate) issuer: Issuer,
+    pub(crate) sandbox: Announced,
+    pub(crate) api: Api,
+    pub(crate) admin: Grant,
+}
+
+impl World {
+    /// Of a sandbox with this configuration, in TOML.
+    pub(crate) fn new(sandbox: &str) -> Self {
+        let issuer = Issuer::http();
+        let sandbox = issuer.carnet.sandbox(&issuer.url, sandbox);
+        let api = Api::of(&issuer.server);
+        let admin = grant(&issuer.carnet, &["--role=admin"]);
+        Self { issuer, sandbox, api, admin }
+    }
+
+    /// Adds `SPACE/SLUG`, a feed of AWS's at the sandbox, on the command line.
+    pub(crate) fn add_feed(&self, path: &str, more: &[&str]) {
+        let (space, slug) = path.split_once('/').unwrap();
+        let endpoint = |name: &str| {
+            format!("--endpoint={name}={}", self.sandbox.announced(&format!("/endpoints/aws/{name}")))
+        };
+        let (sts, ecr) = (endpoint("sts"), endpoint("ecr"));
+        let common = ["feed", "add", "aws-ecr", "--space", space, "--slug", slug, "--role-arn", ROLE];
+        let registry: &[&str] = if more.contains(&"--registry") { &[] } else { &["--registry", REGISTRY] };
+        self.issuer.carnet.ok(&[&common[..], &[&sts, &ecr], registry, more].concat());
+    }
+
+    /// Makes a grant on the command line.
+    pub(crate) fn grant(&self, arguments: &[&str]) -> Grant {
+        grant(&self.issuer.carnet, arguments)
+    }
+
+    /// Asks for a credential of `SPACE/FEED`.
+    #[track_caller]
+    pub(crate) fn credentials(&self, of: &Grant, feed: &str, request: &Value) -> Answer {
+        self.api.post(of, &credentials_of(feed), request)
+    }
+
+    /// The `sub` of the token that a credential was traded for, as the audit log has it.
+    #[track_caller]
+    pub(crate) fn subject_of(&self, credential: &Value) -> String {
+        let jti = credential["jti"].as_str().unwrap();
+        let page = self.api.get(&self.admin, &format!("/audit?kind=token.mint&jti={jti}")).json();
+        page["records"][0]["sub"].as_str().unwrap_or_else(|| panic!("{page}")).to_owned()
+    }
+}
+
+/// The route of a feed's credentials.
+pub(crate) fn credentials_of(feed: &str) -> String {
+    let (space, slug) = feed.split_once('/').unwrap();
+    format!("/spaces/{space}/feeds/{slug}/credentials")
+}
+
+/// Makes a grant on the command line.
+pub(crate) fn grant(carnet: &Carnet, arguments: &[&str]) -> Grant {
+    let made = carnet.ok(&[&["grant", "create", "--output=json"], arguments].concat());
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let text = |name: &str| made[name].as_str().unwrap().to_owned();
+    Grant { id: text("id"), token: text("token") }
+}
+
+impl Api {
+    pub(crate) fn of(server: &Announced) -> Self {
+        Self { listening: server.announced("/listening").to_owned() }
+    }
+
+    pub(crate) fn connect(&self) -> Connection {
+        Connection::to(&self.listening, None)
+    }
+
+    /// Sends a request below `/api/v1`; `headers` are whole lines with their ends.
+    #[track_caller]
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        headers: &str,
+        body: Option<&[u8]>,
+    ) -> Answer {
+        let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let length = body.map(|body| format!("Content-Length: {}\r\n", body.len())).unwrap_or_default();
+        let head =
+            format!("{method} /api/v1{path} HTTP/1.1\r\nHost: carnet.test\r\n{token}{headers}{length}\r\n");
+        let mut connection = self.connect();
+        connection.write(&[head.as_bytes(), body.unwrap_or_default()].concat());
+        connection.answer(method)
+    }
+
+    /// Sends JSON, if any.
+    #[track_caller]
+    pub(crate) fn call(&self, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> Answer {
+        let body = body.map(Value::to_string);
+        let headers = if body.is_some() { "Content-Type: application/json\r\n" } else { "" };
+        self.send(method, path, token, headers, body.as_ref().map(String::as_bytes))
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, of: &Grant, path: &str) -> Answer {
+        self.call("GET", path, Some(&of.token), None)
+    }
+
+    #[track_caller]
+    pub(crate) fn post(&self, of: &Grant, path: &str, body: &Value) -> Answer {
+        self.call("POST", path, Some(&of.token), Some(body))
+    }
+
+    #[track_caller]
+    pub(crate) fn delete(&self, of: &Grant, path: &str) -> Answer {
+        self.call("DELETE", path, Some(&of.token), None)
+    }
+}
+
+/// What a refusal says: its status and the name behind `urn:carnet:problem:`.
+#[track_caller]
+pub(crate) fn refusal(answer: &Answer) -> (u16, String) {
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{answer:?}");
+    let problem = answer.json();
+    assert_eq!(problem["status"], answer.status, "{problem}");
+    let kind = problem["type"].as_str().and_then(|kind| kind.strip_prefix("urn:carnet:problem:"));
+    (answer.status, kind.unwrap_or_else(|| panic!("{problem}")).to_owned())
+}
+
+/// The body of a success.
+#[track_caller]
+pub(crate) fn success(answer: &Answer) -> Value {
+    assert!((200..300).contains(&answer.status), "{answer:?}");
+    assert_eq!(answer.header("content-type"), Some("application/json"), "{answer:?}");
+    answer.json()
+}
