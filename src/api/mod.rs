@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod feeds;
 pub mod grants;
 pub mod problem;
+pub mod setup;
 pub mod signing_keys;
 
 /// Every route of the API is below this path.

@@ -34,6 +34,18 @@ pub enum Format {
     Json,
 }
 
+impl Format {
+    /// The format's name on the command line and in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cli => "cli",
+            Self::Terraform => "terraform",
+            Self::Json => "json",
+        }
+    }
+}
+
 /// The kind of identity in Entra that trusts the issuer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -18,6 +18,7 @@ mod metrics;
 mod openapi;
 mod reference;
 mod refusal;
+mod setup;
 mod signing_keys;
 
 use std::any::Any;
@@ -147,6 +148,7 @@ fn described_routes() -> OpenApiRouter<Api> {
         .routes(routes!(credentials::of_registry))
         .routes(routes!(feeds::list, feeds::create))
         .routes(routes!(feeds::show, feeds::update, feeds::remove))
+        .routes(routes!(setup::show))
         .routes(routes!(signing_keys::list))
         .routes(routes!(signing_keys::rotate))
         .routes(routes!(signing_keys::revoke))
