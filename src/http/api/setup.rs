@@ -136,8 +136,8 @@ impl SetupParameters {
         let repositories = self.repository.as_deref().map(|list| listed("repository", list)).transpose()?;
         let actions = self.action.as_deref().map(|list| listed("action", list)).transpose()?;
         let actions = actions.unwrap_or_else(|| vec![Action::Pull]);
-        let scope = Scope::new(repositories, Some(actions))
-            .map_err(|error| Refusal::field("repository", error))?;
+        let scope =
+            Scope::new(repositories, Some(actions)).map_err(|error| Refusal::field("repository", error))?;
         let identity = match self.identity {
             IdentityName::App => trust::Identity::App,
             IdentityName::Managed => trust::Identity::Managed,
