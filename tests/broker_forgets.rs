@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use carnet::actor::Actor;
 use carnet::broker::BrokerError;
 use carnet::carnet::{Carnet, Config, MasterKeySource};
 use carnet::clock::SystemClock;
@@ -18,7 +19,7 @@ use carnet::feed::{FeedDraft, aws};
 use carnet::feeds::{Feeds, ReuseSlug};
 use carnet::oidc::subject::Context;
 use carnet::random::SecureRandom;
-use carnet::store::{IfMissing, Store};
+use carnet::store::IfMissing;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -28,19 +29,20 @@ async fn a_request_for_a_feed_that_another_process_removes_ends_at_once() {
     let database: carnet::store::database_url::DatabaseUrl =
         format!("sqlite:{}", folder.path().join("carnet.db").display()).parse().unwrap();
     let keys = MasterKeySource::Folder(folder.path().join("keys"));
-    let carnet = Carnet::open(Config {
+    let config = Config {
         if_missing: IfMissing::Create,
         issuer: Some("http://127.0.0.1:1".parse().unwrap()),
-        ..Config::new(database.clone(), keys)
-    })
-    .await
-    .unwrap();
+        ..Config::new(database, keys)
+    };
+    let carnet = Carnet::open(config.clone()).await.unwrap();
 
     // A provider that takes the request and never answers.
     let provider = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", provider.local_addr().unwrap());
     let overrides = [format!("sts={url}"), format!("ecr={url}")];
-    let other = Store::open(&database, IfMissing::Refuse).await.unwrap();
+    // As another process would.
+    let other = Carnet::open_store(&config).await.unwrap();
+    let actor = Actor::local("test");
     let feeds = Feeds::new(other, Arc::new(SystemClock::new()), Arc::new(SecureRandom::default()));
     let role = json!({ "type": "aws-ecr", "role_arn": "arn:aws:iam::123456789012:role/pull" });
     let draft = FeedDraft {
@@ -55,14 +57,14 @@ async fn a_request_for_a_feed_that_another_process_removes_ends_at_once() {
         token_lifetime: None,
         endpoints: Endpoints::from_pairs(aws::ENDPOINT_NAMES, overrides.iter().map(String::as_str)).unwrap(),
     };
-    let feed = feeds.add(draft, ReuseSlug::Refuse).await.unwrap();
+    let feed = feeds.add(draft, ReuseSlug::Refuse, &actor).await.unwrap();
 
     let broker = carnet.broker().unwrap();
     let (context, scope) = (Context::empty(), Scope::everything());
     let asked = broker.credential(&feed, &context, &scope, None);
     let removed = async {
         let taken = provider.accept().await.unwrap();
-        feeds.remove(&feed.path()).await.unwrap();
+        feeds.remove(&feed.path(), &actor).await.unwrap();
         // Kept open: nobody but the broker may end this.
         let end = std::future::pending::<()>();
         end.await;

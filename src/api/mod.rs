@@ -5,11 +5,13 @@
 //! reads them.
 
 pub mod audit;
+pub mod check;
 pub mod credentials;
 pub mod feeds;
 pub mod grants;
 pub mod problem;
 pub mod setup;
+mod secret_text;
 pub mod signing_keys;
 
 /// Every route of the API is below this path.

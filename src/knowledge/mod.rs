@@ -8,6 +8,10 @@ pub(crate) mod aws;
 pub(crate) mod azure;
 pub(crate) mod general;
 pub(crate) mod google;
+#[cfg(feature = "server")]
+pub(crate) mod issuer;
+#[cfg(feature = "server")]
+pub(crate) mod registry;
 
 use std::fmt::Write as _;
 

@@ -252,7 +252,7 @@ proptest! {
         for (path, method, status) in &requests {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             let status = StatusCode::from_u16(*status).unwrap();
-            for route in routes::ROUTES.into_iter().chain([path.as_str()]) {
+            for route in routes::ROUTES.iter().copied().chain([path.as_str()]) {
                 metrics.server.answered(Some(route), &method, status, Duration::from_millis(1));
             }
         }

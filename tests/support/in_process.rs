@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use carnet::actor::Actor;
 use carnet::carnet::{Carnet, Config, MasterKeySource};
 use carnet::feed::aws::AssumedRole;
 use carnet::feed::endpoints::Endpoints;
 use carnet::feed::{Feed, FeedDraft, Provider};
 use carnet::feeds::{Feeds, ReuseSlug};
 use carnet::http::public::{Detail, PublicDocuments};
-use carnet::http::server::{Served, serve};
+use carnet::http::server::{Served, Settings, serve};
 use carnet::issuer_url::IssuerUrl;
 use carnet::random::SecureRandom;
 use carnet::sandbox::{Sandbox, SandboxConfig, SandboxEndpoints};
@@ -39,8 +40,9 @@ impl InProcess {
         };
         let carnet = Arc::new(Carnet::open(config).await.unwrap());
         let documents = PublicDocuments::new(Arc::clone(carnet.issuer()), Detail::Full);
-        let served = Served { router: documents.clone().router(), documents };
-        tokio::spawn(serve(listener, None, served, Arc::clone(carnet.clock()), std::future::pending()));
+        let (served, settings) = (Served::documents_only(documents), Settings::default());
+        let clock = Arc::clone(carnet.clock());
+        tokio::spawn(serve(listener, served, settings, clock, std::future::pending()));
         let keeping = Arc::clone(&carnet);
         tokio::spawn(async move { keeping.run(std::future::pending()).await });
 
@@ -77,7 +79,7 @@ impl InProcess {
                 token_lifetime: None,
                 endpoints,
             };
-            feeds.add(draft, ReuseSlug::Refuse).await.unwrap()
+            feeds.add(draft, ReuseSlug::Refuse, &Actor::local("test")).await.unwrap()
         };
         let (trusted, stranger) = (add("trusted").await, add("stranger").await);
         Self { carnet, trusted, stranger, _home: home }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::super::failure::Failure;
 use super::stopped;
+use crate::cli::failure::Failure;
 use crate::clock::Clock;
 use crate::duration;
 use crate::http::client_address::TrustedProxies;

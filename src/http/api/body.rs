@@ -114,6 +114,10 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
             None => problem,
         })
     };
+    // serde would take the members of a struct from an array, too, by their place.
+    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(malformed(None, "the body must be a JSON object".to_owned()));
+    }
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
@@ -141,11 +145,12 @@ fn without_place(error: &serde_json::Error) -> String {
 mod tests {
     use super::*;
     use crate::api::credentials::CredentialRequest;
+    use crate::http::api::refusal::Refused;
 
     fn refused(body: &str) -> (String, Option<String>, String) {
         use axum::response::IntoResponse as _;
         let response = parse::<CredentialRequest>(body.as_bytes()).unwrap_err().into_response();
-        let refused = response.extensions().get::<super::super::refusal::Refused>().unwrap();
+        let refused = response.extensions().get::<Refused>().unwrap();
         let Problem { problem_type, field, detail, .. } = refused.problem.clone();
         (problem_type, field, detail.unwrap())
     }

@@ -73,7 +73,6 @@ impl Api {
     ///
     /// Addresses of clients are known if requests carry a [`crate::http::client_address::ClientAddress`]
     /// among their extensions, as [`crate::http::server::serve`] puts it there.
-    #[must_use]
     pub fn router(&self) -> Router {
         let (router, description) = self.described();
         let documents = reference::router(&description);
