@@ -10,8 +10,8 @@ pub mod credentials;
 pub mod feeds;
 pub mod grants;
 pub mod problem;
-pub mod setup;
 mod secret_text;
+pub mod setup;
 pub mod signing_keys;
 
 /// Every route of the API is below this path.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::transport::{TransportError, TransportErrorKind};
 use super::upstream::{Step, Upstream};
+use crate::audit::{Event, Outcome};
 use crate::feed::scope::ScopeError;
 use crate::knowledge::{self, Cause, Mend, general};
 use crate::metrics::ExchangeOutcome;
@@ -166,6 +167,20 @@ impl ExchangeError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         knowledge::in_one_line(&self.0.causes)
+    }
+
+    /// `event` with what the audit log should say of it: the outcome, the step, and the provider's own words.
+    pub(crate) fn recorded(&self, event: Event) -> Event {
+        let outcome = match self.failure() {
+            Failure::Refused(_) | Failure::Scope(_) => Outcome::Refused,
+            _ => Outcome::Failed,
+        };
+        let Step { provider, name } = self.step();
+        let event = Event { outcome, ..event.detail(&format!("{provider} {name}: {}", self.failure())) };
+        match self.upstream().and_then(|upstream| upstream.request_id.as_deref()) {
+            Some(id) => event.upstream_request(id),
+            None => event,
+        }
     }
 
     /// What it is counted as.

@@ -21,9 +21,9 @@ use http::{Request, Response};
 use jiff::Timestamp;
 use tracing::Instrument as _;
 
-pub use error::{ExchangeError, Failure};
 #[cfg(feature = "server")]
 pub(crate) use error::unreachable;
+pub use error::{ExchangeError, Failure};
 #[cfg(feature = "server")]
 pub(crate) use upstream::Redactor;
 pub use upstream::{MAX_TEXT, Step, Upstream};

@@ -4,20 +4,26 @@ use super::{Cause, Mend};
 
 /// The provider metadata or the JWKS at `url` cannot be had: an answer of this status, or none.
 pub(crate) fn unavailable(iss: &str, url: &str, status: Option<u16>) -> Vec<Cause> {
-    let serve = || Cause::new(
-        format!("nothing serves the issuer {iss} at this moment"),
-        Mend::Command(format!("carnet serve --issuer {iss}")),
-    );
+    let serve = || {
+        Cause::new(
+            format!("nothing serves the issuer {iss} at this moment"),
+            Mend::Command(format!("carnet serve --issuer {iss}")),
+        )
+    };
     let look = |why: &str| Cause::new(why, Mend::Command(format!("curl -i {url}")));
     match status {
         Some(300..=399) => vec![look(
             "it answers with a redirect, which clouds do not follow: serve the documents at the issuer URL itself",
         )],
         Some(404) => vec![
-            look("a proxy before carnet changes the path: /.well-known must arrive below the issuer URL's own path"),
+            look(
+                "a proxy before carnet changes the path: /.well-known must arrive below the issuer URL's own path",
+            ),
             serve(),
         ],
-        Some(401 | 403) => vec![look("something before carnet asks for a login: both documents must be public")],
+        Some(401 | 403) => {
+            vec![look("something before carnet asks for a login: both documents must be public")]
+        }
         Some(500..) => vec![serve(), look("the proxy before carnet does not reach it")],
         Some(_) => vec![look("something else answers at the issuer URL")],
         None => vec![
@@ -31,7 +37,9 @@ pub(crate) fn unavailable(iss: &str, url: &str, status: Option<u16>) -> Vec<Caus
 pub(crate) fn other_issuer(iss: &str, url: &str) -> Vec<Cause> {
     vec![
         Cause::new(
-            format!("another issuer is served there: what it says must be {iss}, to the byte, without a slash at its end"),
+            format!(
+                "another issuer is served there: what it says must be {iss}, to the byte, without a slash at its end"
+            ),
             Mend::Command(format!("carnet serve --issuer {iss}")),
         ),
         Cause::new("a proxy or cache changes the document", Mend::Command(format!("curl -i {url}"))),

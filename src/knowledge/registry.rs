@@ -10,8 +10,13 @@ pub(crate) fn of_login(feed: &Feed, status: Option<u16>) -> Vec<Cause> {
     let other = || Mend::Feed("--registry HOST".to_owned());
     match status {
         Some(401) => vec![
-            Cause::new(format!("{host} does not know the credential: it is another registry than the one that the cloud \
-                 gave it for"), other()),
+            Cause::new(
+                format!(
+                    "{host} does not know the credential: it is another registry than the one that the cloud \
+                 gave it for"
+                ),
+                other(),
+            ),
             Cause::trust("the identity has no permission there that lets it log in"),
             Cause::early("a new permission takes some minutes until it works"),
         ],
@@ -25,7 +30,9 @@ pub(crate) fn of_login(feed: &Feed, status: Option<u16>) -> Vec<Cause> {
         Some(429) => vec![Cause::early(format!("{host} limits how often it is asked"))],
         Some(300..=399) => vec![Cause::new(format!("{host} is not the registry's own name"), other())],
         Some(500..) => vec![Cause::early(format!("the trouble is at {host} and often passes"))],
-        Some(_) | None => vec![Cause::new(format!("{host} is not a registry, or not reached from here"), other())],
+        Some(_) | None => {
+            vec![Cause::new(format!("{host} is not a registry, or not reached from here"), other())]
+        }
     }
 }
 
@@ -64,7 +71,9 @@ pub(crate) fn of_pull(image: &str, code: Option<&str>, status: Option<u16>, feed
                 Mend::CheckWith("--image NAME:TAG".to_owned()),
             )]
         }
-        (_, Some(500..)) => vec![Cause::early(format!("the trouble is at {} and often passes", feed.registry))],
+        (_, Some(500..)) => {
+            vec![Cause::early(format!("the trouble is at {} and often passes", feed.registry))]
+        }
         _ => vec![Cause::act(
             "the registry does not serve this image as OCI's distribution specification says",
             "pull it with another client, and compare",

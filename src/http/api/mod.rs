@@ -9,6 +9,7 @@
 mod audit;
 mod body;
 mod caller;
+mod check;
 mod credentials;
 mod envelope;
 mod feeds;
@@ -148,6 +149,7 @@ fn described_routes() -> OpenApiRouter<Api> {
         .routes(routes!(feeds::list, feeds::create))
         .routes(routes!(feeds::show, feeds::update, feeds::remove))
         .routes(routes!(setup::show))
+        .routes(routes!(check::run))
         .routes(routes!(signing_keys::list))
         .routes(routes!(signing_keys::rotate))
         .routes(routes!(signing_keys::revoke))
