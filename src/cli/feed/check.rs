@@ -60,12 +60,12 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Che
     let scope = Scope::everything();
     let wanted = check::Check { feed: &feed, context: &context, scope: &scope, image: image.as_ref(), asked };
     let is_watched = std::io::stderr().is_terminal();
-    let checked = check::check(&carnet, wanted, &|progress| {
+    let watch = |progress: Progress<'_>| {
         if is_watched {
             show(&progress);
         }
-    });
-    let checked = checked.await.map_err(anyhow::Error::new);
+    };
+    let checked = check::check(&carnet, wanted, &watch).await.map_err(anyhow::Error::new);
     // How the exchange went is recorded behind its back.
     carnet.audit_log().flush().await;
     let answer = checked?;
