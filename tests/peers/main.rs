@@ -15,6 +15,7 @@ mod support;
 mod setup_support;
 
 mod azure_clients;
+mod check_registry;
 mod documents;
 mod ecr_public;
 mod google_client;
