@@ -110,3 +110,6 @@ pub(crate) fn in_one_line(causes: &[Cause]) -> Option<String> {
     let whys: Vec<_> = causes.iter().map(|cause| cause.why.as_str()).collect();
     Some(whys.join("; ")).filter(|line| !line.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

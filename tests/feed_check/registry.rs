@@ -21,7 +21,11 @@ pub(crate) fn start(authorization: &'static str, challenge: &'static str) -> Str
 }
 
 fn serve(mut client: TcpStream, authorization: &str, challenge: &str) -> std::io::Result<()> {
-    let mut lines = BufReader::new(client.try_clone()?).lines();
+    let mut reader = BufReader::new(client.try_clone()?);
+    if reader.fill_buf()?.first() == Some(&0x16) {
+        return write!(client, "HTTP/1.1 400 Bad Request\r\n\r\n");
+    }
+    let mut lines = reader.lines();
     let Some(Ok(first)) = lines.next() else { return write!(client, "HTTP/1.1 400 Bad Request\r\n\r\n") };
     let mut is_in = false;
     for line in lines {

@@ -78,7 +78,7 @@ fn a_check_is_for_admins_and_answers_what_the_command_line_prints() {
         assert_eq!(post(&world, "a/check", &grant(&world, role), "").status, status, "{role}");
     }
     assert_eq!(post(&world, "b/check", &admin, "").status, 404);
-    assert_eq!(post(&world, "a/check", &admin, r#"{"colour":"red"}"#).status, 400);
+    assert_eq!(post(&world, "a/check", &admin, r#"{"colour":"red"}"#).status, 422);
     assert_eq!(post(&world, "a/check", &admin, r#"{"image":"A B"}"#).status, 422);
 
     let answer = post(&world, "a/check", &admin, r#"{"image":"app:v1"}"#);

@@ -96,7 +96,7 @@ impl<'a> Registry<'a> {
         let url = self.at("/v2/")?;
         let answer = self.raw(&url, self.authorization.as_ref(), &Wanted::default())?.await;
         match answer {
-            Err(error) if error.kind() == TransportErrorKind::Tls && self.feed.registry.is_loopback() => {
+            Err(error) if self.feed.registry.is_loopback() && may_be_plain_http(error.kind()) => {
                 self.base = parse(&format!("http://{}/", self.feed.registry))?;
                 let url = self.at("/v2/")?;
                 match self.raw(&url, self.authorization.as_ref(), &Wanted::default())?.await {
@@ -123,7 +123,8 @@ impl<'a> Registry<'a> {
         let mut url = self.at(path)?;
         let mut answer = self.send(&url, self.authorization.as_ref(), wanted).await?;
         if answer.status() == StatusCode::UNAUTHORIZED
-            && let Some(challenge @ Challenge::Bearer { .. }) = Challenge::of(answer.headers())
+            && let Some(challenge) = Challenge::of(answer.headers())
+            && (challenge != Challenge::Basic || self.authorization.is_none())
             && matches!(self.credential, Secret::Password { .. })
         {
             self.answer_challenge(challenge, step).await?;
@@ -275,6 +276,11 @@ impl<'a> Registry<'a> {
             ..nothing(step)
         }
     }
+}
+
+/// Whether this may come of a TLS handshake with who speaks plain HTTP.
+fn may_be_plain_http(kind: TransportErrorKind) -> bool {
+    matches!(kind, TransportErrorKind::Tls | TransportErrorKind::Timeout | TransportErrorKind::Other)
 }
 
 fn nothing(step: &str) -> UpstreamAnswer {

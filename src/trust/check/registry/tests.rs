@@ -6,10 +6,10 @@ use http::header::WWW_AUTHENTICATE;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::super::image::{ImageReference, pull};
 use super::*;
 use crate::exchange::transport::SendFuture;
 use crate::feed::FeedDraft;
+use crate::trust::check::image::{ImageReference, pull};
 
 const LAYER: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
