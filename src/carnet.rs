@@ -18,7 +18,7 @@ use crate::audited_issuer::AuditedIssuer;
 use crate::broker::{Broker, BrokerLimits, MintingExchanger};
 use crate::clock::{Clock, SystemClock};
 use crate::exchange::address::Loopback;
-use crate::exchange::transport::{ReqwestTransport, TransportConfig, TransportConfigError};
+use crate::exchange::transport::{HttpTransport, ReqwestTransport, TransportConfig, TransportConfigError};
 use crate::feeds::Feeds;
 use crate::grants::Grants;
 use crate::issuer::{Issuer, KeyStateError};
@@ -393,13 +393,18 @@ impl Carnet {
         if let Some(broker) = &*broker {
             return Ok(broker.clone());
         }
-        let transport = Arc::new(ReqwestTransport::new(self.transport.clone())?);
+        let transport = self.http()?;
         let (actor, clock) = (self.actor.clone(), Arc::clone(&self.clock));
         let exchanger = MintingExchanger::new(self.audited_issuer(), actor, transport, clock);
         let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
         let made =
             Broker::new(Arc::new(exchanger), clock, random, BrokerLimits::default(), self.metrics().clone());
         Ok(broker.insert(made).clone())
+    }
+
+    /// How the clouds are reached. Reads the machine's certificates.
+    pub(crate) fn http(&self) -> Result<Arc<dyn HttpTransport>, TransportConfigError> {
+        Ok(Arc::new(ReqwestTransport::new(self.transport.clone())?))
     }
 
     /// The feeds, to be changed.

@@ -27,6 +27,7 @@ pub mod oidc;
 pub mod audit;
 pub mod feed;
 pub mod grant;
+pub mod knowledge;
 pub mod metrics;
 pub mod signing_keys;
 // Floor 3: storage.

@@ -15,7 +15,7 @@ use std::path::Path;
 const FLOORS: [&[&str]; 6] = [
     &["actor", "authority", "clock", "duration", "excerpt", "issuer_url", "random", "secret", "slug"],
     &["jose", "oidc"],
-    &["audit", "feed", "grant", "metrics", "signing_keys"],
+    &["audit", "feed", "grant", "knowledge", "metrics", "signing_keys"],
     &["store"],
     &[
         "api",

@@ -1,5 +1,6 @@
 //! `carnet feed`: feeds and their credentials.
 
+mod check;
 mod credentials;
 mod setup;
 
@@ -42,6 +43,8 @@ pub(super) enum Command {
     Remove(Remove),
     /// Print what to create in the cloud, for exactly this issuer, subject and audience
     Setup(setup::Setup),
+    /// Try each step of the chain, and explain the first that fails
+    Check(check::Check),
     /// Get a credential of a feed's registry
     Credentials(Credentials),
 }
@@ -154,6 +157,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
         Command::Update(arguments) => update(opening.open_store().await?, arguments).await,
         Command::Remove(arguments) => remove(opening.open_store().await?, arguments).await,
         Command::Setup(arguments) => setup::run(opening, arguments).await,
+        Command::Check(arguments) => Box::pin(check::run(opening, arguments)).await,
         Command::Credentials(arguments) => credentials::run(opening, arguments).await,
     }
 }

@@ -9,6 +9,7 @@
 mod audit;
 mod body;
 mod caller;
+mod check;
 mod credentials;
 mod envelope;
 mod feeds;
@@ -18,6 +19,7 @@ mod metrics;
 mod openapi;
 mod reference;
 mod refusal;
+mod setup;
 mod signing_keys;
 
 use std::any::Any;
@@ -146,6 +148,8 @@ fn described_routes() -> OpenApiRouter<Api> {
         .routes(routes!(credentials::of_registry))
         .routes(routes!(feeds::list, feeds::create))
         .routes(routes!(feeds::show, feeds::update, feeds::remove))
+        .routes(routes!(setup::show))
+        .routes(routes!(check::run))
         .routes(routes!(signing_keys::list))
         .routes(routes!(signing_keys::rotate))
         .routes(routes!(signing_keys::revoke))
