@@ -20,6 +20,7 @@ pub mod issuer_url;
 pub mod random;
 pub mod secret;
 pub mod slug;
+pub mod x509;
 // Floor 1: the standards' own vocabulary, pure.
 pub mod jose;
 pub mod oidc;
