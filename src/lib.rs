@@ -39,6 +39,8 @@ pub mod audit_log;
 pub mod audited_issuer;
 pub mod broker;
 pub mod carnet;
+#[cfg(feature = "cli")]
+pub mod doctor;
 pub mod evidence;
 pub mod exchange;
 pub mod feeds;
