@@ -144,6 +144,7 @@ impl Examination<'_> {
 
 fn unreadable(id: &'static str, error: &StoreError) -> Finding {
     Finding::failed(id, format!("cannot be read: {}", crate::doctor::causes(error)))
+        .detail("What depends on it was not looked at.")
         .hint("look at what the checks of the database say")
 }
 

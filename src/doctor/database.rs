@@ -20,7 +20,9 @@ const RESTORE: &str =
 pub fn check_opened(opened: Result<(), &OpenError>) -> Finding {
     match opened {
         Ok(()) => Finding::ok(DATABASE, "opens"),
-        Err(error) => Finding::failed(DATABASE, causes(error)).hint(RESTORE),
+        Err(error) => Finding::failed(DATABASE, causes(error))
+            .detail("Nothing in it could be looked at, and no server starts on it.")
+            .hint(RESTORE),
     }
 }
 
@@ -86,6 +88,8 @@ pub fn check_audit_log(verified: Result<&verify::Report, &StoreError>) -> Findin
                 .detail(listed(&problems))
                 .hint(hint)
         }
-        Err(error) => Finding::failed(AUDIT_LOG, causes(error)).hint(hint),
+        Err(error) => Finding::failed(AUDIT_LOG, "the audit log cannot be gone through")
+            .detail(causes(error))
+            .hint(hint),
     }
 }

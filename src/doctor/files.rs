@@ -85,7 +85,7 @@ fn check_one(id: &'static str, seen: &[Seen]) -> Option<Finding> {
     let worst = judged.iter().map(|(status, ..)| *status).max()?;
     let bad: Vec<_> = judged.iter().filter(|(status, ..)| *status > Status::Ok).collect();
     if bad.is_empty() {
-        return Some(Finding::ok(id, "for their owner alone, as far as it matters"));
+        return Some(Finding::ok(id, "others may not read or change what matters"));
     }
     let listed: Vec<String> =
         bad.iter().map(|(_, seen, mode)| format!("{} has mode {mode:04o}", seen.path.display())).collect();

@@ -56,19 +56,9 @@ fn check_expiry(valid: &[&Grant], now: Timestamp) -> Finding {
             format!("none of {} ends within 14 days", count(valid.len(), "valid grant")),
         );
     }
-    Finding::warning(
-        EXPIRY,
-        format!(
-            "{} within 14 days",
-            if ending.len() == 1 {
-                "1 grant ends".to_owned()
-            } else {
-                format!("{} grants end", ending.len())
-            }
-        ),
-    )
-    .detail(format!("{}. Whoever uses them gets 401 from then on.", listed(&ending)))
-    .hint("`carnet grant create` makes a new one; give its token to whoever uses the old one")
+    Finding::warning(EXPIRY, format!("{} about to end, within 14 days", count(ending.len(), "grant")))
+        .detail(format!("{}. Whoever uses them gets 401 from then on.", listed(&ending)))
+        .hint("`carnet grant create` makes a new one; give its token to whoever uses the old one")
 }
 
 fn check_use(valid: &[&Grant], now: Timestamp) -> Finding {
@@ -93,4 +83,60 @@ fn check_use(valid: &[&Grant], now: Timestamp) -> Finding {
             listed(&idle)
         ))
         .hint("`carnet grant revoke ID`, if nobody needs it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Status;
+    use crate::grant::Permissions;
+
+    const DAY: i64 = 24;
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_700_000_000).unwrap()
+    }
+
+    fn days(days: i64) -> Timestamp {
+        now() + SignedDuration::from_hours(DAY * days)
+    }
+
+    fn grant(created: i64, used: Option<i64>, expires: Option<i64>) -> Grant {
+        Grant {
+            id: uuid::Uuid::from_u128(1),
+            name: "CI".parse().unwrap(),
+            permissions: Permissions::unlimited_admin(),
+            created_at: days(created),
+            created_by: "local:tester".to_owned(),
+            expires_at: expires.map(days),
+            revoked_at: None,
+            last_used_at: used.map(days),
+        }
+    }
+
+    #[test]
+    fn a_grant_that_ends_within_two_weeks_is_told() {
+        for (expires, expected) in [
+            (None, Status::Ok),
+            (Some(15), Status::Ok),
+            (Some(14), Status::Warning),
+            (Some(1), Status::Warning),
+        ] {
+            let grant = grant(-1, None, expires);
+            assert_eq!(check_expiry(&[&grant], now()).status, expected, "{expires:?}");
+        }
+    }
+
+    #[test]
+    fn a_grant_that_nobody_uses_is_told_after_a_while() {
+        for (created, used, expected) in [
+            (-30, None, Status::Ok),
+            (-31, None, Status::Warning),
+            (-365, Some(-90), Status::Ok),
+            (-365, Some(-91), Status::Warning),
+        ] {
+            let grant = grant(created, used, None);
+            assert_eq!(check_use(&[&grant], now()).status, expected, "{created} {used:?}");
+        }
+    }
 }

@@ -55,10 +55,7 @@ fn served<'a>(id: &'static str, what: &str, fetched: &'a Fetched) -> Result<&'a 
     if !essence.eq_ignore_ascii_case("application/json") {
         return Err(Finding::failed(
             id,
-            format!(
-                "{what} has the content type {:?}, not application/json",
-                media_type.escape_debug().to_string()
-            ),
+            format!("{what} has the content type {media_type:?}, not application/json"),
         )
         .detail(format!("GET {url}. OpenID Connect Discovery 1.0, section 4.2, demands it."))
         .hint("something between here and carnet answers in its place, or rewrites headers"));

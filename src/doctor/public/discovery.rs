@@ -1,6 +1,7 @@
 //! The provider metadata (OpenID Connect Discovery 1.0 section 3).
 
 use serde_json::{Map, Value};
+use url::Url;
 
 use super::served;
 use crate::doctor::Finding;
@@ -26,10 +27,11 @@ pub fn check_discovery(issuer: &IssuerUrl, fetched: &Fetched) -> Vec<Finding> {
     ]
 }
 
-/// Where the metadata say that the JWKS is; nothing if they cannot be read.
+/// Where the metadata say that the JWKS is, as a parser of URLs writes it; nothing if they cannot be read.
 #[must_use]
 pub fn jwks_uri(fetched: &Fetched) -> Option<String> {
-    Some(read(fetched).ok()?.get("jwks_uri")?.as_str()?.to_owned())
+    let uri = read(fetched).ok()?.get("jwks_uri")?.as_str()?.parse::<Url>().ok()?;
+    Some(uri.into())
 }
 
 fn read(fetched: &Fetched) -> Result<Map<String, Value>, Finding> {

@@ -47,6 +47,19 @@ fn discovery_as_carnet_serves_it_is_in_order() {
 }
 
 #[test]
+fn what_a_stranger_says_cannot_move_the_cursor() {
+    let hostile = METADATA.replacen("https://issuer.example", "https://\\u001b[2J", 2);
+    let found = fetched(200, &[JSON], &hostile);
+    assert_eq!(jwks_uri(&found), None);
+    let findings = check_discovery(&issuer(), &found);
+    assert_eq!(findings.iter().filter(|finding| finding.status == Status::Failed).count(), 2);
+    assert!(findings.iter().all(|finding| !finding.summary.contains(char::is_control)), "{findings:?}");
+    let path = METADATA.replacen("/.well-known/jwks", "/\\u001b[2J", 1);
+    let uri = jwks_uri(&fetched(200, &[JSON], &path)).unwrap();
+    assert_eq!(uri, "https://issuer.example/a/%1B[2J");
+}
+
+#[test]
 fn what_no_cloud_would_read_is_told_apart() {
     for (status, headers, body, told) in [
         (302, &[("location", "https://www.issuer.example/")][..], "", "redirected (302) to https://www."),
