@@ -1,5 +1,6 @@
 //! `carnet doctor`: gathers what there is to see, has it judged, and shows the findings.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -45,6 +46,9 @@ pub(super) async fn run(opening: OpeningOptions, arguments: DoctorArguments) -> 
     let fetcher = Fetcher::new(&trust, reach, config.clock.as_ref())
         .map_err(|error| Failure::usage(format!("--ca: {error}")))?;
 
+    if std::io::stderr().is_terminal() {
+        output::note("Looking at the database and the public URL; a long audit log takes a while …");
+    }
     let mut findings = Vec::new();
     let opened = Carnet::open_store_to_read(&config).await;
     if let Err(error @ (OpenError::Store(StoreError::Missing(_)) | OpenError::NotSetUp(_))) = opened {

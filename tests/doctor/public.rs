@@ -19,7 +19,7 @@ fn ending_in(days: i64) -> Ca {
     Ca::with_certificate_until(year, month, day)
 }
 
-fn private<'a>(ca: &'a str) -> [&'a str; 3] {
+fn private(ca: &str) -> [&str; 3] {
     ["--allow-private", "--ca", ca]
 }
 
