@@ -30,6 +30,7 @@ use crate::rotator::{GeneratedKeys, KeySource, RotationError, Rotator};
 use crate::store::database_url::DatabaseUrl;
 pub use crate::store::master_key::MasterKeySource;
 use crate::store::master_key::{MasterKey, MasterKeyError, MasterKeyId};
+use crate::store::sealed::RowMac;
 use crate::store::vault::Vault;
 use crate::store::{IfMissing, Store, StoreError};
 
@@ -238,6 +239,17 @@ impl Carnet {
             return Err(OpenError::NotSetUp(config.database.clone()));
         }
         Ok(store)
+    }
+
+    /// Unlocks a database that was opened to read: what this gives authenticates its rows, and the audit log can be
+    /// verified afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] when the master key cannot be had, is another one, or does not open what it should.
+    pub async fn unlock_store(store: &Store, config: &Config) -> Result<RowMac, OpenError> {
+        let config = Config { if_missing: IfMissing::Refuse, ..config.clone() };
+        unlock(store, &config).await.map(|(_, mac)| mac)
     }
 
     /// Opens the database alone, for its grants, and sets up a new one if `config` allows it.

@@ -13,7 +13,7 @@ use std::path::Path;
 /// The floors, lowest first. A module uses those of its own floor and of lower ones. `lib.rs` and `main.rs`
 /// stand outside: they only name the others.
 const FLOORS: [&[&str]; 6] = [
-    &["actor", "authority", "clock", "duration", "excerpt", "issuer_url", "random", "secret", "slug"],
+    &["actor", "authority", "clock", "duration", "excerpt", "issuer_url", "random", "secret", "slug", "x509"],
     &["jose", "oidc"],
     &["audit", "feed", "grant", "knowledge", "metrics", "signing_keys"],
     &["store"],
@@ -23,6 +23,7 @@ const FLOORS: [&[&str]; 6] = [
         "audited_issuer",
         "broker",
         "carnet",
+        "doctor",
         "evidence",
         "exchange",
         "feeds",

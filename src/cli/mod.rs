@@ -3,6 +3,7 @@
 mod audit;
 mod confirm;
 mod demo;
+mod doctor;
 mod failure;
 mod feed;
 mod feed_fields;
@@ -60,6 +61,8 @@ enum Command {
     /// Read and verify the audit log
     #[command(subcommand)]
     Audit(Box<audit::Command>),
+    /// Look at the public URL as the clouds do, at keys, clock, files, database, feeds and grants
+    Doctor(doctor::DoctorArguments),
     /// Stand in for the clouds' token endpoints, on loopback
     Sandbox(sandbox::SandboxArguments),
 }
@@ -117,6 +120,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Grant(command) => Box::pin(grant::run(opening, *command)).await,
         Command::Token(command) => Box::pin(token::run(opening, command)).await,
         Command::Audit(command) => Box::pin(audit::run(opening, *command)).await,
+        Command::Doctor(arguments) => Box::pin(doctor::run(opening, arguments)).await,
         Command::Sandbox(arguments) => Box::pin(sandbox::run(opening, arguments)).await,
     }
 }

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod database_url;
 pub mod feeds;
 pub mod grants;
+pub mod integrity;
 pub mod issuer;
 pub mod jwks_clients;
 pub mod key_events;
