@@ -218,6 +218,14 @@ fn a_certificate_is_reloaded_while_requests_go_on() {
         wait_until(SOON, || over_tls(&listening, &new, JWKS)).expect("the new pair is never served");
         assert_eq!(over_tls(&listening, &old, JWKS), None, "new connections still see the old one");
         assert_eq!(reload_error(&new), None);
+        // Each failure is counted once, as it is told once.
+        let metrics = over_tls(&listening, &new, "/metrics").unwrap().body;
+        for series in [
+            "reload_failures_total{listener=\"main\"} 2",
+            "certificate_not_after_timestamp_seconds{listener=\"main\"} 67090118400",
+        ] {
+            assert!(metrics.contains(&format!("carnet_tls_{series}\n")), "no {series} in\n{metrics}");
+        }
         drop(finish);
     });
     assert!(asked.load(Ordering::Relaxed) > 10);

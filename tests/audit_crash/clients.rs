@@ -1,4 +1,5 @@
-//! Clients that ask for credentials as fast as they get them, of whichever server is alive, and write down all that arrives.
+//! Clients that ask for credentials as fast as they get them, of whichever server is alive, and write down all that
+//! arrives.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};

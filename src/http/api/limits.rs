@@ -155,3 +155,48 @@ fn network(address: IpAddr) -> IpAddr {
         v4 => v4,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::clock::SimulatedClock;
+
+    #[test]
+    fn each_limit_refuses_by_itself_and_is_counted() {
+        let clock = SimulatedClock::at(Timestamp::UNIX_EPOCH);
+        let metrics = Arc::new(Metrics::new());
+        let limits = ApiLimits {
+            per_grant: rate(1, 1),
+            per_address: rate(1, 2),
+            in_flight: 1,
+            ..ApiLimits::default()
+        };
+        let limits = Limits::new(&limits, Arc::new(clock.clone()), Arc::clone(&metrics));
+        let client = |last: u16| Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]));
+        let grants = [1, 2].map(Uuid::from_u128);
+
+        assert!(limits.take_for_grant(grants[0]).is_ok() && limits.take_for_grant(grants[1]).is_ok());
+        let refusal = limits.take_for_grant(grants[0]).unwrap_err();
+        assert_eq!(refusal.problem_type(), Some(ProblemType::RateLimited));
+        // One network, whatever address in it.
+        assert!(
+            [1, 2, 3, 4].map(|last| limits.take_for_address(client(last)).is_ok())
+                == [true, true, false, false]
+        );
+        assert!((0..9).all(|_| limits.take_for_address(None).is_ok()), "a Unix socket's peer has no address");
+        let place = limits.enter().unwrap();
+        assert_eq!(limits.enter().unwrap_err().problem_type(), Some(ProblemType::Busy));
+        drop(place);
+        assert!(limits.enter().is_ok());
+        clock.advance(Duration::from_secs(1));
+        assert!(limits.take_for_grant(grants[0]).is_ok() && limits.take_for_address(client(5)).is_ok());
+
+        let text = metrics.encode();
+        for (limit, refused) in [("grant", 1), ("address", 2), ("concurrency", 1)] {
+            let series = format!("carnet_http_requests_limited_total{{limit=\"{limit}\"}} {refused}");
+            assert!(text.lines().any(|line| line == series), "no {series} in\n{text}");
+        }
+    }
+}
