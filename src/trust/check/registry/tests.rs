@@ -141,7 +141,8 @@ async fn plain_http_is_tried_on_this_machine_only() {
     let secret = login();
     for (host, tries) in [("localhost:5000", 2), ("r.example", 1)] {
         let transport = scripted(vec![Err(TransportErrorKind::Tls), answer(200, None, "{}")]);
-        let opened = Registry::log_in(&transport, &feed(host), &secret).await;
+        let feed = feed(host);
+        let opened = Registry::log_in(&transport, &feed, &secret).await;
         assert_eq!((opened.is_ok(), asked(&transport).len()), (tries == 2, tries), "{host}");
     }
 }
