@@ -1,10 +1,11 @@
-//! carnet inside an axum application: its public documents beside a route of the application's own,
-//! its keys rotated by the application, and tokens minted in-process.
+//! carnet inside an axum application: its public documents and its API beside a route of the application's
+//! own, its keys rotated by the application, and tokens minted in-process.
 //!
 //! ```text
 //! cargo run --example embed -- target/embedded
 //! curl http://127.0.0.1:8080/carnet/.well-known/openid-configuration
 //! curl http://127.0.0.1:8080/subject
+//! curl http://127.0.0.1:8080/api/v1/openapi.json
 //! ```
 //!
 //! Database and master key are kept in the folder that is named. Ctrl-C ends it.
@@ -56,7 +57,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let router = Router::new()
         .route("/subject", get(subject))
         .with_state(Application { carnet: Arc::clone(&carnet), feed })
-        .merge(carnet.public_router());
+        .merge(carnet.public_router())
+        // Below /api/v1, for holders of grants.
+        .merge(carnet.api_router()?);
 
     let listener = TcpListener::bind("127.0.0.1:8080").await?;
     let (served, ()) = tokio::join!(

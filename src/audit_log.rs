@@ -20,6 +20,7 @@ use self::refusals::Refusals;
 use crate::actor::Actor;
 use crate::audit::{Event, EventKind, Outcome};
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
 /// So many events wait at most; a database that lets more of them wait is not answering.
@@ -58,15 +59,18 @@ type Recorded = oneshot::Receiver<Result<i64, AuditError>>;
 struct Shared {
     store: Store,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
     queue: Mutex<Queue>,
     refusals: Mutex<Refusals>,
 }
 
 impl AuditLog {
-    /// The log of `store`, which must have been unlocked.
+    /// The log of `store`, which must have been unlocked. What waits, is written and fails is counted in
+    /// `metrics`.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Shared { store, clock, queue: Mutex::default(), refusals: Mutex::default() }))
+    pub fn new(store: Store, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+        let (queue, refusals) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Shared { store, clock, metrics, queue, refusals }))
     }
 
     /// Records an event, and gives its place in the log once it is durable there.
@@ -165,7 +169,13 @@ impl AuditLog {
     }
 
     fn enqueue(&self, entry: Entry) -> Result<(), AuditError> {
-        let departs = self.queue().push(entry).ok_or(AuditError::Full)?;
+        let departs = {
+            let mut queue = self.queue();
+            let departs = queue.push(entry).ok_or(AuditError::Full)?;
+            // Under the lock: the writer cannot have counted it as gone yet.
+            self.0.metrics.audit.queued();
+            departs
+        };
         if departs {
             // Its own task: no caller's going away leaves the others without an answer.
             tokio::spawn(Writer { shared: Arc::clone(&self.0), is_done: false }.write());
@@ -190,6 +200,17 @@ impl Shared {
 
     /// The first event's place.
     async fn write_batch(&self, events: &[Event]) -> Result<i64, StoreError> {
+        let began = self.clock.monotonic();
+        let outcome = self.transact(events).await;
+        let metrics = &self.metrics.audit;
+        match &outcome {
+            Ok(_) => metrics.written(events.len(), self.clock.monotonic().saturating_sub(began)),
+            Err(_) => metrics.failed(),
+        }
+        outcome
+    }
+
+    async fn transact(&self, events: &[Event]) -> Result<i64, StoreError> {
         let mut write = self.store.write().await?;
         let end = write.append_audit(self.clock.now(), events).await?;
         write.commit().await?;
@@ -218,6 +239,7 @@ impl Writer {
                 let error = error.as_ref() as &dyn std::error::Error;
                 tracing::error!(error, events = events.len(), "the audit log could not be written");
             }
+            self.shared.metrics.audit.left_queue(events.len());
             for (place, told) in (0..).zip(told) {
                 let outcome = match &outcome {
                     Ok(first) => Ok(first + place),
@@ -235,7 +257,8 @@ impl Drop for Writer {
     /// channel; whoever comes later gets a new writer.
     fn drop(&mut self) {
         if !self.is_done {
-            self.shared.queue().interrupt();
+            let dropped = self.shared.queue().interrupt();
+            self.shared.metrics.audit.left_queue(dropped);
         }
     }
 }

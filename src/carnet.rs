@@ -18,7 +18,7 @@ use crate::audited_issuer::AuditedIssuer;
 use crate::broker::{Broker, BrokerLimits, MintingExchanger};
 use crate::clock::{Clock, SystemClock};
 use crate::exchange::address::Loopback;
-use crate::exchange::transport::{ReqwestTransport, TransportConfig, TransportConfigError};
+use crate::exchange::transport::{HttpTransport, ReqwestTransport, TransportConfig, TransportConfigError};
 use crate::feeds::Feeds;
 use crate::grants::Grants;
 use crate::issuer::{Issuer, KeyStateError};
@@ -30,6 +30,7 @@ use crate::rotator::{GeneratedKeys, KeySource, RotationError, Rotator};
 use crate::store::database_url::DatabaseUrl;
 pub use crate::store::master_key::MasterKeySource;
 use crate::store::master_key::{MasterKey, MasterKeyError, MasterKeyId};
+use crate::store::sealed::RowMac;
 use crate::store::vault::Vault;
 use crate::store::{IfMissing, Store, StoreError};
 
@@ -194,7 +195,7 @@ impl Carnet {
         if issuer.url().is_loopback() {
             transport.loopback = Loopback::Allow;
         }
-        let audit_log = AuditLog::new(store.clone(), Arc::clone(&clock));
+        let audit_log = AuditLog::new(store.clone(), Arc::clone(&clock), Arc::clone(&metrics));
         let broker = Mutex::new(None);
         let grants = Arc::new(grants);
         Ok(Self {
@@ -238,6 +239,17 @@ impl Carnet {
             return Err(OpenError::NotSetUp(config.database.clone()));
         }
         Ok(store)
+    }
+
+    /// Unlocks a database that was opened to read: what this gives authenticates its rows, and the audit log can be
+    /// verified afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] when the master key cannot be had, is another one, or does not open what it should.
+    pub async fn unlock_store(store: &Store, config: &Config) -> Result<RowMac, OpenError> {
+        let config = Config { if_missing: IfMissing::Refuse, ..config.clone() };
+        unlock(store, &config).await.map(|(_, mac)| mac)
     }
 
     /// Opens the database alone, for its grants, and sets up a new one if `config` allows it.
@@ -393,13 +405,18 @@ impl Carnet {
         if let Some(broker) = &*broker {
             return Ok(broker.clone());
         }
-        let transport = Arc::new(ReqwestTransport::new(self.transport.clone())?);
+        let transport = self.http()?;
         let (actor, clock) = (self.actor.clone(), Arc::clone(&self.clock));
         let exchanger = MintingExchanger::new(self.audited_issuer(), actor, transport, clock);
         let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
         let made =
             Broker::new(Arc::new(exchanger), clock, random, BrokerLimits::default(), self.metrics().clone());
         Ok(broker.insert(made).clone())
+    }
+
+    /// How the clouds are reached. Reads the machine's certificates.
+    pub(crate) fn http(&self) -> Result<Arc<dyn HttpTransport>, TransportConfigError> {
+        Ok(Arc::new(ReqwestTransport::new(self.transport.clone())?))
     }
 
     /// The feeds, to be changed.

@@ -1,156 +1,70 @@
 //! A client of the API: what `carnet` itself uses to reach a server, and what programs in Rust may.
 //!
 //! It sends a grant's token, so it speaks only `https`, plain `http` to this machine, and a Unix socket;
-//! it follows no redirect and obeys no proxy variable. Shapes are those of [`crate::api`].
+//! it follows no redirect and obeys no proxy variable. What a server says is bounded and cleared before
+//! anybody sees it. Shapes are those of [`crate::api`].
+//!
+//! ```no_run
+//! use carnet::api::credentials::CredentialRequest;
+//! use carnet::client::{ApiClient, ClientError};
+//! use carnet::secret::SecretString;
+//!
+//! async fn pull_credential() -> Result<(), Box<dyn std::error::Error>> {
+//!     let token = SecretString::new(std::env::var("CARNET_TOKEN")?);
+//!     let carnet = ApiClient::new("https://carnet.example".parse()?, &token, None)?;
+//!     match carnet.credential(&"default/prod".parse()?, &CredentialRequest::default()).await {
+//!         Ok(credential) => println!("{} until {}", credential.registry, credential.expires_at),
+//!         Err(ClientError::Refused(problem)) => eprintln!("{:?}: {}", problem.known_type(), problem.title),
+//!         Err(error) => eprintln!("{error}"),
+//!     }
+//!     Ok(())
+//! }
+//! ```
+
+mod error;
+mod sender;
+mod server_url;
 
 use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use url::{Host, Url};
 use uuid::Uuid;
 
-use crate::api::PREFIX;
+pub use self::error::ClientError;
+use self::sender::{Again, Answer, Call, Sender};
+pub use self::server_url::{ServerUrl, ServerUrlError};
 use crate::api::audit::AuditPage;
 use crate::api::credentials::{CredentialAnswer, CredentialRequest};
 use crate::api::feeds::{FeedAnswer, FeedPatch, NewFeed};
 use crate::api::grants::{GrantAnswer, NewGrant, NewGrantAnswer};
-use crate::api::problem::Problem;
 use crate::api::signing_keys::{RotationAnswer, RotationRequest, SigningKeyAnswer};
-use crate::excerpt::excerpt;
+use crate::clock::{Clock, SystemClock};
 use crate::feed::FeedPath;
 use crate::feed::registry_host::RegistryHost;
 use crate::jose::jwk::Kid;
 use crate::secret::SecretString;
 use crate::slug::Slug;
 
-/// Longest answer that is read.
-const MAX_ANSWER: usize = 4 << 20;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A server may take 15 s for an exchange.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// What is only read.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// A change may wait for the database, a rotation for new keys.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A server may take 15 s for an exchange, and that long again until it is its turn.
+const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// Where a server is: `https://…`, `http://` on loopback, or `unix:/path`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ServerUrl {
-    /// Over TCP; without a path's trailing slash.
-    Http(Url),
-    /// Over a Unix socket.
-    Unix(PathBuf),
-}
-
-/// The text is not where a server is.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ServerUrlError {
-    /// Not a URL.
-    #[error("{0} is not a URL: write https://HOST or unix:/PATH")]
-    NotAUrl(String),
-    /// A grant's token would travel in clear.
-    #[error("{0}: the grant's token would travel in clear; use https, or http to this machine alone")]
-    Clear(String),
-    /// User info, query or fragment.
-    #[error("a server's URL has no user info, query or fragment")]
-    Parts,
-}
-
-impl FromStr for ServerUrl {
-    type Err = ServerUrlError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            return match path.starts_with('/') {
-                true => Ok(Self::Unix(path.into())),
-                false => Err(ServerUrlError::NotAUrl(excerpt(text))),
-            };
-        }
-        let url: Url = text.parse().map_err(|_| ServerUrlError::NotAUrl(excerpt_of_url(text)))?;
-        let has_parts = url.query().is_some() || url.fragment().is_some();
-        if has_parts || !url.username().is_empty() || url.password().is_some() {
-            return Err(ServerUrlError::Parts);
-        }
-        let is_loopback = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
-        match url.scheme() {
-            "https" => Ok(Self::Http(url)),
-            "http" if is_loopback => Ok(Self::Http(url)),
-            "http" => Err(ServerUrlError::Clear(excerpt(url.as_str()))),
-            _ => Err(ServerUrlError::NotAUrl(excerpt_of_url(text))),
-        }
-    }
-}
-
-/// What does not parse may hold a password anywhere before an `@`.
-fn excerpt_of_url(text: &str) -> String {
-    excerpt(text.rsplit_once('@').map_or(text, |(_, rest)| rest))
-}
-
-impl fmt::Display for ServerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Http(url) => f.write_str(url.as_str().trim_end_matches('/')),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// The server gave no wanted answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// It refused.
-    #[error("{}", refusal(.0))]
-    Refused(Box<Problem>),
-    /// What answers is no carnet.
-    #[error("{server} answered with HTTP {status} and nothing that carnet says")]
-    NotCarnet {
-        /// Where it was asked.
-        server: ServerUrl,
-        /// The HTTP status.
-        status: StatusCode,
-    },
-    /// There was no answer.
-    #[error("{server} could not be asked")]
-    Unreachable {
-        /// Where it was asked.
-        server: ServerUrl,
-        /// Why.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// The client could not be made.
-    #[error("the client could not be made")]
-    Setup(#[source] reqwest::Error),
-    /// The token is not text that a header can hold.
-    #[error("the grant's token holds characters that no token has")]
-    Token,
-}
-
-fn refusal(problem: &Problem) -> String {
-    match &problem.detail {
-        Some(detail) => format!("{}: {detail}", problem.title),
-        None => problem.title.to_string(),
-    }
-}
-
-/// Asks one server with one grant.
+/// Asks one server with one grant. Clones share connections.
 #[derive(Clone)]
 pub struct ApiClient {
-    server: ServerUrl,
-    base: String,
-    authorization: HeaderValue,
-    http: reqwest::Client,
+    sender: Sender,
 }
 
 impl fmt::Debug for ApiClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiClient").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("ApiClient").field("server", &self.sender.server).finish_non_exhaustive()
     }
 }
 
@@ -160,34 +74,27 @@ impl ApiClient {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Token`] and [`ClientError::Setup`].
+    /// [`ClientError::Token`], [`ClientError::CaBundle`] and [`ClientError::Setup`].
     pub fn new(
         server: ServerUrl,
         token: &SecretString,
         extra_ca_pem: Option<&[u8]>,
     ) -> Result<Self, ClientError> {
-        let bearer = zeroize::Zeroizing::new(format!("Bearer {}", token.reveal()));
-        let mut authorization = HeaderValue::from_str(&bearer).map_err(|_| ClientError::Token)?;
-        authorization.set_sensitive(true);
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("carnet/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT);
-        if let Some(pem) = extra_ca_pem {
-            let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(ClientError::Setup)?;
-            builder = builder.tls_certs_merge(certificates);
-        }
-        let base = match &server {
-            ServerUrl::Http(url) => url.as_str().trim_end_matches('/').to_owned(),
-            ServerUrl::Unix(path) => {
-                builder = builder.unix_socket(path.clone());
-                "http://localhost".to_owned()
-            }
-        };
-        let http = builder.build().map_err(ClientError::Setup)?;
-        Ok(Self { server, base: base + PREFIX, authorization, http })
+        Self::with_clock(server, token, extra_ca_pem, Arc::new(SystemClock::new()))
+    }
+
+    /// The same, waiting by `clock`.
+    ///
+    /// # Errors
+    ///
+    /// As of [`ApiClient::new`].
+    pub fn with_clock(
+        server: ServerUrl,
+        token: &SecretString,
+        extra_ca_pem: Option<&[u8]>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ClientError> {
+        Sender::new(server, token, extra_ca_pem, clock).map(|sender| Self { sender })
     }
 
     /// A credential of `feed`'s registry.
@@ -200,7 +107,7 @@ impl ApiClient {
         feed: &FeedPath,
         request: &CredentialRequest,
     ) -> Result<CredentialAnswer, ClientError> {
-        self.post(&format!("{}/credentials", feed_route(feed)), request).await
+        self.credential_from(&format!("{}/credentials", feed_route(feed)), request).await
     }
 
     /// A credential for a registry of which the grant has one feed.
@@ -213,7 +120,7 @@ impl ApiClient {
         registry: &RegistryHost,
         request: &CredentialRequest,
     ) -> Result<CredentialAnswer, ClientError> {
-        self.post(&format!("/registries/{registry}/credentials"), request).await
+        self.credential_from(&format!("/registries/{registry}/credentials"), request).await
     }
 
     /// The feeds of `space` that the grant sees.
@@ -240,7 +147,7 @@ impl ApiClient {
     ///
     /// [`ClientError`].
     pub async fn create_feed(&self, space: &Slug, feed: &NewFeed) -> Result<FeedAnswer, ClientError> {
-        self.post(&format!("/spaces/{space}/feeds"), feed).await
+        self.change(Method::POST, &format!("/spaces/{space}/feeds"), Some(feed)).await
     }
 
     /// Changes a feed.
@@ -249,7 +156,7 @@ impl ApiClient {
     ///
     /// [`ClientError`].
     pub async fn update_feed(&self, feed: &FeedPath, patch: &FeedPatch) -> Result<FeedAnswer, ClientError> {
-        self.send(Method::PATCH, &feed_route(feed), Some(patch)).await
+        self.change(Method::PATCH, &feed_route(feed), Some(patch)).await
     }
 
     /// Removes a feed.
@@ -279,7 +186,7 @@ impl ApiClient {
         &self,
         request: &RotationRequest,
     ) -> Result<RotationAnswer, ClientError> {
-        self.post("/signing-keys/rotate", request).await
+        self.change(Method::POST, "/signing-keys/rotate", Some(request)).await
     }
 
     /// Revokes a signing key.
@@ -288,7 +195,7 @@ impl ApiClient {
     ///
     /// [`ClientError`].
     pub async fn revoke_signing_key(&self, kid: &Kid) -> Result<RotationAnswer, ClientError> {
-        self.send(Method::POST, &format!("/signing-keys/{kid}/revoke"), None::<&()>).await
+        self.change(Method::POST, &format!("/signing-keys/{kid}/revoke"), None::<&()>).await
     }
 
     /// The grants that are no wider than this client's own.
@@ -306,7 +213,7 @@ impl ApiClient {
     ///
     /// [`ClientError`].
     pub async fn create_grant(&self, grant: &NewGrant) -> Result<NewGrantAnswer, ClientError> {
-        self.post("/grants", grant).await
+        self.change(Method::POST, "/grants", Some(grant)).await
     }
 
     /// Revokes a grant.
@@ -329,65 +236,61 @@ impl ApiClient {
     }
 
     async fn get<T: DeserializeOwned>(&self, route: &str) -> Result<T, ClientError> {
-        self.send(Method::GET, route, None::<&()>).await
+        self.json(Method::GET, route, None::<&()>, READ_TIMEOUT, Again::IfBroken).await
     }
 
-    async fn post<T: DeserializeOwned>(&self, route: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        self.send(Method::POST, route, Some(body)).await
-    }
-
-    async fn delete(&self, route: &str) -> Result<(), ClientError> {
-        self.answer(Method::DELETE, route, None::<&()>).await.map(drop)
-    }
-
-    async fn send<T: DeserializeOwned>(
+    async fn change<T: DeserializeOwned>(
         &self,
         method: Method,
         route: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
-        let (status, answer) = self.answer(method, route, body).await?;
-        serde_json::from_slice(&answer).map_err(|_| self.not_carnet(status))
+        self.json(method, route, body, CHANGE_TIMEOUT, Again::Never).await
     }
 
-    /// Status and body of a success.
+    async fn credential_from(
+        &self,
+        route: &str,
+        request: &CredentialRequest,
+    ) -> Result<CredentialAnswer, ClientError> {
+        let again = Again::IfBrokenOrPutOff;
+        let answer: CredentialAnswer =
+            self.json(Method::POST, route, Some(request), CREDENTIAL_TIMEOUT, again).await?;
+        if is_usable(&answer) { Ok(answer) } else { Err(self.sender.not_carnet(StatusCode::OK)) }
+    }
+
+    async fn delete(&self, route: &str) -> Result<(), ClientError> {
+        let answer = self.answer(Method::DELETE, route, None::<&()>, CHANGE_TIMEOUT, Again::Never).await?;
+        // A success of whatever else answers is none.
+        if answer.status == StatusCode::NO_CONTENT {
+            Ok(())
+        } else {
+            Err(self.sender.not_carnet(answer.status))
+        }
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        route: &str,
+        body: Option<&impl Serialize>,
+        timeout: Duration,
+        again: Again,
+    ) -> Result<T, ClientError> {
+        let answer = self.answer(method, route, body, timeout, again).await?;
+        serde_json::from_slice(&answer.body).map_err(|_| self.sender.not_carnet(answer.status))
+    }
+
     async fn answer(
         &self,
         method: Method,
         route: &str,
         body: Option<&impl Serialize>,
-    ) -> Result<(StatusCode, zeroize::Zeroizing<Vec<u8>>), ClientError> {
-        let unreachable = |error: reqwest::Error| ClientError::Unreachable {
-            server: self.server.clone(),
-            source: error.without_url(),
-        };
-        let mut request = self
-            .http
-            .request(method, format!("{}{route}", self.base))
-            .header(http::header::AUTHORIZATION, self.authorization.clone());
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let mut response = request.send().await.map_err(unreachable)?;
-        let status = response.status();
-        let mut content = zeroize::Zeroizing::new(Vec::new());
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if content.len() + chunk.len() > MAX_ANSWER {
-                return Err(self.not_carnet(status));
-            }
-            content.extend_from_slice(&chunk);
-        }
-        if status.is_success() {
-            return Ok((status, content));
-        }
-        match serde_json::from_slice::<Problem>(&content) {
-            Ok(problem) => Err(ClientError::Refused(Box::new(problem))),
-            Err(_) => Err(self.not_carnet(status)),
-        }
-    }
-
-    fn not_carnet(&self, status: StatusCode) -> ClientError {
-        ClientError::NotCarnet { server: self.server.clone(), status }
+        timeout: Duration,
+        again: Again,
+    ) -> Result<Answer, ClientError> {
+        let body = body.map(serde_json::to_vec).transpose().map_err(ClientError::Request)?;
+        self.sender.send(&Call { method, route: route.to_owned(), body, timeout, again }).await
     }
 }
 
@@ -395,43 +298,77 @@ fn feed_route(feed: &FeedPath) -> String {
     format!("/spaces/{}/feeds/{}", feed.space, feed.slug)
 }
 
+/// Whether a credential is what it should be before it goes into files and scripts: a login or a token, for
+/// a registry, in one line each.
+fn is_usable(answer: &CredentialAnswer) -> bool {
+    let is_line = |text: &str| !text.is_empty() && !text.contains(char::is_control);
+    let is_secret = |secret: &SecretString| is_line(secret.reveal());
+    let has_secret = match (&answer.username, &answer.password, &answer.registry_token) {
+        (Some(username), Some(password), None) => {
+            is_line(username) && !username.contains(':') && is_secret(password)
+        }
+        (None, None, Some(token)) => is_secret(token),
+        _ => false,
+    };
+    has_secret && answer.feed.parse::<FeedPath>().is_ok() && answer.registry.parse::<RegistryHost>().is_ok()
+}
+
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
 
     #[test]
-    fn a_token_travels_by_tls_or_not_beyond_this_machine() {
-        for (text, shown) in [
-            ("https://carnet.example", "https://carnet.example"),
-            ("https://carnet.example:8443/base/", "https://carnet.example:8443/base"),
-            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
-            ("http://[::1]:8080/", "http://[::1]:8080"),
-            ("http://localhost:1", "http://localhost:1"),
-            ("unix:/run/carnet.sock", "unix:/run/carnet.sock"),
-        ] {
-            assert_eq!(text.parse::<ServerUrl>().unwrap().to_string(), shown);
-        }
-        for text in [
-            "http://carnet.example",
-            "http://localhost.evil.example",
-            "ftp://a",
-            "unix:run",
-            "a",
-            "https://a?b",
-            "https://a#b",
-        ] {
-            assert!(text.parse::<ServerUrl>().is_err(), "{text}");
-        }
-        for text in ["https://user:hunter2@a", "htp://user:hunter2@a", "http://user:hunter2@a:x"] {
-            let error = text.parse::<ServerUrl>().unwrap_err();
-            assert!(!error.to_string().contains("hunter2"), "{error}");
+    fn the_token_is_not_in_debug_and_one_that_is_none_is_not_sent() {
+        let token = SecretString::new("carnet_hunter2".to_owned());
+        let client = ApiClient::new("https://a".parse().unwrap(), &token, None).unwrap();
+        assert!(!format!("{client:?}").contains("hunter2"));
+        for token in ["", "a b", "a\n", "a\r\nHost: b", "ü"] {
+            let token = SecretString::new(token.to_owned());
+            let error = ApiClient::new("https://a".parse().unwrap(), &token, None).unwrap_err();
+            assert!(matches!(error, ClientError::Token), "{error:?}");
         }
     }
 
     #[test]
-    fn the_token_is_not_in_debug() {
-        let token = SecretString::new("carnet_hunter2".to_owned());
-        let client = ApiClient::new("https://a".parse().unwrap(), &token, None).unwrap();
-        assert!(!format!("{client:?}").contains("hunter2"));
+    fn a_bundle_without_a_certificate_is_not_taken_for_one() {
+        let token = SecretString::new("carnet_x".to_owned());
+        for pem in ["", "not PEM", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
+            let made = ApiClient::new("https://a".parse().unwrap(), &token, Some(pem.as_bytes()));
+            assert!(made.is_err(), "{pem:?}");
+        }
+    }
+
+    #[test]
+    fn a_credential_is_a_login_or_a_token_in_one_line_each() {
+        let secret = |text: &str| Some(SecretString::new(text.to_owned()));
+        let good = CredentialAnswer {
+            feed: "default/prod".to_owned(),
+            registry: "registry.example:5000".to_owned(),
+            username: Some("AWS".to_owned()),
+            password: secret("hunter2"),
+            registry_token: None,
+            issued_at: Timestamp::UNIX_EPOCH,
+            expires_at: Timestamp::UNIX_EPOCH,
+            expiries: Vec::new(),
+            source: "cache".to_owned(),
+            jti: Uuid::nil(),
+        };
+        assert!(is_usable(&good));
+        let token =
+            CredentialAnswer { username: None, password: None, registry_token: secret("t"), ..good.clone() };
+        assert!(is_usable(&token));
+        for bad in [
+            CredentialAnswer { registry: "https://evil.example/".to_owned(), ..good.clone() },
+            CredentialAnswer { feed: "\u{1b}[2J".to_owned(), ..good.clone() },
+            CredentialAnswer { password: secret("a\nb"), ..good.clone() },
+            CredentialAnswer { password: secret(""), ..good.clone() },
+            CredentialAnswer { password: None, ..good.clone() },
+            CredentialAnswer { username: Some("a:b".to_owned()), ..good.clone() },
+            CredentialAnswer { registry_token: secret("t"), ..good.clone() },
+        ] {
+            assert!(!is_usable(&bad), "{bad:?}");
+        }
     }
 }

@@ -20,6 +20,7 @@ pub mod issuer_url;
 pub mod random;
 pub mod secret;
 pub mod slug;
+pub mod x509;
 // Floor 1: the standards' own vocabulary, pure.
 pub mod jose;
 pub mod oidc;
@@ -27,6 +28,7 @@ pub mod oidc;
 pub mod audit;
 pub mod feed;
 pub mod grant;
+pub mod knowledge;
 pub mod metrics;
 pub mod signing_keys;
 // Floor 3: storage.
@@ -38,6 +40,8 @@ pub mod audit_log;
 pub mod audited_issuer;
 pub mod broker;
 pub mod carnet;
+#[cfg(feature = "cli")]
+pub mod doctor;
 pub mod evidence;
 pub mod exchange;
 pub mod feeds;

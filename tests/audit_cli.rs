@@ -130,12 +130,13 @@ fn verify_finds_what_was_tampered_with_and_names_the_row() {
     assert_eq!(output.status, 0, "{}{}", output.stdout, output.stderr);
     assert!(output.stdout.contains(anchor), "{}", output.stdout);
     let file = carnet.home().join("anchors");
-    fs::write(&file, format!("# kept elsewhere\n\n2026-01-01 the audit log's end anchor={anchor}\n"))
-        .unwrap();
     let file = file.to_str().unwrap();
+    let log_line = format!("2026-01-01T00:00:00Z  INFO carnet: the audit log's end anchor={anchor}");
+    fs::write(file, format!("# kept elsewhere\n\n{anchor}\n{log_line}\n")).unwrap();
+    let agreed = carnet.ok(&["audit", "verify", "--anchors-file", file]);
+    assert!(agreed.contains("agrees with 2 anchors"), "{agreed}");
+    fs::write(file, "7 sheep\n").unwrap();
     assert_eq!(carnet.run(&["audit", "verify", "--anchors-file", file]).status, 2);
-    fs::write(file, format!("# kept elsewhere\n\n2026-01-01 {anchor}\n")).unwrap();
-    carnet.ok(&["audit", "verify", "--anchors-file", file]);
 
     database::execute(&carnet.database(), "DELETE FROM audit WHERE seq = (SELECT MAX(seq) FROM audit)");
     let seq = anchor.split(':').next().unwrap();

@@ -68,7 +68,7 @@ impl Log {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path(), IfMissing::Create).await;
-        let log = AuditLog::new(store.clone(), Arc::new(SystemClock::new()));
+        let log = AuditLog::new(store.clone(), Arc::new(SystemClock::new()), Arc::default());
         let mut anchors = Vec::new();
         for number in 1..=ROWS {
             assert_eq!(log.record(event(number.try_into().unwrap())).await.unwrap(), number);
@@ -282,7 +282,7 @@ async fn a_log_that_was_cut_and_written_again_does_not_agree_with_its_anchors() 
     sql.close().await.unwrap();
     // By carnet itself, which has the key and goes on from where the log ends.
     let store = store(log.folder.path(), IfMissing::Refuse).await;
-    let again = AuditLog::new(store.clone(), Arc::new(SystemClock::new()));
+    let again = AuditLog::new(store.clone(), Arc::new(SystemClock::new()), Arc::default());
     for number in 6..=9 {
         again.record(event(100 + number)).await.unwrap();
     }

@@ -17,7 +17,6 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +28,7 @@ use carnet::random::SecureRandom;
 use jiff::Timestamp;
 use serde_json::Value;
 use support::carnet::{Announced, Carnet};
+use support::dice::{Dice, rounds};
 use support::keys::{self, assert_invariants, jwks, kid, kids, list_all, mint, published, verify};
 use support::needles::Needles;
 use support::process::{Process, wait_until};
@@ -41,38 +41,6 @@ const REFUSALS: [&str; 2] = ["verifiers may not know it before", "must not publi
 /// Keys rotate and tokens expire within a round or two.
 const POLICY: [&str; 5] =
     ["--rotate-every=3s", "--propagation=1s", "--jwks-max-age=1s", "--max-token-lifetime=3s", "--leeway=2s"];
-
-fn rounds() -> usize {
-    if std::env::var("CARNET_TEST_LONG").is_ok_and(|long| long == "1") { 200 } else { 20 }
-}
-
-/// SplitMix64: good enough to decide what to kill.
-struct Dice(u64);
-
-impl Dice {
-    fn new(test: &str) -> Self {
-        let given = std::env::var("CARNET_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
-        let seed = given.unwrap_or_else(|| RandomState::new().hash_one(test));
-        eprintln!("{test}: CARNET_TEST_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((bits ^ (bits >> 31)) % end as u64).unwrap()
-    }
-
-    fn one_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-
-    fn up_to(&mut self, millis: usize) -> Duration {
-        Duration::from_millis(self.below(millis + 1) as u64)
-    }
-}
 
 /// A token that somebody holds.
 struct Held {

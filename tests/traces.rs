@@ -8,12 +8,10 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use support::carnet::{Issuer, Output};
+use support::collector::collector;
 
 const WITHIN: Duration = Duration::from_secs(30);
 const REGISTRY: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
@@ -26,52 +24,6 @@ const SANDBOX: &str = r#"
     audiences = ["sts.amazonaws.com"]
     subjects = ["space:default:feed:prod"]
 "#;
-
-/// One request that a collector got.
-struct Export {
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Export {
-    /// Protobuf writes strings as they are.
-    fn says(&self, text: &str) -> bool {
-        self.body.windows(text.len()).any(|part| part == text.as_bytes())
-    }
-}
-
-/// A collector that takes everything.
-fn collector() -> (SocketAddr, Receiver<Export>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (sender, receiver) = channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Some(export) = receive(stream.unwrap()) else { continue };
-            if sender.send(export).is_err() {
-                return;
-            }
-        }
-    });
-    (address, receiver)
-}
-
-fn receive(stream: TcpStream) -> Option<Export> {
-    let mut stream = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if stream.read_line(&mut head).ok()? == 0 {
-            return None;
-        }
-    }
-    head.make_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse().ok()?;
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    let answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    stream.get_mut().write_all(answer).ok()?;
-    Some(Export { head, body })
-}
 
 /// A running issuer with one feed at a sandbox.
 fn issuer() -> (Issuer, support::carnet::Announced) {
@@ -134,6 +86,22 @@ fn nothing_is_exported_unless_carnet_itself_is_told_to() {
     command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}"));
     assert_eq!(Output::of(&mut command, b"").status, 0);
     assert!(exports.try_recv().is_err());
+}
+
+#[test]
+fn the_environments_proxy_gets_no_traces() {
+    let (address, exports) = collector();
+    // Nobody listens there: what goes through the proxy is lost.
+    let [proxy] = support::process::free_ports();
+    let (issuer, _sandbox) = issuer();
+    let endpoint = format!("--otlp-endpoint=http://{address}");
+    let mut command = issuer.carnet.command(&["token", "mint", "default/prod", &endpoint]);
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env(name, format!("http://127.0.0.1:{proxy}"));
+    }
+    assert_eq!(Output::of(&mut command, b"").status, 0);
+    let head = exports.recv_timeout(WITHIN).unwrap().head;
+    assert!(head.starts_with("post /v1/traces "), "{head}");
 }
 
 #[test]

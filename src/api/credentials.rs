@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::secret_text;
 use super::texts::{RepositoryText, SlugText};
 use crate::broker::{Served, Source};
 use crate::exchange::{Secret, StatedExpiry};
@@ -114,8 +115,8 @@ pub struct CredentialAnswer {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        serialize_with = "reveal",
-        deserialize_with = "conceal"
+        serialize_with = "secret_text::reveal_option",
+        deserialize_with = "secret::deserialize_option"
     )]
     #[schema(value_type = Option<String>, format = Password)]
     pub password: Option<SecretString>,
@@ -124,8 +125,8 @@ pub struct CredentialAnswer {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        serialize_with = "reveal",
-        deserialize_with = "conceal"
+        serialize_with = "secret_text::reveal_option",
+        deserialize_with = "secret::deserialize_option"
     )]
     #[schema(value_type = Option<String>, format = Password)]
     pub registry_token: Option<SecretString>,
@@ -195,15 +196,6 @@ impl From<&StatedExpiry> for ExpiryAnswer {
     fn from(expiry: &StatedExpiry) -> Self {
         Self { of: expiry.of.to_owned(), at: expiry.at }
     }
-}
-
-/// The one place where a password becomes JSON.
-fn reveal<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
-    secret.as_ref().map(SecretString::reveal).serialize(serializer)
-}
-
-fn conceal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
-    secret::deserialize_option(deserializer)
 }
 
 #[cfg(test)]

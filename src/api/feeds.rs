@@ -146,31 +146,31 @@ pub struct NewFeed {
     /// AWS, required: the role that trusts the issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<RoleArnText>)]
-    role_arn: Option<crate::feed::aws::RoleArn>,
+    pub role_arn: Option<crate::feed::aws::RoleArn>,
     /// AWS: how long the role's session lasts, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, minimum = 900, maximum = 43200)]
-    session_duration: Option<crate::feed::aws::SessionDuration>,
+    pub session_duration: Option<crate::feed::aws::SessionDuration>,
     /// Azure, required: the tenant of the identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<UuidText>)]
-    tenant_id: Option<crate::feed::azure::EntraId>,
+    pub tenant_id: Option<crate::feed::azure::EntraId>,
     /// Azure, required: the identity that trusts the issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<UuidText>)]
-    client_id: Option<crate::feed::azure::EntraId>,
+    pub client_id: Option<crate::feed::azure::EntraId>,
     /// Google, required: the provider that trusts the issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<WorkloadIdentityProviderText>)]
-    workload_identity_provider: Option<crate::feed::google::WorkloadIdentityProvider>,
+    pub workload_identity_provider: Option<crate::feed::google::WorkloadIdentityProvider>,
     /// Google: the service account to act as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ServiceAccountText>)]
-    service_account: Option<crate::feed::google::ServiceAccount>,
+    pub service_account: Option<crate::feed::google::ServiceAccount>,
     /// Google: how long the service account's token lasts, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 43200)]
-    lifetime: Option<crate::feed::google::AccessTokenLifetime>,
+    pub lifetime: Option<crate::feed::google::AccessTokenLifetime>,
     /// Take the name of a removed feed, and with it the trust that clouds may still have in it.
     #[serde(default)]
     pub reuse_slug: bool,
@@ -233,34 +233,34 @@ pub struct FeedPatch {
     /// AWS: another role.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<RoleArnText>)]
-    role_arn: Option<crate::feed::aws::RoleArn>,
+    pub role_arn: Option<crate::feed::aws::RoleArn>,
     /// AWS: another session duration, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, minimum = 900, maximum = 43200)]
-    session_duration: Option<crate::feed::aws::SessionDuration>,
+    pub session_duration: Option<crate::feed::aws::SessionDuration>,
     /// Azure: another tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<UuidText>)]
-    tenant_id: Option<crate::feed::azure::EntraId>,
+    pub tenant_id: Option<crate::feed::azure::EntraId>,
     /// Azure: another identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<UuidText>)]
-    client_id: Option<crate::feed::azure::EntraId>,
+    pub client_id: Option<crate::feed::azure::EntraId>,
     /// Google: another provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<WorkloadIdentityProviderText>)]
-    workload_identity_provider: Option<crate::feed::google::WorkloadIdentityProvider>,
+    pub workload_identity_provider: Option<crate::feed::google::WorkloadIdentityProvider>,
     /// Google: another service account; `null` for none any more.
     #[serde(
         skip_serializing_if = "Option::is_none",
         deserialize_with = "crate::feed::own_fields::even_null"
     )]
     #[schema(value_type = Option<ServiceAccountText>)]
-    service_account: Option<Option<crate::feed::google::ServiceAccount>>,
+    pub service_account: Option<Option<crate::feed::google::ServiceAccount>>,
     /// Google: another lifetime of the service account's token, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 43200)]
-    lifetime: Option<crate::feed::google::AccessTokenLifetime>,
+    pub lifetime: Option<crate::feed::google::AccessTokenLifetime>,
     /// Take the subject of a removed feed of this name, and with it the trust that clouds may still have in it.
     pub reuse_slug: bool,
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::credentials::listed;
+use super::secret_text;
 use super::texts::{ContextRuleText, FeedPatternText, NameText, RepositoryText, SlugText};
 use crate::feed::display_name::DisplayName;
 use crate::feed::scope::{Action, RepositoryName, Scope, ScopeError};
@@ -155,7 +156,7 @@ pub struct GrantAnswer {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct NewGrantAnswer {
     /// The bearer token.
-    #[serde(serialize_with = "reveal", deserialize_with = "conceal")]
+    #[serde(serialize_with = "secret_text::reveal", deserialize_with = "secret_text::conceal")]
     #[schema(value_type = String, format = Password)]
     pub token: SecretString,
     /// The grant.
@@ -213,13 +214,4 @@ fn all_feeds() -> FeedLimit {
 /// Tells a member that is `null` from one that is absent.
 fn even_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Timestamp>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
-}
-
-/// The one place where a grant's token becomes JSON.
-fn reveal<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(secret.reveal())
-}
-
-fn conceal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
-    String::deserialize(deserializer).map(SecretString::new)
 }

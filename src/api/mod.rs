@@ -5,10 +5,13 @@
 //! reads them.
 
 pub mod audit;
+pub mod check;
 pub mod credentials;
 pub mod feeds;
 pub mod grants;
 pub mod problem;
+mod secret_text;
+pub mod setup;
 pub mod signing_keys;
 pub mod texts;
 

@@ -48,9 +48,9 @@ impl Queue {
     }
 
     /// The writer was dropped before it was done: those who wait are dropped, too, and so told that
-    /// nobody writes.
-    pub(super) fn interrupt(&mut self) {
-        *self = Self::default();
+    /// nobody writes. Says how many they were.
+    pub(super) fn interrupt(&mut self) -> usize {
+        std::mem::take(self).depth()
     }
 
     pub(super) fn depth(&self) -> usize {

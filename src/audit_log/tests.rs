@@ -62,7 +62,7 @@ async fn several_processes_record_at_once_into_one_contiguous_chain() {
     let database = Database::new();
     let mut recorded = Vec::new();
     for process in 0..3 {
-        let log = AuditLog::new(database.store().await, system());
+        let log = AuditLog::new(database.store().await, system(), Arc::default());
         for number in 0..EACH {
             let log = log.clone();
             recorded.push(tokio::spawn(async move {
@@ -88,7 +88,7 @@ async fn several_processes_record_at_once_into_one_contiguous_chain() {
 async fn those_who_wait_at_once_are_written_in_few_transactions() {
     let database = Database::new();
     let store = database.store().await;
-    let log = AuditLog::new(store.clone(), system());
+    let log = AuditLog::new(store.clone(), system(), Arc::default());
     // While another one writes, everybody waits.
     let other = store.write().await.unwrap();
     let begun: Vec<_> = (0..100).map(|number| log.begin(event(&number.to_string())).unwrap()).collect();
@@ -110,7 +110,7 @@ async fn those_who_wait_at_once_are_written_in_few_transactions() {
 async fn whoever_goes_away_loses_nothing_and_disturbs_nobody() {
     let database = Database::new();
     let store = database.store().await;
-    let log = AuditLog::new(store.clone(), system());
+    let log = AuditLog::new(store.clone(), system(), Arc::default());
     let other = store.write().await.unwrap();
     let impatient = tokio::spawn({
         let log = log.clone();
@@ -132,7 +132,7 @@ async fn a_database_that_does_not_answer_is_an_error_in_time_and_a_full_queue_at
     let database = Database::new();
     let store = database.store().await;
     let clock = SimulatedClock::at(Timestamp::UNIX_EPOCH);
-    let log = AuditLog::new(store.clone(), Arc::new(clock.clone()));
+    let log = AuditLog::new(store.clone(), Arc::new(clock.clone()), Arc::default());
     let other = store.write().await.unwrap();
     let waiting = tokio::spawn({
         let log = log.clone();
@@ -157,7 +157,7 @@ async fn a_database_that_does_not_answer_is_an_error_in_time_and_a_full_queue_at
 async fn a_database_that_refuses_is_an_error_for_all_who_wait_and_not_for_later_ones() {
     let database = Database::new();
     let store = database.store().await;
-    let log = AuditLog::new(store.clone(), system());
+    let log = AuditLog::new(store.clone(), system(), Arc::default());
     let mut write = store.write().await.unwrap();
     write.hide_audit().await;
     write.commit().await.unwrap();
@@ -172,12 +172,41 @@ async fn a_database_that_refuses_is_an_error_for_all_who_wait_and_not_for_later_
     assert_eq!(details(&store).await, ["recorded"]);
 }
 
+#[tokio::test]
+async fn what_waits_is_written_and_fails_is_counted() {
+    let database = Database::new();
+    let store = database.store().await;
+    let metrics = Arc::new(Metrics::new());
+    let log = AuditLog::new(store.clone(), system(), Arc::clone(&metrics));
+    let shows = |series: &str| {
+        let text = metrics.encode();
+        assert!(text.lines().any(|line| line == series), "no {series} in\n{text}");
+    };
+    let other = store.write().await.unwrap();
+    let begun: Vec<_> = (0..3).map(|_| log.begin(event("written")).unwrap()).collect();
+    shows("carnet_audit_queue_depth 3");
+    drop(other);
+    for recorded in begun {
+        log.wait(recorded).await.unwrap();
+    }
+    shows("carnet_audit_queue_depth 0");
+    shows("carnet_audit_group_rows_sum 3.0");
+    shows("carnet_audit_write_failures_total 0");
+    let mut write = store.write().await.unwrap();
+    write.hide_audit().await;
+    write.commit().await.unwrap();
+    log.record(event("refused")).await.unwrap_err();
+    for series in ["queue_depth 0", "group_rows_sum 3.0", "write_failures_total 1"] {
+        shows(&format!("carnet_audit_{series}"));
+    }
+}
+
 #[test]
 fn a_writer_that_ends_with_its_runtime_leaves_nobody_waiting() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (database, first) = (Database::new(), runtime());
     let store = first.block_on(database.store());
-    let log = AuditLog::new(store, system());
+    let log = AuditLog::new(store, system(), Arc::default());
     let recorded = {
         let _inside = first.enter();
         log.begin(event("lost")).unwrap()
@@ -193,7 +222,8 @@ async fn without_the_key_nothing_is_recorded_nor_changed() {
     let database = Database::new();
     let url = database.store().await.url().clone();
     let locked = Store::open(&url, IfMissing::Refuse).await.unwrap();
-    let error = AuditLog::new(locked.clone(), system()).record(event("locked")).await.unwrap_err();
+    let error =
+        AuditLog::new(locked.clone(), system(), Arc::default()).record(event("locked")).await.unwrap_err();
     let AuditError::Store(error) = error else { panic!("{error}") };
     assert!(matches!(*error, StoreError::AuditLocked(_)));
     assert!(matches!(locked.verify_audit(&[]).await, Err(StoreError::AuditLocked(_))));
@@ -204,7 +234,7 @@ async fn without_the_key_nothing_is_recorded_nor_changed() {
 async fn refusals_are_recorded_with_their_number() {
     let database = Database::new();
     let store = database.store().await;
-    let log = AuditLog::new(store.clone(), system());
+    let log = AuditLog::new(store.clone(), system(), Arc::default());
     let clients = [1, 2].map(|last| Ipv4Addr::new(192, 0, 2, last).into());
     for _ in 0..5 {
         log.note_refusal(clients[0], "no such token");
@@ -228,7 +258,7 @@ async fn refusals_are_recorded_with_their_number() {
 async fn refusals_that_cannot_be_recorded_stay_counted() {
     let database = Database::new();
     let store = database.store().await;
-    let log = AuditLog::new(store.clone(), system());
+    let log = AuditLog::new(store.clone(), system(), Arc::default());
     log.note_refusal(Ipv4Addr::LOCALHOST.into(), "no token");
     let mut write = store.write().await.unwrap();
     write.hide_audit().await;

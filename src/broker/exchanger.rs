@@ -16,7 +16,7 @@ use crate::audit_log::{AuditError, AuditLog};
 use crate::audited_issuer::{AuditedIssuer, AuditedMintError};
 use crate::clock::Clock;
 use crate::exchange::transport::HttpTransport;
-use crate::exchange::{Credential, ExchangeError, ExchangeRequest, Failure, exchange};
+use crate::exchange::{Credential, ExchangeError, ExchangeRequest, exchange};
 use crate::feed::Feed;
 use crate::feed::scope::Scope;
 use crate::issuer::MintError;
@@ -175,16 +175,8 @@ struct Departed<'a> {
 impl Departed<'_> {
     fn arrived(&mut self, failed: Option<&ExchangeError>) {
         let (Some(event), Some(error)) = (self.event.take(), failed) else { return };
-        let outcome = match error.failure() {
-            Failure::Refused(_) | Failure::Scope(_) => Outcome::Refused,
-            _ => Outcome::Failed,
-        };
-        let step = error.step();
-        let detail = format!("{} {}: {}", step.provider, step.name, error.failure());
-        let event = Event { outcome, ..event.detail(&detail) };
-        let id = error.upstream().and_then(|upstream| upstream.request_id.as_deref());
         // No credential depends on it, so nobody waits for it.
-        self.log.note(if let Some(id) = id { event.upstream_request(id) } else { event });
+        self.log.note(error.recorded(event));
     }
 }
 

@@ -3,6 +3,8 @@
 //! Nothing here is a shortcut: the issuer serves its documents over HTTP, and the sandbox fetches
 //! them and verifies each token before it answers.
 
+mod api;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,6 +31,7 @@ use crate::feed::google::GoogleArtifactRegistry;
 use crate::feed::scope::Scope;
 use crate::feed::{Feed, FeedDraft, Provider, ecr_public};
 use crate::feeds::{Feeds, ReuseSlug};
+use crate::http::api::{Api, ApiLimits};
 use crate::http::public::{Detail, PublicDocuments};
 use crate::http::server::{Served, Settings, serve};
 use crate::issuer_url::IssuerUrl;
@@ -101,7 +104,7 @@ impl Stage {
         let documents = PublicDocuments::new(Arc::clone(carnet.issuer()), Detail::Full);
         tokio::spawn(serve(
             listener,
-            Served::documents_only(documents),
+            Served { documents, router: Api::new(Arc::clone(&carnet), ApiLimits::default())?.router() },
             Settings::default(),
             Arc::clone(carnet.clock()),
             stopped(stopping.clone()),
@@ -177,6 +180,9 @@ impl Stage {
         step("feed", &google.path().to_string())?;
         let token = self.mint(&google).await?;
         show(&self.credential(&google, &token).await?)?;
+
+        // The issuer's URL is where everything is served.
+        api::play(&self.carnet, self.carnet.issuer().url().as_str(), &feed.path()).await?;
 
         line_or("\nA rotation, forced because these keys are seconds old; the key that signed retires.")?;
         self.rotate().await?;
@@ -328,7 +334,16 @@ impl Stage {
             "  export CARNET_DATABASE=sqlite:{folder}/carnet.db CARNET_KEYS_DIR={folder}/keys"
         ))?;
         line_or("  carnet key list")?;
-        line_or("  carnet feed credentials default/prod")
+        line_or("  carnet feed credentials default/prod")?;
+        line_or("or, as a deployment:")?;
+        line_or("  export CARNET_TOKEN=$(carnet grant create --role deployer --space default)")?;
+        line_or(&format!("  export CARNET_URL={}", self.carnet.issuer().url()))?;
+        line_or("  carnet feed credentials default/prod")?;
+        line_or(&format!(
+            "  {}{}/reference describes the API",
+            self.carnet.issuer().url(),
+            crate::api::PREFIX
+        ))
     }
 }
 

@@ -1,14 +1,18 @@
 //! How a command fails: what failed, why, and what to do about it.
 
+mod server;
+
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::output;
+use crate::api::problem::{PresentedClaims, UpstreamAnswer};
 use crate::audit_log::AuditError;
 use crate::audited_issuer::AuditedMintError;
 use crate::broker::{AttemptError, BrokerError};
 use crate::carnet::OpenError;
+use crate::client::ClientError;
 use crate::exchange::{self, ExchangeError};
 use crate::feed::FeedPath;
 use crate::feeds::FeedsError;
@@ -38,6 +42,24 @@ fn exchange_failure(error: &ExchangeError) -> String {
     }
 }
 
+/// What the provider said, and what it was shown, line by line.
+fn details(
+    upstream: Option<&UpstreamAnswer>,
+    presented: Option<&PresentedClaims>,
+) -> Vec<(&'static str, String)> {
+    let mut details = Vec::new();
+    if let Some(upstream) = upstream {
+        details.extend(upstream.status.map(|status| ("status", status.to_string())));
+        details.extend(upstream.code.clone().map(|code| ("code", code)));
+        details.extend(upstream.message.clone().map(|message| ("message", message)));
+        details.extend(upstream.request_id.clone().map(|id| ("request id", id)));
+    }
+    if let Some(PresentedClaims { iss, sub, aud, kid, alg }) = presented {
+        details.push(("presented", format!("iss={iss} sub={sub} aud={aud} kid={kid} alg={alg}")));
+    }
+    details
+}
+
 /// A command's failure.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -46,6 +68,10 @@ pub(super) struct Failure {
     hint: Option<String>,
     exit: u8,
 }
+
+/// What helps where no credential lives for as long as was asked for.
+const UNATTAINABLE: &str = "nothing with less than 5m left is handed out; ask for no more than that with --min-remaining, \
+                            or have the provider issue for longer (session_duration, the role's maximum)";
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -73,10 +99,7 @@ impl Failure {
             other => {
                 let failure = Self::message(format!("feed {feed}: {other}"));
                 return match other {
-                    BrokerError::MinRemainingUnattainable { .. } => failure.hint(
-                        "nothing with less than 5m left is handed out; ask for no more than that with \
-                         --min-remaining, or have the provider issue for longer (session_duration, the role's maximum)",
-                    ),
+                    BrokerError::MinRemainingUnattainable { .. } => failure.hint(UNATTAINABLE),
                     _ => failure,
                 };
             }
@@ -90,23 +113,24 @@ impl Failure {
 
     /// A provider's refusal, or a credential that is of no use, told in full.
     fn exchange(feed: &FeedPath, error: &ExchangeError) -> Self {
-        let mut details = Vec::new();
-        if let Some(upstream) = error.upstream() {
-            details.extend(upstream.status.map(|status| ("status", status.to_string())));
-            details.extend(upstream.code.clone().map(|code| ("code", code)));
-            details.extend(upstream.message.clone().map(|message| ("message", message)));
-            details.extend(upstream.request_id.clone().map(|id| ("request id", id)));
-        }
-        let presented = error.presented();
-        details.push((
-            "presented",
-            format!(
-                "iss={} sub={} aud={} kid={} alg={}",
-                presented.iss, presented.sub, presented.aud, presented.kid, presented.alg
-            ),
-        ));
+        let upstream = error.upstream().map(UpstreamAnswer::from);
+        let details = details(upstream.as_ref(), Some(&error.presented().into()));
         let message = format!("feed {feed}: {}", exchange_failure(error));
         Self { details, hint: error.hint(), ..Self::message(message) }
+    }
+
+    /// A server's refusal to hand out a credential of `feed`, or no answer of it; told as if this process had
+    /// asked the provider itself.
+    pub(super) fn credential_of_server(feed: &FeedPath, error: &ClientError) -> Self {
+        match error {
+            ClientError::Refused(problem) => server::refused(feed, problem),
+            other => Self::client(other),
+        }
+    }
+
+    /// A server that gives no answer.
+    pub(super) fn client(error: &ClientError) -> Self {
+        server::unanswered(error)
     }
 
     /// Writes the failure to stderr; what it returns is the process's exit code.

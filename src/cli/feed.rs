@@ -1,5 +1,6 @@
 //! `carnet feed`: feeds and their credentials.
 
+mod check;
 mod credentials;
 mod setup;
 
@@ -17,6 +18,7 @@ use super::feed_fields::{
 use super::opening::actor;
 use super::output::Format;
 use super::proxy::ProxyOption;
+use super::remote::ServerOption;
 use super::{confirm, opening, output};
 use crate::clock::SystemClock;
 use crate::duration;
@@ -41,6 +43,8 @@ pub(super) enum Command {
     Remove(Remove),
     /// Print what to create in the cloud, for exactly this issuer, subject and audience
     Setup(setup::Setup),
+    /// Try each step of the chain, and explain the first that fails
+    Check(check::Check),
     /// Get a credential of a feed's registry
     Credentials(Credentials),
 }
@@ -123,6 +127,11 @@ pub(super) struct Credentials {
     /// How to print the credential
     #[arg(long, value_enum, default_value_t = credentials::Format::Json)]
     format: credentials::Format,
+    /// The name of the Secret that --format k8s-secret prints [default: the feed's slug]
+    #[arg(long, value_name = "NAME")]
+    secret_name: Option<credentials::SecretName>,
+    #[command(flatten)]
+    server: ServerOption,
     #[command(flatten)]
     context: ContextArguments,
     #[command(flatten)]
@@ -133,7 +142,7 @@ pub(super) struct Credentials {
     /// Let endpoints be on this machine, as they may be anyway if the issuer is on it
     #[arg(long)]
     allow_loopback_endpoints: bool,
-    /// Certificates in PEM to trust beside the operating system's, for private endpoints
+    /// Certificates in PEM to trust beside the operating system's, for private endpoints and the server
     #[arg(long, env = "CARNET_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
     #[command(flatten)]
@@ -148,6 +157,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
         Command::Update(arguments) => update(opening.open_store().await?, arguments).await,
         Command::Remove(arguments) => remove(opening.open_store().await?, arguments).await,
         Command::Setup(arguments) => setup::run(opening, arguments).await,
+        Command::Check(arguments) => Box::pin(check::run(opening, arguments)).await,
         Command::Credentials(arguments) => credentials::run(opening, arguments).await,
     }
 }

@@ -322,12 +322,17 @@ pub(super) struct ScopeArguments {
 }
 
 impl ScopeArguments {
-    pub(super) fn scope(self) -> Result<Scope, Failure> {
+    /// What was named, as the API takes it.
+    pub(super) fn lists(self) -> (Option<Vec<RepositoryName>>, Option<Vec<Action>>) {
         let Self { repository, action } = self;
-        Scope::new(
+        (
             Some(repository).filter(|names| !names.is_empty()),
             Some(action).filter(|actions| !actions.is_empty()),
         )
-        .map_err(|error| Failure::usage(error.to_string()))
+    }
+
+    pub(super) fn scope(self) -> Result<Scope, Failure> {
+        let (repositories, actions) = self.lists();
+        Scope::new(repositories, actions).map_err(|error| Failure::usage(error.to_string()))
     }
 }

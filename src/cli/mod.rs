@@ -3,6 +3,7 @@
 mod audit;
 mod confirm;
 mod demo;
+mod doctor;
 mod failure;
 mod feed;
 mod feed_fields;
@@ -12,6 +13,7 @@ mod logging;
 mod opening;
 mod output;
 mod proxy;
+mod remote;
 mod sandbox;
 mod serve;
 mod times;
@@ -22,7 +24,7 @@ mod traces;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::failure::Failure;
 
@@ -59,6 +61,8 @@ enum Command {
     /// Read and verify the audit log
     #[command(subcommand)]
     Audit(Box<audit::Command>),
+    /// Look at the public URL as the clouds do, at keys, clock, files, database, feeds and grants
+    Doctor(doctor::DoctorArguments),
     /// Stand in for the clouds' token endpoints, on loopback
     Sandbox(sandbox::SandboxArguments),
 }
@@ -66,7 +70,7 @@ enum Command {
 /// Runs the command that the process was called with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match parse() {
         Ok(arguments) => arguments,
         Err(error) => return not_run(&error),
     };
@@ -81,6 +85,14 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// The arguments, and which of them were given as flags as far as somebody asks.
+fn parse() -> Result<Arguments, clap::Error> {
+    let matches = Arguments::command().try_get_matches()?;
+    let mut arguments = Arguments::from_arg_matches(&matches)?;
+    arguments.opening.local_flag = remote::local_flag(&matches);
+    Ok(arguments)
 }
 
 /// Prints help, version or what is wrong with the arguments.
@@ -108,6 +120,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Grant(command) => Box::pin(grant::run(opening, *command)).await,
         Command::Token(command) => Box::pin(token::run(opening, command)).await,
         Command::Audit(command) => Box::pin(audit::run(opening, *command)).await,
+        Command::Doctor(arguments) => Box::pin(doctor::run(opening, arguments)).await,
         Command::Sandbox(arguments) => Box::pin(sandbox::run(opening, arguments)).await,
     }
 }

@@ -33,6 +33,9 @@ pub(super) struct OpeningOptions {
     /// The issuer URL: needed at the first start; later it must be the same one
     #[arg(long, global = true, env = "CARNET_ISSUER", value_name = "URL")]
     pub(super) issuer: Option<IssuerUrl>,
+    /// A flag that stands on the command line and is for a local database.
+    #[arg(skip)]
+    pub(super) local_flag: Option<&'static str>,
 }
 
 impl OpeningOptions {

@@ -114,7 +114,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
     let (ended, has_ended) = watch::channel(false);
     tokio::join!(
         async {
-            listening.serve(everything, public, carnet.clock(), shutdown).await;
+            listening.serve(everything, public, carnet.clock(), carnet.metrics(), shutdown).await;
             ended.send_replace(true);
         },
         // Longer than the requests under way, which may need a key.

@@ -3,7 +3,7 @@
 //! Owns when spans leave the machine: only when `--otlp-endpoint` says where to. The standard variables
 //! `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_TRACES_SAMPLER` and `OTEL_RESOURCE_ATTRIBUTES` shape what is sent,
 //! but `OTEL_EXPORTER_OTLP_ENDPOINT` by itself sends nothing: carnet runs in builds and on nodes whose
-//! environment was made for other programs. Only carnet's own spans and events are exported, and none
+//! environment was made for other programs. For the same reason its proxy variables are without effect. Only carnet's own spans and events are exported, and none
 //! of them has a token, a credential or a key in it.
 
 use std::time::Duration;
@@ -11,9 +11,12 @@ use std::time::Duration;
 use clap::Args;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::{
+    ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use reqwest::redirect::Policy;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::{Layer, Registry};
@@ -57,10 +60,21 @@ impl Drop for Export {
     }
 }
 
+/// Traces cannot be exported.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// The HTTP client cannot be made.
+    #[error("the collector's HTTP client cannot be made")]
+    Client(#[from] reqwest::Error),
+    /// The exporter cannot be made, for example of a malformed variable.
+    #[error(transparent)]
+    Exporter(#[from] ExporterBuildError),
+}
+
 type Spans = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// The layer that exports spans, if an endpoint is given.
-pub(super) fn start(options: &TraceOptions) -> Option<Result<(Spans, Export), ExporterBuildError>> {
+pub(super) fn start(options: &TraceOptions) -> Option<Result<(Spans, Export), StartError>> {
     options.otlp_endpoint.as_ref().map(|endpoint| {
         let provider = provider(endpoint)?;
         let layer = tracing_opentelemetry::layer()
@@ -73,12 +87,16 @@ pub(super) fn start(options: &TraceOptions) -> Option<Result<(Spans, Export), Ex
     })
 }
 
-fn provider(endpoint: &Url) -> Result<SdkTracerProvider, ExporterBuildError> {
+fn provider(endpoint: &Url) -> Result<SdkTracerProvider, StartError> {
+    // No proxy of the environment, and no redirect: the headers may hold the collector's credentials.
+    let client = reqwest::blocking::Client::builder().no_proxy().redirect(Policy::none());
+    let client = client.timeout(EXPORT_TIMEOUT).build()?;
     let exporter = SpanExporter::builder()
         .with_http()
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/')))
         .with_timeout(EXPORT_TIMEOUT)
+        .with_http_client(client)
         .build()?;
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let resource = Resource::builder().with_service_name("carnet").with_attribute(version).build();

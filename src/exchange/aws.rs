@@ -1,7 +1,6 @@
 //! What the AWS exchanges share: where the APIs are, and how their refusals are reported.
 
 pub(crate) mod ecr;
-mod hints;
 pub(crate) mod sts;
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use crate::feed::Feed;
 use crate::feed::aws::RoleArn;
 use crate::feed::ecr_host::EcrHost;
 use crate::feed::ecr_public;
+use crate::knowledge::{Cause, aws};
 use ecr::Ecr;
 
 /// Where the APIs of one feed are.
@@ -59,18 +59,21 @@ impl Apis {
 }
 
 impl Call<'_> {
-    /// Reports an answer of AWS's that is no success.
+    /// Reports an answer of AWS's that is no success. `causes` is asked with its code and message.
     fn refused_by_aws(
         &self,
         step: Step,
         answer: &Response<Bytes>,
         refusal: Refusal,
         redactor: &Redactor<'_>,
-        role: Option<&RoleArn>,
+        causes: impl FnOnce(&str, &str) -> Vec<Cause>,
     ) -> ExchangeError {
         self.refused(step, answer, refusal, redactor, &["x-amzn-requestid"], |upstream| Advice {
-            hint: hints::hint(upstream, &self.token.presented, role),
-            transient: upstream.code.as_deref().is_some_and(hints::is_transient),
+            causes: upstream
+                .code
+                .as_deref()
+                .map_or_else(Vec::new, |code| causes(code, upstream.message.as_deref().unwrap_or_default())),
+            transient: upstream.code.as_deref().is_some_and(aws::is_transient),
         })
     }
 }

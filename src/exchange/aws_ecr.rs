@@ -28,7 +28,7 @@ pub(super) async fn exchange(
     let session = sts::assume_role(call, &apis.sts, role, &session_name, policy.as_deref()).await?;
     call.unexpired(sts::STEP, session.expires_at)?;
 
-    let login = ecr::authorization_token(call, &apis, ecr, &session).await?;
+    let login = ecr::authorization_token(call, &apis, ecr, &session, role).await?;
     call.unexpired(ecr.step(), login.expires_at)?;
 
     Ok(Credential {

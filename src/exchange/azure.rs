@@ -2,17 +2,17 @@
 
 pub(crate) mod acr;
 pub(crate) mod entra;
-mod hints;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 
 use super::refusal::{Advice, Refusal};
-use super::upstream::{Redactor, Step};
+use super::upstream::{Redactor, Step, Upstream};
 use super::{Call, ExchangeError, Failure};
 use crate::feed::Feed;
 use crate::feed::acr_host::AzureCloud;
 use crate::feed::azure::{AzureAcr, cloud};
+use crate::knowledge::{Cause, azure};
 
 /// Where the APIs of one feed are.
 #[derive(Debug, PartialEq, Eq)]
@@ -77,12 +77,12 @@ impl Call<'_> {
         answer: &Response<Bytes>,
         refusal: Refusal,
         redactor: &Redactor<'_>,
-        about: &hints::About<'_>,
+        causes: impl FnOnce(&Upstream) -> Vec<Cause>,
     ) -> ExchangeError {
         const IDS: &[&str] = &["x-ms-correlation-request-id", "x-ms-request-id"];
         self.refused(step, answer, refusal, redactor, IDS, |upstream| Advice {
-            hint: hints::hint(upstream, &self.token.presented, about),
-            transient: upstream.code.as_deref().is_some_and(hints::is_transient),
+            causes: causes(upstream),
+            transient: upstream.code.as_deref().is_some_and(azure::is_transient),
         })
     }
 }

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 
 use super::transport::{TransportError, TransportErrorKind};
 use super::upstream::{Step, Upstream};
+use crate::audit::{Event, Outcome};
 use crate::feed::scope::ScopeError;
+use crate::knowledge::{self, Cause, Mend, general};
 use crate::metrics::ExchangeOutcome;
 use crate::oidc::token::Presented;
 
@@ -23,7 +25,7 @@ pub struct ExchangeError(Box<Inner>);
 struct Inner {
     step: Step,
     presented: Presented,
-    hint: Option<String>,
+    causes: Vec<Cause>,
     transient: bool,
     failure: Failure,
 }
@@ -101,29 +103,27 @@ impl ExchangeError {
             | Failure::Unusable { .. }
             | Failure::ArrivedExpired { .. } => false,
         };
-        let hint = match &failure {
-            Failure::Unreachable { source, .. } => Some(unreachable_hint(source.kind()).to_owned()),
-            Failure::Refused(upstream) => Some(refused_hint(upstream)),
-            Failure::Unusable { .. } => Some(
-                "this is not what the provider's API answers: check the endpoint, and that nothing on the way changes \
-                 answers"
-                    .to_owned(),
-            ),
-            Failure::ArrivedExpired { .. } => {
-                Some("compare this machine's clock with the provider's".to_owned())
+        let causes = match &failure {
+            Failure::Unreachable { source, .. } => vec![unreachable(source.kind())],
+            Failure::Refused(Upstream { provider, step, status, code, .. }) => {
+                vec![general::refused(provider, step, *status, code.as_deref())]
             }
+            Failure::Unusable { .. } => vec![general::unusable()],
+            Failure::ArrivedExpired { .. } => vec![general::arrived_expired()],
             // The reason says what to do.
-            Failure::Request(_) | Failure::Scope(_) => None,
+            Failure::Request(_) | Failure::Scope(_) => Vec::new(),
         };
-        Self(Box::new(Inner { step, presented: presented.clone(), hint, transient, failure }))
+        Self(Box::new(Inner { step, presented: presented.clone(), causes, transient, failure }))
     }
 
     /// With a provider's own advice; what is transient by itself stays so.
-    pub(super) fn advise(mut self, hint: Option<String>, transient: bool) -> Self {
-        // A code that passes under a status that does not.
-        let passes = transient && !self.0.transient;
-        let provider = self.0.step.provider;
-        self.0.hint = hint.or_else(|| passes.then(|| troubled(provider))).or(self.0.hint);
+    pub(super) fn advise(mut self, causes: Vec<Cause>, transient: bool) -> Self {
+        if !causes.is_empty() {
+            self.0.causes = causes;
+        } else if transient && !self.0.transient {
+            // A code that passes under a status that does not.
+            self.0.causes = vec![general::troubled(self.0.step.provider)];
+        }
         self.0.transient |= transient;
         self
     }
@@ -157,10 +157,30 @@ impl ExchangeError {
         &self.0.presented
     }
 
-    /// What to look at first.
+    /// What it most often means, most likely first.
+    #[must_use]
+    pub fn causes(&self) -> &[Cause] {
+        &self.0.causes
+    }
+
+    /// What to look at: the causes in one line.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        self.0.hint.clone()
+        knowledge::in_one_line(&self.0.causes)
+    }
+
+    /// `event` with what the audit log should say of it: the outcome, the step, and the provider's own words.
+    pub(crate) fn recorded(&self, event: Event) -> Event {
+        let outcome = match self.failure() {
+            Failure::Refused(_) | Failure::Scope(_) => Outcome::Refused,
+            _ => Outcome::Failed,
+        };
+        let Step { provider, name } = self.step();
+        let event = Event { outcome, ..event.detail(&format!("{provider} {name}: {}", self.failure())) };
+        match self.upstream().and_then(|upstream| upstream.request_id.as_deref()) {
+            Some(id) => event.upstream_request(id),
+            None => event,
+        }
     }
 
     /// What it is counted as.
@@ -187,54 +207,34 @@ fn is_transient_status(status: u16) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS.as_u16() || status / 100 == 5
 }
 
-/// For a code that the provider's own hints do not know, and for an answer without one.
-fn refused_hint(Upstream { provider, step, status, code, .. }: &Upstream) -> String {
-    match (status.unwrap_or_default(), code) {
-        (300..=399, _) => {
-            "the endpoint answers with a redirect, which is never followed: point the endpoint at the API itself".into()
-        }
-        (429, _) => throttled(provider),
-        (500.., _) => troubled(provider),
-        (_, Some(code)) => format!(
-            "look up {code} in what {provider} documents about {step}, and compare what was presented with what is \
-             set up there"
-        ),
-        (_, None) => format!(
-            "this is not how {provider} refuses, so something else may have answered: check the endpoint of {step}"
-        ),
-    }
-}
-
-/// For codes that say the same as status 429.
-pub(super) fn throttled(provider: &str) -> String {
-    format!(
-        "{provider} limits how often it is asked, counting everybody who shares the account: wait a little, and ask \
-         for fewer different credentials at once"
-    )
-}
-
-fn troubled(provider: &str) -> String {
-    format!(
-        "the trouble is at {provider}, or at a proxy before it, and often passes: try again, and look at the provider's \
-         status page if it lasts"
-    )
-}
-
-fn unreachable_hint(kind: TransportErrorKind) -> &'static str {
-    match kind {
-        TransportErrorKind::Connect => {
+/// Why there was no answer. Also for requests that are no exchange.
+pub(crate) fn unreachable(kind: TransportErrorKind) -> Cause {
+    let endpoint = || Mend::Feed("--endpoint NAME=URL".to_owned());
+    let act = |what: &str| Mend::Act(what.to_owned());
+    let (why, mend) = match kind {
+        TransportErrorKind::Connect => (
             "check that this machine resolves and reaches the endpoint; proxy variables of the environment are not used, \
-             --proxy names one"
-        }
-        TransportErrorKind::Timeout => "the endpoint is slow, or a firewall drops the connection",
-        TransportErrorKind::Tls => {
-            "the endpoint's certificate is not trusted here: a private endpoint or an inspecting proxy needs its CA configured"
-        }
-        TransportErrorKind::Address => {
+             --proxy names one",
+            act("open the way to the endpoint, or name a proxy with --proxy"),
+        ),
+        TransportErrorKind::Timeout => (
+            "the endpoint is slow, or a firewall drops the connection",
+            act("open the way to the endpoint, or check again later"),
+        ),
+        TransportErrorKind::Tls => (
+            "the endpoint's certificate is not trusted here: a private endpoint or an inspecting proxy needs its CA \
+             configured",
+            act("name the CA's certificate with --ca-file"),
+        ),
+        TransportErrorKind::Address => (
             "tokens never go to link-local, multicast or metadata addresses, and to this machine only if the issuer is \
-             on it or --allow-loopback-endpoints is given: check the endpoint, and what its name resolves to"
+             on it or --allow-loopback-endpoints is given: check the endpoint, and what its name resolves to",
+            endpoint(),
+        ),
+        TransportErrorKind::TooLarge => ("this is not the provider's API: check the endpoint", endpoint()),
+        TransportErrorKind::Other => {
+            ("the connection broke, or the endpoint does not speak HTTP", endpoint())
         }
-        TransportErrorKind::TooLarge => "this is not the provider's API: check the endpoint",
-        TransportErrorKind::Other => "the connection broke, or the endpoint does not speak HTTP",
-    }
+    };
+    Cause::new(why, mend)
 }

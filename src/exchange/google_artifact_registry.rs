@@ -2,7 +2,6 @@
 //! if the feed names a service account, that one for an access token of the account. An access token
 //! is the password.
 
-mod hints;
 mod iam_credentials;
 mod refusal;
 mod sts;

@@ -21,7 +21,11 @@ use http::{Request, Response};
 use jiff::Timestamp;
 use tracing::Instrument as _;
 
+#[cfg(feature = "server")]
+pub(crate) use error::unreachable;
 pub use error::{ExchangeError, Failure};
+#[cfg(feature = "server")]
+pub(crate) use upstream::Redactor;
 pub use upstream::{MAX_TEXT, Step, Upstream};
 
 use crate::clock::Clock;
@@ -112,6 +116,9 @@ pub struct ExchangeRequest<'a> {
     pub scope: &'a Scope,
 }
 
+/// Is told which step begins.
+pub(crate) type OnStep<'a> = &'a (dyn Fn(Step) + Send + Sync);
+
 /// Trades a token for a credential of the feed's registry.
 ///
 /// One attempt, without retries. A credential that has expired by `clock` is never returned, and
@@ -125,8 +132,18 @@ pub async fn exchange(
     request: ExchangeRequest<'_>,
     clock: &dyn Clock,
 ) -> Result<Credential, ExchangeError> {
+    exchange_in_steps(transport, request, clock, &|_| {}).await
+}
+
+/// [`exchange`], telling each step as its request leaves.
+pub(crate) async fn exchange_in_steps(
+    transport: &dyn HttpTransport,
+    request: ExchangeRequest<'_>,
+    clock: &dyn Clock,
+    on_step: OnStep<'_>,
+) -> Result<Credential, ExchangeError> {
     let ExchangeRequest { feed, token, scope } = request;
-    let call = Call { transport, token, clock, scope };
+    let call = Call { transport, token, clock, scope, on_step };
     if let Err(error) = feed.provider.check_scope(scope) {
         let step = Step { provider: feed.provider.feed_type().as_str(), name: "scope" };
         return Err(call.fail(step, Failure::Scope(error)));
@@ -148,11 +165,13 @@ pub(crate) struct Call<'a> {
     clock: &'a dyn Clock,
     /// One that [`Provider::check_scope`] has let through.
     scope: &'a Scope,
+    on_step: OnStep<'a>,
 }
 
 impl Call<'_> {
     /// Sends a step's request; only the lack of an answer is an error here.
     async fn send(&self, step: Step, request: Request<Bytes>) -> Result<Response<Bytes>, ExchangeError> {
+        (self.on_step)(step);
         let span =
             tracing::info_span!("step", provider = step.provider, step = step.name, jti = %self.token.jti);
         let answer = self.transport.send(request).instrument(span).await;

@@ -5,6 +5,7 @@ use http::Response;
 
 use super::upstream::{Redactor, Step, Upstream};
 use super::{Call, ExchangeError, Failure};
+use crate::knowledge::Cause;
 
 /// A refusal as far as the answer could be read.
 #[derive(Default)]
@@ -16,8 +17,8 @@ pub(super) struct Refusal {
 
 /// What a provider's file knows about a refusal.
 pub(super) struct Advice {
-    /// What to look at first.
-    pub(super) hint: Option<String>,
+    /// What it most often means, most likely first; empty for what no table knows.
+    pub(super) causes: Vec<Cause>,
     /// Whether its code says that the same request may well succeed a moment later.
     pub(super) transient: bool,
 }
@@ -47,7 +48,7 @@ impl Call<'_> {
                 .or_else(|| id_headers.iter().find_map(|name| redactor.header(answer, name))),
             ..Upstream::answered(step, answer.status())
         };
-        let Advice { hint, transient } = advise(&upstream);
-        self.fail(step, Failure::Refused(upstream)).advise(hint, transient)
+        let Advice { causes, transient } = advise(&upstream);
+        self.fail(step, Failure::Refused(upstream)).advise(causes, transient)
     }
 }

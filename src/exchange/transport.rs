@@ -26,6 +26,10 @@ pub trait HttpTransport: fmt::Debug + Send + Sync {
     fn send(&self, request: Request<Bytes>) -> SendFuture<'_>;
 }
 
+/// In a request's extensions: only so many bytes of the answer's body are wanted, and reading stops there.
+#[derive(Debug, Clone, Copy)]
+pub struct FirstBytes(pub usize);
+
 /// What [`HttpTransport::send`] returns.
 pub type SendFuture<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, TransportError>> + Send + 'a>>;
 
@@ -223,12 +227,19 @@ impl ReqwestTransport {
     }
 
     async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
+        let wanted = request.extensions().get().map(|FirstBytes(wanted)| *wanted);
         let request: reqwest::Request = request.try_into()?;
         vet_host(request.url(), self.loopback)
             .map_err(|error| TransportError::new(TransportErrorKind::Address, Some(Box::new(error))))?;
         let mut answer = self.client.execute(request).await?;
         let mut body = BytesMut::new();
-        while let Some(chunk) = answer.chunk().await? {
+        while let Some(mut chunk) = answer.chunk().await? {
+            if let Some(wanted) = wanted
+                && chunk.len() >= wanted - body.len()
+            {
+                body.extend_from_slice(&chunk.split_to(wanted - body.len()));
+                break;
+            }
             if chunk.len() > self.max_response - body.len() {
                 return Err(TransportError::new(TransportErrorKind::TooLarge, None));
             }

@@ -11,6 +11,7 @@ pub mod display_name;
 pub mod ecr_host;
 pub mod ecr_public;
 pub mod endpoints;
+mod feed_type;
 pub mod google;
 pub mod own_fields;
 pub mod registry_host;
@@ -28,6 +29,7 @@ use self::aws::AssumedRole;
 use self::azure::AzureAcr;
 use self::display_name::DisplayName;
 use self::endpoints::Endpoints;
+pub use self::feed_type::FeedType;
 use self::google::GoogleArtifactRegistry;
 use self::registry_host::RegistryHost;
 use self::scope::{Scope, ScopeError};
@@ -86,20 +88,6 @@ pub enum Provider {
     AzureAcr(AzureAcr),
     /// Google Artifact Registry, and Container Registry before it.
     GoogleArtifactRegistry(GoogleArtifactRegistry),
-}
-
-/// The type of a feed, as in `feed add TYPE`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FeedType {
-    /// A private registry of Amazon ECR.
-    AwsEcr,
-    /// Amazon ECR Public.
-    AwsEcrPublic,
-    /// An Azure container registry.
-    AzureAcr,
-    /// Google Artifact Registry, and Container Registry before it.
-    GoogleArtifactRegistry,
 }
 
 impl Provider {
@@ -172,29 +160,6 @@ impl Provider {
                 checked.map_err(FeedError::GoogleArtifactRegistry)
             }
         }
-    }
-}
-
-impl FeedType {
-    /// All types.
-    pub const ALL: [Self; 4] =
-        [Self::AwsEcr, Self::AwsEcrPublic, Self::AzureAcr, Self::GoogleArtifactRegistry];
-
-    /// The name on the command line and in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::AwsEcr => "aws-ecr",
-            Self::AwsEcrPublic => "aws-ecr-public",
-            Self::AzureAcr => "azure-acr",
-            Self::GoogleArtifactRegistry => "google-artifact-registry",
-        }
-    }
-}
-
-impl fmt::Display for FeedType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
     }
 }
 

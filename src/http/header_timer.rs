@@ -26,8 +26,6 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// it. So nobody is woken too late.
 pub(super) struct HeaderTimer {
     shared: Arc<Shared>,
-    /// For a header that has begun.
-    limit: Duration,
     /// Whether a deadline has been asked for: the first one counts as begun.
     is_used: AtomicBool,
 }
@@ -36,6 +34,8 @@ struct Shared {
     alarm: Mutex<Pin<Box<Sleep>>>,
     /// Whether something has arrived since the last deadline was made.
     heard: AtomicBool,
+    /// For a header that has begun.
+    limit: Duration,
 }
 
 /// What tells the timer of a connection that something has arrived there.
@@ -44,7 +44,6 @@ pub(super) struct Ear(Arc<Shared>);
 /// Completes at its deadline.
 struct Deadline {
     at: Instant,
-    limit: Duration,
     has_begun: bool,
     shared: Arc<Shared>,
 }
@@ -55,8 +54,8 @@ impl HeaderTimer {
     pub(super) fn new(limit: Duration) -> Self {
         // Rings at the first look at it, which moves it to the first deadline.
         let alarm = Mutex::new(Box::pin(sleep_until(Instant::now())));
-        let shared = Arc::new(Shared { alarm, heard: AtomicBool::new(true) });
-        Self { shared, limit, is_used: AtomicBool::new(false) }
+        let shared = Arc::new(Shared { alarm, heard: AtomicBool::new(true), limit });
+        Self { shared, is_used: AtomicBool::new(false) }
     }
 
     pub(super) fn ear(&self) -> Ear {
@@ -80,12 +79,7 @@ impl rt::Timer for HeaderTimer {
         if self.is_used.swap(true, Ordering::Relaxed) {
             self.shared.heard.store(false, Ordering::Relaxed);
         }
-        Box::pin(Deadline {
-            at: deadline.into(),
-            limit: self.limit,
-            has_begun: false,
-            shared: Arc::clone(&self.shared),
-        })
+        Box::pin(Deadline { at: deadline.into(), has_begun: false, shared: Arc::clone(&self.shared) })
     }
 
     fn now(&self) -> std::time::Instant {
@@ -102,7 +96,7 @@ impl Future for Deadline {
         let begins = !self.has_begun && self.shared.heard.load(Ordering::Relaxed);
         if begins {
             self.has_begun = true;
-            self.at = self.at.min(Instant::now() + self.limit);
+            self.at = self.at.min(Instant::now() + self.shared.limit);
         }
         let mut alarm = self.shared.alarm.lock().unwrap_or_else(PoisonError::into_inner);
         if begins && alarm.deadline() > self.at {

@@ -11,8 +11,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, ServerConfig};
 use zeroize::Zeroizing;
 
+use crate::x509;
+
 mod certificate;
-mod expiry;
 
 pub use certificate::{Certificate, Look};
 
@@ -66,7 +67,7 @@ impl Pair {
             .filter(|chain| !chain.is_empty())
             .ok_or_else(|| TlsError::NoCertificate(certificate.to_owned()))?;
         let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|_| TlsError::NoKey(key.to_owned()))?;
-        let expires_at = chain.first().and_then(|certificate| expiry::not_after(certificate));
+        let expires_at = chain.first().and_then(|certificate| x509::not_after(certificate));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?

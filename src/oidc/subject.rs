@@ -106,17 +106,37 @@ impl SubjectKeys {
     /// A feed whose shortest subject is too long for its provider can never work.
     #[must_use]
     pub fn shortest(&self, identity: &FeedIdentity) -> usize {
-        let pairs = self.iter().filter(|(_, required)| *required).map(|(key, _)| {
-            let value = match key {
-                SubjectKey::Space => identity.space.as_str().len(),
-                SubjectKey::Feed => identity.feed.as_str().len(),
-                SubjectKey::FeedId => uuid::fmt::Hyphenated::LENGTH,
-                _ => 1,
-            };
-            key.as_str().len() + ":".len() + value
-        });
-        pairs.reduce(|left, right| left + ":".len() + right).unwrap_or_default()
+        self.iter()
+            .filter(|(_, required)| *required)
+            .map(|(key, _)| pair_length(key, identity, 1))
+            .reduce(with_colon)
+            .unwrap_or_default()
     }
+
+    /// The length in bytes of the longest subject that these keys can give for this feed: every key
+    /// present, with values as long as a slug may be.
+    #[must_use]
+    pub fn longest(&self, identity: &FeedIdentity) -> usize {
+        self.iter()
+            .map(|(key, _)| pair_length(key, identity, Slug::MAX_LEN))
+            .reduce(with_colon)
+            .unwrap_or_default()
+    }
+}
+
+/// The length of a key and its value, of which those of the context have `value` bytes.
+fn pair_length(key: SubjectKey, identity: &FeedIdentity, value: usize) -> usize {
+    let value = match key {
+        SubjectKey::Space => identity.space.as_str().len(),
+        SubjectKey::Feed => identity.feed.as_str().len(),
+        SubjectKey::FeedId => uuid::fmt::Hyphenated::LENGTH,
+        _ => value,
+    };
+    key.as_str().len() + ":".len() + value
+}
+
+fn with_colon(left: usize, right: usize) -> usize {
+    left + ":".len() + right
 }
 
 fn push_pair(text: &mut String, key: SubjectKey, value: &str) {

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod database_url;
 pub mod feeds;
 pub mod grants;
+pub mod integrity;
 pub mod issuer;
 pub mod jwks_clients;
 pub mod key_events;
@@ -163,15 +164,12 @@ impl Store {
             .busy_timeout(BUSY_TIMEOUT)
             // Deleted content is overwritten: a destroyed private key must not survive in a free page.
             .pragma("secure_delete", "ON");
-        let writer =
-            SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(open)?;
+        let writer = pool().max_connections(1).connect_with(options.clone()).await.map_err(open)?;
         use_write_ahead_log(&writer).await.map_err(open)?;
         migrate(url, &writer).await?;
-        let checkpointer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_lazy_with(options.clone().busy_timeout(CHECKPOINT_TIMEOUT));
-        let readers =
-            SqlitePoolOptions::new().max_connections(4).connect_lazy_with(options.pragma("query_only", "ON"));
+        let checkpointer =
+            pool().max_connections(1).connect_lazy_with(options.clone().busy_timeout(CHECKPOINT_TIMEOUT));
+        let readers = pool().max_connections(4).connect_lazy_with(options.pragma("query_only", "ON"));
         Ok(Self { url: url.clone(), writer, readers, checkpointer, audit_key: Arc::default() })
     }
 
@@ -245,6 +243,18 @@ fn create_private_file(path: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         other => other.map(drop),
     }
+}
+
+/// A pool that keeps no connection whose last transaction has not ended. When SQLite has undone one by itself,
+/// as on a full disk, sqlx's own rollback fails, and the connection would never begin another.
+fn pool() -> SqlitePoolOptions {
+    SqlitePoolOptions::new().after_release(|connection, _| {
+        Box::pin(async move {
+            // Carries out the rollback of a transaction that was dropped.
+            connection.ping().await?;
+            Ok(!connection.is_in_transaction())
+        })
+    })
 }
 
 /// Switches the database to a write-ahead log; the file remembers it.

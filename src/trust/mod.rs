@@ -1,10 +1,11 @@
 //! What to create in a cloud so that it trusts exactly one issuer, subject and audience: a feed's.
 //!
-//! Pure: documents and scripts come out, nothing is asked and nothing is changed. Every condition is
+//! Pure, but for [`check`]: documents and scripts come out, nothing is asked and nothing is changed. Every condition is
 //! an equality; no pattern is ever written, because a pattern trusts feeds that nobody thought of.
 
 mod aws;
 mod azure;
+pub mod check;
 mod google;
 mod quoting;
 
@@ -32,6 +33,18 @@ pub enum Format {
     Terraform,
     /// The documents themselves, as JSON.
     Json,
+}
+
+impl Format {
+    /// The format's name on the command line and in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cli => "cli",
+            Self::Terraform => "terraform",
+            Self::Json => "json",
+        }
+    }
 }
 
 /// The kind of identity in Entra that trusts the issuer.

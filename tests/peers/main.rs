@@ -16,6 +16,7 @@ mod setup_support;
 
 mod api_schema;
 mod azure_clients;
+mod check_registry;
 mod documents;
 mod ecr_public;
 mod google_client;

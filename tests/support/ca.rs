@@ -16,6 +16,15 @@ pub(crate) struct Ca {
 
 impl Ca {
     pub(crate) fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    /// An authority whose server certificate ends at the beginning of this day.
+    pub(crate) fn with_certificate_until(year: i32, month: u8, day: u8) -> Self {
+        Self::with(|server| server.not_after = rcgen::date_time_ymd(year, month, day))
+    }
+
+    fn with(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut authority = CertificateParams::default();
         authority.distinguished_name.push(DnType::CommonName, "carnet test authority");
@@ -29,6 +38,7 @@ impl Ca {
         server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         server.use_authority_key_identifier_extension = true;
+        change(&mut server);
         let server_certificate = server.signed_by(&server_key, &Issuer::new(authority, key)).unwrap();
 
         let ca = Self { folder: tempfile::tempdir().unwrap() };

@@ -176,6 +176,11 @@ pub(crate) struct Announced {
 }
 
 impl Announced {
+    /// Of a command that ends in `carnet serve`.
+    pub(crate) fn of(name: &'static str, command: &mut Command) -> Self {
+        Self::start(name, command).unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
     fn start(name: &'static str, command: &mut Command) -> Result<Self, String> {
         let mut process = Process::start(name, command);
         let line = process.wait_ready(STARTS_WITHIN, |process| {

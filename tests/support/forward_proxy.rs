@@ -1,5 +1,5 @@
-//! A forward proxy for plain HTTP, as a client is told to use one: it writes down what it is asked for and
-//! who asks, and hands the request on.
+//! A forward proxy for plain HTTP, as a client is told to use one: it writes down what it is asked for, who
+//! asks, and what is answered, and hands the request on.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -12,6 +12,7 @@ pub(crate) struct ForwardProxy {
     /// `127.0.0.1:PORT`
     pub(crate) address: String,
     requests: Arc<Mutex<Vec<Recorded>>>,
+    answers: Arc<Mutex<Vec<String>>>,
 }
 
 impl ForwardProxy {
@@ -20,10 +21,11 @@ impl ForwardProxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let proxy = Self { address, requests: Arc::clone(&requests) };
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let proxy = Self { address, requests: Arc::clone(&requests), answers: Arc::clone(&answers) };
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                if let Err(error) = serve(client, authorization, &requests) {
+                if let Err(error) = serve(client, authorization, &requests, &answers) {
                     eprintln!("forward proxy: {error}");
                 }
             }
@@ -35,12 +37,18 @@ impl ForwardProxy {
     pub(crate) fn take(&self) -> Vec<Recorded> {
         std::mem::take(&mut self.requests.lock().unwrap())
     }
+
+    /// What has been answered by others since this was last asked, whole.
+    pub(crate) fn take_answers(&self) -> Vec<String> {
+        std::mem::take(&mut self.answers.lock().unwrap())
+    }
 }
 
 fn serve(
     mut client: TcpStream,
     authorization: Option<&str>,
     requests: &Mutex<Vec<Recorded>>,
+    answers: &Mutex<Vec<String>>,
 ) -> std::io::Result<()> {
     let request = read_request(&mut BufReader::new(client.try_clone()?))?;
     requests.lock().unwrap().push(request.clone());
@@ -59,5 +67,6 @@ fn serve(
     write!(upstream, "\r\n{}", request.body)?;
     let mut answer = Vec::new();
     upstream.read_to_end(&mut answer)?;
+    answers.lock().unwrap().push(String::from_utf8_lossy(&answer).into_owned());
     client.write_all(&answer)
 }

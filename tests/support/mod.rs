@@ -11,7 +11,9 @@
 
 pub(crate) mod ca;
 pub(crate) mod carnet;
+pub(crate) mod collector;
 pub(crate) mod database;
+pub(crate) mod dice;
 pub(crate) mod docker_registry;
 pub(crate) mod forward_proxy;
 pub(crate) mod http;

@@ -87,7 +87,7 @@ impl RecordingProxy {
     }
 }
 
-pub(super) fn read_request(from: &mut impl BufRead) -> std::io::Result<Recorded> {
+pub(crate) fn read_request(from: &mut impl BufRead) -> std::io::Result<Recorded> {
     let mut line = String::new();
     from.read_line(&mut line)?;
     let mut words = line.split(' ').map(str::to_owned);

@@ -1,86 +1,87 @@
-//! `carnet feed credentials`: the main job.
+//! `carnet feed credentials`: the main job, by a server or on the local database.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use clap::ValueEnum;
-use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::json;
-use uuid::Uuid;
+mod format;
 
+use std::time::Duration;
+
+pub(in crate::cli) use self::format::{Format, SecretName};
 use super::Credentials;
 use crate::actor::Actor;
+use crate::api::credentials::{CredentialAnswer, CredentialRequest};
 use crate::audit::{Event, EventKind, Outcome};
-use crate::broker::{BrokerError, Served, Source};
-use crate::carnet::Carnet;
+use crate::broker::{BrokerError, Served};
+use crate::carnet::{Carnet, Config, OpenError};
 use crate::cli::failure::Failure;
-use crate::cli::{opening, output};
+use crate::cli::{opening, remote};
 use crate::exchange::address::Loopback;
-use crate::exchange::{Secret, StatedExpiry};
 use crate::feed::{Feed, FeedPath};
 use crate::feeds::FeedsError;
-use crate::trust::shell_word;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum Format {
-    /// A JSON object with the expiry
-    Json,
-    /// Shell assignments: REGISTRY, REGISTRY_USERNAME, REGISTRY_PASSWORD, REGISTRY_EXPIRES_AT
-    Env,
-    /// The `auths` of Docker's config.json, also for podman, skopeo and buildah; a registry token stands
-    /// there as `registrytoken`, which only some clients read
-    DockerConfig,
-    /// The password alone, for `docker login --password-stdin`
-    Password,
-}
-
-/// The credential as the API answers it, with every expiry that the provider stated.
-#[derive(Serialize)]
-struct Answer<'a> {
-    feed: String,
-    registry: &'a str,
-    #[serde(flatten)]
-    secret: Shown<'a>,
-    issued_at: Timestamp,
-    expires_at: Timestamp,
-    expiries: &'a [StatedExpiry],
-    source: Source,
-    jti: Uuid,
-}
-
-/// A secret on its way out.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Shown<'a> {
-    Password { username: &'a str, password: &'a str },
-    RegistryToken { registry_token: &'a str },
-}
+use crate::store::StoreError;
 
 pub(in crate::cli) async fn run(
     opening: opening::OpeningOptions,
     arguments: Credentials,
 ) -> Result<(), Failure> {
     let path = arguments.feed;
-    let context = arguments.context.context()?;
-    let scope = arguments.scope.scope()?;
-    let mut config = opening.config();
-    config.transport.extra_ca_pem =
-        arguments.ca_file.as_deref().map(crate::cli::read_file("--ca-file")).transpose()?;
-    config.transport.proxy = arguments.proxy.proxy()?;
-    if arguments.allow_loopback_endpoints {
-        config.transport.loopback = Loopback::Allow;
-    }
-    let carnet = Carnet::open(config).await?;
+    let request = {
+        let context = arguments.context.context()?;
+        let (repositories, actions) = arguments.scope.lists();
+        let min_remaining_seconds = arguments.min_remaining.map(seconds);
+        CredentialRequest { min_remaining_seconds, context, repositories, actions }
+    };
+    request.scope().map_err(|error| Failure::usage(error.to_string()))?;
+    let format = arguments.format.named(arguments.secret_name, &path.slug)?;
+    let ca_pem = arguments.ca_file.as_deref().map(crate::cli::read_file("--ca-file")).transpose()?;
+    let answer = match arguments.server.client(opening.local_flag, ca_pem.as_deref())? {
+        Some(client) => client
+            .credential(&path, &request)
+            .await
+            .map_err(|error| Failure::credential_of_server(&path, &error))?,
+        None => {
+            let mut config = opening.config();
+            config.transport.extra_ca_pem = ca_pem;
+            config.transport.proxy = arguments.proxy.proxy()?;
+            if arguments.allow_loopback_endpoints {
+                config.transport.loopback = Loopback::Allow;
+            }
+            local(config, &path, &request).await?
+        }
+    };
+    format::print(&answer, format)
+}
+
+/// More than can be told is more than any credential lives.
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// A credential by an exchange of this process.
+async fn local(
+    config: Config,
+    path: &FeedPath,
+    request: &CredentialRequest,
+) -> Result<CredentialAnswer, Failure> {
+    let carnet = Carnet::open(config).await.map_err(|error| {
+        let is_missing = matches!(error, OpenError::Store(StoreError::Missing(_)) | OpenError::NotSetUp(_));
+        let failure = Failure::from(error);
+        // Whoever has a grant has no database, as a rule.
+        if is_missing && remote::has_token_alone() {
+            failure.hint("CARNET_TOKEN is set, but no server: name it by --server or CARNET_URL")
+        } else {
+            failure
+        }
+    })?;
+    let scope = request.scope().map_err(|error| Failure::usage(error.to_string()))?;
     let broker = carnet.broker().map_err(anyhow::Error::new)?;
-    let feed = carnet.store().feed(&path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
-    let outcome = broker.credential(&feed, &context, &scope, arguments.min_remaining).await;
+    let feed = carnet.store().feed(path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
+    let outcome = broker.credential(&feed, &request.context, &scope, request.min_remaining()).await;
     let recorded = carnet.audit_log().record(event(carnet.actor(), &feed, &outcome)).await;
     // How an exchange failed is recorded behind its back.
     carnet.audit_log().flush().await;
-    let served = outcome.map_err(|error| Failure::credential(&path, &error))?;
+    let served = outcome.map_err(|error| Failure::credential(path, &error))?;
     // What cannot be recorded is not handed out.
     recorded?;
-    print(&path, &served, arguments.format)
+    Ok(CredentialAnswer::new(path, &served))
 }
 
 /// What the audit log says of a request that came to this.
@@ -96,49 +97,5 @@ fn event(actor: &Actor, feed: &Feed, outcome: &Result<Served, BrokerError>) -> E
                 std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
             event(Outcome::Failed).detail(&format!("{error}{cause}"))
         }
-    }
-}
-
-fn print(feed: &FeedPath, served: &Served, format: Format) -> Result<(), Failure> {
-    let credential = &served.credential;
-    let registry = credential.registry.as_str();
-    let secret = match &credential.secret {
-        Secret::Password { username, password } => Shown::Password { username, password: password.reveal() },
-        Secret::RegistryToken(token) => Shown::RegistryToken { registry_token: token.reveal() },
-    };
-    match (format, secret) {
-        (Format::Json, secret) => output::json(&Answer {
-            feed: feed.to_string(),
-            registry,
-            secret,
-            issued_at: credential.issued_at,
-            expires_at: credential.expires_at,
-            expiries: &credential.expiries,
-            source: served.source,
-            jti: served.jti,
-        }),
-        (Format::Env, Shown::Password { username, password }) => output::line(&format!(
-            "REGISTRY={}\nREGISTRY_USERNAME={}\nREGISTRY_PASSWORD={}\nREGISTRY_EXPIRES_AT={}",
-            shell_word(registry),
-            shell_word(username),
-            shell_word(password),
-            shell_word(&credential.expires_at.to_string()),
-        )),
-        (Format::DockerConfig, Shown::Password { username, password }) => {
-            let auth = STANDARD.encode(format!("{username}:{password}"));
-            output::json(&json!({ "auths": { registry: { "auth": auth } } }))
-        }
-        (Format::DockerConfig, Shown::RegistryToken { registry_token }) => {
-            output::json(&json!({ "auths": { registry: { "registrytoken": registry_token } } }))
-        }
-        (Format::Password, Shown::Password { password, .. }) => output::line(password),
-        (Format::Env | Format::Password, Shown::RegistryToken { .. }) => Err(Failure::message(format!(
-            "feed {feed}: a credential for some repositories of {registry} is a registry token, not a user name and \
-             a password"
-        ))
-        .hint(
-            "take it with --format json or docker-config, for clients that send it as it is; or leave \
-             --repository off, and have the identity's role limit what the password may do",
-        )),
     }
 }

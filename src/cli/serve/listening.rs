@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::super::failure::Failure;
 use super::stopped;
+use crate::cli::failure::Failure;
 use crate::clock::Clock;
 use crate::duration;
 use crate::http::client_address::TrustedProxies;
@@ -22,6 +22,7 @@ use crate::http::listener::Listener;
 use crate::http::server::{Served, Settings, serve};
 use crate::http::tls::Certificate;
 use crate::issuer_url::IssuerUrl;
+use crate::metrics::{Listener as Shown, Metrics};
 
 /// Files that a server needs besides its connections: the database, connections to the clouds, itself.
 const OTHER_FILES: usize = 256;
@@ -80,6 +81,8 @@ pub(super) struct Listening {
     everything: Listener,
     public: Option<Listener>,
     certificate: Option<Arc<Certificate>>,
+    /// Which listeners show it.
+    shown_by: Vec<Shown>,
     condition: Arc<Condition>,
     settings: Settings,
     shutdown_delay: Duration,
@@ -113,6 +116,11 @@ impl ListenArguments {
         let certificate = certificate
             .map_err(|error| anyhow::Error::new(error).context("--tls-cert and --tls-key"))?
             .map(Arc::new);
+        let shown_by = [(Shown::Main, Some(&self.listen)), (Shown::Public, self.public_listen.as_ref())]
+            .into_iter()
+            .filter(|(_, address)| matches!(address, Some(ListenAddress::Tcp(_))) && certificate.is_some())
+            .map(|(shown, _)| shown)
+            .collect();
         let mut bound = Vec::new();
         for (flag, address) in addresses {
             let listener = Listener::bind(address, certificate.clone(), self.listen_mode).await;
@@ -129,6 +137,7 @@ impl ListenArguments {
             public,
             condition: Arc::new(Condition::new(certificate.clone())),
             certificate,
+            shown_by,
             settings: Settings {
                 limits: Limits::with_connections(connections),
                 trusted_proxies: self.trusted_proxies,
@@ -160,6 +169,7 @@ impl Listening {
         everything: Served,
         public: Served,
         clock: &Arc<dyn Clock>,
+        metrics: &Metrics,
         shutdown: watch::Receiver<bool>,
     ) {
         let (close, closed) = watch::channel(false);
@@ -180,7 +190,10 @@ impl Listening {
         let mut hangup = self.hangup;
         let reloading = async {
             match self.certificate {
-                Some(certificate) => certificate.keep_current(&**clock, async || hangup.recv().await).await,
+                Some(certificate) => {
+                    let tell = tell(metrics, self.shown_by);
+                    certificate.keep_current(&**clock, async || hangup.recv().await, tell).await;
+                }
                 None => std::future::pending().await,
             }
         };
@@ -188,6 +201,24 @@ impl Listening {
         tokio::select! {
             _ = serving => {}
             () = reloading => {}
+        }
+    }
+}
+
+/// Tells `metrics` which certificate is served, and once of each one that is not.
+fn tell(metrics: &Metrics, shown_by: Vec<Shown>) -> impl FnMut(&Certificate) {
+    let mut told = None;
+    move |certificate| {
+        let failure = certificate.reload_error();
+        let is_new = failure.is_some() && failure != told;
+        told = failure;
+        for listener in &shown_by {
+            if let Some(expires_at) = certificate.expires_at() {
+                metrics.server.certificate_served(*listener, expires_at);
+            }
+            if is_new {
+                metrics.server.reload_failed(*listener);
+            }
         }
     }
 }

@@ -19,6 +19,8 @@ use super::sts::Session;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError, Failure};
+use crate::feed::aws::AssumedRole;
+use crate::knowledge::aws::of_ecr;
 use crate::secret::{self, SecretString};
 
 /// Which of the two registries is asked: they differ in names and in the shape of the answer.
@@ -72,6 +74,7 @@ pub(in crate::exchange) async fn authorization_token(
     apis: &Apis,
     ecr: Ecr,
     session: &Session,
+    role: &AssumedRole,
 ) -> Result<Login, ExchangeError> {
     let step = ecr.step();
     let request = request(apis, ecr, session, call.clock.now())
@@ -79,7 +82,9 @@ pub(in crate::exchange) async fn authorization_token(
     let answer = call.send(step, request).await?;
     if !answer.status().is_success() {
         let redactor = Redactor::new([session.session_token.reveal(), session.secret_access_key.reveal()]);
-        return Err(call.refused_by_aws(step, &answer, refusal(&answer), &redactor, None));
+        return Err(call.refused_by_aws(step, &answer, refusal(&answer), &redactor, |code, _| {
+            of_ecr(code, ecr == Ecr::Public, role)
+        }));
     }
     login(ecr, &answer).map_err(|reason| call.unusable(step, &answer, reason))
 }

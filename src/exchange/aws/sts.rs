@@ -10,6 +10,7 @@ use crate::exchange::refusal::Refusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError, Failure};
 use crate::feed::aws::AssumedRole;
+use crate::knowledge::aws::of_sts;
 use crate::secret::SecretString;
 
 /// The operation, as IAM names it.
@@ -55,7 +56,9 @@ pub(crate) async fn assume_role(
     let answer = call.send(STEP, request).await?;
     if !answer.status().is_success() {
         let redactor = Redactor::for_token(token);
-        return Err(call.refused_by_aws(STEP, &answer, refusal(&answer), &redactor, Some(&role.role_arn)));
+        return Err(call.refused_by_aws(STEP, &answer, refusal(&answer), &redactor, |code, message| {
+            of_sts(code, message, &call.token.presented, role)
+        }));
     }
     session(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
 }

@@ -10,13 +10,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Apis;
-use super::hints::About;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError};
 use crate::feed::azure::AzureAcr;
 use crate::feed::scope::{Action, RepositoryName, Scope};
 use crate::jose::jws::decode_unverified;
+use crate::knowledge::azure::of_acr;
 use crate::secret::{SecretString, deserialize_option as secret};
 
 /// The exchange.
@@ -48,9 +48,10 @@ pub(crate) async fn refresh_token(
     ];
     let answer = call.send_form(STEP, &apis.exchange, "x-ms-client-request-id", &form).await?;
     if !answer.status().is_success() {
-        let about = About { azure, service: &apis.service };
         let redactor = Redactor::for_token(access_token.reveal());
-        return Err(call.refused_by_azure(STEP, &answer, refusal(&answer), &redactor, &about));
+        return Err(call.refused_by_azure(STEP, &answer, refusal(&answer), &redactor, |upstream| {
+            of_acr(upstream.code.as_deref(), upstream.status, azure, &apis.service)
+        }));
     }
     refresh(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
 }
@@ -75,9 +76,10 @@ pub(crate) async fn access_token(
     form.push(("refresh_token", refresh_token.reveal()));
     let answer = call.send_form(NARROW, &apis.access, "x-ms-client-request-id", &form).await?;
     if !answer.status().is_success() {
-        let about = About { azure, service: &apis.service };
         let redactor = Redactor::for_token(refresh_token.reveal());
-        return Err(call.refused_by_azure(NARROW, &answer, refusal(&answer), &redactor, &about));
+        return Err(call.refused_by_azure(NARROW, &answer, refusal(&answer), &redactor, |upstream| {
+            of_acr(upstream.code.as_deref(), upstream.status, azure, &apis.service)
+        }));
     }
     access(&answer, repositories, call.scope).map_err(|reason| call.unusable(NARROW, &answer, reason))
 }

@@ -6,11 +6,11 @@ use http::Response;
 use serde::Deserialize;
 
 use super::Apis;
-use super::hints::About;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError};
 use crate::feed::azure::AzureAcr;
+use crate::knowledge::azure::of_entra;
 use crate::secret::{SecretString, deserialize_option as secret};
 
 /// The token endpoint.
@@ -63,9 +63,11 @@ async fn ask(
 
     let answer = call.send_form(STEP, &apis.token, "client-request-id", &form).await?;
     if !answer.status().is_success() {
-        let about = About { azure, service: &apis.service };
         let redactor = Redactor::for_token(assertion);
-        return Err(call.refused_by_azure(STEP, &answer, refusal(&answer), &redactor, &about));
+        return Err(call.refused_by_azure(STEP, &answer, refusal(&answer), &redactor, |upstream| {
+            let code = upstream.code.as_deref();
+            code.map_or_else(Vec::new, |code| of_entra(code, &call.token.presented, azure))
+        }));
     }
     token(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
 }

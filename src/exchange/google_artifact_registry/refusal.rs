@@ -5,11 +5,12 @@ use http::Response;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::hints;
+use super::sts;
 use crate::exchange::refusal::{Advice, Refusal};
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError};
 use crate::feed::google::GoogleArtifactRegistry;
+use crate::knowledge::google::{is_transient, of_iam_credentials, of_sts};
 
 /// `reason` of a `google.rpc.ErrorInfo`: finer than the code, and a code itself.
 type Reason = Option<String>;
@@ -25,8 +26,15 @@ impl Call<'_> {
     ) -> ExchangeError {
         let (refusal, reason) = read(answer);
         self.refused(step, answer, refusal, redactor, &[], |upstream| Advice {
-            hint: hints::hint(upstream, reason.as_deref(), &self.token.presented, google),
-            transient: upstream.code.as_deref().is_some_and(hints::is_transient),
+            causes: upstream.code.as_deref().map_or_else(Vec::new, |code| {
+                let (message, presented) = (upstream.message.as_deref(), &self.token.presented);
+                if step == sts::STEP {
+                    of_sts(code, message.unwrap_or_default(), presented, google)
+                } else {
+                    of_iam_credentials(code, reason.as_deref(), presented, google)
+                }
+            }),
+            transient: upstream.code.as_deref().is_some_and(is_transient),
         })
     }
 }

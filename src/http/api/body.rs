@@ -162,11 +162,12 @@ fn without_place(error: &serde_json::Error) -> String {
 mod tests {
     use super::*;
     use crate::api::credentials::CredentialRequest;
+    use crate::http::api::refusal::Refused;
 
     fn refused(body: &str) -> (String, Option<String>, String) {
         use axum::response::IntoResponse as _;
         let response = parse::<CredentialRequest>(body.as_bytes()).unwrap_err().into_response();
-        let refused = response.extensions().get::<super::super::refusal::Refused>().unwrap();
+        let refused = response.extensions().get::<Refused>().unwrap();
         let Problem { problem_type, field, detail, .. } = refused.problem.clone();
         (problem_type, field, detail.unwrap())
     }

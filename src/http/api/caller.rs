@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::Api;
 use super::envelope::RequestId;
@@ -23,6 +23,7 @@ use crate::feed::FeedPath;
 use crate::grant::{Grant, Permissions, Role};
 use crate::grants::AuthenticationError;
 use crate::http::client_address::ClientAddress;
+use crate::metrics::GrantOutcome;
 use crate::secret::SecretString;
 use crate::slug::Slug;
 
@@ -138,6 +139,8 @@ async fn admit(api: Api, mut request: Request, next: Next, role: Option<Role>) -
         }
         Err(refusal) => refusal.into_response(),
     };
+    let is_forbidden = response.status() == StatusCode::FORBIDDEN;
+    checked(&api, if is_forbidden { GrantOutcome::Forbidden } else { GrantOutcome::Accepted });
     // The envelope names him in the row of a refusal.
     response.extensions_mut().insert(caller);
     response
@@ -149,7 +152,10 @@ async fn identify(
     request_id: Option<RequestId>,
     client: Option<IpAddr>,
 ) -> Result<Caller, Refusal> {
-    let (token, request_id) = presented.zip(request_id).ok_or_else(unauthorized)?;
+    let (token, request_id) = presented.zip(request_id).ok_or_else(|| {
+        checked(api, GrantOutcome::Missing);
+        unauthorized()
+    })?;
     let (grants, now) = (api.carnet().grants(), api.carnet().clock().now());
     let grant = match grants.authenticate(token.reveal(), now).await {
         Ok(grant) => grant,
@@ -157,12 +163,24 @@ async fn identify(
         Err(error) => {
             // Why is for the log: a caller without a grant learns nothing.
             tracing::info!(%error, ?client, "a grant was refused");
+            checked(
+                api,
+                match error {
+                    AuthenticationError::Expired => GrantOutcome::Expired,
+                    AuthenticationError::Revoked => GrantOutcome::Revoked,
+                    _ => GrantOutcome::Unknown,
+                },
+            );
             return Err(unauthorized());
         }
     };
     grants.note_used(grant.id, now);
     let actor = Actor::grant(grant.id);
     Ok(Caller { grant: Arc::new(grant), actor, request_id, client })
+}
+
+fn checked(api: &Api, outcome: GrantOutcome) {
+    api.carnet().metrics().server.grant_checked(outcome);
 }
 
 /// The token of `Authorization: Bearer`, RFC 6750 section 2.1. A header given twice is none.

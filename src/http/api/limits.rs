@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::refusal::Refusal;
 use crate::api::problem::{Problem, ProblemType};
 use crate::clock::Clock;
+use crate::metrics::{Limit, Metrics};
 
 /// A rate: so many a second in the long run, so many at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +88,7 @@ pub(super) struct Limits {
     in_flight: Arc<Semaphore>,
     clock: Monotonic,
     taken: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 /// Once in so many requests, keys that are at rest are dropped: those that are left have asked within the
@@ -94,7 +96,8 @@ pub(super) struct Limits {
 const TIDY_EVERY: u64 = 4096;
 
 impl Limits {
-    pub(super) fn new(limits: &ApiLimits, clock: Arc<dyn Clock>) -> Self {
+    /// What is refused is counted in `metrics`.
+    pub(super) fn new(limits: &ApiLimits, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let quota = |rate: Rate| Quota::per_second(rate.per_second).allow_burst(rate.burst);
         let clock = Monotonic(clock);
         Self {
@@ -103,32 +106,40 @@ impl Limits {
             in_flight: Arc::new(Semaphore::new(limits.in_flight)),
             clock,
             taken: AtomicU64::new(0),
+            metrics,
         }
     }
 
     /// Takes one request of `client`; of a Unix socket's peer nothing is counted.
     pub(super) fn take_for_address(&self, client: Option<IpAddr>) -> Result<(), Refusal> {
-        client.map_or(Ok(()), |client| self.take(&self.addresses, &network(client)))
+        client.map_or(Ok(()), |client| self.take(&self.addresses, &network(client), Limit::Address))
     }
 
     /// Takes one request of the grant.
     pub(super) fn take_for_grant(&self, grant: Uuid) -> Result<(), Refusal> {
-        self.take(&self.grants, &grant)
+        self.take(&self.grants, &grant, Limit::Grant)
     }
 
     /// A place among the requests under way.
     pub(super) fn enter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(&self.in_flight)
-            .try_acquire_owned()
-            .map_err(|_| Refusal::new(ProblemType::Busy).retry_after(Duration::from_secs(1)))
+        Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| {
+            self.metrics.server.limited(Limit::Concurrency);
+            Refusal::new(ProblemType::Busy).retry_after(Duration::from_secs(1))
+        })
     }
 
-    fn take<K: std::hash::Hash + Eq + Clone>(&self, limiter: &Limiter<K>, key: &K) -> Result<(), Refusal> {
+    fn take<K: std::hash::Hash + Eq + Clone>(
+        &self,
+        limiter: &Limiter<K>,
+        key: &K,
+        limit: Limit,
+    ) -> Result<(), Refusal> {
         if self.taken.fetch_add(1, Ordering::Relaxed) % TIDY_EVERY == TIDY_EVERY - 1 {
             self.grants.retain_recent();
             self.addresses.retain_recent();
         }
         limiter.check_key(key).map_err(|until| {
+            self.metrics.server.limited(limit);
             let wait = until.wait_time_from(self.clock.now());
             let problem = Problem::new(ProblemType::RateLimited)
                 .detail(format!("try again in {:.1} s", wait.as_secs_f32()));

@@ -9,6 +9,7 @@
 mod audit;
 mod body;
 mod caller;
+mod check;
 mod credentials;
 mod envelope;
 mod feeds;
@@ -18,6 +19,7 @@ mod metrics;
 mod openapi;
 mod reference;
 mod refusal;
+mod setup;
 mod signing_keys;
 
 use std::any::Any;
@@ -63,7 +65,7 @@ impl Api {
     /// [`TransportConfigError`] when the broker's HTTP client cannot be made.
     pub fn new(carnet: Arc<Carnet>, limits: ApiLimits) -> Result<Self, TransportConfigError> {
         let broker = carnet.broker()?;
-        let counted = Limits::new(&limits, Arc::clone(carnet.clock()));
+        let counted = Limits::new(&limits, Arc::clone(carnet.clock()), Arc::clone(carnet.metrics()));
         let request_ids = Uuids::new(Arc::clone(carnet.random()));
         Ok(Self(Arc::new(Shared { carnet, broker, api_limits: limits, limits: counted, request_ids })))
     }
@@ -146,6 +148,8 @@ fn described_routes() -> OpenApiRouter<Api> {
         .routes(routes!(credentials::of_registry))
         .routes(routes!(feeds::list, feeds::create))
         .routes(routes!(feeds::show, feeds::update, feeds::remove))
+        .routes(routes!(setup::show))
+        .routes(routes!(check::run))
         .routes(routes!(signing_keys::list))
         .routes(routes!(signing_keys::rotate))
         .routes(routes!(signing_keys::revoke))

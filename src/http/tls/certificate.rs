@@ -124,12 +124,15 @@ impl Certificate {
         }
     }
 
-    /// Looks at the files again and again, for ever; and at once when `asked` gives something.
+    /// Looks at the files again and again, for ever; and at once when `asked` gives something. `looked` is
+    /// called at the beginning and after each look.
     pub async fn keep_current(
         self: Arc<Self>,
         clock: &dyn Clock,
         mut asked: impl AsyncFnMut() -> Option<()>,
+        mut looked: impl FnMut(&Self),
     ) {
+        looked(&self);
         // Of a pipe there is nothing to read again, and the attempt could wait for ever.
         if !self.certificate.is_file() || !self.key.is_file() {
             return std::future::pending().await;
@@ -142,6 +145,7 @@ impl Certificate {
             let certificate = Arc::clone(&self);
             // Nothing is lost if a look fails: the next one follows.
             let _ = tokio::task::spawn_blocking(move || certificate.look(settled)).await;
+            looked(&self);
         }
     }
 

@@ -309,12 +309,13 @@ proptest! {
     }
 
     #[test]
-    fn no_subject_is_shorter_than_the_shortest(
+    fn no_subject_is_shorter_than_the_shortest_or_longer_than_the_longest(
         items in any_items(), identity in any_identity(), context in any_context(),
     ) {
         let keys = parse(&items);
         if let Ok(subject) = keys.subject(&identity, &context) {
             prop_assert!(subject.as_str().len() >= keys.shortest(&identity));
+            prop_assert!(subject.as_str().len() <= keys.longest(&identity));
         }
         let required = items.iter().filter(|item| !item.ends_with('?'));
         let bare: Vec<String> = required.filter(|item| ContextKey::ALL.iter().any(|key| key.as_str() == *item))

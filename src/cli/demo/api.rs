@@ -1,0 +1,64 @@
+//! The API's part of the demo: a deployment that has a grant's token, and nothing else.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, bail, ensure};
+
+use super::{line_or, step};
+use crate::actor::Actor;
+use crate::api::PREFIX;
+use crate::api::credentials::{CredentialAnswer, CredentialRequest};
+use crate::api::problem::ProblemType;
+use crate::carnet::Carnet;
+use crate::client::{ApiClient, ClientError};
+use crate::feed::FeedPath;
+use crate::feed::scope::Scope;
+use crate::grant::{ContextRules, FeedLimit, GrantDraft, Permissions, Role, SpaceLimit};
+use crate::grants::Creator;
+use crate::secret::SecretString;
+
+/// Asks the server at `server` for credentials of `feed`, with a grant for its space.
+pub(super) async fn play(carnet: &Carnet, server: &str, feed: &FeedPath) -> anyhow::Result<()> {
+    line_or("\nA deployment asks the API. It has a grant's token: no database, no key, no cloud secret.")?;
+    step("API", &format!("{server}{PREFIX}"))?;
+    let client = ApiClient::new(server.parse()?, &grant(carnet, feed).await?, None)?;
+    let request = CredentialRequest::default();
+    let first = client.credential(feed, &request).await.context("a credential by the API")?;
+    show(&first)?;
+
+    line_or("\nAsked again, the server answers from memory; each answer has its row in the audit log.")?;
+    let second = client.credential(feed, &request).await.context("a credential by the API, again")?;
+    ensure!(second.source == "cache" && second.jti == first.jti, "the credential was not remembered");
+    show(&second)?;
+
+    line_or("\nWhat its grant does not reach is not there for it.")?;
+    let elsewhere = FeedPath { space: "elsewhere".parse()?, slug: feed.slug.clone() };
+    match client.credential(&elsewhere, &request).await {
+        Err(ClientError::Refused(problem)) if problem.known_type() == Some(ProblemType::NotFound) => {
+            step("refused", &format!("{elsewhere}: {}", problem.problem_type))
+        }
+        Err(error) => Err(error).context("refused for another reason"),
+        Ok(_) => bail!("the grant reaches a space that it does not name"),
+    }
+}
+
+/// A deployer's grant for the feed's space.
+async fn grant(carnet: &Carnet, feed: &FeedPath) -> anyhow::Result<SecretString> {
+    let permissions = Permissions {
+        role: Role::Deployer,
+        spaces: SpaceLimit::Only(BTreeSet::from([feed.space.clone()])),
+        feeds: FeedLimit::All,
+        context: ContextRules::of_role(Role::Deployer),
+        scope: Scope::everything(),
+    };
+    let draft = GrantDraft { name: "demo".parse()?, permissions, expires_at: None };
+    let made = carnet.grants().create(draft, &Creator::Local(&Actor::local("demo"))).await?;
+    step("grant", &format!("{} of space {}", made.grant.permissions.role, feed.space))?;
+    Ok(SecretString::new(made.token.reveal().to_owned()))
+}
+
+fn show(answer: &CredentialAnswer) -> anyhow::Result<()> {
+    step("source", &answer.source)?;
+    step("username", answer.username.as_deref().unwrap_or_default())?;
+    step("expires at", &answer.expires_at.to_string())
+}

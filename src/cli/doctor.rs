@@ -1,0 +1,220 @@
+//! `carnet doctor`: gathers what there is to see, has it judged, and shows the findings.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::failure::Failure;
+use super::opening::OpeningOptions;
+use super::output::{self, Format};
+use crate::carnet::{Carnet, Config, OpenError};
+use crate::doctor::address::Reach;
+use crate::doctor::fetch::{Fetcher, Trust};
+use crate::doctor::public::Published;
+use crate::doctor::{
+    Finding, Report, Status, clock, database, feeds, files, grants, issuer_url, keys, public,
+};
+use crate::issuer_url::IssuerUrl;
+use crate::store::sealed::RowMac;
+use crate::store::signing_keys::StoredKeys;
+use crate::store::{Store, StoreError};
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArguments {
+    #[command(flatten)]
+    output: output::OutputOptions,
+    /// Trust only the certificates in this PEM file instead of the public web roots, for a private set-up
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Fetch from private addresses and from this machine, too
+    #[arg(long)]
+    allow_private: bool,
+    /// Fail on warnings, too
+    #[arg(long)]
+    strict: bool,
+}
+
+pub(super) async fn run(opening: OpeningOptions, arguments: DoctorArguments) -> Result<(), Failure> {
+    let trust = match &arguments.ca {
+        None => Trust::PublicWebRoots,
+        Some(file) => Trust::Only { file: file.clone(), pem: super::read_file("--ca")(file)? },
+    };
+    let reach = if arguments.allow_private { Reach::AllowPrivate } else { Reach::PublicOnly };
+    let config = opening.config();
+    let fetcher = Fetcher::new(&trust, reach, config.clock.as_ref())
+        .map_err(|error| Failure::usage(format!("--ca: {error}")))?;
+
+    if std::io::stderr().is_terminal() {
+        output::note("Looking at the database and the public URL; a long audit log takes a while …");
+    }
+    let mut findings = Vec::new();
+    let opened = Carnet::open_store_to_read(&config).await;
+    if let Err(error @ (OpenError::Store(StoreError::Missing(_)) | OpenError::NotSetUp(_))) = opened {
+        return Err(error.into());
+    }
+    findings.push(database::check_opened(opened.as_ref().map(drop)));
+    if let Ok(store) = &opened {
+        let inside = Examination { store, config: &config, now: config.clock.now() };
+        let stored = inside.database(&mut findings).await;
+        match inside.issuer().await {
+            Ok(issuer) => {
+                findings.push(issuer_url::check_view(&trust, reach));
+                look_at(&issuer, &fetcher, reach, stored.as_ref(), &config, &mut findings).await;
+            }
+            Err(OpenError::Store(error)) => findings.push(unreadable("issuer-url", &error)),
+            Err(other) => return Err(other.into()),
+        }
+        store.close().await;
+    }
+    match files::look(config.database.path(), &config.master_key) {
+        Ok(seen) => findings.extend(files::check(&seen)),
+        Err(error) => {
+            findings.push(Finding::failed("database-files", format!("cannot be looked at: {error}")))
+        }
+    }
+    show(&Report::new(findings, arguments.strict), arguments.output.output)
+}
+
+/// What is to be examined besides the public URL.
+struct Examination<'a> {
+    store: &'a Store,
+    config: &'a Config,
+    now: Timestamp,
+}
+
+impl Examination<'_> {
+    /// The database and what it holds; gives the keys, if they can be had.
+    async fn database(&self, findings: &mut Vec<Finding>) -> Option<StoredKeys> {
+        findings.push(database::check_integrity(self.store.integrity_problems().await));
+        findings.push(database::check_references(self.store.foreign_key_problems().await));
+        let unlocked = Carnet::unlock_store(self.store, self.config).await;
+        findings.push(database::check_master_key(unlocked.as_ref().map(drop)));
+        let mac = unlocked.ok()?;
+        findings.push(database::check_audit_log(self.store.verify_audit(&[]).await.as_ref()));
+        if let Err(error) = self.grants(&mac, findings).await {
+            findings.push(unreadable("grant-rows", &error));
+        }
+        let stored = self.store.signing_keys(&mac).await;
+        findings.push(database::check_key_rows(stored.as_ref().map(|stored| stored.keys.len())));
+        let stored = stored.ok()?;
+        for (id, outcome) in [
+            ("signing-keys", self.keys(&stored, findings).await),
+            ("feed-lifetime", self.feeds(&stored, findings).await),
+        ] {
+            if let Err(error) = outcome {
+                findings.push(unreadable(id, &error));
+            }
+        }
+        Some(stored)
+    }
+
+    async fn grants(&self, mac: &RowMac, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
+        findings.extend(grants::check(&self.store.grants(mac).await?, self.now));
+        Ok(())
+    }
+
+    async fn keys(&self, stored: &StoredKeys, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
+        let failures = self.store.rotation_failures().await?;
+        let clients = self.store.jwks_clients().await?;
+        let settings = &stored.settings;
+        let public = stored.public();
+        let seen = keys::Keys { keys: &public, settings, failures: failures.as_ref(), clients: &clients };
+        findings.extend(keys::check(&seen, self.now));
+        let leeway = settings.policy.leeway();
+        findings.push(clock::check_high_water(self.now, settings.high_water, leeway));
+        Ok(())
+    }
+
+    async fn feeds(&self, stored: &StoredKeys, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
+        let feeds = self.store.feeds(None).await?;
+        findings.extend(feeds::check(&feeds, stored.settings.policy.max_token_lifetime()));
+        Ok(())
+    }
+
+    /// The issuer URL that the database belongs to; a given one must be the same.
+    async fn issuer(&self) -> Result<IssuerUrl, OpenError> {
+        let database = || self.config.database.clone();
+        match (self.store.issuer_url().await?, self.config.issuer.clone()) {
+            (None, _) => Err(OpenError::NoIssuer(database())),
+            (Some(stored), Some(given)) if stored != given => {
+                Err(OpenError::OtherIssuer { database: database(), stored, given })
+            }
+            (Some(stored), _) => Ok(stored),
+        }
+    }
+}
+
+fn unreadable(id: &'static str, error: &StoreError) -> Finding {
+    Finding::failed(id, format!("cannot be read: {}", crate::doctor::causes(error)))
+        .detail("What depends on it was not looked at.")
+        .hint("look at what the checks of the database say")
+}
+
+/// The public documents, fetched as a cloud does.
+async fn look_at(
+    issuer: &IssuerUrl,
+    fetcher: &Fetcher<'_>,
+    reach: Reach,
+    stored: Option<&StoredKeys>,
+    config: &Config,
+    findings: &mut Vec<Finding>,
+) {
+    findings.push(issuer_url::check(issuer, reach));
+    if issuer.is_loopback() && reach == Reach::PublicOnly {
+        return;
+    }
+    let discovery = fetcher.get(&issuer.discovery_url()).await;
+    findings.extend(public::check_discovery(issuer, &discovery));
+    let mut answers = vec![discovery];
+    // Where the first document cannot be had at all, the second would only say the same.
+    if answers.iter().all(|answer| answer.outcome.is_ok()) {
+        let uri = answers.first().and_then(public::jwks_uri).unwrap_or_else(|| issuer.jwks_uri());
+        let jwks = fetcher.get(&uri).await;
+        let keys = stored.map(StoredKeys::public);
+        let published = keys.as_ref().zip(stored).map(|(keys, stored)| Published {
+            keys,
+            policy: &stored.settings.policy,
+            now: jwks.answered_at,
+        });
+        findings.extend(public::check_jwks(published, &jwks));
+        answers.push(jwks);
+    }
+    let answers: Vec<_> = answers.iter().collect();
+    findings.extend(public::check_certificate(&answers, config.clock.now()));
+    findings.extend(public::check_speed(&answers));
+    if let Some(stored) = stored {
+        findings.extend(clock::check(&answers, stored.settings.policy.leeway(), issuer.is_loopback()));
+    }
+}
+
+fn show(report: &Report, format: Format) -> Result<(), Failure> {
+    match format {
+        Format::Json => output::json(report)?,
+        Format::Table => {
+            for finding in &report.findings {
+                output::line(&format!(
+                    "{:<7}  {:<19}  {}",
+                    finding.status.as_str(),
+                    finding.id,
+                    finding.summary
+                ))?;
+                // Of what is in order, the summary is enough, but for how it was looked at.
+                let explained = finding.status > Status::Ok || finding.id == issuer_url::VIEW;
+                if let Some(text) = finding.detail.as_ref().filter(|_| explained) {
+                    output::line(&format!("{:30}{text}", ""))?;
+                }
+                if let Some(text) = &finding.hint {
+                    output::line(&format!("{:30}hint: {text}", ""))?;
+                }
+            }
+        }
+    }
+    let (failed, warnings) = (report.count(Status::Failed), report.count(Status::Warning));
+    if report.ok {
+        return Ok(());
+    }
+    let all = report.findings.len();
+    Err(Failure::message(format!("of {all} checks, {failed} failed and {warnings} gave a warning")))
+}

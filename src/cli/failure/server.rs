@@ -1,0 +1,109 @@
+//! A server's answers that are none: its problem details, or nothing that carnet says.
+
+use super::{Failure, UNATTAINABLE, details};
+use crate::api::problem::{Problem, ProblemType};
+use crate::client::ClientError;
+use crate::exchange::transport::TransportErrorKind;
+use crate::feed::FeedPath;
+
+/// The refusal of a credential of `feed`.
+pub(super) fn refused(feed: &FeedPath, problem: &Problem) -> Failure {
+    let mut lines = details(problem.upstream.as_ref(), problem.presented.as_ref());
+    lines.extend(problem.request_id.clone().map(|id| ("request of the server", id)));
+    let hint = problem.hint.clone().or_else(|| hint(problem).map(ToOwned::to_owned));
+    Failure { details: lines, hint, ..Failure::message(message(feed, problem)) }
+}
+
+fn message(feed: &FeedPath, problem: &Problem) -> String {
+    let said = problem.detail.as_deref().unwrap_or(&problem.title);
+    let status = problem.upstream.as_ref().and_then(|upstream| upstream.status);
+    match (problem.known_type(), &problem.upstream, status) {
+        (Some(ProblemType::Unauthorized), ..) => {
+            "the server does not accept the grant in CARNET_TOKEN".to_owned()
+        }
+        (Some(ProblemType::NotFound), ..) => {
+            format!("there is no feed {feed}, or the grant in CARNET_TOKEN does not reach it")
+        }
+        // The lines below tell the provider's own words; a success that is no use has its reason in `said`.
+        (Some(ProblemType::UpstreamRefused), Some(upstream), Some(300..)) => {
+            format!("feed {feed}: {} refused step {}", upstream.provider, upstream.step)
+        }
+        (Some(ProblemType::UpstreamUnreachable), Some(upstream), None) => {
+            let why = upstream.message.as_deref().unwrap_or("the connection failed");
+            format!("feed {feed}: step {} got no answer: {why}", upstream.step)
+        }
+        _ => format!("feed {feed}: {said}"),
+    }
+}
+
+/// Advice where the server has none: what it cannot know is how it was asked.
+fn hint(problem: &Problem) -> Option<&'static str> {
+    match problem.known_type()? {
+        ProblemType::Unauthorized => Some(
+            "it may have expired or been revoked: `carnet grant list` on the server's host says so, `carnet grant create` \
+             makes another",
+        ),
+        ProblemType::Forbidden => {
+            Some("credentials are for grants of role deployer or admin; a viewer never gets one")
+        }
+        ProblemType::NotFound => {
+            Some("ask who made the grant for its spaces and feeds: `carnet grant list` shows them")
+        }
+        ProblemType::ContextRefused => {
+            Some("leave that --context off, or have a grant made that opens or fixes the key")
+        }
+        ProblemType::MissingContext => Some("give it with --context KEY=VALUE"),
+        ProblemType::MinRemainingUnattainable => Some(UNATTAINABLE),
+        ProblemType::RateLimited => Some(
+            "too many requests with this grant or from this address: spread them, or raise the server's limits",
+        ),
+        ProblemType::Busy | ProblemType::NotMinting | ProblemType::StorageUnavailable => {
+            Some("it often passes; if it lasts, the server's log says more under the request named above")
+        }
+        _ => None,
+    }
+}
+
+/// A server that could not be asked, or that is none.
+pub(super) fn unanswered(error: &ClientError) -> Failure {
+    // One line for each cause, as for every other error.
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !message.contains(&said) {
+            message = format!("{message}: {said}");
+        }
+        cause = error.source();
+    }
+    let failure = Failure::message(message);
+    match advice(error) {
+        Some(advice) => failure.hint(advice),
+        None => failure,
+    }
+}
+
+fn advice(error: &ClientError) -> Option<&'static str> {
+    Some(match error {
+        ClientError::NotCarnet { status, .. } if status.is_redirection() => {
+            "a redirect is never followed, because the token would go along: name the place itself with --server or \
+             CARNET_URL"
+        }
+        ClientError::NotCarnet { .. } => {
+            "--server or CARNET_URL must be where `carnet serve` has its --listen; --public-listen has no API"
+        }
+        ClientError::Unreachable { source, .. } => match source.kind() {
+            TransportErrorKind::Connect => {
+                "check that the server runs, and that --server or CARNET_URL is its address"
+            }
+            TransportErrorKind::Tls => {
+                "the server's certificate is not trusted here: --ca-file adds an authority"
+            }
+            TransportErrorKind::Timeout => "the server is slow, or a firewall drops the connection",
+            _ => "the connection broke, or what listens there does not speak HTTP, or speaks TLS",
+        },
+        ClientError::CaBundle(_) => "--ca-file or CARNET_CA_FILE names a file of certificates in PEM",
+        ClientError::Token => "CARNET_TOKEN is what `carnet grant create` printed on stdout",
+        ClientError::Refused(_) | ClientError::Setup(_) | ClientError::Request(_) => return None,
+    })
+}

@@ -1,0 +1,154 @@
+//! `carnet feed check`: each step of the chain, and what is wrong with the first that fails.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::api::check::{CheckAnswer, CheckStep};
+use crate::audit::{Event, EventKind, Outcome};
+use crate::carnet::Carnet;
+use crate::cli::failure::Failure;
+use crate::cli::feed_fields::ContextArguments;
+use crate::cli::output::Format;
+use crate::cli::proxy::ProxyOption;
+use crate::cli::{opening, output};
+use crate::exchange::address::Loopback;
+use crate::feed::FeedPath;
+use crate::feed::scope::Scope;
+use crate::feeds::FeedsError;
+use crate::trust::check::{self, ImageReference, Progress};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Check {
+    /// The feed
+    #[arg(value_name = "SPACE/FEED")]
+    feed: FeedPath,
+    #[command(flatten)]
+    context: ContextArguments,
+    /// Pull a little of this image, too: NAME, NAME:TAG or NAME@DIGEST
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+    /// Let endpoints and the registry be on this machine, as they may be anyway if the issuer is on it
+    #[arg(long)]
+    allow_loopback_endpoints: bool,
+    /// Certificates in PEM to trust beside the operating system's, for private endpoints
+    #[arg(long, env = "CARNET_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    proxy: ProxyOption,
+    #[command(flatten)]
+    output: output::OutputOptions,
+}
+
+pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Check) -> Result<(), Failure> {
+    let path = arguments.feed;
+    let context = arguments.context.context()?;
+    let mut config = opening.config();
+    config.transport.extra_ca_pem =
+        arguments.ca_file.as_deref().map(crate::cli::read_file("--ca-file")).transpose()?;
+    config.transport.proxy = arguments.proxy.proxy()?;
+    if arguments.allow_loopback_endpoints {
+        config.transport.loopback = Loopback::Allow;
+    }
+    let carnet = Carnet::open(config).await?;
+    let feed = carnet.store().feed(&path).await?.ok_or(FeedsError::Unknown(path))?;
+    let image = arguments.image.map(|image| ImageReference::parse(&image, &feed.registry));
+    let image = image.transpose().map_err(|error| Failure::usage(format!("--image: {error}")))?;
+    let asked = Event::new(EventKind::TokenMint, Outcome::Done, carnet.actor()).detail("feed check");
+    let scope = Scope::everything();
+    let wanted = check::Check { feed: &feed, context: &context, scope: &scope, image: image.as_ref(), asked };
+    let is_watched = std::io::stderr().is_terminal();
+    let watch = |progress: Progress<'_>| {
+        if is_watched {
+            show(&progress);
+        }
+    };
+    let checked = check::check(&carnet, wanted, &watch).await.map_err(anyhow::Error::new);
+    // How the exchange went is recorded behind its back.
+    carnet.audit_log().flush().await;
+    let answer = checked?;
+    match arguments.output.output {
+        Format::Json => output::json(&answer)?,
+        Format::Table => print(&answer)?,
+    }
+    match answer.failed() {
+        None => Ok(()),
+        Some(step) => Err(Failure::message(format!("feed {}: step {} failed", answer.feed, step.step))),
+    }
+}
+
+/// One line a step, which says first that it runs and then what came of it.
+fn show(progress: &Progress<'_>) {
+    let mut stderr = std::io::stderr().lock();
+    // Nobody watches any more if this fails.
+    let _ = match progress {
+        Progress::Began(step) => write!(stderr, "{step} …"),
+        Progress::Ended(step) => {
+            writeln!(stderr, "\r\u{1b}[2K{} {} ({} ms)", step.step, outcome(step), step.duration_ms)
+        }
+    };
+    let _ = stderr.flush();
+}
+
+fn outcome(step: &CheckStep) -> &'static str {
+    if step.ok { "ok" } else { "FAILED" }
+}
+
+fn print(answer: &CheckAnswer) -> Result<(), Failure> {
+    let rows = answer.steps.iter().map(|step| {
+        let found = step.detail.clone().unwrap_or_default();
+        vec![step.step.clone(), outcome(step).to_owned(), format!("{} ms", step.duration_ms), found]
+    });
+    output::table(&["STEP", "RESULT", "TIME", "FOUND"], rows)?;
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    for warning in &answer.warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    if let Some(step) = answer.failed() {
+        explain(&mut text, step);
+    }
+    if text.is_empty() { Ok(()) } else { output::line(text.trim_end()) }
+}
+
+/// What was presented, what was answered, and what mends it.
+fn explain(text: &mut String, step: &CheckStep) {
+    let _ = writeln!(text, "\n{} failed: {}", step.step, step.detail.as_deref().unwrap_or_default());
+    if let Some(presented) = &step.presented {
+        let _ = writeln!(text, "presented");
+        for (name, value) in [
+            ("iss", &presented.iss),
+            ("sub", &presented.sub),
+            ("aud", &presented.aud),
+            ("kid", &presented.kid),
+            ("alg", &presented.alg),
+        ] {
+            let _ = writeln!(text, "  {name}  {value}");
+        }
+    }
+    if let Some(upstream) = &step.upstream {
+        let _ = writeln!(text, "answered by {}", upstream.provider);
+        let status = upstream.status.map(|status| status.to_string());
+        for (name, value) in [
+            ("status    ", &status),
+            ("code      ", &upstream.code),
+            ("message   ", &upstream.message),
+            ("request id", &upstream.request_id),
+        ] {
+            if let Some(value) = value {
+                let _ = writeln!(text, "  {name}  {value}");
+            }
+        }
+    }
+    if !step.causes.is_empty() {
+        let _ = writeln!(text, "likely causes, the most likely first");
+    }
+    for (index, cause) in step.causes.iter().enumerate() {
+        let _ = writeln!(text, "  {}. {}\n     {}", index + 1, cause.cause, cause.mend);
+        if let Some(command) = &cause.command {
+            let _ = writeln!(text, "       {command}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! One request and its answer: where the token goes, what is waited for, and what is asked again.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use zeroize::Zeroizing;
+
+use super::error::{ClientError, cleared};
+use super::server_url::ServerUrl;
+use crate::api::PREFIX;
+use crate::api::problem::Problem;
+use crate::clock::Clock;
+use crate::exchange::Redactor;
+use crate::exchange::transport::TransportErrorKind;
+use crate::secret::SecretString;
+
+/// Longest answer that is read, in bytes: the longest page of the audit log is well below.
+const MAX_ANSWER: usize = 4 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// After this long a request is not sent again.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A request.
+pub(super) struct Call {
+    pub(super) method: Method,
+    /// Below the API's prefix.
+    pub(super) route: String,
+    pub(super) body: Option<Vec<u8>>,
+    /// How long one answer may take, reading it included.
+    pub(super) timeout: Duration,
+    pub(super) again: Again,
+}
+
+/// When a request may be sent a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// Never: nobody knows what a change has done whose answer is lost.
+    Never,
+    /// Once, if the connection broke before the answer was whole: reading changes nothing.
+    IfBroken,
+    /// The same, because a second request for a credential is answered from the broker's memory; and when the
+    /// server says by `Retry-After` that it has done nothing and when to come back.
+    IfBrokenOrPutOff,
+}
+
+/// An answer that is no refusal.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Zeroizing<Vec<u8>>,
+}
+
+/// Sends requests to one server, with one token.
+#[derive(Clone)]
+pub(super) struct Sender {
+    pub(super) server: ServerUrl,
+    base: String,
+    authorization: HeaderValue,
+    /// To clear answers of it.
+    token: SecretString,
+    http: reqwest::Client,
+    clock: Arc<dyn Clock>,
+}
+
+impl Sender {
+    pub(super) fn new(
+        server: ServerUrl,
+        token: &SecretString,
+        extra_ca_pem: Option<&[u8]>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ClientError> {
+        if token.reveal().is_empty() || !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ClientError::Token);
+        }
+        let bearer = Zeroizing::new(format!("Bearer {}", token.reveal()));
+        let mut authorization = HeaderValue::from_str(&bearer).map_err(|_| ClientError::Token)?;
+        authorization.set_sensitive(true);
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("carnet/", env!("CARGO_PKG_VERSION")))
+            // Wherever one leads, the token would go.
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            // Those of the environment.
+            .no_proxy()
+            .retry(reqwest::retry::never())
+            .connect_timeout(CONNECT_TIMEOUT);
+        if let Some(pem) = extra_ca_pem {
+            let certificates = reqwest::Certificate::from_pem_bundle(pem)
+                .map_err(|error| ClientError::CaBundle(Some(error)))?;
+            if certificates.is_empty() {
+                return Err(ClientError::CaBundle(None));
+            }
+            builder = builder.tls_certs_merge(certificates);
+        }
+        let base = match &server {
+            ServerUrl::Http(url) => {
+                let this_machine: [SocketAddr; 2] =
+                    [(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()];
+                builder = match url.scheme() {
+                    "https" => builder.https_only(true),
+                    // Whatever a resolver says: what goes in clear goes to this machine.
+                    _ => builder.resolve_to_addrs("localhost", &this_machine),
+                };
+                server.to_string()
+            }
+            ServerUrl::Unix(path) => {
+                builder = builder.unix_socket(path.clone());
+                "http://localhost".to_owned()
+            }
+        };
+        let http = builder.build().map_err(ClientError::Setup)?;
+        Ok(Self { server, base: base + PREFIX, authorization, token: token.clone(), http, clock })
+    }
+
+    /// The answer to `call`.
+    pub(super) async fn send(&self, call: &Call) -> Result<Answer, ClientError> {
+        let end_of_patience = self.clock.monotonic() + PATIENCE;
+        let mut may_break = call.again != Again::Never;
+        loop {
+            let (answer, put_off) = match self.once(call).await {
+                Ok(received) => (self.judged(received.0, received.1), received.2),
+                Err(error) => (Err(error), None),
+            };
+            match (&answer, put_off) {
+                (Err(ClientError::Unreachable { source, .. }), _)
+                    if may_break && source.kind() == TransportErrorKind::Other =>
+                {
+                    may_break = false;
+                }
+                (Err(_), Some(wait)) if call.again == Again::IfBrokenOrPutOff => {
+                    let until = self.clock.monotonic().saturating_add(wait);
+                    if until > end_of_patience {
+                        return answer;
+                    }
+                    self.clock.sleep_until(until).await;
+                }
+                _ => return answer,
+            }
+        }
+    }
+
+    /// Status, body, and after how long the server wants to be asked again.
+    async fn once(
+        &self,
+        call: &Call,
+    ) -> Result<(StatusCode, Zeroizing<Vec<u8>>, Option<Duration>), ClientError> {
+        let unreachable = |error: reqwest::Error| ClientError::Unreachable {
+            server: self.server.clone(),
+            source: error.into(),
+        };
+        let mut request = self
+            .http
+            .request(call.method.clone(), format!("{}{}", self.base, call.route))
+            .header(AUTHORIZATION, self.authorization.clone())
+            .timeout(call.timeout);
+        if let Some(body) = &call.body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        let mut response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let put_off = put_off(status, response.headers());
+        // Of the whole length where it is known, so that no copy of a secret is left behind by growing.
+        let expected = response.content_length().and_then(|length| usize::try_from(length).ok());
+        let mut content = Zeroizing::new(Vec::with_capacity(
+            expected.filter(|length| *length <= MAX_ANSWER).unwrap_or(4096),
+        ));
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            if chunk.len() > MAX_ANSWER - content.len() {
+                return Err(self.not_carnet(status));
+            }
+            content.extend_from_slice(&chunk);
+        }
+        Ok((status, content, put_off))
+    }
+
+    /// A success, or what the refusal says.
+    fn judged(&self, status: StatusCode, body: Zeroizing<Vec<u8>>) -> Result<Answer, ClientError> {
+        if status.is_success() {
+            return Ok(Answer { status, body });
+        }
+        match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) if problem.status == status.as_u16() => {
+                let redactor = Redactor::new([self.token.reveal()]);
+                Err(ClientError::Refused(Box::new(cleared(problem, &redactor))))
+            }
+            _ => Err(self.not_carnet(status)),
+        }
+    }
+
+    pub(super) fn not_carnet(&self, status: StatusCode) -> ClientError {
+        ClientError::NotCarnet { server: self.server.clone(), status }
+    }
+}
+
+/// How long a server that is busy or limits its callers wants to be left alone. Dates are not understood:
+/// carnet sends seconds.
+fn put_off(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
+    if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        return None;
+    }
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    // Never at once, or a server in trouble would be asked in a loop.
+    Some(Duration::from_secs(seconds).max(Duration::from_secs(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_asked_again_when_it_says_so_and_never_at_once() {
+        for (status, value, wait) in [
+            (429, Some("3"), Some(3)),
+            (503, Some("0"), Some(1)),
+            (503, None, None),
+            (503, Some("-1"), None),
+            (503, Some("Wed, 21 Oct 2026 07:28:00 GMT"), None),
+            (502, Some("1"), None),
+            (200, Some("1"), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
+            }
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(put_off(status, &headers), wait.map(Duration::from_secs), "{status} {value:?}");
+        }
+    }
+}

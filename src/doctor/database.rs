@@ -1,0 +1,95 @@
+//! The database: SQLite's own view of its file, and what the master key authenticates in it.
+
+use super::{Finding, causes, listed};
+use crate::audit::verify;
+use crate::carnet::OpenError;
+use crate::store::StoreError;
+
+const DATABASE: &str = "database";
+const INTEGRITY: &str = "database-integrity";
+const REFERENCES: &str = "database-references";
+const MASTER_KEY: &str = "master-key";
+const KEY_ROWS: &str = "key-rows";
+const AUDIT_LOG: &str = "audit-log";
+
+const RESTORE: &str =
+    "stop the server, keep a copy of the database as it is, and go back to the last backup that is sound";
+
+/// Whether the database could be opened.
+#[must_use]
+pub fn check_opened(opened: Result<(), &OpenError>) -> Finding {
+    match opened {
+        Ok(()) => Finding::ok(DATABASE, "opens"),
+        Err(error) => Finding::failed(DATABASE, causes(error))
+            .detail("Nothing in it could be looked at, and no server starts on it.")
+            .hint(RESTORE),
+    }
+}
+
+/// What `PRAGMA integrity_check` said.
+#[must_use]
+pub fn check_integrity(problems: Result<Vec<String>, StoreError>) -> Finding {
+    sound(INTEGRITY, "SQLite finds the file sound", "SQLite finds the file broken", problems)
+}
+
+/// What `PRAGMA foreign_key_check` said.
+#[must_use]
+pub fn check_references(problems: Result<Vec<String>, StoreError>) -> Finding {
+    sound(REFERENCES, "every reference has its row", "rows refer to rows that are not there", problems)
+}
+
+fn sound(id: &'static str, good: &str, bad: &str, problems: Result<Vec<String>, StoreError>) -> Finding {
+    match problems {
+        Ok(problems) if problems.is_empty() => Finding::ok(id, good),
+        Ok(problems) => Finding::failed(id, bad).detail(listed(&problems)).hint(RESTORE),
+        Err(error) => Finding::failed(id, bad).detail(causes(&error)).hint(RESTORE),
+    }
+}
+
+/// Whether the master key opens what it should.
+#[must_use]
+pub fn check_master_key(unlocked: Result<(), &OpenError>) -> Finding {
+    match unlocked {
+        Ok(()) => Finding::ok(MASTER_KEY, "opens this database"),
+        Err(error) => Finding::failed(MASTER_KEY, causes(error))
+            .detail(
+                "Without it no server starts, nothing is signed, and neither keys, grants nor the audit log can be \
+                 authenticated: they were not looked at.",
+            )
+            .hint("--keys-dir or CARNET_MASTER_KEY_FILE names it; restore the very key from where it is kept"),
+    }
+}
+
+/// Whether every signing key's row is what carnet wrote.
+#[must_use]
+pub fn check_key_rows(read: Result<usize, &StoreError>) -> Finding {
+    match read {
+        Ok(keys) => Finding::ok(KEY_ROWS, format!("the MAC of {} holds", super::count(keys, "key"))),
+        Err(error) => Finding::failed(KEY_ROWS, causes(error))
+            .detail("A row that fails its MAC is never published and stops every start.")
+            .hint("somebody wrote to the database: keep a copy as it is, then restore a backup or `carnet key revoke --all`"),
+    }
+}
+
+/// Whether the audit log is what was written.
+#[must_use]
+pub fn check_audit_log(verified: Result<&verify::Report, &StoreError>) -> Finding {
+    let hint = "`carnet audit verify` lists everything; keep a copy of the database as it is, and compare with exports, \
+                backups and the anchors in the server's logs";
+    match verified {
+        Ok(report) if report.is_clean() => {
+            let rows = usize::try_from(report.rows).unwrap_or(usize::MAX);
+            Finding::ok(AUDIT_LOG, format!("{} are what was written", super::count(rows, "row")))
+                .detail("Whether the end was cut off only an anchor tells: `carnet audit verify --anchor`.")
+        }
+        Ok(report) => {
+            let problems: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+            Finding::failed(AUDIT_LOG, "the audit log is not what was written")
+                .detail(listed(&problems))
+                .hint(hint)
+        }
+        Err(error) => Finding::failed(AUDIT_LOG, "the audit log cannot be gone through")
+            .detail(causes(error))
+            .hint(hint),
+    }
+}

@@ -1,0 +1,178 @@
+//! Who may read and write the files: the database holds sealed keys and hashes of tokens, the keys folder what
+//! opens them.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::{Finding, Status};
+use crate::store::master_key::MasterKeySource;
+
+const DATABASE_FILES: &str = "database-files";
+const KEYS_FOLDER: &str = "keys-folder";
+const MASTER_KEY_FILE: &str = "master-key-file";
+
+/// What may happen to other users' hands on a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The database and SQLite's two files beside it.
+    Database,
+    /// The folder of the master key.
+    KeysFolder,
+    /// A master key that carnet made.
+    MasterKey,
+    /// A master key that somebody else provides; its group may read it, as systemd and Kubernetes hand it over.
+    ProvidedMasterKey,
+}
+
+/// A file or folder as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// What it is.
+    pub kind: Kind,
+    /// Where.
+    pub path: PathBuf,
+    /// Its permission bits; nothing if it is not there.
+    pub mode: Option<u32>,
+}
+
+/// Looks at the files of a database and at its master key's. Those that are not there are left out.
+///
+/// # Errors
+///
+/// An I/O error other than that one is not there, for example a folder that may not be searched.
+pub fn look(database: &Path, master_key: &MasterKeySource) -> io::Result<Vec<Seen>> {
+    let beside = |suffix: &str| {
+        let mut name = database.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let mut wanted = vec![
+        (Kind::Database, database.to_owned()),
+        (Kind::Database, beside("-wal")),
+        (Kind::Database, beside("-shm")),
+    ];
+    match master_key {
+        MasterKeySource::Folder(folder) => {
+            wanted.push((Kind::KeysFolder, folder.clone()));
+            wanted.push((Kind::MasterKey, master_key.path()));
+        }
+        MasterKeySource::File(file) => wanted.push((Kind::ProvidedMasterKey, file.clone())),
+    }
+    wanted.into_iter().map(|(kind, path)| Ok(Seen { kind, mode: mode(&path)?, path })).collect()
+}
+
+fn mode(path: &Path) -> io::Result<Option<u32>> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.mode() & 0o777)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// One finding for the database's files, one for the folder, one for the master key.
+#[must_use]
+pub fn check(seen: &[Seen]) -> Vec<Finding> {
+    [DATABASE_FILES, KEYS_FOLDER, MASTER_KEY_FILE].into_iter().filter_map(|id| check_one(id, seen)).collect()
+}
+
+fn check_one(id: &'static str, seen: &[Seen]) -> Option<Finding> {
+    let judged: Vec<(Status, &Seen, u32)> = seen
+        .iter()
+        .filter(|seen| id_of(seen.kind) == id)
+        .filter_map(|seen| Some((judge(seen.kind, seen.mode?), seen, seen.mode?)))
+        .collect();
+    let worst = judged.iter().map(|(status, ..)| *status).max()?;
+    let bad: Vec<_> = judged.iter().filter(|(status, ..)| *status > Status::Ok).collect();
+    if bad.is_empty() {
+        return Some(Finding::ok(id, "others may not read or change what matters"));
+    }
+    let listed: Vec<String> =
+        bad.iter().map(|(_, seen, mode)| format!("{} has mode {mode:04o}", seen.path.display())).collect();
+    let commands: Vec<String> = bad
+        .iter()
+        .map(|(_, seen, _)| {
+            let mode = if seen.kind == Kind::KeysFolder { "0700" } else { "0600" };
+            format!("chmod {mode} {}", seen.path.display())
+        })
+        .collect();
+    let why = match id {
+        DATABASE_FILES => {
+            "Who can read them sees who deploys what, and copies sealed keys to wait for the master key; who can write \
+             them can stop the issuer."
+        }
+        KEYS_FOLDER => "Who can write there can take the master key away or put another one in its place.",
+        _ => "Who can read it and the database can sign any token that any cloud trusts carnet for.",
+    };
+    Some(Finding::new(id, worst, listed.join("; ")).detail(why).hint(commands.join(" && ")))
+}
+
+fn id_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Database => DATABASE_FILES,
+        Kind::KeysFolder => KEYS_FOLDER,
+        Kind::MasterKey | Kind::ProvidedMasterKey => MASTER_KEY_FILE,
+    }
+}
+
+fn judge(kind: Kind, mode: u32) -> Status {
+    let (failed, warning) = match kind {
+        Kind::Database => (0o022, 0o044),
+        Kind::KeysFolder => (0o022, 0),
+        Kind::MasterKey => (0o077, 0),
+        Kind::ProvidedMasterKey => (0o037, 0),
+    };
+    if mode & failed != 0 {
+        Status::Failed
+    } else if mode & warning != 0 {
+        Status::Warning
+    } else {
+        Status::Ok
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_judged_by_what_others_could_do_with_them() {
+        use Status::{Failed, Ok, Warning};
+        for (kind, mode, expected) in [
+            (Kind::Database, 0o600, Ok),
+            (Kind::Database, 0o640, Warning),
+            (Kind::Database, 0o604, Warning),
+            (Kind::Database, 0o620, Failed),
+            (Kind::Database, 0o602, Failed),
+            (Kind::KeysFolder, 0o700, Ok),
+            (Kind::KeysFolder, 0o755, Ok),
+            (Kind::KeysFolder, 0o770, Failed),
+            (Kind::KeysFolder, 0o702, Failed),
+            (Kind::MasterKey, 0o400, Ok),
+            (Kind::MasterKey, 0o600, Ok),
+            (Kind::MasterKey, 0o640, Failed),
+            (Kind::MasterKey, 0o604, Failed),
+            (Kind::ProvidedMasterKey, 0o440, Ok),
+            (Kind::ProvidedMasterKey, 0o444, Failed),
+            (Kind::ProvidedMasterKey, 0o460, Failed),
+        ] {
+            assert_eq!(judge(kind, mode), expected, "{kind:?} {mode:o}");
+        }
+    }
+
+    #[test]
+    fn the_worst_file_decides_and_each_bad_one_is_named_with_its_command() {
+        let seen = |kind, path: &str, mode| Seen { kind, path: path.into(), mode };
+        let findings = check(&[
+            seen(Kind::Database, "a.db", Some(0o644)),
+            seen(Kind::Database, "a.db-wal", Some(0o666)),
+            seen(Kind::Database, "a.db-shm", None),
+            seen(Kind::MasterKey, "keys/master.key", Some(0o600)),
+        ]);
+        let [files, key] = &findings[..] else { panic!("{findings:?}") };
+        assert_eq!((files.id, files.status), (DATABASE_FILES, Status::Failed));
+        assert_eq!(files.summary, "a.db has mode 0644; a.db-wal has mode 0666");
+        assert_eq!(files.hint.as_deref(), Some("chmod 0600 a.db && chmod 0600 a.db-wal"));
+        assert_eq!((key.id, key.status), (MASTER_KEY_FILE, Status::Ok));
+    }
+}

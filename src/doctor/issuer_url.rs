@@ -1,0 +1,87 @@
+//! The issuer URL itself, and from where and with what trust it was looked at.
+
+use super::Finding;
+use super::address::Reach;
+use super::fetch::Trust;
+use crate::issuer_url::IssuerUrl;
+
+/// How it was looked at.
+pub const VIEW: &str = "view";
+const ISSUER_URL: &str = "issuer-url";
+
+/// How the public URL was looked at. What was relaxed is a warning: it is not how a cloud looks.
+#[must_use]
+pub fn check_view(trust: &Trust, reach: Reach) -> Finding {
+    let trusted = match trust {
+        Trust::PublicWebRoots => {
+            "the public web roots (Mozilla's, built in) and no other authority".to_owned()
+        }
+        Trust::Only { file, .. } => format!("only the certificates in {} (--ca)", file.display()),
+    };
+    let reached = match reach {
+        Reach::PublicOnly => "public addresses only",
+        Reach::AllowPrivate => "private addresses and this machine, too (--allow-private)",
+    };
+    let summary = format!("from this machine, trusting {trusted}, at {reached}");
+    let proof = "This is this machine's view; `carnet feed check` is the proof, because there the cloud itself fetches.";
+    if (trust, reach) == (&Trust::PublicWebRoots, Reach::PublicOnly) {
+        return Finding::ok(VIEW, summary).detail(proof);
+    }
+    Finding::warning(VIEW, summary)
+        .detail(format!("{proof} Clouds trust public authorities and reach public addresses only."))
+        .hint("run it without --ca and --allow-private to see what a cloud would")
+}
+
+/// Whether clouds accept such a URL at all.
+#[must_use]
+pub fn check(issuer: &IssuerUrl, reach: Reach) -> Finding {
+    if issuer.is_loopback() {
+        let summary = format!("no cloud reaches {issuer}: it is this machine itself");
+        let finding = match reach {
+            Reach::PublicOnly => Finding::failed(ISSUER_URL, format!("{summary}; nothing was fetched")),
+            Reach::AllowPrivate => Finding::warning(ISSUER_URL, summary),
+        };
+        return finding
+            .detail("Such an issuer is for trying things out against `carnet sandbox`.")
+            .hint("`carnet serve --issuer https://… --change-issuer` for the clouds; --allow-private checks it as it is");
+    }
+    match issuer.explicit_port() {
+        Some(port) => Finding::warning(ISSUER_URL, format!("{issuer} has the port {port}"))
+            .detail("AWS takes no issuer URL with a port; Azure and Google do.")
+            .hint("serve it on 443 through a proxy and leave the port out, before trust is set up"),
+        None => Finding::ok(ISSUER_URL, issuer.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Status;
+
+    #[test]
+    fn a_url_is_judged_by_who_reaches_it() {
+        for (url, reach, expected) in [
+            ("https://issuer.example/a", Reach::PublicOnly, Status::Ok),
+            ("https://issuer.example:8443", Reach::PublicOnly, Status::Warning),
+            ("http://127.0.0.1:8080", Reach::PublicOnly, Status::Failed),
+            ("https://localhost", Reach::PublicOnly, Status::Failed),
+            ("http://127.0.0.1:8080", Reach::AllowPrivate, Status::Warning),
+        ] {
+            assert_eq!(check(&url.parse().unwrap(), reach).status, expected, "{url} {reach:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_relaxed_is_named_and_never_passes_for_a_clouds_view() {
+        let ca = Trust::Only { file: "ca.crt".into(), pem: Vec::new() };
+        assert_eq!(check_view(&Trust::PublicWebRoots, Reach::PublicOnly).status, Status::Ok);
+        for (trust, reach, named) in [
+            (&ca, Reach::PublicOnly, "only the certificates in ca.crt (--ca)"),
+            (&Trust::PublicWebRoots, Reach::AllowPrivate, "(--allow-private)"),
+        ] {
+            let finding = check_view(trust, reach);
+            assert_eq!(finding.status, Status::Warning);
+            assert!(finding.summary.contains(named), "{}", finding.summary);
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The signing keys: whether they are there, whether they rotate, and whether verifiers follow.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Finding, count, listed};
+use crate::evidence::is_regular;
+use crate::issuer::STALE_AFTER;
+use crate::jose::Algorithm;
+use crate::signing_keys::rotation::{MAX_PUBLISHED, due_at, safe_at};
+use crate::signing_keys::{SigningKey, active, next_pruning, prepared, published};
+use crate::store::issuer::{KeySettings, RotationFailures};
+use crate::store::jwks_clients::JwksClient;
+
+const KEYS: &str = "signing-keys";
+const ROTATION: &str = "rotation";
+const COUNT: &str = "key-count";
+const VERIFIERS: &str = "verifiers";
+const ERASURE: &str = "erasure";
+
+/// A server rotates within seconds; a jump of the clock may hold it up for ten minutes, a restart for some more.
+const OVERDUE_AFTER: SignedDuration = SignedDuration::from_hours(1);
+
+/// The keys as the database has them.
+#[derive(Debug, Clone, Copy)]
+pub struct Keys<'a> {
+    /// Every key.
+    pub keys: &'a [SigningKey],
+    /// The policy they are kept by, and what else is stored about them.
+    pub settings: &'a KeySettings,
+    /// The scheduled rotation's failures since it last succeeded.
+    pub failures: Option<&'a RotationFailures>,
+    /// Who fetches the JWKS.
+    pub clients: &'a [JwksClient],
+}
+
+/// What is to be said of the keys at `now`.
+#[must_use]
+pub fn check(keys: &Keys<'_>, now: Timestamp) -> Vec<Finding> {
+    vec![
+        check_presence(keys.keys),
+        check_rotation(keys, now),
+        check_count(keys.keys, now),
+        check_verifiers(keys, now),
+        check_erasure(keys.settings.erasure_pending),
+    ]
+}
+
+fn check_presence(keys: &[SigningKey]) -> Finding {
+    let missing: Vec<String> = Algorithm::ALL
+        .into_iter()
+        .flat_map(|algorithm| {
+            let gone = |state: &str, key: Option<&SigningKey>| {
+                key.is_none().then(|| format!("no {state} key of {algorithm}"))
+            };
+            [gone("active", active(keys, algorithm)), gone("prepared", prepared(keys, algorithm))]
+        })
+        .flatten()
+        .collect();
+    if missing.is_empty() {
+        return Finding::ok(KEYS, "one active and one prepared key of each algorithm");
+    }
+    Finding::failed(KEYS, listed(&missing))
+        .detail("Without an active key nothing is signed; without a prepared one a rotation would break verifiers.")
+        .hint("start `carnet serve`, which makes what is missing; if it does not, its log says why")
+}
+
+fn check_rotation(keys: &Keys<'_>, now: Timestamp) -> Finding {
+    let hint = "look at the log of `carnet serve`, which has to run for keys to rotate; `carnet key rotate` rotates now";
+    if let Some(failures) = keys.failures {
+        let times = usize::try_from(failures.count).unwrap_or_default();
+        return Finding::failed(
+            ROTATION,
+            format!("the scheduled rotation has failed {}", count(times, "time")),
+        )
+        .detail(format!("Last at {}: {}", failures.failed_at, failures.error))
+        .hint(hint);
+    }
+    let due: Vec<(Algorithm, Timestamp)> = Algorithm::ALL
+        .into_iter()
+        .filter_map(|algorithm| Some((algorithm, due_at(keys.keys, &keys.settings.policy, algorithm)?)))
+        .collect();
+    let words = |due: &[(Algorithm, Timestamp)]| {
+        due.iter().map(|(algorithm, at)| format!("{algorithm} at {at}")).collect::<Vec<_>>().join(", ")
+    };
+    if due.len() < Algorithm::ALL.len() {
+        return Finding::failed(ROTATION, "not every algorithm can rotate")
+            .detail("A rotation needs the key that signs and the one that signs next.")
+            .hint(hint);
+    }
+    let overdue: Vec<_> =
+        due.iter().copied().filter(|(_, at)| now.duration_since(*at) > OVERDUE_AFTER).collect();
+    if overdue.is_empty() {
+        return Finding::ok(ROTATION, format!("due: {}", words(&due)));
+    }
+    Finding::failed(ROTATION, format!("overdue since: {}", words(&overdue)))
+        .detail(
+            "Either no server runs on this database, or every slot of the JWKS is taken. The longer a key signs, the \
+             more a leak of it is worth.",
+        )
+        .hint(hint)
+}
+
+fn check_count(keys: &[SigningKey], now: Timestamp) -> Finding {
+    let number = published(keys, now).len();
+    let summary = format!(
+        "{} published; Google takes {MAX_PUBLISHED} when uploaded, AWS 100 of a kind",
+        count(number, "key")
+    );
+    if number < MAX_PUBLISHED {
+        return Finding::ok(COUNT, summary);
+    }
+    let frees = next_pruning(keys, now).map(|at| format!(" A slot frees at {at}.")).unwrap_or_default();
+    Finding::warning(COUNT, summary)
+        .detail(format!("Every slot is taken: no key rotates until a retired one leaves the JWKS.{frees}"))
+        .hint("wait; fewer forced rotations, or a shorter max-token-lifetime, keep slots free")
+}
+
+fn check_verifiers(keys: &Keys<'_>, now: Timestamp) -> Finding {
+    let policy = &keys.settings.policy;
+    let regular: Vec<&JwksClient> =
+        keys.clients.iter().filter(|client| is_regular(client, policy.jwks_max_age(), now)).collect();
+    if regular.is_empty() {
+        return Finding::ok(VERIFIERS, "nobody fetches the JWKS regularly yet, so nobody can lag behind");
+    }
+    let prepared = Algorithm::ALL.into_iter().filter_map(|algorithm| prepared(keys.keys, algorithm));
+    // A server publishes a new key after at most this long.
+    let visible = |key: &SigningKey| later(key.prepared_at, STALE_AFTER);
+    let lagging = |key: &SigningKey| {
+        regular.iter().filter(|client| client.last_fetched_at < visible(key)).copied().collect::<Vec<_>>()
+    };
+    let signs_next: Vec<(&SigningKey, Vec<&JwksClient>)> =
+        prepared.map(|key| (key, lagging(key))).filter(|(_, lagging)| !lagging.is_empty()).collect();
+    if signs_next.is_empty() {
+        return Finding::ok(
+            VERIFIERS,
+            format!("every prepared key is with each of {}", count(regular.len(), "regular client")),
+        );
+    }
+    let described: Vec<String> = signs_next
+        .iter()
+        .map(|(key, lagging)| {
+            let names: Vec<String> = lagging
+                .iter()
+                .map(|client| format!("{} (last at {})", client.user_agent, client.last_fetched_at))
+                .collect();
+            format!("{} of {}: {}", key.kid(), key.algorithm(), listed(&names))
+        })
+        .collect();
+    let summary =
+        format!("not all of {} have fetched a prepared key yet", count(regular.len(), "regular client"));
+    if signs_next.iter().all(|(key, _)| safe_at(key, policy) > now) {
+        return Finding::ok(
+            VERIFIERS,
+            format!("{summary}; it does not sign before {} have passed", hours(policy.propagation())),
+        );
+    }
+    Finding::warning(VERIFIERS, summary)
+        .detail(format!(
+            "{}. The key may sign by now; who has not fetched it asks again when it meets it, or refuses. User agents \
+             are what clients claim: this informs and decides nothing.",
+            described.join("; ")
+        ))
+        .hint("`carnet key list --clients` shows who fetches; see that nothing in between serves an old JWKS")
+}
+
+fn check_erasure(pending: bool) -> Finding {
+    if !pending {
+        return Finding::ok(ERASURE, "no destroyed private half is left in the files");
+    }
+    Finding::warning(ERASURE, "erasure: pending")
+        .detail("A private key is deleted, but its sealed bytes stand in the database's log while a reader holds it.")
+        .hint("end whatever reads the database, for example a backup or a shell; a running server then finishes the erasure")
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
+fn hours(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds if seconds % 3600 == 0 => format!("{} h", seconds / 3600),
+        seconds => format!("{seconds} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Status;
+    use crate::jose::jwk::PublicKey;
+    use crate::jose::key_pair::RsaBits;
+    use crate::signing_keys::Stage;
+    use crate::signing_keys::policy::RotationPolicy;
+
+    const HOUR: i64 = 3600;
+    const DAY: i64 = 24 * HOUR;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    fn key(number: u8, algorithm: Algorithm, prepared_at: i64, stage: Stage) -> SigningKey {
+        let public = match algorithm {
+            Algorithm::Es256 => PublicKey::P256 { x: [number; 32], y: [number; 32] },
+            Algorithm::Rs256 => PublicKey::Rsa { n: vec![number; 256], e: vec![1, 0, 1] },
+        };
+        SigningKey { stage, ..SigningKey::prepared(public, at(prepared_at)) }
+    }
+
+    /// Of each algorithm one that signs since `activated` and one that was prepared at the same time.
+    fn pairs(activated: i64) -> Vec<SigningKey> {
+        let of = |algorithm, number| {
+            let active = Stage::Active { activated_at: at(activated) };
+            [
+                key(number, algorithm, activated - DAY, active),
+                key(number + 1, algorithm, activated, Stage::Prepared),
+            ]
+        };
+        [of(Algorithm::Rs256, 1), of(Algorithm::Es256, 3)].concat()
+    }
+
+    fn retired(number: u8) -> SigningKey {
+        let stage = Stage::Retired { activated_at: at(-DAY), retired_at: at(-60), published_until: at(HOUR) };
+        key(number, Algorithm::Es256, -2 * DAY, stage)
+    }
+
+    fn find(
+        keys: &[SigningKey],
+        failures: Option<&RotationFailures>,
+        clients: &[JwksClient],
+        id: &str,
+    ) -> Finding {
+        let settings = KeySettings {
+            generation: 1,
+            policy: RotationPolicy::default(),
+            rsa_bits: RsaBits::default(),
+            high_water: at(0),
+            erasure_pending: false,
+        };
+        let keys = Keys { keys, settings: &settings, failures, clients };
+        check(&keys, at(0)).into_iter().find(|finding| finding.id == id).unwrap()
+    }
+
+    #[test]
+    fn a_rotation_is_overdue_an_hour_after_it_was_due() {
+        for (activated, expected) in
+            [(-DAY, Status::Ok), (-30 * DAY - HOUR, Status::Ok), (-30 * DAY - HOUR - 1, Status::Failed)]
+        {
+            assert_eq!(find(&pairs(activated), None, &[], "rotation").status, expected, "{activated}");
+        }
+        let failures = RotationFailures { count: 1, failed_at: at(-60), error: "disk full".to_owned() };
+        let found = find(&pairs(-DAY), Some(&failures), &[], "rotation");
+        assert_eq!(
+            (found.status, found.summary.as_str()),
+            (Status::Failed, "the scheduled rotation has failed 1 time")
+        );
+        assert!(found.detail.unwrap().contains("disk full"));
+    }
+
+    #[test]
+    fn a_key_that_is_missing_is_named() {
+        for (gone, told) in [
+            (0, "no active key of RS256"),
+            (1, "no prepared key of RS256"),
+            (2, "no active key of ES256"),
+            (3, "no prepared key of ES256"),
+        ] {
+            let mut keys = pairs(-DAY);
+            keys.remove(gone);
+            let found = find(&keys, None, &[], "signing-keys");
+            assert_eq!((found.status, found.summary.as_str()), (Status::Failed, told));
+            assert_eq!(find(&keys, None, &[], "rotation").status, Status::Failed);
+        }
+    }
+
+    #[test]
+    fn a_full_jwks_is_told_with_the_time_when_a_slot_frees() {
+        let mut keys = pairs(-DAY);
+        keys.extend((10..13).map(retired));
+        assert_eq!(find(&keys, None, &[], "key-count").status, Status::Ok);
+        keys.push(retired(13));
+        let found = find(&keys, None, &[], "key-count");
+        assert_eq!(found.status, Status::Warning);
+        assert!(found.detail.unwrap().contains(&at(HOUR).to_string()));
+    }
+
+    #[test]
+    fn verifiers_that_lack_a_prepared_key_are_told_once_it_may_sign() {
+        let client = |last: i64| JwksClient {
+            user_agent: "aws".to_owned(),
+            first_fetched_at: at(-6 * DAY),
+            last_fetched_at: at(last),
+            fetches: 9,
+            generation: 1,
+        };
+        let prepared_at = -2 * DAY;
+        for (activated, clients, expected, told) in [
+            (prepared_at, vec![], Status::Ok, "nobody fetches"),
+            (prepared_at, vec![client(-HOUR)], Status::Ok, "with each of 1 regular client"),
+            (prepared_at, vec![client(-HOUR), client(prepared_at - 1)], Status::Warning, "not all of 2"),
+            // It does not sign yet.
+            (-HOUR, vec![client(-2 * HOUR)], Status::Ok, "before 24 h have passed"),
+            // Whoever stays away for a week is no regular client.
+            (prepared_at, vec![client(-8 * DAY)], Status::Ok, "nobody fetches"),
+        ] {
+            let found = find(&pairs(activated), None, &clients, "verifiers");
+            assert_eq!(found.status, expected, "{found:?}");
+            assert!(found.summary.contains(told), "{found:?}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The two public documents as a cloud gets them: how they are served, and what they say.
+
+mod discovery;
+mod jwks;
+
+use std::time::Duration;
+
+use http::header;
+use jiff::{SignedDuration, Timestamp};
+
+pub use self::discovery::{check_discovery, jwks_uri};
+pub use self::jwks::{Published, check_jwks};
+use super::Finding;
+use super::fetch::{Answer, CertificateProblem, FetchFailure, Fetched, GIVE_UP_AFTER};
+
+const CERTIFICATE: &str = "certificate";
+const SPEED: &str = "speed";
+
+/// A certificate that ends sooner should have been renewed by now.
+const ENDS_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+/// Longer than this is too long for a document of some kilobytes.
+const SLOW: Duration = Duration::from_secs(1);
+/// AWS gives up after about this long.
+const TOO_SLOW: Duration = Duration::from_secs(5);
+
+/// A document's answer, if it is one that a cloud would go on to read; else what is wrong, and what to do.
+fn served<'a>(id: &'static str, what: &str, fetched: &'a Fetched) -> Result<&'a Answer, Finding> {
+    let url = &fetched.url;
+    let answer = match &fetched.outcome {
+        Ok(answer) => answer,
+        Err(failure) => {
+            return Err(Finding::failed(id, format!("{what} cannot be fetched: {failure}"))
+                .detail(format!(
+                    "GET {url}. No cloud verifies a token of an issuer whose documents it cannot fetch."
+                ))
+                .hint(what_to_do(failure)));
+        }
+    };
+    let text = |name| answer.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    if (300..400).contains(&answer.status) && answer.status != 304 {
+        let target = text(header::LOCATION).unwrap_or("nowhere").escape_debug().to_string();
+        return Err(Finding::failed(id, format!("{what} is redirected ({}) to {target}", answer.status))
+            .detail(format!(
+                "GET {url}. Clouds need not follow redirects, and the issuer would be another URL there."
+            ))
+            .hint("let the proxy serve the document at this very URL, without a redirect"));
+    }
+    if answer.status != 200 {
+        return Err(Finding::failed(id, format!("{what} is answered with status {}", answer.status))
+            .detail(format!("GET {url}. Clouds take 200 alone."))
+            .hint("the proxy must pass everything below the issuer URL's path to carnet's listener, path included"));
+    }
+    let media_type = text(header::CONTENT_TYPE).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(Finding::failed(
+            id,
+            format!("{what} has the content type {media_type:?}, not application/json"),
+        )
+        .detail(format!("GET {url}. OpenID Connect Discovery 1.0, section 4.2, demands it."))
+        .hint("something between here and carnet answers in its place, or rewrites headers"));
+    }
+    Ok(answer)
+}
+
+fn what_to_do(failure: &FetchFailure) -> String {
+    match failure {
+        FetchFailure::Url(_) => "a cloud fetches https alone".to_owned(),
+        FetchFailure::Name { .. } => "the name needs a public DNS record (A or AAAA)".to_owned(),
+        FetchFailure::Address(_) => {
+            "every address of the name must be public; for a private set-up, check it with --allow-private".to_owned()
+        }
+        FetchFailure::Certificate(CertificateProblem::UnknownIssuer) => {
+            "serve the whole chain, intermediates included, of a certificate from a public authority; for a private one, \
+             check it with --ca FILE"
+                .to_owned()
+        }
+        FetchFailure::Certificate(CertificateProblem::OtherName) => {
+            "get a certificate for the host of the issuer URL".to_owned()
+        }
+        FetchFailure::Certificate(_) => "renew the certificate, and see that the server loads the new one".to_owned(),
+        FetchFailure::Connect(_) => {
+            "something must listen there for everybody: look at the server, its proxy and the firewall".to_owned()
+        }
+        FetchFailure::Timeout => format!(
+            "AWS gives up after about {} s; find out what holds up the answer for {} s",
+            TOO_SLOW.as_secs(),
+            GIVE_UP_AFTER.as_secs()
+        ),
+        FetchFailure::TooLong | FetchFailure::Other(_) => {
+            "look at what answers there: it does not seem to be carnet".to_owned()
+        }
+    }
+}
+
+/// Whether the certificate is trusted, and for how long; nothing without TLS.
+#[must_use]
+pub fn check_certificate(answers: &[&Fetched], now: Timestamp) -> Option<Finding> {
+    for fetched in answers {
+        if let Err(failure @ FetchFailure::Certificate(problem)) = &fetched.outcome {
+            let finding = Finding::failed(CERTIFICATE, format!("not trusted: {}", problem.as_str()));
+            return Some(finding.detail(format!("GET {}", fetched.url)).hint(what_to_do(failure)));
+        }
+    }
+    let answers = answers.iter().filter_map(|fetched| fetched.outcome.as_ref().ok());
+    let ends = answers.filter_map(|answer| answer.certificate_expires_at).min()?;
+    if ends.duration_since(now) > ENDS_SOON {
+        return Some(Finding::ok(CERTIFICATE, format!("trusted, and valid until {ends}")));
+    }
+    Some(
+        Finding::warning(CERTIFICATE, format!("trusted, but it ends at {ends}"))
+            .detail("From then on no cloud fetches the documents, and no token is accepted any more.")
+            .hint("renew it; `carnet serve --tls-cert` takes a renewed file into use by itself"),
+    )
+}
+
+/// How long the slower one of the documents took.
+#[must_use]
+pub fn check_speed(answers: &[&Fetched]) -> Option<Finding> {
+    let slowest =
+        answers.iter().filter(|fetched| fetched.outcome.is_ok()).max_by_key(|fetched| fetched.took)?;
+    let summary = format!("{} took {} ms", slowest.url, slowest.took.as_millis());
+    let why = "A cloud fetches while a deployment waits for its credential; AWS gives up after about 5 s.";
+    let hint = "look at the proxy, and at how far away it is; the documents themselves are a few kilobytes, ready-made";
+    Some(match slowest.took {
+        took if took >= TOO_SLOW => Finding::failed(SPEED, summary).detail(why).hint(hint),
+        took if took >= SLOW => Finding::warning(SPEED, summary).detail(why).hint(hint),
+        _ => Finding::ok(SPEED, summary),
+    })
+}
+
+#[cfg(test)]
+mod tests;

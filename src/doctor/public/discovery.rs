@@ -1,0 +1,101 @@
+//! The provider metadata (OpenID Connect Discovery 1.0 section 3).
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::served;
+use crate::doctor::Finding;
+use crate::doctor::fetch::Fetched;
+use crate::issuer_url::IssuerUrl;
+use crate::jose::Algorithm;
+
+const DISCOVERY: &str = "discovery";
+const ISSUER: &str = "issuer";
+const METADATA: &str = "metadata";
+
+/// Whether the metadata are served, are this issuer's, and say what clouds want to know.
+#[must_use]
+pub fn check_discovery(issuer: &IssuerUrl, fetched: &Fetched) -> Vec<Finding> {
+    let metadata = match read(fetched) {
+        Ok(metadata) => metadata,
+        Err(finding) => return vec![finding],
+    };
+    vec![
+        Finding::ok(DISCOVERY, format!("{} is served", fetched.url)),
+        check_issuer(issuer, &metadata),
+        check_metadata(issuer, &metadata),
+    ]
+}
+
+/// Where the metadata say that the JWKS is, as a parser of URLs writes it; nothing if they cannot be read.
+#[must_use]
+pub fn jwks_uri(fetched: &Fetched) -> Option<String> {
+    let uri = read(fetched).ok()?.get("jwks_uri")?.as_str()?.parse::<Url>().ok()?;
+    Some(uri.into())
+}
+
+fn read(fetched: &Fetched) -> Result<Map<String, Value>, Finding> {
+    let answer = served(DISCOVERY, "discovery", fetched)?;
+    serde_json::from_slice(&answer.body).map_err(|error| {
+        Finding::failed(DISCOVERY, format!("discovery is no JSON object: {error}"))
+            .detail(format!("GET {}", fetched.url))
+            .hint("something between here and carnet answers in its place")
+    })
+}
+
+fn check_issuer(issuer: &IssuerUrl, metadata: &Map<String, Value>) -> Finding {
+    let said = metadata.get("issuer").and_then(Value::as_str).unwrap_or_default();
+    if said == issuer.as_str() {
+        return Finding::ok(ISSUER, "discovery names this issuer, to the byte");
+    }
+    let difference = if said.trim_end_matches('/') == issuer.as_str() {
+        "The trailing slash is the difference."
+    } else if said.eq_ignore_ascii_case(issuer.as_str()) {
+        "The case is the difference."
+    } else if said.split_once("://").map(|(_, rest)| rest)
+        == issuer.as_str().split_once("://").map(|(_, rest)| rest)
+    {
+        "The scheme is the difference."
+    } else {
+        "Another program, or another carnet, answers there."
+    };
+    Finding::failed(ISSUER, format!("discovery names the issuer \"{}\", not \"{issuer}\"", shown(said)))
+        .detail(format!("{difference} Every cloud compares it with the token's iss, to the byte."))
+        .hint("let the URL lead to the carnet of this database; a proxy must not rewrite the document")
+}
+
+fn check_metadata(issuer: &IssuerUrl, metadata: &Map<String, Value>) -> Finding {
+    let mut problems = Vec::new();
+    for member in [
+        "jwks_uri",
+        "response_types_supported",
+        "subject_types_supported",
+        "id_token_signing_alg_values_supported",
+    ] {
+        if !metadata.contains_key(member) {
+            problems.push(format!("{member} is missing"));
+        }
+    }
+    if let Some(algorithms) = metadata.get("id_token_signing_alg_values_supported").and_then(Value::as_array)
+    {
+        let missing =
+            Algorithm::ALL.iter().filter(|wanted| !algorithms.iter().any(|said| said == wanted.as_str()));
+        problems.extend(missing.map(|algorithm| format!("{algorithm} is not among the algorithms")));
+    }
+    if let Some(said) = metadata.get("jwks_uri").and_then(Value::as_str)
+        && said != issuer.jwks_uri()
+    {
+        problems.push(format!("jwks_uri is \"{}\", not {}", shown(said), issuer.jwks_uri()));
+    }
+    if problems.is_empty() {
+        return Finding::ok(METADATA, "has all that clouds ask for");
+    }
+    Finding::failed(METADATA, problems.join("; "))
+        .detail("AWS answers InvalidIdentityToken when a member is missing or the keys are elsewhere.")
+        .hint("serve the document as carnet makes it")
+}
+
+/// What a stranger says, for a terminal.
+fn shown(text: &str) -> String {
+    text.chars().take(300).flat_map(char::escape_debug).collect()
+}

@@ -1,0 +1,161 @@
+//! The JWKS (RFC 7517 section 5), against the keys in the database.
+
+use std::collections::BTreeSet;
+
+use http::header;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::served;
+use crate::doctor::fetch::{Answer, Fetched};
+use crate::doctor::{Finding, count, listed};
+use crate::jose::Algorithm;
+use crate::signing_keys::policy::RotationPolicy;
+use crate::signing_keys::{SigningKey, Stage, active, prepared};
+
+const JWKS: &str = "jwks";
+const ACTIVE: &str = "active-keys";
+const OTHERS: &str = "other-keys";
+const CACHE: &str = "cache";
+
+/// What should be published at `now`.
+#[derive(Debug, Clone, Copy)]
+pub struct Published<'a> {
+    /// Every key of the database.
+    pub keys: &'a [SigningKey],
+    /// The policy they are kept by.
+    pub policy: &'a RotationPolicy,
+    /// The time.
+    pub now: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct JwkSet {
+    keys: Vec<Jwk>,
+}
+
+#[derive(Deserialize)]
+struct Jwk {
+    #[serde(default)]
+    kid: String,
+}
+
+/// Whether the JWKS is served, holds the keys that it should, and is cached as the policy says. Without `published`,
+/// when the keys of the database could not be had, only whether it is served.
+#[must_use]
+pub fn check_jwks(published: Option<Published<'_>>, fetched: &Fetched) -> Vec<Finding> {
+    let (answer, kids) = match read(fetched) {
+        Ok(read) => read,
+        Err(finding) => return vec![finding],
+    };
+    let mut findings =
+        vec![Finding::ok(JWKS, format!("{} is served with {}", fetched.url, count(kids.len(), "key")))];
+    if let Some(published) = published {
+        findings.push(check_active(&published, &kids));
+        findings.push(check_others(&published, &kids));
+        findings.push(check_cache(published.policy, answer));
+    }
+    findings
+}
+
+fn read(fetched: &Fetched) -> Result<(&Answer, BTreeSet<String>), Finding> {
+    let answer = served(JWKS, "the JWKS", fetched)?;
+    let set: JwkSet = serde_json::from_slice(&answer.body).map_err(|error| {
+        Finding::failed(JWKS, format!("the JWKS is none: {error}"))
+            .detail(format!("GET {}", fetched.url))
+            .hint("something between here and carnet answers in its place")
+    })?;
+    Ok((answer, set.keys.into_iter().map(|key| key.kid).collect()))
+}
+
+fn check_active(published: &Published<'_>, kids: &BTreeSet<String>) -> Finding {
+    let missing: Vec<String> = Algorithm::ALL
+        .into_iter()
+        .filter_map(|algorithm| active(published.keys, algorithm))
+        .filter(|key| !kids.contains(key.kid().as_str()))
+        .map(|key| format!("{} ({})", key.kid(), key.algorithm()))
+        .collect();
+    if missing.is_empty() {
+        return Finding::ok(ACTIVE, "the keys that sign are in the JWKS");
+    }
+    Finding::failed(ACTIVE, format!("keys that sign are not in the JWKS: {}", listed(&missing)))
+        .detail("No cloud can verify a token that they sign: AWS answers InvalidIdentityToken, Entra AADSTS50013.")
+        .hint("see that the URL leads to the carnet of this database, and that no cache or copy in between is old")
+}
+
+/// Keys that will sign, that must not be trusted any more, and that are nobody's.
+fn check_others(published: &Published<'_>, kids: &BTreeSet<String>) -> Finding {
+    // What caches may still hold rightfully says nothing.
+    let settled = |since: Timestamp| {
+        since.saturating_add(published.policy.jwks_max_age()).is_ok_and(|settled| settled < published.now)
+    };
+    let mut problems = Vec::new();
+    for key in Algorithm::ALL.into_iter().filter_map(|algorithm| prepared(published.keys, algorithm)) {
+        if settled(key.prepared_at) && !kids.contains(key.kid().as_str()) {
+            problems.push(format!("{} will sign next and is not published", key.kid()));
+        }
+    }
+    for key in published.keys {
+        if let Stage::Revoked { revoked_at, .. } = key.stage
+            && settled(revoked_at)
+            && kids.contains(key.kid().as_str())
+        {
+            problems.push(format!("{} was revoked at {revoked_at} and is still published", key.kid()));
+        }
+    }
+    let known: BTreeSet<String> = published.keys.iter().map(|key| key.kid().as_str().to_owned()).collect();
+    for kid in kids.difference(&known) {
+        let shown: String = kid.chars().take(80).flat_map(char::escape_debug).collect();
+        problems.push(format!("\"{shown}\" is published and not a key of this database"));
+    }
+    if problems.is_empty() {
+        return Finding::ok(OTHERS, "the next keys are published, revoked and foreign ones are not");
+    }
+    Finding::failed(OTHERS, listed(&problems))
+        .detail("What is published is trusted; what will sign must have been published long before.")
+        .hint("an old copy is served, or the JWKS of another database: let the URL lead to this carnet")
+}
+
+fn check_cache(policy: &RotationPolicy, answer: &Answer) -> Finding {
+    let said = answer.headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
+    let wanted = policy.jwks_max_age().as_secs();
+    let hint = "let proxies and CDNs pass Cache-Control on as carnet writes it; `carnet key policy --jwks-max-age` changes it";
+    let Some(said) = said else {
+        return Finding::warning(CACHE, "the JWKS comes without Cache-Control")
+            .detail("Verifiers then choose themselves for how long they keep an old key set.")
+            .hint(hint);
+    };
+    let shown = said.escape_debug();
+    match max_age(said) {
+        Some(age) if age > policy.propagation().as_secs() => Finding::failed(
+            CACHE,
+            format!("the JWKS may be cached for {age} s, longer than keys are published before they sign"),
+        )
+        .detail(format!(
+            "Cache-Control: {shown}. After a rotation, verifiers refuse tokens until their copy ends."
+        ))
+        .hint(hint),
+        Some(age) if age == wanted => Finding::ok(CACHE, format!("Cache-Control: {shown}")),
+        _ => Finding::warning(
+            CACHE,
+            format!("Cache-Control: {shown}; the policy's jwks-max-age is {wanted} s"),
+        )
+        .detail("Something in between rewrites it, or an old copy is served.")
+        .hint(hint),
+    }
+}
+
+/// The longest that any cache may keep it: `max-age`, or `s-maxage` of shared caches. 0 if none may.
+fn max_age(cache_control: &str) -> Option<u64> {
+    let directives = cache_control.split(',').map(|directive| directive.trim().to_ascii_lowercase());
+    let mut longest = None;
+    for directive in directives {
+        let seconds = match directive.split_once('=') {
+            Some(("max-age" | "s-maxage", seconds)) => seconds.trim_matches('"').parse().ok(),
+            _ if matches!(directive.as_str(), "no-store" | "no-cache") => Some(0),
+            _ => None,
+        };
+        longest = longest.max(seconds);
+    }
+    longest
+}

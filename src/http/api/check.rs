@@ -1,0 +1,55 @@
+//! `POST …/check`: whether a feed's chain holds.
+
+use axum::Json;
+use axum::extract::{Path, State};
+
+use super::Api;
+use super::body::OptionalJsonBody;
+use super::caller::Caller;
+use super::openapi::Refusals;
+use super::refusal::Refusal;
+use crate::api::check::{CheckAnswer, CheckRequest};
+use crate::api::problem::ProblemType;
+use crate::audit::{EventKind, Outcome};
+use crate::exchange::transport::TransportConfigError;
+use crate::grant::Role;
+use crate::trust::check::{Check, ImageReference, check};
+
+/// Check a feed's chain
+///
+/// Tries every link, from the issuer's documents to the registry, past the memory of credentials, and ends with
+/// the first that fails: that is an answer, too, with status 200. The credential is answered to nobody. Needs a
+/// grant of role admin for the feed; the grant's context and scope hold here as for credentials.
+#[utoipa::path(
+    post,
+    path = "/spaces/{space}/feeds/{feed}/check",
+    tag = "feeds",
+    operation_id = "checkFeed",
+    params(("space" = String, Path, description = "The space"), ("feed" = String, Path, description = "The feed")),
+    request_body(content = Option<CheckRequest>, description = "All members may be absent, and the body too"),
+    responses((status = 200, description = "What came of each step", body = CheckAnswer), Refusals),
+)]
+pub(super) async fn run(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((space, feed)): Path<(String, String)>,
+    OptionalJsonBody(request): OptionalJsonBody<CheckRequest>,
+) -> Result<Json<CheckAnswer>, Refusal> {
+    caller.needs(Role::Admin)?;
+    let path = caller.feed_path(&space, &feed)?;
+    let feed = api.carnet().store().feed(&path).await?.ok_or_else(Refusal::not_found)?;
+    let context = caller.permissions().context.admit(&request.context)?;
+    let scope = &caller.permissions().scope;
+    let image = request.image.as_deref().map(|image| ImageReference::parse(image, &feed.registry));
+    let image = image.transpose().map_err(|error| Refusal::field("image", error))?;
+    let asked = caller.event(EventKind::TokenMint, Outcome::Done).detail("feed check");
+    let wanted = Check { feed: &feed, context: &context, scope, image: image.as_ref(), asked };
+    Ok(Json(check(api.carnet(), wanted, &|_| {}).await?))
+}
+
+impl From<TransportConfigError> for Refusal {
+    fn from(error: TransportConfigError) -> Self {
+        tracing::error!(error = &error as &dyn std::error::Error, "the HTTP client could not be made");
+        Self::new(ProblemType::Internal)
+    }
+}

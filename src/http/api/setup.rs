@@ -1,0 +1,181 @@
+//! `GET …/setup`: what to create in the cloud.
+
+use std::str::FromStr;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::Api;
+use super::body::Parameters;
+use super::caller::Caller;
+use super::openapi::Refusals;
+use super::refusal::Refusal;
+use crate::api::problem::{Problem, ProblemType};
+use crate::api::setup::SetupAnswer;
+use crate::feed::scope::{Action, Scope};
+use crate::grant::Role;
+use crate::issuer::MintError;
+use crate::oidc::subject::{Context, ContextKey};
+use crate::trust::{self, SetupError, SetupOptions};
+
+/// How to write it, and for which deployment.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SetupParameters {
+    /// How to write it.
+    #[param(inline)]
+    format: FormatName,
+    /// The project that is deployed, if the feed's subject names it.
+    #[serde(rename = "context.project")]
+    project: Option<String>,
+    /// The runbook that runs, likewise.
+    #[serde(rename = "context.runbook")]
+    runbook: Option<String>,
+    /// The tenant that is deployed to, likewise.
+    #[serde(rename = "context.tenant")]
+    tenant: Option<String>,
+    /// The environment that is deployed to, likewise.
+    #[serde(rename = "context.environment")]
+    environment: Option<String>,
+    /// The kind of work, likewise.
+    #[serde(rename = "context.type")]
+    work: Option<String>,
+    /// Open only these repositories, separated by commas; by default all of the registry, of Google's
+    /// project. At Google `NAME` or `PROJECT/NAME`.
+    #[param(example = "team/app,team/web")]
+    repository: Option<String>,
+    /// What is allowed there, separated by commas: `pull`, `push`; `pull` by default.
+    #[param(example = "pull,push")]
+    action: Option<String>,
+    /// Which kind of identity trusts the issuer (`azure-acr` only).
+    #[param(inline)]
+    identity: IdentityName,
+    /// Whether Google fetches the issuer's keys or has them uploaded (`google-artifact-registry` only).
+    #[param(inline)]
+    jwks: JwksName,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum FormatName {
+    #[default]
+    Cli,
+    Terraform,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum IdentityName {
+    #[default]
+    App,
+    Managed,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum JwksName {
+    #[default]
+    Fetched,
+    Uploaded,
+}
+
+/// Show what to create in the cloud
+///
+/// For exactly this issuer, subject and audience; nothing is asked and nothing is changed. Needs a grant of
+/// role viewer or admin for the feed.
+#[utoipa::path(
+    get,
+    path = "/spaces/{space}/feeds/{feed}/setup",
+    tag = "feeds",
+    operation_id = "getFeedSetup",
+    params(
+        ("space" = String, Path, description = "The space"),
+        ("feed" = String, Path, description = "The feed"),
+        SetupParameters,
+    ),
+    responses((status = 200, description = "What to create", body = SetupAnswer), Refusals),
+)]
+pub(super) async fn show(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((space, feed)): Path<(String, String)>,
+    Parameters(parameters): Parameters<SetupParameters>,
+) -> Result<Json<SetupAnswer>, Refusal> {
+    caller.needs(Role::Viewer)?;
+    let path = caller.feed_path(&space, &feed)?;
+    let feed = api.carnet().store().feed(&path).await?.ok_or_else(Refusal::not_found)?;
+    let format = parameters.format.into();
+    let issuer = api.carnet().issuer();
+    let mut options = parameters.options()?;
+    if parameters.jwks == JwksName::Uploaded {
+        options.uploaded_jwks = Some(issuer.key_set().published(api.carnet().clock().now()));
+    }
+    let setup = trust::setup(&feed, issuer.url(), &options)?;
+    Ok(Json(SetupAnswer::new(&setup, format)?))
+}
+
+impl SetupParameters {
+    fn options(&self) -> Result<SetupOptions, Refusal> {
+        let mut context = Context::empty();
+        for (key, value) in [
+            (ContextKey::Project, &self.project),
+            (ContextKey::Runbook, &self.runbook),
+            (ContextKey::Tenant, &self.tenant),
+            (ContextKey::Environment, &self.environment),
+            (ContextKey::Type, &self.work),
+        ] {
+            if let Some(value) = value {
+                let field = format!("context.{}", key.as_str());
+                context.insert(key, value.parse().map_err(|error| Refusal::field(&field, error))?);
+            }
+        }
+        let repositories = self.repository.as_deref().map(|list| listed("repository", list)).transpose()?;
+        let actions = self.action.as_deref().map(|list| listed("action", list)).transpose()?;
+        let actions = actions.unwrap_or_else(|| vec![Action::Pull]);
+        let scope =
+            Scope::new(repositories, Some(actions)).map_err(|error| Refusal::field("repository", error))?;
+        let identity = match self.identity {
+            IdentityName::App => trust::Identity::App,
+            IdentityName::Managed => trust::Identity::Managed,
+        };
+        Ok(SetupOptions { context, scope, identity, uploaded_jwks: None })
+    }
+}
+
+fn listed<T: FromStr<Err: std::fmt::Display>>(field: &str, list: &str) -> Result<Vec<T>, Refusal> {
+    list.split(',').map(|item| item.parse().map_err(|error: T::Err| Refusal::field(field, error))).collect()
+}
+
+impl From<FormatName> for trust::Format {
+    fn from(format: FormatName) -> Self {
+        match format {
+            FormatName::Cli => Self::Cli,
+            FormatName::Terraform => Self::Terraform,
+            FormatName::Json => Self::Json,
+        }
+    }
+}
+
+impl From<SetupError> for Refusal {
+    fn from(error: SetupError) -> Self {
+        let detail = error.to_string();
+        let field = match error {
+            // As for a token that cannot be minted: the same subject is missing the same key.
+            SetupError::Subject(error) => return Self::from(&MintError::Subject(error)),
+            SetupError::Audience { .. } => "audience",
+            SetupError::Repositories(_) | SetupError::PolicyTooLong { .. } => "repository",
+            SetupError::Registry(_) => "registry",
+            SetupError::Option { option, .. } => option,
+            SetupError::TooManyKeys { .. } => "jwks",
+            error @ (SetupError::Render(_) | SetupError::Json(_)) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a setup could not be written");
+                return Self::new(ProblemType::Internal);
+            }
+        };
+        Problem::new(ProblemType::InvalidField).field(field).detail(detail).into()
+    }
+}

@@ -1,0 +1,170 @@
+//! What an error code of Google's most often means, said in terms of what was presented.
+//!
+//! Google puts everything that is wrong with a token under `invalid_grant`: there the message decides
+//! which causes come first.
+
+use super::{Cause, Mend};
+use crate::feed::google::{GoogleArtifactRegistry, MAX_SUBJECT};
+use crate::oidc::token::Presented;
+
+/// Codes after which the same request may well succeed a moment later, whatever their status.
+pub(crate) fn is_transient(code: &str) -> bool {
+    matches!(
+        code,
+        "temporarily_unavailable"
+            | "server_error"
+            | "UNAVAILABLE"
+            | "RESOURCE_EXHAUSTED"
+            | "INTERNAL"
+            | "DEADLINE_EXCEEDED"
+            | "ABORTED"
+    )
+}
+
+/// Refusals of the Security Token Service.
+pub(crate) fn of_sts(
+    code: &str,
+    message: &str,
+    presented: &Presented,
+    google: &GoogleArtifactRegistry,
+) -> Vec<Cause> {
+    let Presented { sub, aud, .. } = presented;
+    let provider = &google.workload_identity_provider;
+    match code {
+        "invalid_grant" => of_token(message, presented, google),
+        "invalid_target" => vec![
+            Cause::trust(format!(
+                "the provider {provider} does not exist, or it or its pool is disabled or deleted"
+            )),
+            Cause::early("a new one takes a few minutes to be known everywhere"),
+        ],
+        "unauthorized_client" => vec![
+            Cause::trust(format!(
+                "the attribute condition or mapping of {provider} must accept the subject {sub}, letter by letter, and \
+                 map google.subject to assertion.sub"
+            )),
+            Cause::early("a change takes a few minutes"),
+        ],
+        "invalid_request" => vec![
+            Cause::new(
+                format!(
+                    "Google could not use the request: google.subject may have at most {MAX_SUBJECT} bytes (the \
+                     subject {sub} has {})",
+                    sub.len()
+                ),
+                Mend::Feed("--subject-keys feed_id".to_owned()),
+            ),
+            Cause::new(
+                "and the provider is named by its project's number",
+                Mend::Feed("--workload-identity-provider projects/NUMBER/…".to_owned()),
+            ),
+        ],
+        "unsupported_grant_type" | "NOT_FOUND" | "UNIMPLEMENTED" => vec![Cause::new(
+            format!(
+                "the endpoint sts is not Google's Security Token Service, which expects the audience {aud}"
+            ),
+            Mend::Feed("--endpoint sts=URL".to_owned()),
+        )],
+        "PERMISSION_DENIED" => vec![
+            Cause::new(
+                format!("the Security Token Service API must be enabled in the project of {provider}"),
+                Mend::Command("gcloud services enable sts.googleapis.com".to_owned()),
+            ),
+            Cause::act(
+                "and no VPC service perimeter or organisation policy may stand in the way",
+                "ask who keeps the organisation's policies",
+            ),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+/// `invalid_grant` stands for an issuer that Google could not reach and for every fault of the token.
+fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistry) -> Vec<Cause> {
+    let Presented { iss, aud, kid, alg, .. } = presented;
+    let provider = &google.workload_identity_provider;
+    let documents = Cause::act(
+        format!(
+            "Google must be able to fetch {iss}/.well-known/openid-configuration and find key {kid} in its JWKS, over \
+             https with a certificate that the public trusts; a JWKS uploaded to the provider is not fetched anew and \
+             must hold that key"
+        ),
+        format!(
+            "have {iss} answer from the internet, or upload the JWKS again (carnet feed setup --jwks uploaded)"
+        ),
+    );
+    let audience = Cause::trust(format!(
+        "the provider {provider} must allow the audience {aud}: with no audiences of its own it accepts {} only, with \
+         or without https: before it",
+        provider.full_name()
+    ));
+    let message = message.to_ascii_lowercase();
+    if message.contains("audience") {
+        vec![audience]
+    } else if message.contains("expired") || message.contains("stale") || message.contains("issued at") {
+        vec![Cause::clock("Google holds the token for expired or not yet valid: check this machine's clock")]
+    } else if message.contains("connecting") || message.contains("signature") || message.contains("key") {
+        vec![documents]
+    } else {
+        vec![
+            Cause::trust(format!("the provider {provider} must have exactly the issuer {iss}")),
+            Cause::clock(format!(
+                "the token must be signed with {alg} and in its time (check this machine's clock)"
+            )),
+            audience,
+            documents,
+        ]
+    }
+}
+
+/// Refusals of `generateAccessToken`; `reason` is that of Google's `ErrorInfo`.
+pub(crate) fn of_iam_credentials(
+    code: &str,
+    reason: Option<&str>,
+    presented: &Presented,
+    google: &GoogleArtifactRegistry,
+) -> Vec<Cause> {
+    let Some(account) = google.service_account.as_ref() else { return Vec::new() };
+    if reason == Some("SERVICE_DISABLED") {
+        return vec![Cause::new(
+            format!(
+                "enable the IAM Service Account Credentials API, iamcredentials.googleapis.com, in the project of \
+                 {account}"
+            ),
+            Mend::Command("gcloud services enable iamcredentials.googleapis.com".to_owned()),
+        )];
+    }
+    match code {
+        "PERMISSION_DENIED" | "NOT_FOUND" => vec![
+            Cause::trust(format!(
+                "principal://iam.googleapis.com/{}/subject/{} needs the permission iam.serviceAccounts.getAccessToken \
+                 on {account}: grant it roles/iam.workloadIdentityUser there",
+                google.workload_identity_provider.pool(),
+                presented.sub,
+            )),
+            Cause::new(
+                "Google answers the same when the account does not exist",
+                Mend::Feed("--service-account EMAIL".to_owned()),
+            ),
+            Cause::early("and a grant takes a few minutes"),
+        ],
+        "INVALID_ARGUMENT" => vec![Cause::new(
+            format!(
+                "check lifetime, which is {}: above 3600s the organisation policy \
+                 constraints/iam.allowServiceAccountCredentialLifetimeExtension must name {account}",
+                google.lifetime
+            ),
+            Mend::Feed("--lifetime 1h".to_owned()),
+        )],
+        "UNAUTHENTICATED" => vec![Cause::new(
+            "Google does not know the token that its Security Token Service issued: the endpoints sts and \
+             iamcredentials must belong together",
+            Mend::Feed("--endpoint sts=URL --endpoint iamcredentials=URL".to_owned()),
+        )],
+        "FAILED_PRECONDITION" => vec![Cause::new(
+            format!("the service account {account} may be disabled"),
+            Mend::Command(format!("gcloud iam service-accounts enable {account}")),
+        )],
+        _ => Vec::new(),
+    }
+}

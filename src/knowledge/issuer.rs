@@ -1,0 +1,114 @@
+//! What is wrong with an issuer's own documents, as fetched from its URL, and with its minting.
+
+use super::{Cause, Mend};
+
+/// The provider metadata or the JWKS at `url` cannot be had: an answer of this status, or none.
+pub(crate) fn unavailable(iss: &str, url: &str, status: Option<u16>) -> Vec<Cause> {
+    let serve = || {
+        Cause::new(
+            format!("nothing serves the issuer {iss} at this moment"),
+            Mend::Command(format!("carnet serve --issuer {iss}")),
+        )
+    };
+    let look = |why: &str| Cause::new(why, Mend::Command(format!("curl -i {url}")));
+    match status {
+        Some(300..=399) => vec![look(
+            "it answers with a redirect, which clouds do not follow: serve the documents at the issuer URL itself",
+        )],
+        Some(404) => vec![
+            look(
+                "a proxy before carnet changes the path: /.well-known must arrive below the issuer URL's own path",
+            ),
+            serve(),
+        ],
+        Some(401 | 403) => {
+            vec![look("something before carnet asks for a login: both documents must be public")]
+        }
+        Some(500..) => vec![serve(), look("the proxy before carnet does not reach it")],
+        Some(_) => vec![look("something else answers at the issuer URL")],
+        None => vec![
+            serve(),
+            look("the name does not lead to carnet or its proxy, or the way is closed from here"),
+        ],
+    }
+}
+
+/// The provider metadata names another issuer.
+pub(crate) fn other_issuer(iss: &str, url: &str) -> Vec<Cause> {
+    vec![
+        Cause::new(
+            format!(
+                "another issuer is served there: what it says must be {iss}, to the byte, without a slash at its end"
+            ),
+            Mend::Command(format!("carnet serve --issuer {iss}")),
+        ),
+        Cause::new("a proxy or cache changes the document", Mend::Command(format!("curl -i {url}"))),
+    ]
+}
+
+/// A document is not what it should be.
+pub(crate) fn unreadable(url: &str) -> Vec<Cause> {
+    vec![Cause::new(
+        "something else answers there, or changes the document on the way",
+        Mend::Command(format!("curl -i {url}")),
+    )]
+}
+
+/// The key that signs is not in the JWKS that is served.
+pub(crate) fn key_not_visible(kid: &str, jwks_uri: &str) -> Vec<Cause> {
+    vec![
+        Cause::new(
+            format!("a cache before carnet serves an older JWKS, without the key {kid}"),
+            Mend::Command(format!("curl -i {jwks_uri}")),
+        ),
+        Cause::new(
+            "the server at the issuer URL works on another database than this one",
+            Mend::Command("carnet key list".to_owned()),
+        ),
+    ]
+}
+
+/// The feed's subject needs a context key that was not given.
+pub(crate) fn missing_context(key: &str) -> Vec<Cause> {
+    vec![Cause::new(
+        format!("the feed's subject needs the deployment's {key}"),
+        Mend::CheckWith(format!("--context {key}=VALUE")),
+    )]
+}
+
+/// The subject is longer than the provider takes.
+pub(crate) fn subject_too_long() -> Vec<Cause> {
+    vec![Cause::new(
+        "the feed's subject has more or longer keys than the provider takes",
+        Mend::Feed("--subject-keys feed_id".to_owned()),
+    )]
+}
+
+/// The feed's tokens live longer than the key policy allows.
+pub(crate) fn lifetime(longest: std::time::Duration) -> Vec<Cause> {
+    vec![Cause::new(
+        "the key policy was tightened after the feed was made",
+        Mend::Feed(format!("--token-lifetime {}s", longest.as_secs())),
+    )]
+}
+
+/// This machine's clock is behind.
+pub(crate) fn clock_behind() -> Vec<Cause> {
+    vec![Cause::clock("this machine's clock is behind")]
+}
+
+/// The key that should sign cannot.
+pub(crate) fn no_signer() -> Vec<Cause> {
+    vec![Cause::act(
+        "the master key was changed, and this process has the earlier one",
+        "start it with the current master key (--keys-dir or CARNET_MASTER_KEY_FILE)",
+    )]
+}
+
+/// The database or its log does not answer.
+pub(crate) fn storage() -> Vec<Cause> {
+    vec![Cause::act(
+        "the database does not answer, or its disk is full",
+        "look at the log, and at the disk of the database",
+    )]
+}

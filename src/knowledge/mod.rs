@@ -1,0 +1,115 @@
+//! What a failure most often means, and what mends it: one table for each provider, from code, and where
+//! a code stands for several things from the message, to causes, most likely first.
+//!
+//! Pure. Whatever is not in a table is shown as the provider said it. Nothing but advice ever follows
+//! from a message: the texts change.
+
+pub(crate) mod aws;
+pub(crate) mod azure;
+pub(crate) mod general;
+pub(crate) mod google;
+#[cfg(feature = "server")]
+pub(crate) mod issuer;
+#[cfg(feature = "server")]
+pub(crate) mod registry;
+
+use std::fmt::Write as _;
+
+use crate::feed::FeedPath;
+use crate::oidc::subject::Context;
+
+/// Why something may have failed, and what mends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// What is likely wrong, in terms of what was presented.
+    pub why: String,
+    /// What to do about it.
+    pub mend: Mend,
+}
+
+/// What to do about a [`Cause`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mend {
+    /// Carry out what `carnet feed setup` prints.
+    Trust,
+    /// `carnet feed update` with these arguments.
+    Feed(String),
+    /// Another command, ready for a shell.
+    Command(String),
+    /// Wait, and check again.
+    Again,
+    /// Check again with these arguments.
+    CheckWith(String),
+    /// What no one command does.
+    Act(String),
+}
+
+impl Cause {
+    pub(crate) fn new(why: impl Into<String>, mend: Mend) -> Self {
+        Self { why: why.into(), mend }
+    }
+
+    /// Something that no one command mends.
+    pub(crate) fn act(why: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::new(why, Mend::Act(what.into()))
+    }
+
+    /// Something that the cloud's trust lacks.
+    pub(crate) fn trust(why: impl Into<String>) -> Self {
+        Self::new(why, Mend::Trust)
+    }
+
+    /// Something that is not known everywhere yet.
+    pub(crate) fn early(why: impl Into<String>) -> Self {
+        Self::new(why, Mend::Again)
+    }
+
+    /// A clock that is wrong.
+    pub(crate) fn clock(why: impl Into<String>) -> Self {
+        Self::new(why, Mend::Command("timedatectl status".to_owned()))
+    }
+}
+
+impl Mend {
+    /// What to do, as a sentence for people, and the command that does it, if one does.
+    #[must_use]
+    pub fn told(&self, feed: &FeedPath, context: &Context) -> (String, Option<String>) {
+        match self {
+            Self::Trust => (
+                "carry out what this prints, in the cloud's own account".to_owned(),
+                Some(with_context(format!("carnet feed setup {feed}"), context)),
+            ),
+            Self::Feed(arguments) => {
+                ("change the feed".to_owned(), Some(format!("carnet feed update {feed} {arguments}")))
+            }
+            Self::Command(command) => ("run this".to_owned(), Some(command.clone())),
+            Self::Again => (
+                "wait some minutes, then check again".to_owned(),
+                Some(with_context(format!("carnet feed check {feed}"), context)),
+            ),
+            Self::CheckWith(arguments) => (
+                "check again with it".to_owned(),
+                Some(format!("{} {arguments}", with_context(format!("carnet feed check {feed}"), context))),
+            ),
+            Self::Act(what) => (what.clone(), None),
+        }
+    }
+}
+
+/// Slugs and keys need no quotes in a shell.
+fn with_context(mut command: String, context: &Context) -> String {
+    for (key, value) in context.iter() {
+        // Writing to a string cannot fail.
+        let _ = write!(command, " --context {}={value}", key.as_str());
+    }
+    command
+}
+
+/// All causes in one line, for who wants one.
+pub(crate) fn in_one_line(causes: &[Cause]) -> Option<String> {
+    let whys: Vec<_> = causes.iter().map(|cause| cause.why.as_str()).collect();
+    Some(whys.join("; ")).filter(|line| !line.is_empty())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! What a registry's refusal of a fresh credential most often means. Codes are those of OCI's distribution
+//! specification.
+
+use super::{Cause, Mend};
+use crate::feed::Feed;
+
+/// The credential was refused at `/v2/`, or by its token endpoint.
+pub(crate) fn of_login(feed: &Feed, status: Option<u16>) -> Vec<Cause> {
+    let host = &feed.registry;
+    let other = || Mend::Feed("--registry HOST".to_owned());
+    match status {
+        Some(401) => vec![
+            Cause::new(
+                format!(
+                    "{host} does not know the credential: it is another registry than the one that the cloud \
+                 gave it for"
+                ),
+                other(),
+            ),
+            Cause::trust("the identity has no permission there that lets it log in"),
+            Cause::early("a new permission takes some minutes until it works"),
+        ],
+        Some(403) => vec![
+            Cause::trust("the identity has no permission there that lets it log in"),
+            Cause::act(
+                format!("the network rules of {host} do not let this machine in"),
+                "allow this machine's address in the registry's network rules",
+            ),
+        ],
+        Some(429) => vec![Cause::early(format!("{host} limits how often it is asked"))],
+        Some(300..=399) => vec![Cause::new(format!("{host} is not the registry's own name"), other())],
+        Some(500..) => vec![Cause::early(format!("the trouble is at {host} and often passes"))],
+        Some(_) | None => {
+            vec![Cause::new(format!("{host} is not a registry, or not reached from here"), other())]
+        }
+    }
+}
+
+/// The registry sends its password to a host that is not its own.
+pub(crate) fn foreign_realm(feed: &Feed, realm: &str) -> Vec<Cause> {
+    vec![Cause::new(
+        format!(
+            "{} wants its password sent to {realm}, which is neither its own host nor its vendor's: it is not the \
+             registry that it is taken for",
+            feed.registry
+        ),
+        Mend::Feed("--registry HOST".to_owned()),
+    )]
+}
+
+/// An image cannot be had with a credential that the registry has accepted.
+pub(crate) fn of_pull(image: &str, code: Option<&str>, status: Option<u16>, feed: &Feed) -> Vec<Cause> {
+    match (code, status) {
+        (Some("NAME_UNKNOWN"), _) => vec![
+            Cause::new("there is no such repository", Mend::CheckWith("--image NAME:TAG".to_owned())),
+            Cause::trust("some registries say the same of a repository that the identity may not read"),
+        ],
+        (Some("MANIFEST_UNKNOWN"), _) => {
+            vec![Cause::new("there is no such tag or digest", Mend::CheckWith("--image NAME:TAG".to_owned()))]
+        }
+        (Some("TOOMANYREQUESTS"), _) | (_, Some(429)) => {
+            vec![Cause::early(format!("{} limits how often it is asked", feed.registry))]
+        }
+        (Some("UNAUTHORIZED" | "DENIED"), _) | (_, Some(401 | 403)) => vec![
+            Cause::trust(format!("the identity may log in, but not pull {image}")),
+            Cause::early("a new permission takes some minutes until it works"),
+        ],
+        (_, Some(404)) => {
+            vec![Cause::new(
+                "there is no such repository, tag or digest",
+                Mend::CheckWith("--image NAME:TAG".to_owned()),
+            )]
+        }
+        (_, Some(500..)) => {
+            vec![Cause::early(format!("the trouble is at {} and often passes", feed.registry))]
+        }
+        _ => vec![Cause::act(
+            "the registry does not serve this image as OCI's distribution specification says",
+            "pull it with another client, and compare",
+        )],
+    }
+}

@@ -1,0 +1,102 @@
+use super::*;
+use crate::feed::Provider;
+use crate::jose::Algorithm;
+use crate::oidc::subject::ContextKey;
+use crate::oidc::token::Presented;
+
+fn presented() -> Presented {
+    Presented {
+        iss: "https://issuer.example".into(),
+        sub: "space:default:feed:a".into(),
+        aud: "audience".into(),
+        kid: "key-1".into(),
+        alg: Algorithm::Rs256,
+    }
+}
+
+fn provider(json: &str) -> Provider {
+    serde_json::from_str(json).unwrap()
+}
+
+#[test]
+fn every_code_that_vendors_document_has_a_cause_and_a_mend() {
+    let Provider::AwsEcr(role) =
+        provider(r#"{"type":"aws-ecr","role_arn":"arn:aws:iam::123456789012:role/pull"}"#)
+    else {
+        panic!("another provider")
+    };
+    for code in [
+        "InvalidIdentityToken",
+        "ExpiredTokenException",
+        "IDPRejectedClaim",
+        "IDPCommunicationError",
+        "MalformedPolicyDocument",
+        "PackedPolicyTooLarge",
+        "RegionDisabledException",
+        "AccessDenied",
+    ] {
+        assert!(!aws::of_sts(code, "", &presented(), &role).is_empty(), "{code}");
+    }
+    assert!(aws::of_sts("NewException", "", &presented(), &role).is_empty());
+
+    let Provider::AzureAcr(azure) = provider(
+        r#"{"type":"azure-acr","tenant_id":"8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c",
+            "client_id":"0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e"}"#,
+    ) else {
+        panic!("another provider")
+    };
+    for number in [
+        70_021, 700_211, 700_212, 700_213, 7_002_138, 700_024, 500_133, 50_013, 50_027, 90_061, 50_166,
+        501_661, 900_612, 500_011, 700_016, 70_023,
+    ] {
+        let code = format!("AADSTS{number}");
+        assert!(!azure::of_entra(&code, &presented(), &azure).is_empty(), "{code}");
+    }
+    assert!(azure::of_entra("AADSTS1", &presented(), &azure).is_empty());
+
+    let Provider::GoogleArtifactRegistry(google) = provider(
+        r#"{"type":"google-artifact-registry","workload_identity_provider":
+            "projects/1/locations/global/workloadIdentityPools/pool/providers/carnet"}"#,
+    ) else {
+        panic!("another provider")
+    };
+    for code in ["invalid_target", "unauthorized_client", "invalid_grant"] {
+        assert!(!google::of_sts(code, "", &presented(), &google).is_empty(), "{code}");
+    }
+}
+
+#[test]
+fn the_message_only_changes_the_order_of_causes() {
+    let Provider::AwsEcr(role) =
+        provider(r#"{"type":"aws-ecr","role_arn":"arn:aws:iam::123456789012:role/pull"}"#)
+    else {
+        panic!("another provider")
+    };
+    let causes = |message| aws::of_sts("InvalidIdentityToken", message, &presented(), &role);
+    let unheard_of = causes("Something new");
+    let mut keys = causes("Couldn't retrieve verification key from your identity provider");
+    assert_eq!(unheard_of[0].mend, Mend::Trust);
+    assert!(keys[0].why.contains("must be able to fetch"), "{keys:?}");
+    keys.reverse();
+    assert_eq!(keys, unheard_of);
+}
+
+#[test]
+fn mends_are_commands_for_this_feed_and_context() {
+    let feed: FeedPath = "default/a".parse().unwrap();
+    let mut context = Context::empty();
+    context.insert(ContextKey::Tenant, "acme".parse().unwrap());
+    for (mend, command) in [
+        (Mend::Trust, Some("carnet feed setup default/a --context tenant=acme")),
+        (Mend::Feed("--lifetime 1h".to_owned()), Some("carnet feed update default/a --lifetime 1h")),
+        (Mend::Again, Some("carnet feed check default/a --context tenant=acme")),
+        (
+            Mend::CheckWith("--image x".to_owned()),
+            Some("carnet feed check default/a --context tenant=acme --image x"),
+        ),
+        (Mend::Command("carnet key list".to_owned()), Some("carnet key list")),
+        (Mend::Act("think".to_owned()), None),
+    ] {
+        assert_eq!(mend.told(&feed, &context).1.as_deref(), command);
+    }
+}

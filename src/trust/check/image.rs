@@ -1,0 +1,183 @@
+//! A little of an image: its manifest, and the first bytes of its first layer.
+
+use std::fmt;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use http::Response;
+use serde_json::Value;
+
+use super::Failed;
+use super::registry::{Registry, Wanted};
+use crate::feed::registry_host::RegistryHost;
+use crate::feed::scope::{RepositoryName, RepositoryNameError};
+use crate::knowledge::registry as knowledge;
+
+/// Pulling.
+pub(super) const STEP: &str = "pull";
+
+/// How much of the layer is read.
+const FIRST_BYTES: usize = 512;
+
+/// Manifests and indexes, of OCI and of Docker.
+const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+                         application/vnd.docker.distribution.manifest.v2+json, \
+                         application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// An image of one registry: `NAME`, `NAME:TAG` or `NAME@DIGEST`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageReference {
+    name: RepositoryName,
+    /// A tag, or a digest.
+    reference: String,
+}
+
+/// A text is no [`ImageReference`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImageReferenceError {
+    /// The name.
+    #[error(transparent)]
+    Name(#[from] RepositoryNameError),
+    /// The tag.
+    #[error("a tag has 1 to 128 letters, digits, “_”, “.” and “-”, and begins with none of the last two")]
+    Tag,
+    /// The digest.
+    #[error("a digest is sha256: and 64 hexadecimal digits in lower case")]
+    Digest,
+}
+
+impl ImageReference {
+    /// Reads an image's name, which may begin with the `registry` that it is in. Without tag and digest
+    /// the tag is `latest`.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageReferenceError`] by OCI's grammar.
+    pub fn parse(text: &str, registry: &RegistryHost) -> Result<Self, ImageReferenceError> {
+        let prefix = format!("{registry}/");
+        let text = text.strip_prefix(prefix.as_str()).unwrap_or(text);
+        let (name, reference) = if let Some((name, digest)) = text.split_once('@') {
+            (name, is_digest(digest).then_some(digest).ok_or(ImageReferenceError::Digest)?)
+        } else if let Some((name, tag)) = text.split_once(':') {
+            (name, is_tag(tag).then_some(tag).ok_or(ImageReferenceError::Tag)?)
+        } else {
+            (text, "latest")
+        };
+        Ok(Self { name: name.parse()?, reference: reference.to_owned() })
+    }
+}
+
+impl fmt::Display for ImageReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = if is_digest(&self.reference) { '@' } else { ':' };
+        write!(f, "{}{separator}{}", self.name, self.reference)
+    }
+}
+
+fn is_tag(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && !text.starts_with(['.', '-'])
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+}
+
+fn is_digest(text: &str) -> bool {
+    text.strip_prefix("sha256:").is_some_and(|hex| {
+        hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+/// Gets the image's manifest and the beginning of its first layer; says what came.
+pub(super) async fn pull(registry: &mut Registry<'_>, image: &ImageReference) -> Result<String, Failed> {
+    let (mut digest, mut manifest) = manifest(registry, image, &image.reference).await?;
+    if let Some(platforms) = manifest["manifests"].as_array() {
+        // Any platform will do; most images have this one.
+        let usual = |entry: &&Value| {
+            entry["platform"]["os"] == "linux" && entry["platform"]["architecture"] == "amd64"
+        };
+        let entry = platforms.iter().find(usual).or(platforms.first());
+        let named = entry.and_then(|entry| entry["digest"].as_str()).filter(|digest| is_digest(digest));
+        let Some(named) = named.map(ToOwned::to_owned) else {
+            return Err(broken(registry, image, "its index names no manifest"));
+        };
+        (digest, manifest) = self::manifest(registry, image, &named).await?;
+    }
+    let Some(layers) = manifest["layers"].as_array() else {
+        return Err(broken(registry, image, "its manifest is of a kind that is not known"));
+    };
+    let Some(layer) = layers.first() else { return Ok(format!("manifest {digest}, which has no layer")) };
+    let Some(layer) = layer["digest"].as_str().filter(|digest| is_digest(digest)).map(ToOwned::to_owned)
+    else {
+        return Err(broken(registry, image, "its first layer has no sha256 digest"));
+    };
+    let path = format!("/v2/{}/blobs/{layer}", image.name);
+    let wanted = Wanted { first_bytes: Some(FIRST_BYTES), ..Wanted::default() };
+    let answer = registry.get(STEP, &path, &wanted).await?;
+    if !answer.status().is_success() {
+        return Err(refused(registry, image, &answer));
+    }
+    Ok(format!("manifest {digest}, {} bytes of layer {layer}", answer.body().len()))
+}
+
+/// A manifest with its digest; one that was asked for by digest must have it.
+async fn manifest(
+    registry: &mut Registry<'_>,
+    image: &ImageReference,
+    reference: &str,
+) -> Result<(String, Value), Failed> {
+    let path = format!("/v2/{}/manifests/{reference}", image.name);
+    let wanted = Wanted { accept: Some(MANIFESTS), ..Wanted::default() };
+    let answer = registry.get(STEP, &path, &wanted).await?;
+    if !answer.status().is_success() {
+        return Err(refused(registry, image, &answer));
+    }
+    let hash = digest(&SHA256, answer.body());
+    let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = format!("sha256:{hex}");
+    if is_digest(reference) && reference != found {
+        return Err(broken(registry, image, "what came has another digest than was asked for"));
+    }
+    match serde_json::from_slice(answer.body()) {
+        Ok(manifest) => Ok((found, manifest)),
+        Err(_) => Err(refused(registry, image, &answer)),
+    }
+}
+
+fn refused(registry: &Registry<'_>, image: &ImageReference, answer: &Response<Bytes>) -> Failed {
+    let upstream = registry.told(STEP, answer);
+    let causes =
+        knowledge::of_pull(&image.to_string(), upstream.code.as_deref(), upstream.status, registry.feed);
+    Failed::new(format!("{image} cannot be pulled"), causes).answered(upstream)
+}
+
+fn broken(registry: &Registry<'_>, image: &ImageReference, why: &str) -> Failed {
+    let causes = knowledge::of_pull(&image.to_string(), None, None, registry.feed);
+    Failed::new(format!("{image} cannot be pulled: {why}"), causes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_read_by_ocis_grammar_with_or_without_their_registry() {
+        let registry: RegistryHost = "r.example:5000".parse().unwrap();
+        let hex = "0".repeat(64);
+        for (text, read) in [
+            ("app", Some("app:latest".to_owned())),
+            ("team/app:v1", Some("team/app:v1".to_owned())),
+            ("r.example:5000/app:v1", Some("app:v1".to_owned())),
+            (&format!("app@sha256:{hex}"), Some(format!("app@sha256:{hex}"))),
+            ("other.example:5000/app", None),
+            ("app:", None),
+            ("app:.x", None),
+            ("app:../../etc", None),
+            ("app@sha256:abc", None),
+            ("app/../x", None),
+            ("App", None),
+            ("", None),
+        ] {
+            let parsed = ImageReference::parse(text, &registry).ok();
+            assert_eq!(parsed.map(|image| image.to_string()), read, "{text}");
+        }
+    }
+}
