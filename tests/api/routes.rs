@@ -75,6 +75,18 @@ const TABLE: &[Row] = &[
         nowhere: [404, 404, 403, 403, 404, 403, 403, 403, 403],
     },
     Row {
+        route: "GET /spaces/{space}/feeds/{feed}/setup",
+        here: [200, 404, 200, 404, 404, 404, 403, 403, 403],
+        elsewhere: [200, 200, 200, 200, 404, 404, 403, 403, 403],
+        nowhere: [404, 404, 404, 404, 404, 404, 403, 403, 403],
+    },
+    Row {
+        route: "POST /spaces/{space}/feeds/{feed}/check",
+        here: [200, 404, 403, 403, 404, 403, 403, 403, 403],
+        elsewhere: [200, 200, 403, 403, 404, 403, 403, 403, 403],
+        nowhere: [404, 404, 403, 403, 404, 403, 403, 403, 403],
+    },
+    Row {
         route: "POST /spaces/{space}/feeds/{feed}/credentials",
         here: [200, 404, 403, 403, 404, 403, 200, 404, 200],
         elsewhere: [200, 200, 403, 403, 404, 403, 404, 404, 404],

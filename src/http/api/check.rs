@@ -1,15 +1,16 @@
 //! `POST …/check`: whether a feed's chain holds.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 
 use super::Api;
-use super::body::OptionalJsonBody;
+use super::body::{Names, OptionalJsonBody};
 use super::caller::Caller;
 use super::openapi::Refusals;
 use super::refusal::Refusal;
 use crate::api::check::{CheckAnswer, CheckRequest};
 use crate::api::problem::ProblemType;
+use crate::api::texts::SlugText;
 use crate::audit::{EventKind, Outcome};
 use crate::exchange::transport::TransportConfigError;
 use crate::grant::Role;
@@ -25,14 +26,14 @@ use crate::trust::check::{Check, ImageReference, check};
     path = "/spaces/{space}/feeds/{feed}/check",
     tag = "feeds",
     operation_id = "checkFeed",
-    params(("space" = String, Path, description = "The space"), ("feed" = String, Path, description = "The feed")),
+    params(("space" = SlugText, Path, description = "The space"), ("feed" = SlugText, Path, description = "The feed")),
     request_body(content = Option<CheckRequest>, description = "All members may be absent, and the body too"),
     responses((status = 200, description = "What came of each step", body = CheckAnswer), Refusals),
 )]
 pub(super) async fn run(
     State(api): State<Api>,
     caller: Caller,
-    Path((space, feed)): Path<(String, String)>,
+    Names((space, feed)): Names<(String, String)>,
     OptionalJsonBody(request): OptionalJsonBody<CheckRequest>,
 ) -> Result<Json<CheckAnswer>, Refusal> {
     caller.needs(Role::Admin)?;

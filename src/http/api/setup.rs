@@ -3,17 +3,18 @@
 use std::str::FromStr;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::body::Parameters;
+use super::body::{Names, Parameters};
 use super::caller::Caller;
 use super::openapi::Refusals;
 use super::refusal::Refusal;
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::setup::SetupAnswer;
+use crate::api::texts::SlugText;
 use crate::feed::scope::{Action, Scope};
 use crate::grant::Role;
 use crate::issuer::MintError;
@@ -30,18 +31,23 @@ pub(super) struct SetupParameters {
     format: FormatName,
     /// The project that is deployed, if the feed's subject names it.
     #[serde(rename = "context.project")]
+    #[param(value_type = Option<SlugText>)]
     project: Option<String>,
     /// The runbook that runs, likewise.
     #[serde(rename = "context.runbook")]
+    #[param(value_type = Option<SlugText>)]
     runbook: Option<String>,
     /// The tenant that is deployed to, likewise.
     #[serde(rename = "context.tenant")]
+    #[param(value_type = Option<SlugText>)]
     tenant: Option<String>,
     /// The environment that is deployed to, likewise.
     #[serde(rename = "context.environment")]
+    #[param(value_type = Option<SlugText>)]
     environment: Option<String>,
     /// The kind of work, likewise.
     #[serde(rename = "context.type")]
+    #[param(value_type = Option<SlugText>)]
     work: Option<String>,
     /// Open only these repositories, separated by commas; by default all of the registry, of Google's
     /// project. At Google `NAME` or `PROJECT/NAME`.
@@ -93,8 +99,8 @@ enum JwksName {
     tag = "feeds",
     operation_id = "getFeedSetup",
     params(
-        ("space" = String, Path, description = "The space"),
-        ("feed" = String, Path, description = "The feed"),
+        ("space" = SlugText, Path, description = "The space"),
+        ("feed" = SlugText, Path, description = "The feed"),
         SetupParameters,
     ),
     responses((status = 200, description = "What to create", body = SetupAnswer), Refusals),
@@ -102,7 +108,7 @@ enum JwksName {
 pub(super) async fn show(
     State(api): State<Api>,
     caller: Caller,
-    Path((space, feed)): Path<(String, String)>,
+    Names((space, feed)): Names<(String, String)>,
     Parameters(parameters): Parameters<SetupParameters>,
 ) -> Result<Json<SetupAnswer>, Refusal> {
     caller.needs(Role::Viewer)?;
