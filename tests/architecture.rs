@@ -52,7 +52,7 @@ const DOORS: &[Door] = &[
     // The sandbox verifies with an implementation that did not sign: by design past that door.
     Door { krate: "jsonwebtoken", modules: &[], only_in: &["sandbox"] },
     Door { krate: "sqlx", modules: &[], only_in: &["store"] },
-    Door { krate: "reqwest", modules: &[], only_in: &["cli", "client", "exchange"] },
+    Door { krate: "reqwest", modules: &[], only_in: &["cli", "client", "doctor", "exchange"] },
     // Only the command line sends traces anywhere; the library names spans, and their host decides.
     Door { krate: "opentelemetry_otlp", modules: &[], only_in: &["cli"] },
     Door { krate: "prometheus_client", modules: &[], only_in: &["metrics"] },

@@ -80,7 +80,7 @@ pub(super) async fn envelope(State(api): State<Api>, mut request: Request, next:
                 if let Some(feed) = &about {
                     event = event.about_path(feed);
                 }
-                record(&api, event).await;
+                record(&api, event, &problem).await;
             }
             None => note(&api, client, &problem),
         }
@@ -95,8 +95,12 @@ pub(super) async fn envelope(State(api): State<Api>, mut request: Request, next:
     response
 }
 
-/// A refusal takes nothing away, so it is answered even if its row cannot be written.
-async fn record(api: &Api, event: Event) {
+/// A refusal takes nothing away, so it is answered even if its row cannot be written; and where that is the
+/// very reason, the caller does not wait for it again.
+async fn record(api: &Api, event: Event, problem: &Problem) {
+    if problem.known_type() == Some(ProblemType::StorageUnavailable) {
+        return api.carnet().audit_log().note(event);
+    }
     if let Err(error) = api.carnet().audit_log().record(event).await {
         tracing::error!(error = &error as &dyn std::error::Error, "a refusal could not be recorded");
     }
