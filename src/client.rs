@@ -38,9 +38,11 @@ pub use self::error::ClientError;
 use self::sender::{Again, Answer, Call, Sender};
 pub use self::server_url::{ServerUrl, ServerUrlError};
 use crate::api::audit::AuditPage;
+use crate::api::check::{CheckAnswer, CheckRequest};
 use crate::api::credentials::{CredentialAnswer, CredentialRequest};
 use crate::api::feeds::{FeedAnswer, FeedPatch, NewFeed};
 use crate::api::grants::{GrantAnswer, NewGrant, NewGrantAnswer};
+use crate::api::setup::SetupAnswer;
 use crate::api::signing_keys::{RotationAnswer, RotationRequest, SigningKeyAnswer};
 use crate::clock::{Clock, SystemClock};
 use crate::feed::FeedPath;
@@ -166,6 +168,25 @@ impl ApiClient {
     /// [`ClientError`].
     pub async fn remove_feed(&self, feed: &FeedPath) -> Result<(), ClientError> {
         self.delete(&feed_route(feed)).await
+    }
+
+    /// What to create in the cloud for a feed whose subject needs no context.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn setup(&self, feed: &FeedPath) -> Result<SetupAnswer, ClientError> {
+        self.get(&format!("{}/setup", feed_route(feed))).await
+    }
+
+    /// Goes through a feed's whole chain, and says what came of each step.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]; a step that fails is none.
+    pub async fn check(&self, feed: &FeedPath, request: &CheckRequest) -> Result<CheckAnswer, ClientError> {
+        let route = format!("{}/check", feed_route(feed));
+        self.json(Method::POST, &route, Some(request), CREDENTIAL_TIMEOUT, Again::Never).await
     }
 
     /// The signing keys.

@@ -131,6 +131,17 @@ async fn drive(world: &World, space: &str, server: &str, ca: Option<&Ca>) -> Str
     assert_eq!((feed.id, feed.version), (made.id, 2));
     assert_eq!(admin.feeds(&slug).await.unwrap(), [feed]);
 
+    let setup = serde_json::to_value(admin.setup(&prod).await.unwrap()).unwrap();
+    assert!(setup.to_string().contains(&format!("space:{space}:feed:prod")), "{setup}");
+    // Of a feed that the sandbox does not trust: its check ends there, before it asks a registry.
+    let stranger = path(&format!("{space}/stranger"));
+    admin.create_feed(&slug, &world.feed("stranger", json!({}))).await.unwrap();
+    let check = admin.check(&stranger, &Default::default()).await.unwrap();
+    let last = check.steps.last().unwrap();
+    let code = last.upstream.as_ref().and_then(|upstream| upstream.code.as_deref());
+    assert_eq!((check.ok, last.ok, code), (false, false, Some("AccessDenied")), "{check:?}");
+    admin.remove_feed(&stranger).await.unwrap();
+
     let new: NewGrant = of(json!({ "role": "deployer", "name": "CI", "spaces": [space] }));
     let granted = admin.create_grant(&new).await.unwrap();
     let listed = admin.grants().await.unwrap();
