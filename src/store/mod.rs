@@ -25,7 +25,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
+use sqlx::{ConnectOptions as _, Connection, Sqlite, SqliteConnection, Transaction};
 
 use self::database_url::DatabaseUrl;
 use self::sealed::SealError;
@@ -163,7 +163,9 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             // Deleted content is overwritten: a destroyed private key must not survive in a free page.
-            .pragma("secure_delete", "ON");
+            .pragma("secure_delete", "ON")
+            // How long a statement took says more of the machine than of the database.
+            .disable_statement_logging();
         let writer = pool().max_connections(1).connect_with(options.clone()).await.map_err(open)?;
         use_write_ahead_log(&writer).await.map_err(open)?;
         migrate(url, &writer).await?;
