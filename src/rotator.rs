@@ -108,7 +108,8 @@ impl Rotator {
         Self { vault, clock, source }
     }
 
-    /// Does what is due: founds the keys of a new issuer, rotates keys that have signed long enough.
+    /// Does what is due: founds the keys of a new issuer, rotates keys that have signed long enough. Waits
+    /// for no erasure: what is prepared must be published first, which is the keeper's next step.
     ///
     /// # Errors
     ///
@@ -126,8 +127,9 @@ impl Rotator {
     pub async fn rotate(&self, request: &RotationRequest, actor: &Actor) -> Result<Rotation, RotationError> {
         let reason = if request.force { "forced" } else { "requested" };
         let cause = Cause { reason, actor, is_emergency: false };
-        self.carry_out(cause, |keys, policy, now| Ok(rotation::plan_requested(keys, policy, now, request)?))
-            .await
+        let rotation = self
+            .carry_out(cause, |keys, policy, now| Ok(rotation::plan_requested(keys, policy, now, request)?));
+        Ok(self.erased(rotation.await?).await)
     }
 
     /// Withdraws one key. No changes means that it is not published any more.
@@ -137,7 +139,8 @@ impl Rotator {
     /// [`RotationError::Unknown`]; nothing has changed then.
     pub async fn revoke(&self, kid: &Kid, actor: &Actor) -> Result<Rotation, RotationError> {
         let cause = Cause { reason: "revoked", actor, is_emergency: true };
-        self.carry_out(cause, |keys, _, now| Ok(rotation::plan_revocation(keys, now, kid)?)).await
+        let rotation = self.carry_out(cause, |keys, _, now| Ok(rotation::plan_revocation(keys, now, kid)?));
+        Ok(self.erased(rotation.await?).await)
     }
 
     /// Withdraws every key. No changes means that somebody else has just done it.
@@ -147,7 +150,9 @@ impl Rotator {
     /// [`RotationError`]; nothing has changed then.
     pub async fn revoke_all(&self, seen: &[Kid], actor: &Actor) -> Result<Rotation, RotationError> {
         let cause = Cause { reason: "all revoked", actor, is_emergency: true };
-        self.carry_out(cause, |keys, _, now| Ok(rotation::plan_revocation_of_all(keys, now, seen))).await
+        let rotation =
+            self.carry_out(cause, |keys, _, now| Ok(rotation::plan_revocation_of_all(keys, now, seen)));
+        Ok(self.erased(rotation.await?).await)
     }
 
     /// Changes the policy and the size of new RSA keys. What has been promised stays: no key leaves
@@ -216,14 +221,23 @@ impl Rotator {
                 record(&mut write, &row, cause, now).await?;
             }
         }
-        write.bump_key_generation(changes.iter().any(destroys)).await?;
+        let is_destructive = changes.iter().any(destroys);
+        write.bump_key_generation(is_destructive).await?;
         write.commit().await?;
         for change in &changes {
             tracing::info!(?change, reason = cause.reason, actor = %cause.actor, "signing keys changed");
         }
-        // The change is made, whatever becomes of the log; a running server tries again.
+        Ok(Rotation { changes, erased: !is_destructive && !stored.settings.erasure_pending })
+    }
+
+    /// The rotation, once its destroyed private halves are gone from the database's files or a reader
+    /// holds that up. The change is made, whatever becomes of the log; a running server tries again.
+    async fn erased(&self, rotation: Rotation) -> Rotation {
+        if rotation.changes.is_empty() {
+            return rotation;
+        }
         let erased = self.vault.store().finish_erasure().await.unwrap_or(false);
-        Ok(Rotation { changes, erased })
+        Rotation { erased, ..rotation }
     }
 
     /// The time, unless it has been much later already.
