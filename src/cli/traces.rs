@@ -89,7 +89,7 @@ pub(super) fn start(options: &TraceOptions) -> Option<Result<(Spans, Export), St
 
 fn provider(endpoint: &Url) -> Result<SdkTracerProvider, StartError> {
     // No proxy of the environment, and no redirect: the headers may hold the collector's credentials.
-    let client = reqwest::blocking::Client::builder().no_proxy().redirect(Policy::none());
+    let client = reqwest::blocking::Client::builder().no_proxy().http1_only().redirect(Policy::none());
     let client = client.timeout(EXPORT_TIMEOUT).build()?;
     let exporter = SpanExporter::builder()
         .with_http()

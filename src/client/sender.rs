@@ -85,6 +85,8 @@ impl Sender {
             // Those of the environment.
             .no_proxy()
             .retry(reqwest::retry::never())
+            // Whatever else in this build would have HTTP/2 negotiated.
+            .http1_only()
             .connect_timeout(CONNECT_TIMEOUT);
         if let Some(pem) = extra_ca_pem {
             let certificates = reqwest::Certificate::from_pem_bundle(pem)

@@ -247,6 +247,7 @@ impl<'a> Fetcher<'a> {
             .redirect(Policy::none())
             .no_proxy()
             .retry(reqwest::retry::never())
+            .http1_only()
             .timeout(GIVE_UP_AFTER)
             .tls_certs_only(self.trusted.iter().cloned())
             .tls_info(true)

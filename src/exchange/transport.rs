@@ -204,6 +204,8 @@ impl ReqwestTransport {
             // Those of the environment.
             .no_proxy()
             .retry(reqwest::retry::never())
+            // Whatever else in this build would have HTTP/2 negotiated.
+            .http1_only()
             .connect_timeout(config.connect_timeout)
             .timeout(config.timeout);
         builder = match &config.proxy {
