@@ -20,6 +20,7 @@ pub mod issuer_url;
 pub mod random;
 pub mod secret;
 pub mod slug;
+pub mod target_url;
 pub mod x509;
 // Floor 1: the standards' own vocabulary, pure.
 pub mod jose;
@@ -48,6 +49,7 @@ pub mod feeds;
 pub mod grants;
 pub mod issuer;
 pub mod keeper;
+pub mod publication;
 pub mod rotator;
 #[cfg(feature = "server")]
 pub mod trust;

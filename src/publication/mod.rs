@@ -1,0 +1,13 @@
+//! Copies of the public documents at places that clouds can reach when the issuer itself is not.
+//!
+//! Each place shows what `Issuer` publishes, or an earlier state of it, never a mixture that would refuse a token:
+//! the JWKS is written before the discovery document, every write is conditional on what was read, and a
+//! generation says which of two is newer. Who may write there is the issuer.
+
+pub mod edition;
+pub mod target;
+mod write;
+
+pub use edition::{Edition, Generation};
+pub use target::{DocumentName, Label, Stored, Target, TargetError, Version};
+pub use write::{Conflict, Mode, PublishError, Published, publish};
