@@ -143,3 +143,6 @@ fn decide<'a>(
         None => Err(Conflict::Unlabelled(name)),
     }
 }
+
+#[cfg(test)]
+mod tests;
