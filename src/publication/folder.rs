@@ -68,14 +68,14 @@ impl FolderTarget {
         let root = self.root.clone();
         Box::pin(async move {
             let done = tokio::task::spawn_blocking(move || work(&root)).await;
-            done.unwrap_or_else(|_| Err("the work on it was broken off".to_owned().into())).map_err(|failure| {
-                match failure {
+            done.unwrap_or_else(|_| Err("the work on it was broken off".to_owned().into())).map_err(
+                |failure| match failure {
                     Failure::Changed => TargetError::Changed(name),
                     Failure::Failed(reason) => {
                         TargetError::Failed { document: name, target: self.url.clone(), reason }
                     }
-                }
-            })
+                },
+            )
         })
     }
 }

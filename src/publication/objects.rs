@@ -6,7 +6,9 @@
 mod http;
 mod words;
 
+use std::ffi::OsString;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +24,9 @@ use object_store::{
 
 use self::http::Connector;
 use super::open::{OpenTargetError, TargetOptions};
-use super::target::{DocumentName, LONGEST_DOCUMENT, Label, Stored, Target, TargetError, TargetFuture, Version};
+use super::target::{
+    DocumentName, LONGEST_DOCUMENT, Label, Stored, Target, TargetError, TargetFuture, Version,
+};
 use crate::oidc::metadata::Document;
 use crate::target_url::{ObjectService, TargetUrl};
 
@@ -70,11 +74,23 @@ impl ObjectTarget {
     ///
     /// [`OpenTargetError`] when the HTTP client cannot be made, or the environment's words cannot be used.
     pub fn new(place: Place<'_>, options: &TargetOptions) -> Result<Self, OpenTargetError> {
+        // What is no text cannot be meant for an object store.
+        let text =
+            |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        Self::with_variables(place, options, std::env::vars_os().filter_map(text))
+    }
+
+    /// The same, with these variables in the place of the environment's.
+    fn with_variables(
+        place: Place<'_>,
+        options: &TargetOptions,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, OpenTargetError> {
         let Place { service, bucket, prefix } = place;
         let prefix = prefix.to_owned();
         let url = TargetUrl::Objects { service, bucket: bucket.to_owned(), prefix: prefix.clone() };
         let connector = Connector::new(options)?;
-        match build(service, bucket, connector) {
+        match build(service, bucket, connector, variables) {
             Ok(store) => Ok(Self { url, prefix, store }),
             Err(error) => Err(OpenTargetError::Environment { target: url, reason: words::reason(&error) }),
         }
@@ -170,7 +186,12 @@ impl Target for ObjectTarget {
     }
 }
 
-fn build(service: ObjectService, bucket: &str, http: Connector) -> Result<Arc<dyn ObjectStore>, Error> {
+fn build(
+    service: ObjectService,
+    bucket: &str,
+    http: Connector,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Arc<dyn ObjectStore>, Error> {
     let backoff = BackoffConfig {
         init_backoff: Duration::from_millis(200),
         max_backoff: Duration::from_secs(2),
@@ -179,7 +200,8 @@ fn build(service: ObjectService, bucket: &str, http: Connector) -> Result<Arc<dy
     let retry = RetryConfig { backoff, max_retries: RETRIES, retry_timeout: RETRIED_FOR };
     Ok(match service {
         ObjectService::S3 => Arc::new(
-            AmazonS3Builder::from_env()
+            settings(variables, &["AWS_"])
+                .fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value))
                 .with_bucket_name(bucket)
                 // Without it an older generation could win.
                 .with_conditional_put(S3ConditionalPut::ETagMatch)
@@ -188,20 +210,35 @@ fn build(service: ObjectService, bucket: &str, http: Connector) -> Result<Arc<dy
                 .build()?,
         ),
         ObjectService::Google => Arc::new(
-            GoogleCloudStorageBuilder::from_env()
+            settings(variables, &["GOOGLE_", "SERVICE_ACCOUNT"])
+                .fold(GoogleCloudStorageBuilder::new(), |builder, (key, value)| {
+                    builder.with_config(key, value)
+                })
                 .with_bucket_name(bucket)
                 .with_http_connector(http)
                 .with_retry(retry)
                 .build()?,
         ),
         ObjectService::Azure => Arc::new(
-            MicrosoftAzureBuilder::from_env()
+            settings(variables, &["AZURE_", "IDENTITY_ENDPOINT"])
+                .fold(MicrosoftAzureBuilder::new(), |builder, (key, value)| builder.with_config(key, value))
                 .with_container_name(bucket)
                 .with_http_connector(http)
                 .with_retry(retry)
                 .build()?,
         ),
     })
+}
+
+/// Those of the variables that mean something to an object store whose variables begin like this.
+fn settings<K: FromStr>(
+    variables: impl Iterator<Item = (String, String)>,
+    beginnings: &[&str],
+) -> impl Iterator<Item = (K, String)> {
+    let is_its_own = move |name: &str| beginnings.iter().any(|beginning| name.starts_with(beginning));
+    variables
+        .filter(move |(name, _)| is_its_own(name))
+        .filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse().ok()?, value)))
 }
 
 fn version(meta: &object_store::ObjectMeta) -> Version {

@@ -78,7 +78,9 @@ pub(super) fn secrets(request: &HttpRequest, url: &Url) -> Vec<String> {
     let mut secrets = Vec::new();
     for (name, value) in request.headers() {
         let name = name.as_str();
-        if name == "authorization" || ["token", "secret", "identity", "encryption"].iter().any(|part| name.contains(part)) {
+        if name == "authorization"
+            || ["token", "secret", "identity", "encryption"].iter().any(|part| name.contains(part))
+        {
             let value = String::from_utf8_lossy(value.as_bytes());
             secrets.extend(value.split([' ', ',', '=', ':']).map(str::to_owned));
             secrets.push(value.into_owned());
@@ -208,7 +210,10 @@ mod tests {
             b"grant_type=client_credentials&client_secret=very-secret-client-secret",
         )));
         for (name, value) in [
-            ("authorization", "AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/1, Signature=0123456789abcdef0123456789abcdef"),
+            (
+                "authorization",
+                "AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/1, Signature=0123456789abcdef0123456789abcdef",
+            ),
             ("x-amz-security-token", "IQoJb3JpZ2luX2VjEXAMPLE"),
             ("x-identity-header", "853b9a84-5bfa-4b22-a3f3-0b9a43d9ad8a"),
         ] {
@@ -222,7 +227,8 @@ mod tests {
             "very-secret-client-secret",
             "aGVsbG8gd29ybGQgaGVsbG8+d29ybGQ=",
         ] {
-            let body = format!("<Error><Code>Bad</Code><Message>you sent {secret}, I think</Message></Error>");
+            let body =
+                format!("<Error><Code>Bad</Code><Message>you sent {secret}, I think</Message></Error>");
             assert_eq!(of_answer(body.as_bytes(), &secrets), "Bad: you sent …, I think", "{secret}");
         }
     }
