@@ -6,9 +6,9 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 
-use super::Generation;
 use crate::issuer_url::IssuerUrl;
 use crate::oidc::metadata::{DISCOVERY_PATH, Document, JWKS_PATH};
+use crate::signing_keys::publication::Generation;
 use crate::target_url::TargetUrl;
 
 /// A longer text, in bytes, is no document of carnet's and is not read whole.
