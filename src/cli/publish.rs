@@ -74,15 +74,15 @@ pub(super) async fn run(opening: OpeningOptions, arguments: PublishArguments) ->
     let (records, url) = (carnet.publications(), &arguments.target);
     let is_registered = records.targets().await?.iter().any(|known| known.target == *url);
     let target = open(url, &options).map_err(|error| not_opened(url, error))?;
-    let edition = Edition::of(carnet.issuer());
-    let published = match bring_up_to_date(target.as_ref(), &edition, &arguments, is_registered).await {
-        Ok(published) => published,
-        Err(NotPublished { recorded, failure }) => {
-            // Of no effect on a place that is not registered.
-            records.failed(url, &recorded).await?;
-            return Err(failure);
-        }
-    };
+    let (edition, published) =
+        match bring_up_to_date(target.as_ref(), &carnet, &arguments, is_registered).await {
+            Ok(done) => done,
+            Err(NotPublished { recorded, failure }) => {
+                // Of no effect on a place that is not registered.
+                records.failed(url, &recorded).await?;
+                return Err(failure);
+            }
+        };
     let is_new = !arguments.once && !is_registered;
     if is_new {
         records.register(url, &edition).await?;
@@ -111,30 +111,36 @@ struct NotPublished {
 
 async fn bring_up_to_date(
     target: &dyn Target,
-    edition: &Edition,
+    carnet: &Carnet,
     arguments: &PublishArguments,
     is_registered: bool,
-) -> Result<Published, NotPublished> {
-    let mode = if is_registered { Mode::Update } else { Mode::First };
+) -> Result<(Edition, Published), NotPublished> {
     let failed = |error: PublishError| NotPublished {
         recorded: error.to_string(),
         failure: not_published(target.url(), error),
     };
-    match publish(target, edition, mode).await {
-        Err(PublishError::Conflict(conflict)) if arguments.take_over => {
-            let consequence = format!(
-                "At {}: {conflict}. It will be overwritten: verifiers that read it there know only the keys of {} from \
-                 then on.",
-                target.url(),
-                edition.label.issuer
-            );
-            let recorded = conflict.to_string();
-            let refused = |failure| NotPublished { recorded, failure };
-            arguments.confirmation.confirm(&consequence).map_err(refused)?;
-            publish(target, edition, Mode::TakeOver).await.map_err(failed)
-        }
-        outcome => outcome.map_err(failed),
+    let mode = if is_registered { Mode::Update } else { Mode::First };
+    let mut edition = Edition::of(carnet.issuer());
+    let mut outcome = publish(target, &edition, mode).await;
+    // A server may have changed keys and published them since this process read them.
+    if let Err(PublishError::Conflict(Conflict::Newer { .. })) = &outcome
+        && carnet.issuer().refresh().await.unwrap_or_default()
+    {
+        edition = Edition::of(carnet.issuer());
+        outcome = publish(target, &edition, mode).await;
     }
+    if let (Err(PublishError::Conflict(conflict)), true) = (&outcome, arguments.take_over) {
+        let consequence = format!(
+            "At {}: {conflict}. It will be overwritten: verifiers that read it there know only the keys of {} from then \
+             on.",
+            target.url(),
+            edition.label.issuer
+        );
+        let refused = |failure| NotPublished { recorded: conflict.to_string(), failure };
+        arguments.confirmation.confirm(&consequence).map_err(refused)?;
+        outcome = publish(target, &edition, Mode::TakeOver).await;
+    }
+    outcome.map(|published| (edition, published)).map_err(failed)
 }
 
 async fn forget(carnet: &Carnet, arguments: &PublishArguments) -> Result<(), Failure> {
@@ -157,7 +163,7 @@ fn not_opened(url: &TargetUrl, error: OpenTargetError) -> Failure {
         OpenTargetError::Environment { reason, .. } => knowledge::target::advice(url, reason),
         OpenTargetError::Client(_) | OpenTargetError::NotBuilt(_) => None,
     };
-    hinted(error, hint)
+    hinted(error.into(), hint)
 }
 
 fn not_published(url: &TargetUrl, error: PublishError) -> Failure {
@@ -168,7 +174,11 @@ fn not_published(url: &TargetUrl, error: PublishError) -> Failure {
             Some("somebody else writes there at this moment: look who, and try again".to_owned())
         }
     };
-    hinted(error, hint)
+    let failure = match error {
+        PublishError::Target(error @ TargetError::Failed { .. }) => anyhow::Error::new(error),
+        other => anyhow::Error::new(other).context(format!("{url} was not brought up to date")),
+    };
+    hinted(failure, hint)
 }
 
 fn mend(conflict: &Conflict, url: &TargetUrl) -> String {
@@ -189,8 +199,8 @@ fn mend(conflict: &Conflict, url: &TargetUrl) -> String {
     }
 }
 
-fn hinted(error: impl std::error::Error + Send + Sync + 'static, hint: Option<String>) -> Failure {
-    let failure = Failure::from(anyhow::Error::new(error));
+fn hinted(error: anyhow::Error, hint: Option<String>) -> Failure {
+    let failure = Failure::from(error);
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
@@ -220,7 +230,7 @@ fn tell(carnet: &Carnet, answer: &Answer, published: &Published, is_new: bool) {
     if written.is_empty() {
         output::note(&format!("nothing to do: {target} shows generation {generation} already"));
     }
-    if published.was_altered {
+    if published.was_altered && answer.registered && !is_new {
         output::note(&format!(
             "warning: what stood at {target} was not written by carnet, and has been overwritten. Whoever may write there \
              is the issuer"

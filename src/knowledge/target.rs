@@ -153,11 +153,7 @@ mod tests {
             ),
             ("az://container", "403 Forbidden: AuthenticationFailed: no", "the account's name and key"),
             ("az://container", "404 Not Found: ContainerNotFound: no", "make the container container"),
-            (
-                "az://container",
-                "Generic MicrosoftAzure error: Account must be specified",
-                "AZURE_STORAGE_ACCOUNT_NAME",
-            ),
+            ("az://container", "Account must be specified", "AZURE_STORAGE_ACCOUNT_NAME"),
             (
                 "/srv/www",
                 "/srv/www/x cannot be opened: Permission denied (os error 13)",
