@@ -194,7 +194,7 @@ impl Publisher {
 
 /// The keys of `edition` that the copy in whose place it was written did not hold. If there was none, or what
 /// stood there is no JWKS, that is all of them.
-fn lacked(published: &Published, edition: &Edition) -> Vec<Kid> {
+pub(crate) fn lacked(published: &Published, edition: &Edition) -> Vec<Kid> {
     let Some(stored) = &published.replaced_jwks else { return Vec::new() };
     let held = kids_in(&stored.body);
     edition.kids.iter().filter(|kid| !held.contains(*kid)).cloned().collect()
