@@ -12,6 +12,7 @@ mod support;
 mod conflicts;
 mod copies;
 mod hostile;
+mod serving;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
