@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which clippy does not see as such")]
 
+pub(crate) mod said;
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;

@@ -235,7 +235,8 @@ pub(crate) const AT_ACR: &[Case] = &[
         ..acr("azure-acr-new-code", 400, "NEW", "look up NEW")
     },
     Case {
-        trust: "[azure]\ncredential_lifetime = 0",
+        // It ended in 1970.
+        trust: "[azure]\nrefresh_token = 'e30.eyJleHAiOjF9.c2ln'",
         status: None,
         code: None,
         mend: Mend::Not("the clock that is wrong is the stand-in's"),

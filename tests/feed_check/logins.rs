@@ -97,7 +97,9 @@ pub(crate) const LOGIN: &[Case] = &[
         ..login("registry-closed", None, None, "the connection broke")
     },
     Case {
-        rules: &[rule("//127.0.0.2/v2/", Act::Long)],
+        feed: &["--registry={local-host}"],
+        check: &["--ca-file={ca}"],
+        rules: &[rule("//localhost/v2/", Act::Long)],
         ..login("registry-too-long", None, None, "is not the registry")
     },
 ];

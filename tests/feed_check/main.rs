@@ -25,7 +25,6 @@ mod progress;
 mod records;
 mod registry;
 mod routes;
-mod said;
 mod slow;
 #[path = "../support/mod.rs"]
 mod support;

@@ -92,7 +92,9 @@ impl World {
 
     fn sandbox(&mut self, mut config: Value, issuer: &str, clock_off_by: i64) -> std::net::SocketAddr {
         let (table, name, password) = self.cloud.password;
-        config[table][name] = password.into();
+        if config[table][name].is_null() {
+            config[table][name] = password.into();
+        }
         let config: SandboxConfig =
             serde_json::from_value(config.clone()).unwrap_or_else(|error| panic!("{error}: {config:#}"));
         let clock: Arc<dyn carnet::clock::Clock> = match clock_off_by {
