@@ -85,6 +85,8 @@ fn is_about_time(line: &str) -> bool {
 pub(crate) fn steady(text: &str) -> String {
     let text = words(&times(text), |word| match word.len() {
         36 if is_uuid(word) && !FIXED.contains(&word) => Some("ID"),
+        // Of SeaweedFS.
+        24 if word.bytes().all(|byte| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte)) => Some("ID"),
         // A thumbprint.
         43 if word.bytes().any(|byte| byte.is_ascii_uppercase()) => Some("KID"),
         _ => None,
