@@ -29,6 +29,7 @@ use crate::exchange::{Credential, ExchangeRequest, exchange_in_steps};
 use crate::feed::Feed;
 use crate::feed::scope::Scope;
 use crate::issuer::{Issuer, MintError};
+use crate::jose::jwk::{Kid, PublicKey};
 use crate::knowledge::{Cause, issuer as knowledge};
 use crate::metrics::ExchangeOutcome;
 use crate::oidc::subject::{Context, SubjectError};
@@ -146,7 +147,10 @@ impl Chain<'_> {
 
         recorder.begin(documents::JWKS);
         let kid = presented.as_ref().map(|presented| presented.kid.clone());
-        let found = documents.jwks(&jwks_uri, kid.as_deref()).await.map_err(of(documents::JWKS))?;
+        let published = self.signer().key_set().published(self.clock.now());
+        let published: Vec<Kid> = published.iter().map(PublicKey::thumbprint).collect();
+        let found =
+            documents.jwks(&jwks_uri, kid.as_deref(), &published).await.map_err(of(documents::JWKS))?;
         recorder.detail(found);
         let took = self.clock.monotonic().saturating_sub(began);
         if took > SLOW {
