@@ -263,6 +263,7 @@ fn print(feed: &Feed, format: Format) -> Result<(), Failure> {
                 pairs.push(("service account", account.to_string()));
                 pairs.push(("lifetime", format!("{} s", google.lifetime.as_secs())));
             }
+            pairs.push(("JWKS", google.jwks.to_string()));
         }
     }
     pairs.extend(feed.endpoints.iter().map(|(name, url)| ("endpoint", format!("{name}={url}"))));

@@ -30,7 +30,7 @@ use self::azure::AzureAcr;
 use self::display_name::DisplayName;
 use self::endpoints::Endpoints;
 pub use self::feed_type::FeedType;
-use self::google::GoogleArtifactRegistry;
+use self::google::{GoogleArtifactRegistry, JwksSource};
 use self::registry_host::RegistryHost;
 use self::scope::{Scope, ScopeError};
 use crate::jose::Algorithm;
@@ -159,6 +159,15 @@ impl Provider {
                 let checked = google.check(registry, &feed.audience, endpoints, feed.token_lifetime);
                 checked.map_err(FeedError::GoogleArtifactRegistry)
             }
+        }
+    }
+
+    /// How the cloud comes by the issuer's keys: only Google can have them uploaded.
+    #[must_use]
+    pub fn jwks(&self) -> JwksSource {
+        match self {
+            Self::GoogleArtifactRegistry(google) => google.jwks,
+            Self::AwsEcr(_) | Self::AwsEcrPublic(_) | Self::AzureAcr(_) => JwksSource::Fetched,
         }
     }
 }

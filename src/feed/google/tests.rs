@@ -13,6 +13,7 @@ fn google(service_account: Option<&str>) -> GoogleArtifactRegistry {
         workload_identity_provider: NAME.parse().unwrap(),
         service_account: service_account.map(|account| account.parse().unwrap()),
         lifetime: AccessTokenLifetime::default(),
+        jwks: JwksSource::default(),
     }
 }
 
