@@ -117,6 +117,9 @@ impl Feeds {
         {
             return Err(FeedsError::SlugReused { path: path.clone(), removed_at });
         }
+        if before.provider.uploaded_to() != after.provider.uploaded_to() {
+            write.forget_confirmed_keys(after.id).await?;
+        }
         write.update_feed(&after).await?;
         let event = Event::new(EventKind::FeedUpdate, Outcome::Done, actor).about_feed(&after);
         write.append_audit(after.updated_at, &[event.detail(&difference(&before, &after))]).await?;

@@ -4,7 +4,7 @@
 //! which causes come first.
 
 use super::{Cause, Mend};
-use crate::feed::google::{GoogleArtifactRegistry, MAX_SUBJECT};
+use crate::feed::google::{GoogleArtifactRegistry, JwksSource, MAX_SUBJECT, WorkloadIdentityProvider};
 use crate::oidc::token::Presented;
 
 /// Codes after which the same request may well succeed a moment later, whatever their status.
@@ -83,16 +83,25 @@ pub(crate) fn of_sts(
 fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistry) -> Vec<Cause> {
     let Presented { iss, aud, kid, alg, .. } = presented;
     let provider = &google.workload_identity_provider;
-    let documents = Cause::act(
-        format!(
-            "Google must be able to fetch {iss}/.well-known/openid-configuration and find key {kid} in its JWKS, over \
-             https with a certificate that the public trusts; a JWKS uploaded to the provider is not fetched anew and \
-             must hold that key"
+    let documents = match google.jwks {
+        JwksSource::Fetched => Cause::act(
+            format!(
+                "Google must be able to fetch {iss}/.well-known/openid-configuration and find key {kid} in its JWKS, over \
+                 https with a certificate that the public trusts; a JWKS uploaded to the provider is not fetched anew and \
+                 must hold that key"
+            ),
+            format!(
+                "have {iss} answer from the internet, or upload the JWKS again (carnet feed setup --jwks uploaded)"
+            ),
         ),
-        format!(
-            "have {iss} answer from the internet, or upload the JWKS again (carnet feed setup --jwks uploaded)"
+        JwksSource::Uploaded => Cause::new(
+            format!(
+                "the JWKS that was uploaded to {provider} must hold the key {kid}: Google fetches none from {iss}, and \
+                 looks at an uploaded one only when a token comes"
+            ),
+            Mend::Upload { upload: upload_to(provider), kid: kid.clone() },
         ),
-    );
+    };
     let audience = Cause::trust(format!(
         "the provider {provider} must allow the audience {aud}: with no audiences of its own it accepts {} only, with \
          or without https: before it",
@@ -106,15 +115,30 @@ fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistr
     } else if message.contains("connecting") || message.contains("signature") || message.contains("key") {
         vec![documents]
     } else {
-        vec![
+        let others = vec![
             Cause::trust(format!("the provider {provider} must have exactly the issuer {iss}")),
             Cause::clock(format!(
                 "the token must be signed with {alg} and in its time (check this machine's clock)"
             )),
             audience,
-            documents,
-        ]
+        ];
+        match google.jwks {
+            JwksSource::Fetched => others.into_iter().chain([documents]).collect(),
+            // Forgetting an upload is easier than anything else.
+            JwksSource::Uploaded => [documents].into_iter().chain(others).collect(),
+        }
     }
+}
+
+/// Uploads `FILE` to a provider. gcloud wants the project's id where the provider's name has its number.
+fn upload_to(provider: &WorkloadIdentityProvider) -> String {
+    format!(
+        "gcloud iam workload-identity-pools providers update-oidc {} --project=\"$(gcloud projects describe {} \
+         --format='value(projectId)')\" --location=global --workload-identity-pool={} --jwk-json-path=FILE",
+        provider.provider_id(),
+        provider.project_number(),
+        provider.pool_id()
+    )
 }
 
 /// Refusals of `generateAccessToken`; `reason` is that of Google's `ErrorInfo`.

@@ -15,6 +15,7 @@ pub mod key_events;
 pub mod master_key;
 pub mod sealed;
 pub mod signing_keys;
+pub mod uploaded_jwks;
 pub mod vault;
 
 use std::path::Path;
