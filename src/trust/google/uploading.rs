@@ -7,7 +7,7 @@ use crate::feed::google::JwksSource;
 use crate::jose::Algorithm;
 use crate::jose::jwk::{Kid, PublicKey, jwk_set};
 use crate::signing_keys::{self, SigningKey, State};
-use crate::trust::{SetupError, quoting};
+use crate::trust::SetupError;
 
 /// The most keys of an uploaded JWKS.
 const MAX_UPLOADED_KEYS: usize = 8;
@@ -47,7 +47,7 @@ impl KeysToUpload {
     pub(super) fn notes(&self, feed: &Feed) -> Vec<String> {
         let (path, alg) = (feed.path(), feed.alg);
         let kid = self.prepared.iter().find(|(of, _)| *of == alg);
-        let kid = kid.map_or_else(|| "KID".to_owned(), |(_, kid)| quoting::shell_word(kid.as_str()));
+        let kid = kid.map_or("KID", |(_, kid)| kid.as_str());
         let then = match feed.provider.jwks() {
             JwksSource::Uploaded => format!(
                 "Once it is there, say so: carnet feed confirm-jwks {kid} {path}. Scheduled rotation of {alg} waits for \
