@@ -4,6 +4,7 @@
 //! there, and which must be what they were.
 
 mod adoption;
+mod publishing;
 
 use std::error::Error;
 use std::future::Future;
@@ -269,15 +270,7 @@ impl Carnet {
     /// process of several is enough for the rotation; each needs it for the rest. See [`Keeper`]. What the
     /// broker keeps of feeds that are changed or removed is dropped meanwhile.
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
-        let (mut keeper, mut audit_keeper) = (self.keeper(), self.audit_keeper());
-        tokio::select! {
-            () = shutdown => {}
-            () = keeper.keep() => {}
-            () = audit_keeper.keep() => {}
-            () = self.forget_changed_feeds() => {}
-        }
-        keeper.finish().await;
-        self.audit_log.flush().await;
+        self.run_publishing(Vec::new(), shutdown).await;
     }
 
     /// Has the broker, once there is one, forget feeds that anybody changed or removed; never returns.

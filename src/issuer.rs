@@ -4,6 +4,9 @@
 //! no reader ever sees documents of one key set and signers of another. It never changes keys: that
 //! is the rotator's work. It never signs with a state that it has not confirmed lately.
 
+mod key_set;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,13 +16,14 @@ use http::HeaderValue;
 use jiff::Timestamp;
 use tracing::field::{Empty, display};
 
+pub use self::key_set::{KeySet, KeyStateError};
 use crate::clock::Clock;
 use crate::evidence::Evidence;
 use crate::feed::Feed;
 use crate::issuer_url::IssuerUrl;
 use crate::jose::Algorithm;
-use crate::jose::jwk::{Kid, PublicKey};
-use crate::jose::jws::{Signer, SigningError};
+use crate::jose::jwk::Kid;
+use crate::jose::jws::SigningError;
 use crate::metrics::{ClockState, KeyReading, Metrics, MintOutcome};
 use crate::oidc::claims::{About, Claims};
 use crate::oidc::metadata::Documents;
@@ -28,11 +32,7 @@ use crate::oidc::token::{Presented, SignedToken};
 use crate::random::{Random, RandomnessUnavailable, Uuids};
 use crate::secret::SecretString;
 use crate::signing_keys::clock_guard::{ClockTrust, is_behind};
-use crate::signing_keys::{self, SigningKey, State};
-use crate::store::StoreError;
-use crate::store::issuer::{KeyPulse, KeySettings};
-use crate::store::sealed::SealError;
-use crate::store::signing_keys::StoredKeys;
+use crate::store::issuer::KeyPulse;
 use crate::store::vault::Vault;
 
 /// A process that has not seen the key state for this long may be signing with a key that was
@@ -66,36 +66,8 @@ pub struct Health {
     pub rotation_error: Option<String>,
     /// Whether the wall clock is believed.
     pub clock: ClockTrust,
-}
-
-/// Keys, signers and documents that belong together.
-#[derive(Debug)]
-pub struct KeySet {
-    /// Policy and generation that they were read with.
-    pub settings: KeySettings,
-    /// Every key, oldest first.
-    pub keys: Vec<SigningKey>,
-    /// What is published.
-    pub documents: Arc<Documents>,
-    /// The active key of each algorithm, in the order of [`Algorithm::ALL`]; `None` if it is sealed
-    /// with a master key that this process does not have.
-    signers: [Option<Signer>; Algorithm::ALL.len()],
-    /// When time alone will change what is published.
-    stale_at: Option<Timestamp>,
-}
-
-/// The key state cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyStateError {
-    /// It cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// An algorithm has no key that signs.
-    #[error("there is no active {0} key")]
-    NoActiveKey(Algorithm),
-    /// The documents cannot be serialised.
-    #[error("the public documents could not be serialised")]
-    Documents(#[from] serde_json::Error),
+    /// Why a place that this process publishes at was last not brought up to date, by its name.
+    pub publication_errors: BTreeMap<String, String>,
 }
 
 /// A token was not minted.
@@ -122,6 +94,18 @@ pub enum MintError {
     /// The active key is sealed with another master key.
     #[error("the active {0} key is sealed with a master key that this process does not have")]
     NoSigner(Algorithm),
+    /// A copy of the documents, where verifiers look, does not show the active key.
+    #[error(
+        "the active {algorithm} key {kid} is not yet published at {place}: every verifier would refuse its tokens"
+    )]
+    Unpublished {
+        /// What it signs with.
+        algorithm: Algorithm,
+        /// The key.
+        kid: Kid,
+        /// The copy.
+        place: String,
+    },
     /// The feed's lifetime exceeds the policy, which was tightened after the feed was made.
     #[error(
         "the feed's token_lifetime of {lifetime:?} exceeds the key policy's max-token-lifetime of {longest:?}"
@@ -152,6 +136,7 @@ impl MintError {
             Err(Self::Unconfirmed(_)) => MintOutcome::Unconfirmed,
             Err(Self::ClockBehind { .. }) => MintOutcome::ClockBehind,
             Err(Self::NoSigner(_)) => MintOutcome::NoSigner,
+            Err(Self::Unpublished { .. }) => MintOutcome::Unpublished,
             Err(Self::Lifetime { .. }) => MintOutcome::Lifetime,
             Err(Self::Randomness(_) | Self::Claims(_) | Self::Signing(_)) => MintOutcome::Internal,
         }
@@ -173,7 +158,11 @@ impl Issuer {
         let confirmed = AtomicU64::new(millis(clock.monotonic()));
         let stored = vault.keys().await?;
         let pulse = ArcSwap::from_pointee(stored.settings.pulse());
-        let health = ArcSwap::from_pointee(Health { rotation_error: None, clock: ClockTrust::Steady });
+        let health = ArcSwap::from_pointee(Health {
+            rotation_error: None,
+            clock: ClockTrust::Steady,
+            publication_errors: BTreeMap::new(),
+        });
         let current = ArcSwap::from_pointee(KeySet::of(&vault, &stored, clock.now(), None)?);
         let (token_identifiers, evidence) = (Uuids::new(random), Evidence::default());
         Ok(Self { vault, clock, token_identifiers, current, confirmed, pulse, health, evidence, metrics })
@@ -217,7 +206,10 @@ impl Issuer {
         let pruning_due = current.stale_at.is_some_and(|at| at <= now);
         // A key that could not be opened may be by now: its master key may have been put in place.
         let incomplete = current.signers.iter().any(Option::is_none);
-        let changed = pulse.generation != current.settings.generation || pruning_due;
+        let settings = &current.settings;
+        let changed = pulse.generation != settings.generation
+            || pulse.publications != settings.publications
+            || pruning_due;
         if changed || incomplete {
             let stored = self.vault.keys().await?;
             let key_set = KeySet::of(&self.vault, &stored, now, Some(&current))?;
@@ -239,7 +231,8 @@ impl Issuer {
         self.health.load_full()
     }
 
-    /// Changes what is shown. Called by the keeper alone, so nothing is lost between load and store.
+    /// Changes what is shown. Only called by what `Carnet::run` runs, which is one task: nothing is lost between
+    /// load and store.
     pub(crate) fn note_health(&self, change: impl FnOnce(&mut Health)) {
         let mut health = Health::clone(&self.health.load());
         change(&mut health);
@@ -285,6 +278,7 @@ impl Issuer {
             unconfirmed: self.unconfirmed_for(),
             clock,
             erasure_pending: self.pulse().erasure_pending,
+            places: key_set.places.clone(),
         }
     }
 
@@ -353,6 +347,10 @@ impl Issuer {
         };
         let claims = Claims::new(about, jti, now, feed.token_lifetime);
         let signer = key_set.signer(feed.alg).ok_or(MintError::NoSigner(feed.alg))?;
+        if let Some(place) = key_set.unshown(feed.alg) {
+            let (algorithm, kid, place) = (feed.alg, signer.kid().clone(), place.to_owned());
+            return Err(MintError::Unpublished { algorithm, kid, place });
+        }
         let mut payload = Vec::with_capacity(USUAL_CLAIMS);
         serde_json::to_writer(&mut payload, &claims)?;
         let compact = signer.sign_compact(&payload)?;
@@ -369,74 +367,6 @@ impl Issuer {
                 alg: feed.alg,
             },
         })
-    }
-}
-
-impl KeySet {
-    /// The key set that `stored` describes. A signer of `before` is kept rather than parsed again.
-    fn of(
-        vault: &Vault,
-        stored: &StoredKeys,
-        now: Timestamp,
-        before: Option<&Self>,
-    ) -> Result<Self, KeyStateError> {
-        let keys = stored.public();
-        let signer = |algorithm: Algorithm| -> Result<Option<Signer>, KeyStateError> {
-            let active = stored
-                .keys
-                .iter()
-                .find(|stored| stored.key.algorithm() == algorithm && stored.key.state(now) == State::Active)
-                .ok_or(KeyStateError::NoActiveKey(algorithm))?;
-            let kept = before.and_then(|before| before.signer(algorithm));
-            if let Some(kept) = kept.filter(|signer| *signer.kid() == active.key.kid()) {
-                return Ok(Some(kept.clone()));
-            }
-            match vault.signer(active) {
-                // Publishing must go on, above all after a revocation: only minting stops.
-                Err(StoreError::Seal(error @ SealError::OtherMasterKey { .. })) if before.is_some() => {
-                    tracing::error!(%error, %algorithm, "nothing is minted with this algorithm");
-                    Ok(None)
-                }
-                opened => opened?.ok_or(KeyStateError::NoActiveKey(algorithm)).map(Some),
-            }
-        };
-        let [rs256, es256] = Algorithm::ALL;
-        let signers = [signer(rs256)?, signer(es256)?];
-        let published = signing_keys::published(&keys, now).into_iter().map(|key| &key.public);
-        let max_age = stored.settings.policy.jwks_max_age();
-        let documents = Documents::new(vault.issuer(), published, &Algorithm::ALL, max_age)?;
-        Ok(Self {
-            settings: stored.settings,
-            documents: Arc::new(documents),
-            signers,
-            stale_at: signing_keys::next_pruning(&keys, now),
-            keys,
-        })
-    }
-
-    /// The key that signs with `algorithm`, if this process can open it.
-    #[must_use]
-    pub fn signer(&self, algorithm: Algorithm) -> Option<&Signer> {
-        match algorithm {
-            Algorithm::Rs256 => self.signers[0].as_ref(),
-            Algorithm::Es256 => self.signers[1].as_ref(),
-        }
-    }
-
-    /// The keys that sign, one per algorithm.
-    #[must_use]
-    pub fn active_kids(&self) -> Vec<Kid> {
-        Algorithm::ALL
-            .into_iter()
-            .filter_map(|algorithm| signing_keys::active(&self.keys, algorithm))
-            .map(SigningKey::kid)
-            .collect()
-    }
-
-    /// The public halves that are published at `now`.
-    #[must_use]
-    pub fn published(&self, now: Timestamp) -> Vec<PublicKey> {
-        signing_keys::published(&self.keys, now).into_iter().map(|key| key.public.clone()).collect()
     }
 }
 

@@ -10,6 +10,7 @@ use crate::issuer::{KeySet, STALE_AFTER};
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
 use crate::rotator::Rotation;
+use crate::signing_keys::publication::{Place, missing_at, still_at};
 use crate::signing_keys::rotation::{Change, safe_at};
 use crate::signing_keys::{SigningKey, Stage, State};
 use crate::store::jwks_clients::JwksClient;
@@ -26,7 +27,7 @@ pub struct SigningKeyAnswer {
     /// What it does at this moment.
     #[schema(value_type = StateName)]
     pub state: State,
-    /// When it was made and its publication began.
+    /// When it was made, and servers began to publish it.
     #[schema(value_type = String, format = DateTime)]
     pub prepared_at: Timestamp,
     /// When it began to sign.
@@ -41,6 +42,15 @@ pub struct SigningKeyAnswer {
     /// When it leaves the JWKS.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub published_until: Option<Timestamp>,
+    /// Since when every place where verifiers look shows it; absent while one does not.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub published_at: Option<Timestamp>,
+    /// The places, besides the servers, that do not show a prepared or active key yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
+    /// The copies of the documents that still show a revoked key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub still_published_at: Vec<String>,
     /// When a prepared key will have been published for long enough to sign.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub safe_at: Option<Timestamp>,
@@ -108,7 +118,10 @@ pub struct RotationAnswer {
 /// The keys to show: those that are published or were revoked lately, or all.
 #[must_use]
 pub fn list(key_set: &KeySet, clients: &[JwksClient], all: bool, now: Timestamp) -> Vec<SigningKeyAnswer> {
-    let shown = |key: &&SigningKey| all || key.is_published(now) || was_revoked_lately(key, now);
+    let shown = |key: &&SigningKey| {
+        let is_shown = key.is_published(now) || was_revoked_lately(key, now);
+        all || is_shown || !still_at(key, &key_set.places).is_empty()
+    };
     key_set.keys.iter().filter(shown).map(|key| SigningKeyAnswer::of(key, key_set, clients, now)).collect()
 }
 
@@ -127,6 +140,9 @@ impl SigningKeyAnswer {
             Stage::Revoked { activated_at, revoked_at } => (activated_at, None, Some(revoked_at)),
         };
         let is_prepared = key.stage == Stage::Prepared;
+        let signs_or_will = key.has_private_half();
+        let names = |places: Vec<&Place>| places.into_iter().map(|place| place.name.clone()).collect();
+        let waits_for = if signs_or_will { missing_at(key, &key_set.places) } else { Vec::new() };
         Self {
             kid: key.kid(),
             alg: key.algorithm(),
@@ -136,9 +152,11 @@ impl SigningKeyAnswer {
             retired_at,
             revoked_at,
             published_until: key.published_until(),
-            safe_at: is_prepared.then(|| safe_at(key, &key_set.settings.policy)),
-            seen_by: (is_prepared || matches!(key.stage, Stage::Active { .. }))
-                .then(|| SeenBy::of(key, key_set, clients, now)),
+            published_at: key.published_at,
+            waits_for: names(waits_for),
+            still_published_at: names(still_at(key, &key_set.places)),
+            safe_at: if is_prepared { safe_at(key, &key_set.settings.policy) } else { None },
+            seen_by: signs_or_will.then(|| SeenBy::of(key, key_set, clients, now)),
         }
     }
 

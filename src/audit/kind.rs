@@ -83,6 +83,12 @@ names! {
     KeyPolicy = "key.policy",
     /// Everything was sealed again under another master key.
     KeyRewrap = "key.rewrap",
+    /// From now on no key signs before a copy of the public documents has shown it.
+    PublicationBegin = "publication.begin",
+    /// No key waits for that copy any more.
+    PublicationEnd = "publication.end",
+    /// That copy was changed by somebody else, and has been written again.
+    PublicationAltered = "publication.altered",
     /// A feed was added.
     FeedAdd = "feed.add",
     /// A feed was changed.

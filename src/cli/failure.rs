@@ -226,6 +226,10 @@ impl From<RotationError> for Failure {
                 "wait until then, or say --force to go on: verifiers that have not fetched the key yet will refuse \
                  new tokens until they do",
             ),
+            RotationError::Refused(Refusal::Unpublished { .. }) => Some(
+                "`carnet key list` says what it waits for; --force promotes it all the same, and what breaks then is said \
+                 before",
+            ),
             RotationError::Refused(Refusal::KeySetFull { .. }) => {
                 Some("wait until then; --force does not help here")
             }

@@ -8,7 +8,7 @@ use super::{Finding, count, listed};
 use crate::evidence::is_regular;
 use crate::issuer::STALE_AFTER;
 use crate::jose::Algorithm;
-use crate::signing_keys::rotation::{MAX_PUBLISHED, due_at, safe_at};
+use crate::signing_keys::rotation::{MAX_PUBLISHED, due_at, is_safe};
 use crate::signing_keys::{SigningKey, active, next_pruning, prepared, published};
 use crate::store::issuer::{KeySettings, RotationFailures};
 use crate::store::jwks_clients::JwksClient;
@@ -150,7 +150,7 @@ fn check_verifiers(keys: &Keys<'_>, now: Timestamp) -> Finding {
         .collect();
     let summary =
         format!("not all of {} have fetched a prepared key yet", count(regular.len(), "regular client"));
-    if signs_next.iter().all(|(key, _)| safe_at(key, policy) > now) {
+    if signs_next.iter().all(|(key, _)| !is_safe(key, policy, now)) {
         return Finding::ok(
             VERIFIERS,
             format!("{summary}; it does not sign before {} have passed", hours(policy.propagation())),
@@ -233,6 +233,7 @@ mod tests {
         id: &str,
     ) -> Finding {
         let settings = KeySettings {
+            publications: 0,
             generation: 1,
             policy: RotationPolicy::default(),
             rsa_bits: RsaBits::default(),

@@ -24,7 +24,7 @@ pub struct ProxyUrlError(&'static str);
 
 impl ProxyUrl {
     /// The whole URL, with what stands before `@`.
-    pub(super) fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         self.whole.reveal()
     }
 }

@@ -17,10 +17,12 @@ use serde::Serialize;
 
 use super::condition::Condition;
 use crate::carnet::Carnet;
-use crate::issuer::{Issuer, STALE_AFTER};
+use crate::issuer::{Health, Issuer, KeySet, STALE_AFTER};
 use crate::jose::Algorithm;
+use crate::jose::jwk::Kid;
 use crate::oidc::metadata::{DISCOVERY_PATH, Document, JWKS_PATH};
 use crate::signing_keys::clock_guard::ClockTrust;
+use crate::signing_keys::publication::{is_current, still_shown};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -68,8 +70,25 @@ struct Checks {
     rotation_error: Option<String>,
     /// Whether destroyed private keys may still stand in the database's files.
     erasure_pending: bool,
+    /// The copies of the documents that keys wait for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    publications: Vec<PublicationChecks>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<TlsChecks>,
+}
+
+/// A copy of the documents. One that is behind makes no server unready: what it serves itself is right.
+#[derive(Debug, Serialize)]
+struct PublicationChecks {
+    target: String,
+    /// Whether it shows just what is published.
+    current: bool,
+    /// Why this process could not write it the last time, if it could not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// Revoked keys that it still shows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    still_published: Vec<Kid>,
 }
 
 #[derive(Debug, Serialize)]
@@ -161,6 +180,7 @@ impl PublicDocuments {
             clock,
             rotation_error: health.rotation_error.clone(),
             erasure_pending: self.issuer.pulse().erasure_pending,
+            publications: publications(&key_set, &health),
             tls: self.condition.certificate().map(|certificate| TlsChecks {
                 expires_at: certificate.expires_at(),
                 reload_error: certificate.reload_error(),
@@ -173,6 +193,18 @@ impl PublicDocuments {
         };
         json(code, &Readiness { status, checks })
     }
+}
+
+fn publications(key_set: &KeySet, health: &Health) -> Vec<PublicationChecks> {
+    let copies = key_set.places.iter().filter(|place| place.is_copy());
+    copies
+        .map(|place| PublicationChecks {
+            target: place.name.clone(),
+            current: is_current(&key_set.kids, place),
+            error: health.publication_errors.get(&place.name).cloned(),
+            still_published: still_shown(&key_set.keys, place),
+        })
+        .collect()
 }
 
 impl Carnet {

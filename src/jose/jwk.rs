@@ -1,5 +1,6 @@
 //! Public keys as JWKs (RFC 7517, RFC 7518 section 6) and their thumbprints (RFC 7638).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -169,6 +170,19 @@ pub fn jwk_set<'a>(keys: impl IntoIterator<Item = &'a PublicKey>) -> String {
     format!(r#"{{"keys":[{}]}}"#, keys.join(","))
 }
 
+/// The keys in a JWK Set that anybody may have written, by thumbprints of what is really there: no `kid` is
+/// believed. What carnet could not have written is passed over.
+#[must_use]
+pub fn kids_in(jwk_set: &[u8]) -> BTreeSet<Kid> {
+    #[derive(Deserialize)]
+    struct Set {
+        keys: Vec<Value>,
+    }
+    let keys = serde_json::from_slice(jwk_set).map(|Set { keys }| keys).unwrap_or_default();
+    let keys = keys.iter().filter_map(|jwk| PublicKey::from_jwk(&jwk.to_string()).ok());
+    keys.map(|key| key.thumbprint()).collect()
+}
+
 fn encode(octets: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(octets)
 }
@@ -207,6 +221,22 @@ mod tests {
     fn jwk_reads_back_as_the_same_key() {
         for key in [rfc_7638_key(), PublicKey::P256 { x: [1; 32], y: [2; 32] }] {
             assert_eq!(PublicKey::from_jwk(&key.to_jwk()), Ok(key));
+        }
+    }
+
+    #[test]
+    fn a_key_in_a_set_is_known_by_what_it_is_and_not_by_the_kid_it_claims() {
+        let key = PublicKey::P256 { x: [1; 32], y: [2; 32] };
+        let other = PublicKey::P256 { x: [3; 32], y: [4; 32] };
+        let forged = other.to_jwk().replace(other.thumbprint().as_str(), key.thumbprint().as_str());
+        let kids = |set: &str| kids_in(set.as_bytes());
+        assert_eq!(kids(&jwk_set([&key, &other])), [key.thumbprint(), other.thumbprint()].into());
+        assert_eq!(
+            kids(&format!(r#"{{"keys":[{forged}, 7, {{"kty":"oct"}}]}}"#)),
+            [other.thumbprint()].into()
+        );
+        for set in ["", "{}", "[]", r#"{"keys":{}}"#] {
+            assert_eq!(kids(set), BTreeSet::new(), "{set}");
         }
     }
 

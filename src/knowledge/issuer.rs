@@ -105,6 +105,24 @@ pub(crate) fn no_signer() -> Vec<Cause> {
     )]
 }
 
+/// A copy of the documents does not show the key that should sign.
+pub(crate) fn unpublished(place: &str) -> Vec<Cause> {
+    vec![
+        Cause::act(
+            format!(
+                "every key was replaced, or somebody has changed {place}, and it has not been written since"
+            ),
+            format!(
+                "see that a server runs with --publish {place} and may write there, or run `carnet publish {place}`"
+            ),
+        ),
+        Cause::act(
+            format!("no verifier looks at {place} any more"),
+            format!("run `carnet publish {place} --forget`"),
+        ),
+    ]
+}
+
 /// The database or its log does not answer.
 pub(crate) fn storage() -> Vec<Cause> {
     vec![Cause::act(

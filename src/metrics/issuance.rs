@@ -28,6 +28,8 @@ labels! {
         ClockBehind = "clock-behind",
         /// The active key is sealed with another master key.
         NoSigner = "no-signer",
+        /// A copy of the documents does not show the active key yet.
+        Unpublished = "unpublished",
         /// Randomness, serialisation or the signature failed.
         Internal = "internal",
     }

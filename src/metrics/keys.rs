@@ -14,9 +14,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::labels::{Label, LabelSet, Pairs, labels};
+use super::labels::{Label, LabelSet, Pairs, Series, labels};
 use crate::jose::Algorithm;
 use crate::signing_keys::policy::RotationPolicy;
+use crate::signing_keys::publication::{Place, is_current, still_shown};
 use crate::signing_keys::rotation::due_at;
 use crate::signing_keys::{SigningKey, Stage, State, published};
 
@@ -29,6 +30,18 @@ labels! {
         Jumped = "jumped",
         /// It is behind what the database has seen: no rotation, and no minting.
         Behind = "behind",
+    }
+}
+
+labels! {
+    /// What came of bringing a copy of the documents up to date.
+    pub PublicationOutcome is "outcome" {
+        /// It was written, after a change of what is published.
+        Written = "written",
+        /// It was written again: somebody else had changed it.
+        Altered = "altered",
+        /// It was not: the place does not answer, or somebody else's documents stand there.
+        Failed = "failed",
     }
 }
 
@@ -47,6 +60,8 @@ pub struct KeyReading {
     pub clock: ClockState,
     /// Whether destroyed private halves may still be in the database's files.
     pub erasure_pending: bool,
+    /// Where verifiers look for keys besides the servers.
+    pub places: Vec<Place>,
 }
 
 /// Metrics of the signing keys.
@@ -54,6 +69,7 @@ pub struct KeyReading {
 pub struct Keys {
     reader: Reader,
     rotation_failures: Counter,
+    publications: Series<(PublicationOutcome,), Counter>,
     consecutive_failures: Gauge,
 }
 
@@ -69,7 +85,9 @@ impl Keys {
             "Scheduled rotations that failed since one last succeeded",
             consecutive_failures.clone(),
         );
-        Self { reader, rotation_failures, consecutive_failures }
+        let help = "Writes of copies of the documents, and failures";
+        let publications = Series::register(registry, "publications", help, None, Counter::default);
+        Self { reader, rotation_failures, publications, consecutive_failures }
     }
 
     /// Where readings come from, each time that somebody asks; none if there is nothing left to read.
@@ -82,6 +100,11 @@ impl Keys {
     pub fn rotation_failed(&self) {
         self.rotation_failures.inc();
         self.consecutive_failures.inc();
+    }
+
+    /// A copy of the documents was to be brought up to date.
+    pub fn publication(&self, outcome: PublicationOutcome) {
+        self.publications.at((outcome,)).inc();
     }
 
     /// Nothing is wrong with rotation any more.
@@ -111,7 +134,7 @@ impl Collector for Reader {
 
 impl KeyReading {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
-        let Self { now, keys, policy, unconfirmed, clock, erasure_pending } = self;
+        let Self { now, keys, policy, unconfirmed, clock, erasure_pending, places } = self;
         let published = published(keys, *now);
         let count = |(alg, state): (Algorithm, State)| {
             published.iter().filter(|key| key.algorithm() == alg && key.state(*now) == state).count()
@@ -144,7 +167,20 @@ impl KeyReading {
 
         let help = "1 while destroyed private keys may be left in the database's files";
         let value = f64::from(u8::from(*erasure_pending));
-        gauges(&mut to, "erasure_pending", help, None, [(Pairs::new(), value)])
+        gauges(&mut to, "erasure_pending", help, None, [(Pairs::new(), value)])?;
+
+        let kids: Vec<_> = published.iter().map(|key| key.kid()).collect();
+        let copies: Vec<&Place> = places.iter().filter(|place| place.is_copy()).collect();
+        let behind = copies.iter().filter(|place| !is_current(&kids, place)).count();
+        let still = copies.iter().map(|place| still_shown(keys, place).len()).sum();
+        for (name, help, value) in [
+            ("publication_targets", "Copies of the documents that keys wait for", copies.len()),
+            ("publications_behind", "Copies that do not show just what is published", behind),
+            ("revoked_keys_still_published", "Revoked keys that copies still show, counted at each", still),
+        ] {
+            gauges(&mut to, name, help, None, [(Pairs::new(), whole(value))])?;
+        }
+        Ok(())
     }
 }
 

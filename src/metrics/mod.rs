@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 
 pub use self::audit::Audit;
 pub use self::issuance::{Attempt, CredentialOutcome, ExchangeOutcome, Issuance, MintOutcome};
-pub use self::keys::{ClockState, KeyReading, Keys};
+pub use self::keys::{ClockState, KeyReading, Keys, PublicationOutcome};
 pub use self::server::{GrantOutcome, Limit, Listener, Server};
 
 /// The media type of [`Metrics::encode`].

@@ -30,6 +30,7 @@ fn reading(now: Timestamp) -> KeyReading {
             .public()
             .clone(),
         prepared_at: Timestamp::from_second(now.as_second() - days * DAY).unwrap(),
+        published_at: Some(Timestamp::from_second(now.as_second() - days * DAY).unwrap()),
         longest_lifetime: Duration::ZERO,
         stage,
     };
@@ -41,6 +42,7 @@ fn reading(now: Timestamp) -> KeyReading {
         unconfirmed: Duration::from_millis(250),
         clock: ClockState::Steady,
         erasure_pending: true,
+        places: Vec::new(),
     }
 }
 
@@ -185,6 +187,7 @@ fn key_metrics_follow_the_keys_and_the_clock_of_the_moment_they_are_asked_for() 
         r#"carnet_clock_state{state="steady"} 1.0"#,
         r#"carnet_clock_state{state="behind"} 0.0"#,
         "carnet_erasure_pending 1.0",
+        "carnet_publications_behind 0.0",
     ] {
         assert!(samples(&text).contains(&line), "{line}\n{text}");
     }
@@ -208,8 +211,11 @@ fn an_overdue_rotation_is_negative_and_waits_for_propagation() {
     reading.now = Timestamp::from_second(now().as_second() + 21 * DAY).unwrap();
     assert_eq!(due(&reading), -86400.0);
     // A key that was prepared this moment signs only after it has been published for 24 hours.
-    reading.keys[1].prepared_at = reading.now;
+    reading.keys[1].published_at = Some(reading.now);
     assert_eq!(due(&reading), 86400.0);
+    // While nobody knows when a copy will show it, it is the age of the active key that counts.
+    reading.keys[1].published_at = None;
+    assert_eq!(due(&reading), -86400.0);
 }
 
 #[test]

@@ -5,9 +5,21 @@
 //! generation says which of two is newer. Who may write there is the issuer.
 
 pub mod edition;
+mod folder;
+#[cfg(feature = "publish")]
+mod objects;
+pub mod open;
+pub mod publisher;
+pub mod records;
 pub mod target;
 mod write;
 
-pub use edition::{Edition, Generation};
+pub use edition::Edition;
+pub use folder::FolderTarget;
+#[cfg(feature = "publish")]
+pub use objects::ObjectTarget;
+pub use open::{OpenTargetError, TargetOptions, open};
+pub use publisher::{BeginError, Publisher};
+pub use records::Records;
 pub use target::{DocumentName, Label, Stored, Target, TargetError, Version};
 pub use write::{Conflict, Mode, PublishError, Published, publish};

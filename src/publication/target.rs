@@ -6,10 +6,13 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 
-use super::Generation;
 use crate::issuer_url::IssuerUrl;
 use crate::oidc::metadata::{DISCOVERY_PATH, Document, JWKS_PATH};
+use crate::signing_keys::publication::Generation;
 use crate::target_url::TargetUrl;
+
+/// A longer text, in bytes, is no document of carnet's and is not read whole.
+pub(super) const LONGEST_DOCUMENT: usize = 1 << 20;
 
 /// One of the two documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +65,7 @@ pub struct Version {
 /// A document as it stands at a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// Its bytes.
+    /// Its bytes; empty if there are more than any document of carnet's has.
     pub body: Bytes,
     /// What carnet wrote beside it; `None` if somebody else wrote it, or the label cannot be read.
     pub label: Option<Label>,

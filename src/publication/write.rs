@@ -1,8 +1,9 @@
 //! Bringing a target up to date: what to write over what, and in which order.
 
-use super::edition::{Edition, Generation};
+use super::edition::Edition;
 use super::target::{DocumentName, Label, Stored, Target, TargetError, Version};
 use crate::issuer_url::IssuerUrl;
+use crate::signing_keys::publication::Generation;
 
 /// Somebody else writes there at the same moment: this often everything is looked at again.
 const ATTEMPTS: usize = 4;
@@ -143,3 +144,6 @@ fn decide<'a>(
         None => Err(Conflict::Unlabelled(name)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 
 pub mod clock_guard;
 pub mod policy;
+pub mod publication;
 pub mod rotation;
 
 use std::time::Duration;
@@ -21,8 +22,12 @@ use crate::jose::jwk::{Kid, PublicKey};
 pub struct SigningKey {
     /// The public half.
     pub public: PublicKey,
-    /// When it was made and its publication began.
+    /// When it was made, and servers began to publish it.
     pub prepared_at: Timestamp,
+    /// Since when every place where verifiers look shows it: `prepared_at`, or later if copies of the
+    /// documents are kept elsewhere; `None` while one of them does not show it. Not a column of the key's
+    /// row: see [`publication`].
+    pub published_at: Option<Timestamp>,
     /// The longest token lifetime that it may have been used with, and more if the policy's `leeway`
     /// has been lowered since; only ever grows.
     pub longest_lifetime: Duration,
@@ -92,7 +97,13 @@ impl SigningKey {
     /// A key whose publication begins at `now`.
     #[must_use]
     pub fn prepared(public: PublicKey, now: Timestamp) -> Self {
-        Self { public, prepared_at: now, longest_lifetime: Duration::ZERO, stage: Stage::Prepared }
+        Self {
+            public,
+            prepared_at: now,
+            published_at: Some(now),
+            longest_lifetime: Duration::ZERO,
+            stage: Stage::Prepared,
+        }
     }
 
     /// The key's identifier.

@@ -107,7 +107,7 @@ pub struct RotationRequest {
 pub enum Refusal {
     /// The prepared key has not been published for `propagation`.
     #[error(
-        "the prepared {algorithm} key {kid} has been published only since {prepared_at}; verifiers may not know it \
+        "the prepared {algorithm} key {kid} has been published only since {published_at}; verifiers may not know it \
          before {safe_at}"
     )]
     TooYoung {
@@ -115,10 +115,18 @@ pub enum Refusal {
         algorithm: Algorithm,
         /// The prepared key.
         kid: Kid,
-        /// When its publication began.
-        prepared_at: Timestamp,
+        /// Since when every place shows it.
+        published_at: Timestamp,
         /// When it will be safe to promote.
         safe_at: Timestamp,
+    },
+    /// Not every place where verifiers look shows the prepared key.
+    #[error("the prepared {algorithm} key {kid} is not yet published everywhere that verifiers look for it")]
+    Unpublished {
+        /// The algorithm that cannot be rotated yet.
+        algorithm: Algorithm,
+        /// The prepared key.
+        kid: Kid,
     },
     /// A ninth key would be published.
     #[error(
@@ -150,7 +158,7 @@ pub fn plan(keys: &[SigningKey], policy: &RotationPolicy, now: Timestamp) -> Vec
             }
             (Some(current), Some(next))
                 if age(current, now) >= Some(policy.rotate_every())
-                    && safe_at(next, policy) <= now
+                    && is_safe(next, policy, now)
                     && published < MAX_PUBLISHED =>
             {
                 changes.push(Change::Rotate { algorithm, retire: current.kid(), promote: next.kid() });
@@ -182,10 +190,8 @@ pub fn plan_requested(
         if !request.seen.contains(&current.kid()) {
             continue;
         }
-        let safe_at = safe_at(next, policy);
-        if safe_at > now && !request.force {
-            let prepared_at = next.prepared_at;
-            return Err(Refusal::TooYoung { algorithm, kid: next.kid(), prepared_at, safe_at });
+        if !is_safe(next, policy, now) && !request.force {
+            return Err(too_young(next, policy));
         }
         if published >= MAX_PUBLISHED {
             // Only retired keys can fill the set: every other state has one key per algorithm.
@@ -295,18 +301,35 @@ pub fn under_policy(keys: &[SigningKey], from: &RotationPolicy, to: &RotationPol
         .collect()
 }
 
-/// When a prepared key will have been published for long enough to sign.
+/// When a prepared key will have been published for long enough to sign; `None` while a place where
+/// verifiers look does not show it.
 #[must_use]
-pub fn safe_at(prepared: &SigningKey, policy: &RotationPolicy) -> Timestamp {
-    later(prepared.prepared_at, policy.propagation())
+pub fn safe_at(prepared: &SigningKey, policy: &RotationPolicy) -> Option<Timestamp> {
+    Some(later(prepared.published_at?, policy.propagation()))
 }
 
-/// When the active key of `algorithm` is due to be replaced, if a slot is free then.
+/// Whether a prepared key has been published for long enough to sign at `now`.
+#[must_use]
+pub fn is_safe(prepared: &SigningKey, policy: &RotationPolicy, now: Timestamp) -> bool {
+    safe_at(prepared, policy).is_some_and(|at| at <= now)
+}
+
+fn too_young(prepared: &SigningKey, policy: &RotationPolicy) -> Refusal {
+    let (algorithm, kid) = (prepared.algorithm(), prepared.kid());
+    match (prepared.published_at, safe_at(prepared, policy)) {
+        (Some(published_at), Some(safe_at)) => Refusal::TooYoung { algorithm, kid, published_at, safe_at },
+        _ => Refusal::Unpublished { algorithm, kid },
+    }
+}
+
+/// When the active key of `algorithm` is due to be replaced, if a slot is free then, and as far as it is known
+/// when the prepared one is published everywhere.
 #[must_use]
 pub fn due_at(keys: &[SigningKey], policy: &RotationPolicy, algorithm: Algorithm) -> Option<Timestamp> {
     let (current, next) = (active(keys, algorithm)?, prepared(keys, algorithm)?);
     let Stage::Active { activated_at } = current.stage else { return None };
-    Some(later(activated_at, policy.rotate_every()).max(safe_at(next, policy)))
+    let old_enough = later(activated_at, policy.rotate_every());
+    Some(safe_at(next, policy).map_or(old_enough, |safe_at| safe_at.max(old_enough)))
 }
 
 fn activated(key: SigningKey, policy: &RotationPolicy, now: Timestamp) -> SigningKey {

@@ -16,6 +16,8 @@ use crate::signing_keys::policy::{PolicyDurations, RotationPolicy};
 pub struct KeySettings {
     /// Grows with every change of keys or settings.
     pub generation: i64,
+    /// Grows with every change of what is shown where.
+    pub publications: i64,
     /// When keys rotate.
     pub policy: RotationPolicy,
     /// The size of new RSA keys.
@@ -31,6 +33,8 @@ pub struct KeySettings {
 pub struct KeyPulse {
     /// Grows with every change of keys or settings.
     pub generation: i64,
+    /// Grows with every change of what is shown where.
+    pub publications: i64,
     /// The latest time that a process with a steady clock has seen.
     pub high_water: Timestamp,
     /// Whether destroyed private halves may still stand in the write-ahead log.
@@ -41,8 +45,8 @@ impl KeySettings {
     /// The part that a running server looks at.
     #[must_use]
     pub fn pulse(&self) -> KeyPulse {
-        let Self { generation, high_water, erasure_pending, .. } = *self;
-        KeyPulse { generation, high_water, erasure_pending }
+        let Self { generation, publications, high_water, erasure_pending, .. } = *self;
+        KeyPulse { generation, publications, high_water, erasure_pending }
     }
 }
 
@@ -60,6 +64,7 @@ pub struct RotationFailures {
 #[derive(sqlx::FromRow)]
 struct KeyStateRow {
     generation: i64,
+    publications: i64,
     high_water: i64,
     erasure_pending: Option<i64>,
     rotate_every: i64,
@@ -95,12 +100,14 @@ impl Store {
     ///
     /// [`StoreError`] when the database cannot be read.
     pub async fn key_pulse(&self) -> Result<KeyPulse, StoreError> {
-        let (generation, high_water, erasure_pending): (i64, i64, Option<i64>) =
-            sqlx::query_as("SELECT generation, high_water, erasure_pending FROM key_state WHERE id = 1")
-                .fetch_one(&self.readers)
-                .await?;
+        let (generation, publications, high_water, erasure_pending): (i64, i64, i64, Option<i64>) =
+            sqlx::query_as(
+                "SELECT generation, publications, high_water, erasure_pending FROM key_state WHERE id = 1",
+            )
+            .fetch_one(&self.readers)
+            .await?;
         let high_water = from_millis("key_state", "1", high_water)?;
-        Ok(KeyPulse { generation, high_water, erasure_pending: erasure_pending.is_some() })
+        Ok(KeyPulse { generation, publications, high_water, erasure_pending: erasure_pending.is_some() })
     }
 
     /// The scheduled rotation's failures since it last succeeded, if there are any.
@@ -235,7 +242,7 @@ impl Write {
     /// [`StoreError`] when the row is missing or breaks the policy's rules.
     pub async fn key_settings(&mut self) -> Result<KeySettings, StoreError> {
         let row: KeyStateRow = sqlx::query_as(
-            "SELECT generation, rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age, rsa_bits, \
+            "SELECT generation, publications, rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age, rsa_bits, \
              high_water, erasure_pending FROM key_state WHERE id = 1",
         )
         .fetch_one(self.connection())
@@ -415,6 +422,7 @@ impl KeyStateRow {
             .ok_or_else(|| corrupt(TABLE, "1", format!("rsa_bits {}", self.rsa_bits)))?;
         Ok(KeySettings {
             generation: self.generation,
+            publications: self.publications,
             policy,
             rsa_bits,
             high_water: from_millis(TABLE, "1", self.high_water)?,

@@ -13,6 +13,7 @@ pub mod issuer;
 pub mod jwks_clients;
 pub mod key_events;
 pub mod master_key;
+pub mod publications;
 pub mod sealed;
 pub mod signing_keys;
 pub mod uploaded_jwks;

@@ -10,6 +10,7 @@ use crate::jose::jwk::PublicKey;
 use crate::jose::jws::Signer;
 use crate::jose::key_pair::KeyPair;
 use crate::random::Random;
+use crate::signing_keys::publication::{self, Place};
 use crate::signing_keys::{SigningKey, Stage};
 
 /// A signing key as it is stored: its private half, if it still has one, sealed.
@@ -36,6 +37,8 @@ pub struct StoredKeys {
     pub settings: KeySettings,
     /// Every key that was ever made, oldest first.
     pub keys: Vec<StoredKey>,
+    /// Where verifiers look for them besides the servers.
+    pub places: Vec<Place>,
 }
 
 impl StoredKeys {
@@ -92,8 +95,13 @@ impl Write {
         )
         .fetch_all(self.connection())
         .await?;
-        let keys = rows.into_iter().map(|row| row.stored_key(mac)).collect::<Result<_, _>>()?;
-        Ok(StoredKeys { issuer, settings, keys })
+        let mut keys: Vec<StoredKey> =
+            rows.into_iter().map(|row| row.stored_key(mac)).collect::<Result<_, _>>()?;
+        let places = self.places().await?;
+        for StoredKey { key, .. } in &mut keys {
+            key.published_at = publication::published_at(key, &places);
+        }
+        Ok(StoredKeys { issuer, settings, keys, places })
     }
 
     /// Writes a new key with its private half sealed for `issuer`.
@@ -291,6 +299,7 @@ impl Row {
         let key = SigningKey {
             public,
             prepared_at: time(self.prepared_at)?,
+            published_at: None,
             longest_lifetime: from_seconds(TABLE, &self.kid, self.longest_lifetime)?,
             stage,
         };

@@ -167,7 +167,7 @@ impl World {
             let (current, next) = (active(&self.rows, algorithm)?, prepared(&self.rows, algorithm)?);
             let Stage::Active { activated_at } = current.stage else { return None };
             let old_enough = activated_at.saturating_add(settings.policy.rotate_every()).unwrap();
-            Some(old_enough.max(safe_at(next, &settings.policy)))
+            Some(old_enough.max(safe_at(next, &settings.policy).unwrap()))
         });
         let due: Option<Timestamp> = prunings.chain(rotations).filter(|time| *time > now).min();
         due.map(|due| Duration::try_from(due.duration_since(now)).unwrap())

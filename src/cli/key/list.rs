@@ -64,10 +64,16 @@ pub(super) async fn run(carnet: &Carnet, arguments: &List) -> Result<(), Failure
 fn next_event(key: &SigningKeyAnswer, key_set: &KeySet, now: Timestamp) -> String {
     let relative = |time| times::relative(time, now);
     match key.state {
+        State::Prepared if !key.waits_for.is_empty() => {
+            format!("waits to be published at {}", key.waits_for.join(", "))
+        }
         State::Prepared => match key.safe_at.filter(|at| *at > now) {
             Some(at) => format!("may sign {}", relative(at)),
             None => "may sign".to_owned(),
         },
+        State::Active if key_set.unshown(key.alg).is_some() => {
+            format!("nothing is minted: not yet published at {}", key.waits_for.join(", "))
+        }
         State::Active => {
             let due = key.since().checked_add(key_set.settings.policy.rotate_every());
             match due.ok().filter(|due| *due > now) {
@@ -77,6 +83,9 @@ fn next_event(key: &SigningKeyAnswer, key_set: &KeySet, now: Timestamp) -> Strin
         }
         State::Retired => {
             format!("leaves the JWKS {}", key.published_until.map(relative).unwrap_or_default())
+        }
+        State::Revoked if !key.still_published_at.is_empty() => {
+            format!("still published at {}", key.still_published_at.join(", "))
         }
         State::Pruned | State::Revoked => String::new(),
     }

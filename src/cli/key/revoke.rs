@@ -8,6 +8,7 @@ use crate::cli::failure::Failure;
 use crate::cli::{confirm, output, times};
 use crate::issuer::KeySet;
 use crate::jose::jwk::Kid;
+use crate::signing_keys::publication::{Place, missing_at, still_at};
 use crate::signing_keys::rotation::{Change, UnknownKey, safe_at};
 use crate::signing_keys::{self, SigningKey, Stage, State};
 use crate::store::jwks_clients::JwksClient;
@@ -70,6 +71,10 @@ pub(super) async fn run(carnet: &Carnet, arguments: Revoke) -> Result<(), Failur
     for change in &rotation.changes {
         output::note(&account(change));
     }
+    carnet.issuer().refresh().await?;
+    if let Some(text) = still_published(&carnet.issuer().key_set()) {
+        output::note(&text);
+    }
     output::note(BEYOND);
     super::tell_erasure(carnet).await
 }
@@ -86,18 +91,21 @@ fn consequence(key: &SigningKey, key_set: &KeySet, now: Timestamp) -> String {
     match key.stage {
         Stage::Active { .. } => {
             let successor = signing_keys::prepared(&key_set.keys, algorithm).map(|next| {
-                let young = safe_at(next, policy) > now;
-                let until = safe_at(next, policy);
-                if young {
-                    format!(
-                        "{} takes over. It has been published since {} only: a verifier whose key set is older \
-                         refuses new {algorithm} tokens until it fetches again, at the latest {}.",
-                        next.kid(),
-                        next.prepared_at,
-                        times::relative(until, now)
-                    )
-                } else {
-                    format!("{} takes over; verifiers know it already.", next.kid())
+                let kid = next.kid();
+                match (next.published_at, safe_at(next, policy)) {
+                    (Some(_), Some(safe_at)) if safe_at <= now => {
+                        format!("{kid} takes over; verifiers know it already.")
+                    }
+                    (Some(published_at), Some(safe_at)) => format!(
+                        "{kid} takes over. It has been published since {published_at} only: a verifier whose key set \
+                         is older refuses new {algorithm} tokens until it fetches again, at the latest {}.",
+                        times::relative(safe_at, now)
+                    ),
+                    _ => format!(
+                        "{kid} takes over. Not every place where verifiers look shows it: {algorithm} tokens are not \
+                         minted, or are refused, until {} does.",
+                        names(&missing_at(next, &key_set.places))
+                    ),
                 }
             });
             format!(
@@ -136,6 +144,25 @@ fn known_to(key: &SigningKey, clients: &[JwksClient]) -> String {
             format!("{count} clients have fetched it: {}{more}.", names[..count.min(SHOWN)].join(", "))
         }
     }
+}
+
+fn names(places: &[&Place]) -> String {
+    places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Where revoked keys are still to be seen.
+fn still_published(key_set: &KeySet) -> Option<String> {
+    let mut showing: Vec<&Place> =
+        key_set.keys.iter().flat_map(|key| still_at(key, &key_set.places)).collect();
+    showing.sort_by_key(|place| &place.name);
+    showing.dedup();
+    (!showing.is_empty()).then(|| {
+        format!(
+            "Still published at {}: a server that runs with --publish writes there next; without one, `carnet publish \
+             TARGET` does.",
+            names(&showing)
+        )
+    })
 }
 
 fn consequence_of_all(key_set: &KeySet, now: Timestamp) -> String {

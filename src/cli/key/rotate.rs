@@ -9,7 +9,8 @@ use crate::cli::{confirm, output, times};
 use crate::issuer::KeySet;
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
-use crate::signing_keys::rotation::{Change, RotationRequest, safe_at};
+use crate::signing_keys::publication::{Place, missing_at};
+use crate::signing_keys::rotation::{Change, RotationRequest, is_safe, safe_at};
 use crate::signing_keys::{self, SigningKey};
 
 #[derive(Debug, Args)]
@@ -54,21 +55,42 @@ fn consequence_of_force(key_set: &KeySet, algorithms: &[Algorithm], now: Timesta
     let too_young: Vec<String> = algorithms
         .iter()
         .filter_map(|algorithm| signing_keys::prepared(&key_set.keys, *algorithm))
-        .filter(|key| safe_at(key, policy) > now)
-        .map(|key| {
-            format!(
-                "The prepared {} key {} has been published since {} only. A verifier whose key set is older refuses \
-                 every new {} token until it fetches again: at the latest {} ({}).",
+        .filter(|key| !is_safe(key, policy, now))
+        .map(|key| match (key.published_at, safe_at(key, policy)) {
+            (Some(published_at), Some(safe_at)) => format!(
+                "The prepared {} key {} has been published since {published_at} only. A verifier whose key set is \
+                 older refuses every new {} token until it fetches again: at the latest {} ({safe_at}).",
                 key.algorithm(),
                 key.kid(),
-                key.prepared_at,
                 key.algorithm(),
-                times::relative(safe_at(key, policy), now),
-                safe_at(key, policy),
-            )
+                times::relative(safe_at, now),
+            ),
+            _ => unpublished(key, key_set),
         })
         .collect();
     (!too_young.is_empty()).then(|| too_young.join("\n"))
+}
+
+/// What breaks if a key signs that not every place shows.
+fn unpublished(key: &SigningKey, key_set: &KeySet) -> String {
+    let (copies, given): (Vec<_>, Vec<_>) =
+        missing_at(key, &key_set.places).into_iter().partition(|place| place.is_copy());
+    let names =
+        |places: &[&Place]| places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(", ");
+    let mut text = format!("The prepared {} key {} is not published everywhere.", key.algorithm(), key.kid());
+    if !copies.is_empty() {
+        text += &format!(
+            " No {} token is minted before {} shows it, and then a verifier whose key set is older refuses new ones \
+             until it fetches again.",
+            key.algorithm(),
+            names(&copies)
+        );
+    }
+    if !given.is_empty() {
+        text +=
+            &format!(" New tokens of {} are refused until the JWKS is uploaded there anew.", names(&given));
+    }
+    text
 }
 
 fn account(algorithm: Algorithm, retired: &Kid, promoted: &Kid, key_set: &KeySet) -> String {

@@ -252,7 +252,10 @@ impl From<&MintError> for Refusal {
                 };
                 problem.field(field).detail(detail).into()
             }
-            MintError::Unconfirmed(_) | MintError::ClockBehind { .. } | MintError::NoSigner(_) => {
+            MintError::Unconfirmed(_)
+            | MintError::ClockBehind { .. }
+            | MintError::NoSigner(_)
+            | MintError::Unpublished { .. } => {
                 Self::from(Problem::new(ProblemType::NotMinting).detail(detail)).retry_after(SOON)
             }
             MintError::Lifetime { .. } => {

@@ -139,6 +139,35 @@ fn a_young_key_is_refused_with_the_time_when_it_is_safe_and_promoted_by_force() 
 }
 
 #[test]
+fn a_key_waits_for_every_place_and_for_propagation_from_the_last_of_them() {
+    let mut issuer = Issuer::founded(at(Duration::ZERO));
+    let prepared_es256 = |issuer: &mut Issuer, published_at| {
+        let kid = prepared(&issuer.keys, Algorithm::Es256).unwrap().kid();
+        let key = issuer.keys.iter_mut().find(|key| key.kid() == kid).unwrap();
+        key.published_at = published_at;
+        kid
+    };
+    let kid = prepared_es256(&mut issuer, None);
+    // RS256 rotates on; ES256 does not, however long it takes.
+    assert_eq!(issuer.tick(at(30 * DAY)), 1);
+    assert_eq!(issuer.tick(at(40 * DAY)), 0);
+    let seen = issuer.active_kids();
+    assert_eq!(
+        plan_requested(
+            &issuer.keys,
+            &issuer.policy,
+            at(40 * DAY),
+            &RotationRequest { algorithms: vec![Algorithm::Es256], seen, force: false }
+        ),
+        Err(Refusal::Unpublished { algorithm: Algorithm::Es256, kid: kid.clone() })
+    );
+    prepared_es256(&mut issuer, Some(at(40 * DAY)));
+    assert_eq!(issuer.tick(at(41 * DAY - Duration::from_secs(1))), 0);
+    assert_eq!(issuer.tick(at(41 * DAY)), 1);
+    assert_eq!(active(&issuer.keys, Algorithm::Es256).unwrap().kid(), kid);
+}
+
+#[test]
 fn a_rotation_that_somebody_else_has_done_is_not_done_again_even_by_force() {
     let mut issuer = Issuer::founded(at(Duration::ZERO));
     let seen = issuer.active_kids();
@@ -198,7 +227,7 @@ proptest! {
                     let old_enough: Vec<_> = Algorithm::ALL
                         .into_iter()
                         .filter_map(|algorithm| prepared(&issuer.keys, algorithm))
-                        .filter(|key| safe_at(key, &issuer.policy) <= now)
+                        .filter(|key| is_safe(key, &issuer.policy, now))
                         .map(SigningKey::kid)
                         .collect();
                     let before = issuer.active_kids();

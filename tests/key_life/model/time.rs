@@ -95,8 +95,11 @@ impl Model {
             let (current, next) = (active(&view.keys, algorithm)?, prepared(&view.keys, algorithm)?);
             let Stage::Active { activated_at } = current.stage else { return None };
             Some(
-                at(activated_at.saturating_add(view.policy.rotate_every()).unwrap())
-                    .max(at(safe_at(next, &view.policy))),
+                at(activated_at.saturating_add(view.policy.rotate_every()).unwrap()).max(at(safe_at(
+                    next,
+                    &view.policy,
+                )
+                .unwrap())),
             )
         });
         let hold = match trust {

@@ -1,0 +1,124 @@
+//! What the database knows of the places: keys wait for those that stand there.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::Edition;
+use crate::actor::Actor;
+use crate::clock::Clock;
+use crate::jose::jwk::Kid;
+use crate::store::publications::{PublicationTarget, Shown};
+use crate::store::{Store, StoreError, Write};
+use crate::target_url::TargetUrl;
+
+/// The places of one database. Its store has to be unlocked: what is changed is recorded in the audit log.
+#[derive(Debug, Clone)]
+pub struct Records {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    actor: Actor,
+}
+
+/// What a write has found in the place of what it wrote.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Found<'a> {
+    /// Keys of what was written that a copy there lacked.
+    pub lacked: &'a [Kid],
+    /// Whether it was nothing that carnet had written.
+    pub was_altered: bool,
+}
+
+impl Records {
+    /// The records in `store`, changed in the name of `actor`.
+    #[must_use]
+    pub fn new(store: Store, clock: Arc<dyn Clock>, actor: Actor) -> Self {
+        Self { store, clock, actor }
+    }
+
+    /// Every place.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn targets(&self) -> Result<Vec<PublicationTarget>, StoreError> {
+        self.store.publication_targets().await
+    }
+
+    /// `target` shows `edition`, and from now on every key waits for it. Says whether it is new.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing has changed then.
+    pub async fn register(&self, target: &TargetUrl, edition: &Edition) -> Result<bool, StoreError> {
+        let mut write = self.store.write().await?;
+        let now = self.now(&mut write).await?;
+        let is_new = write.register_target(target, &self.actor, now).await?;
+        write.note_shown(target, &shown(edition, Found::default()), &self.actor, now).await?;
+        write.commit().await?;
+        Ok(is_new)
+    }
+
+    /// No key waits for `target` any more. Says whether one did.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing has changed then.
+    pub async fn forget(&self, target: &TargetUrl) -> Result<bool, StoreError> {
+        let mut write = self.store.write().await?;
+        let now = self.now(&mut write).await?;
+        let was_there = write.forget_target(target, &self.actor, now).await?;
+        write.commit().await?;
+        Ok(was_there)
+    }
+
+    /// `target` shows `edition` since now, if keys wait for it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing has changed then.
+    pub async fn shows(
+        &self,
+        target: &TargetUrl,
+        edition: &Edition,
+        found: Found<'_>,
+    ) -> Result<(), StoreError> {
+        let mut write = self.store.write().await?;
+        let now = self.now(&mut write).await?;
+        write.note_shown(target, &shown(edition, found), &self.actor, now).await?;
+        write.commit().await
+    }
+
+    /// `target` was not brought up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn failed(&self, target: &TargetUrl, error: &str) -> Result<(), StoreError> {
+        self.store.note_publication_failed(target, error, self.clock.now()).await
+    }
+
+    /// `target` shows what it should, though nothing had to be written.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn works(&self, target: &TargetUrl) -> Result<(), StoreError> {
+        self.store.note_publication_works(target).await
+    }
+
+    /// No publication begins earlier than what is known to have been: by a clock that is behind, a key would
+    /// count as published for long once that is set right.
+    async fn now(&self, write: &mut Write) -> Result<Timestamp, StoreError> {
+        Ok(self.clock.now().max(write.key_settings().await?.high_water))
+    }
+}
+
+fn shown<'a>(edition: &'a Edition, found: Found<'a>) -> Shown<'a> {
+    Shown {
+        generation: edition.label.generation,
+        kids: &edition.kids,
+        lacked: found.lacked,
+        was_altered: found.was_altered,
+    }
+}

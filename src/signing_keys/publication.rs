@@ -1,0 +1,192 @@
+//! Where verifiers look for keys, and since when each place shows each key.
+//!
+//! Verifiers fetch the documents from a server, or from a copy that is published elsewhere, or hold a key set
+//! that an administrator gave to them. A key may sign once all of them have had the time to know it, so its
+//! publication begins when the last of them shows it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+
+use super::{SigningKey, Stage};
+use crate::jose::Algorithm;
+use crate::jose::jwk::Kid;
+
+/// A place where verifiers look for keys, besides the servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// What users call it.
+    pub name: String,
+    /// The only algorithm whose keys are looked for there; `None` for a copy of the documents, where every
+    /// verifier may look for any key.
+    pub algorithm: Option<Algorithm>,
+    /// The keys that it shows, and since when.
+    pub shows: BTreeMap<Kid, Timestamp>,
+}
+
+impl Place {
+    /// Whether verifiers look here for keys of `algorithm`.
+    #[must_use]
+    pub fn concerns(&self, algorithm: Algorithm) -> bool {
+        self.algorithm.is_none_or(|only| only == algorithm)
+    }
+
+    /// Whether this is a copy of the documents.
+    #[must_use]
+    pub fn is_copy(&self) -> bool {
+        self.algorithm.is_none()
+    }
+}
+
+/// Since when every place that concerns `key` shows it; `None` while one of them does not.
+#[must_use]
+pub fn published_at(key: &SigningKey, places: &[Place]) -> Option<Timestamp> {
+    let kid = key.kid();
+    let mut concerned = places.iter().filter(|place| place.concerns(key.algorithm()));
+    concerned.try_fold(key.prepared_at, |latest, place| Some(latest.max(*place.shows.get(&kid)?)))
+}
+
+/// The places that `key` waits for.
+#[must_use]
+pub fn missing_at<'a>(key: &SigningKey, places: &'a [Place]) -> Vec<&'a Place> {
+    let kid = key.kid();
+    let concerned = places.iter().filter(|place| place.concerns(key.algorithm()));
+    concerned.filter(|place| !place.shows.contains_key(&kid)).collect()
+}
+
+/// The copies of the documents that still show `key`, though it is revoked.
+#[must_use]
+pub fn still_at<'a>(key: &SigningKey, places: &'a [Place]) -> Vec<&'a Place> {
+    if !matches!(key.stage, Stage::Revoked { .. }) {
+        return Vec::new();
+    }
+    let kid = key.kid();
+    places.iter().filter(|place| place.is_copy() && place.shows.contains_key(&kid)).collect()
+}
+
+/// The revoked keys that `place`, a copy of the documents, still shows.
+#[must_use]
+pub fn still_shown(keys: &[SigningKey], place: &Place) -> Vec<Kid> {
+    let one = std::slice::from_ref(place);
+    keys.iter().filter(|key| !still_at(key, one).is_empty()).map(SigningKey::kid).collect()
+}
+
+/// Whether `place`, a copy of the documents, shows the keys `published` and no others, as far as it is known.
+#[must_use]
+pub fn is_current<'a>(published: impl IntoIterator<Item = &'a Kid>, place: &Place) -> bool {
+    published.into_iter().collect::<BTreeSet<_>>().into_iter().eq(place.shows.keys())
+}
+
+/// A number that grows with every change of what is published.
+///
+/// Keys and policy change by numbered transactions of the database; between two of them the passing of
+/// time only takes keys away. So of two states with one number the one with more keys pruned is newer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation {
+    /// The database's number of the keys and the policy.
+    pub keys: i64,
+    /// How many retired keys have left the JWKS.
+    pub pruned: i64,
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.keys, self.pruned)
+    }
+}
+
+/// A text is no [`Generation`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a generation is two numbers that are not negative, with a hyphen between them")]
+pub struct GenerationError;
+
+impl FromStr for Generation {
+    type Err = GenerationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (keys, pruned) = text.split_once('-').ok_or(GenerationError)?;
+        let generation = Self {
+            keys: keys.parse().map_err(|_| GenerationError)?,
+            pruned: pruned.parse().map_err(|_| GenerationError)?,
+        };
+        // One text for one value: no sign, no leading zero.
+        if generation.keys >= 0 && generation.pruned >= 0 && generation.to_string() == text {
+            Ok(generation)
+        } else {
+            Err(GenerationError)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jose::jwk::PublicKey;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn key(prepared_at: i64) -> SigningKey {
+        SigningKey::prepared(PublicKey::P256 { x: [1; 32], y: [2; 32] }, at(prepared_at))
+    }
+
+    fn place(name: &str, algorithm: Option<Algorithm>, shows: &[(&SigningKey, i64)]) -> Place {
+        let shows = shows.iter().map(|(key, since)| (key.kid(), at(*since))).collect();
+        Place { name: name.to_owned(), algorithm, shows }
+    }
+
+    #[test]
+    fn publication_begins_when_the_last_place_concerned_shows_the_key() {
+        let key = key(100);
+        let everywhere = |since| place("copy", None, &[(&key, since)]);
+        let es256 = |since| place("feed", Some(Algorithm::Es256), &[(&key, since)]);
+        for (places, expected) in [
+            (vec![], Some(100)),
+            (vec![everywhere(150)], Some(150)),
+            // A clock that was behind cannot make a key older than it is.
+            (vec![everywhere(50)], Some(100)),
+            (vec![everywhere(150), es256(200)], Some(200)),
+            (vec![everywhere(150), place("empty", None, &[])], None),
+            (vec![place("feed", Some(Algorithm::Es256), &[])], None),
+            (vec![place("feed", Some(Algorithm::Rs256), &[])], Some(100)),
+        ] {
+            assert_eq!(published_at(&key, &places), expected.map(at), "{places:?}");
+            assert_eq!(missing_at(&key, &places).is_empty(), expected.is_some(), "{places:?}");
+        }
+    }
+
+    #[test]
+    fn a_revoked_key_is_still_published_where_a_copy_shows_it() {
+        let mut key = key(100);
+        let copy = place("copy", None, &[(&key, 100)]);
+        let given = place("feed", Some(Algorithm::Es256), &[(&key, 100)]);
+        assert!(still_at(&key, &[copy.clone()]).is_empty());
+        key.stage = Stage::Revoked { activated_at: None, revoked_at: at(200) };
+        let places = [copy.clone(), given];
+        assert_eq!(still_at(&key, &places), [&copy]);
+        assert_eq!(still_shown(&[key.clone()], &copy), [key.kid()]);
+        assert!(is_current([&key.kid()], &copy) && !is_current([], &copy));
+    }
+
+    #[test]
+    fn a_change_of_keys_is_newer_than_any_pruning_and_pruning_newer_than_none() {
+        let at = |keys, pruned| Generation { keys, pruned };
+        assert!(at(3, 9) < at(4, 0));
+        assert!(at(4, 0) < at(4, 1));
+    }
+
+    #[test]
+    fn a_generation_has_one_text() {
+        let generation = Generation { keys: 17, pruned: 2 };
+        assert_eq!(generation.to_string(), "17-2");
+        assert_eq!("17-2".parse(), Ok(generation));
+        for text in
+            ["", "17", "17-", "-2", "17--2", "+17-2", "017-2", "17-2 ", "17-2-0", "99999999999999999999-0"]
+        {
+            assert_eq!(text.parse::<Generation>(), Err(GenerationError), "{text}");
+        }
+    }
+}

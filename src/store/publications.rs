@@ -1,0 +1,295 @@
+//! Where copies of the public documents are published, and what each of them shows.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Store, StoreError, Write, from_millis, parse, to_millis};
+use crate::actor::Actor;
+use crate::audit::{Event, EventKind, Outcome};
+use crate::jose::jwk::Kid;
+use crate::signing_keys::publication::{Generation, Place};
+use crate::target_url::TargetUrl;
+
+const TABLE: &str = "publication_targets";
+
+/// A place that every key must have been shown at before it signs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PublicationTarget {
+    /// The place.
+    pub target: TargetUrl,
+    /// Since when keys wait for it.
+    pub registered_at: Timestamp,
+    /// What it shows, as far as carnet wrote it.
+    pub generation: Option<String>,
+    /// When that was written.
+    pub shown_at: Option<Timestamp>,
+    /// When something was last found there that carnet had not written.
+    pub altered_at: Option<Timestamp>,
+    /// The failures since it last worked.
+    pub failure: Option<PublicationFailures>,
+}
+
+/// What went wrong at a place since it last worked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PublicationFailures {
+    /// How many times in a row.
+    pub count: i64,
+    /// The last one.
+    pub failed_at: Timestamp,
+    /// What it said.
+    pub error: String,
+}
+
+/// What a place shows from now on.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    /// What was written there.
+    pub generation: Generation,
+    /// The keys in its JWKS.
+    pub kids: &'a [Kid],
+    /// Those of them that a copy found there lacked until now: their publication begins anew.
+    pub lacked: &'a [Kid],
+    /// Whether what was found there is nothing that carnet had written.
+    pub was_altered: bool,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    target: String,
+    registered_at: i64,
+    generation: Option<String>,
+    shown_at: Option<i64>,
+    altered_at: Option<i64>,
+    failures: i64,
+    failed_at: Option<i64>,
+    error: Option<String>,
+}
+
+impl Store {
+    /// Every place, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read, or holds what is no place.
+    pub async fn publication_targets(&self) -> Result<Vec<PublicationTarget>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT target, registered_at, generation, shown_at, altered_at, failures, failed_at, error \
+             FROM publication_targets ORDER BY target",
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        rows.into_iter().map(Row::target).collect()
+    }
+
+    /// Notes that a place could not be written or read; of no effect on one that is not registered.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when the statement fails.
+    pub async fn note_publication_failed(
+        &self,
+        target: &TargetUrl,
+        error: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE publication_targets SET failures = failures + 1, failed_at = $2, error = $3 WHERE target = $1",
+        )
+        .bind(target.to_string())
+        .bind(to_millis(now))
+        .bind(error.to_owned())
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    /// Notes that a place has answered and shows what it should, if it had failed before.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when the statement fails.
+    pub async fn note_publication_works(&self, target: &TargetUrl) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE publication_targets SET failures = 0, failed_at = NULL, error = NULL \
+             WHERE target = $1 AND failures > 0",
+        )
+        .bind(target.to_string())
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+}
+
+impl Write {
+    /// From now on no key signs before `target` has shown it. Says whether it is new.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when a statement fails, or the audit log has not been unlocked.
+    pub async fn register_target(
+        &mut self,
+        target: &TargetUrl,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let made = sqlx::query(
+            "INSERT INTO publication_targets (target, registered_at, failures) VALUES ($1, $2, 0) \
+             ON CONFLICT (target) DO NOTHING",
+        )
+        .bind(target.to_string())
+        .bind(to_millis(now))
+        .execute(self.connection())
+        .await?;
+        let is_new = made.rows_affected() == 1;
+        if is_new {
+            self.record_publication(EventKind::PublicationBegin, target, actor, now).await?;
+        }
+        Ok(is_new)
+    }
+
+    /// No key waits for `target` any more. Says whether one did.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when a statement fails, or the audit log has not been unlocked.
+    pub async fn forget_target(
+        &mut self,
+        target: &TargetUrl,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let removed = sqlx::query("DELETE FROM publication_targets WHERE target = $1")
+            .bind(target.to_string())
+            .execute(self.connection())
+            .await?;
+        let is_gone = removed.rows_affected() == 1;
+        if is_gone {
+            self.record_publication(EventKind::PublicationEnd, target, actor, now).await?;
+            self.bump_publications().await?;
+        }
+        Ok(is_gone)
+    }
+
+    /// Notes what `target` shows, since `now` where it did not before; of no effect on one that is not
+    /// registered.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when a statement fails, or the audit log has not been unlocked.
+    pub async fn note_shown(
+        &mut self,
+        target: &TargetUrl,
+        shown: &Shown<'_>,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let name = target.to_string();
+        let noted = sqlx::query(
+            "UPDATE publication_targets SET generation = $2, shown_at = $3, failures = 0, failed_at = NULL, \
+             error = NULL, altered_at = CASE WHEN $4 THEN $3 ELSE altered_at END WHERE target = $1",
+        )
+        .bind(&name)
+        .bind(shown.generation.to_string())
+        .bind(to_millis(now))
+        .bind(shown.was_altered)
+        .execute(self.connection())
+        .await?;
+        if noted.rows_affected() == 0 {
+            return Ok(());
+        }
+        let known: Vec<String> = sqlx::query_scalar("SELECT kid FROM published_keys WHERE target = $1")
+            .bind(&name)
+            .fetch_all(self.connection())
+            .await?;
+        let is = |kids: &[Kid], kid: &str| kids.iter().any(|one| one.as_str() == kid);
+        for kid in known.iter().filter(|kid| !is(shown.kids, kid) || is(shown.lacked, kid)) {
+            sqlx::query("DELETE FROM published_keys WHERE target = $1 AND kid = $2")
+                .bind(&name)
+                .bind(kid)
+                .execute(self.connection())
+                .await?;
+        }
+        for kid in shown.kids {
+            sqlx::query(
+                "INSERT INTO published_keys (target, kid, published_at) VALUES ($1, $2, $3) \
+                 ON CONFLICT (target, kid) DO NOTHING",
+            )
+            .bind(&name)
+            .bind(kid.as_str())
+            .bind(to_millis(now))
+            .execute(self.connection())
+            .await?;
+        }
+        if shown.was_altered {
+            self.record_publication(EventKind::PublicationAltered, target, actor, now).await?;
+        }
+        self.bump_publications().await
+    }
+
+    /// Every place where verifiers look for keys besides the servers.
+    pub(super) async fn places(&mut self) -> Result<Vec<Place>, StoreError> {
+        let rows: Vec<(String, Option<String>, Option<i64>)> = sqlx::query_as(
+            "SELECT t.target, k.kid, k.published_at FROM publication_targets t \
+             LEFT JOIN published_keys k ON k.target = t.target ORDER BY t.target, k.kid",
+        )
+        .fetch_all(self.connection())
+        .await?;
+        let mut places: Vec<Place> = Vec::new();
+        for (name, kid, published_at) in rows {
+            if places.last().is_none_or(|last| last.name != name) {
+                places.push(Place { name: name.clone(), algorithm: None, shows: BTreeMap::new() });
+            }
+            if let (Some(kid), Some(published_at), Some(place)) = (kid, published_at, places.last_mut()) {
+                let kid = parse("published_keys", &name, &kid)?;
+                place.shows.insert(kid, from_millis("published_keys", &name, published_at)?);
+            }
+        }
+        Ok(places)
+    }
+
+    /// Tells every process that what is shown where has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when the statement fails.
+    pub async fn bump_publications(&mut self) -> Result<(), StoreError> {
+        sqlx::query("UPDATE key_state SET publications = publications + 1 WHERE id = 1")
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    async fn record_publication(
+        &mut self,
+        kind: EventKind,
+        target: &TargetUrl,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let event = Event::new(kind, Outcome::Done, actor).detail(&target.to_string());
+        self.append_audit(now, &[event]).await?;
+        Ok(())
+    }
+}
+
+impl Row {
+    fn target(self) -> Result<PublicationTarget, StoreError> {
+        let time = |millis| from_millis(TABLE, &self.target, millis);
+        let failure = match (self.failed_at, self.error) {
+            (Some(failed_at), Some(error)) => {
+                Some(PublicationFailures { count: self.failures, failed_at: time(failed_at)?, error })
+            }
+            _ => None,
+        };
+        Ok(PublicationTarget {
+            registered_at: time(self.registered_at)?,
+            shown_at: self.shown_at.map(time).transpose()?,
+            altered_at: self.altered_at.map(time).transpose()?,
+            target: parse(TABLE, &self.target, &self.target)?,
+            generation: self.generation,
+            failure,
+        })
+    }
+}
