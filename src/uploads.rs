@@ -11,6 +11,7 @@ use crate::feed::google::JwksSource;
 use crate::feed::{Feed, FeedPath};
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
+use crate::signing_keys::publication::missing_at;
 use crate::signing_keys::rotation::{UnknownKey, safe_at};
 use crate::signing_keys::{SigningKey, State};
 use crate::store::vault::Vault;
@@ -34,8 +35,10 @@ pub struct Confirmation {
     pub state: State,
     /// The feeds in whose uploaded JWKS it stands.
     pub feeds: Vec<Confirmed>,
-    /// When a prepared key may sign, if nothing else is to happen before.
+    /// When a prepared key may sign; `None` while it waits for something else.
     pub safe_at: Option<Timestamp>,
+    /// The places that a prepared key still waits for.
+    pub waits_for: Vec<String>,
 }
 
 /// A feed in whose uploaded JWKS a key stands.
@@ -144,13 +147,18 @@ impl Uploads {
         }
         if !events.is_empty() {
             write.append_audit(now, &events).await?;
+            write.bump_publications().await?;
         }
-        let keys = self.vault.keys_in(&mut write).await?.public();
+        let after = self.vault.keys_in(&mut write).await?;
+        let keys = after.public();
         let key = signing(&keys, kid, now)?;
         let (algorithm, state) = (key.algorithm(), key.state(now));
-        let safe_at = (state == State::Prepared).then(|| safe_at(key, &before.settings.policy));
+        let is_prepared = state == State::Prepared;
+        let safe_at = if is_prepared { safe_at(key, &after.settings.policy) } else { None };
+        let waits_for = if is_prepared { missing_at(key, &after.places) } else { Vec::new() };
+        let waits_for = waits_for.into_iter().map(|place| place.name.clone()).collect();
         write.commit().await?;
-        Ok(Confirmation { kid: kid.clone(), algorithm, state, feeds: confirmed, safe_at })
+        Ok(Confirmation { kid: kid.clone(), algorithm, state, feeds: confirmed, safe_at, waits_for })
     }
 }
 

@@ -8,6 +8,8 @@ use super::{Finding, count, listed};
 use crate::evidence::is_regular;
 use crate::issuer::STALE_AFTER;
 use crate::jose::Algorithm;
+use crate::jose::jwk::Kid;
+use crate::signing_keys::publication::{Place, missing_at};
 use crate::signing_keys::rotation::{MAX_PUBLISHED, due_at, is_safe};
 use crate::signing_keys::{SigningKey, active, next_pruning, prepared, published};
 use crate::store::issuer::{KeySettings, RotationFailures};
@@ -33,6 +35,8 @@ pub struct Keys<'a> {
     pub failures: Option<&'a RotationFailures>,
     /// Who fetches the JWKS.
     pub clients: &'a [JwksClient],
+    /// Where else verifiers look for them.
+    pub places: &'a [Place],
 }
 
 /// What is to be said of the keys at `now`.
@@ -91,8 +95,18 @@ fn check_rotation(keys: &Keys<'_>, now: Timestamp) -> Finding {
     }
     let overdue: Vec<_> =
         due.iter().copied().filter(|(_, at)| now.duration_since(*at) > OVERDUE_AFTER).collect();
-    if overdue.is_empty() {
-        return Finding::ok(ROTATION, format!("due: {}", words(&due)));
+    let held = held(keys);
+    let is_held = |of: Algorithm| held.iter().any(|(algorithm, ..)| *algorithm == of);
+    if overdue.iter().all(|(algorithm, _)| is_held(*algorithm)) {
+        return match overdue.is_empty() {
+            true => Finding::ok(ROTATION, format!("due: {}{}", words(&due), waiting(&held))),
+            false => Finding::warning(ROTATION, format!("held since: {}{}", words(&overdue), waiting(&held)))
+                .detail(
+                    "Google holds an uploaded JWKS, and nobody has said that the next key stands in it: signed with that \
+                     key, the feed's tokens would be refused. The longer a key signs, the more a leak of it is worth.",
+                )
+                .hint("upload the JWKS with what `carnet feed setup SPACE/FEED` prints, then confirm it as said"),
+        };
     }
     Finding::failed(ROTATION, format!("overdue since: {}", words(&overdue)))
         .detail(
@@ -100,6 +114,28 @@ fn check_rotation(keys: &Keys<'_>, now: Timestamp) -> Finding {
              more a leak of it is worth.",
         )
         .hint(hint)
+}
+
+/// The prepared keys that wait for somebody's upload, each with what it waits for.
+fn held(keys: &Keys<'_>) -> Vec<(Algorithm, Kid, Vec<String>)> {
+    let prepared = Algorithm::ALL.into_iter().filter_map(|algorithm| prepared(keys.keys, algorithm));
+    prepared
+        .filter_map(|key| {
+            let missing = missing_at(key, keys.places).into_iter().filter(|place| !place.is_copy());
+            let names: Vec<String> = missing.map(|place| place.name.clone()).collect();
+            (!names.is_empty()).then(|| (key.algorithm(), key.kid(), names))
+        })
+        .collect()
+}
+
+fn waiting(held: &[(Algorithm, Kid, Vec<String>)]) -> String {
+    let one = |(algorithm, kid, names): &(Algorithm, Kid, Vec<String>)| {
+        format!(
+            "; {algorithm} is held by {}, which waits for `carnet feed confirm-jwks {kid}`",
+            names.join(", ")
+        )
+    };
+    held.iter().map(one).collect()
 }
 
 fn check_count(keys: &[SigningKey], now: Timestamp) -> Finding {
@@ -194,6 +230,8 @@ mod tests {
     use crate::signing_keys::Stage;
     use crate::signing_keys::policy::RotationPolicy;
 
+    use std::collections::BTreeMap;
+
     const HOUR: i64 = 3600;
     const DAY: i64 = 24 * HOUR;
 
@@ -240,7 +278,7 @@ mod tests {
             high_water: at(0),
             erasure_pending: false,
         };
-        let keys = Keys { keys, settings: &settings, failures, clients };
+        let keys = Keys { keys, settings: &settings, failures, clients, places: &[] };
         check(&keys, at(0)).into_iter().find(|finding| finding.id == id).unwrap()
     }
 
@@ -258,6 +296,43 @@ mod tests {
             (Status::Failed, "the scheduled rotation has failed 1 time")
         );
         assert!(found.detail.unwrap().contains("disk full"));
+    }
+
+    #[test]
+    fn a_rotation_that_waits_for_an_upload_is_held_and_not_overdue() {
+        let settings = KeySettings {
+            publications: 0,
+            generation: 1,
+            policy: RotationPolicy::default(),
+            rsa_bits: RsaBits::default(),
+            high_water: at(0),
+            erasure_pending: false,
+        };
+        let place = Place {
+            name: "feed default/prod".to_owned(),
+            algorithm: Some(Algorithm::Es256),
+            shows: BTreeMap::new(),
+        };
+        let find = |keys: &[SigningKey]| {
+            let places = std::slice::from_ref(&place);
+            check_rotation(&Keys { keys, settings: &settings, failures: None, clients: &[], places }, at(0))
+        };
+        let young = pairs(-DAY);
+        let told = format!(
+            "ES256 is held by feed default/prod, which waits for `carnet feed confirm-jwks {}`",
+            young[3].kid()
+        );
+        let found = find(&young);
+        assert_eq!(found.status, Status::Ok);
+        assert!(found.summary.contains(&told), "{}", found.summary);
+
+        // RS256 waits for nothing, and nobody has rotated it.
+        let old = pairs(-31 * DAY);
+        assert_eq!(find(&old).status, Status::Failed);
+        let mixed = [&young[..2], &old[2..]].concat();
+        let found = find(&mixed);
+        assert_eq!(found.status, Status::Warning);
+        assert!(found.summary.starts_with("held since: ES256 at ") && found.summary.contains(&told));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::feed::google::JwksSource;
 use crate::feed::{FeedPath, FeedType, Provider};
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
+use crate::signing_keys::publication::Place;
 
 /// A feed whose JWKS is uploaded, and what is said to be in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +102,13 @@ impl Write {
             .execute(self.connection())
             .await?;
         Ok(())
+    }
+}
+
+impl From<UploadedJwks> for Place {
+    fn from(uploaded: UploadedJwks) -> Self {
+        let UploadedJwks { feed, algorithm, confirmed } = uploaded;
+        Self { name: format!("feed {feed}"), algorithm: Some(algorithm), shows: confirmed }
     }
 }
 

@@ -8,11 +8,15 @@
 
 mod command;
 mod field;
+mod hold;
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 #[path = "../support/mod.rs"]
 mod support;
 #[cfg(feature = "sandbox")]
 mod walk;
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+#[path = "../key_life_store/world.rs"]
+mod world;
 
 use serde_json::Value;
 use support::carnet::Carnet;

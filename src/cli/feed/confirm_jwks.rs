@@ -35,6 +35,8 @@ struct Answer<'a> {
     state: &'static str,
     /// When a prepared key may sign; absent while something else is to happen before.
     safe_at: Option<Timestamp>,
+    /// The places that a prepared key still waits for.
+    waits_for: &'a [String],
     feeds: Vec<FeedAnswer>,
 }
 
@@ -65,7 +67,7 @@ pub(super) async fn run(carnet: &Carnet, arguments: ConfirmJwks) -> Result<(), F
 }
 
 fn table(confirmation: &Confirmation, now: Timestamp) -> Result<(), Failure> {
-    let Confirmation { kid, algorithm, feeds, safe_at, .. } = confirmation;
+    let Confirmation { kid, algorithm, feeds, safe_at, waits_for, .. } = confirmation;
     if feeds.iter().all(|feed| feed.already) {
         output::note("Nothing to do: this was said before.");
     }
@@ -77,6 +79,9 @@ fn table(confirmation: &Confirmation, now: Timestamp) -> Result<(), Failure> {
     )?;
     if let Some(safe_at) = safe_at {
         output::note(&format!("{algorithm}: {kid} may sign {} ({safe_at}).", times::relative(*safe_at, now)));
+    }
+    if !waits_for.is_empty() {
+        output::note(&format!("{algorithm}: {kid} still waits for {}.", waits_for.join(", ")));
     }
     Ok(())
 }
@@ -93,6 +98,7 @@ impl<'a> From<&'a Confirmation> for Answer<'a> {
             alg: confirmation.algorithm.as_str(),
             state: confirmation.state.as_str(),
             safe_at: confirmation.safe_at,
+            waits_for: &confirmation.waits_for,
             feeds: feeds.collect(),
         }
     }
