@@ -13,6 +13,7 @@ mod logging;
 mod opening;
 mod output;
 mod proxy;
+mod publish;
 mod remote;
 mod sandbox;
 mod serve;
@@ -63,6 +64,8 @@ enum Command {
     Audit(Box<audit::Command>),
     /// Look at the public URL as the clouds do, at keys, clock, files, database, feeds and grants
     Doctor(doctor::DoctorArguments),
+    /// Publish the documents in a folder or an object store, for an issuer that clouds cannot reach
+    Publish(publish::PublishArguments),
     /// Stand in for the clouds' token endpoints, on loopback
     Sandbox(sandbox::SandboxArguments),
 }
@@ -121,6 +124,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Token(command) => Box::pin(token::run(opening, command)).await,
         Command::Audit(command) => Box::pin(audit::run(opening, *command)).await,
         Command::Doctor(arguments) => Box::pin(doctor::run(opening, arguments)).await,
+        Command::Publish(arguments) => Box::pin(publish::run(opening, arguments)).await,
         Command::Sandbox(arguments) => Box::pin(sandbox::run(opening, arguments)).await,
     }
 }

@@ -20,7 +20,9 @@ use crate::exchange::address::Loopback;
 use crate::http::api::{Api, ApiLimits, Rate};
 use crate::http::public::{Detail, PublicDocuments};
 use crate::http::server::Served;
+use crate::publication::{self, Publisher, TargetOptions};
 use crate::store::IfMissing;
+use crate::target_url::TargetUrl;
 
 mod listening;
 
@@ -31,6 +33,10 @@ pub(super) struct ServeArguments {
     /// Let --issuer replace the issuer URL of an existing database: every cloud's trust must be set up anew
     #[arg(long, requires = "issuer")]
     change_issuer: bool,
+    /// Keep a copy of the public documents there: a folder, s3://BUCKET, gs://BUCKET or az://CONTAINER; no key signs
+    /// before it has been shown there for long enough. Repeatable
+    #[arg(long, env = "CARNET_PUBLISH", value_name = "TARGET", value_delimiter = ',')]
+    publish: Vec<TargetUrl>,
     #[command(flatten)]
     limits: LimitArguments,
     #[command(flatten)]
@@ -96,8 +102,14 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
     if arguments.allow_loopback_endpoints {
         config.transport.loopback = Loopback::Allow;
     }
+    let target_options = TargetOptions {
+        extra_ca_pem: config.transport.extra_ca_pem.clone(),
+        proxy: config.transport.proxy.clone(),
+    };
     let carnet = Arc::new(Carnet::open(config).await?);
     let issuer = carnet.issuer();
+    // Before anything is announced: a new issuer's keys are published before anything signs with them.
+    let publishers = publishers(&carnet, arguments.publish, &target_options).await?;
     if let Some(port) = issuer.url().explicit_port() {
         tracing::warn!(port, "the issuer URL names a port: AWS refuses such an identity provider");
     }
@@ -118,11 +130,35 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
             ended.send_replace(true);
         },
         // Longer than the requests under way, which may need a key.
-        carnet.run(stopped(has_ended)),
+        carnet.run_publishing(publishers, stopped(has_ended)),
     );
     carnet.store().close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What keeps the copies current that are asked for. Tells of those that keys wait for and nobody asked for.
+async fn publishers(
+    carnet: &Carnet,
+    urls: Vec<TargetUrl>,
+    options: &TargetOptions,
+) -> Result<Vec<Publisher>, Failure> {
+    let mut publishers = Vec::new();
+    for url in &urls {
+        let target = publication::open(url, options).map_err(anyhow::Error::new)?;
+        publishers.push(carnet.publisher(target).await.map_err(anyhow::Error::new)?);
+    }
+    for known in carnet.publications().targets().await? {
+        if !urls.contains(&known.target) {
+            tracing::warn!(
+                target = %known.target,
+                "keys wait to be shown there, and this server does not publish there: see that another one does, or \
+                 run `carnet publish {} --forget`",
+                known.target,
+            );
+        }
+    }
+    Ok(publishers)
 }
 
 /// Turns true when the process is asked to stop.

@@ -5,18 +5,24 @@ use jiff::Timestamp;
 /// `time` as seen from `now`: "in 3 days", "2 hours ago".
 pub(super) fn relative(time: Timestamp, now: Timestamp) -> String {
     let seconds = time.as_second().saturating_sub(now.as_second());
-    let (count, unit) = match seconds.unsigned_abs() {
+    let span = span(seconds.unsigned_abs());
+    match seconds {
+        0 => "now".to_owned(),
+        1.. => format!("in {span}"),
+        _ => format!("{span} ago"),
+    }
+}
+
+/// So many seconds: "3 days".
+pub(super) fn span(seconds: u64) -> String {
+    let (count, unit) = match seconds {
         seconds if seconds < 60 => (seconds, "second"),
         seconds if seconds < 2 * 3600 => (rounded(seconds, 60), "minute"),
         seconds if seconds < 2 * 86_400 => (rounded(seconds, 3600), "hour"),
         seconds => (rounded(seconds, 86_400), "day"),
     };
     let plural = if count == 1 { "" } else { "s" };
-    match seconds {
-        0 => "now".to_owned(),
-        1.. => format!("in {count} {unit}{plural}"),
-        _ => format!("{count} {unit}{plural} ago"),
-    }
+    format!("{count} {unit}{plural}")
 }
 
 fn rounded(seconds: u64, unit: u64) -> u64 {

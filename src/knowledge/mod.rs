@@ -12,6 +12,8 @@ pub(crate) mod google;
 pub(crate) mod issuer;
 #[cfg(feature = "server")]
 pub(crate) mod registry;
+#[cfg(feature = "cli")]
+pub(crate) mod target;
 
 use std::fmt::Write as _;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::records::{Found, Records};
-use super::{Edition, Mode, PublishError, Published, Target, publish};
+use super::{Conflict, Edition, Mode, PublishError, Published, Target, publish};
 use crate::clock::Clock;
 use crate::issuer::{Issuer, STALE_AFTER};
 use crate::jose::jwk::{Kid, kids_in};
@@ -22,7 +22,9 @@ use crate::target_url::TargetUrl;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The copy is compared this often.
 const COMPARE_EVERY: Duration = Duration::from_secs(60);
-/// What has failed is tried again after at most this long.
+/// What has failed is tried again after this long, then after twice as long, and so on,
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// up to this long.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Keeps one place up to date.
@@ -36,7 +38,10 @@ pub struct Publisher {
     shown: Option<Generation>,
     compare_at: Duration,
     failures: u32,
+    /// What has failed is not tried again before then.
     not_before: Duration,
+    /// What has failed.
+    tried: Option<Generation>,
 }
 
 /// A place cannot be taken into use.
@@ -90,7 +95,7 @@ impl Publisher {
             tracing::info!(target = %url, "published; from now on every key waits to be shown there");
         }
         let (compare_at, not_before) = (Duration::ZERO, Duration::ZERO);
-        Ok(Self { target, issuer, records, clock, shown, compare_at, failures: 0, not_before })
+        Ok(Self { target, issuer, records, clock, shown, compare_at, failures: 0, not_before, tried: None })
     }
 
     /// Keeps the copy up to date; never returns. May be dropped at any time.
@@ -105,13 +110,27 @@ impl Publisher {
     pub async fn look(&mut self) {
         let now = self.clock.monotonic();
         let edition = Edition::of(&self.issuer);
-        let is_due = self.shown != Some(edition.label.generation) || self.compare_at <= now;
+        let generation = edition.label.generation;
+        let is_due = self.shown != Some(generation) || self.compare_at <= now;
+        // Another change, such as a revocation, does not wait for what has failed before it.
+        let must_wait = now < self.not_before && self.tried == Some(generation);
         // What has not been confirmed may be older than what stands there.
-        if !is_due || now < self.not_before || self.issuer.unconfirmed_for() > STALE_AFTER {
+        if !is_due || must_wait || self.issuer.unconfirmed_for() > STALE_AFTER {
             return;
         }
+        let is_first = self.tried.replace(generation) != Some(generation);
         match self.bring_up_to_date(&edition).await {
             Ok(()) => self.works(&edition, now),
+            Err(LookError::Publish(PublishError::Conflict(Conflict::Newer { there, .. })))
+                if there.keys == generation.keys =>
+            {
+                // Another server's clock is a little ahead: it has pruned what this one will in a moment.
+                self.works(&edition, now);
+            }
+            Err(LookError::Publish(PublishError::Conflict(Conflict::Newer { .. }))) if is_first => {
+                // Another server has seen a change first; this one sees it before it looks again.
+                self.not_before = now + FIRST_WAIT;
+            }
             Err(error) => self.failed(&error, now).await,
         }
     }
@@ -147,7 +166,7 @@ impl Publisher {
     fn works(&mut self, edition: &Edition, now: Duration) {
         self.shown = Some(edition.label.generation);
         self.compare_at = now + COMPARE_EVERY;
-        (self.failures, self.not_before) = (0, Duration::ZERO);
+        (self.failures, self.not_before, self.tried) = (0, Duration::ZERO, None);
         let name = self.target.url().to_string();
         if self.issuer.health().publication_errors.contains_key(&name) {
             tracing::info!(target = %name, "publishing works again");
@@ -156,9 +175,7 @@ impl Publisher {
     }
 
     async fn failed(&mut self, error: &LookError, now: Duration) {
-        // It doubles from one second on.
-        let wait = Duration::from_secs(1 << self.failures.min(6)).min(LONGEST_WAIT);
-        self.not_before = now + wait;
+        self.not_before = now + (FIRST_WAIT * (1 << self.failures.min(6))).min(LONGEST_WAIT);
         self.failures += 1;
         tracing::error!(
             error = error as &dyn Error,
@@ -177,7 +194,7 @@ impl Publisher {
 
 /// The keys of `edition` that the copy in whose place it was written did not hold. If there was none, or what
 /// stood there is no JWKS, that is all of them.
-fn lacked(published: &Published, edition: &Edition) -> Vec<Kid> {
+pub(crate) fn lacked(published: &Published, edition: &Edition) -> Vec<Kid> {
     let Some(stored) = &published.replaced_jwks else { return Vec::new() };
     let held = kids_in(&stored.body);
     edition.kids.iter().filter(|kid| !held.contains(*kid)).cloned().collect()

@@ -5,9 +5,11 @@
 
 mod answers;
 mod clock;
+mod copy;
 mod failures;
 mod forged;
 mod histories;
+mod published;
 mod world;
 
 #[path = "../key_life/crowd.rs"]

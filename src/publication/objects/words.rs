@@ -121,7 +121,8 @@ pub(super) fn reason(error: &Error) -> String {
         let mut head = head.split(' ');
         Some(format!("{} {}: {said}", head.next()?, head.next()?))
     });
-    let text = request.unwrap_or(text);
+    let bare = || text.strip_prefix("Generic ").and_then(|rest| rest.split_once(" error: "));
+    let text = request.unwrap_or_else(|| bare().map_or_else(|| text.clone(), |(_, said)| said.to_owned()));
     let text = ["Server returned non-2xx status code: ", "HTTP error: "]
         .iter()
         .fold(text, |text, noise| text.replace(noise, ""));

@@ -66,6 +66,10 @@ impl Model {
                     self.ledger.violated(Rule::PublishedBeforeItSigns, || format!("safe since {safe_at}"));
                 }
             }
+            // The model publishes nowhere else.
+            Refusal::Unpublished { kid, .. } => {
+                self.ledger.violated(Rule::PublishedBeforeItSigns, || format!("{kid} waits for a place"));
+            }
             Refusal::KeySetFull { published, frees_at } => {
                 self.count("refused: full");
                 if *published < MAX_PUBLISHED || *frees_at <= now {

@@ -1,0 +1,253 @@
+//! `carnet publish`: the documents at a place that clouds can reach.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::confirm::Confirmation;
+use super::failure::Failure;
+use super::opening::OpeningOptions;
+use super::output::{self, Format};
+use super::proxy::ProxyOption;
+use super::times;
+use crate::carnet::Carnet;
+use crate::issuer_url::IssuerUrl;
+use crate::jose::jwk::Kid;
+use crate::knowledge;
+use crate::publication::publisher::lacked;
+use crate::publication::records::Found;
+use crate::publication::{
+    Conflict, Edition, Mode, OpenTargetError, PublishError, Published, Target, TargetError, TargetOptions,
+    open, publish,
+};
+use crate::target_url::TargetUrl;
+
+/// From then on no key signs before the place has shown it for the policy's propagation.
+#[derive(Debug, Args)]
+pub(super) struct PublishArguments {
+    /// A folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX: the place that the issuer URL leads
+    /// to. Credentials come from the environment
+    target: TargetUrl,
+    #[command(flatten)]
+    output: output::OutputOptions,
+    /// Publish a copy that nobody relies on: keys do not wait for it
+    #[arg(long, conflicts_with = "forget")]
+    once: bool,
+    /// Let keys wait for this place no more. What stands there stays
+    #[arg(long, conflicts_with = "take_over")]
+    forget: bool,
+    /// Overwrite what another issuer, somebody unknown or a later state has left there
+    #[arg(long)]
+    take_over: bool,
+    #[command(flatten)]
+    confirmation: Confirmation,
+    /// Certificates in PEM that are trusted beside the operating system's
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    proxy: ProxyOption,
+}
+
+/// What programs are told.
+#[derive(Debug, Serialize)]
+struct Answer {
+    target: TargetUrl,
+    issuer: IssuerUrl,
+    generation: String,
+    /// The documents that were written, by their paths.
+    written: Vec<String>,
+    kids: Vec<Kid>,
+    /// Whether keys wait for it.
+    registered: bool,
+}
+
+pub(super) async fn run(opening: OpeningOptions, arguments: PublishArguments) -> Result<(), Failure> {
+    let options = TargetOptions {
+        extra_ca_pem: arguments.ca_file.as_deref().map(super::read_file("--ca-file")).transpose()?,
+        proxy: arguments.proxy.proxy()?,
+    };
+    let carnet = opening.open().await?;
+    if arguments.forget {
+        return forget(&carnet, &arguments).await;
+    }
+    let (records, url) = (carnet.publications(), &arguments.target);
+    let is_registered = records.targets().await?.iter().any(|known| known.target == *url);
+    let target = open(url, &options).map_err(|error| not_opened(url, error))?;
+    let (edition, published) =
+        match bring_up_to_date(target.as_ref(), &carnet, &arguments, is_registered).await {
+            Ok(done) => done,
+            Err(NotPublished { recorded, failure }) => {
+                // Of no effect on a place that is not registered.
+                records.failed(url, &recorded).await?;
+                return Err(failure);
+            }
+        };
+    let is_new = !arguments.once && !is_registered;
+    if is_new {
+        records.register(url, &edition).await?;
+    } else {
+        let lacked = lacked(&published, &edition);
+        records.shows(url, &edition, Found { lacked: &lacked, was_altered: published.was_altered }).await?;
+    }
+    let answer = Answer {
+        target: url.clone(),
+        issuer: edition.label.issuer.clone(),
+        generation: edition.label.generation.to_string(),
+        written: published.written.iter().map(ToString::to_string).collect(),
+        kids: edition.kids.clone(),
+        registered: is_new || is_registered,
+    };
+    show(&answer, arguments.output.output)?;
+    tell(&carnet, &answer, &published, is_new);
+    Ok(())
+}
+
+/// What failed, for the records and for the person at the terminal.
+struct NotPublished {
+    recorded: String,
+    failure: Failure,
+}
+
+async fn bring_up_to_date(
+    target: &dyn Target,
+    carnet: &Carnet,
+    arguments: &PublishArguments,
+    is_registered: bool,
+) -> Result<(Edition, Published), NotPublished> {
+    let failed = |error: PublishError| NotPublished {
+        recorded: error.to_string(),
+        failure: not_published(target.url(), error),
+    };
+    let mode = if is_registered { Mode::Update } else { Mode::First };
+    let mut edition = Edition::of(carnet.issuer());
+    let mut outcome = publish(target, &edition, mode).await;
+    // A server may have changed keys and published them since this process read them.
+    if let Err(PublishError::Conflict(Conflict::Newer { .. })) = &outcome
+        && carnet.issuer().refresh().await.unwrap_or_default()
+    {
+        edition = Edition::of(carnet.issuer());
+        outcome = publish(target, &edition, mode).await;
+    }
+    if let (Err(PublishError::Conflict(conflict)), true) = (&outcome, arguments.take_over) {
+        let consequence = format!(
+            "At {}: {conflict}. It will be overwritten: verifiers that read it there know only the keys of {} from then \
+             on.",
+            target.url(),
+            edition.label.issuer
+        );
+        let refused = |failure| NotPublished { recorded: conflict.to_string(), failure };
+        arguments.confirmation.confirm(&consequence).map_err(refused)?;
+        outcome = publish(target, &edition, Mode::TakeOver).await;
+    }
+    outcome.map(|published| (edition, published)).map_err(failed)
+}
+
+async fn forget(carnet: &Carnet, arguments: &PublishArguments) -> Result<(), Failure> {
+    let (records, url) = (carnet.publications(), &arguments.target);
+    if !records.targets().await?.iter().any(|known| known.target == *url) {
+        output::note(&format!("nothing to do: no key waits for {url}"));
+        return Ok(());
+    }
+    arguments.confirmation.confirm(&format!(
+        "From now on keys sign without having been shown at {url}. What stands there stays, and goes out of date: \
+         whoever still reads it refuses new tokens after the next rotation, and accepts keys that were revoked."
+    ))?;
+    records.forget(url).await?;
+    output::note(&format!("no key waits for {url} any more"));
+    Ok(())
+}
+
+fn not_opened(url: &TargetUrl, error: OpenTargetError) -> Failure {
+    let hint = match &error {
+        OpenTargetError::Environment { reason, .. } => knowledge::target::advice(url, reason),
+        OpenTargetError::Client(_) | OpenTargetError::NotBuilt(_) => None,
+    };
+    hinted(error.into(), hint)
+}
+
+fn not_published(url: &TargetUrl, error: PublishError) -> Failure {
+    let hint = match &error {
+        PublishError::Conflict(conflict) => Some(mend(conflict, url)),
+        PublishError::Target(TargetError::Failed { reason, .. }) => knowledge::target::advice(url, reason),
+        PublishError::Target(TargetError::Changed(_)) => {
+            Some("somebody else writes there at this moment: look who, and try again".to_owned())
+        }
+    };
+    let failure = match error {
+        PublishError::Target(error @ TargetError::Failed { .. }) => anyhow::Error::new(error),
+        other => anyhow::Error::new(other).context(format!("{url} was not brought up to date")),
+    };
+    hinted(failure, hint)
+}
+
+fn mend(conflict: &Conflict, url: &TargetUrl) -> String {
+    match conflict {
+        Conflict::Newer { .. } => format!(
+            "a later state of this issuer stands at {url}, so this database is an old copy, or another process is ahead of \
+             it: publish from where the issuer runs. If this database is the issuer now, --take-over puts its keys there; \
+             tokens signed with keys that it does not know are refused from then on"
+        ),
+        Conflict::OtherIssuer { .. } => format!(
+            "one place stands for one issuer URL: publish at another one. If {url} is this issuer's from now on, \
+             --take-over overwrites what stands there"
+        ),
+        Conflict::Unlabelled(_) => format!(
+            "somebody else has put that file there, or changed it: look at it first. --take-over overwrites what stands \
+             at {url}"
+        ),
+    }
+}
+
+fn hinted(error: anyhow::Error, hint: Option<String>) -> Failure {
+    let failure = Failure::from(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn show(answer: &Answer, format: Format) -> Result<(), Failure> {
+    match format {
+        Format::Json => output::json(answer),
+        Format::Table => output::pairs(&[
+            ("target", answer.target.to_string()),
+            ("issuer", answer.issuer.to_string()),
+            ("generation", answer.generation.to_string()),
+            (
+                "written",
+                if answer.written.is_empty() { "nothing".to_owned() } else { answer.written.join(" ") },
+            ),
+            ("keys", answer.kids.iter().map(Kid::as_str).collect::<Vec<_>>().join(" ")),
+            ("registered", if answer.registered { "yes" } else { "no" }.to_owned()),
+        ]),
+    }
+}
+
+/// What happened, and what comes next.
+fn tell(carnet: &Carnet, answer: &Answer, published: &Published, is_new: bool) {
+    let Answer { target, issuer, generation, written, .. } = answer;
+    if written.is_empty() {
+        output::note(&format!("nothing to do: {target} shows generation {generation} already"));
+    }
+    if published.was_altered && answer.registered && !is_new {
+        output::note(&format!(
+            "warning: what stood at {target} was not written by carnet, and has been overwritten. Whoever may write there \
+             is the issuer"
+        ));
+    }
+    if is_new {
+        let propagation = carnet.issuer().key_set().settings.policy.propagation();
+        output::note(&format!(
+            "From now on no key signs before {target} has shown it for {}. `carnet serve --publish {target}` keeps it up \
+             to date; `carnet publish {target} --forget` ends this. Clouds come to {issuer}/{}: \
+             `carnet doctor` says whether that leads here.",
+            times::span(propagation.as_secs()),
+            crate::publication::DocumentName::Discovery,
+        ));
+    } else if !answer.registered {
+        output::note(
+            "Nobody keeps this copy up to date, and no key waits for it: publish again after every change of keys.",
+        );
+    }
+}
