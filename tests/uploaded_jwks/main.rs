@@ -12,6 +12,7 @@ mod hold;
 #[allow(dead_code, reason = "shared with tests that use more of it")]
 #[path = "../support/mod.rs"]
 mod support;
+mod told;
 #[cfg(feature = "sandbox")]
 mod walk;
 #[allow(dead_code, reason = "shared with tests that use more of it")]
