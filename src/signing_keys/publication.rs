@@ -163,7 +163,7 @@ mod tests {
         let mut key = key(100);
         let copy = place("copy", None, &[(&key, 100)]);
         let given = place("feed", Some(Algorithm::Es256), &[(&key, 100)]);
-        assert!(still_at(&key, &[copy.clone()]).is_empty());
+        assert!(still_at(&key, std::slice::from_ref(&copy)).is_empty());
         key.stage = Stage::Revoked { activated_at: None, revoked_at: at(200) };
         let places = [copy.clone(), given];
         assert_eq!(still_at(&key, &places), [&copy]);
