@@ -136,9 +136,9 @@ impl Uploads {
         let mut events = Vec::new();
         for feed in feeds(&mut write, key, named).await? {
             let path = feed.path();
-            let already =
-                known.iter().any(|uploaded| uploaded.feed == path && uploaded.confirmed.contains_key(kid));
             let confirmed_at = write.confirm_key(feed.id, kid, now).await?;
+            let uploaded = known.iter().find(|uploaded| uploaded.feed == path);
+            let already = uploaded.is_some_and(|uploaded| uploaded.confirmed.get(kid) == Some(&confirmed_at));
             if !already {
                 let event = Event::new(EventKind::FeedConfirmJwks, Outcome::Done, actor);
                 events.push(event.about_feed(&feed).about_key(kid.as_str()));

@@ -67,7 +67,8 @@ impl Write {
         Ok(found)
     }
 
-    /// Notes that `kid` stands in the JWKS uploaded for `feed`, and gives when that was first said.
+    /// Notes that `kid` stands in the JWKS uploaded for `feed`, and gives when that was first said: the earliest
+    /// time, so that a clock that was ahead can be made good.
     ///
     /// # Errors
     ///
@@ -80,7 +81,8 @@ impl Write {
     ) -> Result<Timestamp, StoreError> {
         let at: i64 = sqlx::query_scalar(
             "INSERT INTO confirmed_keys (feed_id, kid, confirmed_at) VALUES ($1, $2, $3) \
-             ON CONFLICT (feed_id, kid) DO UPDATE SET confirmed_at = confirmed_keys.confirmed_at \
+             ON CONFLICT (feed_id, kid) DO UPDATE SET confirmed_at = CASE WHEN excluded.confirmed_at < \
+             confirmed_keys.confirmed_at THEN excluded.confirmed_at ELSE confirmed_keys.confirmed_at END \
              RETURNING confirmed_at",
         )
         .bind(feed.to_string())

@@ -209,3 +209,18 @@ async fn a_clock_that_is_behind_confirms_nothing_earlier_than_it_has_been() {
     let safe = confirm(&process, &next).await.unwrap();
     assert_eq!(safe, seen + DAY);
 }
+
+#[tokio::test]
+async fn a_confirmation_by_a_clock_that_was_ahead_is_made_good_by_saying_it_again() {
+    let machine = Machine::new();
+    let mut process = machine.open().await;
+    add(&process, "prod", ES256, JwksSource::Uploaded).await;
+    let (_, next) = keys_of(&mut process, ES256).await;
+    let true_time = machine.now();
+    machine.step_wall(400 * 24 * 3600);
+    assert_eq!(confirm(&process, &next).await, Some(machine.now() + DAY));
+    machine.clock.step_wall_to(true_time);
+    assert_eq!(confirm(&process, &next).await, Some(true_time + DAY));
+    machine.clock.advance(HOUR);
+    assert_eq!(confirm(&process, &next).await, Some(true_time + DAY), "the first time stays");
+}
