@@ -14,7 +14,7 @@ use crate::doctor::address::Reach;
 use crate::doctor::fetch::{Fetcher, Trust};
 use crate::doctor::public::Published;
 use crate::doctor::{
-    Finding, Report, Status, clock, database, feeds, files, grants, issuer_url, keys, public,
+    Finding, Report, Status, clock, database, feeds, files, grants, issuer_url, keys, public, publication,
 };
 use crate::issuer_url::IssuerUrl;
 use crate::store::sealed::RowMac;
@@ -123,6 +123,8 @@ impl Examination<'_> {
         let (failures, places) = (failures.as_ref(), stored.places.as_slice());
         let seen = keys::Keys { keys: &public, settings, failures, clients: &clients, places };
         findings.extend(keys::check(&seen, self.now));
+        let targets = self.store.publication_targets().await?;
+        findings.extend(publication::check(&public, &stored.places, &targets, self.now));
         let leeway = settings.policy.leeway();
         findings.push(clock::check_high_water(self.now, settings.high_water, leeway));
         Ok(())

@@ -158,7 +158,7 @@ async fn forget(carnet: &Carnet, arguments: &PublishArguments) -> Result<(), Fai
     Ok(())
 }
 
-fn not_opened(url: &TargetUrl, error: OpenTargetError) -> Failure {
+pub(super) fn not_opened(url: &TargetUrl, error: OpenTargetError) -> Failure {
     let hint = match &error {
         OpenTargetError::Environment { reason, .. } => knowledge::target::advice(url, reason),
         OpenTargetError::Client(_) | OpenTargetError::NotBuilt(_) => None,
@@ -166,7 +166,7 @@ fn not_opened(url: &TargetUrl, error: OpenTargetError) -> Failure {
     hinted(error.into(), hint)
 }
 
-fn not_published(url: &TargetUrl, error: PublishError) -> Failure {
+pub(super) fn not_published(url: &TargetUrl, error: PublishError) -> Failure {
     let hint = match &error {
         PublishError::Conflict(conflict) => Some(mend(conflict, url)),
         PublishError::Target(TargetError::Failed { reason, .. }) => knowledge::target::advice(url, reason),

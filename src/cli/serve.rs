@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::failure::Failure;
 use super::proxy::ProxyOption;
+use super::publish::{not_opened, not_published};
 use super::{opening, output};
 use crate::actor::Actor;
 use crate::audit_log::LEAST_RETENTION;
@@ -20,7 +21,7 @@ use crate::exchange::address::Loopback;
 use crate::http::api::{Api, ApiLimits, Rate};
 use crate::http::public::{Detail, PublicDocuments};
 use crate::http::server::Served;
-use crate::publication::{self, Publisher, TargetOptions};
+use crate::publication::{self, BeginError, Publisher, TargetOptions};
 use crate::store::IfMissing;
 use crate::target_url::TargetUrl;
 
@@ -35,7 +36,7 @@ pub(super) struct ServeArguments {
     change_issuer: bool,
     /// Keep a copy of the public documents there: a folder, s3://BUCKET, gs://BUCKET or az://CONTAINER; no key signs
     /// before it has been shown there for long enough. Repeatable
-    #[arg(long, env = "CARNET_PUBLISH", value_name = "TARGET", value_delimiter = ',')]
+    #[arg(long, env = "CARNET_PUBLISH", value_name = "TARGET")]
     publish: Vec<TargetUrl>,
     #[command(flatten)]
     limits: LimitArguments,
@@ -145,8 +146,12 @@ async fn publishers(
 ) -> Result<Vec<Publisher>, Failure> {
     let mut publishers = Vec::new();
     for url in &urls {
-        let target = publication::open(url, options).map_err(anyhow::Error::new)?;
-        publishers.push(carnet.publisher(target).await.map_err(anyhow::Error::new)?);
+        let target = publication::open(url, options).map_err(|error| not_opened(url, error))?;
+        let publisher = carnet.publisher(target).await.map_err(|error| match error {
+            BeginError::Publish { source, .. } => not_published(url, source),
+            BeginError::Store(error) => error.into(),
+        });
+        publishers.push(publisher?);
     }
     for known in carnet.publications().targets().await? {
         if !urls.contains(&known.target) {

@@ -13,6 +13,7 @@ pub mod grants;
 pub mod issuer_url;
 pub mod keys;
 pub mod public;
+pub mod publication;
 
 use serde::Serialize;
 

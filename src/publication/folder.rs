@@ -30,6 +30,9 @@ const LOCK: &str = ".carnet-publication.lock";
 const LOCK_ATTEMPTS: usize = 250;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
+/// A file system over a network may never answer.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
+
 /// A document that nobody may read is not shown, whatever it says.
 const READABLE_BY_ALL: u32 = 0o444;
 

@@ -92,6 +92,8 @@ impl Publisher {
             published.map_err(|source| BeginError::Publish { target: url.clone(), source })?;
             records.register(&url, &edition).await?;
             shown = Some(edition.label.generation);
+            // Shown at once; if the database does not answer now, the keeper asks again.
+            let _ = issuer.refresh().await;
             tracing::info!(target = %url, "published; from now on every key waits to be shown there");
         }
         let (compare_at, not_before) = (Duration::ZERO, Duration::ZERO);

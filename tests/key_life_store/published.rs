@@ -13,7 +13,7 @@ use carnet::jose::Algorithm;
 use carnet::jose::jwk::{Kid, kids_in};
 use carnet::jose::key_pair::RsaBits;
 use carnet::oidc::token::SignedToken;
-use carnet::publication::{DocumentName, Publisher, Target as _};
+use carnet::publication::{DocumentName, Publisher};
 use carnet::rotator::RotationError;
 use carnet::signing_keys::policy::{PolicyDurations, RotationPolicy};
 use carnet::signing_keys::rotation::Refusal;

@@ -23,6 +23,7 @@ mod google_client;
 mod image_pull;
 mod key_rotation_live;
 mod prometheus;
+mod publish;
 mod setup_aws;
 mod setup_formats;
 mod sts_trust;

@@ -12,6 +12,7 @@ mod support;
 mod conflicts;
 mod copies;
 mod hostile;
+mod serving;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,17 +45,7 @@ impl Publisher {
 
     /// A copy of the database and its keys, as a backup is one, that publishes to the same folder.
     fn copy(&self) -> Self {
-        let carnet = Carnet::new();
-        for entry in std::fs::read_dir(self.carnet.home()).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_file() {
-                std::fs::copy(&path, carnet.home().join(path.file_name().unwrap())).unwrap();
-            }
-        }
-        std::fs::create_dir(carnet.keys_dir()).unwrap();
-        std::fs::copy(self.carnet.keys_dir().join("master.key"), carnet.keys_dir().join("master.key"))
-            .unwrap();
-        Self { carnet, folder: self.folder.clone() }
+        Self { carnet: self.carnet.copy(), folder: self.folder.clone() }
     }
 
     fn arguments<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {

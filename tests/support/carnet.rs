@@ -61,6 +61,18 @@ impl Carnet {
         self.clock = Some(Clock { library, offset });
     }
 
+    /// A copy of the database and its master key, as a backup is one, when nothing runs on them.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self::new();
+        std::fs::create_dir(copy.keys_dir()).unwrap();
+        let log =
+            ["carnet.db-wal", "carnet.db-shm"].into_iter().filter(|file| self.home().join(file).exists());
+        for file in ["carnet.db", "keys/master.key"].into_iter().chain(log) {
+            std::fs::copy(self.home().join(file), copy.home().join(file)).unwrap();
+        }
+        copy
+    }
+
     /// The folder that holds everything of this carnet, and that commands run in.
     pub(crate) fn home(&self) -> &Path {
         self.home.path()

@@ -9,6 +9,7 @@
     reason = "set-up that fails should fail the test where it stands, and say why"
 )]
 
+pub(crate) mod azurite;
 pub(crate) mod ca;
 pub(crate) mod carnet;
 pub(crate) mod collector;
@@ -22,6 +23,7 @@ pub(crate) mod keys;
 pub(crate) mod moto;
 pub(crate) mod needles;
 pub(crate) mod process;
+pub(crate) mod racing_proxy;
 pub(crate) mod recording_proxy;
 pub(crate) mod seaweedfs;
 pub(crate) mod terraform;

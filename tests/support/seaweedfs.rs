@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::ca::Ca;
 use super::process::{Process, clean_command, free_ports, http, on_free_ports};
 
 /// The role that SeaweedFS lets a trusted token take.
@@ -21,6 +22,10 @@ pub(crate) struct Trust<'a> {
     /// The certificate of the authority that vouches for the issuer's TLS.
     pub(crate) ca: &'a Path,
 }
+
+/// The access key and the secret key of its administrator, and of somebody who may only read.
+pub(crate) const ADMINISTRATOR: [&str; 2] = ["admin", "the-administrator-of-these-tests"];
+pub(crate) const READER: [&str; 2] = ["reader", "who-may-read-and-list-and-not-write"];
 
 /// A running SeaweedFS, with an STS.
 pub(crate) struct SeaweedFs {
@@ -40,6 +45,18 @@ impl SeaweedFs {
         on_free_ports(|| Self::try_start(trust, condition))
     }
 
+    /// One that is used as an object store only.
+    pub(crate) fn store() -> Self {
+        let ca = Ca::new();
+        let issuer = "https://issuer.example";
+        Self::start(&Trust { issuer, audience: "nobody", subject: "nobody", ca: &ca.certificate() })
+    }
+
+    /// Where its S3 and its STS are: `127.0.0.1:PORT`.
+    pub(crate) fn address(&self) -> String {
+        self.address.to_string()
+    }
+
     /// The URL of its STS.
     pub(crate) fn sts(&self) -> String {
         format!("http://{}", self.address)
@@ -49,7 +66,7 @@ impl SeaweedFs {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| folder.path().join(name);
         std::fs::create_dir(file("data")).unwrap();
-        std::fs::write(file("s3.json"), administrator().to_string()).unwrap();
+        std::fs::write(file("s3.json"), identities().to_string()).unwrap();
         std::fs::write(file("iam.json"), iam(trust, condition).to_string()).unwrap();
 
         let [master, volume, filer, s3, master_grpc, volume_grpc, filer_grpc, s3_grpc] = free_ports();
@@ -95,13 +112,10 @@ impl Drop for SeaweedFs {
     }
 }
 
-/// It serves no S3 without an administrator; the tests never use this one.
-fn administrator() -> Value {
-    json!({"identities": [{
-        "name": "admin",
-        "credentials": [{"accessKey": "admin", "secretKey": "unused-in-tests"}],
-        "actions": ["Admin"],
-    }]})
+/// It serves no S3 without an administrator.
+fn identities() -> Value {
+    let identity = |[key, secret]: [&str; 2], actions: &[&str]| json!({"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions});
+    json!({"identities": [identity(ADMINISTRATOR, &["Admin"]), identity(READER, &["Read", "List"])]})
 }
 
 fn iam(trust: &Trust<'_>, condition: &Value) -> Value {

@@ -114,6 +114,43 @@ async fn a_document_goes_with_its_headers_its_label_and_the_condition() {
 }
 
 #[tokio::test]
+async fn at_google_the_condition_is_the_generation_that_was_read() {
+    let (address, requests) = server(|head| {
+        let headers = "ETag: \"1\"\r\nx-goog-generation: 7\r\nLast-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\n\
+                       x-goog-meta-carnetissuer: https://issuer.example\r\nx-goog-meta-carnetgeneration: 17-2\r\n";
+        match head.starts_with("PUT") {
+            true => answer("412 Precondition Failed", "", ""),
+            false => answer("200 OK", headers, "{}"),
+        }
+    });
+    let key = format!(
+        r#"{{"gcs_base_url":"http://{address}","disable_oauth":true,"client_email":"","private_key":"","private_key_id":""}}"#
+    );
+    let variables = [("GOOGLE_SERVICE_ACCOUNT_KEY", key.as_str()), ("GOOGLE_ALLOW_HTTP", "true")];
+    let place = Place { service: ObjectService::Google, bucket: "bucket", prefix: "a" };
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let target = ObjectTarget::with_variables(place, &TargetOptions::default(), variables).unwrap();
+
+    let stored = read(&target).await.unwrap().unwrap();
+    assert_eq!((stored.label, stored.version.version.as_deref()), (Some(label_17_2()), Some("7")));
+    for over in [None, Some(&stored.version)] {
+        assert_eq!(write(&target, over).await, Err(TargetError::Changed(DocumentName::Jwks)));
+    }
+    let requests = requests.lock().unwrap();
+    let [_, made, replaced] = &requests[..] else { panic!("{requests:?}") };
+    assert_eq!(header(made, "x-goog-if-generation-match"), Some("0"));
+    assert_eq!(header(replaced, "x-goog-if-generation-match"), Some("7"));
+    for (name, value) in [
+        ("content-type", "application/json"),
+        ("cache-control", "public, max-age=300"),
+        ("x-goog-meta-carnetissuer", "https://issuer.example"),
+        ("x-goog-meta-carnetgeneration", "17-2"),
+    ] {
+        assert_eq!(header(replaced, name), Some(value), "{replaced}");
+    }
+}
+
+#[tokio::test]
 async fn a_document_comes_with_its_label_if_that_can_be_read_and_with_what_its_headers_say() {
     const WHOLE: &str = "ETag: \"1\"\r\nContent-Type: application/json\r\nCache-Control: public, max-age=300\r\n\
                          x-amz-meta-carnetissuer: https://issuer.example\r\nx-amz-meta-carnetgeneration: 17-2\r\n";

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::target::TargetFuture;
 use super::*;
 use crate::jose::Algorithm;
 use crate::jose::jwk::PublicKey;
 use crate::oidc::metadata::{Document, Documents};
+use crate::publication::target::TargetFuture;
 use crate::target_url::TargetUrl;
 
 const ISSUER: &str = "https://issuer.example";

@@ -1,0 +1,153 @@
+//! Copies of the documents that keys wait for: whether they show what is published, and who else wrote there.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Finding, count, listed};
+use crate::jose::jwk::Kid;
+use crate::signing_keys::publication::{Place, is_current, still_shown};
+use crate::signing_keys::{SigningKey, published};
+use crate::store::publications::PublicationTarget;
+
+const PUBLICATIONS: &str = "publications";
+const ALTERED: &str = "publication-altered";
+
+/// Whoever changed a copy may have used what he put there for longer than this; but it is not news any more.
+const RECENT: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// What is to be said of the copies at `now`; nothing, if there are none.
+#[must_use]
+pub fn check(
+    keys: &[SigningKey],
+    places: &[Place],
+    targets: &[PublicationTarget],
+    now: Timestamp,
+) -> Vec<Finding> {
+    if targets.is_empty() {
+        return Vec::new();
+    }
+    vec![check_state(keys, places, targets, now), check_altered(targets, now)]
+}
+
+fn check_state(
+    keys: &[SigningKey],
+    places: &[Place],
+    targets: &[PublicationTarget],
+    now: Timestamp,
+) -> Finding {
+    let hint = "see that a server runs with --publish for each of them and may write there; `carnet publish TARGET` \
+                writes one now, with --forget no key waits for it any more";
+    let copies: Vec<&Place> = places.iter().filter(|place| place.is_copy()).collect();
+    let revoked: Vec<String> = copies
+        .iter()
+        .flat_map(|place| still_shown(keys, place).into_iter().map(|kid| format!("{kid} at {}", place.name)))
+        .collect();
+    if !revoked.is_empty() {
+        return Finding::failed(
+            PUBLICATIONS,
+            format!("{} still published", count(revoked.len(), "revoked key")),
+        )
+        .detail(format!("{}. Whoever looks there accepts the key.", listed(&revoked)))
+        .hint(hint);
+    }
+    let kids: Vec<Kid> = published(keys, now).into_iter().map(SigningKey::kid).collect();
+    let behind: Vec<String> = copies
+        .iter()
+        .filter(|place| !is_current(&kids, place))
+        .map(|place| {
+            let failure = targets
+                .iter()
+                .find(|target| target.target.to_string() == place.name)
+                .and_then(|target| target.failure.as_ref());
+            match failure {
+                Some(failure) => format!("{}: {} (at {})", place.name, failure.error, failure.failed_at),
+                None => place.name.clone(),
+            }
+        })
+        .collect();
+    if !behind.is_empty() {
+        return Finding::failed(
+            PUBLICATIONS,
+            format!("{} behind what is published", count(behind.len(), "place")),
+        )
+        .detail(format!("{}. The rotation waits for it.", listed(&behind)))
+        .hint(hint);
+    }
+    Finding::ok(PUBLICATIONS, format!("{} up to date, as far as carnet wrote", count(targets.len(), "place")))
+}
+
+fn check_altered(targets: &[PublicationTarget], now: Timestamp) -> Finding {
+    let altered: Vec<String> = targets
+        .iter()
+        .filter_map(|target| {
+            let at = target.altered_at.filter(|at| now.duration_since(*at) < RECENT)?;
+            Some(format!("{} (found at {at})", target.target))
+        })
+        .collect();
+    if altered.is_empty() {
+        return Finding::ok(ALTERED, "nobody else was found to have written there in 30 days");
+    }
+    Finding::warning(ALTERED, format!("somebody else has changed {}", count(altered.len(), "place")))
+        .detail(format!("{}. It was overwritten; whoever may write there is the issuer.", listed(&altered)))
+        .hint("find out who wrote, and take his permission; `carnet audit list --kind publication.altered` has the times")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::doctor::Status;
+    use crate::jose::jwk::PublicKey;
+    use crate::signing_keys::Stage;
+    use crate::store::publications::PublicationFailures;
+
+    fn at(day: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + day * 24 * 3600).unwrap()
+    }
+
+    fn target(failure: Option<PublicationFailures>, altered_at: Option<Timestamp>) -> PublicationTarget {
+        PublicationTarget {
+            target: "s3://bucket".parse().unwrap(),
+            registered_at: at(0),
+            generation: None,
+            shown_at: None,
+            altered_at,
+            failure,
+        }
+    }
+
+    fn place(shown: &[&SigningKey]) -> Place {
+        let shows: BTreeMap<_, _> = shown.iter().map(|key| (key.kid(), at(0))).collect();
+        Place { name: "s3://bucket".to_owned(), algorithm: None, shows }
+    }
+
+    #[test]
+    fn an_issuer_without_copies_hears_nothing_of_them() {
+        assert_eq!(check(&[], &[], &[], at(0)), []);
+    }
+
+    #[test]
+    fn a_copy_is_judged_by_what_it_shows_and_by_who_wrote_it() {
+        let key = SigningKey::prepared(PublicKey::P256 { x: [1; 32], y: [2; 32] }, at(0));
+        let mut revoked = SigningKey::prepared(PublicKey::P256 { x: [3; 32], y: [4; 32] }, at(0));
+        revoked.stage = Stage::Revoked { activated_at: None, revoked_at: at(1) };
+        let keys = [key.clone(), revoked.clone()];
+        let failure = || {
+            let error = "no route to host".to_owned();
+            Some(PublicationFailures { count: 3, failed_at: at(1), error })
+        };
+        for (shown, failure, altered, expected, words) in [
+            (vec![&key], None, None, [Status::Ok, Status::Ok], "up to date"),
+            (vec![], failure(), None, [Status::Failed, Status::Ok], "no route to host"),
+            (vec![], None, None, [Status::Failed, Status::Ok], "s3://bucket"),
+            (vec![&key, &revoked], None, None, [Status::Failed, Status::Ok], "accepts the key"),
+            (vec![&key], None, Some(at(1)), [Status::Ok, Status::Warning], "whoever may write there"),
+            (vec![&key], None, Some(at(-40)), [Status::Ok, Status::Ok], "up to date"),
+        ] {
+            let findings = check(&keys, &[place(&shown)], &[target(failure, altered)], at(2));
+            let statuses: Vec<_> = findings.iter().map(|finding| finding.status).collect();
+            assert_eq!(statuses, expected, "{findings:?}");
+            assert!(format!("{findings:?}").contains(words), "{words}: {findings:?}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! A proxy before a server of plain HTTP, in front of which somebody else comes first: before the first write is
+//! handed on, a test does what it likes.
+
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use super::recording_proxy::{Recorded, read_request};
+
+/// A running proxy; it ends with the test's process.
+pub(crate) struct RacingProxy {
+    /// `127.0.0.1:PORT`
+    pub(crate) address: String,
+    answers: Arc<Mutex<Vec<(String, u16)>>>,
+}
+
+impl RacingProxy {
+    /// Starts a proxy before the server at `upstream`; `first` runs before the first PUT arrives there.
+    pub(crate) fn start(upstream: String, first: impl FnOnce() + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&answers);
+        std::thread::spawn(move || {
+            let mut first = Some(first);
+            for mut client in listener.incoming().flatten() {
+                let Ok(request) = read_request(&mut BufReader::new(&client)) else { continue };
+                if request.method == "PUT"
+                    && let Some(first) = first.take()
+                {
+                    first();
+                }
+                let answer = hand_on(&request, &upstream).unwrap();
+                let status = String::from_utf8_lossy(&answer[9..12]).parse().unwrap();
+                kept.lock().unwrap().push((request.method, status));
+                // The client may have gone.
+                let _ = client.write_all(&answer);
+            }
+        });
+        Self { address, answers }
+    }
+
+    /// Of each request, in order, its method and the answer's status.
+    pub(crate) fn answers(&self) -> Vec<(String, u16)> {
+        self.answers.lock().unwrap().clone()
+    }
+}
+
+/// The answer to the same request with the same `Host`, which may be signed.
+fn hand_on(request: &Recorded, upstream: &str) -> std::io::Result<Vec<u8>> {
+    let mut upstream = TcpStream::connect(upstream)?;
+    write!(upstream, "{} {} HTTP/1.1\r\nConnection: close\r\n", request.method, request.target)?;
+    for (name, value) in request.headers.iter().filter(|(name, _)| *name != "connection") {
+        write!(upstream, "{name}: {value}\r\n")?;
+    }
+    write!(upstream, "\r\n{}", request.body)?;
+    let mut answer = Vec::new();
+    upstream.read_to_end(&mut answer)?;
+    Ok(answer)
+}
