@@ -34,6 +34,7 @@ use crate::store::master_key::{MasterKey, MasterKeyError, MasterKeyId};
 use crate::store::sealed::RowMac;
 use crate::store::vault::Vault;
 use crate::store::{IfMissing, Store, StoreError};
+use crate::uploads::Uploads;
 
 /// Another process's change of a feed ends what is kept of it after at most this long.
 const LOOK_FOR_CHANGED_FEEDS_EVERY: Duration = Duration::from_millis(500);
@@ -416,6 +417,12 @@ impl Carnet {
     #[must_use]
     pub fn feeds(&self) -> Feeds {
         Feeds::new(self.store.clone(), Arc::clone(&self.clock), Arc::clone(&self.random))
+    }
+
+    /// What is uploaded of its keys.
+    #[must_use]
+    pub fn uploads(&self) -> Uploads {
+        Uploads::new(Arc::clone(&self.vault), Arc::clone(&self.clock))
     }
 
     /// The randomness that it was opened with.

@@ -11,7 +11,7 @@ use crate::audit::{Event, EventKind, Outcome};
 use crate::clock::Clock;
 use crate::feed::{Feed, FeedChanges, FeedDraft, FeedError, FeedPath};
 use crate::random::{Random, RandomnessUnavailable, uuid};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Write};
 
 /// Keeps the feeds of one database.
 #[derive(Debug, Clone)]
@@ -88,6 +88,7 @@ impl Feeds {
             return Err(FeedsError::SlugReused { path, removed_at });
         }
         write.insert_feed(&feed).await?;
+        tell_keys(&mut write, None, Some(&feed)).await?;
         let event = Event::new(EventKind::FeedAdd, Outcome::Done, actor).about_feed(&feed);
         write.append_audit(feed.created_at, &[event.detail(&members(&feed).to_string())]).await?;
         write.commit().await?;
@@ -117,7 +118,12 @@ impl Feeds {
         {
             return Err(FeedsError::SlugReused { path: path.clone(), removed_at });
         }
+        // Nobody has said what another provider's JWKS holds, or what somebody has uploaded since.
+        if before.provider.uploaded_to() != after.provider.uploaded_to() {
+            write.forget_confirmed_keys(after.id).await?;
+        }
         write.update_feed(&after).await?;
+        tell_keys(&mut write, Some(&before), Some(&after)).await?;
         let event = Event::new(EventKind::FeedUpdate, Outcome::Done, actor).about_feed(&after);
         write.append_audit(after.updated_at, &[event.detail(&difference(&before, &after))]).await?;
         write.commit().await?;
@@ -134,11 +140,19 @@ impl Feeds {
         let feed = write.feed(path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
         let now = self.clock.now();
         write.remove_feed(&feed, now).await?;
+        tell_keys(&mut write, Some(&feed), None).await?;
         let event = Event::new(EventKind::FeedRemove, Outcome::Done, actor).about_feed(&feed);
         write.append_audit(now, &[event]).await?;
         write.commit().await?;
         Ok(feed)
     }
+}
+
+/// Keys wait for the JWKS uploaded for a feed: has every process look again at what they wait for, if that changes.
+async fn tell_keys(write: &mut Write, before: Option<&Feed>, after: Option<&Feed>) -> Result<(), StoreError> {
+    let waited_for =
+        |feed: Option<&Feed>| feed.and_then(|feed| Some((feed.provider.uploaded_to()?.clone(), feed.alg)));
+    if waited_for(before) == waited_for(after) { Ok(()) } else { write.bump_publications().await }
 }
 
 /// What a feed is, but for when it was made and changed, which its record says.

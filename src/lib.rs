@@ -53,6 +53,7 @@ pub mod publication;
 pub mod rotator;
 #[cfg(feature = "server")]
 pub mod trust;
+pub mod uploads;
 // Floor 5: edges.
 #[cfg(feature = "cli")]
 pub mod cli;

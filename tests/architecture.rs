@@ -45,6 +45,7 @@ const FLOORS: [&[&str]; 6] = [
         "publication",
         "rotator",
         "trust",
+        "uploads",
     ],
     &["cli", "client", "http", "sandbox"],
 ];

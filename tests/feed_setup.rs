@@ -12,7 +12,7 @@ mod support;
 use carnet::feed::Feed;
 use carnet::feed::scope::Scope;
 use carnet::issuer_url::IssuerUrl;
-use carnet::trust::{Format, Identity, SetupError, SetupOptions, setup};
+use carnet::trust::{Format, Identity, KeysToUpload, SetupError, SetupOptions, setup};
 use serde_json::{Value, json};
 use setup_support::{CASES, Case, HOSTILE_NAMES, recorded_calls};
 
@@ -205,8 +205,8 @@ fn a_policy_too_long_for_a_role_is_refused_and_too_many_keys_for_google_too() {
     assert!(matches!(error, SetupError::PolicyTooLong { limit: 10_240, .. }), "{error}");
 
     let google = Case::named("google-uploaded");
-    let keys = google.options().uploaded_jwks.unwrap();
-    let nine = keys.iter().cycle().take(9).cloned().collect();
+    let one = google.options().uploaded_jwks.unwrap();
+    let nine = KeysToUpload { keys: one.keys.iter().cycle().take(9).cloned().collect(), ..one };
     let options = SetupOptions { uploaded_jwks: Some(nine), ..google.options() };
     let error = setup(&google.feed(), &issuer, &options).unwrap_err();
     assert!(matches!(error, SetupError::TooManyKeys { count: 9, limit: 8 }), "{error}");

@@ -14,6 +14,7 @@ use super::texts::{
 };
 use crate::feed::display_name::DisplayName;
 use crate::feed::endpoints::Endpoints;
+use crate::feed::google::JwksSource;
 use crate::feed::own_fields::{OwnFields, OwnFieldsError};
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::{Feed, FeedChanges, FeedDraft, FeedType, Provider};
@@ -60,6 +61,10 @@ pub struct FeedAnswer {
     /// Google: how long the service account's token is asked to last, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<u32>,
+    /// Google: how it comes by the issuer's keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<JwksSourceName>)]
+    pub jwks: Option<JwksSource>,
     /// Where images are pulled from.
     pub registry: String,
     /// The `aud` of the feed's tokens.
@@ -103,6 +108,16 @@ pub enum AlgorithmName {
     Rs256,
     /// ECDSA on P-256 with SHA-256.
     Es256,
+}
+
+/// How Google comes by the issuer's keys.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum JwksSourceName {
+    /// It fetches them from the issuer, which it must reach.
+    Fetched,
+    /// Somebody uploads them to the provider; a key signs only once `feed confirm-jwks` has said that it is there.
+    Uploaded,
 }
 
 /// A feed to be added. `type` says which of the other members it needs and may have.
@@ -171,6 +186,10 @@ pub struct NewFeed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 43200)]
     pub lifetime: Option<crate::feed::google::AccessTokenLifetime>,
+    /// Google: how it comes by the issuer's keys; `fetched` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<JwksSourceName>)]
+    pub jwks: Option<JwksSource>,
     /// Take the name of a removed feed, and with it the trust that clouds may still have in it.
     #[serde(default)]
     pub reuse_slug: bool,
@@ -261,6 +280,10 @@ pub struct FeedPatch {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 43200)]
     pub lifetime: Option<crate::feed::google::AccessTokenLifetime>,
+    /// Google: another way by which it comes by the issuer's keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<JwksSourceName>)]
+    pub jwks: Option<JwksSource>,
     /// Take the subject of a removed feed of this name, and with it the trust that clouds may still have in it.
     pub reuse_slug: bool,
 }
@@ -280,6 +303,7 @@ impl NewFeed {
             workload_identity_provider: self.workload_identity_provider,
             service_account: self.service_account.map(Some),
             lifetime: self.lifetime,
+            jwks: self.jwks,
         };
         Ok(FeedDraft {
             space,
@@ -314,6 +338,7 @@ impl FeedPatch {
             workload_identity_provider: self.workload_identity_provider,
             service_account: self.service_account,
             lifetime: self.lifetime,
+            jwks: self.jwks,
         };
         own.check(feed_type)?;
         Ok(move |feed: &Feed| FeedChanges {
@@ -350,6 +375,7 @@ impl From<&Feed> for FeedAnswer {
             workload_identity_provider: None,
             service_account: None,
             lifetime: None,
+            jwks: None,
             registry: feed.registry.to_string(),
             audience: feed.audience.to_string(),
             subject_keys: Vec::from(feed.subject_keys.clone()),
@@ -372,6 +398,7 @@ impl From<&Feed> for FeedAnswer {
                 answer.workload_identity_provider = Some(google.workload_identity_provider.to_string());
                 answer.service_account = google.service_account.as_ref().map(ToString::to_string);
                 answer.lifetime = Some(google.lifetime.as_secs());
+                answer.jwks = Some(google.jwks);
             }
         }
         answer

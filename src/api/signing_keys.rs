@@ -12,7 +12,7 @@ use crate::jose::jwk::Kid;
 use crate::rotator::Rotation;
 use crate::signing_keys::publication::{Place, missing_at, still_at};
 use crate::signing_keys::rotation::{Change, safe_at};
-use crate::signing_keys::{SigningKey, Stage, State};
+use crate::signing_keys::{SigningKey, Stage, State, prepared};
 use crate::store::jwks_clients::JwksClient;
 
 /// A signing key: its identifier and what has happened to it.
@@ -142,7 +142,7 @@ impl SigningKeyAnswer {
         let is_prepared = key.stage == Stage::Prepared;
         let signs_or_will = key.has_private_half();
         let names = |places: Vec<&Place>| places.into_iter().map(|place| place.name.clone()).collect();
-        let waits_for = if signs_or_will { missing_at(key, &key_set.places) } else { Vec::new() };
+        let waits_for = if signs_or_will { waits_for(key, key_set) } else { Vec::new() };
         Self {
             kid: key.kid(),
             alg: key.algorithm(),
@@ -165,6 +165,18 @@ impl SigningKeyAnswer {
     pub fn since(&self) -> Timestamp {
         self.revoked_at.or(self.retired_at).or(self.activated_at).unwrap_or(self.prepared_at)
     }
+}
+
+/// The places that do not show a key that signs or will.
+fn waits_for<'a>(key: &SigningKey, key_set: &'a KeySet) -> Vec<&'a Place> {
+    // An uploaded JWKS is uploaded whole: where the key that signs next stands in it, the one that signs does.
+    let next = match key.stage {
+        Stage::Active { .. } => prepared(&key_set.keys, key.algorithm()).map(SigningKey::kid),
+        _ => None,
+    };
+    let is_held =
+        |place: &&Place| !place.is_copy() && next.as_ref().is_some_and(|next| place.shows.contains_key(next));
+    missing_at(key, &key_set.places).into_iter().filter(|place| !is_held(place)).collect()
 }
 
 impl SeenBy {

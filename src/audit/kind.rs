@@ -95,6 +95,8 @@ names! {
     FeedUpdate = "feed.update",
     /// A feed was removed.
     FeedRemove = "feed.remove",
+    /// Somebody said that a key stands in the JWKS uploaded for a feed.
+    FeedConfirmJwks = "feed.confirm-jwks",
     /// A grant was made.
     GrantCreate = "grant.create",
     /// A grant was revoked.

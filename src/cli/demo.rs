@@ -238,6 +238,7 @@ impl Stage {
             workload_identity_provider: PROVIDER.parse()?,
             service_account: Some(ACCOUNT.parse()?),
             lifetime: Default::default(),
+            jwks: Default::default(),
         };
         let endpoints = [("sts", &google.sts), ("iamcredentials", &google.iamcredentials)];
         self.add("google", GOOGLE_REGISTRY, Provider::GoogleArtifactRegistry(identity), endpoints).await

@@ -120,7 +120,8 @@ impl Examination<'_> {
         let clients = self.store.jwks_clients().await?;
         let settings = &stored.settings;
         let public = stored.public();
-        let seen = keys::Keys { keys: &public, settings, failures: failures.as_ref(), clients: &clients };
+        let (failures, places) = (failures.as_ref(), stored.places.as_slice());
+        let seen = keys::Keys { keys: &public, settings, failures, clients: &clients, places };
         findings.extend(keys::check(&seen, self.now));
         let targets = self.store.publication_targets().await?;
         findings.extend(publication::check(&public, &stored.places, &targets, self.now));

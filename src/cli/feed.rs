@@ -1,6 +1,7 @@
 //! `carnet feed`: feeds and their credentials.
 
 mod check;
+mod confirm_jwks;
 mod credentials;
 mod setup;
 
@@ -43,6 +44,8 @@ pub(super) enum Command {
     Remove(Remove),
     /// Print what to create in the cloud, for exactly this issuer, subject and audience
     Setup(setup::Setup),
+    /// Say that a key stands in the JWKS that was uploaded to Google, so that it may sign
+    ConfirmJwks(confirm_jwks::ConfirmJwks),
     /// Try each step of the chain, and explain the first that fails
     Check(check::Check),
     /// Get a credential of a feed's registry
@@ -157,6 +160,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
         Command::Update(arguments) => update(opening.open_store().await?, arguments).await,
         Command::Remove(arguments) => remove(opening.open_store().await?, arguments).await,
         Command::Setup(arguments) => setup::run(opening, arguments).await,
+        Command::ConfirmJwks(arguments) => confirm_jwks::run(&opening.open().await?, arguments).await,
         Command::Check(arguments) => Box::pin(check::run(opening, arguments)).await,
         Command::Credentials(arguments) => credentials::run(opening, arguments).await,
     }
@@ -263,6 +267,7 @@ fn print(feed: &Feed, format: Format) -> Result<(), Failure> {
                 pairs.push(("service account", account.to_string()));
                 pairs.push(("lifetime", format!("{} s", google.lifetime.as_secs())));
             }
+            pairs.push(("JWKS", google.jwks.to_string()));
         }
     }
     pairs.extend(feed.endpoints.iter().map(|(name, url)| ("endpoint", format!("{name}={url}"))));

@@ -11,7 +11,7 @@ use crate::feed::azure::{AzureAcr, EntraId};
 use crate::feed::display_name::DisplayName;
 use crate::feed::endpoints::{EndpointUrl, Endpoints};
 use crate::feed::google::{
-    AccessTokenLifetime, GoogleArtifactRegistry, ServiceAccount, WorkloadIdentityProvider,
+    AccessTokenLifetime, GoogleArtifactRegistry, JwksSource, ServiceAccount, WorkloadIdentityProvider,
 };
 use crate::feed::own_fields::OwnFields;
 use crate::feed::registry_host::RegistryHost;
@@ -127,6 +127,10 @@ pub(super) struct NewGoogleArtifactRegistry {
     /// How long the service account's token lasts, up to 1h, or 12h where an organisation policy allows it
     #[arg(long, value_name = "DURATION", default_value_t)]
     lifetime: AccessTokenLifetime,
+    /// Whether Google fetches the JWKS from the issuer or has it uploaded; uploaded, scheduled rotation waits for
+    /// `feed confirm-jwks`
+    #[arg(long, value_name = "fetched|uploaded", default_value_t)]
+    jwks: JwksSource,
     #[command(flatten)]
     pub(super) new: NewFeed,
 }
@@ -176,6 +180,9 @@ struct OwnChanges {
     /// google-artifact-registry: how long the service account's token lasts
     #[arg(long, value_name = "DURATION")]
     lifetime: Option<AccessTokenLifetime>,
+    /// google-artifact-registry: whether Google fetches the JWKS from the issuer or has it uploaded
+    #[arg(long, value_name = "fetched|uploaded")]
+    jwks: Option<JwksSource>,
 }
 
 impl NewAwsEcr {
@@ -199,8 +206,8 @@ impl NewAzureAcr {
 
 impl NewGoogleArtifactRegistry {
     pub(super) fn draft(self) -> Result<FeedDraft, Failure> {
-        let Self { registry, workload_identity_provider, service_account, lifetime, new } = self;
-        let google = GoogleArtifactRegistry { workload_identity_provider, service_account, lifetime };
+        let Self { registry, workload_identity_provider, service_account, lifetime, jwks, new } = self;
+        let google = GoogleArtifactRegistry { workload_identity_provider, service_account, lifetime, jwks };
         new.draft(registry, Provider::GoogleArtifactRegistry(google))
     }
 }
@@ -275,6 +282,7 @@ impl OwnChanges {
                 self.service_account.map(Some)
             },
             lifetime: self.lifetime,
+            jwks: self.jwks,
         };
         match fields.check(feed_type) {
             Ok(()) => Ok(fields),

@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::opening;
 use super::opening::actor;
 use crate::carnet::Carnet;
+use crate::signing_keys::publication::Place;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -36,6 +37,11 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
         Command::Policy(arguments) => policy::run(&carnet, arguments).await,
         Command::Rewrap(arguments) => rewrap::run(&carnet, arguments).await,
     }
+}
+
+/// What users call these places.
+fn names(places: &[&Place]) -> String {
+    places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// Tells about an erasure that a reader holds up.

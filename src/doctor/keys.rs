@@ -8,6 +8,8 @@ use super::{Finding, count, listed};
 use crate::evidence::is_regular;
 use crate::issuer::STALE_AFTER;
 use crate::jose::Algorithm;
+use crate::jose::jwk::Kid;
+use crate::signing_keys::publication::{Place, missing_at};
 use crate::signing_keys::rotation::{MAX_PUBLISHED, due_at, is_safe};
 use crate::signing_keys::{SigningKey, active, next_pruning, prepared, published};
 use crate::store::issuer::{KeySettings, RotationFailures};
@@ -33,6 +35,8 @@ pub struct Keys<'a> {
     pub failures: Option<&'a RotationFailures>,
     /// Who fetches the JWKS.
     pub clients: &'a [JwksClient],
+    /// Where else verifiers look for them.
+    pub places: &'a [Place],
 }
 
 /// What is to be said of the keys at `now`.
@@ -91,8 +95,18 @@ fn check_rotation(keys: &Keys<'_>, now: Timestamp) -> Finding {
     }
     let overdue: Vec<_> =
         due.iter().copied().filter(|(_, at)| now.duration_since(*at) > OVERDUE_AFTER).collect();
-    if overdue.is_empty() {
-        return Finding::ok(ROTATION, format!("due: {}", words(&due)));
+    let held = held(keys);
+    let is_held = |of: Algorithm| held.iter().any(|(algorithm, ..)| *algorithm == of);
+    if overdue.iter().all(|(algorithm, _)| is_held(*algorithm)) {
+        return match overdue.is_empty() {
+            true => Finding::ok(ROTATION, format!("due: {}{}", words(&due), waiting(&held))),
+            false => Finding::warning(ROTATION, format!("held since: {}{}", words(&overdue), waiting(&held)))
+                .detail(
+                    "Google holds an uploaded JWKS, and nobody has said that the next key stands in it: signed with that \
+                     key, the feed's tokens would be refused. The longer a key signs, the more a leak of it is worth.",
+                )
+                .hint("upload the JWKS with what `carnet feed setup SPACE/FEED` prints, then confirm it as said"),
+        };
     }
     Finding::failed(ROTATION, format!("overdue since: {}", words(&overdue)))
         .detail(
@@ -100,6 +114,28 @@ fn check_rotation(keys: &Keys<'_>, now: Timestamp) -> Finding {
              more a leak of it is worth.",
         )
         .hint(hint)
+}
+
+/// The prepared keys that wait for somebody's upload, each with what it waits for.
+fn held(keys: &Keys<'_>) -> Vec<(Algorithm, Kid, Vec<String>)> {
+    let prepared = Algorithm::ALL.into_iter().filter_map(|algorithm| prepared(keys.keys, algorithm));
+    prepared
+        .filter_map(|key| {
+            let missing = missing_at(key, keys.places).into_iter().filter(|place| !place.is_copy());
+            let names: Vec<String> = missing.map(|place| place.name.clone()).collect();
+            (!names.is_empty()).then(|| (key.algorithm(), key.kid(), names))
+        })
+        .collect()
+}
+
+fn waiting(held: &[(Algorithm, Kid, Vec<String>)]) -> String {
+    let one = |(algorithm, kid, names): &(Algorithm, Kid, Vec<String>)| {
+        format!(
+            "; {algorithm} is held by {}, which waits for `carnet feed confirm-jwks {kid}`",
+            names.join(", ")
+        )
+    };
+    held.iter().map(one).collect()
 }
 
 fn check_count(keys: &[SigningKey], now: Timestamp) -> Finding {
@@ -186,129 +222,4 @@ fn hours(duration: Duration) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::doctor::Status;
-    use crate::jose::jwk::PublicKey;
-    use crate::jose::key_pair::RsaBits;
-    use crate::signing_keys::Stage;
-    use crate::signing_keys::policy::RotationPolicy;
-
-    const HOUR: i64 = 3600;
-    const DAY: i64 = 24 * HOUR;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_700_000_000 + second).unwrap()
-    }
-
-    fn key(number: u8, algorithm: Algorithm, prepared_at: i64, stage: Stage) -> SigningKey {
-        let public = match algorithm {
-            Algorithm::Es256 => PublicKey::P256 { x: [number; 32], y: [number; 32] },
-            Algorithm::Rs256 => PublicKey::Rsa { n: vec![number; 256], e: vec![1, 0, 1] },
-        };
-        SigningKey { stage, ..SigningKey::prepared(public, at(prepared_at)) }
-    }
-
-    /// Of each algorithm one that signs since `activated` and one that was prepared at the same time.
-    fn pairs(activated: i64) -> Vec<SigningKey> {
-        let of = |algorithm, number| {
-            let active = Stage::Active { activated_at: at(activated) };
-            [
-                key(number, algorithm, activated - DAY, active),
-                key(number + 1, algorithm, activated, Stage::Prepared),
-            ]
-        };
-        [of(Algorithm::Rs256, 1), of(Algorithm::Es256, 3)].concat()
-    }
-
-    fn retired(number: u8) -> SigningKey {
-        let stage = Stage::Retired { activated_at: at(-DAY), retired_at: at(-60), published_until: at(HOUR) };
-        key(number, Algorithm::Es256, -2 * DAY, stage)
-    }
-
-    fn find(
-        keys: &[SigningKey],
-        failures: Option<&RotationFailures>,
-        clients: &[JwksClient],
-        id: &str,
-    ) -> Finding {
-        let settings = KeySettings {
-            publications: 0,
-            generation: 1,
-            policy: RotationPolicy::default(),
-            rsa_bits: RsaBits::default(),
-            high_water: at(0),
-            erasure_pending: false,
-        };
-        let keys = Keys { keys, settings: &settings, failures, clients };
-        check(&keys, at(0)).into_iter().find(|finding| finding.id == id).unwrap()
-    }
-
-    #[test]
-    fn a_rotation_is_overdue_an_hour_after_it_was_due() {
-        for (activated, expected) in
-            [(-DAY, Status::Ok), (-30 * DAY - HOUR, Status::Ok), (-30 * DAY - HOUR - 1, Status::Failed)]
-        {
-            assert_eq!(find(&pairs(activated), None, &[], "rotation").status, expected, "{activated}");
-        }
-        let failures = RotationFailures { count: 1, failed_at: at(-60), error: "disk full".to_owned() };
-        let found = find(&pairs(-DAY), Some(&failures), &[], "rotation");
-        assert_eq!(
-            (found.status, found.summary.as_str()),
-            (Status::Failed, "the scheduled rotation has failed 1 time")
-        );
-        assert!(found.detail.unwrap().contains("disk full"));
-    }
-
-    #[test]
-    fn a_key_that_is_missing_is_named() {
-        for (gone, told) in [
-            (0, "no active key of RS256"),
-            (1, "no prepared key of RS256"),
-            (2, "no active key of ES256"),
-            (3, "no prepared key of ES256"),
-        ] {
-            let mut keys = pairs(-DAY);
-            keys.remove(gone);
-            let found = find(&keys, None, &[], "signing-keys");
-            assert_eq!((found.status, found.summary.as_str()), (Status::Failed, told));
-            assert_eq!(find(&keys, None, &[], "rotation").status, Status::Failed);
-        }
-    }
-
-    #[test]
-    fn a_full_jwks_is_told_with_the_time_when_a_slot_frees() {
-        let mut keys = pairs(-DAY);
-        keys.extend((10..13).map(retired));
-        assert_eq!(find(&keys, None, &[], "key-count").status, Status::Ok);
-        keys.push(retired(13));
-        let found = find(&keys, None, &[], "key-count");
-        assert_eq!(found.status, Status::Warning);
-        assert!(found.detail.unwrap().contains(&at(HOUR).to_string()));
-    }
-
-    #[test]
-    fn verifiers_that_lack_a_prepared_key_are_told_once_it_may_sign() {
-        let client = |last: i64| JwksClient {
-            user_agent: "aws".to_owned(),
-            first_fetched_at: at(-6 * DAY),
-            last_fetched_at: at(last),
-            fetches: 9,
-            generation: 1,
-        };
-        let prepared_at = -2 * DAY;
-        for (activated, clients, expected, told) in [
-            (prepared_at, vec![], Status::Ok, "nobody fetches"),
-            (prepared_at, vec![client(-HOUR)], Status::Ok, "with each of 1 regular client"),
-            (prepared_at, vec![client(-HOUR), client(prepared_at - 1)], Status::Warning, "not all of 2"),
-            // It does not sign yet.
-            (-HOUR, vec![client(-2 * HOUR)], Status::Ok, "before 24 h have passed"),
-            // Whoever stays away for a week is no regular client.
-            (prepared_at, vec![client(-8 * DAY)], Status::Ok, "nobody fetches"),
-        ] {
-            let found = find(&pairs(activated), None, &clients, "verifiers");
-            assert_eq!(found.status, expected, "{found:?}");
-            assert!(found.summary.contains(told), "{found:?}");
-        }
-    }
-}
+mod tests;

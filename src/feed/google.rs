@@ -2,6 +2,7 @@
 //! issuer, perhaps a service account to act as, and the rules between those, the registry and
 //! overridden endpoints.
 
+mod jwks_source;
 mod provider_name;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use crate::feed::registry_host::RegistryHost;
 use crate::oidc::audience::Audience;
 use crate::oidc::claims::BACKDATE;
 
+pub use jwks_source::{JwksSource, JwksSourceError};
 pub use provider_name::{
     WorkloadIdentityProvider, WorkloadIdentityProviderError, WorkloadIdentityProviderRule,
 };
@@ -46,6 +48,9 @@ pub struct GoogleArtifactRegistry {
     /// decides alone.
     #[serde(default)]
     pub lifetime: AccessTokenLifetime,
+    /// How Google comes by the issuer's keys.
+    #[serde(default)]
+    pub jwks: JwksSource,
 }
 
 impl GoogleArtifactRegistry {

@@ -30,7 +30,7 @@ use self::azure::AzureAcr;
 use self::display_name::DisplayName;
 use self::endpoints::Endpoints;
 pub use self::feed_type::FeedType;
-use self::google::GoogleArtifactRegistry;
+use self::google::{GoogleArtifactRegistry, JwksSource, WorkloadIdentityProvider};
 use self::registry_host::RegistryHost;
 use self::scope::{Scope, ScopeError};
 use crate::jose::Algorithm;
@@ -159,6 +159,26 @@ impl Provider {
                 let checked = google.check(registry, &feed.audience, endpoints, feed.token_lifetime);
                 checked.map_err(FeedError::GoogleArtifactRegistry)
             }
+        }
+    }
+
+    /// Google's provider that somebody uploads the issuer's keys to, if that is how it comes by them.
+    #[must_use]
+    pub fn uploaded_to(&self) -> Option<&WorkloadIdentityProvider> {
+        match self {
+            Self::GoogleArtifactRegistry(google) if google.jwks == JwksSource::Uploaded => {
+                Some(&google.workload_identity_provider)
+            }
+            _ => None,
+        }
+    }
+
+    /// How the cloud comes by the issuer's keys: only Google can have them uploaded.
+    #[must_use]
+    pub fn jwks(&self) -> JwksSource {
+        match self {
+            Self::GoogleArtifactRegistry(google) => google.jwks,
+            Self::AwsEcr(_) | Self::AwsEcrPublic(_) | Self::AzureAcr(_) => JwksSource::Fetched,
         }
     }
 }

@@ -7,7 +7,9 @@ use thiserror::Error;
 
 use super::aws::{AssumedRole, RoleArn, SessionDuration};
 use super::azure::{AzureAcr, EntraId};
-use super::google::{AccessTokenLifetime, GoogleArtifactRegistry, ServiceAccount, WorkloadIdentityProvider};
+use super::google::{
+    AccessTokenLifetime, GoogleArtifactRegistry, JwksSource, ServiceAccount, WorkloadIdentityProvider,
+};
 use super::{FeedType, Provider};
 
 /// Fields of any type. What is absent is not changed, or gets its default.
@@ -35,6 +37,9 @@ pub struct OwnFields {
     /// Google: how long the service account's token lasts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<AccessTokenLifetime>,
+    /// Google: how it comes by the issuer's keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<JwksSource>,
 }
 
 /// The fields do not suit the type.
@@ -97,6 +102,7 @@ impl OwnFields {
                     .ok_or(missing("workload_identity_provider"))?,
                 service_account: self.service_account.flatten(),
                 lifetime: self.lifetime.unwrap_or_default(),
+                jwks: self.jwks.unwrap_or_default(),
             }),
         })
     }
@@ -126,6 +132,7 @@ impl OwnFields {
                         .unwrap_or(own.workload_identity_provider),
                     service_account: self.service_account.unwrap_or(own.service_account),
                     lifetime: self.lifetime.unwrap_or(own.lifetime),
+                    jwks: self.jwks.unwrap_or(own.jwks),
                 })
             }
         })
@@ -148,6 +155,7 @@ impl OwnFields {
             ("workload_identity_provider", self.workload_identity_provider.is_some(), google),
             ("service_account", self.service_account.is_some(), google),
             ("lifetime", self.lifetime.is_some(), google),
+            ("jwks", self.jwks.is_some(), google),
         ];
         match fields.into_iter().find(|(_, given, types)| *given && !types.contains(&feed_type)) {
             Some((field, ..)) => Err(OwnFieldsError::NotOfThisType { field, feed_type }),

@@ -4,7 +4,9 @@
 //! which causes come first.
 
 use super::{Cause, Mend};
-use crate::feed::google::{GoogleArtifactRegistry, MAX_SUBJECT, ServiceAccount};
+use crate::feed::google::{
+    GoogleArtifactRegistry, JwksSource, MAX_SUBJECT, ServiceAccount, WorkloadIdentityProvider,
+};
 use crate::oidc::token::Presented;
 
 /// Codes after which the same request may well succeed a moment later, whatever their status.
@@ -119,16 +121,25 @@ fn quoted(text: &str) -> String {
 fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistry) -> Vec<Cause> {
     let Presented { iss, aud, kid, alg, .. } = presented;
     let provider = &google.workload_identity_provider;
-    let documents = Cause::act(
-        format!(
-            "Google must be able to fetch {iss}/.well-known/openid-configuration and find key {kid} in its JWKS, over \
-             https with a certificate that the public trusts; a JWKS uploaded to the provider is not fetched anew and \
-             must hold that key"
+    let documents = match google.jwks {
+        JwksSource::Fetched => Cause::act(
+            format!(
+                "Google must be able to fetch {iss}/.well-known/openid-configuration and find key {kid} in its JWKS, over \
+                 https with a certificate that the public trusts; a JWKS uploaded to the provider is not fetched anew and \
+                 must hold that key"
+            ),
+            format!(
+                "have {iss} answer from the internet, or upload the JWKS again (carnet feed setup --jwks uploaded)"
+            ),
         ),
-        format!(
-            "have {iss} answer from the internet, or upload the JWKS again (carnet feed setup --jwks uploaded)"
+        JwksSource::Uploaded => Cause::new(
+            format!(
+                "the JWKS that was uploaded to {provider} must hold the key {kid}: Google fetches none from {iss}, and \
+                 looks at an uploaded one only when a token comes"
+            ),
+            Mend::Upload { upload: upload_to(provider), kid: kid.clone() },
         ),
-    );
+    };
     // gcloud separates a list by commas, unless it is told of another sign.
     let list = if aud.contains(',') || aud.starts_with('^') { format!("^;^{aud}") } else { aud.clone() };
     let audience = update(
@@ -149,7 +160,7 @@ fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistr
     } else if message.contains("connecting") || message.contains("signature") || message.contains("key") {
         vec![documents]
     } else {
-        vec![
+        let others = vec![
             update(
                 google,
                 format!("the provider {provider} must have exactly the issuer {iss}"),
@@ -159,9 +170,24 @@ fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistr
                 "the token must be signed with {alg} and in its time (check this machine's clock)"
             )),
             audience,
-            documents,
-        ]
+        ];
+        match google.jwks {
+            JwksSource::Fetched => others.into_iter().chain([documents]).collect(),
+            // Forgetting an upload is easier than anything else.
+            JwksSource::Uploaded => [documents].into_iter().chain(others).collect(),
+        }
     }
+}
+
+/// Uploads `FILE` to a provider. gcloud wants the project's id where the provider's name has its number.
+fn upload_to(provider: &WorkloadIdentityProvider) -> String {
+    format!(
+        "gcloud iam workload-identity-pools providers update-oidc {} --project=\"$(gcloud projects describe {} \
+         --format='value(projectId)')\" --location=global --workload-identity-pool={} --jwk-json-path=FILE",
+        provider.provider_id(),
+        provider.project_number(),
+        provider.pool_id()
+    )
 }
 
 /// Refusals of `generateAccessToken`; `reason` is that of Google's `ErrorInfo`.

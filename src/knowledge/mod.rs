@@ -34,6 +34,14 @@ pub struct Cause {
 pub enum Mend {
     /// Carry out what `carnet feed setup` prints.
     Trust,
+    /// Upload the JWKS anew with what `carnet feed setup` prints, where this one command does the upload, and then
+    /// confirm the key.
+    Upload {
+        /// The upload alone, ready for a shell but for `FILE`.
+        upload: String,
+        /// What is to be confirmed.
+        kid: String,
+    },
     /// `carnet feed update` with these arguments.
     Feed(String),
     /// Another command, ready for a shell, which only looks or serves.
@@ -87,6 +95,12 @@ impl Mend {
         match self {
             Self::Trust => (
                 "carry out what this prints, in the cloud's own account".to_owned(),
+                Some(with_context(format!("carnet feed setup {feed}"), context)),
+            ),
+            Self::Upload { upload, kid } => (
+                format!(
+                    "carry out what this prints, whose upload is `{upload}`; then say `carnet feed confirm-jwks {kid} {feed}`"
+                ),
                 Some(with_context(format!("carnet feed setup {feed}"), context)),
             ),
             Self::Feed(arguments) => {

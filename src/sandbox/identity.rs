@@ -1,8 +1,9 @@
 //! Verifying an issuer's token the way a cloud does: from its URL alone.
 //!
-//! Discovery and JWKS are fetched anew for every token. Real clouds cache them for a time that they
+//! Discovery and JWKS are fetched anew for every token, unless a JWKS was uploaded; then its file is read anew. Real clouds cache them for a time that they
 //! do not document, so that nothing shown here proves how soon a cloud sees a new key.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -80,9 +81,19 @@ impl Verifier {
         Self { issuer, transport, clock }
     }
 
-    /// Checks form, algorithm, issuer, signature and times of `token`; audience, subject and lifetime
-    /// are the caller's.
+    /// Checks form, algorithm, issuer, signature and times of `token` with the keys that the issuer serves; audience,
+    /// subject and lifetime are the caller's.
     pub(super) async fn verify(&self, token: &str, accepted: &[Algorithm]) -> Result<Identity, Rejection> {
+        self.verify_with(token, accepted, None).await
+    }
+
+    /// As [`Verifier::verify`]; with keys that were uploaded, given as the file that holds them, nothing is fetched.
+    pub(super) async fn verify_with(
+        &self,
+        token: &str,
+        accepted: &[Algorithm],
+        uploaded: Option<&Path>,
+    ) -> Result<Identity, Rejection> {
         let (header, kid) = header(token)?;
         if !accepted.contains(&header.alg) {
             return Err(Rejection::Algorithm(if header.alg == Algorithm::RS256 { "RS256" } else { "ES256" }));
@@ -94,7 +105,10 @@ impl Verifier {
             iss if iss == self.issuer.as_str() => {}
             other => return Err(Rejection::Issuer(other.chars().take(255).collect())),
         }
-        let key = self.key(&kid, header.alg).await?;
+        let key = match uploaded {
+            None => self.key(&kid, header.alg).await?,
+            Some(file) => uploaded_key(file, &kid, header.alg).await?,
+        };
         let claims = verified(token, header.alg, &key)?;
         let (iat, exp) = check_times(&claims, self.clock.now())?;
         Ok(Identity { sub: text(&claims, "sub")?, aud: text(&claims, "aud")?, kid, iat, exp })
@@ -157,6 +171,13 @@ fn header(token: &str) -> Result<(Header, String), Rejection> {
     }
     let kid = header.kid.clone().ok_or(Rejection::Malformed("its header has no kid"))?;
     Ok((header, kid))
+}
+
+/// The key of this identifier in a file that is read now: whoever uploads anew writes it anew.
+async fn uploaded_key(file: &Path, kid: &str, alg: Algorithm) -> Result<DecodingKey, Rejection> {
+    let text = tokio::fs::read(file).await.map_err(|_| Rejection::Jwks("its file cannot be read"))?;
+    let keys = serde_json::from_slice(&text).map_err(|_| Rejection::Jwks("it is not a JWK set"))?;
+    find_key(&keys, kid, alg)
 }
 
 fn find_key(keys: &JwkSet, kid: &str, alg: Algorithm) -> Result<DecodingKey, Rejection> {

@@ -16,6 +16,7 @@ pub mod master_key;
 pub mod publications;
 pub mod sealed;
 pub mod signing_keys;
+pub mod uploaded_jwks;
 pub mod vault;
 
 use std::path::Path;

@@ -246,6 +246,7 @@ impl Write {
                 place.shows.insert(kid, from_millis("published_keys", &name, published_at)?);
             }
         }
+        places.extend(self.uploaded_jwks().await?.into_iter().map(Place::from));
         Ok(places)
     }
 

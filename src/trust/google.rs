@@ -2,6 +2,7 @@
 //! pool makes of that subject.
 
 mod render;
+mod uploading;
 
 use serde_json::{Value, json};
 
@@ -10,10 +11,8 @@ use crate::feed::Feed;
 use crate::feed::google::{GoogleArtifactRegistry, ServiceAccount, WorkloadIdentityProvider};
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::scope::{Action, RepositoryName, Scope};
-use crate::jose::jwk::{PublicKey, jwk_set};
 
-/// The most keys of an uploaded JWKS.
-const MAX_UPLOADED_KEYS: usize = 8;
+pub use uploading::KeysToUpload;
 
 /// What the provider makes of a token: its subject, and nothing more.
 const ATTRIBUTE: (&str, &str) = ("google.subject", "assertion.sub");
@@ -97,15 +96,9 @@ impl GoogleSetup {
              out of it."
                 .to_owned(),
         );
-        let jwks = options.uploaded_jwks.as_deref().map(uploaded).transpose()?;
-        if jwks.is_some() {
-            notes.insert(
-                0,
-                "Google will not fetch this issuer's keys: after every rotation, while the new key is only prepared, \
-                 upload them again, or tokens are refused once it signs."
-                    .to_owned(),
-            );
-        }
+        let uploaded = options.uploaded_jwks.as_ref();
+        let jwks = uploaded.map(KeysToUpload::jwks).transpose()?;
+        notes.splice(0..0, uploaded.into_iter().flat_map(|uploaded| uploaded.notes(feed)));
         let own = provider.is_default_audience(&trusted.audience);
         Ok(Self {
             issuer: trusted.issuer.clone(),
@@ -210,15 +203,5 @@ fn location(registry: &RegistryHost) -> Option<String> {
         "eu.gcr.io" => Some("europe".to_owned()),
         "asia.gcr.io" => Some("asia".to_owned()),
         host => host.strip_suffix("-docker.pkg.dev").map(str::to_owned),
-    }
-}
-
-/// The JWKS to upload. Its keys have the members that Google takes and no other.
-fn uploaded(keys: &[PublicKey]) -> Result<String, SetupError> {
-    match keys.len() {
-        count if count > MAX_UPLOADED_KEYS => {
-            Err(SetupError::TooManyKeys { count, limit: MAX_UPLOADED_KEYS })
-        }
-        _ => Ok(jwk_set(keys)),
     }
 }

@@ -19,9 +19,9 @@ use crate::feed::acr_host::AcrHostError;
 use crate::feed::scope::Scope;
 use crate::feed::{Feed, FeedPath, FeedType, Provider};
 use crate::issuer_url::IssuerUrl;
-use crate::jose::jwk::PublicKey;
 use crate::oidc::subject::{Context, Subject, SubjectError, SubjectKey};
 
+pub use google::KeysToUpload;
 pub(crate) use quoting::shell_word;
 
 /// How the setup is written.
@@ -68,7 +68,7 @@ pub struct SetupOptions {
     /// For feeds of Azure.
     pub identity: Identity,
     /// For feeds of Google whose provider does not fetch the issuer's keys: the keys to upload.
-    pub uploaded_jwks: Option<Vec<PublicKey>>,
+    pub uploaded_jwks: Option<KeysToUpload>,
 }
 
 /// What to create, and what it means.

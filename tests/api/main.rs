@@ -20,4 +20,5 @@ mod hostile;
 mod limits;
 mod registries;
 mod routes;
+mod uploaded;
 mod world;

@@ -12,7 +12,7 @@ use carnet::feed::endpoints::Endpoints;
 use carnet::feed::{Feed, FeedDraft, Provider};
 use carnet::jose::jwk::PublicKey;
 use carnet::oidc::subject::Context;
-use carnet::trust::{Format, Identity, Setup, SetupError, SetupOptions, setup};
+use carnet::trust::{Format, Identity, KeysToUpload, Setup, SetupError, SetupOptions, setup};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -144,7 +144,10 @@ impl Case<'_> {
             context,
             scope: serde_json::from_str(self.scope).unwrap(),
             identity: self.identity,
-            uploaded_jwks: self.uploaded.then(|| vec![PublicKey::from_jwk(JWK).unwrap()]),
+            uploaded_jwks: self.uploaded.then(|| KeysToUpload {
+                keys: vec![PublicKey::from_jwk(JWK).unwrap()],
+                prepared: Vec::new(),
+            }),
         }
     }
 

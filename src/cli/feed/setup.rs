@@ -9,9 +9,10 @@ use crate::cli::failure::Failure;
 use crate::cli::feed_fields::ContextArguments;
 use crate::cli::{opening, output};
 use crate::feed::FeedPath;
+use crate::feed::google::JwksSource;
 use crate::feed::scope::{Action, RepositoryName, Scope};
 use crate::feeds::FeedsError;
-use crate::trust::{self, SetupError, SetupOptions, Trusted};
+use crate::trust::{self, KeysToUpload, SetupError, SetupOptions, Trusted};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Setup {
@@ -34,9 +35,12 @@ pub(in crate::cli) struct Setup {
     /// Which kind of identity trusts the issuer (azure-acr)
     #[arg(long, value_enum, default_value_t = Identity::App)]
     identity: Identity,
-    /// Whether Google fetches the issuer's keys or has them uploaded (google-artifact-registry)
-    #[arg(long, value_enum, default_value_t = Jwks::Fetched)]
-    jwks: Jwks,
+    /// Whether Google fetches the issuer's keys or has them uploaded (google-artifact-registry) [default: as the feed
+    /// says]
+    ///
+    /// Uploaded, they are those of this moment, and to be uploaded again at every rotation.
+    #[arg(long, value_name = "fetched|uploaded")]
+    jwks: Option<JwksSource>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -57,14 +61,6 @@ enum Identity {
     Managed,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Jwks {
-    /// From the issuer, which Google must reach
-    Fetched,
-    /// As they are now; to be done again at every rotation
-    Uploaded,
-}
-
 pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Setup) -> Result<(), Failure> {
     let config = opening.config();
     let store = Carnet::open_store(&config).await?;
@@ -78,9 +74,10 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Set
     let path = arguments.feed.clone();
     let feed = store.feed(&path).await?.ok_or(FeedsError::Unknown(path))?;
     let mut options = arguments.options()?;
-    if arguments.jwks == Jwks::Uploaded {
+    if arguments.jwks.unwrap_or(feed.provider.jwks()) == JwksSource::Uploaded {
         let carnet = Carnet::open(config).await?;
-        options.uploaded_jwks = Some(carnet.issuer().key_set().published(carnet.clock().now()));
+        let keys = &carnet.issuer().key_set().keys;
+        options.uploaded_jwks = Some(KeysToUpload::of(keys, carnet.clock().now()));
     }
     let setup = trust::setup(&feed, &issuer, &options)?;
     let text = setup.render(arguments.format.into())?;

@@ -9,7 +9,10 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{self, Format};
 use crate::cli::times;
 use crate::issuer::KeySet;
-use crate::signing_keys::State;
+use crate::jose::Algorithm;
+use crate::jose::jwk::Kid;
+use crate::signing_keys::publication::missing_at;
+use crate::signing_keys::{State, prepared};
 use crate::store::jwks_clients::JwksClient;
 
 #[derive(Debug, Args)]
@@ -65,7 +68,7 @@ fn next_event(key: &SigningKeyAnswer, key_set: &KeySet, now: Timestamp) -> Strin
     let relative = |time| times::relative(time, now);
     match key.state {
         State::Prepared if !key.waits_for.is_empty() => {
-            format!("waits to be published at {}", key.waits_for.join(", "))
+            format!("waits for {}", key.waits_for.join(", "))
         }
         State::Prepared => match key.safe_at.filter(|at| *at > now) {
             Some(at) => format!("may sign {}", relative(at)),
@@ -113,7 +116,25 @@ async fn warnings(carnet: &Carnet, now: Timestamp) -> Result<(), Failure> {
              rotated here"
         ));
     }
+    for (place, kid) in unconfirmed(&carnet.issuer().key_set()) {
+        output::note(&format!(
+            "{kid} waits for {place}, whose JWKS is uploaded: upload it with what `carnet {}` prints, then say `carnet \
+             feed confirm-jwks {kid}`.",
+            place.replacen("feed ", "feed setup ", 1)
+        ));
+    }
     super::tell_erasure(carnet).await
+}
+
+/// The prepared keys that nobody has said to stand in an uploaded JWKS, with the feed that it is for.
+fn unconfirmed(key_set: &KeySet) -> Vec<(String, Kid)> {
+    let prepared = Algorithm::ALL.into_iter().filter_map(|alg| prepared(&key_set.keys, alg));
+    prepared
+        .flat_map(|key| {
+            let given = missing_at(key, &key_set.places).into_iter().filter(|place| !place.is_copy());
+            given.map(|place| (place.name.clone(), key.kid()))
+        })
+        .collect()
 }
 
 async fn history(carnet: &Carnet, format: Format, now: Timestamp) -> Result<(), Failure> {

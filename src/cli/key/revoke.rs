@@ -53,14 +53,16 @@ pub(super) async fn run(carnet: &Carnet, arguments: Revoke) -> Result<(), Failur
             }
             let clients = carnet.store().jwks_clients().await?;
             arguments.confirm.confirm(&format!(
-                "{}\n{}",
+                "{}\n{}{}",
                 consequence(key, &key_set, now),
-                known_to(key, &clients)
+                known_to(key, &clients),
+                uploaded(&key_set)
             ))?;
             carnet.rotator().revoke(kid, &super::actor()).await?
         }
         None => {
-            arguments.confirm.confirm(&consequence_of_all(&key_set, now))?;
+            let text = format!("{}{}", consequence_of_all(&key_set, now), uploaded(&key_set));
+            arguments.confirm.confirm(&text)?;
             carnet.rotator().revoke_all(&key_set.active_kids(), &super::actor()).await?
         }
     };
@@ -104,7 +106,7 @@ fn consequence(key: &SigningKey, key_set: &KeySet, now: Timestamp) -> String {
                     _ => format!(
                         "{kid} takes over. Not every place where verifiers look shows it: {algorithm} tokens are not \
                          minted, or are refused, until {} does.",
-                        names(&missing_at(next, &key_set.places))
+                        super::names(&missing_at(next, &key_set.places))
                     ),
                 }
             });
@@ -146,8 +148,19 @@ fn known_to(key: &SigningKey, clients: &[JwksClient]) -> String {
     }
 }
 
-fn names(places: &[&Place]) -> String {
-    places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(", ")
+/// Who goes on accepting the key because somebody gave it to him: of whatever algorithm it is, whoever has it can
+/// sign for the feed's subject.
+fn uploaded(key_set: &KeySet) -> String {
+    let given = key_set.places.iter().filter(|place| !place.is_copy());
+    let lines = given.map(|place| {
+        format!(
+            "\nThe JWKS uploaded for {} may hold it. Then Google accepts it until the JWKS is uploaded anew, with what \
+             `carnet {}` prints after this.",
+            place.name,
+            place.name.replacen("feed ", "feed setup ", 1)
+        )
+    });
+    lines.collect()
 }
 
 /// Where revoked keys are still to be seen.
@@ -160,7 +173,7 @@ fn still_published(key_set: &KeySet) -> Option<String> {
         format!(
             "Still published at {}: a server that runs with --publish writes there next; without one, `carnet publish \
              TARGET` does.",
-            names(&showing)
+            super::names(&showing)
         )
     })
 }

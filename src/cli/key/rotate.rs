@@ -9,8 +9,9 @@ use crate::cli::{confirm, output, times};
 use crate::issuer::KeySet;
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
-use crate::signing_keys::publication::{Place, missing_at};
-use crate::signing_keys::rotation::{Change, RotationRequest, is_safe, safe_at};
+use crate::rotator::RotationError;
+use crate::signing_keys::publication::missing_at;
+use crate::signing_keys::rotation::{Change, Refusal, RotationRequest, is_safe, safe_at};
 use crate::signing_keys::{self, SigningKey};
 
 #[derive(Debug, Args)]
@@ -35,7 +36,8 @@ pub(super) async fn run(carnet: &Carnet, arguments: Rotate) -> Result<(), Failur
         arguments.confirm.confirm(&consequence)?;
     }
     let request = RotationRequest { algorithms, seen, force: arguments.force };
-    let rotation = carnet.rotator().rotate(&request, &super::actor()).await?;
+    let rotation = carnet.rotator().rotate(&request, &super::actor()).await;
+    let rotation = rotation.map_err(|error| refused(error, &key_set))?;
     if rotation.changes.is_empty() {
         output::note("Already rotated: somebody else has just rotated these keys.");
         return Ok(());
@@ -47,6 +49,22 @@ pub(super) async fn run(carnet: &Carnet, arguments: Rotate) -> Result<(), Failur
         }
     }
     super::tell_erasure(carnet).await
+}
+
+/// With the places that a key waits for, if that is why.
+fn refused(error: RotationError, key_set: &KeySet) -> Failure {
+    let RotationError::Refused(Refusal::Unpublished { kid, .. }) = &error else { return error.into() };
+    let Some(key) = key_set.keys.iter().find(|key| key.kid() == *kid) else { return error.into() };
+    let missing = missing_at(key, &key_set.places);
+    let mut hint = format!("it waits for {}", super::names(&missing));
+    if let Some(given) = missing.iter().find(|place| !place.is_copy()) {
+        hint += &format!(
+            ": upload the JWKS with what `carnet {}` prints, then say `carnet feed confirm-jwks {kid}`",
+            given.name.replacen("feed ", "feed setup ", 1)
+        );
+    }
+    hint += "; --force promotes it all the same, and what breaks then is said before";
+    Failure::from(error).hint(hint)
 }
 
 /// What breaks, for whom, until when; nothing if every prepared key is old enough.
@@ -75,20 +93,20 @@ fn consequence_of_force(key_set: &KeySet, algorithms: &[Algorithm], now: Timesta
 fn unpublished(key: &SigningKey, key_set: &KeySet) -> String {
     let (copies, given): (Vec<_>, Vec<_>) =
         missing_at(key, &key_set.places).into_iter().partition(|place| place.is_copy());
-    let names =
-        |places: &[&Place]| places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(", ");
     let mut text = format!("The prepared {} key {} is not published everywhere.", key.algorithm(), key.kid());
     if !copies.is_empty() {
         text += &format!(
             " No {} token is minted before {} shows it, and then a verifier whose key set is older refuses new ones \
              until it fetches again.",
             key.algorithm(),
-            names(&copies)
+            super::names(&copies)
         );
     }
     if !given.is_empty() {
-        text +=
-            &format!(" New tokens of {} are refused until the JWKS is uploaded there anew.", names(&given));
+        text += &format!(
+            " New tokens of {} are refused until the JWKS is uploaded there anew.",
+            super::names(&given)
+        );
     }
     text
 }

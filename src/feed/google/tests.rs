@@ -13,6 +13,7 @@ fn google(service_account: Option<&str>) -> GoogleArtifactRegistry {
         workload_identity_provider: NAME.parse().unwrap(),
         service_account: service_account.map(|account| account.parse().unwrap()),
         lifetime: AccessTokenLifetime::default(),
+        jwks: JwksSource::default(),
     }
 }
 
@@ -295,9 +296,13 @@ fn lifetimes_keep_to_googles_limits() {
 fn settings_are_flat_json_with_defaults() {
     let short = format!(r#"{{"workload_identity_provider":"https://iam.googleapis.com/{NAME}"}}"#);
     let google: GoogleArtifactRegistry = serde_json::from_str(&short).unwrap();
-    let json = format!(r#"{{"workload_identity_provider":"{NAME}","lifetime":3600}}"#);
+    let json = format!(r#"{{"workload_identity_provider":"{NAME}","lifetime":3600,"jwks":"fetched"}}"#);
     assert_eq!(serde_json::to_string(&google).unwrap(), json);
     assert_eq!(serde_json::from_str::<GoogleArtifactRegistry>(&json).unwrap(), google);
+    let uploaded =
+        serde_json::from_str::<GoogleArtifactRegistry>(&json.replace("fetched", "uploaded")).unwrap();
+    assert_eq!(uploaded.jwks, JwksSource::Uploaded);
+    assert!(serde_json::from_str::<GoogleArtifactRegistry>(&json.replace("fetched", "Fetched")).is_err());
     assert!(serde_json::from_str::<ServiceAccount>("\"x\"").is_err());
     assert!(serde_json::from_str::<AccessTokenLifetime>("0").is_err());
 }

@@ -12,14 +12,16 @@ use super::body::{Names, Parameters};
 use super::caller::Caller;
 use super::openapi::Refusals;
 use super::refusal::Refusal;
+use crate::api::feeds::JwksSourceName;
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::setup::SetupAnswer;
 use crate::api::texts::SlugText;
+use crate::feed::google::JwksSource;
 use crate::feed::scope::{Action, Scope};
 use crate::grant::Role;
 use crate::issuer::MintError;
 use crate::oidc::subject::{Context, ContextKey};
-use crate::trust::{self, SetupError, SetupOptions};
+use crate::trust::{self, KeysToUpload, SetupError, SetupOptions};
 
 /// How to write it, and for which deployment.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -59,9 +61,10 @@ pub(super) struct SetupParameters {
     /// Which kind of identity trusts the issuer (`azure-acr` only).
     #[param(inline)]
     identity: IdentityName,
-    /// Whether Google fetches the issuer's keys or has them uploaded (`google-artifact-registry` only).
-    #[param(inline)]
-    jwks: JwksName,
+    /// Whether Google fetches the issuer's keys or has them uploaded (`google-artifact-registry` only); as the feed
+    /// says if absent.
+    #[param(value_type = Option<JwksSourceName>)]
+    jwks: Option<JwksSource>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
@@ -79,14 +82,6 @@ enum IdentityName {
     #[default]
     App,
     Managed,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum JwksName {
-    #[default]
-    Fetched,
-    Uploaded,
 }
 
 /// Show what to create in the cloud
@@ -117,8 +112,8 @@ pub(super) async fn show(
     let format = parameters.format.into();
     let issuer = api.carnet().issuer();
     let mut options = parameters.options()?;
-    if parameters.jwks == JwksName::Uploaded {
-        options.uploaded_jwks = Some(issuer.key_set().published(api.carnet().clock().now()));
+    if parameters.jwks.unwrap_or(feed.provider.jwks()) == JwksSource::Uploaded {
+        options.uploaded_jwks = Some(KeysToUpload::of(&issuer.key_set().keys, api.carnet().clock().now()));
     }
     let setup = trust::setup(&feed, issuer.url(), &options)?;
     Ok(Json(SetupAnswer::new(&setup, format)?))

@@ -1,5 +1,7 @@
 //! Settings of the Google stand-ins, the table `[google]`.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 use crate::feed::google::{AccessTokenLifetime, ServiceAccount, WorkloadIdentityProvider};
@@ -45,6 +47,8 @@ pub struct GoogleProvider {
     /// The audiences that it allows; its own full name when there are none.
     #[serde(default)]
     pub audiences: Vec<String>,
+    /// The JWKS that was uploaded to it, a file that is read anew for every token; the issuer is not asked then.
+    pub uploaded_jwks: Option<PathBuf>,
     /// The attribute condition: `assertion.sub` is one of these. No condition when absent.
     pub subjects: Option<Vec<String>>,
 }

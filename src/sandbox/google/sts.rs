@@ -54,7 +54,8 @@ pub(super) async fn handle(State(google): State<Arc<Google>>, headers: HeaderMap
 async fn token(google: &Google, headers: &HeaderMap, body: &[u8]) -> Result<Value, OAuthError> {
     let ask = Ask::parse(headers, body)?;
     let trust = trust::provider(&google.config.providers, &ask.provider)?;
-    let identity = google.verifier.verify(&ask.token, BOTH).await.map_err(|rejection| {
+    let verified = google.verifier.verify_with(&ask.token, BOTH, trust.uploaded_jwks()).await;
+    let identity = verified.map_err(|rejection| {
         tracing::info!(reason = %rejection, "sandbox Google STS does not accept the token");
         refusal(&rejection)
     })?;

@@ -1,5 +1,7 @@
 //! Whom a workload identity provider admits, and who may act as a service account: pure decisions.
 
+use std::path::Path;
+
 use jiff::SignedDuration;
 
 use super::config::{GoogleProvider, GoogleServiceAccount};
@@ -32,7 +34,12 @@ pub(super) fn provider<'a>(
     })
 }
 
-impl Trust<'_> {
+impl<'a> Trust<'a> {
+    /// The file of the JWKS that was uploaded to it, if one was.
+    pub(super) fn uploaded_jwks(self) -> Option<&'a Path> {
+        self.0.and_then(|provider| provider.uploaded_jwks.as_deref())
+    }
+
     /// Decides in Google's order: the token, its audience, the mapping's limit, the condition.
     pub(super) fn admit(
         self,

@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::exchange::transport::{HttpTransport, TransportConfigError};
 use crate::exchange::{Credential, ExchangeRequest, exchange_in_steps};
 use crate::feed::Feed;
+use crate::feed::google::JwksSource;
 use crate::feed::scope::Scope;
 use crate::issuer::{Issuer, MintError};
 use crate::jose::jwk::{Kid, PublicKey};
@@ -139,25 +140,17 @@ impl Chain<'_> {
     /// The whole chain, top-down.
     async fn steps(&self, recorder: &Recorder<'_>, presented: &mut Option<Presented>) -> Result<(), Broken> {
         let of = |step: &'static str| move |failed: Failed| (step, failed);
-        let documents = Documents { transport: self.transport, issuer: self.signer().url() };
-
-        recorder.begin(documents::DISCOVERY);
-        let began = self.clock.monotonic();
-        let jwks_uri = documents.discovery().await.map_err(of(documents::DISCOVERY))?;
-
-        recorder.begin(documents::JWKS);
         let kid = presented.as_ref().map(|presented| presented.kid.clone());
-        let published = self.signer().key_set().published(self.clock.now());
-        let published: Vec<Kid> = published.iter().map(PublicKey::thumbprint).collect();
-        let found =
-            documents.jwks(&jwks_uri, kid.as_deref(), &published).await.map_err(of(documents::JWKS))?;
-        recorder.detail(found);
-        let took = self.clock.monotonic().saturating_sub(began);
-        if took > SLOW {
-            let seconds = took.as_secs_f32();
-            recorder.warn(format!(
-                "the issuer's two documents took {seconds:.1} s; AWS gives up after about 5 s"
-            ));
+        match (self.documents(recorder, kid.as_deref()).await, self.check.feed.provider.jwks()) {
+            (Ok(()), _) => {}
+            (Err(broken), JwksSource::Fetched) => return Err(broken),
+            (Err((_, failed)), JwksSource::Uploaded) => {
+                recorder.detail("not needed: Google has the JWKS uploaded".to_owned());
+                recorder.warn(format!(
+                    "{}; that breaks nothing for this feed, whose JWKS is uploaded to Google",
+                    failed.detail
+                ));
+            }
         }
 
         recorder.begin("mint");
@@ -176,6 +169,30 @@ impl Chain<'_> {
             recorder.begin(image::STEP);
             let pulled = image::pull(&mut registry, image).await.map_err(of(image::STEP))?;
             recorder.detail(pulled);
+        }
+        Ok(())
+    }
+
+    /// What clouds fetch before they verify a token.
+    async fn documents(&self, recorder: &Recorder<'_>, kid: Option<&str>) -> Result<(), Broken> {
+        let of = |step: &'static str| move |failed: Failed| (step, failed);
+        let documents = Documents { transport: self.transport, issuer: self.signer().url() };
+
+        recorder.begin(documents::DISCOVERY);
+        let began = self.clock.monotonic();
+        let jwks_uri = documents.discovery().await.map_err(of(documents::DISCOVERY))?;
+
+        recorder.begin(documents::JWKS);
+        let published = self.signer().key_set().published(self.clock.now());
+        let published: Vec<Kid> = published.iter().map(PublicKey::thumbprint).collect();
+        let found = documents.jwks(&jwks_uri, kid, &published).await.map_err(of(documents::JWKS))?;
+        recorder.detail(found);
+        let took = self.clock.monotonic().saturating_sub(began);
+        if took > SLOW {
+            let seconds = took.as_secs_f32();
+            recorder.warn(format!(
+                "the issuer's two documents took {seconds:.1} s; AWS gives up after about 5 s"
+            ));
         }
         Ok(())
     }

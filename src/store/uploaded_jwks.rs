@@ -1,0 +1,125 @@
+//! Which keys stand in the JWKS that is uploaded for a feed, as somebody has said: nobody can look.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{StoreError, Write, from_millis, parse, to_millis};
+use crate::feed::google::JwksSource;
+use crate::feed::{FeedPath, FeedType, Provider};
+use crate::jose::Algorithm;
+use crate::jose::jwk::Kid;
+use crate::signing_keys::publication::Place;
+
+/// A feed whose JWKS is uploaded, and what is said to be in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadedJwks {
+    /// The feed.
+    pub feed: FeedPath,
+    /// What the feed's tokens are signed with: rotation of other algorithms does not wait for it.
+    pub algorithm: Algorithm,
+    /// The keys that were confirmed, and when.
+    pub confirmed: BTreeMap<Kid, Timestamp>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    space: String,
+    slug: String,
+    alg: String,
+    settings: String,
+}
+
+const TABLE: &str = "confirmed_keys";
+
+impl Write {
+    /// Every feed whose JWKS is uploaded, by name.
+    ///
+    /// A row of `feeds` that cannot be read is left out: no token is minted for such a feed, and the keys of all
+    /// others must not rest on it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read, or a confirmation is not one that carnet writes.
+    pub async fn uploaded_jwks(&mut self) -> Result<Vec<UploadedJwks>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT id, space, slug, alg, settings FROM feeds WHERE type = $1 ORDER BY space, slug",
+        )
+        .bind(FeedType::GoogleArtifactRegistry.as_str())
+        .fetch_all(self.connection())
+        .await?;
+        let mut found = Vec::new();
+        for row in rows {
+            let Some((feed, algorithm)) = row.uploaded() else { continue };
+            let confirmed: Vec<(String, i64)> =
+                sqlx::query_as("SELECT kid, confirmed_at FROM confirmed_keys WHERE feed_id = $1")
+                    .bind(&row.id)
+                    .fetch_all(self.connection())
+                    .await?;
+            let confirmed = confirmed
+                .into_iter()
+                .map(|(kid, at)| Ok((parse(TABLE, &kid, &kid)?, from_millis(TABLE, &kid, at)?)))
+                .collect::<Result<_, StoreError>>()?;
+            found.push(UploadedJwks { feed, algorithm, confirmed });
+        }
+        Ok(found)
+    }
+
+    /// Notes that `kid` stands in the JWKS uploaded for `feed`, and gives when that was first said: the earliest
+    /// time, so that a clock that was ahead can be made good.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when a statement fails, as for a feed that is gone.
+    pub async fn confirm_key(
+        &mut self,
+        feed: Uuid,
+        kid: &Kid,
+        now: Timestamp,
+    ) -> Result<Timestamp, StoreError> {
+        let at: i64 = sqlx::query_scalar(
+            "INSERT INTO confirmed_keys (feed_id, kid, confirmed_at) VALUES ($1, $2, $3) \
+             ON CONFLICT (feed_id, kid) DO UPDATE SET confirmed_at = CASE WHEN excluded.confirmed_at < \
+             confirmed_keys.confirmed_at THEN excluded.confirmed_at ELSE confirmed_keys.confirmed_at END \
+             RETURNING confirmed_at",
+        )
+        .bind(feed.to_string())
+        .bind(kid.as_str())
+        .bind(to_millis(now))
+        .fetch_one(self.connection())
+        .await?;
+        from_millis(TABLE, kid.as_str(), at)
+    }
+
+    /// Forgets what was said about a feed: it has another JWKS now.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the statement fails.
+    pub async fn forget_confirmed_keys(&mut self, feed: Uuid) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM confirmed_keys WHERE feed_id = $1")
+            .bind(feed.to_string())
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+}
+
+impl From<UploadedJwks> for Place {
+    fn from(uploaded: UploadedJwks) -> Self {
+        let UploadedJwks { feed, algorithm, confirmed } = uploaded;
+        Self { name: format!("feed {feed}"), algorithm: Some(algorithm), shows: confirmed }
+    }
+}
+
+impl Row {
+    /// Name and algorithm, if the JWKS is uploaded.
+    fn uploaded(&self) -> Option<(FeedPath, Algorithm)> {
+        let provider: Provider = serde_json::from_str(&self.settings).ok()?;
+        let path = FeedPath { space: self.space.parse().ok()?, slug: self.slug.parse().ok()? };
+        let algorithm = self.alg.parse().ok()?;
+        (provider.jwks() == JwksSource::Uploaded).then_some((path, algorithm))
+    }
+}
