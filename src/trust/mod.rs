@@ -22,6 +22,7 @@ use crate::issuer_url::IssuerUrl;
 use crate::jose::jwk::PublicKey;
 use crate::oidc::subject::{Context, Subject, SubjectError, SubjectKey};
 
+#[cfg(feature = "cli")]
 pub(crate) use quoting::shell_word;
 
 /// How the setup is written.
