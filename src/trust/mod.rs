@@ -22,6 +22,7 @@ use crate::issuer_url::IssuerUrl;
 use crate::oidc::subject::{Context, Subject, SubjectError, SubjectKey};
 
 pub use google::KeysToUpload;
+#[cfg(feature = "cli")]
 pub(crate) use quoting::shell_word;
 
 /// How the setup is written.
