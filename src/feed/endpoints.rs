@@ -357,4 +357,13 @@ mod tests {
         let twice = r#"{"sts":"https://a.example","sts":"https://b.example"}"#;
         assert!(serde_json::from_str::<Endpoints>(twice).unwrap_err().to_string().contains("given twice"));
     }
+
+    #[test]
+    fn overrides_are_changed_one_by_one() {
+        let of = |pairs: &[&str]| Endpoints::from_pairs(&["sts", "ecr"], pairs.iter().copied()).unwrap();
+        let both = of(&["sts=https://a.example", "ecr=https://b.example"]);
+        let changed = of(&["sts=https://c.example", "ecr=https://b.example"]);
+        assert_eq!(both.overlaid_by(&of(&["sts=https://c.example"])), changed);
+        assert_eq!(Endpoints::default().overlaid_by(&both), both);
+    }
 }

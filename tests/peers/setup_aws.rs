@@ -140,6 +140,21 @@ fn the_script_makes_provider_and_role_again_and_again_and_spares_roles_of_others
     let output = run_script(&script, &moto);
     assert_eq!(output.status, 0, "{output:?}");
     assert_is_set_up(&moto, &documents(&carnet, "default/third"));
+
+    // The command that the script names gives it the role of the first feed.
+    let script = setup(&carnet, "default/other", "cli", &["--repository=app/one"]);
+    let refused = run_script(&script, &moto).stderr;
+    let tag = refused.lines().map(str::trim).find(|line| line.starts_with("aws iam tag-role")).unwrap();
+    // With an endpoint of its own, the AWS CLI wants a region even for IAM.
+    let output = run_script(&format!("export AWS_DEFAULT_REGION=eu-central-1; {tag}"), &moto);
+    assert_eq!(output.status, 0, "{tag}: {output:?}");
+    let output = run_script(&script, &moto);
+    assert_eq!(output.status, 0, "{output:?}");
+    let other = documents(&carnet, "default/other");
+    let name = format!("--role-name={}", other["role"]["RoleName"].as_str().unwrap());
+    let role = &aws(&moto, &["iam", "get-role", &name])["Role"];
+    let trusted = unwrapped(&role["AssumeRolePolicyDocument"]);
+    assert_eq!(trusted, unwrapped(&other["role"]["AssumeRolePolicyDocument"]));
 }
 
 #[test]
