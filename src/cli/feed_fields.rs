@@ -143,8 +143,8 @@ pub(super) struct Changes {
     registry: Option<RegistryHost>,
     #[command(flatten)]
     common: CommonFields,
-    /// Drop all endpoint overrides
-    #[arg(long, conflicts_with = "endpoint")]
+    /// Drop all endpoint overrides, but for those given with --endpoint; without this flag, those of other names stay
+    #[arg(long)]
     no_endpoints: bool,
     #[command(flatten)]
     own: OwnChanges,
@@ -241,11 +241,8 @@ impl Changes {
     pub(super) fn of(self, feed_type: FeedType) -> Result<impl FnOnce(&Feed) -> FeedChanges, Failure> {
         let Self { registry, common, no_endpoints, own, .. } = self;
         let own = own.fields(feed_type)?;
-        let endpoints = match (no_endpoints, common.endpoint.is_empty()) {
-            (true, _) => Some(Endpoints::default()),
-            (false, true) => None,
-            (false, false) => Some(endpoints(common.endpoint)?),
-        };
+        let changes_endpoints = no_endpoints || !common.endpoint.is_empty();
+        let endpoints = endpoints(common.endpoint)?;
         Ok(move |feed: &Feed| FeedChanges {
             name: common.name,
             registry,
@@ -255,7 +252,11 @@ impl Changes {
             subject_keys: common.subject_keys,
             alg: common.alg,
             token_lifetime: common.token_lifetime,
-            endpoints,
+            endpoints: changes_endpoints.then(|| match no_endpoints {
+                true => endpoints,
+                // A mend names the one endpoint that is wrong.
+                false => feed.endpoints.overlaid_by(&endpoints),
+            }),
         })
     }
 }

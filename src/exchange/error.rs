@@ -104,11 +104,13 @@ impl ExchangeError {
             | Failure::ArrivedExpired { .. } => false,
         };
         let causes = match &failure {
-            Failure::Unreachable { source, .. } => vec![unreachable(source.kind())],
+            Failure::Unreachable { source, .. } => {
+                vec![unreachable(source.kind(), &Asked::Endpoint(step.name))]
+            }
             Failure::Refused(Upstream { provider, step, status, code, .. }) => {
                 vec![general::refused(provider, step, *status, code.as_deref())]
             }
-            Failure::Unusable { .. } => vec![general::unusable()],
+            Failure::Unusable { .. } => vec![general::unusable(step.name)],
             Failure::ArrivedExpired { .. } => vec![general::arrived_expired()],
             // The reason says what to do.
             Failure::Request(_) | Failure::Scope(_) => Vec::new(),
@@ -207,34 +209,83 @@ fn is_transient_status(status: u16) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS.as_u16() || status / 100 == 5
 }
 
-/// Why there was no answer. Also for requests that are no exchange.
-pub(crate) fn unreachable(kind: TransportErrorKind) -> Cause {
-    let endpoint = || Mend::Feed("--endpoint NAME=URL".to_owned());
-    let act = |what: &str| Mend::Act(what.to_owned());
-    let (why, mend) = match kind {
-        TransportErrorKind::Connect => (
-            "check that this machine resolves and reaches the endpoint; proxy variables of the environment are not used, \
-             --proxy names one",
-            act("open the way to the endpoint, or name a proxy with --proxy"),
-        ),
-        TransportErrorKind::Timeout => (
-            "the endpoint is slow, or a firewall drops the connection",
-            act("open the way to the endpoint, or check again later"),
-        ),
-        TransportErrorKind::Tls => (
-            "the endpoint's certificate is not trusted here: a private endpoint or an inspecting proxy needs its CA \
-             configured",
-            act("name the CA's certificate with --ca-file"),
-        ),
-        TransportErrorKind::Address => (
-            "tokens never go to link-local, multicast or metadata addresses, and to this machine only if the issuer is \
-             on it or --allow-loopback-endpoints is given: check the endpoint, and what its name resolves to",
-            endpoint(),
-        ),
-        TransportErrorKind::TooLarge => ("this is not the provider's API: check the endpoint", endpoint()),
-        TransportErrorKind::Other => {
-            ("the connection broke, or the endpoint does not speak HTTP", endpoint())
+/// Who was asked in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked<'a> {
+    /// A provider, at the step of this name.
+    Endpoint(&'a str),
+    /// The feed's registry.
+    #[cfg(feature = "server")]
+    Registry,
+    /// The issuer, for its document at this URL.
+    #[cfg(feature = "server")]
+    Issuer(&'a str),
+}
+
+impl Asked<'_> {
+    fn noun(&self) -> &'static str {
+        match self {
+            Self::Endpoint(_) => "endpoint",
+            #[cfg(feature = "server")]
+            Self::Registry => "registry",
+            #[cfg(feature = "server")]
+            Self::Issuer(_) => "issuer",
         }
-    };
-    Cause::new(why, mend)
+    }
+
+    /// To ask somebody else, or to look at who answers.
+    fn other(&self) -> Mend {
+        match self {
+            Self::Endpoint(step) => general::endpoint(step),
+            #[cfg(feature = "server")]
+            Self::Registry => Mend::Feed("--registry HOST".to_owned()),
+            #[cfg(feature = "server")]
+            Self::Issuer(url) => Mend::Command(format!("curl -i {url}")),
+        }
+    }
+}
+
+/// Why there was no answer. Also for requests that are no exchange.
+pub(crate) fn unreachable(kind: TransportErrorKind, asked: &Asked<'_>) -> Cause {
+    let noun = asked.noun();
+    match kind {
+        TransportErrorKind::Connect => Cause::act(
+            format!(
+                "check that this machine resolves and reaches the {noun}; proxy variables of the environment are not used, \
+                 --proxy names one"
+            ),
+            format!("open the way to the {noun}, or name a proxy with --proxy"),
+        ),
+        TransportErrorKind::Timeout => Cause::act(
+            format!("the {noun} is slow, or a firewall drops the connection"),
+            format!("open the way to the {noun}, or check again later"),
+        ),
+        TransportErrorKind::Tls => Cause::new(
+            format!(
+                "the {noun}'s certificate is not trusted here: a private {noun} or an inspecting proxy needs its CA \
+                 configured"
+            ),
+            Mend::CheckWith("--ca-file FILE".to_owned()),
+        ),
+        TransportErrorKind::TlsName => Cause::new(
+            format!(
+                "the {noun}'s certificate is for another name: ask for the {noun} by one of its own names"
+            ),
+            asked.other(),
+        ),
+        TransportErrorKind::Address => Cause::new(
+            format!(
+                "tokens never go to link-local, multicast or metadata addresses, and to this machine only if the issuer is \
+                 on it or --allow-loopback-endpoints is given: check the {noun}, and what its name resolves to"
+            ),
+            asked.other(),
+        ),
+        TransportErrorKind::TooLarge => {
+            let what = if matches!(asked, Asked::Endpoint(_)) { "provider's API" } else { noun };
+            Cause::new(format!("this is not the {what}, whose answers are short"), asked.other())
+        }
+        TransportErrorKind::Other => {
+            Cause::new(format!("the connection broke, or the {noun} does not speak HTTP"), asked.other())
+        }
+    }
 }

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use tracing::Instrument as _;
 
 #[cfg(feature = "server")]
-pub(crate) use error::unreachable;
+pub(crate) use error::{Asked, unreachable};
 pub use error::{ExchangeError, Failure};
 #[cfg(feature = "server")]
 pub(crate) use upstream::Redactor;
@@ -184,7 +184,7 @@ impl Call<'_> {
             }
         }
         answer.map_err(|source| {
-            let upstream = Upstream::silent(step, source.to_string());
+            let upstream = Upstream::silent(step, source.told());
             self.fail(step, Failure::Unreachable { upstream, source })
         })
     }

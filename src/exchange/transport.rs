@@ -16,6 +16,7 @@ use reqwest::redirect::Policy;
 
 use super::address::{AddressError, Loopback, VettingResolver, vet_host};
 use super::proxy::ProxyUrl;
+use super::upstream::Redactor;
 
 /// Sends one request and reads the whole answer.
 ///
@@ -50,6 +51,8 @@ pub enum TransportErrorKind {
     Timeout,
     /// The TLS handshake failed: most often a certificate that is not trusted here.
     Tls,
+    /// The TLS handshake failed: the certificate is one for another name.
+    TlsName,
     /// The name leads to an address that is never connected to, see [`vet`](super::address::vet).
     Address,
     /// The answer was longer than the limit.
@@ -63,7 +66,7 @@ impl fmt::Display for TransportErrorKind {
         f.write_str(match self {
             Self::Connect => "could not connect",
             Self::Timeout => "no answer in time",
-            Self::Tls => "the TLS handshake failed",
+            Self::Tls | Self::TlsName => "the TLS handshake failed",
             Self::Address => "the address is not one to connect to",
             Self::TooLarge => "the answer is too long",
             Self::Other => "the connection failed",
@@ -84,6 +87,20 @@ impl TransportError {
         self.kind
     }
 
+    /// What went wrong, with the innermost cause in its own words: which certificate, which refusal.
+    #[must_use]
+    pub fn told(&self) -> String {
+        // `source` of an I/O error passes over the error that it wraps, which says the same.
+        let mut cause = self.source.as_deref().map(|source| source as &(dyn Error + 'static));
+        while let Some(below) = cause.and_then(Error::source) {
+            cause = Some(below);
+        }
+        match cause {
+            Some(cause) => Redactor::new([]).text(&format!("{}: {cause}", self.kind)),
+            None => self.kind.to_string(),
+        }
+    }
+
     /// Whether the same request may well succeed a moment later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -97,7 +114,10 @@ impl From<reqwest::Error> for TransportError {
             TransportErrorKind::Timeout
         } else if error.is_connect() {
             match cause(&error) {
-                Some(ConnectCause::Tls) => TransportErrorKind::Tls,
+                Some(ConnectCause::Tls(why)) if why.contains("not valid for name") => {
+                    TransportErrorKind::TlsName
+                }
+                Some(ConnectCause::Tls(_)) => TransportErrorKind::Tls,
                 Some(ConnectCause::Address) => TransportErrorKind::Address,
                 None => TransportErrorKind::Connect,
             }
@@ -110,7 +130,8 @@ impl From<reqwest::Error> for TransportError {
 
 /// Why a connection failed, other than on the network.
 enum ConnectCause {
-    Tls,
+    /// In the words of rustls, whose errors are no part of reqwest's interface.
+    Tls(String),
     Address,
 }
 
@@ -122,7 +143,9 @@ fn cause(error: &reqwest::Error) -> Option<ConnectCause> {
         }
         next = match error.downcast_ref::<std::io::Error>() {
             // rustls reports through I/O errors of this kind.
-            Some(error) if error.kind() == std::io::ErrorKind::InvalidData => return Some(ConnectCause::Tls),
+            Some(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Some(ConnectCause::Tls(error.to_string()));
+            }
             // `source` of an I/O error passes over the error that it wraps.
             Some(error) => error.get_ref().map(|wrapped| wrapped as &(dyn Error + 'static)),
             None => error.source(),

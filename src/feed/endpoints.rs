@@ -199,6 +199,13 @@ impl Endpoints {
         Ok(())
     }
 
+    /// These overrides, with `others` in the place of those of the same name.
+    #[must_use]
+    pub fn overlaid_by(&self, others: &Self) -> Self {
+        let pairs = self.0.iter().chain(&others.0);
+        Self(pairs.map(|(name, url)| (name.clone(), url.clone())).collect())
+    }
+
     /// Checks that every name is in `allowed`.
     ///
     /// # Errors

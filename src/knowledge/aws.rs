@@ -50,13 +50,16 @@ pub(crate) fn of_sts(code: &str, message: &str, presented: &Presented, assumed: 
             "AWS refused a claim: the provider in account {account} must list the audience {aud}, and the role's \
              conditions must fit the subject {sub}"
         ))],
-        "IDPCommunicationError" => vec![unreachable(
-            format!(
-                "AWS could not fetch {iss}/.well-known/openid-configuration or the JWKS that it names: both must be \
-                 public and answer quickly"
+        "IDPCommunicationError" => vec![
+            unreachable(
+                format!(
+                    "AWS could not fetch {iss}/.well-known/openid-configuration or the JWKS that it names: both must be \
+                     public and answer quickly"
+                ),
+                iss,
             ),
-            iss,
-        )],
+            Cause::early("and it often passes"),
+        ],
         "ValidationError" => vec![
             Cause::new(
                 format!(
@@ -110,11 +113,7 @@ fn invalid_token(message: &str, presented: &Presented, account: &str) -> Vec<Cau
 }
 
 fn unreachable(why: String, iss: &str) -> Cause {
-    if iss.starts_with("https://") {
-        Cause::act(why, format!("have {iss} answer from the internet, within 5 s and without a redirect"))
-    } else {
-        Cause::new(why, Mend::Command(format!("carnet serve --issuer {iss}")))
-    }
+    Cause::act(why, format!("have {iss} answer from the internet, within 5 s and without a redirect"))
 }
 
 /// Refusals of `GetAuthorizationToken`, of ECR or of ECR Public.

@@ -12,8 +12,9 @@ pub(crate) fn is_transient(code: &str) -> bool {
 
 /// Refusals of Entra's token endpoint.
 pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> Vec<Cause> {
-    let Presented { iss, sub, aud, kid, .. } = presented;
+    let Presented { iss, sub, aud, kid, alg } = presented;
     let AzureAcr { tenant_id, client_id } = azure;
+    let jwks = |why: String| Cause::new(why, Mend::Command(format!("curl -i {iss}/.well-known/jwks")));
     let credential = format!("a federated credential of {client_id}");
     let new = || Cause::early("a new one takes some minutes until it works");
     let tenant = || Mend::Feed("--tenant-id UUID".to_owned());
@@ -43,14 +44,21 @@ pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> V
                 "Entra holds the token for expired or not yet valid: check this machine's clock",
             )]
         }
-        "AADSTS50013" | "AADSTS50027" | "AADSTS5002730" => vec![
+        "AADSTS50013" => vec![
+            Cause::early(format!(
+                "Entra may hold an earlier JWKS of {iss} for a while, without the RSA key {kid}, as after a forced rotation"
+            )),
+            jwks(format!("or what it fetches is another JWKS: it must find the RSA key {kid} there")),
+        ],
+        "AADSTS50027" => vec![jwks(format!(
+            "Entra could not verify the token, or read it: it must find the RSA key {kid} in the JWKS of {iss}"
+        ))],
+        "AADSTS5002730" => vec![
             Cause::new(
-                format!(
-                    "Entra could not verify the token: it must find the RSA key {kid} in the JWKS of {iss}"
-                ),
-                Mend::Command(format!("curl {iss}/.well-known/jwks")),
+                format!("Entra verifies RS256 only, and the token is signed with {alg}"),
+                Mend::Feed("--alg RS256".to_owned()),
             ),
-            Cause::early("after a forced rotation it may hold an earlier JWKS for a while"),
+            jwks(format!("or it takes the key {kid} for one that is not RSA")),
         ],
         "AADSTS90061" | "AADSTS50166" | "AADSTS501661" => vec![Cause::act(
             format!(
@@ -59,10 +67,9 @@ pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> V
             ),
             format!("have {iss} answer from the internet, quickly and without a redirect"),
         )],
-        "AADSTS900612" => vec![Cause::new(
-            format!("Entra could not read the JWKS of {iss}: check that nothing on the way changes it"),
-            Mend::Command(format!("curl -i {iss}/.well-known/jwks")),
-        )],
+        "AADSTS900612" => vec![jwks(format!(
+            "Entra could not read the JWKS of {iss}: check that nothing on the way changes it"
+        ))],
         "AADSTS500011" => vec![Cause::new(
             format!(
                 "tenant {tenant_id} knows no resource of the scope that was asked for: check tenant_id, and that it \

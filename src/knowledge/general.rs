@@ -7,7 +7,7 @@ pub(crate) fn refused(provider: &str, step: &str, status: Option<u16>, code: Opt
     match (status.unwrap_or_default(), code) {
         (300..=399, _) => Cause::new(
             "the endpoint answers with a redirect, which is never followed: point the endpoint at the API itself",
-            Mend::Feed("--endpoint NAME=URL".to_owned()),
+            endpoint(step),
         ),
         (429, _) => throttled(provider),
         (500.., _) => troubled(provider),
@@ -19,9 +19,22 @@ pub(crate) fn refused(provider: &str, step: &str, status: Option<u16>, code: Opt
             format!(
                 "this is not how {provider} refuses, so something else may have answered: check the endpoint of {step}"
             ),
-            Mend::Feed("--endpoint NAME=URL".to_owned()),
+            endpoint(step),
         ),
     }
+}
+
+/// Another endpoint for `step`, by the name that feeds have for it.
+pub(crate) fn endpoint(step: &str) -> Mend {
+    let name = match step {
+        "ecr:GetAuthorizationToken" | "ecr-public:GetAuthorizationToken" => "ecr",
+        "entra:token" => "authority",
+        "acr:exchange" | "acr:token" => "registry",
+        "iamcredentials:generateAccessToken" => "iamcredentials",
+        // Of AWS and of Google.
+        _ => "sts",
+    };
+    Mend::Feed(format!("--endpoint {name}=URL"))
 }
 
 /// For status 429, and for codes that say the same.
@@ -41,10 +54,10 @@ pub(crate) fn troubled(provider: &str) -> Cause {
 }
 
 /// A success in form that cannot be used.
-pub(crate) fn unusable() -> Cause {
+pub(crate) fn unusable(step: &str) -> Cause {
     Cause::new(
         "this is not what the provider's API answers: check the endpoint, and that nothing on the way changes answers",
-        Mend::Feed("--endpoint NAME=URL".to_owned()),
+        endpoint(step),
     )
 }
 

@@ -4,7 +4,9 @@
 //! which causes come first.
 
 use super::{Cause, Mend};
-use crate::feed::google::{GoogleArtifactRegistry, JwksSource, MAX_SUBJECT, WorkloadIdentityProvider};
+use crate::feed::google::{
+    GoogleArtifactRegistry, JwksSource, MAX_SUBJECT, ServiceAccount, WorkloadIdentityProvider,
+};
 use crate::oidc::token::Presented;
 
 /// Codes after which the same request may well succeed a moment later, whatever their status.
@@ -36,13 +38,21 @@ pub(crate) fn of_sts(
             Cause::trust(format!(
                 "the provider {provider} does not exist, or it or its pool is disabled or deleted"
             )),
+            update(google, "or it is disabled", "--no-disabled"),
             Cause::early("a new one takes a few minutes to be known everywhere"),
         ],
         "unauthorized_client" => vec![
-            Cause::trust(format!(
-                "the attribute condition or mapping of {provider} must accept the subject {sub}, letter by letter, and \
-                 map google.subject to assertion.sub"
-            )),
+            // What `feed setup` prints leaves a provider alone that trusts something else.
+            update(
+                google,
+                format!(
+                    "the attribute condition or mapping of {provider} must accept the subject {sub}, letter by letter, and \
+                     map google.subject to assertion.sub"
+                ),
+                &format!(
+                    "--attribute-mapping=google.subject=assertion.sub --attribute-condition=\"assertion.sub == '{sub}'\""
+                ),
+            ),
             Cause::early("a change takes a few minutes"),
         ],
         "invalid_request" => vec![
@@ -68,7 +78,7 @@ pub(crate) fn of_sts(
         "PERMISSION_DENIED" => vec![
             Cause::new(
                 format!("the Security Token Service API must be enabled in the project of {provider}"),
-                Mend::Command("gcloud services enable sts.googleapis.com".to_owned()),
+                enable("sts.googleapis.com", provider.project_number()),
             ),
             Cause::act(
                 "and no VPC service perimeter or organisation policy may stand in the way",
@@ -77,6 +87,34 @@ pub(crate) fn of_sts(
         ],
         _ => Vec::new(),
     }
+}
+
+/// A change of the feed's provider; gcloud takes its whole name.
+fn update(google: &GoogleArtifactRegistry, why: impl Into<String>, flags: &str) -> Cause {
+    let provider = &google.workload_identity_provider;
+    let what = "change the provider by this, if no other feed rests on what it trusts now".to_owned();
+    let command = format!("gcloud iam workload-identity-pools providers update-oidc {provider} {flags}");
+    Cause::new(why, Mend::Change { what, command })
+}
+
+fn enable(api: &str, project: &str) -> Mend {
+    let command = format!("gcloud services enable {api} --project={project}");
+    Mend::Change { what: "enable it by this".to_owned(), command }
+}
+
+/// The project that the account's name says it is of, if it does.
+fn project_of(account: &ServiceAccount) -> &str {
+    let domain = account.as_str().split_once('@').map_or("", |(_, domain)| domain);
+    // With a dot, it is the project of a domain, whose id is written in another way.
+    domain
+        .strip_suffix(".iam.gserviceaccount.com")
+        .filter(|project| !project.contains('.'))
+        .unwrap_or("PROJECT")
+}
+
+/// One word of a shell's, whatever it holds.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// `invalid_grant` stands for an issuer that Google could not reach and for every fault of the token.
@@ -102,12 +140,19 @@ fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistr
             Mend::Upload { upload: upload_to(provider), kid: kid.clone() },
         ),
     };
-    let audience = Cause::trust(format!(
-        "the provider {provider} must allow the audience {aud}: with no audiences of its own it accepts {} only, with \
-         or without https: before it",
-        provider.full_name()
-    ));
-    let message = message.to_ascii_lowercase();
+    // gcloud separates a list by commas, unless it is told of another sign.
+    let list = if aud.contains(',') || aud.starts_with('^') { format!("^;^{aud}") } else { aud.clone() };
+    let audience = update(
+        google,
+        format!(
+            "the provider {provider} must allow the audience {aud}: with no audiences of its own it accepts {} only, \
+             with or without https: before it",
+            provider.full_name()
+        ),
+        &format!("--allowed-audiences={}", quoted(&list)),
+    );
+    // The issuer's own name may hold any of the words that are looked for.
+    let message = message.replace(iss, "").to_ascii_lowercase();
     if message.contains("audience") {
         vec![audience]
     } else if message.contains("expired") || message.contains("stale") || message.contains("issued at") {
@@ -116,7 +161,11 @@ fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistr
         vec![documents]
     } else {
         let others = vec![
-            Cause::trust(format!("the provider {provider} must have exactly the issuer {iss}")),
+            update(
+                google,
+                format!("the provider {provider} must have exactly the issuer {iss}"),
+                &format!("--issuer-uri={}", quoted(iss)),
+            ),
             Cause::clock(format!(
                 "the token must be signed with {alg} and in its time (check this machine's clock)"
             )),
@@ -155,7 +204,7 @@ pub(crate) fn of_iam_credentials(
                 "enable the IAM Service Account Credentials API, iamcredentials.googleapis.com, in the project of \
                  {account}"
             ),
-            Mend::Command("gcloud services enable iamcredentials.googleapis.com".to_owned()),
+            enable("iamcredentials.googleapis.com", project_of(account)),
         )];
     }
     match code {
@@ -187,7 +236,10 @@ pub(crate) fn of_iam_credentials(
         )],
         "FAILED_PRECONDITION" => vec![Cause::new(
             format!("the service account {account} may be disabled"),
-            Mend::Command(format!("gcloud iam service-accounts enable {account}")),
+            Mend::Change {
+                what: "enable it by this".to_owned(),
+                command: format!("gcloud iam service-accounts enable {account}"),
+            },
         )],
         _ => Vec::new(),
     }

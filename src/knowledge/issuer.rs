@@ -54,18 +54,19 @@ pub(crate) fn unreadable(url: &str) -> Vec<Cause> {
     )]
 }
 
-/// The key that signs is not in the JWKS that is served.
-pub(crate) fn key_not_visible(kid: &str, jwks_uri: &str) -> Vec<Cause> {
-    vec![
-        Cause::new(
-            format!("a cache before carnet serves an older JWKS, without the key {kid}"),
-            Mend::Command(format!("curl -i {jwks_uri}")),
-        ),
-        Cause::new(
-            "the server at the issuer URL works on another database than this one",
-            Mend::Command("carnet key list".to_owned()),
-        ),
-    ]
+/// The key that signs is not in the JWKS that is served, which holds `strange` keys if none of this issuer's is
+/// among them.
+pub(crate) fn key_not_visible(iss: &str, kid: &str, jwks_uri: &str, strange: bool) -> Vec<Cause> {
+    let cache = || Cause::early(format!("a cache before carnet serves an older JWKS, without the key {kid}"));
+    let look = Cause::new(
+        "or one keeps it longer than its Cache-Control says",
+        Mend::Command(format!("curl -i {jwks_uri}")),
+    );
+    let database = Cause::new(
+        "the server at the issuer URL works on another database than this one: it knows none of this one's keys",
+        Mend::Command(format!("carnet serve --issuer {iss}")),
+    );
+    if strange { vec![database, cache(), look] } else { vec![cache(), look] }
 }
 
 /// The feed's subject needs a context key that was not given.

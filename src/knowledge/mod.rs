@@ -44,8 +44,15 @@ pub enum Mend {
     },
     /// `carnet feed update` with these arguments.
     Feed(String),
-    /// Another command, ready for a shell.
+    /// Another command, ready for a shell, which only looks or serves.
     Command(String),
+    /// A command that changes something outside carnet, and what it changes.
+    Change {
+        /// What to know before it is run.
+        what: String,
+        /// Ready for a shell.
+        command: String,
+    },
     /// Wait, and check again.
     Again,
     /// Check again with these arguments.
@@ -76,7 +83,8 @@ impl Cause {
 
     /// A clock that is wrong.
     pub(crate) fn clock(why: impl Into<String>) -> Self {
-        Self::new(why, Mend::Command("timedatectl status".to_owned()))
+        let what = "set this machine's clock; where systemd keeps it, by this".to_owned();
+        Self::new(why, Mend::Change { what, command: "timedatectl set-ntp true".to_owned() })
     }
 }
 
@@ -99,6 +107,7 @@ impl Mend {
                 ("change the feed".to_owned(), Some(format!("carnet feed update {feed} {arguments}")))
             }
             Self::Command(command) => ("run this".to_owned(), Some(command.clone())),
+            Self::Change { what, command } => (what.clone(), Some(command.clone())),
             Self::Again => (
                 "wait some minutes, then check again".to_owned(),
                 Some(with_context(format!("carnet feed check {feed}"), context)),

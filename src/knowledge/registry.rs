@@ -58,6 +58,10 @@ pub(crate) fn of_pull(image: &str, code: Option<&str>, status: Option<u16>, feed
         (Some("MANIFEST_UNKNOWN"), _) => {
             vec![Cause::new("there is no such tag or digest", Mend::CheckWith("--image NAME:TAG".to_owned()))]
         }
+        (Some("BLOB_UNKNOWN"), _) => vec![Cause::act(
+            "the registry has the image's manifest, but not its first layer",
+            "push the image again",
+        )],
         (Some("TOOMANYREQUESTS"), _) | (_, Some(429)) => {
             vec![Cause::early(format!("{} limits how often it is asked", feed.registry))]
         }

@@ -70,15 +70,19 @@ impl FolderTarget {
     ) -> TargetFuture<'_, T> {
         let root = self.root.clone();
         Box::pin(async move {
-            let done = tokio::task::spawn_blocking(move || work(&root)).await;
-            done.unwrap_or_else(|_| Err("the work on it was broken off".to_owned().into())).map_err(
-                |failure| match failure {
-                    Failure::Changed => TargetError::Changed(name),
-                    Failure::Failed(reason) => {
-                        TargetError::Failed { document: name, target: self.url.clone(), reason }
-                    }
-                },
-            )
+            let working = tokio::task::spawn_blocking(move || work(&root));
+            let done = match tokio::time::timeout(ENDS_WITHIN, working).await {
+                Ok(Ok(done)) => done,
+                Ok(Err(_)) => Err("the work on it was broken off".to_owned().into()),
+                // It may still come to an end, and then under the lock, and on its condition.
+                Err(_) => Err("the file system gives no answer".to_owned().into()),
+            };
+            done.map_err(|failure| match failure {
+                Failure::Changed => TargetError::Changed(name),
+                Failure::Failed(reason) => {
+                    TargetError::Failed { document: name, target: self.url.clone(), reason }
+                }
+            })
         })
     }
 }

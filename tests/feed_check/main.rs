@@ -1,124 +1,81 @@
-//! `feed check` and the API's `…/check` and `…/setup`: the step that fails, the cloud's own words, the first
-//! cause, and that what is said to mend it does.
+//! `feed check` and the API's `…/check` and `…/setup`: for every failure that can be shown here, the step that
+//! fails, the cloud's own words, the first cause, and that what is said to mend it does.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     reason = "set-up that fails should fail the test where it stands"
 )]
+#![cfg(feature = "sandbox")]
 
-mod failures;
+mod aws;
+mod azure;
+mod cases;
+#[path = "../check_support/mod.rs"]
+mod check_support;
+mod cloud_calls;
+mod clouds;
+mod documents;
+mod gate;
+mod google;
+mod logins;
 mod mends;
+mod network;
+mod progress;
+mod records;
 mod registry;
 mod routes;
+mod slow;
 #[path = "../support/mod.rs"]
 mod support;
+mod world;
 
-use serde_json::Value;
-use support::carnet::{Announced, Carnet, Issuer};
+use std::collections::BTreeSet;
 
-const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
-const PROVIDER: &str = "projects/1/locations/global/workloadIdentityPools/pool/providers/carnet";
-const BASIC: &str = "Basic realm=\"registry\"";
+use cases::{Case, Mend};
 
-/// A provider as the command line and the sandbox know it, and what its credential is.
-struct Cloud {
-    add: &'static [&'static str],
-    endpoints: [(&'static str, &'static str); 2],
-    /// The sandbox's password, in its configuration.
-    password: &'static str,
-    /// User name and password, in base64.
-    login: &'static str,
+/// Every failure that a table has.
+const ALL: &[&[Case]] = &[
+    documents::DOCUMENTS,
+    documents::MINT,
+    documents::MINT_AT_GOOGLE,
+    aws::AT_STS,
+    aws::AT_ECR,
+    aws::AT_ECR_PUBLIC,
+    azure::AT_ENTRA,
+    azure::AT_ACR,
+    google::AT_STS,
+    google::AT_ACCOUNT,
+    network::NETWORK,
+    network::AT_GOOGLE,
+    logins::LOGIN,
+    logins::AT_PULL,
+    slow::SLOW,
+];
+
+/// The list of all failures, beside their snapshots.
+const LIST: &str = "MENDS.txt";
+
+#[test]
+fn every_snapshot_is_of_a_failure_that_is_shown() {
+    let shown = ALL.iter().flat_map(|cases| *cases).map(|case| case.name);
+    let names: Vec<&str> =
+        shown.chain(check_support::AT_SEAWEEDFS).chain(records::SHOWN.iter().copied()).collect();
+    let files = names.iter().flat_map(|name| [format!("{name}.txt"), format!("{name}.json")]);
+    let mut expected: BTreeSet<String> = files.collect();
+    assert_eq!(expected.len(), 2 * names.len(), "a name is given twice");
+    expected.insert(LIST.to_owned());
+    assert_eq!(check_support::kept(), expected);
 }
 
-const AWS: Cloud = Cloud {
-    add: &["aws-ecr", "--role-arn", ROLE],
-    endpoints: [("sts", "aws/sts"), ("ecr", "aws/ecr")],
-    password: "[aws]\npassword = \"hunter2\"\n",
-    login: "QVdTOmh1bnRlcjI=",
-};
-
-const AZURE: Cloud = Cloud {
-    add: &[
-        "azure-acr",
-        "--tenant-id=8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c",
-        "--client-id=0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e",
-    ],
-    endpoints: [("authority", "azure/authority"), ("registry", "azure/registry")],
-    password: "[azure]\nrefresh_token = \"e30.eyJleHAiOjQxMDI0NDQ4MDB9.c2ln\"\n",
-    login: "MDAwMDAwMDAtMDAwMC0wMDAwLTAwMDAtMDAwMDAwMDAwMDAwOmUzMC5leUpsZUhBaU9qUXhNREkwTkRRNE1EQjkuYzJsbg==",
-};
-
-const GOOGLE: Cloud = Cloud {
-    add: &[
-        "google-artifact-registry",
-        "--workload-identity-provider",
-        PROVIDER,
-        "--service-account=pull@my-project.iam.gserviceaccount.com",
-    ],
-    endpoints: [("sts", "google/sts"), ("iamcredentials", "google/iamcredentials")],
-    password: "[google]\naccess_token = \"hunter2\"\n",
-    login: "b2F1dGgyYWNjZXNzdG9rZW46aHVudGVyMg==",
-};
-
-/// An issuer, and a feed `default/a` of a cloud at a sandbox, whose registry is `registry`.
-struct World {
-    issuer: Issuer,
-    sandbox: Announced,
-    cloud: &'static Cloud,
-}
-
-impl World {
-    /// `config` stands before the password in the sandbox's configuration.
-    fn new(cloud: &'static Cloud, config: &str, registry: &str, more: &[&str]) -> Self {
-        let issuer = Issuer::http();
-        let sandbox = issuer.carnet.sandbox(&issuer.url, &format!("{config}\n{}", cloud.password));
-        let world = Self { issuer, sandbox, cloud };
-        let [one, two] = world.endpoints();
-        let common =
-            ["--space=default", "--slug=a", "--registry", registry, "--endpoint", &one, "--endpoint", &two];
-        world.carnet().ok(&[&["feed", "add"], cloud.add, &common, more].concat());
-        world
+#[test]
+fn every_mend_that_is_not_carried_out_says_why() {
+    let cases = || ALL.iter().flat_map(|cases| *cases);
+    let not = cases().filter(|case| matches!(case.mend, Mend::Not(_))).count();
+    let all = cases().count();
+    let mut list = format!("{all} failures; the mend is executed for {}, and not for {not}\n\n", all - not);
+    for case in cases() {
+        list += &(case.in_one_line() + "\n");
     }
-
-    fn endpoints(&self) -> [String; 2] {
-        self.cloud
-            .endpoints
-            .map(|(name, at)| format!("{name}={}", self.sandbox.announced(&format!("/endpoints/{at}"))))
-    }
-
-    /// Another sandbox in the place of this one.
-    fn turn(&mut self, config: &str) {
-        let config = format!("{}{config}", self.cloud.password);
-        self.sandbox = self.issuer.carnet.sandbox(&self.issuer.url, &config);
-        let [one, two] = self.endpoints();
-        self.carnet().ok(&["feed", "update", "default/a", "--endpoint", &one, "--endpoint", &two]);
-    }
-
-    fn carnet(&self) -> &Carnet {
-        &self.issuer.carnet
-    }
-
-    /// The answer to `feed check --output json`, which exits with 1 exactly if a step failed.
-    fn check(&self, more: &[&str]) -> Value {
-        let output = self.carnet().run(&[&["feed", "check", "default/a", "--output=json"], more].concat());
-        let answer: Value =
-            serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-        assert_eq!(output.status, i32::from(answer["ok"] == false), "{output:?}");
-        assert!(!output.stdout.contains("hunter2"), "{output:?}");
-        answer
-    }
-
-    /// The one step that failed, which is the last.
-    fn failure(&self, more: &[&str]) -> Value {
-        let answer = self.check(more);
-        let steps = answer["steps"].as_array().unwrap();
-        let (last, before) = steps.split_last().unwrap();
-        assert!(last["ok"] == false && before.iter().all(|step| step["ok"] == true), "{answer:#}");
-        last.clone()
-    }
-}
-
-fn names(answer: &Value) -> Vec<&str> {
-    answer["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect()
+    check_support::compare(LIST, &list);
 }

@@ -1,124 +1,144 @@
-use serde_json::{Value, json};
+//! Mends, carried out: carnet's own commands by carnet, the clouds' by what they say, applied to what the
+//! stand-in trusts. A command or a flag that is not known here fails the test.
 
-use crate::support::carnet::Carnet;
-use crate::{AWS, BASIC, ROLE, World, names, registry};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
-/// Runs a command that a cause names, as a shell would.
-fn carry_out(carnet: &Carnet, command: &Value, more: &[&str]) -> String {
-    let words: Vec<&str> = command.as_str().unwrap().split(' ').collect();
-    assert_eq!(words[0], "carnet");
-    carnet.ok(&[&words[1..], more].concat())
+use serde_json::Value;
+
+use crate::cloud_calls;
+use crate::support::carnet::Output;
+use crate::support::process::clean_command;
+use crate::world::World;
+
+/// What a cloud trusts.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Trusted {
+    pub(crate) issuer: String,
+    /// As the sandbox's configuration has it.
+    pub(crate) config: Value,
+    /// What else commands have done there, which the sandbox has no place for.
+    pub(crate) facts: Vec<String>,
 }
 
-fn roles(subject: &str, audience: &str) -> String {
-    format!("[[aws.roles]]\narn = \"{ROLE}\"\naudiences = [\"{audience}\"]\nsubjects = [\"{subject}\"]\n")
-}
-
-#[test]
-fn trust_that_is_too_narrow_is_mended_by_what_the_setup_says() {
-    let mut world = World::new(&AWS, "", &registry::start(AWS.login, BASIC), &[]);
-    for (subject, audience, code) in [
-        ("space:default:feed:b", "sts.amazonaws.com", "AccessDenied"),
-        ("space:default:feed:a", "other", "InvalidIdentityToken"),
-    ] {
-        world.turn(&roles(subject, audience));
-        let failed = world.failure(&[]);
-        assert_eq!(
-            (&failed["step"], &failed["upstream"]["code"]),
-            (&json!("sts:AssumeRoleWithWebIdentity"), &json!(code))
-        );
-
-        let setup = carry_out(world.carnet(), &failed["causes"][0]["command"], &["--format=json"]);
-        let setup: Value = serde_json::from_str(&setup).unwrap();
-        let trust = &setup["role"]["AssumeRolePolicyDocument"]["Statement"][0]["Condition"]["StringEquals"];
-        let condition = |claim: &str| {
-            let (_, value) = trust.as_object().unwrap().iter().find(|(key, _)| key.ends_with(claim)).unwrap();
-            value.as_str().unwrap().to_owned()
-        };
-        world.turn(&roles(&condition(":sub"), &condition(":aud")));
-        let answer = world.check(&[]);
-        assert_eq!(answer["ok"], true, "{code}: {answer:#}");
+impl Trusted {
+    /// Whether no command has asked for anything of the cloud.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.facts.is_empty()
     }
 }
 
-#[test]
-fn a_session_that_is_too_long_is_mended_by_the_command_that_is_named() {
-    let registry = registry::start(AWS.login, BASIC);
-    let world = World::new(&AWS, "", &registry, &["--session-duration=2h"]);
-    let mut world = world;
-    world.turn(&roles("space:default:feed:a", "sts.amazonaws.com"));
-    let failed = world.failure(&[]);
-    assert_eq!(failed["upstream"]["code"], "ValidationError", "{failed:#}");
-    carry_out(world.carnet(), &failed["causes"][0]["command"], &[]);
-    assert_eq!(world.check(&[])["ok"], true);
-}
+/// Commands that only write down how they are called. Of what is there, they know one role of AWS, if the
+/// file `role` is there: in it stands whose it is.
+const STAND_IN: &str = r#"#!/bin/sh
+{ printf '%s\0' "${0##*/}" "$@"; printf '\0'; } >> "$STATE/calls"
+case "$*" in
+  *get-caller-identity*) echo 123456789012 ;;
+  *' get-role '* | 'iam get-role '*) cat "$STATE/role" ;;
+  *tag-role*) echo "${*##*Value=}" > "$STATE/role" ;;
+  *'cloud show'*) echo AzureCloud ;;
+  *'account show'*) echo 8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c ;;
+  *'query=roleAssignmentMode'*) echo LegacyRegistryPermissions ;;
+  *'ad app show'* | *'acr show'* | *'projects describe'*) echo there ;;
+  *describe* | *' get-'* | *' show '*) exit 1 ;;
+esac
+"#;
 
-#[test]
-fn a_subject_that_needs_more_context_is_refused_at_the_mint_with_the_flag_that_gives_it() {
-    let registry = registry::start(AWS.login, BASIC);
-    let world = World::new(&AWS, "", &registry, &["--subject-keys=space,feed,tenant"]);
-    let answer = world.check(&[]);
-    assert_eq!(names(&answer), ["discovery", "jwks", "mint"]);
-    let command = answer["steps"][2]["causes"][0]["command"].as_str().unwrap();
-    let command = json!(command.replace("VALUE", "acme"));
-    carry_out(world.carnet(), &command, &[]);
-}
+/// A shell in which the commands of [`STAND_IN`] are all that there is of the clouds.
+struct Shell(tempfile::TempDir);
 
-#[test]
-fn an_issuer_that_is_not_served_or_serves_other_keys_is_found_before_anything_is_minted() {
-    let mut world = World::new(&AWS, "", &registry::start(AWS.login, BASIC), &[]);
-    let url = world.issuer.url.clone();
-    let listen = url.strip_prefix("http://").unwrap().to_owned();
-    world.issuer.server.process.kill();
-    let failed = world.failure(&[]);
-    assert_eq!(failed["step"], "discovery", "{failed:#}");
-    assert_eq!(failed["causes"][0]["command"], format!("carnet serve --issuer {url}"));
-
-    // Somebody else's keys under the same URL.
-    let stranger = Carnet::new();
-    let mut other = stranger.serve(&url, &listen, &[]).unwrap();
-    let failed = world.failure(&[]);
-    assert_eq!(failed["step"], "jwks", "{failed:#}");
-    assert_eq!(failed["presented"]["iss"], url);
-    other.process.kill();
-
-    let mended = world.carnet().serve(&url, &listen, &[]).unwrap();
-    let answer = world.check(&[]);
-    assert_eq!(answer["ok"], true, "{answer:#}");
-    drop(mended);
-    let warnings = answer["warnings"].to_string();
-    assert!(warnings.contains("has port") && warnings.contains("not https"), "{warnings}");
-}
-
-#[test]
-fn a_check_is_recorded_as_one_and_told_to_people_in_full() {
-    let mut world = World::new(&AWS, "", &registry::start(AWS.login, BASIC), &[]);
-    world.check(&[]);
-    world.turn(&roles("space:default:feed:b", "sts.amazonaws.com"));
-    let output = world.carnet().run(&["feed", "check", "default/a"]);
-    assert_eq!(output.status, 1, "{output:?}");
-    for part in [
-        "sts:AssumeRoleWithWebIdentity  FAILED",
-        "AccessDenied",
-        "sub  space:default:feed:a",
-        "1. the trust policy of",
-        "carnet feed setup default/a",
-        "warning: ",
-    ] {
-        assert!(output.stdout.contains(part), "no {part:?} in\n{}", output.stdout);
+impl Shell {
+    fn new() -> Self {
+        let shell = Self(tempfile::tempdir().unwrap());
+        let bin = shell.0.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        for name in ["aws", "az", "gcloud", "carnet", "timedatectl"] {
+            let file = bin.join(name);
+            fs::write(&file, STAND_IN).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        shell
     }
-    assert!(output.stderr.contains("step sts:AssumeRoleWithWebIdentity failed"), "{output:?}");
 
-    let listed: Value =
-        serde_json::from_str(&world.carnet().ok(&["audit", "list", "--output=json"])).unwrap_or_default();
-    let rows: Vec<&Value> = listed.as_array().into_iter().flatten().collect();
-    let of = |kind: &str| rows.iter().filter(move |row| row["kind"] == kind).collect::<Vec<_>>();
-    assert_eq!(
-        (of("token.mint").len(), of("exchange").len(), of("credential").len()),
-        (2, 2, 0),
-        "{listed:#}"
-    );
-    for row in of("token.mint").into_iter().chain(of("exchange")) {
-        assert_eq!(row["is_check"], true, "{row:#}");
+    fn run(&self, script: &str) -> Output {
+        let path = format!("{}:/usr/bin:/bin", self.0.path().join("bin").display());
+        let mut command = clean_command("sh");
+        command.args(["-c", script]).env("PATH", path).env("STATE", self.0.path()).current_dir(self.0.path());
+        Output::of(&mut command, b"")
     }
+
+    /// The words of every call since the last time.
+    fn calls(&self) -> Vec<Vec<String>> {
+        let file = self.0.path().join("calls");
+        let recorded = fs::read_to_string(&file).unwrap_or_default();
+        fs::write(&file, "").unwrap();
+        let calls = recorded.split("\0\0").filter(|call| !call.is_empty());
+        calls.map(|call| call.trim_matches('\0').split('\0').map(str::to_owned).collect()).collect()
+    }
+}
+
+/// What is trusted after `command`; none if the command was a check, which has passed.
+pub(crate) fn carry_out(world: &mut World, feed: &str, command: &str, before: Trusted) -> Option<Trusted> {
+    let shell = Shell::new();
+    let output = shell.run(command);
+    assert_eq!(output.status, 0, "{command}: {output:?}");
+    let calls = shell.calls();
+    let [words] = &calls[..] else { panic!("{command} is not one command") };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["carnet", "feed", "setup", ..] => Some(set_up(world, feed, &words[1..], before)),
+        ["carnet", "feed", "check", ..] => {
+            world.gate.forget();
+            world.carnet.ok(&words[1..]);
+            None
+        }
+        ["carnet", "serve", "--issuer", issuer] => {
+            world.serve_own(issuer);
+            Some(before)
+        }
+        ["carnet", ..] => {
+            world.carnet.ok(&words[1..]);
+            Some(before)
+        }
+        ["timedatectl", "set-ntp", "true"] => {
+            world.carnet.turn_clock("+0");
+            Some(before)
+        }
+        _ => {
+            let mut after = before;
+            cloud_calls::apply(&calls, &mut after);
+            Some(after)
+        }
+    }
+}
+
+/// Runs the script that `feed setup` prints.
+fn set_up(world: &World, feed: &str, command: &[&str], before: Trusted) -> Trusted {
+    // The registry on this machine is none that has a place in Azure.
+    if let Some(registry) = world.cloud.setup_registry {
+        world.carnet.ok(&["feed", "update", feed, "--registry", registry]);
+    }
+    let script = world.carnet.ok(command);
+    if world.cloud.setup_registry.is_some() {
+        world.carnet.ok(&["feed", "update", feed, "--registry", &world.gate.host]);
+    }
+    let shell = Shell::new();
+    let role = before.config["aws"]["roles"].is_array();
+    if role {
+        fs::write(shell.0.path().join("role"), "None\n").unwrap();
+    }
+    let mut output = shell.run(&script);
+    if role {
+        // It spares a role that somebody else has made, and says how to give it to carnet.
+        let tag = output.stderr.lines().find(|line| line.contains("aws iam tag-role")).map(str::trim);
+        let tag = tag.unwrap_or_else(|| panic!("{output:?}"));
+        assert_eq!(output.status, 1, "{output:?}");
+        assert_eq!(shell.run(tag).status, 0);
+        shell.calls();
+        output = shell.run(&script);
+    }
+    assert_eq!(output.status, 0, "{output:?}\n{script}");
+    let mut after = before;
+    cloud_calls::apply(&shell.calls(), &mut after);
+    after
 }

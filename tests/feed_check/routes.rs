@@ -1,21 +1,22 @@
 use serde_json::{Value, json};
 
+use crate::clouds::AWS;
 use crate::support::http::{Answer, Connection};
-use crate::{AWS, BASIC, World, registry};
+use crate::world::World;
 
 fn grant(world: &World, role: &str) -> String {
-    let token = world.carnet().ok(&["grant", "create", "--role", role, "--name", role, "--space=default"]);
+    let token = world.carnet.ok(&["grant", "create", "--role", role, "--name", role, "--space=default"]);
     format!("Authorization: Bearer {}\r\n", token.trim_end())
 }
 
 fn get(world: &World, query: &str, grant: &str) -> Answer {
-    let listening = world.issuer.server.announced("/listening");
+    let listening = world.server.as_ref().unwrap().announced("/listening");
     let path = format!("/api/v1/spaces/default/feeds/{query}");
     Connection::to(listening, None).request("GET", &path, grant)
 }
 
 fn post(world: &World, path: &str, grant: &str, body: &str) -> Answer {
-    let mut connection = Connection::to(world.issuer.server.announced("/listening"), None);
+    let mut connection = Connection::to(world.server.as_ref().unwrap().announced("/listening"), None);
     let length = body.len();
     let request = format!(
         "POST /api/v1/spaces/default/feeds/{path} HTTP/1.1\r\nHost: carnet.test\r\n{grant}Content-Type: application/json\r\n\
@@ -27,7 +28,8 @@ fn post(world: &World, path: &str, grant: &str, body: &str) -> Answer {
 
 #[test]
 fn the_setup_is_what_the_command_line_prints_for_who_may_read_the_feed() {
-    let world = World::new(&AWS, "", "127.0.0.1:5000", &["--subject-keys=space,feed,tenant?"]);
+    let world = World::new(&AWS);
+    world.add("a", &["--subject-keys=space,feed,tenant?"]);
     let (viewer, deployer) = (grant(&world, "viewer"), grant(&world, "deployer"));
     for format in ["cli", "terraform", "json"] {
         let answer =
@@ -35,7 +37,7 @@ fn the_setup_is_what_the_command_line_prints_for_who_may_read_the_feed() {
         assert_eq!(answer.status, 200, "{answer:?}");
         let answer = answer.json();
         let flag = format!("--format={format}");
-        let printed = world.carnet().ok(&[
+        let printed = world.carnet.ok(&[
             "feed",
             "setup",
             "default/a",
@@ -72,7 +74,8 @@ fn the_setup_is_what_the_command_line_prints_for_who_may_read_the_feed() {
 
 #[test]
 fn a_check_is_for_admins_and_answers_what_the_command_line_prints() {
-    let world = World::new(&AWS, "", &registry::start(AWS.login, BASIC), &[]);
+    let world = World::new(&AWS);
+    world.add("a", &[]);
     let admin = grant(&world, "admin");
     for (role, status) in [("viewer", 403), ("deployer", 403)] {
         assert_eq!(post(&world, "a/check", &grant(&world, role), "").status, status, "{role}");
@@ -92,6 +95,9 @@ fn a_check_is_for_admins_and_answers_what_the_command_line_prints() {
         }
         answer
     };
-    assert_eq!(without_time(answer.json()), without_time(world.check(&["--image=app:v1"])));
+    assert_eq!(
+        without_time(answer.json()),
+        without_time(world.answer("default/a", &["--image=app:v1".to_owned()]))
+    );
     assert!(!answer.body.contains("hunter2"));
 }

@@ -11,12 +11,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../check_support/mod.rs"]
+mod check_support;
+
 #[path = "../setup_support/mod.rs"]
 mod setup_support;
 
 mod api_schema;
 mod azure_clients;
 mod check_registry;
+mod check_sts;
 mod documents;
 mod ecr_public;
 mod google_client;

@@ -5,21 +5,25 @@
 //! tested in `src/publication/objects`.
 
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::azurite::{self, Azurite};
 use crate::support::ca::Ca;
-use crate::support::carnet::{Carnet, Output};
+use crate::support::carnet::{Announced, Carnet, Output};
 use crate::support::http::{Answer, Connection};
 use crate::support::installed_peer;
-use crate::support::process::clean_command;
+use crate::support::process::{clean_command, wait_until};
 use crate::support::racing_proxy::RacingProxy;
 use crate::support::seaweedfs::{ADMINISTRATOR, READER, ROLE_ARN, SeaweedFs};
 use crate::support::verifiers::Verifier;
 
 const DOCUMENTS: [&str; 2] = [".well-known/jwks", ".well-known/openid-configuration"];
 const AUDIENCE: &str = "sts.amazonaws.com";
+
+/// Far longer than a change takes to get there, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running store, and what its users say to reach it.
 enum Store {
@@ -196,6 +200,36 @@ fn pyjwt_verifies_our_tokens_by_what_stands_in_seaweedfs() {
         assert_eq!(newcomer.verify(token).claims.unwrap()["sub"], claims["sub"]);
         assert_eq!(holder.verify(token).claims.unwrap()["sub"], claims["sub"]);
     }
+}
+
+#[test]
+fn a_server_brings_seaweedfs_up_to_date_on_every_change_of_keys() {
+    let store = Store::s3();
+    let carnet = carnet(&store);
+    let mut command = carnet.command(&[
+        "serve",
+        "--listen=127.0.0.1:0",
+        "--publish",
+        store.target(),
+        "--issuer",
+        &store.issuer(),
+    ]);
+    store.tell(&mut command, &store.address());
+    let server = Announced::of("carnet serve", &mut command);
+    // Before it announced itself.
+    let before = store.kids();
+
+    carnet.ok(&["key", "rotate", "--force", "--yes"]);
+    let mut connection = Connection::to(server.announced("/listening"), None);
+    let issuer = store.issuer();
+    let (_, path) = issuer.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let shown = wait_until(PATIENCE, || {
+        let shown = store.fetch(DOCUMENTS[0]).body;
+        (shown == connection.get(&format!("/{path}/{}", DOCUMENTS[0])).body)
+            .then(|| store.kids())
+            .filter(|kids| *kids != before)
+    });
+    assert!(shown.is_some(), "the rotation was not published");
 }
 
 /// An older copy of the database reads what stands there, and before it writes, a newer state is published: the

@@ -96,7 +96,7 @@ fn advice(error: &ClientError) -> Option<&'static str> {
             TransportErrorKind::Connect => {
                 "check that the server runs, and that --server or CARNET_URL is its address"
             }
-            TransportErrorKind::Tls => {
+            TransportErrorKind::Tls | TransportErrorKind::TlsName => {
                 "the server's certificate is not trusted here: --ca-file adds an authority"
             }
             TransportErrorKind::Timeout => "the server is slow, or a firewall drops the connection",

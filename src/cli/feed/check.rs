@@ -10,13 +10,12 @@ use crate::api::check::{CheckAnswer, CheckStep};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::carnet::Carnet;
 use crate::cli::failure::Failure;
-use crate::cli::feed_fields::ContextArguments;
+use crate::cli::feed_fields::{ContextArguments, ScopeArguments};
 use crate::cli::output::Format;
 use crate::cli::proxy::ProxyOption;
 use crate::cli::{opening, output};
 use crate::exchange::address::Loopback;
 use crate::feed::FeedPath;
-use crate::feed::scope::Scope;
 use crate::feeds::FeedsError;
 use crate::trust::check::{self, ImageReference, Progress};
 
@@ -27,6 +26,8 @@ pub(in crate::cli) struct Check {
     feed: FeedPath,
     #[command(flatten)]
     context: ContextArguments,
+    #[command(flatten)]
+    scope: ScopeArguments,
     /// Pull a little of this image, too: NAME, NAME:TAG or NAME@DIGEST
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
@@ -45,6 +46,7 @@ pub(in crate::cli) struct Check {
 pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Check) -> Result<(), Failure> {
     let path = arguments.feed;
     let context = arguments.context.context()?;
+    let scope = arguments.scope.scope()?;
     let mut config = opening.config();
     config.transport.extra_ca_pem =
         arguments.ca_file.as_deref().map(crate::cli::read_file("--ca-file")).transpose()?;
@@ -57,7 +59,6 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Che
     let image = arguments.image.map(|image| ImageReference::parse(&image, &feed.registry));
     let image = image.transpose().map_err(|error| Failure::usage(format!("--image: {error}")))?;
     let asked = Event::new(EventKind::TokenMint, Outcome::Done, carnet.actor()).detail("feed check");
-    let scope = Scope::everything();
     let wanted = check::Check { feed: &feed, context: &context, scope: &scope, image: image.as_ref(), asked };
     let is_watched = std::io::stderr().is_terminal();
     let watch = |progress: Progress<'_>| {

@@ -9,9 +9,10 @@ use serde::de::IgnoredAny;
 
 use super::Failed;
 use crate::api::problem::UpstreamAnswer;
-use crate::exchange::transport::HttpTransport;
-use crate::exchange::{Redactor, unreachable};
+use crate::exchange::transport::{HttpTransport, TransportErrorKind};
+use crate::exchange::{Asked, Redactor, unreachable};
 use crate::issuer_url::IssuerUrl;
+use crate::jose::jwk::Kid;
 use crate::knowledge::issuer as knowledge;
 
 /// The provider metadata.
@@ -65,8 +66,13 @@ impl Documents<'_> {
         Ok(metadata.jwks_uri)
     }
 
-    /// Fetches the JWKS, in which the key `kid` must be.
-    pub(super) async fn jwks(&self, url: &str, kid: Option<&str>) -> Result<String, Failed> {
+    /// Fetches the JWKS, in which the key `kid` must be; `published` are all that should be there.
+    pub(super) async fn jwks(
+        &self,
+        url: &str,
+        kid: Option<&str>,
+        published: &[Kid],
+    ) -> Result<String, Failed> {
         let answer = self.get(JWKS, url).await?;
         let KeySet { keys } = serde_json::from_slice(answer.body()).map_err(|error| {
             Failed::new(format!("{url} is no JWKS: {error}"), knowledge::unreadable(url))
@@ -77,9 +83,12 @@ impl Documents<'_> {
         if keys.iter().any(|key| key.kid.as_deref() == Some(kid)) {
             return Ok(format!("key {kid} is there, of {}", keys.len()));
         }
+        let is_own =
+            |key: &Key| published.iter().any(|own| key.kid.as_deref() == Some(own.to_string().as_str()));
+        let strange = !keys.is_empty() && !keys.iter().any(is_own);
         Err(Failed::new(
             format!("the key {kid}, which signs, is not in {url}"),
-            knowledge::key_not_visible(kid, url),
+            knowledge::key_not_visible(self.issuer.as_str(), kid, url, strange),
         )
         .answered(told(JWKS, &answer)))
     }
@@ -91,9 +100,21 @@ impl Documents<'_> {
             .body(Bytes::new())
             .map_err(|error| Failed::new(format!("{url}: {error}"), knowledge::unreadable(url)))?;
         let answer = self.transport.send(request).await.map_err(|error| {
-            let mut causes = knowledge::unavailable(iss, url, None);
-            causes.push(unreachable(error.kind()));
-            let silent = UpstreamAnswer { message: Some(error.to_string()), ..nothing(step) };
+            let unreached = unreachable(error.kind(), &Asked::Issuer(url));
+            let causes = match error.kind() {
+                // Most often nobody is there.
+                TransportErrorKind::Connect | TransportErrorKind::Other => {
+                    [knowledge::unavailable(iss, url, None), vec![unreached]].concat()
+                }
+                TransportErrorKind::TooLarge => knowledge::unreadable(url),
+                TransportErrorKind::Timeout
+                | TransportErrorKind::Tls
+                | TransportErrorKind::TlsName
+                | TransportErrorKind::Address => {
+                    vec![unreached]
+                }
+            };
+            let silent = UpstreamAnswer { message: Some(error.told()), ..nothing(step) };
             Failed::new(format!("{url} cannot be fetched: {error}"), causes).answered(silent)
         })?;
         if answer.status() == StatusCode::OK {

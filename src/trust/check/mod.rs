@@ -30,6 +30,7 @@ use crate::feed::Feed;
 use crate::feed::google::JwksSource;
 use crate::feed::scope::Scope;
 use crate::issuer::{Issuer, MintError};
+use crate::jose::jwk::{Kid, PublicKey};
 use crate::knowledge::{Cause, issuer as knowledge};
 use crate::metrics::ExchangeOutcome;
 use crate::oidc::subject::{Context, SubjectError};
@@ -182,7 +183,9 @@ impl Chain<'_> {
         let jwks_uri = documents.discovery().await.map_err(of(documents::DISCOVERY))?;
 
         recorder.begin(documents::JWKS);
-        let found = documents.jwks(&jwks_uri, kid).await.map_err(of(documents::JWKS))?;
+        let published = self.signer().key_set().published(self.clock.now());
+        let published: Vec<Kid> = published.iter().map(PublicKey::thumbprint).collect();
+        let found = documents.jwks(&jwks_uri, kid, &published).await.map_err(of(documents::JWKS))?;
         recorder.detail(found);
         let took = self.clock.monotonic().saturating_sub(began);
         if took > SLOW {

@@ -17,7 +17,7 @@ use super::Failed;
 use super::challenge::Challenge;
 use crate::api::problem::UpstreamAnswer;
 use crate::exchange::transport::{FirstBytes, HttpTransport, TransportError, TransportErrorKind};
-use crate::exchange::{Redactor, Secret, unreachable};
+use crate::exchange::{Asked, Redactor, Secret, unreachable};
 use crate::feed::{Feed, FeedType};
 use crate::knowledge::registry as knowledge;
 use crate::secret::{SecretString, deserialize_option as secret};
@@ -240,8 +240,9 @@ impl<'a> Registry<'a> {
 
     /// No answer at all.
     fn silent(&self, step: &'static str, error: &TransportError) -> Failed {
-        let causes = std::iter::once(unreachable(error.kind())).chain(knowledge::of_login(self.feed, None));
-        let upstream = UpstreamAnswer { message: Some(error.to_string()), ..nothing(step) };
+        let unreached = unreachable(error.kind(), &Asked::Registry);
+        let causes = std::iter::once(unreached).chain(knowledge::of_login(self.feed, None));
+        let upstream = UpstreamAnswer { message: Some(error.told()), ..nothing(step) };
         Failed::new(format!("{} gives no answer: {error}", self.feed.registry), causes.collect())
             .answered(upstream)
     }
@@ -280,7 +281,13 @@ impl<'a> Registry<'a> {
 
 /// Whether this may come of a TLS handshake with who speaks plain HTTP.
 fn may_be_plain_http(kind: TransportErrorKind) -> bool {
-    matches!(kind, TransportErrorKind::Tls | TransportErrorKind::Timeout | TransportErrorKind::Other)
+    matches!(
+        kind,
+        TransportErrorKind::Tls
+            | TransportErrorKind::TlsName
+            | TransportErrorKind::Timeout
+            | TransportErrorKind::Other
+    )
 }
 
 fn nothing(step: &str) -> UpstreamAnswer {

@@ -1,0 +1,83 @@
+//! What takes the request and says nothing, at each step. A check waits ten seconds for each: all at once here.
+
+use crate::cases::{CASE, Case, Mend, run};
+use crate::clouds::{AWS, AWS_PUBLIC, AZURE, Cloud, GOOGLE};
+use crate::gate::{Act, Rule, rule};
+use crate::world::World;
+
+const SILENT: &[Rule] = &[rule("/silent", Act::Silence)];
+
+const fn slow(
+    cloud: &'static Cloud,
+    name: &'static str,
+    step: &'static str,
+    feed: &'static [&'static str],
+) -> Case {
+    let rules = SILENT;
+    Case {
+        name,
+        cloud,
+        step,
+        feed,
+        rules,
+        cause: "is slow, or a firewall drops",
+        mend: Mend::Not(WAYS),
+        ..CASE
+    }
+}
+
+const WAYS: &str = "no command opens the way";
+
+pub(crate) const SLOW: &[Case] = &[
+    Case {
+        rules: &[rule("/.well-known/openid", Act::Silence)],
+        ..slow(&AWS, "slow-discovery", "discovery", &[])
+    },
+    Case { rules: &[rule("/.well-known/jwks", Act::Silence)], ..slow(&AWS, "slow-jwks", "jwks", &[]) },
+    slow(&AWS, "slow-aws-sts", "sts:AssumeRoleWithWebIdentity", &["--endpoint=sts={url}/silent"]),
+    slow(&AWS, "slow-aws-ecr", "ecr:GetAuthorizationToken", &["--endpoint=ecr={url}/silent"]),
+    slow(
+        &AWS_PUBLIC,
+        "slow-aws-ecr-public",
+        "ecr-public:GetAuthorizationToken",
+        &["--endpoint=ecr={url}/silent"],
+    ),
+    slow(&AZURE, "slow-azure-entra", "entra:token", &["--endpoint=authority={url}/silent"]),
+    slow(&AZURE, "slow-azure-acr", "acr:exchange", &["--endpoint=registry={url}/silent"]),
+    Case {
+        check: &["--repository=app"],
+        rules: &[rule("/azure/acr/oauth2/token", Act::Silence)],
+        ..slow(&AZURE, "slow-azure-acr-token", "acr:token", &[])
+    },
+    slow(&GOOGLE, "slow-google-sts", "sts:token", &["--endpoint=sts={url}/silent"]),
+    slow(
+        &GOOGLE,
+        "slow-google-account",
+        "iamcredentials:generateAccessToken",
+        &["--endpoint=iamcredentials={url}/silent"],
+    ),
+    Case {
+        // Its certificate is trusted, so that what fails is not TLS.
+        check: &["--ca-file={ca}"],
+        rules: &[rule("/v2/", Act::Silence)],
+        ..slow(&AWS, "slow-registry", "registry", &[])
+    },
+    Case {
+        check: &["--image=app:v1"],
+        rules: &[rule("/v2/app/manifests/", Act::Silence)],
+        ..slow(&AWS, "slow-pull", "pull", &[])
+    },
+];
+
+#[test]
+fn who_says_nothing_is_told_at_every_step() {
+    std::thread::scope(|scope| {
+        for case in SLOW {
+            scope.spawn(move || {
+                let mut world = World::new(case.cloud);
+                world.add("a", &[]);
+                run(&mut world, case);
+            });
+        }
+    });
+}
