@@ -9,7 +9,6 @@
 mod command;
 mod field;
 mod hold;
-#[allow(dead_code, reason = "shared with tests that use more of it")]
 #[path = "../support/mod.rs"]
 mod support;
 mod told;

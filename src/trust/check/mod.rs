@@ -140,8 +140,8 @@ impl Chain<'_> {
     /// The whole chain, top-down.
     async fn steps(&self, recorder: &Recorder<'_>, presented: &mut Option<Presented>) -> Result<(), Broken> {
         let of = |step: &'static str| move |failed: Failed| (step, failed);
-        let kid = presented.as_ref().map(|presented| presented.kid.clone());
-        match (self.documents(recorder, kid.as_deref()).await, self.check.feed.provider.jwks()) {
+        let kid = presented.as_ref().map(|presented| presented.kid.as_str());
+        match (self.documents(recorder, kid).await, self.check.feed.provider.jwks()) {
             (Ok(()), _) => {}
             (Err(broken), JwksSource::Fetched) => return Err(broken),
             (Err((_, failed)), JwksSource::Uploaded) => {
