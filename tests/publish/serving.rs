@@ -95,7 +95,7 @@ fn keys_wait_for_a_copy_that_cannot_be_written_and_everything_says_so() {
         key[member][0] == target
     };
     assert!(named(&revoked, "still_published_at"), "{listed:?}");
-    assert!(named(&keys::the(&listed, "RS256", "prepared").to_string(), "waits_for"), "{listed:?}");
+    assert!(named(keys::the(&listed, "RS256", "prepared"), "waits_for"), "{listed:?}");
     let table = publisher.carnet.ok(&["key", "list"]);
     for words in ["still published at", "waits to be published at"] {
         assert!(table.contains(words), "{table}");
