@@ -194,8 +194,8 @@ impl Publisher {
     }
 }
 
-/// The keys of `edition` that the copy in whose place it was written did not hold. If there was none, or what
-/// stood there is no JWKS, that is all of them.
+/// The keys of `edition` that the JWKS in whose place it was written did not hold: all of them, if that was no JWKS.
+/// Where nothing stood, nobody has fetched a JWKS that lacks a key.
 pub(crate) fn lacked(published: &Published, edition: &Edition) -> Vec<Kid> {
     let Some(stored) = &published.replaced_jwks else { return Vec::new() };
     let held = kids_in(&stored.body);
