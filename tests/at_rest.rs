@@ -245,3 +245,13 @@ fn a_planted_key_is_found_in_every_form() {
     fs::remove_file(issuer.home.path().join("keys/planted")).unwrap();
     issuer.assert_nothing_found(&secrets);
 }
+
+#[test]
+fn a_server_leaves_no_core_dump() {
+    let carnet = support::carnet::Carnet::new();
+    let server = carnet.serve("https://issuer.example", "127.0.0.1:0", &[]).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.process.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let words: Vec<_> = line.split_whitespace().collect();
+    assert_eq!(words[4..6], ["0", "0"], "{line}");
+}

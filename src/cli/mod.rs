@@ -10,6 +10,7 @@ mod feed_fields;
 mod grant;
 mod key;
 mod logging;
+mod memory;
 mod opening;
 mod output;
 mod proxy;
@@ -80,6 +81,7 @@ pub fn main() -> ExitCode {
     let serves = matches!(arguments.command, Command::Serve(_));
     // Until the end: what is left to export is sent when it is dropped.
     let _logging = logging::start(&arguments.logging, if serves { "info" } else { "warn" });
+    memory::keep_private();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(error).report(),
