@@ -201,6 +201,29 @@ pub enum TransportConfigError {
     Client(#[source] reqwest::Error),
 }
 
+/// What clients of clouds begin with: HTTP/1.1, no redirect, no proxy of the environment, nothing tried again; the
+/// operating system's certificates, and beside them those in `extra_ca_pem`.
+pub(crate) fn strict_client(
+    extra_ca_pem: Option<&[u8]>,
+) -> Result<reqwest::ClientBuilder, TransportConfigError> {
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("carnet/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .referer(false)
+        // Those of the environment.
+        .no_proxy()
+        .retry(reqwest::retry::never())
+        // Whatever else in this build would have HTTP/2 negotiated.
+        .http1_only();
+    let Some(pem) = extra_ca_pem else { return Ok(builder) };
+    let certificates = reqwest::Certificate::from_pem_bundle(pem)
+        .map_err(|error| TransportConfigError::CaBundle(Some(error)))?;
+    if certificates.is_empty() {
+        return Err(TransportConfigError::CaBundle(None));
+    }
+    Ok(builder.tls_certs_merge(certificates))
+}
+
 /// HTTP/1.1 by reqwest, with rustls and aws-lc.
 ///
 /// Trusts the operating system's certificates; on Unix, OpenSSL's `SSL_CERT_FILE` and
@@ -220,15 +243,7 @@ impl ReqwestTransport {
     ///
     /// See [`TransportConfigError`].
     pub fn new(config: TransportConfig) -> Result<Self, TransportConfigError> {
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("carnet/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .referer(false)
-            // Those of the environment.
-            .no_proxy()
-            .retry(reqwest::retry::never())
-            // Whatever else in this build would have HTTP/2 negotiated.
-            .http1_only()
+        let mut builder = strict_client(config.extra_ca_pem.as_deref())?
             .connect_timeout(config.connect_timeout)
             .timeout(config.timeout);
         builder = match &config.proxy {
@@ -239,14 +254,6 @@ impl ReqwestTransport {
                     .map_err(|error| TransportConfigError::Proxy(error.without_url()))?,
             ),
         };
-        if let Some(pem) = &config.extra_ca_pem {
-            let certificates = reqwest::Certificate::from_pem_bundle(pem)
-                .map_err(|error| TransportConfigError::CaBundle(Some(error)))?;
-            if certificates.is_empty() {
-                return Err(TransportConfigError::CaBundle(None));
-            }
-            builder = builder.tls_certs_merge(certificates);
-        }
         let client = builder.build().map_err(TransportConfigError::Client)?;
         Ok(Self { client, max_response: config.max_response, loopback: config.loopback })
     }

@@ -17,12 +17,11 @@ use object_store::client::{
     HttpService,
 };
 use object_store::{ClientConfigKey, ClientOptions};
-use reqwest::redirect::Policy;
 use url::{Host, Url};
 
 use super::words;
 use crate::exchange::proxy::ProxyUrl;
-use crate::exchange::transport::TransportConfigError;
+use crate::exchange::transport::{TransportConfigError, strict_client};
 use crate::publication::open::TargetOptions;
 use crate::publication::target::LONGEST_DOCUMENT;
 
@@ -59,28 +58,11 @@ fn client(
     extra_ca_pem: Option<&[u8]>,
     proxy: Option<&ProxyUrl>,
 ) -> Result<reqwest::Client, TransportConfigError> {
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("carnet/", env!("CARGO_PKG_VERSION")))
-        .redirect(Policy::none())
-        .referer(false)
-        // Those of the environment.
-        .no_proxy()
-        // The object store repeats what may be repeated.
-        .retry(reqwest::retry::never())
-        .http1_only()
-        .connect_timeout(CONNECTS_WITHIN)
-        .timeout(ANSWERS_WITHIN);
+    // The object store repeats what may be repeated.
+    let mut builder = strict_client(extra_ca_pem)?.connect_timeout(CONNECTS_WITHIN).timeout(ANSWERS_WITHIN);
     if let Some(proxy) = proxy {
         let proxy = reqwest::Proxy::all(proxy.reveal());
         builder = builder.proxy(proxy.map_err(|error| TransportConfigError::Proxy(error.without_url()))?);
-    }
-    if let Some(pem) = extra_ca_pem {
-        let certificates = reqwest::Certificate::from_pem_bundle(pem)
-            .map_err(|error| TransportConfigError::CaBundle(Some(error)))?;
-        if certificates.is_empty() {
-            return Err(TransportConfigError::CaBundle(None));
-        }
-        builder = builder.tls_certs_merge(certificates);
     }
     builder.build().map_err(TransportConfigError::Client)
 }
