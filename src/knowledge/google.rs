@@ -3,7 +3,7 @@
 //! Google puts everything that is wrong with a token under `invalid_grant`: there the message decides
 //! which causes come first.
 
-use super::{Cause, Mend};
+use super::{Cause, Mend, quoted};
 use crate::feed::google::{
     GoogleArtifactRegistry, JwksSource, MAX_SUBJECT, ServiceAccount, WorkloadIdentityProvider,
 };
@@ -110,11 +110,6 @@ fn project_of(account: &ServiceAccount) -> &str {
         .strip_suffix(".iam.gserviceaccount.com")
         .filter(|project| !project.contains('.'))
         .unwrap_or("PROJECT")
-}
-
-/// One word of a shell's, whatever it holds.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// `invalid_grant` stands for an issuer that Google could not reach and for every fault of the token.

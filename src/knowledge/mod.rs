@@ -15,9 +15,11 @@ pub(crate) mod registry;
 #[cfg(feature = "cli")]
 pub(crate) mod target;
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::feed::FeedPath;
+use crate::feed::scope::{Action, Scope};
 use crate::oidc::subject::Context;
 
 /// Why something may have failed, and what mends it.
@@ -61,6 +63,52 @@ pub enum Mend {
     Act(String),
 }
 
+/// What a check was asked about: what every command that goes on from it says again.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The feed.
+    pub feed: &'a FeedPath,
+    /// The deployment.
+    pub context: &'a Context,
+    /// What the credential was limited to.
+    pub scope: &'a Scope,
+    /// What a little was to be pulled of, as the command line takes it.
+    pub image: Option<&'a str>,
+}
+
+impl Asked<'_> {
+    /// `carnet feed COMMAND` for the feed and its context.
+    fn command(&self, command: &str) -> String {
+        let mut line = format!("carnet feed {command} {}", self.feed);
+        for (key, value) in self.context.iter() {
+            push(&mut line, "context", &format!("{}={value}", key.as_str()));
+        }
+        line
+    }
+
+    /// The same check, with `arguments` beside it or in the place of what was said before.
+    fn check(&self, arguments: &str) -> String {
+        let mut line = self.command("check");
+        for repository in self.scope.repositories().into_iter().flatten() {
+            push(&mut line, "repository", repository.as_str());
+        }
+        // Who may do everything has named no action, or each, which is the same.
+        let may = |action: &Action| self.scope.allows(*action);
+        if !Action::ALL.iter().all(may) {
+            Action::ALL.iter().filter(|action| may(action)).for_each(|action| {
+                push(&mut line, "action", action.as_str());
+            });
+        }
+        if let Some(image) = self.image.filter(|_| !arguments.starts_with("--image ")) {
+            push(&mut line, "image", image);
+        }
+        if !arguments.is_empty() {
+            line.extend([" ", arguments]);
+        }
+        line
+    }
+}
+
 impl Cause {
     pub(crate) fn new(why: impl Into<String>, mend: Mend) -> Self {
         Self { why: why.into(), mend }
@@ -91,43 +139,48 @@ impl Cause {
 impl Mend {
     /// What to do, as a sentence for people, and the command that does it, if one does.
     #[must_use]
-    pub fn told(&self, feed: &FeedPath, context: &Context) -> (String, Option<String>) {
+    pub fn told(&self, asked: &Asked<'_>) -> (String, Option<String>) {
+        let feed = asked.feed;
         match self {
             Self::Trust => (
                 "carry out what this prints, in the cloud's own account".to_owned(),
-                Some(with_context(format!("carnet feed setup {feed}"), context)),
+                Some(asked.command("setup")),
             ),
             Self::Upload { upload, kid } => (
                 format!(
                     "carry out what this prints, whose upload is `{upload}`; then say `carnet feed confirm-jwks {kid} {feed}`"
                 ),
-                Some(with_context(format!("carnet feed setup {feed}"), context)),
+                Some(asked.command("setup")),
             ),
             Self::Feed(arguments) => {
                 ("change the feed".to_owned(), Some(format!("carnet feed update {feed} {arguments}")))
             }
             Self::Command(command) => ("run this".to_owned(), Some(command.clone())),
             Self::Change { what, command } => (what.clone(), Some(command.clone())),
-            Self::Again => (
-                "wait some minutes, then check again".to_owned(),
-                Some(with_context(format!("carnet feed check {feed}"), context)),
-            ),
-            Self::CheckWith(arguments) => (
-                "check again with it".to_owned(),
-                Some(format!("{} {arguments}", with_context(format!("carnet feed check {feed}"), context))),
-            ),
+            Self::Again => ("wait some minutes, then check again".to_owned(), Some(asked.check(""))),
+            Self::CheckWith(arguments) => ("check again with it".to_owned(), Some(asked.check(arguments))),
             Self::Act(what) => (what.clone(), None),
         }
     }
 }
 
-/// Slugs and keys need no quotes in a shell.
-fn with_context(mut command: String, context: &Context) -> String {
-    for (key, value) in context.iter() {
-        // Writing to a string cannot fail.
-        let _ = write!(command, " --context {}={value}", key.as_str());
+fn push(line: &mut String, option: &str, value: &str) {
+    // Writing to a string cannot fail.
+    let _ = write!(line, " --{option} {}", word(value));
+}
+
+/// One word of a shell's: as it is where every shell reads it so.
+fn word(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.into(),
+        false => quoted(text).into(),
     }
-    command
+}
+
+/// One word of a shell's, whatever it holds.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// All causes in one line, for who wants one.

@@ -86,6 +86,7 @@ fn mends_are_commands_for_this_feed_and_context() {
     let feed: FeedPath = "default/a".parse().unwrap();
     let mut context = Context::empty();
     context.insert(ContextKey::Tenant, "acme".parse().unwrap());
+    let asked = Asked { feed: &feed, context: &context, scope: &Scope::everything(), image: None };
     for (mend, command) in [
         (Mend::Trust, Some("carnet feed setup default/a --context tenant=acme")),
         (Mend::Feed("--lifetime 1h".to_owned()), Some("carnet feed update default/a --lifetime 1h")),
@@ -97,6 +98,25 @@ fn mends_are_commands_for_this_feed_and_context() {
         (Mend::Command("carnet key list".to_owned()), Some("carnet key list")),
         (Mend::Act("think".to_owned()), None),
     ] {
-        assert_eq!(mend.told(&feed, &context).1.as_deref(), command);
+        assert_eq!(mend.told(&asked).1.as_deref(), command);
+    }
+}
+
+#[test]
+fn checking_again_asks_for_the_same_once_more() {
+    let feed: FeedPath = "default/a".parse().unwrap();
+    let repositories = ["app/two", "app/one"].map(|name| name.parse().unwrap());
+    let scope = Scope::new(Some(repositories), Some([Action::Pull])).unwrap();
+    let with = |arguments: &str| Mend::CheckWith(arguments.to_owned());
+    let narrow = "carnet feed check default/a --repository app/one --repository app/two --action pull";
+    for (image, mend, more) in [
+        (None, Mend::Again, ""),
+        (Some("app/one:v1"), Mend::Again, " --image app/one:v1"),
+        (Some("app/one:v1"), with("--image NAME:TAG"), " --image NAME:TAG"),
+        (Some("app/one:v1"), with("--ca-file FILE"), " --image app/one:v1 --ca-file FILE"),
+        (Some("it's; x"), Mend::Again, r" --image 'it'\''s; x'"),
+    ] {
+        let asked = Asked { feed: &feed, context: &Context::empty(), scope: &scope, image };
+        assert_eq!(mend.told(&asked).1, Some(format!("{narrow}{more}")));
     }
 }

@@ -91,8 +91,9 @@ pub(crate) fn steady(text: &str) -> String {
         43 if word.bytes().any(|byte| byte.is_ascii_uppercase()) => Some("KID"),
         _ => None,
     });
-    let text =
-        ["127.0.0.1:", "127.0.0.2:", "localhost:"].iter().fold(text, |text, host| after(&text, host, "PORT"));
+    let text = ["127.0.0.1:", "127.0.0.2:", "127.0.0.3:", "localhost:"]
+        .iter()
+        .fold(text, |text, host| after(&text, host, "PORT"));
     // Which of its reasons a resolver gives depends on the machine.
     let text = ["Name or service not known", "Temporary failure in name resolution"]
         .iter()

@@ -1,6 +1,6 @@
 //! AWS: STS, Amazon ECR, and ECR Public.
 
-use crate::cases::{CASE, Case, Mend, NETWORK, SHOWN, drive};
+use crate::cases::{CASE, Case, INTERNET, Mend, UNHEARD_OF, drive};
 use crate::clouds::AWS_PUBLIC;
 use crate::gate::{Act, OTHER_JWKS, second};
 
@@ -46,28 +46,28 @@ pub(crate) const AT_STS: &[Case] = &[
     },
     Case {
         fault: "fault = 'propagating'",
-        mend: Mend::Not(SHOWN),
+        mend: Mend::Lifts("aws iam create-role"),
         ..sts("aws-sts-propagating", 403, "AccessDenied", "the trust policy of")
     },
     Case {
         fault: "fault = 'issuer-unreachable'",
-        mend: Mend::Not(NETWORK),
+        mend: INTERNET,
         ..sts("aws-sts-issuer-unreachable", 400, "IDPCommunicationError", "could not fetch")
     },
     // What the cloud sees differs from what this machine sees: its requests for the documents are the second ones.
     Case {
         rules: &[second("/.well-known/openid-configuration", Act::Answer("503 Service Unavailable", "", ""))],
-        mend: Mend::Not(NETWORK),
+        mend: INTERNET,
         ..sts("aws-sts-discovery-unreachable", 400, "IDPCommunicationError", "could not fetch")
     },
     Case {
         rules: &[second("/.well-known/jwks", Act::Answer("200 OK", "", "<html>"))],
-        mend: Mend::Not(NETWORK),
+        mend: INTERNET,
         ..sts("aws-sts-jwks-unreadable", 400, "InvalidIdentityToken", "must be able to fetch")
     },
     Case {
         rules: &[second("/.well-known/jwks", OTHER_JWKS)],
-        mend: Mend::Not(NETWORK),
+        mend: INTERNET,
         ..sts("aws-sts-unknown-key", 400, "InvalidIdentityToken", "must be able to fetch")
     },
     Case {
@@ -99,7 +99,7 @@ pub(crate) const AT_STS: &[Case] = &[
     },
     Case {
         fault: "fault = 'refused'\nstatus = 403\ncode = 'IDPRejectedClaim'",
-        mend: Mend::Not(SHOWN),
+        mend: Mend::Lifts("aws iam create-role"),
         ..sts("aws-sts-claim-refused", 403, "IDPRejectedClaim", "refused a claim")
     },
     Case {
@@ -128,7 +128,7 @@ pub(crate) const AT_STS: &[Case] = &[
     },
     Case {
         fault: "fault = 'refused'\nstatus = 400\ncode = 'NewException'",
-        mend: Mend::Not(SHOWN),
+        mend: Mend::Not(UNHEARD_OF),
         ..sts("aws-sts-new-code", 400, "NewException", "look up NewException")
     },
     Case {
@@ -178,12 +178,12 @@ pub(crate) const AT_ECR: &[Case] = &[
     },
     Case {
         trust: "[aws]\nregion = 'eu-central-1'",
-        mend: Mend::Not("the region follows from the registry's name, and this machine's has none"),
+        mend: Mend::Hand("the registry's region", "the stand-in is put into the region that was signed for"),
         ..ecr("aws-ecr-other-region", 400, "InvalidSignatureException", "refused the request's signature")
     },
     Case {
         fault: "fault = 'refused'\nstatus = 400\ncode = 'ExpiredTokenException'",
-        mend: Mend::Not(SHOWN),
+        mend: Mend::Ends(&[]),
         ..ecr("aws-ecr-session-expired", 400, "ExpiredTokenException", "this machine's clock")
     },
     Case {
@@ -194,14 +194,17 @@ pub(crate) const AT_ECR: &[Case] = &[
     },
     Case {
         fault: "fault = 'refused'\nstatus = 400\ncode = 'NewException'",
-        mend: Mend::Not(SHOWN),
+        mend: Mend::Not(UNHEARD_OF),
         ..ecr("aws-ecr-new-code", 400, "NewException", "look up NewException")
     },
     Case {
         trust: "[aws]\ncredential_lifetime = 0",
         status: None,
         code: None,
-        mend: Mend::Not("the clock that is wrong is the stand-in's"),
+        mend: Mend::Hand(
+            "compare this machine's clock with the provider's",
+            "the stand-in's time is set right",
+        ),
         ..ecr("aws-ecr-arrived-expired", 0, "", "compare this machine's clock")
     },
     Case {

@@ -1,6 +1,6 @@
 //! Azure: Entra, and the token endpoints of a container registry.
 
-use crate::cases::{CASE, Case, Mend, NETWORK, SHOWN, drive};
+use crate::cases::{CASE, Case, INTERNET, Mend, UNHEARD_OF, drive};
 use crate::clouds::AZURE;
 use crate::gate::{Act, OTHER_JWKS, rule, second};
 
@@ -20,6 +20,8 @@ const TENANT: &str = "[azure]\ntenant = '8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c'";
 
 const AUTHORITY_URL: &str = "{url}/azure/entra";
 const REGISTRY_URL: &str = "{url}/azure/acr";
+/// A way to the same registry on which something stands at the second step.
+const AROUND: &[&str] = &["--endpoint=registry=http://{other-host}/azure/acr"];
 /// The role that the script assigns.
 const ACR_PULL: &str = "the role AcrPull";
 
@@ -36,7 +38,7 @@ const fn shown(
     code: &'static str,
     cause: &'static str,
 ) -> Case {
-    Case { fault, mend: Mend::Not(SHOWN), ..entra(name, status, code, cause) }
+    Case { fault, mend: Mend::Ends(&[]), ..entra(name, status, code, cause) }
 }
 
 /// A code that the registry gives at the exchange.
@@ -61,7 +63,7 @@ pub(crate) const AT_ENTRA: &[Case] = &[
         ..entra("azure-entra-unavailable", 503, "AADSTS90033", "often passes")
     },
     Case {
-        mend: Mend::Not(NETWORK),
+        mend: INTERNET,
         ..shown(
             "azure-entra-unreachable-50166",
             "fault = 'issuer-unreachable'",
@@ -70,13 +72,11 @@ pub(crate) const AT_ENTRA: &[Case] = &[
             "could not fetch",
         )
     },
-    shown(
-        "azure-entra-propagating",
-        "fault = 'propagating'",
-        401,
-        "AADSTS70021",
-        "must name exactly the issuer",
-    ),
+    Case {
+        fault: "fault = 'propagating'",
+        mend: Mend::Lifts("az ad app federated-credential create"),
+        ..entra("azure-entra-propagating", 401, "AADSTS70021", "must name exactly the issuer")
+    },
     Case {
         trust: TRUST,
         trusts: Some("https://other.example"),
@@ -112,13 +112,11 @@ pub(crate) const AT_ENTRA: &[Case] = &[
         mend: Mend::Wait,
         ..entra("azure-entra-unknown-key", 401, "AADSTS50013", "an earlier JWKS")
     },
-    shown(
-        "azure-entra-invalid-token",
-        "fault = 'refused'\nstatus = 400\ncode = 'AADSTS50027'",
-        400,
-        "AADSTS50027",
-        "the RSA key",
-    ),
+    Case {
+        fault: "fault = 'refused'\nstatus = 400\ncode = 'AADSTS50027'",
+        mend: Mend::Hand("in the JWKS of {url}", "Entra finds the key in the JWKS"),
+        ..entra("azure-entra-invalid-token", 400, "AADSTS50027", "the RSA key")
+    },
     shown(
         "azure-entra-not-rs256",
         "fault = 'refused'\nstatus = 400\ncode = 'AADSTS5002730'",
@@ -127,7 +125,7 @@ pub(crate) const AT_ENTRA: &[Case] = &[
         "RS256 only",
     ),
     Case {
-        mend: Mend::Not(NETWORK),
+        mend: INTERNET,
         ..shown(
             "azure-entra-unreachable-90061",
             "fault = 'refused'\nstatus = 400\ncode = 'AADSTS90061'",
@@ -138,17 +136,22 @@ pub(crate) const AT_ENTRA: &[Case] = &[
     },
     Case {
         rules: &[second("/.well-known/openid-configuration", Act::Answer("503 Service Unavailable", "", ""))],
-        mend: Mend::Not(NETWORK),
+        mend: INTERNET,
         ..entra("azure-entra-unreachable-501661", 400, "AADSTS501661", "could not fetch")
     },
     Case {
         rules: &[second("/.well-known/jwks", Act::Answer("200 OK", "", "<html>"))],
-        mend: Mend::Not(NETWORK),
+        mend: Mend::Hand("check that nothing on the way changes it", "what changed the JWKS is taken away"),
         ..entra("azure-entra-jwks-unreadable", 400, "AADSTS900612", "could not read the JWKS")
     },
     Case {
-        trust: "[azure]\nresources = []",
-        mend: Mend::Not("all tenants of the stand-in know the same resources"),
+        // The stand-in, whose tenants all know the same resources, says this with `resources = []`.
+        feed: &["--tenant-id=11111111-2222-4333-8444-555555555555"],
+        rules: &[rule(
+            "/azure/entra/11111111-2222-4333-8444-555555555555/",
+            Act::Answer("400 Bad Request", "Content-Type: application/json\r\n", NO_RESOURCE),
+        )],
+        mend: Mend::Run(&[("UUID", crate::clouds::TENANT)]),
         ..entra("azure-entra-no-resource", 400, "AADSTS500011", "knows no resource")
     },
     Case {
@@ -163,20 +166,21 @@ pub(crate) const AT_ENTRA: &[Case] = &[
         mend: Mend::Run(&[("UUID", crate::clouds::TENANT)]),
         ..entra("azure-entra-no-tenant", 400, "AADSTS90002", "there is no tenant")
     },
-    shown(
-        "azure-entra-lives-too-long",
-        "fault = 'refused'\nstatus = 400\ncode = 'AADSTS70023'",
-        400,
-        "AADSTS70023",
-        "lower token_lifetime",
-    ),
-    shown(
-        "azure-entra-new-code",
-        "fault = 'refused'\nstatus = 400\ncode = 'AADSTS4242'",
-        400,
-        "AADSTS4242",
-        "look up AADSTS4242",
-    ),
+    Case {
+        feed: &["--token-lifetime=50m"],
+        ..shown(
+            "azure-entra-lives-too-long",
+            "fault = 'refused'\nstatus = 400\ncode = 'AADSTS70023'",
+            400,
+            "AADSTS70023",
+            "lower token_lifetime",
+        )
+    },
+    Case {
+        fault: "fault = 'refused'\nstatus = 400\ncode = 'AADSTS4242'",
+        mend: Mend::Not(UNHEARD_OF),
+        ..entra("azure-entra-new-code", 400, "AADSTS4242", "look up AADSTS4242")
+    },
     Case {
         feed: &["--endpoint=authority={url}/faulty/azure/entra"],
         code: None,
@@ -231,7 +235,7 @@ pub(crate) const AT_ACR: &[Case] = &[
     },
     Case {
         fault: "fault = 'refused'\nstatus = 400\ncode = 'NEW'",
-        mend: Mend::Not(SHOWN),
+        mend: Mend::Not(UNHEARD_OF),
         ..acr("azure-acr-new-code", 400, "NEW", "look up NEW")
     },
     Case {
@@ -239,7 +243,10 @@ pub(crate) const AT_ACR: &[Case] = &[
         trust: "[azure]\nrefresh_token = 'e30.eyJleHAiOjF9.c2ln'",
         status: None,
         code: None,
-        mend: Mend::Not("the clock that is wrong is the stand-in's"),
+        mend: Mend::Hand(
+            "compare this machine's clock with the provider's",
+            "the stand-in's time is set right",
+        ),
         ..acr("azure-acr-arrived-expired", 0, "", "compare this machine's clock")
     },
     Case {
@@ -273,19 +280,24 @@ pub(crate) const AT_ACR: &[Case] = &[
         ..narrow("azure-acr-token-no-role", 401, "UNAUTHORIZED", "AcrPull")
     },
     Case {
-        fault: "fault = 'malformed'",
+        feed: AROUND,
+        rules: &[rule("//127.0.0.2/azure/acr/oauth2/token", Act::Answer("200 OK", "", "<html>Welcome"))],
         code: None,
-        mend: Mend::Not("both steps have the same endpoint, which is right at the first"),
+        mend: Mend::Run(&[("URL", REGISTRY_URL)]),
         ..narrow("azure-acr-token-malformed", 200, "", "not what the provider's API answers")
     },
     Case {
-        fault: "fault = 'oversized'",
+        feed: AROUND,
+        rules: &[rule("//127.0.0.2/azure/acr/oauth2/token", Act::Long)],
         status: None,
         code: None,
-        mend: Mend::Not("both steps have the same endpoint, which is right at the first"),
+        mend: Mend::Run(&[("URL", REGISTRY_URL)]),
         ..narrow("azure-acr-token-oversized", 200, "", "this is not the provider's API")
     },
 ];
+
+/// As the stand-in says it.
+const NO_RESOURCE: &str = r#"{"error":"invalid_resource","error_description":"AADSTS500011: The resource principal named https://management.azure.com was not found in the tenant named 11111111-2222-4333-8444-555555555555.","error_codes":[500011]}"#;
 
 #[test]
 fn every_failure_of_entra_is_told_and_mended() {

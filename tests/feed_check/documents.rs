@@ -7,12 +7,14 @@ use crate::gate::{Act, OTHER_JWKS, rule};
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const JWKS: &str = "/.well-known/jwks";
 const HTML: &str = "Content-Type: text/html\r\n";
-const LOOK: Mend =
-    Mend::Not("it shows what answers there, and who stands between carnet and here must mend it");
+/// What stands before carnet is taken away.
+const fn away(words: &'static str) -> Mend {
+    Mend::Hand(words, "what stood before carnet is taken away")
+}
 const SERVE: Mend = Mend::Run(&[]);
 
 const fn discovery(name: &'static str, status: Option<u16>, cause: &'static str) -> Case {
-    Case { name, step: "discovery", status, cause, mend: LOOK, ..CASE }
+    Case { name, step: "discovery", status, cause, mend: away(cause), ..CASE }
 }
 
 const fn jwks(name: &'static str, status: Option<u16>, cause: &'static str) -> Case {
@@ -36,7 +38,7 @@ pub(crate) const DOCUMENTS: &[Case] = &[
     },
     Case {
         rules: &[rule(DISCOVERY, Act::Bytes(""))],
-        mend: Mend::Not("who closes the connection is no server that carnet could be told to start"),
+        mend: Mend::Ends(&[]),
         ..discovery("discovery-closed", None, "nothing serves the issuer")
     },
     Case {
@@ -44,15 +46,23 @@ pub(crate) const DOCUMENTS: &[Case] = &[
             DISCOVERY,
             Act::Answer("301 Moved Permanently", "Location: https://other.example/\r\n", ""),
         )],
-        ..discovery("discovery-redirect", Some(301), "clouds do not follow")
+        ..discovery(
+            "discovery-redirect",
+            Some(301),
+            "clouds do not follow: serve the documents at the issuer URL itself",
+        )
     },
     Case {
         rules: &[rule(DISCOVERY, Act::Answer("401 Unauthorized", HTML, "<html>Log in</html>"))],
-        ..discovery("discovery-login", Some(401), "asks for a login")
+        ..discovery("discovery-login", Some(401), "asks for a login: both documents must be public")
     },
     Case {
         rules: &[rule(DISCOVERY, Act::Answer("404 Not Found", HTML, "<html>Not found</html>"))],
-        ..discovery("discovery-not-found", Some(404), "changes the path")
+        ..discovery(
+            "discovery-not-found",
+            Some(404),
+            "changes the path: /.well-known must arrive below the issuer URL",
+        )
     },
     Case {
         rules: &[rule(DISCOVERY, Act::Answer("200 OK", HTML, "<html>Welcome</html>"))],
@@ -73,7 +83,7 @@ pub(crate) const DOCUMENTS: &[Case] = &[
     },
     Case {
         rules: &[rule(JWKS, OTHER_JWKS)],
-        mend: Mend::Not("the rule that changes the answer stays, whoever serves: see jwks-other-database"),
+        mend: Mend::Ends(&[]),
         ..jwks("jwks-other-keys", Some(200), "works on another database")
     },
     Case {
@@ -87,11 +97,15 @@ pub(crate) const DOCUMENTS: &[Case] = &[
     },
     Case {
         rules: &[rule(JWKS, Act::Answer("302 Found", "Location: https://other.example/\r\n", ""))],
-        ..jwks("jwks-redirect", Some(302), "clouds do not follow")
+        ..jwks(
+            "jwks-redirect",
+            Some(302),
+            "clouds do not follow: serve the documents at the issuer URL itself",
+        )
     },
     Case {
         rules: &[rule(JWKS, Act::Answer("404 Not Found", HTML, "<html>Not found</html>"))],
-        ..jwks("jwks-not-found", Some(404), "changes the path")
+        ..jwks("jwks-not-found", Some(404), "changes the path: /.well-known must arrive below the issuer URL")
     },
 ];
 

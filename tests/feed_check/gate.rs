@@ -71,6 +71,7 @@ pub(crate) struct Behind {
 pub(crate) struct Gate {
     /// `127.0.0.1:PORT`
     pub(crate) host: String,
+    tls: Arc<ServerConfig>,
     behind: Arc<Mutex<Behind>>,
 }
 
@@ -80,20 +81,27 @@ impl Gate {
     pub(crate) fn open(ca: &Ca) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
-        let port = listener.local_addr().unwrap().port();
-        let gate = Self { host, behind: Arc::default() };
-        let tls = tls(ca);
-        for listener in [listener, TcpListener::bind(("127.0.0.2", port)).unwrap()] {
-            let (shared, tls) = (gate.clone(), Arc::clone(&tls));
-            std::thread::spawn(move || {
-                for client in listener.incoming().flatten() {
-                    let (gate, tls) = (shared.clone(), Arc::clone(&tls));
-                    // A client that goes away is no failure.
-                    std::thread::spawn(move || gate.receive(client, tls));
-                }
-            });
-        }
+        let gate = Self { host, tls: tls(ca), behind: Arc::default() };
+        gate.listen(listener);
+        gate.open_at("127.0.0.2");
         gate
+    }
+
+    /// Opens the same port of another address of this machine, which has refused connections until then.
+    pub(crate) fn open_at(&self, address: &str) {
+        let port = self.host.split_once(':').unwrap().1;
+        self.listen(TcpListener::bind(format!("{address}:{port}")).unwrap());
+    }
+
+    fn listen(&self, listener: TcpListener) {
+        let shared = self.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let gate = shared.clone();
+                // A client that goes away is no failure.
+                std::thread::spawn(move || gate.receive(client));
+            }
+        });
     }
 
     pub(crate) fn behind(&self) -> MutexGuard<'_, Behind> {
@@ -115,14 +123,14 @@ impl Gate {
         found.map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned())
     }
 
-    fn receive(&self, client: TcpStream, tls: Arc<ServerConfig>) -> std::io::Result<()> {
+    fn receive(&self, client: TcpStream) -> std::io::Result<()> {
         let mut first = [0];
         client.peek(&mut first)?;
         if first != [0x16] {
             return self.serve(BufReader::new(client));
         }
         // Who speaks to a registry tries TLS first. This one has it for `localhost` alone.
-        let connection = ServerConnection::new(tls).map_err(std::io::Error::other)?;
+        let connection = ServerConnection::new(Arc::clone(&self.tls)).map_err(std::io::Error::other)?;
         let mut stream = StreamOwned::new(connection, client);
         stream.conn.complete_io(&mut stream.sock)?;
         self.serve(BufReader::new(stream))

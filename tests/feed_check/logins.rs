@@ -58,7 +58,7 @@ pub(crate) const LOGIN: &[Case] = &[
     },
     Case {
         rules: &[rule("//127.0.0.2/v2/", Act::Answer("403 Forbidden", JSON, DENIED))],
-        mend: Mend::Not("what the identity may do at a registry, the stand-in does not know"),
+        mend: Mend::Lifts("the role may ecr:GetAuthorizationToken on [\"*\"]"),
         ..login("registry-denied", Some(403), Some("DENIED"), "has no permission there")
     },
     Case {
@@ -85,8 +85,8 @@ pub(crate) const LOGIN: &[Case] = &[
         ..login("registry-unavailable", Some(503), None, "often passes")
     },
     Case {
-        feed: &["--registry=127.0.0.1:1"],
-        mend: Mend::Not("no command opens the way to a registry"),
+        feed: &["--registry={closed}"],
+        mend: Mend::Way("open the way to the registry"),
         ..login("registry-down", None, None, "resolves and reaches the registry")
     },
     Case {
@@ -117,7 +117,7 @@ pub(crate) const AT_PULL: &[Case] = &[
     },
     Case {
         rules: &[rule(MANIFEST, Act::Answer("403 Forbidden", JSON, DENIED))],
-        mend: Mend::Not("what the identity may do at a registry, the stand-in does not know"),
+        mend: Mend::Lifts("the role may ecr:BatchGetImage on"),
         ..pull("pull-denied", 403, Some("DENIED"), "may log in, but not pull app:v1")
     },
     Case {
@@ -139,13 +139,13 @@ pub(crate) const AT_PULL: &[Case] = &[
                 r#"{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown"}]}"#,
             ),
         )],
-        mend: Mend::Not("no command changes what a registry serves"),
+        mend: Mend::Hand("push the image again", "the registry has the layer"),
         ..pull("pull-no-layer", 404, Some("BLOB_UNKNOWN"), "but not its first layer")
     },
     Case {
         rules: &[rule(MANIFEST, Act::Answer("200 OK", JSON, r#"{"layers":[{"digest":"md5:1"}]}"#))],
         status: None,
-        mend: Mend::Not("no command changes what a registry serves"),
+        mend: Mend::Hand("does not serve this image as", "the registry serves the manifest as OCI says"),
         ..pull("pull-strange-manifest", 0, None, "does not serve this image")
     },
 ];

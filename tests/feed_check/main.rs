@@ -71,9 +71,18 @@ fn every_snapshot_is_of_a_failure_that_is_shown() {
 #[test]
 fn every_mend_that_is_not_carried_out_says_why() {
     let cases = || ALL.iter().flat_map(|cases| *cases);
-    let not = cases().filter(|case| matches!(case.mend, Mend::Not(_))).count();
-    let all = cases().count();
-    let mut list = format!("{all} failures; the mend is executed for {}, and not for {not}\n\n", all - not);
+    let count = |is: fn(&Mend) -> bool| cases().filter(|case| is(&case.mend)).count();
+    let commands = count(|mend| matches!(mend, Mend::Run(_) | Mend::Lifts(_) | Mend::Wait));
+    let lifts = count(|mend| matches!(mend, Mend::Lifts(_)));
+    let ended = count(|mend| matches!(mend, Mend::Ends(_)));
+    let acts = count(|mend| matches!(mend, Mend::Way(_) | Mend::Hand(..)));
+    let not = count(|mend| matches!(mend, Mend::Not(_)));
+    let mut list = format!(
+        "{} failures. The mend is a command for {commands}, and was executed; for {lifts} of them the fault ended because \
+         of what is named.\nIt is one for {ended} more, where the test ended the fault with it. It is an act for {acts}, \
+         and was done by the test.\nIt was not executed for {not}.\n\n",
+        cases().count()
+    );
     for case in cases() {
         list += &(case.in_one_line() + "\n");
     }

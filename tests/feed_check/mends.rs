@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::cloud_calls;
 use crate::support::carnet::Output;
 use crate::support::process::clean_command;
+use crate::support::system_peer;
 use crate::world::World;
 
 /// What a cloud trusts.
@@ -110,6 +111,18 @@ pub(crate) fn carry_out(world: &mut World, feed: &str, command: &str, before: Tr
             Some(after)
         }
     }
+}
+
+/// Runs a command that only looks, and shows an answer with `status`; or one that sets the clock, which was right.
+pub(crate) fn look(world: &mut World, command: &str, status: Option<u16>) {
+    let Some(url) = command.strip_prefix("curl -i ") else {
+        assert_eq!(command, "timedatectl set-ntp true");
+        return world.carnet.turn_clock("+0");
+    };
+    let output = Output::of(clean_command(system_peer("curl")).args(["-si", url]), b"");
+    assert_eq!(output.status, 0, "{command}: {output:?}");
+    let shown = format!("HTTP/1.1 {}", status.map(|status| status.to_string()).unwrap_or_default());
+    assert!(output.stdout.starts_with(&shown), "{command}: {output:?}");
 }
 
 /// Runs the script that `feed setup` prints.

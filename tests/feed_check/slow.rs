@@ -5,7 +5,7 @@ use crate::clouds::{AWS, AWS_PUBLIC, AZURE, Cloud, GOOGLE};
 use crate::gate::{Act, Rule, rule};
 use crate::world::World;
 
-const SILENT: &[Rule] = &[rule("/silent", Act::Silence)];
+const SILENT: &[Rule] = &[rule("//127.0.0.2/", Act::Silence)];
 
 const fn slow(
     cloud: &'static Cloud,
@@ -21,50 +21,68 @@ const fn slow(
         feed,
         rules,
         cause: "is slow, or a firewall drops",
-        mend: Mend::Not(WAYS),
+        mend: Mend::Way("open the way to the endpoint"),
         ..CASE
     }
 }
 
-const WAYS: &str = "no command opens the way";
+const ISSUER: Mend = Mend::Way("open the way to the issuer");
+const REGISTRY: Mend = Mend::Way("open the way to the registry");
 
 pub(crate) const SLOW: &[Case] = &[
     Case {
         rules: &[rule("/.well-known/openid", Act::Silence)],
+        mend: ISSUER,
         ..slow(&AWS, "slow-discovery", "discovery", &[])
     },
-    Case { rules: &[rule("/.well-known/jwks", Act::Silence)], ..slow(&AWS, "slow-jwks", "jwks", &[]) },
-    slow(&AWS, "slow-aws-sts", "sts:AssumeRoleWithWebIdentity", &["--endpoint=sts={url}/silent"]),
-    slow(&AWS, "slow-aws-ecr", "ecr:GetAuthorizationToken", &["--endpoint=ecr={url}/silent"]),
+    Case {
+        rules: &[rule("/.well-known/jwks", Act::Silence)],
+        mend: ISSUER,
+        ..slow(&AWS, "slow-jwks", "jwks", &[])
+    },
+    slow(
+        &AWS,
+        "slow-aws-sts",
+        "sts:AssumeRoleWithWebIdentity",
+        &["--endpoint=sts=http://{other-host}/aws/sts"],
+    ),
+    slow(&AWS, "slow-aws-ecr", "ecr:GetAuthorizationToken", &["--endpoint=ecr=http://{other-host}/aws/ecr"]),
     slow(
         &AWS_PUBLIC,
         "slow-aws-ecr-public",
         "ecr-public:GetAuthorizationToken",
-        &["--endpoint=ecr={url}/silent"],
+        &["--endpoint=ecr=http://{other-host}/aws/ecr"],
     ),
-    slow(&AZURE, "slow-azure-entra", "entra:token", &["--endpoint=authority={url}/silent"]),
-    slow(&AZURE, "slow-azure-acr", "acr:exchange", &["--endpoint=registry={url}/silent"]),
+    slow(
+        &AZURE,
+        "slow-azure-entra",
+        "entra:token",
+        &["--endpoint=authority=http://{other-host}/azure/entra"],
+    ),
+    slow(&AZURE, "slow-azure-acr", "acr:exchange", &["--endpoint=registry=http://{other-host}/azure/acr"]),
     Case {
         check: &["--repository=app"],
         rules: &[rule("/azure/acr/oauth2/token", Act::Silence)],
         ..slow(&AZURE, "slow-azure-acr-token", "acr:token", &[])
     },
-    slow(&GOOGLE, "slow-google-sts", "sts:token", &["--endpoint=sts={url}/silent"]),
+    slow(&GOOGLE, "slow-google-sts", "sts:token", &["--endpoint=sts=http://{other-host}/google/sts"]),
     slow(
         &GOOGLE,
         "slow-google-account",
         "iamcredentials:generateAccessToken",
-        &["--endpoint=iamcredentials={url}/silent"],
+        &["--endpoint=iamcredentials=http://{other-host}/google/iamcredentials"],
     ),
     Case {
         // Its certificate is trusted, so that what fails is not TLS.
         check: &["--ca-file={ca}"],
         rules: &[rule("/v2/", Act::Silence)],
+        mend: REGISTRY,
         ..slow(&AWS, "slow-registry", "registry", &[])
     },
     Case {
         check: &["--image=app:v1"],
         rules: &[rule("/v2/app/manifests/", Act::Silence)],
+        mend: REGISTRY,
         ..slow(&AWS, "slow-pull", "pull", &[])
     },
 ];

@@ -15,6 +15,9 @@ use crate::gate::Gate;
 use crate::support::ca::Ca;
 use crate::support::carnet::{Announced, Carnet, Output};
 
+/// Where nothing listens until [the way is opened](World::put_right).
+const CLOSED: &str = "127.0.0.3";
+
 pub(crate) struct World {
     pub(crate) cloud: &'static Cloud,
     pub(crate) carnet: Carnet,
@@ -90,6 +93,15 @@ impl World {
         self.gate.behind().faulty = Some(sandbox);
     }
 
+    /// Takes away all that is wrong on the way and at the stand-in.
+    pub(crate) fn put_right(&mut self, is_closed: bool) {
+        self.gate.behind().rules = &[];
+        self.trust("", &self.url.clone(), 0);
+        if is_closed {
+            self.gate.open_at(CLOSED);
+        }
+    }
+
     fn sandbox(&mut self, mut config: Value, issuer: &str, clock_off_by: i64) -> std::net::SocketAddr {
         let (table, name, password) = self.cloud.password;
         if config[table][name].is_null() {
@@ -141,6 +153,7 @@ impl World {
             .replace("{tls}", &format!("https://localhost:{port}"))
             .replace("{local-host}", &format!("localhost:{port}"))
             .replace("{other-host}", &format!("127.0.0.2:{port}"))
+            .replace("{closed}", &format!("{CLOSED}:{port}"))
             .replace("{tls-other-name}", &format!("https://127.0.0.2:{port}"))
             .replace("{ca}", self.ca.certificate().to_str().unwrap())
     }

@@ -31,7 +31,7 @@ use crate::feed::google::JwksSource;
 use crate::feed::scope::Scope;
 use crate::issuer::{Issuer, MintError};
 use crate::jose::jwk::{Kid, PublicKey};
-use crate::knowledge::{Cause, issuer as knowledge};
+use crate::knowledge::{Asked, Cause, issuer as knowledge};
 use crate::metrics::ExchangeOutcome;
 use crate::oidc::subject::{Context, SubjectError};
 use crate::oidc::token::{Presented, SignedToken};
@@ -116,7 +116,7 @@ struct Chain<'a> {
 impl Chain<'_> {
     async fn run(&self, progress: OnProgress<'_>) -> CheckAnswer {
         let recorder = Recorder::new(self.clock, progress);
-        let Check { feed, context, .. } = &self.check;
+        let Check { feed, context, scope, image, .. } = &self.check;
         let mut presented = self.expected();
         for warning in warnings(self.signer()) {
             recorder.warn(warning);
@@ -124,7 +124,9 @@ impl Chain<'_> {
         match self.steps(&recorder, &mut presented).await {
             Ok(()) => recorder.end(),
             Err((step, failed)) => {
-                recorder.fail(step, failed, presented.as_ref(), (&feed.path(), context));
+                let (feed, image) = (&feed.path(), image.map(ToString::to_string));
+                let asked = Asked { feed, context, scope, image: image.as_deref() };
+                recorder.fail(step, failed, presented.as_ref(), &asked);
             }
         }
         let (steps, warnings) = recorder.into_parts();

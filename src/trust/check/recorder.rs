@@ -6,9 +6,7 @@ use std::time::Duration;
 use super::{Failed, Progress};
 use crate::api::check::{CheckCause, CheckStep};
 use crate::clock::Clock;
-use crate::feed::FeedPath;
-use crate::knowledge::Cause;
-use crate::oidc::subject::Context;
+use crate::knowledge::{Asked, Cause};
 use crate::oidc::token::Presented;
 
 /// Who wants to know how a check goes on.
@@ -73,7 +71,7 @@ impl<'a> Recorder<'a> {
         step: &'static str,
         failed: Failed,
         presented: Option<&Presented>,
-        mends: (&FeedPath, &Context),
+        asked: &Asked<'_>,
     ) {
         self.begin(step);
         let mut state = self.state();
@@ -84,7 +82,7 @@ impl<'a> Recorder<'a> {
             detail: Some(detail),
             presented: presented.map(Into::into),
             upstream: upstream.map(|upstream| *upstream),
-            causes: causes.iter().map(|cause| told(cause, mends)).collect(),
+            causes: causes.iter().map(|cause| told(cause, asked)).collect(),
             ..self.step(&running)
         };
         self.ended(&mut state, ended);
@@ -127,7 +125,7 @@ impl<'a> Recorder<'a> {
     }
 }
 
-fn told(cause: &Cause, (feed, context): (&FeedPath, &Context)) -> CheckCause {
-    let (mend, command) = cause.mend.told(feed, context);
+fn told(cause: &Cause, asked: &Asked<'_>) -> CheckCause {
+    let (mend, command) = cause.mend.told(asked);
     CheckCause { cause: cause.why.clone(), mend, command }
 }
