@@ -18,9 +18,19 @@ use crate::feed::FeedPath;
 use crate::feeds::FeedsError;
 use crate::grant::DraftError;
 use crate::grants::GrantsError;
+use crate::issuer::MintError;
 use crate::rotator::RotationError;
 use crate::signing_keys::rotation::Refusal;
 use crate::store::StoreError;
+
+/// What helps where nothing is minted, if the message does not say it.
+fn mint_hint(error: &MintError) -> Option<String> {
+    let MintError::Unpublished { place, .. } = error else { return None };
+    Some(format!(
+        "a server that runs with --publish writes there next; without one, `carnet publish {place}` does, and with \
+         --forget no key waits for it any more"
+    ))
+}
 
 /// What became of the step that failed, in one line; the provider's own words follow below it.
 fn exchange_failure(error: &ExchangeError) -> String {
@@ -106,7 +116,8 @@ impl Failure {
         };
         match &**failed {
             AttemptError::Exchange(error) => Self::exchange(feed, error),
-            AttemptError::Mint(_) | AttemptError::Audit(_) => Self::plain(Arc::clone(failed)),
+            AttemptError::Mint(error) => Self { hint: mint_hint(error), ..Self::plain(Arc::clone(failed)) },
+            AttemptError::Audit(_) => Self::plain(Arc::clone(failed)),
             other => Self::message(format!("feed {feed}: {other}")),
         }
     }
@@ -247,7 +258,11 @@ impl From<AuditError> for Failure {
 
 impl From<AuditedMintError> for Failure {
     fn from(error: AuditedMintError) -> Self {
-        Self::plain(error)
+        let hint = match &error {
+            AuditedMintError::Mint(error) => mint_hint(error),
+            AuditedMintError::Audit(_) => None,
+        };
+        Self { hint, ..Self::plain(error) }
     }
 }
 

@@ -77,3 +77,24 @@ fn a_forgotten_copy_stays_where_it_is_and_is_told_what_becomes_of_it() {
     let again = publisher.run(&["--forget"]);
     assert!(again.status == 0 && again.stderr.contains("nothing to do"), "{again:?}");
 }
+
+#[test]
+fn a_key_that_the_copy_does_not_show_signs_nothing_and_the_refusal_says_what_helps() {
+    let publisher = Publisher::new();
+    publisher.ok(&[]);
+    crate::support::keys::add_feeds(&publisher.carnet, &[]);
+    publisher.carnet.ok(&["key", "revoke", "--all", "--yes"]);
+    let target = publisher.folder.to_str().unwrap();
+    for command in [["token", "mint", "default/es256"], ["feed", "credentials", "default/es256"]] {
+        let refused = publisher.carnet.run(&command);
+        assert_eq!(refused.status, 1, "{refused:?}");
+        for words in [
+            format!("is not yet published at {target}"),
+            "hint: a server that runs with --publish".to_owned(),
+        ] {
+            assert!(refused.stderr.contains(&words), "{refused:?}");
+        }
+    }
+    publisher.ok(&[]);
+    publisher.carnet.ok(&["token", "mint", "default/es256"]);
+}
