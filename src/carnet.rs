@@ -8,7 +8,7 @@ mod publishing;
 
 use std::error::Error;
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ use crate::random::{Random, SecureRandom};
 use crate::rotator::{GeneratedKeys, KeySource, RotationError, Rotator};
 use crate::store::database_url::DatabaseUrl;
 pub use crate::store::master_key::MasterKeySource;
-use crate::store::master_key::{MasterKey, MasterKeyError, MasterKeyId};
-use crate::store::sealed::RowMac;
+use crate::store::master_key::{MasterKey, MasterKeyError, MasterKeyId, MasterKeys};
+use crate::store::rewrap::ForgedRow;
 use crate::store::vault::Vault;
 use crate::store::{IfMissing, Store, StoreError};
 use crate::uploads::Uploads;
@@ -48,6 +48,8 @@ pub struct Config {
     pub if_missing: IfMissing,
     /// The master key.
     pub master_key: MasterKeySource,
+    /// The file of the master key that is to take its place, which may not be there yet.
+    pub next_master_key: Option<PathBuf>,
     /// The issuer URL: needed when the database knows none, else it must be the one that it knows.
     pub issuer: Option<IssuerUrl>,
     /// Let `issuer` replace another one. Every trust that was set up for the old one ends.
@@ -75,6 +77,7 @@ impl Config {
             database,
             if_missing: IfMissing::Refuse,
             master_key,
+            next_master_key: None,
             issuer: None,
             change_issuer: false,
             clock: Arc::new(SystemClock::new()),
@@ -84,6 +87,10 @@ impl Config {
             actor: Actor::server(),
             audit_retention: None,
         }
+    }
+
+    fn master_keys(&self) -> MasterKeys {
+        MasterKeys { usual: self.master_key.clone(), next: self.next_master_key.clone() }
     }
 }
 
@@ -172,10 +179,9 @@ impl Carnet {
     /// on where it stopped when it is tried again.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
         let store = Store::open(&config.database, config.if_missing).await?;
-        let (sealer, mac) = unlock(&store, &config).await?;
-        let grants =
-            Grants::new(store.clone(), mac.clone(), Arc::clone(&config.clock), Arc::clone(&config.random));
-        let vault = Arc::new(adopt_issuer(store.clone(), sealer, mac, &config).await?);
+        unlock(&store, &config).await?;
+        let grants = Grants::new(store.clone(), Arc::clone(&config.clock), Arc::clone(&config.random));
+        let vault = Arc::new(adopt_issuer(store.clone(), &config).await?);
         let Config { clock, random, key_source, master_key, mut transport, actor, audit_retention, .. } =
             config;
         let rotator = Arc::new(Rotator::new(Arc::clone(&vault), Arc::clone(&clock), key_source));
@@ -237,21 +243,21 @@ impl Carnet {
     /// [`OpenError`] when there is none, or it has not been set up.
     pub async fn open_store_to_read(config: &Config) -> Result<Store, OpenError> {
         let store = Store::open(&config.database, IfMissing::Refuse).await?;
-        if store.sealed_row_mac().await?.is_none() {
+        if store.sealed_with().await?.is_none() {
             return Err(OpenError::NotSetUp(config.database.clone()));
         }
         Ok(store)
     }
 
-    /// Unlocks a database that was opened to read: what this gives authenticates its rows, and the audit log can be
-    /// verified afterwards.
+    /// Unlocks a database that was opened to read: its rows can be authenticated and the audit log verified
+    /// afterwards.
     ///
     /// # Errors
     ///
     /// [`OpenError`] when the master key cannot be had, is another one, or does not open what it should.
-    pub async fn unlock_store(store: &Store, config: &Config) -> Result<RowMac, OpenError> {
+    pub async fn unlock_store(store: &Store, config: &Config) -> Result<(), OpenError> {
         let config = Config { if_missing: IfMissing::Refuse, ..config.clone() };
-        unlock(store, &config).await.map(|(_, mac)| mac)
+        unlock(store, &config).await
     }
 
     /// Opens the database alone, for its grants, and sets up a new one if `config` allows it.
@@ -261,8 +267,8 @@ impl Carnet {
     /// [`OpenError`] as for [`Carnet::open`], but for issuer and keys.
     pub async fn open_grants(config: &Config) -> Result<Grants, OpenError> {
         let store = Store::open(&config.database, config.if_missing).await?;
-        let (_, mac) = unlock(&store, config).await?;
-        Ok(Grants::new(store, mac, Arc::clone(&config.clock), Arc::clone(&config.random)))
+        unlock(&store, config).await?;
+        Ok(Grants::new(store, Arc::clone(&config.clock), Arc::clone(&config.random)))
     }
 
     /// Keeps what this process publishes and signs current, and rotates keys when they are due, until
@@ -313,16 +319,21 @@ impl Carnet {
         matches!(self.master_key, MasterKeySource::File(_))
     }
 
-    /// Seals everything again under the master key in `new`, which is made if it is not there, and
-    /// puts that in the place of the one in use. Says whether there was anything to seal.
+    /// Makes every symmetric key anew under the master key in `new`, which is made if it is not there, gives every
+    /// row its new MAC, and puts the new master key in the place of the one in use. Returns the rows that failed
+    /// their old MAC, or `None` if there was nothing to do.
     ///
     /// A crash between any two steps leaves an issuer that opens, and the same call goes on where it
-    /// stopped. Servers that run meanwhile take the new key into use when they next need it.
+    /// stopped. Servers that run meanwhile take the new key into use within a second.
     ///
     /// # Errors
     ///
     /// [`OpenError`] when the key cannot be read, made or put in place, or the database refuses.
-    pub async fn rewrap(&self, new: &Path, actor: &Actor) -> Result<(MasterKeyId, bool), OpenError> {
+    pub async fn rewrap(
+        &self,
+        new: &Path,
+        actor: &Actor,
+    ) -> Result<(MasterKeyId, Option<Vec<ForgedRow>>), OpenError> {
         let key = match MasterKey::read(new) {
             Err(MasterKeyError::Missing(_)) => {
                 let made = MasterKey::generate(self.random.as_ref()).map_err(MasterKeyError::from)?;

@@ -20,7 +20,6 @@ use crate::grant::{
 };
 use crate::random::{Random, RandomnessUnavailable, uuid};
 use crate::store::grants::{GrantRow, StoredGrant};
-use crate::store::sealed::RowMac;
 use crate::store::{Store, StoreError, Write};
 
 /// The most grants of one database. Those that have ended make room when it is needed.
@@ -33,7 +32,6 @@ const LISTED_AFTER_END: SignedDuration = SignedDuration::from_hours(90 * 24);
 #[derive(Debug)]
 pub struct Grants {
     store: Store,
-    mac: RowMac,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     uses: Uses,
@@ -147,10 +145,10 @@ impl Creator<'_> {
 }
 
 impl Grants {
-    /// The grants in `store`, whose rows `mac` authenticates.
+    /// The grants in `store`, which must have been unlocked.
     #[must_use]
-    pub fn new(store: Store, mac: RowMac, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        Self { store, mac, clock, random, uses: Uses::default() }
+    pub fn new(store: Store, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+        Self { store, clock, random, uses: Uses::default() }
     }
 
     /// Makes a grant and its token.
@@ -181,7 +179,7 @@ impl Grants {
             last_used_at: None,
         };
         let stored = StoredGrant { grant, token_hash: token.hash() };
-        write.insert_grant(&stored, &self.mac).await?;
+        write.insert_grant(&stored).await?;
         write.append_audit(now, &[event(EventKind::GrantCreate, &actor, &stored.grant)]).await?;
         write.commit().await?;
         Ok(NewGrant { grant: stored.grant, token })
@@ -198,7 +196,7 @@ impl Grants {
             return Err(GrantsError::Role(own.role));
         }
         let mut list = GrantList { grants: Vec::new(), forged: Vec::new() };
-        for row in self.store.grants(&self.mac).await? {
+        for row in self.store.grants().await? {
             match row {
                 GrantRow::Authentic(stored) => list.grants.push(stored.grant),
                 GrantRow::Forged { id } => list.forged.push(report_forged(id)),
@@ -228,7 +226,7 @@ impl Grants {
         if own.role != Role::Admin {
             return Err(GrantsError::Role(own.role));
         }
-        let mut stored = match write.grant(id, &self.mac).await? {
+        let mut stored = match write.grant(id).await? {
             Some(GrantRow::Authentic(stored)) if is_visible(&stored.grant, &own) => stored,
             Some(GrantRow::Forged { id }) if own.is_unlimited_admin() => {
                 return Err(GrantsError::Forged(report_forged(id)));
@@ -239,7 +237,7 @@ impl Grants {
             return Ok(Revocation { grant: stored.grant, is_new: false });
         }
         stored.grant.revoked_at = Some(now);
-        write.update_grant_revocation(&stored, &self.mac).await?;
+        write.update_grant_revocation(&stored).await?;
         write.append_audit(now, &[event(EventKind::GrantRevoke, &by.actor(), &stored.grant)]).await?;
         write.commit().await?;
         Ok(Revocation { grant: stored.grant, is_new: true })
@@ -254,7 +252,7 @@ impl Grants {
     /// [`AuthenticationError`], which does not repeat the token.
     pub async fn authenticate(&self, token: &str, now: Timestamp) -> Result<Grant, AuthenticationError> {
         let token = GrantToken::parse(token)?;
-        let row = self.store.grant(token.id(), &self.mac).await?;
+        let row = self.store.grant(token.id()).await?;
         let (hash, grant) = match row {
             Some(GrantRow::Authentic(stored)) => (stored.token_hash, Some(stored.grant)),
             Some(GrantRow::Forged { id }) => {
@@ -297,7 +295,7 @@ impl Grants {
         own: &Grant,
         now: Timestamp,
     ) -> Result<Grant, GrantsError> {
-        match write.grant(own.id, &self.mac).await? {
+        match write.grant(own.id).await? {
             Some(GrantRow::Authentic(stored)) if stored.grant.state(now) == GrantState::Valid => {
                 Ok(stored.grant)
             }

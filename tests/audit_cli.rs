@@ -254,10 +254,13 @@ fn without_a_place_in_the_log_nothing_is_handed_out_or_changed() {
 #[test]
 fn a_database_from_before_there_was_a_log_gets_one() {
     let carnet = carnet();
-    for table in
-        ["DELETE FROM audit", "DELETE FROM audit_base", "DELETE FROM sealed_keys WHERE name = 'audit-chain'"]
-    {
-        database::execute(&carnet.database(), table);
+    for statement in [
+        "DELETE FROM audit",
+        "DELETE FROM audit_base",
+        "DELETE FROM sealed_keys WHERE name <> 'signing-key-rows'",
+        "UPDATE key_state SET purposes = 0",
+    ] {
+        database::execute(&carnet.database(), statement);
     }
     assert_eq!(carnet.run(&["audit", "anchor"]).status, 1);
     carnet.ok(&["feed", "update", "default/prod", "--audience=other"]);

@@ -263,7 +263,7 @@ impl Provided {
 }
 
 #[test]
-fn a_server_whose_master_key_file_was_rewrapped_goes_on_with_what_it_has_loaded() {
+fn a_server_that_cannot_open_the_new_keys_serves_documents_and_nothing_else_until_it_can() {
     let (carnet, founder) = issuer();
     drop(founder);
     // As a deployment would: the key goes where its provider keeps it, and the keys folder goes away.
@@ -289,29 +289,22 @@ fn a_server_whose_master_key_file_was_rewrapped_goes_on_with_what_it_has_loaded(
     assert_eq!(refused.status, 1);
     assert!(refused.stderr.contains("is sealed with the master key"), "{}", refused.stderr);
 
-    // The server's file still holds the old key: it serves, and is ready to mint, with what it has loaded.
-    let ready = |server: &Announced| Connection::to(server.announced("/listening"), None).get("/readyz");
+    // The server's file still holds the old key: it serves the documents that it has, and is not ready.
+    follow(&[&server], "that it lacks the new master key", now(), "/readyz", |answer| answer.status == 503);
     assert_eq!(jwks(&server), before);
-    assert_eq!(ready(&server).status, 200, "{}", ready(&server).body);
+    verify(&jwks(&server), &token).expect("a published key is missing");
 
-    // Somebody else rotates with the new one: its documents follow, although it cannot open the key that signs.
+    // Somebody else rotates with the new one: the server cannot authenticate what it does not know.
     provided.file = new;
     provided.ok(&["key", "rotate", "--force", "--yes"]);
-    let changed = now();
-    let expected = kids(&provided.list());
-    follow(&[&server], "a rotation with a master key that it lacks", changed, JWKS, |answer| {
-        published(&answer.body) == expected
-    });
+    assert_eq!(jwks(&server), before);
     let after = provided.ok(&["token", "mint", "default/es256"]).trim().to_owned();
     assert_ne!(kid(&token), kid(&after));
-    for token in [&token, &after] {
-        verify(&jwks(&server), token).expect("a published key is missing");
-    }
-    follow(&[&server], "that it has no key that signs", changed, "/readyz", |answer| {
-        answer.status == 503 && answer.json()["checks"]["active_keys"] == serde_json::json!([])
-    });
     // Once its provider has put the new key in place, it signs again, without a restart.
     fs::copy(&provided.file, provided.carnet.home().join("arriving.key")).unwrap();
     fs::rename(provided.carnet.home().join("arriving.key"), &old_file).unwrap();
     follow(&[&server], "the new master key", now(), "/readyz", |answer| answer.status == 200);
+    let expected = kids(&provided.list());
+    follow(&[&server], "the rotation", now(), JWKS, |answer| published(&answer.body) == expected);
+    verify(&jwks(&server), &after).expect("a published key is missing");
 }

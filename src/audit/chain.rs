@@ -17,6 +17,7 @@ use crate::secret::SecretBytes;
 const ROW: &[u8] = b"carnet audit row 1";
 const BASE: &[u8] = b"carnet audit base 1";
 const BEGINNING: &[u8] = b"carnet audit beginning 1";
+const EPOCH: &[u8] = b"carnet audit epoch 1";
 
 const LEN: usize = 32;
 
@@ -88,9 +89,6 @@ impl fmt::Display for Anchor {
 pub struct AuditKey(hmac::Key);
 
 impl AuditKey {
-    /// The name under which the key is sealed.
-    pub const NAME: &str = "audit-chain";
-
     /// A chain under `key`.
     #[must_use]
     pub fn new(key: &SecretBytes) -> Self {
@@ -128,6 +126,22 @@ impl AuditKey {
     #[must_use]
     pub fn is_base(&self, base: &Anchor, tag: &Mac) -> bool {
         constant_time_eq(&self.base_tag(base), tag)
+    }
+
+    /// The MAC of the record that an earlier epoch ended with `end`.
+    #[must_use]
+    pub fn epoch_tag(&self, epoch: i64, end: &Anchor) -> Mac {
+        let mut context = self.context(EPOCH);
+        context.update(&epoch.to_be_bytes());
+        context.update(&end.seq.to_be_bytes());
+        context.update(&end.mac.0);
+        finish(context)
+    }
+
+    /// Whether `tag` is what [`AuditKey::epoch_tag`] gives; takes the same time for every wrong one.
+    #[must_use]
+    pub fn is_epoch(&self, epoch: i64, end: &Anchor, tag: &Mac) -> bool {
+        constant_time_eq(&self.epoch_tag(epoch, end), tag)
     }
 
     fn row(&self, before: &Mac, columns: &[Option<&str>]) -> hmac::Context {

@@ -4,6 +4,7 @@
 //! [`Record`]. Nothing here takes a token or a password, so that none can get into the log.
 
 pub mod chain;
+pub mod epochs;
 mod kind;
 mod record;
 mod text;
@@ -14,6 +15,7 @@ use std::net::IpAddr;
 use uuid::Uuid;
 
 pub use self::chain::{Anchor, AuditKey, Mac};
+pub use self::epochs::{AuditKeys, ClosedEpoch};
 pub use self::kind::{EventKind, Outcome, UnknownName};
 pub use self::record::Record;
 use self::text::bounded;

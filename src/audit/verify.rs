@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::chain::{Anchor, AuditKey, Mac};
+use super::chain::{Anchor, Mac};
+use super::epochs::AuditKeys;
 
 /// Findings beyond this many are counted only: one broken link in a log of millions of rows can be
 /// followed by as many others.
@@ -16,7 +17,7 @@ const LISTED: usize = 100;
 pub struct Row<'a> {
     /// Its place.
     pub seq: i64,
-    /// Every column but the MAC, as [`AuditKey::extend`] takes them; `None` if one holds what carnet
+    /// Every column but the MAC, as [`AuditKey::extend`](super::AuditKey::extend) takes them; `None` if one holds what carnet
     /// never writes.
     pub columns: Option<&'a [Option<&'a str>]>,
     /// Its MAC, likewise.
@@ -27,7 +28,7 @@ pub struct Row<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The row; for rows that are gone the first of them, for the base row the one it says is the last
-    /// that was pruned.
+    /// that was pruned, for an epoch's record the epoch.
     pub seq: i64,
     /// What is wrong there.
     pub problem: Problem,
@@ -56,6 +57,8 @@ pub enum Problem {
     },
     /// The row is not the one that an anchor names: the log was written again from somewhere before it.
     NotAnchored,
+    /// The record of an earlier epoch's end and key was changed; `seq` is the epoch's number.
+    Epoch,
 }
 
 impl Problem {
@@ -70,6 +73,7 @@ impl Problem {
             Self::MacChanged => "mac-changed",
             Self::CutOff { .. } => "cut-off",
             Self::NotAnchored => "not-anchored",
+            Self::Epoch => "epoch",
         }
     }
 }
@@ -108,6 +112,10 @@ impl fmt::Display for Finding {
                 f,
                 "row {seq} is not the one that the anchor names: the log was written again from somewhere before it"
             ),
+            Problem::Epoch => write!(
+                f,
+                "the row of audit_epochs that says where epoch {seq} ended was changed: rows of that epoch cannot be checked"
+            ),
         }
     }
 }
@@ -145,7 +153,7 @@ impl Report {
 /// Takes the rows of a log in their order.
 #[derive(Debug)]
 pub struct Verifier<'a> {
-    key: &'a AuditKey,
+    keys: &'a AuditKeys,
     /// Not yet met, by row.
     anchors: BTreeMap<i64, Vec<Mac>>,
     before: Before,
@@ -167,12 +175,17 @@ impl<'a> Verifier<'a> {
     ///
     /// `anchors` are those kept elsewhere.
     #[must_use]
-    pub fn new(key: &'a AuditKey, base: Option<(Anchor, Option<Mac>)>, anchors: &[Anchor]) -> Self {
+    pub fn new(keys: &'a AuditKeys, base: Option<(Anchor, Option<Mac>)>, anchors: &[Anchor]) -> Self {
+        let key = keys.current();
         let mut by_row = BTreeMap::<i64, Vec<Mac>>::new();
         for anchor in anchors {
             by_row.entry(anchor.seq).or_default().push(anchor.mac);
         }
         let (start, tag) = base.unwrap_or((key.beginning(), None));
+        // The present epoch fixes where those before it ended.
+        for closed in keys.closed().iter().filter(|closed| closed.end.seq > start.seq) {
+            by_row.entry(closed.end.seq).or_default().push(closed.end.mac);
+        }
         let report = Report {
             rows: 0,
             pruned_until: start.seq,
@@ -182,9 +195,12 @@ impl<'a> Verifier<'a> {
             anchors_pruned: 0,
         };
         let before = Before { seq: start.seq, stored: Some(start.mac), computed: None };
-        let mut verifier = Self { key, anchors: by_row, before, report };
+        let mut verifier = Self { keys, anchors: by_row, before, report };
         if !tag.is_some_and(|tag| key.is_base(&start, &tag)) {
             verifier.find(start.seq, Problem::Base);
+        }
+        for epoch in keys.broken() {
+            verifier.find(*epoch, Problem::Epoch);
         }
         verifier.meet(start.seq, Some(start.mac));
         while let Some(entry) = verifier.anchors.first_entry().filter(|entry| *entry.key() < start.seq) {
@@ -223,8 +239,9 @@ impl<'a> Verifier<'a> {
             self.find(seq, Problem::Changed);
             return;
         };
+        let key = self.keys.of_row(seq);
         let follows = |before: Option<Mac>| {
-            before.zip(mac).is_some_and(|(before, mac)| self.key.follows(&before, columns, &mac))
+            before.zip(mac).is_some_and(|(before, mac)| key.follows(&before, columns, &mac))
         };
         if follows(stored) {
             return;
@@ -242,8 +259,15 @@ impl<'a> Verifier<'a> {
             // The row before could not be read at all: what follows it cannot be told.
             return;
         }
-        self.before.computed = stored.map(|stored| self.key.extend(&stored, columns));
+        self.before.computed = stored.map(|stored| key.extend(&stored, columns));
         self.find(seq, Problem::Changed);
+    }
+
+    /// The report on the beginning of a log, whose other rows were not given.
+    #[must_use]
+    pub fn finish_part(mut self) -> Report {
+        self.anchors.clear();
+        self.finish()
     }
 
     /// What came out, once every row was given.

@@ -10,7 +10,6 @@ use crate::random::SecureRandom;
 use crate::store::IfMissing;
 use crate::store::audit::{AuditFilter, Direction};
 use crate::store::master_key::MasterKey;
-use crate::store::sealed::Sealer;
 
 /// A database that has been set up.
 struct Database {
@@ -28,11 +27,7 @@ impl Database {
     async fn store(&self) -> Store {
         let url = self.folder.path().join("carnet.db").into();
         let store = Store::open(&url, IfMissing::Create).await.unwrap();
-        let (sealer, random) = (Sealer::new(&self.master_key).unwrap(), SecureRandom::default());
-        let mut write = store.write().await.unwrap();
-        write.set_up(&sealer, &random).await.unwrap();
-        write.commit().await.unwrap();
-        store.unlock_audit(&sealer, &random).await.unwrap();
+        store.unlock_new(&self.master_key).await;
         store
     }
 }
@@ -225,8 +220,8 @@ async fn without_the_key_nothing_is_recorded_nor_changed() {
     let error =
         AuditLog::new(locked.clone(), system(), Arc::default()).record(event("locked")).await.unwrap_err();
     let AuditError::Store(error) = error else { panic!("{error}") };
-    assert!(matches!(*error, StoreError::AuditLocked(_)));
-    assert!(matches!(locked.verify_audit(&[]).await, Err(StoreError::AuditLocked(_))));
+    assert!(matches!(*error, StoreError::Locked(_)));
+    assert!(matches!(locked.verify_audit(&[]).await, Err(StoreError::Locked(_))));
     assert_eq!(details(&locked).await, Vec::<String>::new());
 }
 

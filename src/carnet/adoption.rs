@@ -6,29 +6,26 @@ use super::{Config, OpenError};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::issuer_url::IssuerUrl;
 use crate::store::master_key::{MasterKey, MasterKeyError, MasterKeySource};
-use crate::store::sealed::{RowMac, SealError, Sealer};
+use crate::store::sealed::{SealError, Sealer};
 use crate::store::vault::Vault;
 use crate::store::{IfMissing, Store, StoreError, Write};
 
-/// The master key's uses: sealing, the MAC on key rows, and the audit log, for which `store` is unlocked.
-pub(super) async fn unlock(store: &Store, config: &Config) -> Result<(Sealer, RowMac), OpenError> {
-    let (sealer, mac) = master_key_of(store, config).await?;
-    match store.unlock_audit(&sealer, config.random.as_ref()).await {
+/// Unlocks `store` with its master key; sets up a database that is new, if `config` allows it.
+pub(super) async fn unlock(store: &Store, config: &Config) -> Result<(), OpenError> {
+    match unlock_with(store, config).await {
         // Another process has put another master key in place just now.
-        Err(StoreError::Seal(SealError::OtherMasterKey { .. })) => {
-            let (sealer, mac) = master_key_of(store, config).await?;
-            store.unlock_audit(&sealer, config.random.as_ref()).await?;
-            Ok((sealer, mac))
+        Err(OpenError::Store(StoreError::Seal(SealError::OtherMasterKey { .. }))) => {
+            unlock_with(store, config).await
         }
-        unlocked => Ok(unlocked.map(|()| (sealer, mac))?),
+        unlocked => unlocked,
     }
 }
 
-/// Makes master key and MAC keys in a database that has none.
-async fn master_key_of(store: &Store, config: &Config) -> Result<(Sealer, RowMac), OpenError> {
+async fn unlock_with(store: &Store, config: &Config) -> Result<(), OpenError> {
     let database = || config.database.clone();
     let seal = |error: SealError| OpenError::Store(error.into());
-    let Some(sealed) = store.sealed_row_mac().await? else {
+    let keys = config.master_keys();
+    if store.sealed_with().await?.is_none() {
         if config.if_missing == IfMissing::Refuse {
             return Err(OpenError::NotSetUp(database()));
         }
@@ -36,23 +33,20 @@ async fn master_key_of(store: &Store, config: &Config) -> Result<(Sealer, RowMac
         let mut write = store.write().await?;
         write.set_up(&sealer, config.random.as_ref()).await?;
         write.commit().await?;
-        // Another process may have set it up first: what counts is what the database holds.
-        let sealed = store.sealed_row_mac().await?.ok_or_else(|| OpenError::NotSetUp(database()))?;
-        let mac = sealed.row_mac(&sealer)?;
-        return Ok((sealer, mac));
-    };
-    let needed = || sealed.master_key_id.clone();
-    let master_key = config
-        .master_key
-        .find(&sealed.master_key_id)
-        .map_err(|source| OpenError::MasterKeyOf { database: database(), needed: needed(), source })?;
-    if master_key.id().as_str() != sealed.master_key_id {
-        let given = master_key.id().clone();
-        return Err(OpenError::OtherMasterKey { database: database(), needed: needed(), given });
     }
-    let sealer = Sealer::new(&master_key).map_err(seal)?;
-    let mac = sealed.row_mac(&sealer)?;
-    Ok((sealer, mac))
+    // Another process may have set it up first: what counts is what the database holds.
+    let needed = store.sealed_with().await?.ok_or_else(|| OpenError::NotSetUp(database()))?;
+    let master_key = keys.find(&needed).map_err(|source| OpenError::MasterKeyOf {
+        database: database(),
+        needed: needed.clone(),
+        source,
+    })?;
+    if master_key.id().as_str() != needed {
+        let given = master_key.id().clone();
+        return Err(OpenError::OtherMasterKey { database: database(), needed, given });
+    }
+    let sealer = Arc::new(Sealer::new(&master_key).map_err(seal)?);
+    Ok(store.unlock(keys, sealer, config.random.as_ref()).await?)
 }
 
 fn read_or_make(config: &Config) -> Result<MasterKey, OpenError> {
@@ -75,15 +69,9 @@ fn read_or_make(config: &Config) -> Result<MasterKey, OpenError> {
 }
 
 /// The vault of the issuer that the database belongs to from now on.
-pub(super) async fn adopt_issuer(
-    store: Store,
-    sealer: Sealer,
-    mac: RowMac,
-    config: &Config,
-) -> Result<Vault, OpenError> {
+pub(super) async fn adopt_issuer(store: Store, config: &Config) -> Result<Vault, OpenError> {
     let random = Arc::clone(&config.random);
-    let source = config.master_key.clone();
-    let vault = |issuer| Vault::new(store.clone(), source, sealer, mac, issuer, random);
+    let vault = |issuer| Vault::new(store.clone(), issuer, random);
     let stored = store.issuer_url().await?;
     let (stored, given) = match (stored, config.issuer.clone()) {
         (Some(stored), None) => return Ok(vault(stored)),

@@ -17,7 +17,6 @@ use crate::doctor::{
     Finding, Report, Status, clock, database, feeds, files, grants, issuer_url, keys, public, publication,
 };
 use crate::issuer_url::IssuerUrl;
-use crate::store::sealed::RowMac;
 use crate::store::signing_keys::StoredKeys;
 use crate::store::{Store, StoreError};
 
@@ -90,13 +89,13 @@ impl Examination<'_> {
         findings.push(database::check_integrity(self.store.integrity_problems().await));
         findings.push(database::check_references(self.store.foreign_key_problems().await));
         let unlocked = Carnet::unlock_store(self.store, self.config).await;
-        findings.push(database::check_master_key(unlocked.as_ref().map(drop)));
-        let mac = unlocked.ok()?;
+        findings.push(database::check_master_key(unlocked.as_ref().copied()));
+        unlocked.ok()?;
         findings.push(database::check_audit_log(self.store.verify_audit(&[]).await.as_ref()));
-        if let Err(error) = self.grants(&mac, findings).await {
+        if let Err(error) = self.grants(findings).await {
             findings.push(unreadable("grant-rows", &error));
         }
-        let stored = self.store.signing_keys(&mac).await;
+        let stored = self.store.signing_keys().await;
         findings.push(database::check_key_rows(stored.as_ref().map(|stored| stored.keys.len())));
         let stored = stored.ok()?;
         for (id, outcome) in [
@@ -110,8 +109,8 @@ impl Examination<'_> {
         Some(stored)
     }
 
-    async fn grants(&self, mac: &RowMac, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
-        findings.extend(grants::check(&self.store.grants(mac).await?, self.now));
+    async fn grants(&self, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
+        findings.extend(grants::check(&self.store.grants().await?, self.now));
         Ok(())
     }
 

@@ -73,7 +73,7 @@ impl KeySet {
             if let Some(kept) = kept.filter(|signer| *signer.kid() == active.key.kid()) {
                 return Ok(Some(kept.clone()));
             }
-            match vault.signer(active) {
+            match vault.signer(active, &stored.keyring) {
                 // Publishing must go on, above all after a revocation: only minting stops.
                 Err(StoreError::Seal(error @ SealError::OtherMasterKey { .. })) if before.is_some() => {
                     tracing::error!(%error, %algorithm, "nothing is minted with this algorithm");

@@ -3,6 +3,7 @@
 //! A change and its row are one transaction, and whoever extends the chain reads its end in that
 //! transaction: the processes on one database share one chain without gaps.
 
+mod epochs;
 mod reading;
 mod retention;
 mod row;
@@ -10,12 +11,12 @@ mod row;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
+pub(super) use self::epochs::Ended;
 pub use self::reading::{AuditFilter, Direction, MAX_PAGE};
 use self::row::Row;
-use super::sealed::Sealer;
+use super::keyring::Purpose;
 use super::{Store, StoreError, Write, corrupt, parse};
 use crate::audit::{Anchor, AuditKey, Event, Mac};
-use crate::random::Random;
 
 const TABLE: &str = "audit";
 const BASE_TABLE: &str = "audit_base";
@@ -40,30 +41,6 @@ impl Base {
 }
 
 impl Store {
-    /// Opens the audit log's key, so that changes can be recorded; makes one in a database from before
-    /// there was an audit log. Every clone of this store is unlocked by it.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Seal`] when the master key is another one; [`StoreError::Corrupt`] when the log is
-    /// there and its key is gone.
-    pub async fn unlock_audit(&self, sealer: &Sealer, random: &dyn Random) -> Result<(), StoreError> {
-        if self.audit_key.get().is_some() {
-            return Ok(());
-        }
-        if self.sealed_audit_key().await?.is_none() {
-            let mut write = self.write().await?;
-            write.begin_audit(sealer, random).await?;
-            write.commit().await?;
-        }
-        let gone = || corrupt("sealed_keys", AuditKey::NAME, "is gone");
-        let sealed = self.sealed_audit_key().await?.ok_or_else(gone)?;
-        let key = AuditKey::new(&sealed.open(AuditKey::NAME, sealer)?);
-        // Another clone may have been quicker, with the same key.
-        let _ = self.audit_key.set(key);
-        Ok(())
-    }
-
     /// The end of the log at this moment. Kept elsewhere, it shows later whether the log up to here is
     /// still there.
     ///
@@ -72,10 +49,6 @@ impl Store {
     /// [`StoreError`] when the database cannot be read, or was never unlocked.
     pub async fn audit_end(&self) -> Result<Anchor, StoreError> {
         end(&mut *self.readers.begin().await?).await
-    }
-
-    fn unlocked(&self) -> Result<&AuditKey, StoreError> {
-        self.audit_key.get().ok_or_else(|| StoreError::AuditLocked(self.url.clone()))
     }
 }
 
@@ -99,11 +72,11 @@ impl Write {
     ///
     /// # Errors
     ///
-    /// [`StoreError::AuditLocked`] when the store was opened without the master key, other
+    /// [`StoreError::Locked`] when the store was opened without the master key, other
     /// [`StoreError`]s when the end of the log cannot be read or a statement fails.
     pub async fn append_audit(&mut self, now: Timestamp, events: &[Event]) -> Result<Anchor, StoreError> {
-        let audit_key = std::sync::Arc::clone(&self.audit_key);
-        let key = audit_key.get().ok_or_else(|| StoreError::AuditLocked(self.url.clone()))?;
+        let keyring = self.keyring()?;
+        let key = keyring.audit().current();
         let mut end = end(self.connection()).await?;
         for event in events {
             let full = || corrupt(TABLE, &end.seq.to_string(), "has the last number that there is");
@@ -117,23 +90,17 @@ impl Write {
         Ok(end)
     }
 
-    /// Begins the log of a database that has none, with a key of its own.
-    pub(super) async fn begin_audit(
-        &mut self,
-        sealer: &Sealer,
-        random: &dyn Random,
-    ) -> Result<(), StoreError> {
-        let Some(key) = self.make_mac_key(AuditKey::NAME, sealer, random).await? else { return Ok(()) };
+    /// Begins the log of a database that has none, under a key that was just made.
+    pub(super) async fn begin_audit(&mut self, key: &AuditKey) -> Result<(), StoreError> {
         let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM audit").fetch_one(self.connection()).await?;
         if rows > 0 || Base::read(self.connection()).await?.is_some() {
             // A fresh key would make every row a forgery, and hide the one that is.
             return Err(corrupt(
                 "sealed_keys",
-                AuditKey::NAME,
+                Purpose::AuditChain.name(),
                 "is gone, but the audit log that it proves is there",
             ));
         }
-        let key = AuditKey::new(&key);
         let base = key.beginning();
         sqlx::query("INSERT INTO audit_base (id, seq, mac, tag) VALUES (1, $1, $2, $3)")
             .bind(base.seq)

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use super::keyring::{Keyring, Purpose};
 use super::sealed::RowMac;
 use super::{Store, StoreError, Write, corrupt, from_millis, parse, to_millis};
 use crate::grant::{Grant, Permissions, TokenHash};
@@ -52,7 +53,20 @@ struct Row {
     mac: String,
 }
 
+/// A row, and the epoch of the keys that authenticate it.
+#[derive(sqlx::FromRow)]
+struct RowInEpoch {
+    #[sqlx(flatten)]
+    row: Row,
+    epoch: i64,
+}
+
 const TABLE: &str = "grants";
+/// One statement, because every request asks it.
+const ONE_IN_EPOCH: &str = "SELECT id, name, token_hash, role, spaces, feeds, context, scope, created_at, created_by, \
+                            expires_at, revoked_at, last_used_at, mac, \
+                            (SELECT epoch FROM key_state WHERE key_state.id = 1) AS epoch \
+                            FROM grants WHERE id = $1";
 const ONE: &str = "SELECT id, name, token_hash, role, spaces, feeds, context, scope, created_at, created_by, \
                    expires_at, revoked_at, last_used_at, mac FROM grants WHERE id = $1";
 const ALL: &str = "SELECT id, name, token_hash, role, spaces, feeds, context, scope, created_at, created_by, \
@@ -65,12 +79,15 @@ impl Store {
     ///
     /// [`StoreError`] when the database cannot be read or an authentic row is not one that this program
     /// understands.
-    pub async fn grant(&self, id: Uuid, mac: &RowMac) -> Result<Option<GrantRow>, StoreError> {
-        let query = sqlx::query_as::<_, Row>(ONE).bind(id.to_string());
+    pub async fn grant(&self, id: Uuid) -> Result<Option<GrantRow>, StoreError> {
+        let keyring = self.keyring()?;
+        let query = sqlx::query_as::<_, RowInEpoch>(ONE_IN_EPOCH).bind(id.to_string());
         match query.fetch_optional(&self.readers).await? {
-            Some(row) => row.read(mac).map(Some),
+            Some(RowInEpoch { row, epoch }) if epoch == keyring.epoch() => row.read(mac(&keyring)).map(Some),
+            // Somebody has just made the keys anew.
+            Some(_) => self.read().await?.grant(id).await,
             None => {
-                let _ = Row::decoy().is_authentic(mac);
+                let _ = Row::decoy().is_authentic(mac(&keyring));
                 Ok(None)
             }
         }
@@ -81,9 +98,8 @@ impl Store {
     /// # Errors
     ///
     /// As [`Store::grant`].
-    pub async fn grants(&self, mac: &RowMac) -> Result<Vec<GrantRow>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(&self.readers).await?;
-        rows.into_iter().map(|row| row.read(mac)).collect()
+    pub async fn grants(&self) -> Result<Vec<GrantRow>, StoreError> {
+        self.read().await?.grants().await
     }
 
     /// Notes when grants were last used; what is known to be later stays.
@@ -112,9 +128,44 @@ impl Write {
     /// # Errors
     ///
     /// As there.
-    pub async fn grant(&mut self, id: Uuid, mac: &RowMac) -> Result<Option<GrantRow>, StoreError> {
+    pub async fn grant(&mut self, id: Uuid) -> Result<Option<GrantRow>, StoreError> {
+        let keyring = self.keyring()?;
         let query = sqlx::query_as::<_, Row>(ONE).bind(id.to_string());
-        query.fetch_optional(self.connection()).await?.map(|row| row.read(mac)).transpose()
+        query.fetch_optional(self.connection()).await?.map(|row| row.read(mac(&keyring))).transpose()
+    }
+
+    /// As [`Store::grants`], inside the transaction.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn grants(&mut self) -> Result<Vec<GrantRow>, StoreError> {
+        let keyring = self.keyring()?;
+        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(self.connection()).await?;
+        rows.into_iter().map(|row| row.read(mac(&keyring))).collect()
+    }
+
+    /// Gives each row whose MAC is right under `before` its MAC under `after`, and names those whose MAC is not:
+    /// they stay as they are.
+    pub(super) async fn renew_grant_macs(
+        &mut self,
+        before: &RowMac,
+        after: &RowMac,
+    ) -> Result<Vec<String>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(self.connection()).await?;
+        let mut failed = Vec::new();
+        for row in rows {
+            if !row.is_authentic(before) {
+                failed.push(row.short_id());
+                continue;
+            }
+            sqlx::query("UPDATE grants SET mac = $2 WHERE id = $1")
+                .bind(&row.id)
+                .bind(row.authenticated(|columns| after.tag(columns)))
+                .execute(self.connection())
+                .await?;
+        }
+        Ok(failed)
     }
 
     /// How many rows there are, whatever they are worth.
@@ -144,8 +195,9 @@ impl Write {
     /// # Errors
     ///
     /// [`StoreError`] when the statement fails.
-    pub async fn insert_grant(&mut self, stored: &StoredGrant, mac: &RowMac) -> Result<(), StoreError> {
-        let row = Row::new(stored, mac)?;
+    pub async fn insert_grant(&mut self, stored: &StoredGrant) -> Result<(), StoreError> {
+        let keyring = self.keyring()?;
+        let row = Row::new(stored, mac(&keyring))?;
         sqlx::query(
             "INSERT INTO grants (id, name, token_hash, role, spaces, feeds, context, scope, created_at, created_by, \
              expires_at, revoked_at, last_used_at, mac) \
@@ -175,12 +227,9 @@ impl Write {
     /// # Errors
     ///
     /// [`StoreError`] when the statement fails.
-    pub async fn update_grant_revocation(
-        &mut self,
-        stored: &StoredGrant,
-        mac: &RowMac,
-    ) -> Result<(), StoreError> {
-        let row = Row::new(stored, mac)?;
+    pub async fn update_grant_revocation(&mut self, stored: &StoredGrant) -> Result<(), StoreError> {
+        let keyring = self.keyring()?;
+        let row = Row::new(stored, mac(&keyring))?;
         sqlx::query("UPDATE grants SET revoked_at = $2, mac = $3 WHERE id = $1")
             .bind(row.id)
             .bind(row.revoked_at)
@@ -236,13 +285,18 @@ impl Row {
         }
     }
 
+    /// The id, or its beginning if it is none that carnet writes.
+    fn short_id(&self) -> String {
+        self.id.chars().take(64).collect()
+    }
+
     fn is_authentic(&self, mac: &RowMac) -> bool {
         self.authenticated(|columns| mac.verifies(columns, &self.mac))
     }
 
     fn read(self, mac: &RowMac) -> Result<GrantRow, StoreError> {
         if !self.is_authentic(mac) {
-            return Ok(GrantRow::Forged { id: self.id.chars().take(64).collect() });
+            return Ok(GrantRow::Forged { id: self.short_id() });
         }
         let time = |millis| from_millis(TABLE, &self.id, millis);
         let optional_time = |millis: Option<i64>| millis.map(time).transpose();
@@ -287,6 +341,10 @@ impl Row {
             &number(self.revoked_at),
         ])
     }
+}
+
+fn mac(keyring: &Keyring) -> &RowMac {
+    keyring.mac(Purpose::Grants)
 }
 
 fn json(id: &str, value: &impl Serialize) -> Result<String, StoreError> {

@@ -2,13 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::sealed::{RowMac, SealedFor, Sealer};
+use super::sealed::Sealer;
 use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, parse, to_millis, to_seconds};
-use crate::audit::AuditKey;
 use crate::issuer_url::IssuerUrl;
 use crate::jose::key_pair::RsaBits;
 use crate::random::Random;
-use crate::secret::SecretBytes;
 use crate::signing_keys::policy::{PolicyDurations, RotationPolicy};
 
 /// How keys are made and rotated, the same for every process.
@@ -75,14 +73,6 @@ struct KeyStateRow {
     rsa_bits: i64,
 }
 
-/// A key that the master key seals, as it is stored.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub struct SealedKey {
-    /// The master key that opens it.
-    pub master_key_id: String,
-    sealed: String,
-}
-
 impl Store {
     /// The issuer URL, once one has been stored.
     ///
@@ -143,8 +133,9 @@ impl Store {
             .bind(to_millis(now))
             .bind(error.to_owned()),
         };
-        statement.execute(&self.writer).await?;
-        Ok(())
+        let mut write = self.write().await?;
+        statement.execute(write.connection()).await?;
+        write.commit().await
     }
 
     /// Moves the high-water time up to `now`; never down.
@@ -156,11 +147,12 @@ impl Store {
     ///
     /// [`StoreError::Sql`] when the statement fails.
     pub async fn raise_high_water(&self, now: Timestamp) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
         sqlx::query("UPDATE key_state SET high_water = $1 WHERE id = 1 AND high_water < $1")
             .bind(to_millis(now))
-            .execute(&self.writer)
+            .execute(write.connection())
             .await?;
-        Ok(())
+        write.commit().await
     }
 
     /// Finishes the destruction of private halves: empties the write-ahead log, and notes that it is
@@ -177,36 +169,18 @@ impl Store {
         if !self.truncate_log().await? {
             return Ok(false);
         }
+        let mut write = self.write().await?;
         let done =
             sqlx::query("UPDATE key_state SET erasure_pending = NULL WHERE id = 1 AND erasure_pending = $1")
                 .bind(generation)
-                .execute(&self.writer)
+                .execute(write.connection())
                 .await?;
+        write.commit().await?;
         Ok(done.rows_affected() == 1)
-    }
-
-    /// The sealed key of the MAC on key rows; absent in a database that has not been set up.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the database cannot be read.
-    pub async fn sealed_row_mac(&self) -> Result<Option<SealedKey>, StoreError> {
-        Ok(sqlx::query_as(SEALED_KEY).bind(RowMac::NAME).fetch_optional(&self.readers).await?)
-    }
-
-    /// The sealed key of the audit log; absent in a database that has not been set up, or not since
-    /// carnet keeps such a log.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the database cannot be read.
-    pub(super) async fn sealed_audit_key(&self) -> Result<Option<SealedKey>, StoreError> {
-        Ok(sqlx::query_as(SEALED_KEY).bind(AuditKey::NAME).fetch_optional(&self.readers).await?)
     }
 }
 
 const ISSUER_URL: &str = "SELECT url FROM issuer WHERE id = 1";
-const SEALED_KEY: &str = "SELECT master_key_id, sealed FROM sealed_keys WHERE name = $1";
 
 impl Write {
     /// As [`Store::issuer_url`], inside the transaction.
@@ -292,43 +266,8 @@ impl Write {
         Ok(())
     }
 
-    /// As [`Store::sealed_row_mac`], inside the transaction.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn sealed_row_mac(&mut self) -> Result<Option<SealedKey>, StoreError> {
-        Ok(sqlx::query_as(SEALED_KEY).bind(RowMac::NAME).fetch_optional(self.connection()).await?)
-    }
-
-    /// Seals the keys of the MACs on key rows and audit rows again, under another master key.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when one does not open, sealing fails or a statement fails.
-    pub async fn reseal_mac_keys(
-        &mut self,
-        from: &Sealer,
-        to: &Sealer,
-        random: &dyn Random,
-    ) -> Result<(), StoreError> {
-        for name in [RowMac::NAME, AuditKey::NAME] {
-            let query = sqlx::query_as::<_, SealedKey>(SEALED_KEY).bind(name);
-            let Some(sealed) = query.fetch_optional(self.connection()).await? else { continue };
-            let key = from.open(mac_key(name), &sealed.master_key_id, &sealed.sealed)?;
-            let sealed = to.seal(mac_key(name), &key, random)?;
-            sqlx::query("UPDATE sealed_keys SET master_key_id = $2, sealed = $3 WHERE name = $1")
-                .bind(name)
-                .bind(to.master_key_id().as_str())
-                .bind(sealed)
-                .execute(self.connection())
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Sets up a new database: the default policy, and fresh keys for the MACs on key rows and audit rows,
-    /// sealed. Does nothing in one that has been set up.
+    /// Sets up a new database: the default policy, and every key of the keyring, sealed. Does nothing in one that
+    /// has been set up.
     ///
     /// # Errors
     ///
@@ -348,60 +287,8 @@ impl Write {
         .bind(i64::from(RsaBits::default().bits()))
         .execute(self.connection())
         .await?;
-
-        let _ = self.make_mac_key(RowMac::NAME, sealer, random).await?;
-        self.begin_audit(sealer, random).await
+        Box::pin(self.complete_keys(sealer, random)).await
     }
-
-    /// Makes and seals the key `name`, unless there is one; gives the one that it made.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when there is no randomness or the statement fails.
-    pub(super) async fn make_mac_key(
-        &mut self,
-        name: &'static str,
-        sealer: &Sealer,
-        random: &dyn Random,
-    ) -> Result<Option<SecretBytes>, StoreError> {
-        let mut key = vec![0; 32];
-        random.fill(&mut key).map_err(super::SealError::from)?;
-        let key = SecretBytes::new(key);
-        let sealed = sealer.seal(mac_key(name), &key, random)?;
-        let made = sqlx::query(
-            "INSERT INTO sealed_keys (name, master_key_id, sealed) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING",
-        )
-        .bind(name)
-        .bind(sealer.master_key_id().as_str())
-        .bind(sealed)
-        .execute(self.connection())
-        .await?;
-        Ok((made.rows_affected() == 1).then_some(key))
-    }
-}
-
-impl SealedKey {
-    /// Opens the key and makes the MAC of it.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Seal`] when the master key is another one.
-    pub fn row_mac(&self, sealer: &Sealer) -> Result<RowMac, StoreError> {
-        Ok(RowMac::new(&self.open(RowMac::NAME, sealer)?))
-    }
-
-    /// Opens the key, which `name` names.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Seal`] when the master key is another one, or the key is of another name.
-    pub(super) fn open(&self, name: &str, sealer: &Sealer) -> Result<SecretBytes, StoreError> {
-        Ok(sealer.open(mac_key(name), &self.master_key_id, &self.sealed)?)
-    }
-}
-
-fn mac_key(name: &str) -> SealedFor<'_> {
-    SealedFor { purpose: "mac-key", name, algorithm: "", issuer: "" }
 }
 
 impl KeyStateRow {

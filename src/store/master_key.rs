@@ -155,6 +155,34 @@ impl MasterKeySource {
     }
 }
 
+/// Every place where this process looks for master keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MasterKeys {
+    /// The key in use.
+    pub usual: MasterKeySource,
+    /// The file of the key that is to take its place, which may not be there yet.
+    pub next: Option<PathBuf>,
+}
+
+impl MasterKeys {
+    /// The key `id`, or whatever other key is there in its place.
+    ///
+    /// # Errors
+    ///
+    /// As [`MasterKeySource::find`].
+    pub fn find(&self, id: &str) -> Result<MasterKey, MasterKeyError> {
+        self.get(id).map_or_else(|| self.usual.find(id), Ok)
+    }
+
+    /// The key `id`, if it can be had.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<MasterKey> {
+        let next = || MasterKey::read_if(self.next.as_deref()?, PROVIDED).ok();
+        let is_it = |key: &MasterKey| key.id().as_str() == id;
+        self.usual.find(id).ok().filter(is_it).or_else(|| next().filter(is_it))
+    }
+}
+
 /// The master key cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterKeyError {

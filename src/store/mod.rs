@@ -12,16 +12,19 @@ pub mod integrity;
 pub mod issuer;
 pub mod jwks_clients;
 pub mod key_events;
+pub mod keyring;
 pub mod master_key;
 pub mod publications;
+pub mod rewrap;
 pub mod sealed;
+mod sealed_keys;
 pub mod signing_keys;
 pub mod uploaded_jwks;
 pub mod vault;
 
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -30,8 +33,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSy
 use sqlx::{ConnectOptions as _, Connection, Sqlite, SqliteConnection, Transaction};
 
 use self::database_url::DatabaseUrl;
+use self::keyring::Keyring;
 use self::sealed::SealError;
-use crate::audit::AuditKey;
+use self::sealed_keys::Keyholder;
 use crate::issuer_url::IssuerUrl;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -116,9 +120,25 @@ pub enum StoreError {
     /// Sealed bytes do not open, or a row fails its MAC.
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// The database was opened without the master key, and nothing is changed unrecorded.
-    #[error("the audit log of {0} needs the master key, without which it was opened: nothing was changed")]
-    AuditLocked(DatabaseUrl),
+    /// The database was opened without the master key: no row can be authenticated, and nothing is changed
+    /// unrecorded.
+    #[error(
+        "rows and audit log of {0} need the master key, without which it was opened: nothing was changed"
+    )]
+    Locked(DatabaseUrl),
+    /// The database's symmetric keys are of another epoch than those of this process, and it cannot follow.
+    #[error(
+        "the database's keys are those of epoch {epoch}, sealed with the master key {needed}, and this process has those \
+         of epoch {in_use}: it serves the public documents and does nothing else"
+    )]
+    OtherEpoch {
+        /// The database's.
+        epoch: i64,
+        /// The one that this process can open.
+        in_use: i64,
+        /// The master key that opens the database's.
+        needed: String,
+    },
 }
 
 /// An open database.
@@ -129,8 +149,8 @@ pub struct Store {
     readers: SqlitePool,
     /// Waits for nobody for long.
     checkpointer: SqlitePool,
-    /// The key of the audit log, once the master key has opened it; every clone has it then.
-    audit_key: Arc<OnceLock<AuditKey>>,
+    /// The symmetric keys, once the master key has opened them; every clone has them then.
+    keys: Arc<Keyholder>,
 }
 
 /// Whether opening may make a database.
@@ -174,7 +194,7 @@ impl Store {
         let checkpointer =
             pool().max_connections(1).connect_lazy_with(options.clone().busy_timeout(CHECKPOINT_TIMEOUT));
         let readers = pool().max_connections(4).connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self { url: url.clone(), writer, readers, checkpointer, audit_key: Arc::default() })
+        Ok(Self { url: url.clone(), writer, readers, checkpointer, keys: Arc::default() })
     }
 
     /// The database's name in messages.
@@ -187,13 +207,26 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Sql`] when another process holds the database for longer than the busy time-out.
+    /// [`StoreError::Sql`] when another process holds the database for longer than the busy time-out;
+    /// [`StoreError::OtherEpoch`] when the store is unlocked with keys that are not the database's any more.
     pub async fn write(&self) -> Result<Write, StoreError> {
-        Ok(self.inside(self.writer.begin_with("BEGIN IMMEDIATE").await?))
+        self.begun(self.writer.begin_with("BEGIN IMMEDIATE").await?).await
+    }
+
+    /// Begins a reading transaction: one snapshot, and the keys that authenticate it.
+    async fn read(&self) -> Result<Write, StoreError> {
+        self.begun(self.readers.begin().await?).await
+    }
+
+    /// A transaction with the keys of the epoch that it sees.
+    async fn begun(&self, transaction: Transaction<'static, Sqlite>) -> Result<Write, StoreError> {
+        let mut transaction = self.inside(transaction);
+        transaction.keyring = self.keyring_for(&mut transaction).await?;
+        Ok(transaction)
     }
 
     fn inside(&self, transaction: Transaction<'static, Sqlite>) -> Write {
-        Write { transaction, url: self.url.clone(), audit_key: Arc::clone(&self.audit_key) }
+        Write { transaction, url: self.url.clone(), keyring: None }
     }
 
     /// Moves everything from the write-ahead log into the database file and empties the log, so that
@@ -221,7 +254,8 @@ impl Store {
 pub struct Write {
     transaction: Transaction<'static, Sqlite>,
     url: DatabaseUrl,
-    audit_key: Arc<OnceLock<AuditKey>>,
+    /// `None` in a store that was opened without the master key.
+    keyring: Option<Arc<Keyring>>,
 }
 
 impl Write {

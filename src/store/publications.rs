@@ -94,15 +94,16 @@ impl Store {
         error: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
         sqlx::query(
             "UPDATE publication_targets SET failures = failures + 1, failed_at = $2, error = $3 WHERE target = $1",
         )
         .bind(target.to_string())
         .bind(to_millis(now))
         .bind(error.to_owned())
-        .execute(&self.writer)
+        .execute(write.connection())
         .await?;
-        Ok(())
+        write.commit().await
     }
 
     /// Notes that a place has answered and shows what it should, if it had failed before.
@@ -111,14 +112,15 @@ impl Store {
     ///
     /// [`StoreError::Sql`] when the statement fails.
     pub async fn note_publication_works(&self, target: &TargetUrl) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
         sqlx::query(
             "UPDATE publication_targets SET failures = 0, failed_at = NULL, error = NULL \
              WHERE target = $1 AND failures > 0",
         )
         .bind(target.to_string())
-        .execute(&self.writer)
+        .execute(write.connection())
         .await?;
-        Ok(())
+        write.commit().await
     }
 }
 

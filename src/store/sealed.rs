@@ -168,15 +168,12 @@ impl Sealer {
     }
 }
 
-/// The key that authenticates rows of `signing_keys` and `grants`. The first column that is given names
-/// the table, so that no row passes for one of the other.
+/// The key that authenticates rows of one purpose; see [`super::keyring::Purpose`]. The first column that is
+/// given names the table, so that no row passes for one of another table.
 #[derive(Debug, Clone)]
 pub struct RowMac(hmac::Key);
 
 impl RowMac {
-    /// The name under which the key itself is sealed.
-    pub const NAME: &str = "signing-key-rows";
-
     /// A MAC under `key`.
     #[must_use]
     pub fn new(key: &SecretBytes) -> Self {

@@ -1,8 +1,11 @@
 //! The rows of `signing_keys`: authenticated when read, sealed when written.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::issuer::KeySettings;
+use super::keyring::{Keyring, Purpose};
 use super::sealed::{RowMac, SealError, SealedFor, Sealer};
 use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, to_millis, to_seconds};
 use crate::issuer_url::IssuerUrl;
@@ -39,6 +42,8 @@ pub struct StoredKeys {
     pub keys: Vec<StoredKey>,
     /// Where verifiers look for them besides the servers.
     pub places: Vec<Place>,
+    /// The keys that authenticated the rows, whose sealer opens the private halves.
+    pub keyring: Arc<Keyring>,
 }
 
 impl StoredKeys {
@@ -73,10 +78,9 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`]: a forged row makes the whole reading fail, naming its `kid`.
-    pub async fn signing_keys(&self, mac: &RowMac) -> Result<StoredKeys, StoreError> {
+    pub async fn signing_keys(&self) -> Result<StoredKeys, StoreError> {
         // One transaction: keys and generation belong together.
-        let mut read = self.inside(self.readers.begin().await?);
-        read.signing_keys(mac).await
+        self.read().await?.signing_keys().await
     }
 }
 
@@ -86,7 +90,9 @@ impl Write {
     /// # Errors
     ///
     /// As there.
-    pub async fn signing_keys(&mut self, mac: &RowMac) -> Result<StoredKeys, StoreError> {
+    pub async fn signing_keys(&mut self) -> Result<StoredKeys, StoreError> {
+        let keyring = self.keyring()?;
+        let mac = keyring.mac(Purpose::SigningKeys);
         let issuer = self.issuer_url().await?;
         let settings = self.key_settings().await?;
         let rows: Vec<Row> = sqlx::query_as(
@@ -101,7 +107,7 @@ impl Write {
         for StoredKey { key, .. } in &mut keys {
             key.published_at = publication::published_at(key, &places);
         }
-        Ok(StoredKeys { issuer, settings, keys, places })
+        Ok(StoredKeys { issuer, settings, keys, places, keyring })
     }
 
     /// Writes a new key with its private half sealed for `issuer`.
@@ -115,12 +121,13 @@ impl Write {
         key: &SigningKey,
         pair: &KeyPair,
         issuer: &IssuerUrl,
-        sealing: &Sealing<'_>,
+        random: &dyn Random,
     ) -> Result<(), StoreError> {
-        let kid = key.kid();
-        let sealed =
-            sealing.sealer.seal(sealed_for(key, kid.as_str(), issuer), pair.pkcs8(), sealing.random)?;
-        let row = Row::new(key, Some((sealed, sealing.sealer.master_key_id().to_string())), sealing.mac);
+        let keyring = self.keyring()?;
+        let (kid, sealer) = (key.kid(), keyring.sealer());
+        let sealed = sealer.seal(sealed_for(key, kid.as_str(), issuer), pair.pkcs8(), random)?;
+        let sealed = Some((sealed, sealer.master_key_id().to_string()));
+        let row = Row::new(key, sealed, keyring.mac(Purpose::SigningKeys));
         sqlx::query(
             "INSERT INTO signing_keys (kid, alg, public_jwk, prepared_at, activated_at, retired_at, revoked_at, \
              published_until, longest_lifetime, sealed_private, master_key_id, mac) \
@@ -148,8 +155,8 @@ impl Write {
     /// # Errors
     ///
     /// [`StoreError::Sql`] when the statement fails.
-    pub async fn update_signing_key(&mut self, key: &SigningKey, mac: &RowMac) -> Result<(), StoreError> {
-        let row = Row::new(key, None, mac);
+    pub async fn update_signing_key(&mut self, key: &SigningKey) -> Result<(), StoreError> {
+        let row = Row::new(key, None, self.keyring()?.mac(Purpose::SigningKeys));
         sqlx::query(
             "UPDATE signing_keys SET activated_at = $2, retired_at = $3, revoked_at = $4, published_until = $5, \
              longest_lifetime = $6, mac = $7, \
@@ -179,30 +186,19 @@ impl Write {
         key: &SigningKey,
         pair: &KeyPair,
         issuer: &IssuerUrl,
-        sealing: &Sealing<'_>,
+        sealer: &Sealer,
+        random: &dyn Random,
     ) -> Result<(), StoreError> {
         let kid = key.kid();
-        let sealed =
-            sealing.sealer.seal(sealed_for(key, kid.as_str(), issuer), pair.pkcs8(), sealing.random)?;
+        let sealed = sealer.seal(sealed_for(key, kid.as_str(), issuer), pair.pkcs8(), random)?;
         sqlx::query("UPDATE signing_keys SET sealed_private = $2, master_key_id = $3 WHERE kid = $1")
             .bind(kid.as_str())
             .bind(sealed)
-            .bind(sealing.sealer.master_key_id().as_str())
+            .bind(sealer.master_key_id().as_str())
             .execute(self.connection())
             .await?;
         Ok(())
     }
-}
-
-/// What it takes to write a key row.
-#[derive(Debug, Clone, Copy)]
-pub struct Sealing<'a> {
-    /// Seals the private half.
-    pub sealer: &'a Sealer,
-    /// Authenticates the row.
-    pub mac: &'a RowMac,
-    /// Gives nonces.
-    pub random: &'a dyn Random,
 }
 
 impl StoredKey {

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::audit::{AuditKey, ClosedEpoch};
 use crate::secret::SecretBytes;
 
 /// A row as a database holds it, for somebody to tamper with.
@@ -13,6 +14,10 @@ struct Stored {
 
 fn key() -> AuditKey {
     AuditKey::new(&SecretBytes::new(vec![7; 32]))
+}
+
+fn keys() -> AuditKeys {
+    AuditKeys::new(key())
 }
 
 fn extend(key: &AuditKey, before: &Mac, seq: i64, text: &str) -> Mac {
@@ -30,8 +35,12 @@ fn log(texts: &[String]) -> Vec<Stored> {
 }
 
 fn verify_behind(base: &Anchor, rows: &[Stored], anchors: &[Anchor]) -> Report {
-    let key = key();
-    let mut verifier = Verifier::new(&key, Some((*base, Some(key.base_tag(base)))), anchors);
+    verify_with(&keys(), base, rows, anchors)
+}
+
+fn verify_with(keys: &AuditKeys, base: &Anchor, rows: &[Stored], anchors: &[Anchor]) -> Report {
+    let base = Some((*base, Some(keys.current().base_tag(base))));
+    let mut verifier = Verifier::new(keys, base, anchors);
     let mut rows = rows.to_vec();
     rows.sort_by_key(|row| row.seq);
     for Stored { seq, text, mac } in &rows {
@@ -136,20 +145,21 @@ fn a_pruned_log_is_whole_behind_its_base_and_says_which_anchors_it_cannot_judge(
 
 #[test]
 fn a_base_without_its_own_mac_is_found() {
-    let key = key();
+    let keys = keys();
     let whole = log(&texts());
     let base = anchor(&whole[3]);
     for (base, seq) in [(None, 0), (Some((base, None)), 4), (Some((base, Some(base.mac))), 4)] {
-        let report = Verifier::new(&key, base, &[]).finish();
+        let report = Verifier::new(&keys, base, &[]).finish();
         assert_eq!(report.findings, [Finding { seq, problem: Problem::Base }]);
     }
 }
 
 #[test]
 fn a_row_that_cannot_be_read_is_one_finding() {
-    let (key, whole) = (key(), log(&texts()));
-    let beginning = key.beginning();
-    let mut verifier = Verifier::new(&key, Some((beginning, Some(key.base_tag(&beginning)))), &[]);
+    let (keys, whole) = (keys(), log(&texts()));
+    let beginning = keys.current().beginning();
+    let base = (beginning, Some(keys.current().base_tag(&beginning)));
+    let mut verifier = Verifier::new(&keys, Some(base), &[]);
     for Stored { seq, text, mac } in &whole {
         let number = seq.to_string();
         let columns = [Some(number.as_str()), Some(text.as_str())];
@@ -166,6 +176,91 @@ fn of_very_many_findings_the_first_are_listed_and_the_rest_counted() {
     let report = verify_behind(&key().beginning(), &rows, &[]);
     assert_eq!((report.findings.len(), report.more), (LISTED, 900));
     assert_eq!(report.findings[0].seq, 1);
+}
+
+/// Nine rows, of which the last four are of a second epoch, and the keys of both.
+fn two_epochs() -> (AuditKeys, AuditKey, Anchor, Vec<Stored>) {
+    let (old, new) = (key(), AuditKey::new(&SecretBytes::new(vec![8; 32])));
+    let mut rows = log(&texts());
+    let end = anchor(&rows[4]);
+    rewrite(&mut rows[5..], &new, end.mac);
+    let beginning = old.beginning();
+    let closed = ClosedEpoch { epoch: 1, end, key: old };
+    (AuditKeys::with_closed(new, vec![closed], Vec::new()), key(), beginning, rows)
+}
+
+/// Makes the MACs of `rows` right again behind `before`.
+fn rewrite(rows: &mut [Stored], key: &AuditKey, mut before: Mac) {
+    for row in rows {
+        before = extend(key, &before, row.seq, &row.text);
+        row.mac = before;
+    }
+}
+
+#[test]
+fn rows_and_anchors_of_an_earlier_epoch_verify_with_its_own_key() {
+    let (keys, _, beginning, rows) = two_epochs();
+    let anchors = [anchor(&rows[1]), anchor(&rows[4]), anchor(&rows[8])];
+    let report = verify_with(&keys, &beginning, &rows, &anchors);
+    assert_eq!((report.findings.as_slice(), report.rows), (&[][..], 9));
+}
+
+/// Each with right MACs under the key of the first epoch.
+#[test]
+fn whoever_has_an_earlier_epochs_key_changes_nothing_unseen() {
+    type Forge = fn(&mut Vec<Stored>, &AuditKey);
+    let table: [(&str, Forge, Finding); 4] = [
+        (
+            "rewrites its own epoch",
+            |rows, old| {
+                rows[1].text = "other".into();
+                let before = rows[0].mac;
+                rewrite(&mut rows[1..5], old, before);
+            },
+            Finding { seq: 5, problem: Problem::NotAnchored },
+        ),
+        (
+            "changes a row of the present epoch",
+            |rows, old| {
+                rows[6].text = "other".into();
+                let before = rows[5].mac;
+                rewrite(&mut rows[6..], old, before);
+            },
+            Finding { seq: 7, problem: Problem::Changed },
+        ),
+        (
+            "adds a row at the end",
+            |rows, old| {
+                let last = rows[8].clone();
+                rows.push(Stored { seq: 10, ..last.clone() });
+                rewrite(&mut rows[9..], old, last.mac);
+            },
+            Finding { seq: 10, problem: Problem::Changed },
+        ),
+        (
+            "cuts off the present epoch and goes on with the first",
+            |rows, old| {
+                let before = rows[4].mac;
+                rewrite(&mut rows[5..], old, before);
+            },
+            Finding { seq: 6, problem: Problem::Changed },
+        ),
+    ];
+    for (what, forge, first) in table {
+        let (keys, old, beginning, mut rows) = two_epochs();
+        forge(&mut rows, &old);
+        let report = verify_with(&keys, &beginning, &rows, &[]);
+        assert_eq!(report.findings.first(), Some(&first), "{what}: {:?}", report.findings);
+    }
+}
+
+#[test]
+fn a_changed_record_of_an_epoch_is_found() {
+    let (keys, _, beginning, rows) = two_epochs();
+    let broken = AuditKeys::with_closed(AuditKey::new(&SecretBytes::new(vec![8; 32])), Vec::new(), vec![1]);
+    let report = verify_with(&broken, &beginning, &rows, &[]);
+    assert!(report.findings.contains(&Finding { seq: 1, problem: Problem::Epoch }));
+    assert!(verify_with(&keys, &beginning, &rows, &[]).is_clean());
 }
 
 /// One thing that somebody without the key may do to rows.

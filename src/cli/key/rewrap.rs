@@ -19,7 +19,13 @@ pub(in crate::cli) struct Rewrap {
 pub(super) async fn run(carnet: &Carnet, arguments: Rewrap) -> Result<(), Failure> {
     let (id, sealed) = carnet.rewrap(&arguments.new_key_file, &super::actor()).await?;
     let database = carnet.store().url();
-    output::note(&if sealed {
+    for row in sealed.iter().flatten() {
+        output::note(&format!(
+            "The row {} of {} failed its MAC: something other than carnet wrote it. It stays invalid.",
+            row.row, row.table
+        ));
+    }
+    output::note(&if sealed.is_some() {
         format!("The database {database} is sealed with the master key {id} now.")
     } else {
         format!("Nothing to seal: the database {database} is sealed with the master key {id} already.")

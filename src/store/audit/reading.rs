@@ -148,15 +148,15 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::AuditLocked`] when the store was opened without the master key, or another one when
+    /// [`StoreError::Locked`] when the store was opened without the master key, or another one when
     /// the database cannot be read. What is wrong with the log is not an error but a finding.
     pub async fn verify_audit(&self, anchors: &[Anchor]) -> Result<Report, StoreError> {
-        let key = self.unlocked()?;
-        let mut snapshot = self.readers.begin().await?;
+        let mut snapshot = self.read().await?;
+        let keyring = snapshot.keyring()?;
         // A base that cannot be read is as good as none.
-        let base = Base::read(&mut snapshot).await.ok().flatten();
+        let base = Base::read(snapshot.connection()).await.ok().flatten();
         let base = base.and_then(|base| Some((base.anchor().ok()?, mac(&base.tag))));
-        let mut verifier = Verifier::new(key, base, anchors);
+        let mut verifier = Verifier::new(keyring.audit(), base, anchors);
         let page = format!("SELECT {COLUMNS} FROM audit WHERE seq > $1 ORDER BY seq LIMIT {MAX_PAGE}");
         let first = format!("SELECT {COLUMNS} FROM audit ORDER BY seq LIMIT {MAX_PAGE}");
         let mut after = None;
@@ -165,7 +165,7 @@ impl Store {
                 None => sqlx::query(sqlx::AssertSqlSafe(first.clone())),
                 Some(seq) => sqlx::query(sqlx::AssertSqlSafe(page.clone())).bind::<i64>(seq),
             };
-            let rows = query.fetch_all(&mut *snapshot).await?;
+            let rows = query.fetch_all(snapshot.connection()).await?;
             let Some(last) = rows.last() else { return Ok(verifier.finish()) };
             for row in &rows {
                 give(&mut verifier, row);

@@ -27,8 +27,8 @@ impl Store {
         actor: &Actor,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
-        let key = self.unlocked()?;
         let mut write = self.write().await?;
+        let keyring = write.keyring()?;
         let gone = || corrupt(BASE_TABLE, "1", "is gone");
         let base = Base::read(write.connection()).await?.ok_or_else(gone)?;
         let start = base.anchor()?;
@@ -37,7 +37,7 @@ impl Store {
         )))
         .fetch_all(write.connection())
         .await?;
-        let mut verifier = Verifier::new(key, Some((start, mac(&base.tag))), &[]);
+        let mut verifier = Verifier::new(keyring.audit(), Some((start, mac(&base.tag))), &[]);
         let mut pruned = 0;
         for stored in &rows {
             let row = Row::from_row(stored)?;
@@ -52,7 +52,7 @@ impl Store {
         if pruned == 0 {
             return Ok(0);
         }
-        let report = verifier.finish();
+        let report = verifier.finish_part();
         if let Some(finding) = report.findings.first() {
             let problem = format!("{finding}; nothing is pruned before that is looked into");
             return Err(corrupt(TABLE, &finding.seq.to_string(), problem));
@@ -67,7 +67,11 @@ impl Store {
         sqlx::query("UPDATE audit_base SET seq = $1, mac = $2, tag = $3 WHERE id = 1")
             .bind(end.seq)
             .bind(end.mac.to_string())
-            .bind(key.base_tag(&end).to_string())
+            .bind(keyring.audit().current().base_tag(&end).to_string())
+            .execute(write.connection())
+            .await?;
+        sqlx::query("DELETE FROM audit_epochs WHERE end_seq <= $1")
+            .bind(end.seq)
             .execute(write.connection())
             .await?;
         write.commit().await?;
