@@ -75,6 +75,10 @@ fn not_public_v6(address: Ipv6Addr) -> Option<&'static str> {
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Some("for documentation (2001:db8::/32, 3fff::/20)"),
         // Teredo, benchmarks, ORCHID and their like (RFC 2928).
         [0x2001, 0..=0x1ff, ..] => Some("reserved (2001::/23)"),
+        // ISATAP.
+        [0x2000..=0x3fff, _, _, _, interface, 0x5efe, high, low] if interface & !0x0300 == 0 => {
+            not_public_v4(at(high, low))
+        }
         [0x2000..=0x3fff, ..] => None,
         _ => Some("not global unicast (2000::/3)"),
     }
@@ -114,7 +118,9 @@ mod tests {
             ("240.0.0.1", false, true),
             ("fd12:3456::1", false, true),
             ("2001:db8::1", false, true),
-            ("2001::1", false, true),
+            ("2001:0:102:304::fefd:fcfb", false, true),
+            ("2600:1f18::5efe:52.94.133.131", true, true),
+            ("2600:1f18::5efe:10.0.0.1", false, true),
             ("fec0::1", false, true),
             ("::ffff:10.0.0.1", false, true),
             ("64:ff9b::10.0.0.1", false, true),

@@ -53,7 +53,8 @@ pub enum AddressRule {
 
 /// Decides whether `address` may be connected to.
 ///
-/// An IPv6 address that carries an IPv4 address (mapped, compatible, 6to4, NAT64) is judged as both.
+/// An IPv6 address that carries IPv4 addresses (mapped, compatible, 6to4, NAT64, Teredo, ISATAP) is judged by each of
+/// them, too.
 /// Private networks are let through: private endpoints are there.
 ///
 /// # Errors
@@ -111,6 +112,10 @@ fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         // 6to4.
         | [0x2002, high, low, ..] => vec![at(high, low)],
+        // Teredo: the server, and the client with every bit inverted.
+        [0x2001, 0, high, low, .., client_high, client_low] => {
+            vec![at(high, low), at(!client_high, !client_low)]
+        }
         // NAT64's prefix for local use (RFC 8215), of which a network may use /96, /64, /56 or /48, each
         // with the address elsewhere (RFC 6052). What begins with a zero is not it.
         [0x64, 0xff9b, 1, a, b, c, d, e] => [
@@ -122,6 +127,8 @@ fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
         .into_iter()
         .filter(|v4| v4.octets()[0] != 0)
         .collect(),
+        // ISATAP: behind any prefix, with the bits for universal and group set or not.
+        [_, _, _, _, interface, 0x5efe, high, low] if interface & !0x0300 == 0 => vec![at(high, low)],
         _ => vec![],
     }
 }
@@ -192,6 +199,12 @@ mod tests {
             ("64:ff9b:1:a9:fe:a9fe::", LinkLocal),
             ("64:ff9b:1:a9fe:a9:fe00::", LinkLocal),
             ("2002:a9fe:a9fe::1", LinkLocal),
+            ("2001:0:a9fe:a9fe::", LinkLocal),
+            ("2001:0:102:304:0:ffff:5601:5601", LinkLocal),
+            ("2600:1f18::5efe:169.254.169.254", LinkLocal),
+            ("2600:1f18::200:5efe:169.254.169.254", LinkLocal),
+            ("2600:1f18::300:5efe:a9fe:a9fe", LinkLocal),
+            ("fd12:3456::5efe:100.100.100.200", Metadata),
             ("fe80::1", LinkLocal),
             ("febf:ffff::1", LinkLocal),
             ("224.0.0.1", Multicast),
@@ -226,6 +239,8 @@ mod tests {
             "::127.0.0.1",
             "64:ff9b::127.0.0.1",
             "2002:7f00:1::",
+            "2001:0:102:304::80ff:fffe",
+            "2600:1f18::5efe:127.0.0.1",
         ] {
             assert_eq!(rule(address, Loopback::Refuse), Some(AddressRule::Loopback), "{address}");
             assert_eq!(rule(address, Loopback::Allow), None, "{address}");
@@ -251,6 +266,10 @@ mod tests {
             "::ffff:10.0.0.1",
             "64:ff9b::52.94.133.131",
             "64:ff9b:1::10.0.0.1",
+            "2001:0:102:304::f5ff:fffe",
+            "2001:1::a9fe:a9fe",
+            "2600:1f18::5efe:10.0.0.1",
+            "2600:1f18::400:5efe:a9fe:a9fe",
         ] {
             assert_eq!(rule(address, Loopback::Refuse), None, "{address}");
         }
@@ -288,6 +307,10 @@ mod tests {
                 v4.to_ipv6_mapped(),
                 Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, high, low),
                 Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 1),
+                Ipv6Addr::new(0x2001, 0, 0x102, 0x304, 0, 0, !high, !low),
+                Ipv6Addr::new(0x2001, 0, high, low, 0, 0, !0x102, !0x304),
+                Ipv6Addr::new(0x2600, 0x1f18, 0, 0, 0, 0x5efe, high, low),
+                Ipv6Addr::new(0x2600, 0x1f18, 0, 0, 0x200, 0x5efe, high, low),
             ] {
                 let judged = vet(v6.into(), Loopback::Refuse).map_err(|error| error.rule);
                 prop_assert_eq!(judged, vet(v4.into(), Loopback::Refuse).map_err(|error| error.rule));
