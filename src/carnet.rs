@@ -28,6 +28,7 @@ use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::random::{Random, SecureRandom};
 use crate::rotator::{GeneratedKeys, KeySource, RotationError, Rotator};
+use crate::store::custody::{self, CustodyError};
 use crate::store::database_url::DatabaseUrl;
 pub use crate::store::master_key::MasterKeySource;
 use crate::store::master_key::{MasterKey, MasterKeyError, MasterKeyId, MasterKeys};
@@ -119,6 +120,9 @@ pub enum OpenError {
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Somebody else could change the database's or the master key's files.
+    #[error(transparent)]
+    Custody(#[from] CustodyError),
     /// A new database has no master key yet and none can be made.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
@@ -178,6 +182,7 @@ impl Carnet {
     /// [`OpenError`] names what is missing or does not fit. A first start that fails half-way goes
     /// on where it stopped when it is tried again.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
+        custody::check(config.database.path(), &config.master_key)?;
         let store = Store::open(&config.database, config.if_missing).await?;
         unlock(&store, &config).await?;
         let grants = Grants::new(store.clone(), Arc::clone(&config.clock), Arc::clone(&config.random));
@@ -230,6 +235,7 @@ impl Carnet {
     ///
     /// [`OpenError`] as for [`Carnet::open`], but for issuer and keys.
     pub async fn open_store(config: &Config) -> Result<Store, OpenError> {
+        custody::check(config.database.path(), &config.master_key)?;
         let store = Store::open(&config.database, config.if_missing).await?;
         unlock(&store, config).await?;
         Ok(store)
@@ -242,6 +248,17 @@ impl Carnet {
     ///
     /// [`OpenError`] when there is none, or it has not been set up.
     pub async fn open_store_to_read(config: &Config) -> Result<Store, OpenError> {
+        custody::check(config.database.path(), &config.master_key)?;
+        Self::open_store_to_examine(config).await
+    }
+
+    /// Opens a database as [`Carnet::open_store_to_read`] does, whoever could change its files: for findings about
+    /// them, not for use.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Carnet::open_store_to_read`].
+    pub async fn open_store_to_examine(config: &Config) -> Result<Store, OpenError> {
         let store = Store::open(&config.database, IfMissing::Refuse).await?;
         if store.sealed_with().await?.is_none() {
             return Err(OpenError::NotSetUp(config.database.clone()));
@@ -266,6 +283,7 @@ impl Carnet {
     ///
     /// [`OpenError`] as for [`Carnet::open`], but for issuer and keys.
     pub async fn open_grants(config: &Config) -> Result<Grants, OpenError> {
+        custody::check(config.database.path(), &config.master_key)?;
         let store = Store::open(&config.database, config.if_missing).await?;
         unlock(&store, config).await?;
         Ok(Grants::new(store, Arc::clone(&config.clock), Arc::clone(&config.random)))

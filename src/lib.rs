@@ -18,9 +18,12 @@ pub mod duration;
 mod excerpt;
 pub mod issuer_url;
 pub mod random;
+mod regular_file;
 pub mod secret;
 pub mod slug;
 pub mod target_url;
+#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only the command line has a terminal"))]
+mod visible;
 pub mod x509;
 // Floor 1: the standards' own vocabulary, pure.
 pub mod jose;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde_json::Value;
 use support::carnet::{Announced, Carnet, Issuer};
 use support::database;
+use support::local_actor;
 use support::process::Process;
 
 const FEED: [&str; 7] = [
@@ -73,7 +74,7 @@ fn every_change_is_recorded_with_who_made_it() {
         assert!(kinds.contains(&kind), "{kind} is not among {kinds:?}");
     }
     assert_eq!(seqs(&records), (1..=records.len() as i64).collect::<Vec<_>>());
-    assert!(column(&records, "actor").iter().all(|actor| *actor == "local:tester"), "{records:?}");
+    assert!(column(&records, "actor").iter().all(|actor| *actor == local_actor()), "{records:?}");
 
     let update = &records[6];
     assert_eq!((&update["space"], &update["feed"]), (&"default".into(), &"prod".into()));
@@ -95,12 +96,13 @@ fn filters_choose_and_the_formats_agree() {
     let minted = export(&carnet, &["--kind=token.mint"]);
     assert_eq!(column(&minted, "kind"), ["token.mint"]);
     let jti = minted[0]["jti"].as_str().unwrap();
+    let me = local_actor();
     for (filter, kinds) in [
         (vec!["--feed=default/prod"], vec!["feed.add", "token.mint"]),
         (vec!["--space=default", "--outcome=done"], vec!["feed.add", "token.mint"]),
         (vec!["--space=other"], vec![]),
         (vec!["--jti", jti], vec!["token.mint"]),
-        (vec!["--actor=local:tester", "--kind=feed.add"], vec!["feed.add"]),
+        (vec!["--actor", &me, "--kind=feed.add"], vec!["feed.add"]),
         (vec!["--actor=serve"], vec![]),
         (vec!["--since=1h", "--kind=feed.add"], vec!["feed.add"]),
         (vec!["--until=1h"], vec![]),
@@ -214,7 +216,7 @@ fn a_credential_and_a_refused_exchange_are_recorded_without_a_secret() {
     let answer: Value = serde_json::from_str(&carnet.ok(&["feed", "credentials", "default/prod"])).unwrap();
     let records = export(carnet, &["--feed=default/prod"]);
     assert_eq!(column(&records, "kind"), ["feed.add", "token.mint", "credential"]);
-    assert_eq!(column(&records, "actor"), ["local:tester"; 3]);
+    assert_eq!(column(&records, "actor"), [local_actor().as_str(); 3]);
     assert_eq!([&records[1]["jti"], &records[2]["jti"]], [&answer["jti"]; 2]);
     assert!(records[2]["detail"].as_str().unwrap().starts_with("exchange, expires at "), "{}", records[2]);
 

@@ -237,3 +237,98 @@ fn a_first_start_that_failed_half_way_goes_on() {
     assert_founded_once(&carnet);
     assert_eq!(fs::read(carnet.keys_dir().join("master.key")).unwrap(), master_key);
 }
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn nothing_starts_while_somebody_else_could_change_the_database_or_the_keys_folder() {
+    let carnet = Carnet::new();
+    carnet.ok(&feed("prod").each_ref().map(String::as_str));
+    carnet.ok(&["key", "list", "--issuer", ISSUER]);
+    let (database, keys) = (carnet.database(), carnet.keys_dir());
+    let log = carnet.home().join("carnet.db-wal");
+    for (path, bad, good, fix) in [
+        (&database, 0o666, 0o600, "chmod 0600"),
+        (&database, 0o660, 0o600, "chmod 0600"),
+        (&log, 0o622, 0o600, "chmod 0600"),
+        (&keys, 0o777, 0o700, "chmod go-w"),
+        (&keys, 0o770, 0o700, "chmod go-w"),
+        (&carnet.home().to_owned(), 0o777, 0o700, "chmod go-w"),
+    ] {
+        if !path.exists() {
+            fs::write(path, "").unwrap();
+        }
+        set_mode(path, bad);
+        for command in [
+            &["serve", "--listen=127.0.0.1:0"][..],
+            &["key", "list"],
+            &["feed", "list"],
+            &["audit", "list"],
+            &["grant", "list"],
+            &["feed", "credentials", "default/prod"],
+        ] {
+            let output = carnet.run(command);
+            assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{command:?} {output:?}");
+            for part in [path.to_str().unwrap(), &format!("has mode {bad:04o}"), "hint: ", fix] {
+                assert!(output.stderr.contains(part), "no {part:?} in {output:?}");
+            }
+        }
+        set_mode(path, good);
+        carnet.ok(&["key", "list"]);
+    }
+    // As /tmp is one: nobody replaces what is somebody else's there.
+    set_mode(carnet.home(), 0o1777);
+    carnet.ok(&["key", "list"]);
+}
+
+/// Only root gives files away: everybody else sees it in the unit test of the rule.
+#[test]
+fn nothing_starts_on_files_of_somebody_else() {
+    let carnet = Carnet::new();
+    carnet.ok(&feed("prod").each_ref().map(String::as_str));
+    if std::os::unix::fs::chown(carnet.database(), Some(4321), None).is_err() {
+        return;
+    }
+    let output = carnet.run(&["feed", "list"]);
+    assert_eq!(output.status, 1, "{output:?}");
+    assert!(
+        output.stderr.contains("belongs to user 4321") && output.stderr.contains("chown 0 "),
+        "{output:?}"
+    );
+    // Root works for the user whose folder it is.
+    std::os::unix::fs::chown(carnet.home(), Some(4321), None).unwrap();
+    carnet.ok(&["feed", "list"]);
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_refused_at_once() {
+    let carnet = Carnet::new();
+    carnet.ok(&feed("prod").each_ref().map(String::as_str));
+    carnet.ok(&["key", "list", "--issuer", ISSUER]);
+    let pipe = carnet.home().join("pipe");
+    assert!(std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status().unwrap().success());
+    let at = pipe.to_str().unwrap();
+    let flag = |name: &str| format!("--{name}={at}");
+    let commands: [&[&str]; 9] = [
+        &["key", "list", &flag("master-key-file")],
+        &["serve", "--listen=127.0.0.1:0", &flag("master-key-file")],
+        &["serve", "--listen=127.0.0.1:0", &flag("tls-cert"), &flag("tls-key")],
+        &["serve", "--listen=127.0.0.1:0", &flag("ca-file")],
+        &["feed", "credentials", "default/prod", &flag("ca-file")],
+        &["doctor", &flag("ca")],
+        &["audit", "verify", &flag("anchors-file")],
+        &["sandbox", "--issuer", ISSUER, &flag("config")],
+        &["key", "rewrap", &flag("new-key-file")],
+    ];
+    for command in commands {
+        let output = carnet.run(command);
+        assert_ne!(output.status, 0, "{command:?} {output:?}");
+        assert!(output.stderr.contains("a pipe, not a regular file"), "{command:?} {output:?}");
+    }
+    fs::remove_file(carnet.keys_dir().join("master.key")).unwrap();
+    fs::rename(&pipe, carnet.keys_dir().join("master.key")).unwrap();
+    let output = carnet.run(&["key", "list"]);
+    assert!(output.stderr.contains("a pipe, not a regular file"), "{output:?}");
+}

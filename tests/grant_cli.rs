@@ -11,6 +11,7 @@ mod support;
 use carnet::grant::GrantToken;
 use serde_json::{Value, json};
 use support::carnet::{Carnet, Output};
+use support::local_actor;
 
 const USAGE: i32 = 2;
 
@@ -77,7 +78,7 @@ fn every_flag_stands_in_the_grant_and_what_is_left_off_has_its_default() {
         ("repositories", json!(["app/one"])),
         ("actions", json!(["pull"])),
         ("expires_at", json!(null)),
-        ("created_by", json!("local:tester")),
+        ("created_by", json!(local_actor())),
     ] {
         assert_eq!(full[member], value, "{member}");
     }

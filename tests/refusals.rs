@@ -212,6 +212,8 @@ fn every_field_of_a_new_feed_is_refused_by_name_and_rule() {
         ("--endpoint=sts=https://a.example?x", "--endpoint", "leave off the query"),
         ("--name=", "--name", "1–200 characters"),
         ("--name=a\u{1b}[31m", "--name", "no control characters"),
+        ("--name=\u{202e}dorp", "--name", "no direction marks"),
+        ("--name=prod\u{200b}", "--name", "(U+200B)"),
         (long_name.as_str(), "--name", "1–200 characters"),
     ] {
         cases.push((flag.to_owned(), field, rule));

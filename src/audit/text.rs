@@ -1,5 +1,7 @@
 //! Text from outside, made fit for a log.
 
+use crate::visible::is_hidden;
+
 /// Longest text of a column, in bytes.
 pub const MAX_TEXT: usize = 2048;
 
@@ -13,7 +15,7 @@ pub(super) fn bounded(text: &str, longest: usize) -> String {
     // Where to cut if the rest does not fit.
     let mut cut_at = 0;
     for c in text.chars() {
-        if is_unseen(c) {
+        if is_hidden(c) {
             kept.extend(c.escape_default())
         } else {
             kept.push(c)
@@ -28,16 +30,6 @@ pub(super) fn bounded(text: &str, longest: usize) -> String {
         }
     }
     kept
-}
-
-/// Control characters, line separators, and those that have no width or turn the direction of text.
-fn is_unseen(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
-        )
 }
 
 #[cfg(test)]
@@ -65,7 +57,7 @@ mod tests {
         fn whatever_comes_in_is_short_and_visible(text in any::<String>(), longest in 3_usize..40) {
             let kept = bounded(&text, longest);
             prop_assert!(kept.len() <= longest);
-            prop_assert!(!kept.chars().any(is_unseen));
+            prop_assert!(!kept.chars().any(is_hidden));
         }
     }
 }

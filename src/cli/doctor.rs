@@ -1,6 +1,5 @@
 //! `carnet doctor`: gathers what there is to see, has it judged, and shows the findings.
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -19,6 +18,7 @@ use crate::doctor::{
 use crate::issuer_url::IssuerUrl;
 use crate::store::signing_keys::StoredKeys;
 use crate::store::{Store, StoreError};
+use crate::visible;
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArguments {
@@ -45,11 +45,11 @@ pub(super) async fn run(opening: OpeningOptions, arguments: DoctorArguments) -> 
     let fetcher = Fetcher::new(&trust, reach, config.clock.as_ref())
         .map_err(|error| Failure::usage(format!("--ca: {error}")))?;
 
-    if std::io::stderr().is_terminal() {
+    if output::is_watched() {
         output::note("Looking at the database and the public URL; a long audit log takes a while …");
     }
     let mut findings = Vec::new();
-    let opened = Carnet::open_store_to_read(&config).await;
+    let opened = Carnet::open_store_to_examine(&config).await;
     if let Err(error @ (OpenError::Store(StoreError::Missing(_)) | OpenError::NotSetUp(_))) = opened {
         return Err(error.into());
     }
@@ -200,15 +200,15 @@ fn show(report: &Report, format: Format) -> Result<(), Failure> {
                     "{:<7}  {:<19}  {}",
                     finding.status.as_str(),
                     finding.id,
-                    finding.summary
+                    visible::line(&finding.summary)
                 ))?;
                 // Of what is in order, the summary is enough, but for how it was looked at.
                 let explained = finding.status > Status::Ok || finding.id == issuer_url::VIEW;
                 if let Some(text) = finding.detail.as_ref().filter(|_| explained) {
-                    output::line(&format!("{:30}{text}", ""))?;
+                    output::line(&format!("{:30}{}", "", visible::line(text)))?;
                 }
                 if let Some(text) = &finding.hint {
-                    output::line(&format!("{:30}hint: {text}", ""))?;
+                    output::line(&format!("{:30}hint: {}", "", visible::line(text)))?;
                 }
             }
         }

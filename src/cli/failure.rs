@@ -22,6 +22,7 @@ use crate::issuer::MintError;
 use crate::rotator::RotationError;
 use crate::signing_keys::rotation::Refusal;
 use crate::store::StoreError;
+use crate::visible;
 
 /// What helps where nothing is minted, if the message does not say it.
 fn mint_hint(error: &MintError) -> Option<String> {
@@ -154,13 +155,13 @@ impl Failure {
                 continue;
             }
             let separator = if depth == 0 { "" } else { ": " };
-            let _ = write!(text, "{separator}{message}");
+            let _ = write!(text, "{separator}{}", visible::indented(message, "  "));
         }
         for (name, value) in &self.details {
-            let _ = write!(text, "\n  {name}: {value}");
+            let _ = write!(text, "\n  {name}: {}", visible::line(value));
         }
         if let Some(hint) = &self.hint {
-            let _ = write!(text, "\nhint: {hint}");
+            let _ = write!(text, "\nhint: {}", visible::line(hint));
         }
         output::note(&text);
         ExitCode::from(self.exit)
@@ -191,6 +192,10 @@ impl From<OpenError> for Failure {
                 "start with the issuer URL that is stored, or `carnet serve --issuer URL --change-issuer` and set up \
                  the trust in every cloud anew",
             ),
+            OpenError::Custody(custody) => {
+                let hint = Some(custody.fix());
+                return Self { hint, ..Self::plain(error) };
+            }
             _ => None,
         };
         Self { hint: hint.map(ToOwned::to_owned), ..Self::plain(error) }

@@ -16,6 +16,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::feed::scope::{Action, Scope};
 use crate::grant::{ContextRule, ContextRules, FeedLimit, Grant, GrantState, SpaceLimit};
 use crate::grants::{Creator, Grants, GrantsError};
+use crate::visible;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -63,7 +64,8 @@ async fn list(grants: &Arc<Grants>, format: Format) -> Result<(), Failure> {
     let list = grants.list(&Creator::Local(&opening::actor())).await?;
     for id in &list.forged {
         output::note(&format!(
-            "warning: the row of grant {id} fails its MAC: something other than carnet wrote it; it is not honoured"
+            "warning: the row of grant {} fails its MAC: something other than carnet wrote it; it is not honoured",
+            visible::line(id)
         ));
     }
     if format == Format::Json {

@@ -2,13 +2,13 @@
 
 #[cfg(feature = "otlp")]
 use std::error::Error;
-use std::io::IsTerminal as _;
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
+use super::output::{self, LogStyle};
 #[cfg(feature = "otlp")]
 use super::traces;
 
@@ -48,9 +48,16 @@ pub(super) struct Logging {
 /// set up is no reason not to do what the command is there for.
 pub(super) fn start(options: &LoggingOptions, default: &str) -> Logging {
     let filter = EnvFilter::new(options.log.as_deref().unwrap_or(default));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let style = match options.log_format {
+        Format::Text if output::is_watched() => LogStyle::Coloured,
+        Format::Text => LogStyle::Plain,
+        Format::Json => LogStyle::Json,
+    };
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(style == LogStyle::Coloured)
+        .with_writer(output::LogWriter(style));
     let lines = match options.log_format {
-        Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        Format::Text => lines.boxed(),
         Format::Json => lines.json().boxed(),
     };
     let lines = lines.with_filter(filter).boxed();

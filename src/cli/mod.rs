@@ -29,6 +29,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::failure::Failure;
+use crate::excerpt::excerpt;
+use crate::{regular_file, visible};
 
 /// An OpenID Connect issuer that turns its own identity into short-lived container registry credentials.
 #[derive(Debug, Parser)]
@@ -74,6 +76,7 @@ enum Command {
 /// Runs the command that the process was called with.
 #[must_use]
 pub fn main() -> ExitCode {
+    output::report_panics();
     let arguments = match parse() {
         Ok(arguments) => arguments,
         Err(error) => return not_run(&error),
@@ -110,8 +113,13 @@ fn not_run(error: &clap::Error) -> ExitCode {
     {
         return Failure::usage(format!("{argument}: {rule}")).report();
     }
-    // Nobody reads the stream any more if this fails.
-    let _ = error.print();
+    let is_hidden = |argument: &String| argument.contains(visible::is_hidden);
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    if let Some(argument) = arguments.skip(1).find(is_hidden).filter(|_| error.use_stderr()) {
+        // clap would repeat it, and what follows an end of line in it would look like ours.
+        return Failure::usage(format!("{}: {}", error.kind(), excerpt(&argument))).report();
+    }
+    output::usage(error);
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
@@ -131,10 +139,14 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
+/// No file that a flag names is longer: certificates, configurations, anchors of the audit log.
+const LONGEST_FILE: usize = 16 << 20;
+
 /// Reads a file that a flag names.
 fn read_file(flag: &'static str) -> impl Fn(&std::path::Path) -> Result<Vec<u8>, Failure> {
     move |path| {
-        std::fs::read(path)
+        regular_file::read(path, LONGEST_FILE)
+            .map(|mut content| std::mem::take(&mut *content))
             .map_err(|error| anyhow::Error::new(error).context(format!("{flag} {}", path.display())).into())
     }
 }

@@ -1,6 +1,6 @@
 //! The options that say which issuer a command works on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -9,8 +9,12 @@ use crate::actor::Actor;
 use crate::carnet::{Carnet, Config, MasterKeySource, OpenError};
 use crate::grants::Grants;
 use crate::issuer_url::IssuerUrl;
+use crate::regular_file;
 use crate::store::database_url::DatabaseUrl;
 use crate::store::{IfMissing, Store};
+
+/// No file of users is longer.
+const LONGEST_USERS: usize = 16 << 20;
 
 /// Which issuer to work on.
 #[derive(Debug, Args)]
@@ -88,10 +92,40 @@ impl OpeningOptions {
     }
 }
 
-/// Who is at the command line: the name that the session gives, or the number of the user.
+/// The user at the command line, as the audit log names them: by the name that the system gives their number, or by
+/// the number where it has no name. The environment has no say: whoever runs the command sets it.
 pub(super) fn actor() -> Actor {
-    use std::os::unix::fs::MetadataExt as _;
-    let named = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-    let numbered = || std::fs::metadata("/proc/self").map(|process| process.uid().to_string());
-    Actor::local(&named.or_else(|| numbered().ok()).unwrap_or_default())
+    let uid = rustix::process::getuid().as_raw();
+    Actor::local(&user_name(Path::new("/etc/passwd"), uid).unwrap_or_else(|| uid.to_string()))
+}
+
+/// The name of user `uid` in a file of users. Read here, because the system's own look-up may ask other machines and
+/// needs C; users of a directory service are recorded by their number.
+fn user_name(file: &Path, uid: u32) -> Option<String> {
+    let content = regular_file::read(file, LONGEST_USERS).ok()?;
+    let text = std::str::from_utf8(&content).ok()?;
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next()?, fields.nth(1)?);
+        (number.parse() == Ok(uid) && !name.is_empty()).then(|| name.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_named_by_their_number() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(
+            file.path(),
+            "root:x:0:0:root:/root:/bin/sh\n# note\n+\n:x:7::::\nbroken:x:eight\nci:x:1000:1000::/:\n",
+        )
+        .unwrap();
+        let name = |uid| user_name(file.path(), uid);
+        assert_eq!((name(0), name(1000)), (Some("root".to_owned()), Some("ci".to_owned())));
+        assert_eq!((name(7), name(8), name(9)), (None, None, None));
+        assert_eq!(user_name(Path::new("/nowhere"), 0), None);
+    }
 }

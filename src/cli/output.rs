@@ -1,13 +1,21 @@
-//! Data on stdout: tables for people, JSON for programs.
+//! The one door to the terminal: data on stdout, tables for people and JSON for programs; notes, errors, progress and
+//! logs on stderr.
+//!
+//! Everything that the command prints passes here, and what it prints often comes from outside: claims of a token,
+//! names, answers of registries and servers. Nothing of it reaches the terminal before hidden characters are escaped;
+//! movements of the cursor and colours are made here or by the log formatter, never taken from data. `clippy.toml`
+//! keeps the rest of the code away from `stdout` and `stderr`.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::{Args, ValueEnum};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde::Serialize;
+use tracing_subscriber::fmt::MakeWriter;
 
 use super::failure::Failure;
+use crate::visible;
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct OutputOptions {
@@ -24,15 +32,21 @@ pub(super) enum Format {
     Json,
 }
 
-/// Writes `text` and a line's end.
+/// Writes `text`, which may be several lines, and a line's end. Parts that come from outside and may hold ends of
+/// lines go through [`visible::line`] first.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Failure::from)
+    to_stdout(&visible::lines(text))
 }
 
 /// Writes `value` as JSON on lines of its own.
 pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    line(&serde_json::to_string_pretty(value)?)
+    to_stdout(&visible::json(&serde_json::to_string_pretty(value)?))
+}
+
+/// Writes each of `values` as JSON on one line.
+pub(super) fn json_lines(values: &[impl Serialize]) -> Result<(), Failure> {
+    let lines = values.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+    to_stdout(&visible::json(&lines.join("\n")))
 }
 
 /// Writes rows under their headings.
@@ -40,21 +54,164 @@ pub(super) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(headings);
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| visible::line(cell)));
     }
     let text = table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n");
-    line(&text)
+    to_stdout(&visible::lines(&text))
 }
 
 /// Writes names and values, one pair a line.
 pub(super) fn pairs(pairs: &[(&str, String)]) -> Result<(), Failure> {
-    let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    let lines: Vec<_> = pairs.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
-    line(&lines.join("\n"))
+    let shown = pairs.iter().map(|(name, value)| (visible::line(name), visible::line(value)));
+    let shown: Vec<_> = shown.collect();
+    let width = shown.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let lines: Vec<_> = shown.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
+    to_stdout(&lines.join("\n"))
 }
 
 /// Writes a note for the person at the terminal.
 pub(super) fn note(text: &str) {
+    to_stderr(&format!("{}\n", visible::lines(text)));
+}
+
+/// Returns true if somebody watches stderr.
+pub(super) fn is_watched() -> bool {
+    stderr().is_terminal()
+}
+
+/// Writes `text` where it stays until [`progress_ended`] replaces it.
+pub(super) fn progress_began(text: &str) {
+    to_stderr(&visible::line(text));
+}
+
+/// Writes `text` over what [`progress_began`] wrote, and a line's end.
+pub(super) fn progress_ended(text: &str) {
+    to_stderr(&format!("\r\u{1b}[2K{}\n", visible::line(text)));
+}
+
+/// Writes help, the version, or a complaint about the arguments, which it repeats.
+pub(super) fn usage(error: &clap::Error) {
+    let text = error.render().to_string();
+    if visible::lines(&text) == text {
+        #[expect(clippy::disallowed_methods, reason = "nothing hidden is in it but clap's own colours")]
+        // Nobody reads the stream any more if this fails.
+        let _ = error.print();
+    } else {
+        // What is hidden comes from a variable, as its ends of lines may.
+        note(&visible::line(text.trim_end()));
+    }
+}
+
+/// Writes panics as notes: their messages may repeat data.
+pub(super) fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or("no message");
+        note(&format!("panicked at {place}: {}", visible::line(message)));
+        let backtrace = std::backtrace::Backtrace::capture();
+        if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+            note(&backtrace.to_string());
+        }
+    }));
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LogStyle {
+    Plain,
+    /// With the colours of the log formatter.
+    Coloured,
+    Json,
+}
+
+/// Writes log events to stderr, each on one line.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LogWriter(pub(super) LogStyle);
+
+impl<'a> MakeWriter<'a> for LogWriter {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        *self
+    }
+}
+
+impl io::Write for LogWriter {
+    /// Takes a whole event, as the formatter gives it.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let text = text.trim_end_matches('\n');
+        let shown = match self.0 {
+            LogStyle::Plain => visible::line(text).into_owned(),
+            LogStyle::Coloured => coloured(text),
+            LogStyle::Json => visible::json(text).into_owned(),
+        };
+        stderr().write_all(format!("{shown}\n").as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        stderr().flush()
+    }
+}
+
+/// The log formatter's own colours; it escapes the ones in data. None of them hides text.
+const COLOURS: [&str; 9] = [
+    "\u{1b}[0m",
+    "\u{1b}[1m",
+    "\u{1b}[2m",
+    "\u{1b}[3m",
+    "\u{1b}[31m",
+    "\u{1b}[32m",
+    "\u{1b}[33m",
+    "\u{1b}[34m",
+    "\u{1b}[35m",
+];
+
+fn coloured(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('\u{1b}') {
+        let (before, from) = rest.split_at(at);
+        shown.push_str(&visible::line(before));
+        let kept = COLOURS.iter().find(|colour| from.starts_with(**colour));
+        match kept {
+            Some(colour) => shown.push_str(colour),
+            None => shown.push_str(&visible::line("\u{1b}")),
+        }
+        rest = &from[kept.map_or(1, |colour| colour.len())..];
+    }
+    shown.push_str(&visible::line(rest));
+    shown
+}
+
+fn to_stdout(text: &str) -> Result<(), Failure> {
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Failure::from)
+}
+
+fn to_stderr(text: &str) {
+    let mut stderr = stderr().lock();
     // Nobody reads stderr any more if this fails.
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+fn stderr() -> io::Stderr {
+    io::stderr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_lines_keep_the_formatters_colours_and_nothing_else_of_an_escape() {
+        let text = "\u{1b}[2m12:00\u{1b}[0m \u{1b}[31mERROR\u{1b}[0m said\n\u{1b}[8mhidden\u{1b}[2J\u{202e}";
+        assert_eq!(
+            coloured(text),
+            "\u{1b}[2m12:00\u{1b}[0m \u{1b}[31mERROR\u{1b}[0m said\\n\\u{1b}[8mhidden\\u{1b}[2J\\u{202e}"
+        );
+    }
 }

@@ -59,7 +59,7 @@ pub(super) async fn run(
         return Err(Failure::usage(format!("--listen {address}: the sandbox listens on loopback only")));
     }
     let shutdown = shutdown_signal()?;
-    output::line(&serde_json::to_string(&SandboxEndpoints::at(address))?)?;
+    output::json_lines(&[SandboxEndpoints::at(address)])?;
     sandbox.serve(listener, stopped(shutdown)).await.map_err(anyhow::Error::new)?;
     Ok(())
 }

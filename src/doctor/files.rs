@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{Finding, Status};
+use crate::store::custody::{self, Kept};
 use crate::store::master_key::MasterKeySource;
 
 const DATABASE_FILES: &str = "database-files";
@@ -15,8 +16,10 @@ const MASTER_KEY_FILE: &str = "master-key-file";
 /// What may happen to other users' hands on a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The database and SQLite's two files beside it.
+    /// The database and SQLite's files beside it.
     Database,
+    /// The folder of the database.
+    DatabaseFolder,
     /// The folder of the master key.
     KeysFolder,
     /// A master key that carnet made.
@@ -34,6 +37,8 @@ pub struct Seen {
     pub path: PathBuf,
     /// Its permission bits; nothing if it is not there.
     pub mode: Option<u32>,
+    /// Why carnet does not start with it, and what puts it right.
+    pub refused: Option<(String, String)>,
 }
 
 /// Looks at the files of a database and at its master key's. Those that are not there are left out.
@@ -42,24 +47,19 @@ pub struct Seen {
 ///
 /// An I/O error other than that one is not there, for example a folder that may not be searched.
 pub fn look(database: &Path, master_key: &MasterKeySource) -> io::Result<Vec<Seen>> {
-    let beside = |suffix: &str| {
-        let mut name = database.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let mut wanted = vec![
-        (Kind::Database, database.to_owned()),
-        (Kind::Database, beside("-wal")),
-        (Kind::Database, beside("-shm")),
-    ];
-    match master_key {
-        MasterKeySource::Folder(folder) => {
-            wanted.push((Kind::KeysFolder, folder.clone()));
-            wanted.push((Kind::MasterKey, master_key.path()));
-        }
-        MasterKeySource::File(file) => wanted.push((Kind::ProvidedMasterKey, file.clone())),
-    }
-    wanted.into_iter().map(|(kind, path)| Ok(Seen { kind, mode: mode(&path)?, path })).collect()
+    let seen = custody::all(database, master_key).into_iter().map(|(kept, path)| {
+        let kind = match (kept, master_key) {
+            (Kept::Database, _) => Kind::Database,
+            (Kept::DatabaseFolder, _) => Kind::DatabaseFolder,
+            (Kept::KeysFolder, _) => Kind::KeysFolder,
+            (Kept::MasterKey, MasterKeySource::Folder(_)) => Kind::MasterKey,
+            (Kept::MasterKey, MasterKeySource::File(_)) => Kind::ProvidedMasterKey,
+        };
+        let refused = custody::check_one(kept, &path).err();
+        let refused = refused.map(|refused| (refused.to_string(), refused.fix()));
+        Ok(Seen { kind, mode: mode(&path)?, path, refused })
+    });
+    seen.collect()
 }
 
 fn mode(path: &Path) -> io::Result<Option<u32>> {
@@ -80,45 +80,57 @@ fn check_one(id: &'static str, seen: &[Seen]) -> Option<Finding> {
     let judged: Vec<(Status, &Seen, u32)> = seen
         .iter()
         .filter(|seen| id_of(seen.kind) == id)
-        .filter_map(|seen| Some((judge(seen.kind, seen.mode?), seen, seen.mode?)))
+        .filter_map(|seen| Some((seen.status(seen.mode?), seen, seen.mode?)))
         .collect();
     let worst = judged.iter().map(|(status, ..)| *status).max()?;
     let bad: Vec<_> = judged.iter().filter(|(status, ..)| *status > Status::Ok).collect();
     if bad.is_empty() {
         return Some(Finding::ok(id, "others may not read or change what matters"));
     }
-    let listed: Vec<String> =
-        bad.iter().map(|(_, seen, mode)| format!("{} has mode {mode:04o}", seen.path.display())).collect();
+    let listed: Vec<String> = bad
+        .iter()
+        .map(|(_, seen, mode)| match &seen.refused {
+            Some((why, _)) => format!("{why}, so carnet does not start"),
+            None => format!("{} has mode {mode:04o}", seen.path.display()),
+        })
+        .collect();
     let commands: Vec<String> = bad
         .iter()
-        .map(|(_, seen, _)| {
-            let mode = if seen.kind == Kind::KeysFolder { "0700" } else { "0600" };
-            format!("chmod {mode} {}", seen.path.display())
+        .map(|(_, seen, _)| match &seen.refused {
+            Some((_, fix)) => fix.clone(),
+            _ => format!("chmod 0600 {}", seen.path.display()),
         })
         .collect();
     let why = match id {
         DATABASE_FILES => {
             "Who can read them sees who deploys what, and copies sealed keys to wait for the master key; who can write \
-             them can stop the issuer."
+             them or their folder can put an older database in its place."
         }
         KEYS_FOLDER => "Who can write there can take the master key away or put another one in its place.",
         _ => "Who can read it and the database can sign any token that any cloud trusts carnet for.",
     };
-    Some(Finding::new(id, worst, listed.join("; ")).detail(why).hint(commands.join(" && ")))
+    Some(Finding::new(id, worst, listed.join("; ")).detail(why).hint(commands.join("; ")))
 }
 
 fn id_of(kind: Kind) -> &'static str {
     match kind {
-        Kind::Database => DATABASE_FILES,
+        Kind::Database | Kind::DatabaseFolder => DATABASE_FILES,
         Kind::KeysFolder => KEYS_FOLDER,
         Kind::MasterKey | Kind::ProvidedMasterKey => MASTER_KEY_FILE,
     }
 }
 
+impl Seen {
+    fn status(&self, mode: u32) -> Status {
+        if self.refused.is_some() { Status::Failed } else { judge(self.kind, mode) }
+    }
+}
+
+/// Judges what [`custody`] leaves open: who could read.
 fn judge(kind: Kind, mode: u32) -> Status {
     let (failed, warning) = match kind {
-        Kind::Database => (0o022, 0o044),
-        Kind::KeysFolder => (0o022, 0),
+        Kind::Database => (0, 0o044),
+        Kind::DatabaseFolder | Kind::KeysFolder => (0, 0),
         Kind::MasterKey => (0o077, 0),
         Kind::ProvidedMasterKey => (0o037, 0),
     };
@@ -142,12 +154,8 @@ mod tests {
             (Kind::Database, 0o600, Ok),
             (Kind::Database, 0o640, Warning),
             (Kind::Database, 0o604, Warning),
-            (Kind::Database, 0o620, Failed),
-            (Kind::Database, 0o602, Failed),
-            (Kind::KeysFolder, 0o700, Ok),
+            (Kind::DatabaseFolder, 0o755, Ok),
             (Kind::KeysFolder, 0o755, Ok),
-            (Kind::KeysFolder, 0o770, Failed),
-            (Kind::KeysFolder, 0o702, Failed),
             (Kind::MasterKey, 0o400, Ok),
             (Kind::MasterKey, 0o600, Ok),
             (Kind::MasterKey, 0o640, Failed),
@@ -162,17 +170,18 @@ mod tests {
 
     #[test]
     fn the_worst_file_decides_and_each_bad_one_is_named_with_its_command() {
-        let seen = |kind, path: &str, mode| Seen { kind, path: path.into(), mode };
+        let seen = |kind, path: &str, mode| Seen { kind, path: path.into(), mode, refused: None };
+        let refused = Some(("it has mode 0666".to_owned(), "`chmod 0600 a.db-wal`".to_owned()));
         let findings = check(&[
             seen(Kind::Database, "a.db", Some(0o644)),
-            seen(Kind::Database, "a.db-wal", Some(0o666)),
+            Seen { refused, ..seen(Kind::Database, "a.db-wal", Some(0o666)) },
             seen(Kind::Database, "a.db-shm", None),
             seen(Kind::MasterKey, "keys/master.key", Some(0o600)),
         ]);
         let [files, key] = &findings[..] else { panic!("{findings:?}") };
         assert_eq!((files.id, files.status), (DATABASE_FILES, Status::Failed));
-        assert_eq!(files.summary, "a.db has mode 0644; a.db-wal has mode 0666");
-        assert_eq!(files.hint.as_deref(), Some("chmod 0600 a.db && chmod 0600 a.db-wal"));
+        assert_eq!(files.summary, "a.db has mode 0644; it has mode 0666, so carnet does not start");
+        assert_eq!(files.hint.as_deref(), Some("chmod 0600 a.db; `chmod 0600 a.db-wal`"));
         assert_eq!((key.id, key.status), (MASTER_KEY_FILE, Status::Ok));
     }
 }

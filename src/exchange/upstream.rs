@@ -6,6 +6,8 @@
 use http::{Response, StatusCode};
 use serde::Serialize;
 
+use crate::visible::is_hidden;
+
 /// Longest text kept of anything a provider says, in bytes.
 pub const MAX_TEXT: usize = 2048;
 
@@ -90,7 +92,7 @@ impl<'a> Redactor<'a> {
         }
         let mut safe = String::new();
         for character in cleared.trim().chars() {
-            let escaped = if is_unsafe(character) {
+            let escaped = if is_hidden(character) {
                 character.escape_default().to_string()
             } else {
                 character.to_string()
@@ -113,13 +115,6 @@ impl<'a> Redactor<'a> {
     pub(crate) fn header<B>(&self, response: &Response<B>, name: &str) -> Option<String> {
         self.optional(response.headers().get(name).and_then(|value| value.to_str().ok()))
     }
-}
-
-/// Control characters, and those that reorder or hide the text around them.
-fn is_unsafe(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

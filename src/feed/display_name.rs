@@ -5,17 +5,30 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt::character;
 use crate::slug::Slug;
+use crate::visible::is_hidden;
 
-/// 1–200 characters without control characters.
+/// 1–200 characters, all of which a reader sees: no control characters, no direction marks, none without width.
+///
+/// Rows from before that rule may hold such characters; [`DisplayName::stored`] takes them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DisplayName(String);
 
 /// The text is not a display name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a display name has 1–200 characters and no control characters")]
-pub struct DisplayNameError;
+pub enum DisplayNameError {
+    /// Empty or too long.
+    #[error("a display name has 1–200 characters")]
+    Length,
+    /// A character that changes how the name reads without being seen, or none at all.
+    #[error(
+        "a display name has no control characters, no direction marks and no characters without width; this one has {}",
+        character(*.0)
+    )]
+    Hidden(char),
+}
 
 impl DisplayName {
     /// The name.
@@ -23,17 +36,29 @@ impl DisplayName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A name that a database holds: earlier versions took every character but control characters.
+    pub(crate) fn stored(text: &str) -> Result<Self, DisplayNameError> {
+        if !(1..=200).contains(&text.chars().count()) {
+            return Err(DisplayNameError::Length);
+        }
+        match text.chars().find(|c| c.is_control()) {
+            Some(control) => Err(DisplayNameError::Hidden(control)),
+            None => Ok(Self(text.to_owned())),
+        }
+    }
 }
 
 impl FromStr for DisplayName {
     type Err = DisplayNameError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let fits = (1..=200).contains(&text.chars().count());
-        if fits && !text.chars().any(char::is_control) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(DisplayNameError)
+        if !(1..=200).contains(&text.chars().count()) {
+            return Err(DisplayNameError::Length);
+        }
+        match text.chars().find(|c| is_hidden(*c)) {
+            Some(hidden) => Err(DisplayNameError::Hidden(hidden)),
+            None => Ok(Self(text.to_owned())),
         }
     }
 }
@@ -61,5 +86,31 @@ impl From<&Slug> for DisplayName {
 impl fmt::Display for DisplayName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_shows_all_that_it_holds_and_one_from_before_that_rule_is_still_read() {
+        for name in ["Prod", "Ünïcode 日本", "🏷\u{fe0f} images", "a b"] {
+            assert_eq!(name.parse::<DisplayName>().unwrap().as_str(), name);
+        }
+        for hidden in
+            ['\u{202e}', '\u{2066}', '\u{200b}', '\u{200f}', '\u{61c}', '\u{2028}', '\u{feff}', '\u{e0041}']
+        {
+            let name = format!("Prod{hidden}");
+            assert_eq!(name.parse::<DisplayName>(), Err(DisplayNameError::Hidden(hidden)), "{hidden:?}");
+            assert_eq!(DisplayName::stored(&name).unwrap().as_str(), name);
+        }
+        let refused = "\u{202e}gnp".parse::<DisplayName>().unwrap_err().to_string();
+        assert!(refused.ends_with(r"this one has '\u{202e}' (U+202E)"), "{refused}");
+        for control in ["a\nb", "a\u{1b}[2J", "\u{9b}"] {
+            assert!(control.parse::<DisplayName>().is_err() && DisplayName::stored(control).is_err());
+        }
+        assert_eq!("".parse::<DisplayName>(), Err(DisplayNameError::Length));
+        assert_eq!("x".repeat(201).parse::<DisplayName>(), Err(DisplayNameError::Length));
     }
 }

@@ -1,6 +1,6 @@
 //! TLS for the listeners: reading a certificate with its key.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, ServerConfig};
 use zeroize::Zeroizing;
 
-use crate::x509;
+use crate::{regular_file, x509};
 
 mod certificate;
 
 pub use certificate::{Certificate, Look};
 
 /// A file with more bytes than this is neither a certificate chain nor a key.
-const MAX_BYTES: u64 = 1024 * 1024;
+const MAX_BYTES: usize = 1024 * 1024;
 
 /// The certificate or its key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ pub enum TlsError {
 
 /// The content of a certificate's file and of its key's.
 struct Files {
-    certificate: Vec<u8>,
+    certificate: Zeroizing<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
 }
 
@@ -52,7 +52,7 @@ struct Pair {
 
 impl Files {
     fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        Ok(Self { certificate: read(certificate)?, key: Zeroizing::new(read(key)?) })
+        Ok(Self { certificate: read(certificate)?, key: read(key)? })
     }
 }
 
@@ -78,11 +78,7 @@ impl Pair {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let failed = |error| TlsError::Read(path.to_owned(), error);
-    let file = std::fs::File::open(path).map_err(failed)?;
-    // Never grows while a key is read into it, which would leave a copy behind.
-    let mut content = Vec::with_capacity(16 * 1024);
-    file.take(MAX_BYTES).read_to_end(&mut content).map_err(failed)?;
-    Ok(content)
+    regular_file::read(path, MAX_BYTES).map_err(failed)
 }

@@ -17,7 +17,10 @@ use serde_json::{Map, Value};
 use crate::clock::Clock;
 use crate::exchange::transport::HttpTransport;
 use crate::issuer_url::IssuerUrl;
+use crate::regular_file;
 
+/// No JWKS that anybody uploads is longer.
+const LONGEST_FILE: usize = 1 << 20;
 /// The most keys of each type that a JWKS may hold, by AWS's limit.
 const MAX_KEYS: usize = 100;
 
@@ -175,7 +178,9 @@ fn header(token: &str) -> Result<(Header, String), Rejection> {
 
 /// The key of this identifier in a file that is read now: whoever uploads anew writes it anew.
 async fn uploaded_key(file: &Path, kid: &str, alg: Algorithm) -> Result<DecodingKey, Rejection> {
-    let text = tokio::fs::read(file).await.map_err(|_| Rejection::Jwks("its file cannot be read"))?;
+    let file = file.to_owned();
+    let read = tokio::task::spawn_blocking(move || regular_file::read(&file, LONGEST_FILE)).await;
+    let text = read.ok().and_then(Result::ok).ok_or(Rejection::Jwks("its file cannot be read"))?;
     let keys = serde_json::from_slice(&text).map_err(|_| Rejection::Jwks("it is not a JWK set"))?;
     find_key(&keys, kid, alg)
 }

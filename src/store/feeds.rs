@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, parse, to_millis, to_seconds};
+use crate::feed::display_name::DisplayName;
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::{Feed, FeedPath, Provider};
 use crate::slug::Slug;
@@ -229,7 +230,7 @@ impl Row {
             version: self.version,
             space: parse(TABLE, &row, &self.space)?,
             slug: parse(TABLE, &row, &self.slug)?,
-            name: parse(TABLE, &row, &self.name)?,
+            name: DisplayName::stored(&self.name).map_err(|error| corrupt(TABLE, &row, error.to_string()))?,
             provider: serde_json::from_str::<Provider>(&self.settings).map_err(bad_json)?,
             registry: parse(TABLE, &row, &self.registry)?,
             audience: parse(TABLE, &row, &self.audience)?,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::keyring::{Keyring, Purpose};
 use super::sealed::RowMac;
 use super::{Store, StoreError, Write, corrupt, from_millis, parse, to_millis};
+use crate::feed::display_name::DisplayName;
 use crate::grant::{Grant, Permissions, TokenHash};
 
 /// A grant, and what its token must hash to.
@@ -303,7 +304,8 @@ impl Row {
         let hash = TokenHash::from_text(&self.token_hash);
         let grant = Grant {
             id: parse(TABLE, &self.id, &self.id)?,
-            name: parse(TABLE, &self.id, &self.name)?,
+            name: DisplayName::stored(&self.name)
+                .map_err(|error| corrupt(TABLE, &self.id, error.to_string()))?,
             permissions: Permissions {
                 role: parse(TABLE, &self.id, &self.role)?,
                 spaces: from_json(&self.id, self.spaces.as_deref().unwrap_or("null"))?,

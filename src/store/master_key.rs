@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -15,12 +15,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
 use crate::random::{Random, RandomnessUnavailable};
+use crate::regular_file;
 use crate::secret::SecretBytes;
 
 /// The name of the master key inside the keys folder.
 pub const FILE_NAME: &str = "master.key";
 const PREFIX: &str = "carnet-master-key-1:";
 const KEY_LEN: usize = 32;
+/// A master key file is 64 bytes; anything much larger is some other file.
+const LONGEST_FILE: usize = 1024;
 /// Permissions that a file of ours must not give: none to anybody but its owner.
 const OURS: u32 = 0o077;
 /// Permissions that a provided file must not give: its group may read it, nobody else anything.
@@ -258,14 +261,17 @@ impl MasterKey {
             io::ErrorKind::NotFound => MasterKeyError::Missing(path.to_owned()),
             _ => MasterKeyError::Io { path: path.to_owned(), action: "read", source },
         };
-        let mut file = fs::File::open(path).map_err(failed)?;
-        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
+        let (file, metadata) = regular_file::open(path).map_err(failed)?;
+        let mode = metadata.permissions().mode() & 0o777;
         if mode & forbidden != 0 {
             return Err(MasterKeyError::Permissions { path: path.to_owned(), mode });
         }
-        // A master key file is 64 bytes; anything much larger is some other file.
-        let mut text = Zeroizing::new(Vec::with_capacity(1024));
-        (&mut file).take(1024).read_to_end(&mut text).map_err(failed)?;
+        let text = match regular_file::content(file, &metadata, LONGEST_FILE) {
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(MasterKeyError::Malformed(path.to_owned()));
+            }
+            read => read.map_err(failed)?,
+        };
         parse(&text).map(Self::new).ok_or_else(|| MasterKeyError::Malformed(path.to_owned()))
     }
 

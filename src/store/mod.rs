@@ -5,6 +5,7 @@
 //! read; other processes may do the same on the same file at any time.
 
 pub mod audit;
+pub mod custody;
 pub mod database_url;
 pub mod feeds;
 pub mod grants;

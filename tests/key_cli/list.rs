@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::support::carnet::{Announced, Carnet};
 use crate::support::http::Connection;
 use crate::support::keys::{self, list, list_all, the};
+use crate::support::local_actor;
 use crate::{USAGE, assert_refused, founded, json_of, rows, stop};
 
 fn fetch(server: &Announced, user_agent: &str) {
@@ -97,13 +98,15 @@ fn the_history_says_when_what_why_and_by_whom() {
         });
         found.unwrap_or_else(|| panic!("{expected:?} is not in {events:#?}"))
     };
+    let me = local_actor();
+    let me = me.as_str();
     let order = [
         position(["activated", active, "scheduled", "serve"]),
-        position(["policy", "-", "…", "local:tester"]),
-        position(["retired", active, "forced", "local:tester"]),
-        position(["activated", prepared, "forced", "local:tester"]),
-        position(["revoked", prepared, "revoked", "local:tester"]),
-        position(["rewrap", "-", "…", "local:tester"]),
+        position(["policy", "-", "…", me]),
+        position(["retired", active, "forced", me]),
+        position(["activated", prepared, "forced", me]),
+        position(["revoked", prepared, "revoked", me]),
+        position(["rewrap", "-", "…", me]),
     ];
     assert!(order.is_sorted(), "{events:#?}");
     let policy = events[order[1]][2];
@@ -112,7 +115,7 @@ fn the_history_says_when_what_why_and_by_whom() {
     assert!(times.map(|time| time.parse::<Timestamp>().unwrap()).rev().is_sorted());
 
     let table = carnet.ok(&["key", "list", "--history"]);
-    let retired = ["retired", active, "forced", "local:tester"];
+    let retired = ["retired", active, "forced", me];
     assert!(rows(&table).iter().any(|row| row[1..] == retired), "{table}");
 }
 

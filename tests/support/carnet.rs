@@ -89,7 +89,7 @@ impl Carnet {
     /// `carnet` with a clean environment and nothing on its command line.
     pub(crate) fn bare_command(&self) -> Command {
         let mut command = clean_command(env!("CARGO_BIN_EXE_carnet"));
-        command.current_dir(self.home()).env("HOME", self.home()).env("USER", "tester");
+        command.current_dir(self.home()).env("HOME", self.home()).env("USER", "somebody-else");
         if let Some(Clock { library, offset }) = &self.clock {
             // Timers and file times stay true; both spellings of the first, which differ by version.
             command

@@ -34,6 +34,12 @@ use std::path::PathBuf;
 /// What to do when a peer is missing; a test never skips because of it.
 const INSTALL: &str = "run ./scripts/test, which installs it";
 
+/// The user who runs the tests, as the audit log names them.
+pub(crate) fn local_actor() -> String {
+    let named = std::process::Command::new("id").arg("-un").output().unwrap();
+    format!("local:{}", String::from_utf8(named.stdout).unwrap().trim())
+}
+
 /// The path of a file below the package's root.
 pub(crate) fn in_package(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)

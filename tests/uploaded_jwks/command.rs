@@ -1,6 +1,7 @@
 //! `feed confirm-jwks`.
 
 use crate::support::carnet::{Carnet, Output};
+use crate::support::local_actor;
 use crate::{add, json, kid};
 
 fn refused(output: &Output, status: i32, parts: &[&str]) {
@@ -40,7 +41,7 @@ fn a_confirmation_is_recorded_once_and_the_first_time_stays() {
     let records = confirmations(&carnet);
     assert_eq!(records.len(), 1, "{records:?}");
     assert_eq!((&records[0]["kid"], &records[0]["feed"]), (&prepared.as_str().into(), &"prod".into()));
-    assert_eq!((&records[0]["actor"], &records[0]["outcome"]), (&"local:tester".into(), &"done".into()));
+    assert_eq!((&records[0]["actor"], &records[0]["outcome"]), (&local_actor().into(), &"done".into()));
 }
 
 #[test]

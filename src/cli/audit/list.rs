@@ -15,6 +15,7 @@ use crate::feed::FeedPath;
 use crate::slug::Slug;
 use crate::store::Store;
 use crate::store::audit::{AuditFilter, Direction, MAX_PAGE};
+use crate::visible;
 
 /// New records are looked for this often.
 const FOLLOW_EVERY: Duration = Duration::from_millis(250);
@@ -188,7 +189,7 @@ async fn follow_from(
             last = record.seq;
             if format == Format::Table {
                 for record in &page {
-                    output::line(&columns(record).join("  "))?;
+                    output::line(&visible::line(&columns(record).join("  ")))?;
                 }
             } else {
                 lines(&page)?;
@@ -203,8 +204,7 @@ fn lines(records: &[Record]) -> Result<(), Failure> {
     if records.is_empty() {
         return Ok(());
     }
-    let lines = records.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
-    output::line(&lines.join("\n"))
+    output::json_lines(records)
 }
 
 fn table(records: &[Record]) -> Result<(), Failure> {

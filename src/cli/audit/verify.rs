@@ -10,6 +10,7 @@ use crate::audit::verify::{Finding, Report};
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Format};
 use crate::store::Store;
+use crate::visible;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Verify {
@@ -45,7 +46,7 @@ pub(super) async fn run(store: &Store, arguments: Verify) -> Result<(), Failure>
         Format::Json => output::json(&Verified { ok, report: &report, messages: messages.clone() })?,
         Format::Table => {
             for message in &messages {
-                output::line(message)?;
+                output::line(&visible::line(message))?;
             }
             if report.more > 0 {
                 output::line(&format!("and {} more findings", report.more))?;

@@ -1,7 +1,6 @@
 //! `carnet feed check`: each step of the chain, and what is wrong with the first that fails.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -18,6 +17,7 @@ use crate::exchange::address::Loopback;
 use crate::feed::FeedPath;
 use crate::feeds::FeedsError;
 use crate::trust::check::{self, ImageReference, Progress};
+use crate::visible;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Check {
@@ -60,7 +60,7 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Che
     let image = image.transpose().map_err(|error| Failure::usage(format!("--image: {error}")))?;
     let asked = Event::new(EventKind::TokenMint, Outcome::Done, carnet.actor()).detail("feed check");
     let wanted = check::Check { feed: &feed, context: &context, scope: &scope, image: image.as_ref(), asked };
-    let is_watched = std::io::stderr().is_terminal();
+    let is_watched = output::is_watched();
     let watch = |progress: Progress<'_>| {
         if is_watched {
             show(&progress);
@@ -82,15 +82,12 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Che
 
 /// One line a step, which says first that it runs and then what came of it.
 fn show(progress: &Progress<'_>) {
-    let mut stderr = std::io::stderr().lock();
-    // Nobody watches any more if this fails.
-    let _ = match progress {
-        Progress::Began(step) => write!(stderr, "{step} …"),
+    match progress {
+        Progress::Began(step) => output::progress_began(&format!("{step} …")),
         Progress::Ended(step) => {
-            writeln!(stderr, "\r\u{1b}[2K{} {} ({} ms)", step.step, outcome(step), step.duration_ms)
+            output::progress_ended(&format!("{} {} ({} ms)", step.step, outcome(step), step.duration_ms));
         }
-    };
-    let _ = stderr.flush();
+    }
 }
 
 fn outcome(step: &CheckStep) -> &'static str {
@@ -106,7 +103,7 @@ fn print(answer: &CheckAnswer) -> Result<(), Failure> {
     let mut text = String::new();
     // Writing to a string cannot fail.
     for warning in &answer.warnings {
-        let _ = writeln!(text, "warning: {warning}");
+        let _ = writeln!(text, "warning: {}", visible::line(warning));
     }
     if let Some(step) = answer.failed() {
         explain(&mut text, step);
@@ -116,7 +113,8 @@ fn print(answer: &CheckAnswer) -> Result<(), Failure> {
 
 /// What was presented, what was answered, and what mends it.
 fn explain(text: &mut String, step: &CheckStep) {
-    let _ = writeln!(text, "\n{} failed: {}", step.step, step.detail.as_deref().unwrap_or_default());
+    let detail = visible::line(step.detail.as_deref().unwrap_or_default());
+    let _ = writeln!(text, "\n{} failed: {detail}", step.step);
     if let Some(presented) = &step.presented {
         let _ = writeln!(text, "presented");
         for (name, value) in [
@@ -126,11 +124,11 @@ fn explain(text: &mut String, step: &CheckStep) {
             ("kid", &presented.kid),
             ("alg", &presented.alg),
         ] {
-            let _ = writeln!(text, "  {name}  {value}");
+            let _ = writeln!(text, "  {name}  {}", visible::line(value));
         }
     }
     if let Some(upstream) = &step.upstream {
-        let _ = writeln!(text, "answered by {}", upstream.provider);
+        let _ = writeln!(text, "answered by {}", visible::line(&upstream.provider));
         let status = upstream.status.map(|status| status.to_string());
         for (name, value) in [
             ("status    ", &status),
@@ -139,7 +137,7 @@ fn explain(text: &mut String, step: &CheckStep) {
             ("request id", &upstream.request_id),
         ] {
             if let Some(value) = value {
-                let _ = writeln!(text, "  {name}  {value}");
+                let _ = writeln!(text, "  {name}  {}", visible::line(value));
             }
         }
     }
@@ -147,9 +145,15 @@ fn explain(text: &mut String, step: &CheckStep) {
         let _ = writeln!(text, "likely causes, the most likely first");
     }
     for (index, cause) in step.causes.iter().enumerate() {
-        let _ = writeln!(text, "  {}. {}\n     {}", index + 1, cause.cause, cause.mend);
+        let _ = writeln!(
+            text,
+            "  {}. {}\n     {}",
+            index + 1,
+            visible::line(&cause.cause),
+            visible::line(&cause.mend)
+        );
         if let Some(command) = &cause.command {
-            let _ = writeln!(text, "       {command}");
+            let _ = writeln!(text, "       {}", visible::line(command));
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::jose::jwk::Kid;
 use crate::signing_keys::publication::missing_at;
 use crate::signing_keys::{State, prepared};
 use crate::store::jwks_clients::JwksClient;
+use crate::visible;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct List {
@@ -107,7 +108,7 @@ async fn warnings(carnet: &Carnet, now: Timestamp) -> Result<(), Failure> {
             "warning: the scheduled rotation has failed {} times, last {}: {}",
             failures.count,
             times::relative(failures.failed_at, now),
-            failures.error
+            visible::line(&failures.error)
         ));
     }
     if let Some(high_water) = carnet.issuer().ahead_of_clock() {

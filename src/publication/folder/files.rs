@@ -11,6 +11,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use crate::publication::target::LONGEST_DOCUMENT;
+use crate::regular_file;
 
 /// Everybody may read: a web server that runs as somebody else, too.
 const FILE_MODE: u32 = 0o644;
@@ -40,8 +41,7 @@ pub(super) fn find(path: &Path) -> Result<Option<Found>, String> {
     if !before.is_file() {
         return Err(format!("{} is {}, not a file", path.display(), kind(&before)));
     }
-    let file = File::open(path).map_err(failed)?;
-    let opened = file.metadata().map_err(failed)?;
+    let (file, opened) = regular_file::open(path).map_err(failed)?;
     if (opened.dev(), opened.ino()) != (before.dev(), before.ino()) {
         return Err(format!("{} was replaced while it was opened", path.display()));
     }

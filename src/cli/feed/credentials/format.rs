@@ -12,6 +12,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::slug::Slug;
 use crate::trust::shell_word;
+use crate::visible::is_hidden;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Format {
@@ -92,6 +93,16 @@ pub(super) fn print(answer: &CredentialAnswer, format: Printed) -> Result<(), Fa
     let Some((username, password)) = login.map(|(username, password)| (username, password.reveal())) else {
         return print_token(answer, &format);
     };
+    // A password with such characters would be printed as another one.
+    if matches!(format, Printed::Env | Printed::Password)
+        && [username, password].iter().any(|text| text.contains(is_hidden))
+    {
+        return Err(Failure::message(format!(
+            "feed {}: the user name or the password holds control or hidden characters, which this format cannot show",
+            answer.feed
+        ))
+        .hint("--format json and docker-config can"));
+    }
     match format {
         Printed::Json => output::json(answer),
         Printed::Env => output::line(&format!(

@@ -1,0 +1,274 @@
+//! Who else could change the files that trust rests on.
+//!
+//! Whoever can write the database can put an older one in its place; whoever can write the keys folder can put another
+//! master key there. So neither is used while somebody else can: nothing is opened before [`check`] has passed.
+//! Reading is another matter, which [`MasterKeySource`] decides for the master key and `doctor` warns about for the
+//! database.
+
+use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::master_key::MasterKeySource;
+
+/// A file or folder that trust rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// The database, or one of the files that SQLite keeps beside it.
+    Database,
+    /// The folder of the database: whoever can write there can replace it.
+    DatabaseFolder,
+    /// The folder of the master key.
+    KeysFolder,
+    /// The file of the master key. Its permissions are judged where it is read.
+    MasterKey,
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Database => "the database file",
+            Self::DatabaseFolder => "the database's folder",
+            Self::KeysFolder => "the keys folder",
+            Self::MasterKey => "the master key file",
+        })
+    }
+}
+
+/// Somebody else could change a file or folder, or owns it.
+#[derive(Debug, thiserror::Error)]
+pub enum CustodyError {
+    /// Its permissions let others write.
+    #[error("{kept} {} has mode {mode:04o}: other users can change it", .path.display())]
+    Mode {
+        /// What it is.
+        kept: Kept,
+        /// Where it is.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It belongs to somebody else than this process's user and root.
+    #[error("{kept} {} belongs to user {owner}, and this process runs as user {user}", .path.display())]
+    Owner {
+        /// What it is.
+        kept: Kept,
+        /// Where it is.
+        path: PathBuf,
+        /// Whom it belongs to.
+        owner: u32,
+        /// Whom this process runs as.
+        user: u32,
+    },
+}
+
+impl CustodyError {
+    /// The command that puts it right, and the setting where the file is mounted.
+    #[must_use]
+    pub fn fix(&self) -> String {
+        match self {
+            Self::Mode { kept, path, .. } => {
+                let path = shell_word(path);
+                match kept {
+                    Kept::Database | Kept::MasterKey => format!(
+                        "`chmod 0600 {path}`; on a Kubernetes volume with fsGroup, also set \
+                         `fsGroupChangePolicy: OnRootMismatch`, or the next mount opens it to the group again"
+                    ),
+                    Kept::DatabaseFolder | Kept::KeysFolder => format!("`chmod go-w {path}`"),
+                }
+            }
+            Self::Owner { path, owner, user, .. } => {
+                format!("run carnet as user {owner}, or `chown {user} {}`", shell_word(path))
+            }
+        }
+    }
+}
+
+/// A path as it is pasted into a shell.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// The user and groups of this process.
+#[derive(Debug, Clone)]
+struct Process {
+    user: u32,
+    groups: Vec<u32>,
+}
+
+impl Process {
+    fn this() -> Self {
+        let mut groups = vec![rustix::process::getegid().as_raw()];
+        groups.extend(rustix::process::getgroups().unwrap_or_default().iter().map(|group| group.as_raw()));
+        Self { user: rustix::process::geteuid().as_raw(), groups }
+    }
+}
+
+/// What matters about a file or folder.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    mode: u32,
+    owner: u32,
+    group: u32,
+    /// The owner of the folder that it is in.
+    folder_owner: u32,
+}
+
+/// What is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrong {
+    Mode,
+    Owner,
+}
+
+const STICKY: u32 = 0o1000;
+const GROUP_WRITES: u32 = 0o020;
+const OTHERS_WRITE: u32 = 0o002;
+const ROOT: u32 = 0;
+
+fn judge(kept: Kept, found: Found, process: &Process) -> Option<Wrong> {
+    let Found { mode, owner, group, folder_owner } = found;
+    let is_folder = matches!(kept, Kept::DatabaseFolder | Kept::KeysFolder);
+    let is_root = process.user == ROOT;
+    // Root works for the users whose folders it is pointed to: an administrator at the command line, a container on a
+    // folder of its host.
+    let is_owned =
+        owner == ROOT || owner == process.user || (is_root && (is_folder || owner == folder_owner));
+    if !is_owned {
+        return Some(Wrong::Owner);
+    }
+    // In a sticky folder nobody moves or replaces what is somebody else's.
+    let is_sticky = mode & STICKY != 0;
+    let forbidden = match kept {
+        Kept::MasterKey => 0,
+        Kept::Database => GROUP_WRITES | OTHERS_WRITE,
+        // Kubernetes mounts a secret as such a folder.
+        Kept::KeysFolder if is_sticky && owner == ROOT => 0,
+        Kept::KeysFolder => GROUP_WRITES | OTHERS_WRITE,
+        Kept::DatabaseFolder if is_sticky => 0,
+        // The user's own group, and the group that a volume is given to.
+        Kept::DatabaseFolder if process.groups.contains(&group) || (is_root && group == owner) => {
+            OTHERS_WRITE
+        }
+        Kept::DatabaseFolder => GROUP_WRITES | OTHERS_WRITE,
+    };
+    (mode & forbidden != 0).then_some(Wrong::Mode)
+}
+
+/// Refuses files and folders that somebody else could change; those that are not there yet are made private.
+///
+/// # Errors
+///
+/// [`CustodyError`] for the first one.
+pub fn check(database: &Path, master_key: &MasterKeySource) -> Result<(), CustodyError> {
+    all(database, master_key).into_iter().try_for_each(|(kept, path)| check_one(kept, &path))
+}
+
+/// Everything that [`check`] looks at.
+#[must_use]
+pub fn all(database: &Path, master_key: &MasterKeySource) -> Vec<(Kept, PathBuf)> {
+    // SQLite keeps its files beside the database itself, not beside a link to it.
+    let database = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+    let beside = |suffix: &str| {
+        let mut name = database.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let mut all = vec![(Kept::DatabaseFolder, folder_of(&database).to_owned())];
+    all.extend(["", "-wal", "-shm", "-journal"].map(|suffix| (Kept::Database, beside(suffix))));
+    if let MasterKeySource::Folder(folder) = master_key {
+        all.push((Kept::KeysFolder, folder.clone()));
+    }
+    all.push((Kept::MasterKey, master_key.path()));
+    all
+}
+
+/// Looks at one of them. What is not there, or cannot be looked at, cannot be opened either.
+///
+/// # Errors
+///
+/// [`CustodyError`] if somebody else could change it.
+pub fn check_one(kept: Kept, path: &Path) -> Result<(), CustodyError> {
+    let Ok(metadata) = std::fs::metadata(path) else { return Ok(()) };
+    // A link's own folder says nothing of the file.
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let folder_owner = std::fs::metadata(folder_of(&real)).map_or(ROOT, |folder| folder.uid());
+    let mode = metadata.mode() & 0o7777;
+    let found = Found { mode, owner: metadata.uid(), group: metadata.gid(), folder_owner };
+    let process = Process::this();
+    let path = path.to_owned();
+    match judge(kept, found, &process) {
+        None => Ok(()),
+        Some(Wrong::Mode) => Err(CustodyError::Mode { kept, path, mode }),
+        Some(Wrong::Owner) => Err(CustodyError::Owner { kept, path, owner: found.owner, user: process.user }),
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_folders_are_refused_if_somebody_else_could_change_them() {
+        let service = || Process { user: 1000, groups: vec![1000, 2000] };
+        let root = || Process { user: 0, groups: vec![0] };
+        let folder = |mode, owner, group| Found { mode, owner, group, folder_owner: 0 };
+        let file = |mode, owner, folder_owner| Found { mode, owner, group: owner, folder_owner };
+        let (mode, owner) = (Some(Wrong::Mode), Some(Wrong::Owner));
+        for (kept, found, process, expected) in [
+            (Kept::Database, file(0o600, 1000, 0), service(), None),
+            (Kept::Database, file(0o644, 1000, 0), service(), None),
+            (Kept::Database, file(0o666, 1000, 0), service(), mode),
+            (Kept::Database, file(0o660, 1000, 0), service(), mode),
+            (Kept::Database, file(0o600, 0, 0), service(), None),
+            (Kept::Database, file(0o644, 1001, 0), service(), owner),
+            // An administrator with sudo; but nobody's file in a folder of everybody.
+            (Kept::Database, file(0o600, 1000, 1000), root(), None),
+            (Kept::Database, file(0o600, 1001, 0), root(), owner),
+            (Kept::DatabaseFolder, folder(0o755, 1000, 1000), service(), None),
+            (Kept::DatabaseFolder, folder(0o775, 1000, 1000), service(), None),
+            (Kept::DatabaseFolder, folder(0o2775, 0, 2000), service(), None),
+            (Kept::DatabaseFolder, folder(0o775, 1000, 3000), service(), mode),
+            (Kept::DatabaseFolder, folder(0o777, 1000, 1000), service(), mode),
+            (Kept::DatabaseFolder, folder(0o1777, 0, 0), service(), None),
+            (Kept::DatabaseFolder, folder(0o755, 1001, 1001), service(), owner),
+            (Kept::DatabaseFolder, folder(0o775, 1000, 1000), root(), None),
+            (Kept::DatabaseFolder, folder(0o775, 1000, 100), root(), mode),
+            (Kept::KeysFolder, folder(0o700, 1000, 1000), service(), None),
+            (Kept::KeysFolder, folder(0o755, 0, 0), service(), None),
+            (Kept::KeysFolder, folder(0o770, 1000, 1000), service(), mode),
+            (Kept::KeysFolder, folder(0o777, 1000, 1000), service(), mode),
+            (Kept::KeysFolder, folder(0o3777, 0, 2000), service(), None),
+            (Kept::KeysFolder, folder(0o1777, 1000, 1000), service(), mode),
+            (Kept::KeysFolder, folder(0o700, 1001, 1001), service(), owner),
+            (Kept::MasterKey, file(0o440, 0, 0), service(), None),
+            (Kept::MasterKey, file(0o600, 1001, 0), service(), owner),
+        ] {
+            assert_eq!(judge(kept, found, &process), expected, "{kept:?} {found:?} {process:?}");
+        }
+    }
+
+    #[test]
+    fn each_refusal_names_the_file_the_mode_and_the_command() {
+        let path = PathBuf::from("/srv/it's here/carnet.db");
+        let error = CustodyError::Mode { kept: Kept::Database, path: path.clone(), mode: 0o666 };
+        assert_eq!(
+            error.to_string(),
+            "the database file /srv/it's here/carnet.db has mode 0666: other users can change it"
+        );
+        let fix = error.fix();
+        assert!(fix.starts_with(r"`chmod 0600 '/srv/it'\''s here/carnet.db'`"), "{fix}");
+        let error = CustodyError::Owner { kept: Kept::KeysFolder, path: "/k".into(), owner: 7, user: 8 };
+        assert_eq!(
+            error.to_string(),
+            "the keys folder /k belongs to user 7, and this process runs as user 8"
+        );
+        assert_eq!(error.fix(), "run carnet as user 7, or `chown 8 /k`");
+    }
+}

@@ -1,0 +1,119 @@
+//! Characters that a reader would not see, made visible.
+//!
+//! Text from outside (claims, names, answers of registries and servers) goes to terminals and logs. There a control
+//! character moves the cursor or begins an escape sequence, and a direction mark or a character without width makes
+//! text read as something that it is not. The functions here replace them; [`is_hidden`] is the one list.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Returns true for a character that a terminal obeys, or that changes how the text around it reads without being
+/// seen: control characters (C0, DEL, C1), line and paragraph separators, direction marks, characters without width,
+/// fillers, and tags.
+///
+/// Variation selector 16 is not among them: emoji in display names end in it.
+pub(crate) fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+                | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0e}' | '\u{feff}' | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
+}
+
+/// `text` on one line: hidden characters as `\n` or `\u{202e}`.
+pub(crate) fn line(text: &str) -> Cow<'_, str> {
+    escaped(text, is_hidden, |c, visible| visible.extend(c.escape_default()))
+}
+
+/// `text` as it is composed of lines: hidden characters as in [`line`], except for the ends of lines.
+pub(crate) fn lines(text: &str) -> Cow<'_, str> {
+    let is_escaped = |c| c != '\n' && is_hidden(c);
+    escaped(text, is_escaped, |c, visible| visible.extend(c.escape_default()))
+}
+
+/// `text` with what follows its first line indented by `indent`, so that text from outside cannot begin a line of its
+/// own, such as `hint:`.
+pub(crate) fn indented(text: &str, indent: &str) -> String {
+    lines(text).replace('\n', &format!("\n{indent}"))
+}
+
+/// A JSON text with hidden characters as `\u202e`: the same value, and safe to look at.
+///
+/// In JSON, hidden characters other than the ends of lines stand only inside of strings.
+pub(crate) fn json(text: &str) -> Cow<'_, str> {
+    let is_escaped = |c| c != '\n' && is_hidden(c);
+    escaped(text, is_escaped, |c, visible| {
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            // Writing to a string cannot fail.
+            let _ = write!(visible, "\\u{unit:04x}");
+        }
+    })
+}
+
+fn escaped(
+    text: &str,
+    is_escaped: impl Fn(char) -> bool,
+    escape: impl Fn(char, &mut String),
+) -> Cow<'_, str> {
+    if !text.contains(&is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut visible = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_escaped(c) { escape(c, &mut visible) } else { visible.push(c) }
+    }
+    Cow::Owned(visible)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_obeys_or_does_not_show_is_escaped_and_all_else_stays() {
+        for (text, shown) in [
+            ("plain ünïcode \\ \"quoted\" 日本 🏷\u{fe0f}", "plain ünïcode \\ \"quoted\" 日本 🏷\u{fe0f}"),
+            ("a\u{1b}[2Jb\u{7f}\u{9b}31m", "a\\u{1b}[2Jb\\u{7f}\\u{9b}31m"),
+            ("one\ntwo\r\tthree\u{0}", "one\\ntwo\\r\\tthree\\u{0}"),
+            (
+                "\u{202e}gnp\u{2066}.\u{200b}\u{200e}\u{61c}",
+                "\\u{202e}gnp\\u{2066}.\\u{200b}\\u{200e}\\u{61c}",
+            ),
+            ("a\u{2028}b\u{2029}\u{85}", "a\\u{2028}b\\u{2029}\\u{85}"),
+            ("\u{feff}\u{ad}\u{e0041}\u{e007f}", "\\u{feff}\\u{ad}\\u{e0041}\\u{e007f}"),
+        ] {
+            assert_eq!(line(text), shown);
+        }
+        assert_eq!(lines("one\ntwo\u{1b}[31m\r\n"), "one\ntwo\\u{1b}[31m\\r\n");
+        assert_eq!(indented("refused\nhint: run this\u{8}", "  "), "refused\n  hint: run this\\u{8}");
+    }
+
+    #[test]
+    fn escaped_json_is_the_same_value() {
+        let value = serde_json::json!({
+            "\u{202e}name": ["\u{1b}[2J", "\u{7f}\u{9b}", "a\u{200b}b", "\u{e0041}", "\\u202e", "ü\n"],
+        });
+        let plain = serde_json::to_string_pretty(&value).unwrap();
+        let shown = json(&plain);
+        assert!(!shown.chars().any(|c| c != '\n' && is_hidden(c)), "{shown}");
+        assert!(shown.contains("\\udb40\\udc41"), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_hidden_is_left_in_any_text(text in any::<String>()) {
+            prop_assert!(!line(&text).chars().any(is_hidden));
+            prop_assert!(!lines(&text).chars().any(|c| c != '\n' && is_hidden(c)));
+            let value = serde_json::json!({ text.as_str(): text });
+            let plain = value.to_string();
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&json(&plain)).unwrap(), value);
+        }
+    }
+}
