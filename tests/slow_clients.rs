@@ -309,3 +309,45 @@ fn a_thousand_slow_clients_take_little_memory_and_nobodys_turn() {
     let grown = server.process.resident_bytes().saturating_sub(before);
     assert!(grown < 64 * 1024 * 1024, "{} KiB for each connection", grown / crowd.len() / 1024);
 }
+
+/// The status of what is answered to `request`, and whether the connection is closed after it.
+fn told(server: &Server, request: &str) -> (String, bool) {
+    let mut stream = server.stream();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    // Ends when the server closes.
+    let closed = stream.read_to_string(&mut answer).is_ok();
+    (answer.split(' ').nth(1).unwrap_or_default().to_owned(), closed)
+}
+
+#[test]
+fn a_request_names_one_host_and_its_lines_end_in_cr_lf() {
+    let server = Server::start(Limits { idle: SHORT, header: SHORT, ..Limits::default() }, "");
+    for (what, request, status) in [
+        ("one host", "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", "200"),
+        ("none", "GET /healthz HTTP/1.1\r\n\r\n", "400"),
+        ("none, of the router", "GET /who HTTP/1.1\r\n\r\n", "400"),
+        ("none, of HTTP/1.0", "GET /healthz HTTP/1.0\r\n\r\n", "200"),
+        ("two", "GET /healthz HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", "400"),
+        ("two of HTTP/1.0", "GET /who HTTP/1.0\r\nHost: a\r\nhost: b\r\n\r\n", "400"),
+        ("no host in it", "GET /who HTTP/1.1\r\nHost: a/b\r\n\r\n", "400"),
+        ("a bare LF after the first line", "GET /healthz HTTP/1.1\nHost: a\r\n\r\n", "400"),
+        ("one after a header", "GET /healthz HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", "400"),
+        ("one at the end", "GET /healthz HTTP/1.1\r\nHost: a\r\n\n", "400"),
+        ("all bare", "GET /healthz HTTP/1.1\nHost: a\n\n", "400"),
+        ("one before", "\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", "400"),
+        ("a bare CR", "GET /healthz HTTP/1.1\r\nHost: a\rX: b\r\n\r\n", "400"),
+        ("bare LFs in a body", "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n\n\n\n", "200"),
+    ] {
+        let (answered, closed) = told(&server, request);
+        assert_eq!(answered, status, "{what}");
+        assert!(closed, "{what}");
+    }
+    // In the request behind another one, too.
+    let mut stream = server.stream();
+    let good = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    stream.write_all(format!("{good}GET /healthz HTTP/1.1\nHost: a\r\n\r\n").as_bytes()).unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    assert!(answers.starts_with("HTTP/1.1 200") && answers.contains("HTTP/1.1 400"), "{answers}");
+}

@@ -26,6 +26,7 @@ use tower_service::Service as _;
 
 use super::client_address::{Peer, TrustedProxies};
 use super::header_timer::HeaderTimer;
+use super::host;
 use super::limits::{Admission, Limits};
 use super::listener::{Listener, Stream};
 use super::public::PublicDocuments;
@@ -213,6 +214,9 @@ impl Service<Request<Incoming>> for Requests {
 
     fn call(&self, request: Request<Incoming>) -> Answer {
         let Shared { served, settings } = &*self.shared;
+        if !host::is_one(request.version(), request.headers()) {
+            return Answer::Now(Some(host::refusal()));
+        }
         match served.documents.answer(request.method(), request.uri().path(), request.headers()) {
             Some(response) => Answer::Now(Some(response)),
             None => {

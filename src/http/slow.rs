@@ -15,12 +15,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::header_timer::Ear;
+use super::line_ends::LineEnds;
 
-/// A connection that fails when the client does not take what is sent within `patience`, and that tells
-/// the header's timer when something arrives.
+/// A connection that fails when the client does not take what is sent within `patience`, that tells
+/// the header's timer when something arrives, and that lets no head with bare line feeds pass.
 pub(super) struct Watched<S> {
     stream: S,
     ear: Ear,
+    line_ends: LineEnds,
     patience: Duration,
     /// Whether what was written has not been taken yet.
     is_stuck: bool,
@@ -29,7 +31,7 @@ pub(super) struct Watched<S> {
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, ear: Ear, patience: Duration) -> Self {
-        Self { stream, ear, patience, is_stuck: false, alarm: None }
+        Self { stream, ear, line_ends: LineEnds::default(), patience, is_stuck: false, alarm: None }
     }
 
     /// What is answered instead of `Pending`. Taking a byte now and then does not move the deadline:
@@ -57,9 +59,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if read.is_ready() {
             self.ear.hear();
+            if let Some(arrived) = buffer.filled_mut().get_mut(before..) {
+                self.line_ends.look_at(arrived);
+            }
         }
         read
     }
