@@ -20,6 +20,7 @@ pub mod issuer_url;
 pub mod random;
 mod regular_file;
 pub mod secret;
+pub mod shares;
 pub mod slug;
 pub mod target_url;
 #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only the command line has a terminal"))]

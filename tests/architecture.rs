@@ -23,6 +23,7 @@ const FLOORS: [&[&str]; 6] = [
         "random",
         "regular_file",
         "secret",
+        "shares",
         "slug",
         "target_url",
         "visible",

@@ -30,7 +30,7 @@ pub struct CredentialRequest {
     pub context: Context,
     /// Only for these repositories; inside those that the grant allows.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<RepositoryText>>, min_items = 1, max_items = 256, example = json!(["team/app"]))]
+    #[schema(value_type = Option<Vec<RepositoryText>>, min_items = 1, max_items = 16, example = json!(["team/app"]))]
     pub repositories: Option<Vec<RepositoryName>>,
     /// Only for these actions; inside those that the grant allows.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -44,7 +44,7 @@ pub struct NewGrant {
     pub context: Option<ContextRules>,
     /// Only for these repositories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<RepositoryText>>, min_items = 1, max_items = 256)]
+    #[schema(value_type = Option<Vec<RepositoryText>>, min_items = 1, max_items = 16)]
     pub repositories: Option<Vec<RepositoryName>>,
     /// Only for these actions.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -46,7 +46,7 @@ texts! {
     ContextRuleText = r"^(\*|[a-z0-9]([a-z0-9-]*[a-z0-9])?)$", 1..=50;
     /// A repository's name without the registry, by the grammar of OCI's distribution specification.
     RepositoryText =
-        r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$", 1..=255;
+        r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$", 1..=256;
     /// A name for people: no control characters, direction marks, tags or characters without width.
     NameText = r"^[^\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb]+$", 1..=200;
     /// An audience: visible characters and inner spaces.

@@ -1,36 +1,28 @@
 //! What a broker remembers: credentials, failures, and exchanges that are under way.
 //!
 //! A map of our own rather than a cache library's: entries with an exchange under way must stay,
-//! those of a changed feed must go as one, and no library takes our clock. Bounded by `capacity`
-//! entries; when it is full, the least recently used sixteenth leaves.
+//! those of a changed feed must go as one, and no library takes our clock. Every entry belongs to those who
+//! were given it; [`Claims`] bounds how many there are, and says whose leave.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
+use super::claims::{Claim, Claims, NothingMayGo};
 use super::exchanger::AttemptError;
 use super::flight::{Flight, Missed};
+use super::flights::Flights;
 use super::held::{Held, Now};
+use super::key::Key;
 use crate::feed::Feed;
-use crate::feed::scope::Scope;
-use crate::issuer_url::IssuerUrl;
-use crate::oidc::subject::Context;
+use crate::shares::Account;
 
 /// How often expired credentials are looked for, and removed from memory.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-
-/// What shapes a credential, beside the feed and its version.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    pub(super) issuer: IssuerUrl,
-    pub(super) context: Context,
-    pub(super) scope: Scope,
-}
 
 /// Everything that is remembered.
 #[derive(Debug)]
@@ -38,10 +30,7 @@ pub(super) struct Cache {
     feeds: HashMap<Uuid, OfFeed>,
     /// How many there are, of all feeds.
     slots: usize,
-    capacity: usize,
-    per_feed: usize,
-    /// Counts uses: a larger number is a later use.
-    uses: u64,
+    claims: Claims,
     /// When to sweep next, on the monotonic clock.
     sweep_at: Duration,
 }
@@ -55,20 +44,19 @@ struct OfFeed {
 }
 
 /// What concerns every request of a feed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Health {
     /// Its provider was slow or could not be reached.
     pub(super) failure: Option<Remembered>,
     /// Whether the last attempt failed in that way. Such feeds wait for each other, not others for them.
     pub(super) suspect: bool,
-    /// Bounds the attempts that run at once for this feed.
-    pub(super) turns: Arc<Semaphore>,
 }
 
 /// What is remembered under one key.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
-    used: u64,
+    /// Those who were given what is here, each with the number of their last use. Never empty.
+    pub(super) claims: HashMap<Account, u64>,
     pub(super) held: Option<Arc<Held>>,
     /// Whether the last exchange since `held` arrived has failed.
     pub(super) refresh_failed: bool,
@@ -115,7 +103,7 @@ impl Drop for Alarm {
 pub(super) enum NoSlot {
     /// A later version of the feed is known.
     OldVersion,
-    /// Every slot has an exchange under way.
+    /// Memory is full, and what the caller could give up has exchanges under way.
     Full,
 }
 
@@ -132,43 +120,41 @@ impl Drop for Discarded {
 }
 
 impl Cache {
-    pub(super) fn new(capacity: usize, per_feed: usize) -> Self {
-        Self {
-            feeds: HashMap::new(),
-            slots: 0,
-            capacity: capacity.max(1),
-            per_feed: per_feed.max(1),
-            uses: 0,
-            sweep_at: Duration::ZERO,
-        }
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { feeds: HashMap::new(), slots: 0, claims: Claims::new(capacity), sweep_at: Duration::ZERO }
     }
 
-    /// The slot of `key`, made if need be, as its latest use. Throws out what an earlier version of
-    /// the feed left, what has expired, and what has to make room.
+    /// The slot of `key`, made if need be, as the latest use of `account`. Throws out what an earlier version
+    /// of the feed left, what has expired, and what has to make room.
     pub(super) fn enter(
         &mut self,
+        account: Account,
         feed: &Feed,
         key: &Key,
         now: Now,
-        discarded: &mut Discarded,
+        (flights, discarded): (&mut Flights, &mut Discarded),
     ) -> Result<(&mut Health, &mut Slot), NoSlot> {
         match self.feeds.get(&feed.id).map(|known| known.version.cmp(&feed.version)) {
             Some(Ordering::Greater) => return Err(NoSlot::OldVersion),
-            Some(Ordering::Less) => self.forget(feed.id, discarded),
+            Some(Ordering::Less) => self.forget(feed.id, flights, discarded),
             Some(Ordering::Equal) | None => {}
         }
-        if self.find(feed.id, key).is_none() {
-            self.make_room(now, discarded)?;
-            self.slots += 1;
+        let has_claim = self.find(feed.id, key).is_some_and(|(_, slot)| slot.claims.contains_key(&account));
+        if !has_claim {
+            self.make_room(account, feed.id, now, discarded)?;
         }
-        self.uses += 1;
         let of_feed = self.feeds.entry(feed.id).or_insert_with(|| OfFeed {
             version: feed.version,
-            health: Health { failure: None, suspect: false, turns: Arc::new(Semaphore::new(self.per_feed)) },
+            health: Health::default(),
             slots: HashMap::new(),
         });
-        let slot = of_feed.slots.entry(key.clone()).or_default();
-        slot.used = self.uses;
+        let slot = of_feed.slots.entry(*key).or_insert_with(|| {
+            self.slots += 1;
+            Slot::default()
+        });
+        let used = slot.claims.get(&account).copied();
+        let used = self.claims.uses(Claim { account, feed: feed.id, key: *key }, used);
+        slot.claims.insert(account, used);
         Ok((&mut of_feed.health, slot))
     }
 
@@ -183,19 +169,35 @@ impl Cache {
         self.feeds.get_mut(&feed).map(|of_feed| &mut of_feed.health)
     }
 
-    /// Throws out everything of a feed.
-    pub(super) fn forget(&mut self, feed: Uuid, discarded: &mut Discarded) {
-        if let Some(of_feed) = self.feeds.remove(&feed) {
-            self.slots -= of_feed.slots.len();
-            discarded.0.extend(of_feed.slots.into_values());
+    /// Throws out everything of a feed, and what is under way for it.
+    pub(super) fn forget(&mut self, feed: Uuid, flights: &mut Flights, discarded: &mut Discarded) {
+        let Some(of_feed) = self.feeds.remove(&feed) else { return };
+        self.slots -= of_feed.slots.len();
+        for slot in of_feed.slots.into_values() {
+            if let Some(flight) = &slot.flight {
+                flights.land(flight.account, feed);
+            }
+            slot.claims.iter().for_each(|(account, used)| self.claims.give_up(*account, feed, *used));
+            discarded.0.push(slot);
         }
     }
 
     /// The same, unless it has another version by now.
-    pub(super) fn forget_version(&mut self, feed: Uuid, version: i64, discarded: &mut Discarded) {
+    pub(super) fn forget_version(
+        &mut self,
+        feed: Uuid,
+        version: i64,
+        flights: &mut Flights,
+        discarded: &mut Discarded,
+    ) {
         if self.feeds.get(&feed).is_some_and(|of_feed| of_feed.version == version) {
-            self.forget(feed, discarded);
+            self.forget(feed, flights, discarded);
         }
+    }
+
+    /// Whether the last attempt of the feed failed in a way that others wait behind.
+    pub(super) fn is_suspect(&self, feed: Uuid) -> bool {
+        self.feeds.get(&feed).is_some_and(|of_feed| of_feed.health.suspect)
     }
 
     /// The feeds of which something is remembered, in which version.
@@ -203,38 +205,78 @@ impl Cache {
         self.feeds.iter().map(|(id, of_feed)| (*id, of_feed.version)).collect()
     }
 
+    /// What is counted of claims, and what is there of claims, slots and flights, counted one by one.
+    #[cfg(test)]
+    pub(super) fn claims(&self) -> usize {
+        self.claims.all()
+    }
+
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> (usize, usize, usize) {
+        let slots = || self.feeds.values().flat_map(|of_feed| of_feed.slots.values());
+        let in_flight = slots().filter(|slot| slot.flight.is_some()).count();
+        (slots().map(|slot| slot.claims.len()).sum(), slots().count(), in_flight)
+    }
+
     /// How many slots there are.
     pub(super) fn len(&self) -> usize {
         self.slots
     }
 
-    fn make_room(&mut self, now: Now, discarded: &mut Discarded) -> Result<(), NoSlot> {
+    /// Makes room for one more claim of `account` at `feed`.
+    fn make_room(
+        &mut self,
+        account: Account,
+        feed: Uuid,
+        now: Now,
+        discarded: &mut Discarded,
+    ) -> Result<(), NoSlot> {
         if now.monotonic >= self.sweep_at {
             self.sweep_at = now.monotonic + SWEEP_EVERY;
-            self.throw_out(discarded, |health, slot| slot.is_over(health, now));
+            self.sweep(now, discarded);
         }
-        if self.slots < self.capacity {
-            return Ok(());
+        let may_go = |feed: Uuid, key: &Key| {
+            let slot = self.feeds.get(&feed).and_then(|of_feed| of_feed.slots.get(key));
+            slot.is_none_or(|slot| slot.flight.is_none())
+        };
+        match self.claims.in_the_way(account, feed, may_go) {
+            Ok(None) => Ok(()),
+            Ok(Some(claim)) => {
+                self.give_up(claim, discarded);
+                Ok(())
+            }
+            Err(NothingMayGo) => Err(NoSlot::Full),
         }
-        let slots = self.feeds.values().flat_map(|of_feed| of_feed.slots.values());
-        let mut uses: Vec<u64> = slots.filter(|slot| slot.flight.is_none()).map(|slot| slot.used).collect();
-        if uses.is_empty() {
-            return Err(NoSlot::Full);
-        }
-        let leaving = (self.capacity / 16).clamp(1, uses.len());
-        let (_, last, _) = uses.select_nth_unstable(leaving - 1);
-        let last = *last;
-        self.throw_out(discarded, |_, slot| slot.used <= last);
-        Ok(())
     }
 
-    /// Throws out the slots that `leaves` names, but none with an exchange under way.
-    fn throw_out(&mut self, discarded: &mut Discarded, leaves: impl Fn(&Health, &Slot) -> bool) {
+    /// Gives up one claim, and with the last one the slot.
+    fn give_up(&mut self, claim: Claim, discarded: &mut Discarded) {
+        let Claim { account, feed, key } = claim;
+        let Some(of_feed) = self.feeds.get_mut(&feed) else { return };
+        let Some(slot) = of_feed.slots.get_mut(&key) else { return };
+        if let Some(used) = slot.claims.remove(&account) {
+            self.claims.give_up(account, feed, used);
+        }
+        if slot.claims.is_empty() {
+            discarded.0.extend(of_feed.slots.remove(&key));
+            self.slots -= 1;
+            if of_feed.slots.is_empty() {
+                self.feeds.remove(&feed);
+            }
+        }
+    }
+
+    /// Throws out what is over, but nothing with an exchange under way.
+    fn sweep(&mut self, now: Now, discarded: &mut Discarded) {
         let before = discarded.0.len();
-        self.feeds.retain(|_, of_feed| {
+        let claims = &mut self.claims;
+        self.feeds.retain(|feed, of_feed| {
             let OfFeed { slots, health, .. } = of_feed;
-            let left = slots.extract_if(|_, slot| slot.flight.is_none() && leaves(health, slot));
-            discarded.0.extend(left.map(|(_, slot)| slot));
+            let over = slots.extract_if(|_, slot| slot.flight.is_none() && slot.is_over(health, now));
+            for (_, slot) in over {
+                slot.claims.iter().for_each(|(account, used)| claims.give_up(*account, *feed, *used));
+                discarded.0.push(slot);
+            }
             !of_feed.slots.is_empty()
         });
         self.slots -= discarded.0.len() - before;

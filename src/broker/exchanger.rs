@@ -24,6 +24,10 @@ use crate::issuer_url::IssuerUrl;
 use crate::metrics::ExchangeOutcome;
 use crate::oidc::subject::Context;
 
+/// The longest password or token that is taken, with its user name. Google's access tokens, the longest of
+/// all, have at most 12 KiB; a feed whose endpoint answers with more must not fill the memory.
+pub(super) const MAX_SECRET: usize = 16 * 1024;
+
 /// What a credential is wanted for.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -76,6 +80,9 @@ pub enum AttemptError {
     /// The credential had expired when it arrived; it was thrown away.
     #[error("the credential had already expired at {0} when it arrived")]
     ArrivedExpired(Timestamp),
+    /// The credential was too long to keep; it was thrown away.
+    #[error("the credential has {0} bytes, and at most {MAX_SECRET} are taken")]
+    TooLong(usize),
     /// No attempt came to an end.
     #[error("the provider gave no answer within {0:?}")]
     NoAnswer(Duration),
@@ -92,14 +99,14 @@ impl AttemptError {
             Self::Exchange(error) => error.is_transient(),
             Self::NoAnswer(_) | Self::NoTurn(_) => true,
             // The log is waited for long enough already.
-            Self::Mint(_) | Self::Audit(_) | Self::ArrivedExpired(_) => false,
+            Self::Mint(_) | Self::Audit(_) | Self::ArrivedExpired(_) | Self::TooLong(_) => false,
         }
     }
 
     /// Whether a provider was asked: only then is there somebody to spare.
     pub(super) fn is_the_providers(&self) -> bool {
         match self {
-            Self::Exchange(_) | Self::ArrivedExpired(_) | Self::NoAnswer(_) => true,
+            Self::Exchange(_) | Self::ArrivedExpired(_) | Self::TooLong(_) | Self::NoAnswer(_) => true,
             Self::Mint(_) | Self::Audit(_) | Self::NoTurn(_) => false,
         }
     }

@@ -6,15 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::Instrument as _;
 
-use super::cache::Key;
 use super::exchanger::{AttemptError, Request};
 use super::held::{Held, Now};
+use super::key::Key;
 use super::{BrokerError, Shared};
 use crate::random::Random;
+use crate::shares::Account;
 
 /// How a flight ended.
 pub(super) type Landing = Result<Arc<Held>, Missed>;
@@ -45,6 +46,10 @@ impl Missed {
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) id: u64,
+    /// To whom it is charged.
+    pub(super) account: Account,
+    /// In whose lines it waits for its turn: of everyone who waits for it.
+    pub(super) waited_for_by: Vec<Account>,
     landing: watch::Sender<Option<Landing>>,
     task: AbortHandle,
 }
@@ -54,17 +59,17 @@ impl Flight {
     pub(super) fn depart(
         shared: &Arc<Shared>,
         id: u64,
+        account: Account,
         request: Arc<Request>,
         key: Key,
-        turns: Arc<Semaphore>,
     ) -> Self {
         let landing = watch::Sender::new(None);
         let crew =
             Crew { shared: Arc::clone(shared), id, request, key, landing: landing.clone(), landed: false };
         // Below the request that departs: whoever else waits shows no more than that it waited.
         let span = tracing::info_span!("flight", feed = %crew.request.feed.path());
-        let task = tokio::spawn(crew.fly(turns).instrument(span)).abort_handle();
-        Self { id, landing, task }
+        let task = tokio::spawn(crew.fly().instrument(span)).abort_handle();
+        Self { id, account, waited_for_by: vec![account], landing, task }
     }
 
     /// To wait for the landing.
@@ -100,8 +105,8 @@ struct Crew {
 }
 
 impl Crew {
-    async fn fly(mut self, turns: Arc<Semaphore>) {
-        let outcome = attempts(&self.shared, &self.request, &turns).await;
+    async fn fly(mut self) {
+        let outcome = attempts(&self).await;
         self.land(outcome.map_err(Missed::Failed));
     }
 
@@ -121,7 +126,8 @@ impl Drop for Crew {
 }
 
 /// Tries until a credential is there, the failure is not transient, or the time is over.
-async fn attempts(shared: &Shared, request: &Request, turns: &Semaphore) -> Result<Held, Arc<AttemptError>> {
+async fn attempts(crew: &Crew) -> Result<Held, Arc<AttemptError>> {
+    let (shared, request) = (crew.shared.as_ref(), crew.request.as_ref());
     let (clock, limits) = (shared.clock.as_ref(), shared.limits);
     let deadline = clock.monotonic() + limits.deadline;
     let mut last = None;
@@ -145,7 +151,7 @@ async fn attempts(shared: &Shared, request: &Request, turns: &Semaphore) -> Resu
             } else {
                 AttemptError::NoTurn(limits.deadline)
             })),
-            outcome = one_attempt(shared, request, turns, &mut begun) => outcome,
+            outcome = one_attempt(crew, &mut begun) => outcome,
         };
         match outcome {
             Err(error) if error.is_transient() => {
@@ -167,17 +173,11 @@ async fn attempts(shared: &Shared, request: &Request, turns: &Semaphore) -> Resu
     Err(last.unwrap_or_else(|| Arc::new(AttemptError::NoAnswer(limits.deadline))))
 }
 
-/// One attempt, in its turn: first among those of its feed, then among those of its provider.
-async fn one_attempt(
-    shared: &Shared,
-    request: &Request,
-    turns: &Semaphore,
-    begun: &mut bool,
-) -> Result<Held, Arc<AttemptError>> {
-    // Neither is ever closed.
-    let _turn = turns.acquire().await.ok();
-    let lane = shared.lane(request);
-    let _place = lane.acquire().await.ok();
+/// One attempt, when its turn among those of its feed and of its provider has come.
+async fn one_attempt(crew: &Crew, begun: &mut bool) -> Result<Held, Arc<AttemptError>> {
+    let (shared, request) = (crew.shared.as_ref(), crew.request.as_ref());
+    let mut turn = shared.line_up(crew.id, request, &crew.key);
+    turn.comes().await;
     // While this one waited, another one may have found out.
     if let Some(failure) = shared.failure_of(&request.feed) {
         return Err(failure);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::exchanger::{AttemptError, Exchanged};
+use super::exchanger::{AttemptError, Exchanged, MAX_SECRET};
 use super::{Served, Source};
 use crate::clock::Clock;
 use crate::exchange::Credential;
@@ -38,6 +38,10 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn new(exchanged: Exchanged, began: Now, arrived: Now) -> Result<Self, AttemptError> {
         let Exchanged { credential, jti } = exchanged;
+        let length = credential.secret.len();
+        if length > MAX_SECRET {
+            return Err(AttemptError::TooLong(length));
+        }
         let expires_at = credential.expires_at;
         // The wall clock may have been set back while the provider was thinking.
         let took = arrived.monotonic.saturating_sub(began.monotonic);

@@ -13,8 +13,12 @@ pub struct BrokerLimits {
     pub attempts: u32,
     /// How long a failure is remembered, and given again, before the provider is asked again.
     pub failure_memory: Duration,
-    /// How many credentials and failures are kept; the least recently used leave first.
+    /// How many credentials and failures are kept, counted once for each caller that was given one.
     pub capacity: usize,
+    /// How many exchanges are under way at once, those that wait for their turn included.
+    pub flights: usize,
+    /// The same for one feed.
+    pub flights_per_feed: usize,
     /// How many attempts run at once at one provider.
     pub per_provider: usize,
     /// How many attempts run at once for one feed.
@@ -29,6 +33,8 @@ impl Default for BrokerLimits {
             attempts: 5,
             failure_memory: Duration::from_secs(5),
             capacity: 10_000,
+            flights: 4096,
+            flights_per_feed: 1024,
             per_provider: 128,
             per_feed: 32,
         }

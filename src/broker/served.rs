@@ -75,8 +75,8 @@ pub enum BrokerError {
     /// The feed was changed or removed meanwhile, or somebody knows a later version of it.
     #[error("the feed was changed or removed meanwhile; read it again")]
     FeedChanged,
-    /// As many exchanges as can be remembered are under way.
-    #[error("too many exchanges are under way")]
+    /// As many exchanges are under way as this caller, its group, the feed or all together may have.
+    #[error("too many exchanges are under way for this caller, this feed or all together")]
     Busy,
     /// The exchange was dropped before it came to an end.
     #[error("the exchange was interrupted")]

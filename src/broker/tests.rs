@@ -1,3 +1,4 @@
+mod crowds;
 mod failures;
 mod forgotten;
 mod lanes;

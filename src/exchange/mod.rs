@@ -67,6 +67,16 @@ pub enum Secret {
     RegistryToken(SecretString),
 }
 
+impl Secret {
+    /// Returns how many bytes it takes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Password { username, password } => username.len() + password.reveal().len(),
+            Self::RegistryToken(token) => token.reveal().len(),
+        }
+    }
+}
+
 impl Credential {
     /// User name of the login, if it is one.
     #[must_use]

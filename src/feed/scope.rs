@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::excerpt::{character, excerpt};
 
 /// A repository's name: path segments of `a`–`z` and `0`–`9`, inside which `.`, `_`, `__` or any
-/// number of `-` may stand; at most 255 characters.
+/// number of `-` may stand; at most 256 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct RepositoryName(String);
@@ -53,7 +53,7 @@ pub enum RepositoryNameRule {
 
 impl RepositoryName {
     /// Longest accepted name, in characters.
-    pub const MAX_LEN: usize = 255;
+    pub const MAX_LEN: usize = 256;
 
     /// The name, without the registry.
     #[must_use]
@@ -218,8 +218,8 @@ pub enum ScopeError {
 }
 
 impl Scope {
-    /// The most repositories of one scope.
-    pub const MAX_REPOSITORIES: usize = 256;
+    /// The most repositories that a request or a new grant may name.
+    pub const MAX_REPOSITORIES: usize = 16;
 
     /// A scope that limits nothing.
     #[must_use]
@@ -236,11 +236,20 @@ impl Scope {
         repositories: Option<impl IntoIterator<Item = RepositoryName>>,
         actions: Option<impl IntoIterator<Item = Action>>,
     ) -> Result<Self, ScopeError> {
+        let scope = Self::of(repositories, actions)?;
+        match scope.repositories.as_ref().map(BTreeSet::len) {
+            Some(many) if many > Self::MAX_REPOSITORIES => Err(ScopeError::TooMany(many)),
+            _ => Ok(scope),
+        }
+    }
+
+    fn of(
+        repositories: Option<impl IntoIterator<Item = RepositoryName>>,
+        actions: Option<impl IntoIterator<Item = Action>>,
+    ) -> Result<Self, ScopeError> {
         let repositories: Option<BTreeSet<_>> = repositories.map(|names| names.into_iter().collect());
-        match repositories.as_ref().map(BTreeSet::len) {
-            Some(0) => return Err(ScopeError::Empty("repositories")),
-            Some(many) if many > Self::MAX_REPOSITORIES => return Err(ScopeError::TooMany(many)),
-            _ => {}
+        if repositories.as_ref().is_some_and(BTreeSet::is_empty) {
+            return Err(ScopeError::Empty("repositories"));
         }
         let actions: BTreeSet<_> =
             actions.map_or_else(|| Action::ALL.into(), |actions| actions.into_iter().collect());
@@ -321,8 +330,10 @@ impl Default for Scope {
 impl TryFrom<Parts> for Scope {
     type Error = ScopeError;
 
+    /// Takes as many repositories as are there: grants made before [`Scope::MAX_REPOSITORIES`] was lowered
+    /// have more. [`Scope::new`] is for what callers ask for.
     fn try_from(parts: Parts) -> Result<Self, ScopeError> {
-        Self::new(parts.repositories, parts.actions)
+        Self::of(parts.repositories, parts.actions)
     }
 }
 

@@ -114,6 +114,16 @@ fn repositories_and_actions_can_only_be_narrowed() {
     assert_eq!(ask(beyond), ask(json!({"repositories": ["team/app"]})));
     // What one request narrowed is not the next one's.
     let all = success(&world.credentials(&world.admin, "default/a", &json!({})));
+    // Sixteen at most, by a request and by a new grant.
+    let names = |count: usize| (0..count).map(|n| format!("r{n}")).collect::<Vec<_>>();
+    success(&world.credentials(&world.admin, "default/a", &json!({"repositories": names(16)})));
+    let refused = world.credentials(&world.admin, "default/a", &json!({"repositories": names(17)}));
+    assert_eq!(refusal(&refused), (422, "scope-refused".to_owned()));
+    assert_eq!(refused.json()["field"], "repositories", "{refused:?}");
+    let grant = json!({"name": "x", "role": "deployer", "spaces": ["default"], "repositories": names(17)});
+    let refused = world.api.post(&world.admin, "/grants", &grant);
+    assert_eq!((refused.status, &refused.json()["field"]), (422, &json!("repositories")), "{refused:?}");
+
     let one = success(&world.credentials(&world.admin, "default/a", &json!({"repositories": ["x"]})));
     assert_ne!(all["password"], one["password"]);
 }

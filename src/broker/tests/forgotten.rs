@@ -57,7 +57,11 @@ async fn a_version_that_came_in_while_the_store_was_read_is_kept() {
     assert_eq!(seen, [(old.id, old.version)]);
     let newer = changed(&old);
     world.ask(&newer).await.unwrap();
-    world.broker.0.lock().cache.forget_version(old.id, old.version, &mut Discarded::default());
+    {
+        let mut state = world.broker.0.lock();
+        let State { cache, flights, .. } = &mut *state;
+        cache.forget_version(old.id, old.version, flights, &mut Discarded::default());
+    }
     assert_eq!(world.ask(&newer).await.unwrap().source, Source::Cache);
 }
 

@@ -79,11 +79,8 @@ impl Run {
 
     /// What the broker holds of a feed, and whether an exchange is under way.
     fn held(&self, feed: usize) -> (Option<Arc<Held>>, bool) {
-        let key = Key {
-            issuer: self.world.broker.0.exchanger.issuer().clone(),
-            context: Context::empty(),
-            scope: Scope::everything(),
-        };
+        let issuer = self.world.broker.0.exchanger.issuer();
+        let key = Key::of(issuer, &Context::empty(), &Scope::everything());
         let mut state = self.world.broker.0.lock();
         if self.known[feed].untold {
             return (None, false);

@@ -28,6 +28,8 @@ pub(super) enum Outcome {
     Credential(Duration),
     /// One that is expired on arrival.
     Expired,
+    /// A password of 17 KiB.
+    Long,
     /// HTTP 503.
     Transient,
     /// HTTP 403.
@@ -82,15 +84,17 @@ impl Fake {
         let now = self.clock.now();
         let expires_at = match outcome {
             Outcome::Credential(life) => now + life,
+            Outcome::Long => now + HOUR,
             Outcome::Expired => now,
             Outcome::Transient => return Err(failure(503).into()),
             Outcome::Refused => return Err(failure(403).into()),
             Outcome::Hang => std::future::pending().await,
             Outcome::Panic => panic!("as the test wants"),
         };
+        let password = PASSWORD.repeat(if outcome == Outcome::Long { 2500 } else { 1 });
         let credential = Credential {
             registry: request.feed.registry.clone(),
-            secret: Secret::Password { username: "AWS".into(), password: SecretString::new(PASSWORD.into()) },
+            secret: Secret::Password { username: "AWS".into(), password: SecretString::new(password) },
             issued_at: now,
             expires_at,
             expiries: vec![StatedExpiry { of: "sts", at: expires_at }],
@@ -198,6 +202,29 @@ impl World {
         self.broker.credential(feed, &Context::empty(), &Scope::everything(), least).await
     }
 
+    /// For a caller, in a context with this tenant.
+    pub(super) async fn ask_as(
+        &self,
+        account: Account,
+        feed: &Feed,
+        tenant: &str,
+    ) -> Result<Served, BrokerError> {
+        self.broker.credential_for(account, feed, &tenant_is(tenant), &Scope::everything(), None).await
+    }
+
+    /// The same, in a task of its own.
+    pub(super) fn asking_as(
+        &self,
+        account: Account,
+        feed: &Feed,
+        tenant: &str,
+    ) -> tokio::task::JoinHandle<Result<Served, BrokerError>> {
+        let (broker, feed, context) = (self.broker.clone(), feed.clone(), tenant_is(tenant));
+        tokio::spawn(async move {
+            broker.credential_for(account, &feed, &context, &Scope::everything(), None).await
+        })
+    }
+
     /// In a task of its own.
     pub(super) fn asking(&self, feed: &Feed) -> tokio::task::JoinHandle<Result<Served, BrokerError>> {
         let (broker, feed) = (self.broker.clone(), feed.clone());
@@ -224,6 +251,12 @@ pub(super) async fn settle() {
     for _ in 0..40 {
         tokio::task::yield_now().await;
     }
+}
+
+pub(super) fn tenant_is(tenant: &str) -> Context {
+    let mut context = Context::empty();
+    context.try_insert("tenant".parse().unwrap(), tenant.parse().unwrap()).unwrap();
+    context
 }
 
 pub(super) fn feed(number: usize) -> Feed {

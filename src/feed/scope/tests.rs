@@ -8,7 +8,7 @@ fn scope(json: &str) -> Scope {
 
 #[test]
 fn names_of_the_distribution_specification_are_taken() {
-    let long = "a".repeat(255);
+    let long = "a".repeat(256);
     for name in ["a", "0", "app/one", "a.b", "a_b", "a__b", "a-b", "a---b", "team/a.b_c--d/e", long.as_str()]
     {
         assert_eq!(name.parse::<RepositoryName>().unwrap().as_str(), name);
@@ -18,7 +18,7 @@ fn names_of_the_distribution_specification_are_taken() {
 #[test]
 fn wildcards_variables_and_second_scopes_are_no_names() {
     use RepositoryNameRule as Rule;
-    let long = "a".repeat(256);
+    let long = "a".repeat(257);
     for (name, rule) in [
         ("*", Rule::Wildcard),
         ("app/*", Rule::Wildcard),
@@ -69,8 +69,6 @@ fn what_a_scope_does_not_name_is_not_limited() {
 
 #[test]
 fn json_that_is_no_scope_is_refused_with_the_rule() {
-    let many: Vec<String> = (0..257).map(|n| format!("r{n}")).collect();
-    let many = serde_json::json!({ "repositories": many }).to_string();
     for (json, rule) in [
         (r#"{"repositories":[]}"#, "repositories: name at least one"),
         (r#"{"actions":[]}"#, "actions: name at least one"),
@@ -78,11 +76,20 @@ fn json_that_is_no_scope_is_refused_with_the_rule() {
         (r#"{"actions":["delete"]}"#, "expected `pull` or `push`"),
         (r#"{"repository":["a"]}"#, "unknown field"),
         (r#"{"repositories":["a"],"repositories":["b"]}"#, "duplicate field"),
-        (many.as_str(), "at most 256, not 257"),
     ] {
         let message = serde_json::from_str::<Scope>(json).unwrap_err().to_string();
         assert!(message.contains(rule), "{json}: {message}");
     }
+}
+
+#[test]
+fn sixteen_repositories_can_be_asked_for_and_what_a_grant_has_from_before_that_still_holds() {
+    let names = |count| (0..count).map(|n| format!("r{n}").parse::<RepositoryName>().unwrap());
+    assert!(Scope::new(Some(names(16)), None::<[Action; 0]>).is_ok());
+    let refused = Scope::new(Some(names(17)), None::<[Action; 0]>).unwrap_err();
+    assert_eq!(refused.to_string(), "repositories: name at most 16, not 17");
+    let stored = serde_json::json!({ "repositories": names(200).collect::<Vec<_>>() }).to_string();
+    assert_eq!(scope(&stored).repositories().unwrap().len(), 200);
 }
 
 #[test]

@@ -25,6 +25,7 @@ use crate::grants::AuthenticationError;
 use crate::http::client_address::ClientAddress;
 use crate::metrics::GrantOutcome;
 use crate::secret::SecretString;
+use crate::shares::Account;
 use crate::slug::Slug;
 
 /// An authenticated caller.
@@ -45,6 +46,13 @@ impl Caller {
     /// The grant that he holds.
     pub(super) fn grant(&self) -> &Grant {
         &self.grant
+    }
+
+    /// The account to which the caller's share of the server is charged. Callers whom one grant has made
+    /// share what that grant may have; what a user of this machine has made stands for itself.
+    pub(super) fn account(&self) -> Account {
+        let maker = self.grant.created_by.strip_prefix("grant:").and_then(|id| id.parse().ok());
+        maker.map_or_else(|| Account::of(self.grant.id), |maker| Account::made_by(maker, self.grant.id))
     }
 
     /// His name in records.

@@ -300,6 +300,9 @@ impl Refusal {
                 .detail(error.to_string())
                 .hint(Some("compare this machine's clock with the provider's"))
                 .into(),
+            AttemptError::TooLong(_) => {
+                Problem::new(ProblemType::UpstreamRefused).detail(error.to_string()).into()
+            }
             AttemptError::NoAnswer(_) => {
                 Problem::new(ProblemType::UpstreamTimeout).detail(format!("{detail}: {error}")).into()
             }
