@@ -36,6 +36,7 @@ pub mod grant;
 pub mod knowledge;
 pub mod metrics;
 pub mod signing_keys;
+pub mod states;
 // Floor 3: storage.
 pub mod store;
 // Floor 4: services.

@@ -30,7 +30,7 @@ const FLOORS: [&[&str]; 6] = [
         "x509",
     ],
     &["jose", "oidc"],
-    &["audit", "feed", "grant", "knowledge", "metrics", "signing_keys"],
+    &["audit", "feed", "grant", "knowledge", "metrics", "signing_keys", "states"],
     &["store"],
     &[
         "api",

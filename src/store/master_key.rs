@@ -247,6 +247,12 @@ impl MasterKey {
         SecretBytes::new(derive(&self.key, b"carnet sealing key").as_ref().to_vec())
     }
 
+    /// The key of the state file's MAC. It depends on the master key alone, so that whoever has the database, even
+    /// with every key in it, cannot write that file.
+    pub(super) fn state_file_key(&self) -> SecretBytes {
+        SecretBytes::new(derive(&self.key, b"carnet state file key").as_ref().to_vec())
+    }
+
     /// Reads the key at `path`.
     ///
     /// # Errors
@@ -335,7 +341,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// Makes the names in a file's folder durable.
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     fs::File::open(folder_of(path))?.sync_all()
 }
 

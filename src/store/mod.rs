@@ -20,6 +20,7 @@ pub mod rewrap;
 pub mod sealed;
 mod sealed_keys;
 pub mod signing_keys;
+pub mod state_file;
 pub mod uploaded_jwks;
 pub mod vault;
 
