@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use self::adoption::{adopt_issuer, unlock};
+use self::adoption::{adopt_issuer, establish_state, unlock};
 use crate::actor::Actor;
 use crate::audit_log::{AuditKeeper, AuditLog};
 use crate::audited_issuer::AuditedIssuer;
@@ -28,11 +28,14 @@ use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::random::{Random, SecureRandom};
 use crate::rotator::{GeneratedKeys, KeySource, RotationError, Rotator};
+use crate::states::StatePoint;
 use crate::store::custody::{self, CustodyError};
 use crate::store::database_url::DatabaseUrl;
 pub use crate::store::master_key::MasterKeySource;
 use crate::store::master_key::{MasterKey, MasterKeyError, MasterKeyId, MasterKeys};
 use crate::store::rewrap::ForgedRow;
+use crate::store::state_file::{self, StateFile};
+use crate::store::states::Witnesses;
 use crate::store::vault::Vault;
 use crate::store::{IfMissing, Store, StoreError};
 use crate::uploads::Uploads;
@@ -51,6 +54,10 @@ pub struct Config {
     pub master_key: MasterKeySource,
     /// The file of the master key that is to take its place, which may not be there yet.
     pub next_master_key: Option<PathBuf>,
+    /// The state file; nothing outside the database remembers it without one. See [`StateFile`].
+    pub state_file: Option<PathBuf>,
+    /// A state that the database must have come to.
+    pub state_at_least: Option<StatePoint>,
     /// The issuer URL: needed when the database knows none, else it must be the one that it knows.
     pub issuer: Option<IssuerUrl>,
     /// Let `issuer` replace another one. Every trust that was set up for the old one ends.
@@ -70,11 +77,18 @@ pub struct Config {
 }
 
 impl Config {
-    /// A configuration with this machine's clock, randomness and keys.
+    /// A configuration with this machine's clock, randomness and keys, and with the state file in the keys folder, if
+    /// that is where the master key is.
     #[must_use]
     pub fn new(database: DatabaseUrl, master_key: MasterKeySource) -> Self {
         let random: Arc<dyn Random> = Arc::new(SecureRandom::default());
+        let state_file = match &master_key {
+            MasterKeySource::Folder(folder) => Some(folder.join(state_file::FILE_NAME)),
+            MasterKeySource::File(_) => None,
+        };
         Self {
+            state_file,
+            state_at_least: None,
             database,
             if_missing: IfMissing::Refuse,
             master_key,
@@ -92,6 +106,13 @@ impl Config {
 
     fn master_keys(&self) -> MasterKeys {
         MasterKeys { usual: self.master_key.clone(), next: self.next_master_key.clone() }
+    }
+
+    /// What remembers the database outside it.
+    #[must_use]
+    pub fn witnesses(&self) -> Witnesses {
+        let file = self.state_file.clone().map(|path| StateFile::new(path, self.master_keys()));
+        Witnesses { file, at_least: self.state_at_least }
     }
 }
 
@@ -185,6 +206,7 @@ impl Carnet {
         custody::check(config.database.path(), &config.master_key)?;
         let store = Store::open(&config.database, config.if_missing).await?;
         unlock(&store, &config).await?;
+        establish_state(&store, &config).await?;
         let grants = Grants::new(store.clone(), Arc::clone(&config.clock), Arc::clone(&config.random));
         let vault = Arc::new(adopt_issuer(store.clone(), &config).await?);
         let Config { clock, random, key_source, master_key, mut transport, actor, audit_retention, .. } =
@@ -238,6 +260,7 @@ impl Carnet {
         custody::check(config.database.path(), &config.master_key)?;
         let store = Store::open(&config.database, config.if_missing).await?;
         unlock(&store, config).await?;
+        establish_state(&store, config).await?;
         Ok(store)
     }
 
@@ -267,7 +290,7 @@ impl Carnet {
     }
 
     /// Unlocks a database that was opened to read: its rows can be authenticated and the audit log verified
-    /// afterwards.
+    /// afterwards. Its states are not looked at, and nothing of what they count can be changed.
     ///
     /// # Errors
     ///
@@ -286,6 +309,7 @@ impl Carnet {
         custody::check(config.database.path(), &config.master_key)?;
         let store = Store::open(&config.database, config.if_missing).await?;
         unlock(&store, config).await?;
+        establish_state(&store, config).await?;
         Ok(Grants::new(store, Arc::clone(&config.clock), Arc::clone(&config.random)))
     }
 

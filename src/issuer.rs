@@ -33,6 +33,7 @@ use crate::random::{Random, RandomnessUnavailable, Uuids};
 use crate::secret::SecretString;
 use crate::signing_keys::clock_guard::{ClockTrust, is_behind};
 use crate::store::issuer::KeyPulse;
+use crate::store::states::{StateError, StateStatus};
 use crate::store::vault::Vault;
 
 /// A process that has not seen the key state for this long may be signing with a key that was
@@ -81,6 +82,9 @@ pub enum MintError {
         "the key state was last confirmed {0:?} ago; nothing is minted before the database answers again"
     )]
     Unconfirmed(Duration),
+    /// The database was put back to an older one, or altered.
+    #[error("nothing is minted: {0}")]
+    Disbelieved(#[from] StateError),
     /// This machine's clock is behind what the database has seen.
     #[error(
         "this machine's clock says {now}, but it has been {high_water} already; nothing is minted by a clock that is behind"
@@ -133,7 +137,8 @@ impl MintError {
         match minted {
             Ok(_) => MintOutcome::Minted,
             Err(Self::Subject(_)) => MintOutcome::Subject,
-            Err(Self::Unconfirmed(_)) => MintOutcome::Unconfirmed,
+            // An earlier state of the keys is none that is confirmed.
+            Err(Self::Unconfirmed(_) | Self::Disbelieved(_)) => MintOutcome::Unconfirmed,
             Err(Self::ClockBehind { .. }) => MintOutcome::ClockBehind,
             Err(Self::NoSigner(_)) => MintOutcome::NoSigner,
             Err(Self::Unpublished { .. }) => MintOutcome::Unpublished,
@@ -202,6 +207,7 @@ impl Issuer {
         let asked = millis(self.clock.monotonic());
         let pulse = self.vault.store().key_pulse().await?;
         self.pulse.store(Arc::new(pulse));
+        self.vault.store().follow_state(pulse.state).await?;
         let current = self.current.load();
         let pruning_due = current.stale_at.is_some_and(|at| at <= now);
         // A key that could not be opened may be by now: its master key may have been put in place.
@@ -223,6 +229,12 @@ impl Issuer {
     #[must_use]
     pub fn pulse(&self) -> KeyPulse {
         **self.pulse.load()
+    }
+
+    /// What there is to show of the database's state.
+    #[must_use]
+    pub fn state_status(&self) -> Option<StateStatus> {
+        self.vault.store().state_status()
     }
 
     /// What a server shows of itself beyond its keys.
@@ -324,6 +336,7 @@ impl Issuer {
         if unconfirmed > STALE_AFTER.min(key_set.settings.policy.leeway()) {
             return Err(MintError::Unconfirmed(unconfirmed));
         }
+        self.vault.store().believed()?;
         let longest = key_set.settings.policy.max_token_lifetime();
         if feed.token_lifetime > longest {
             return Err(MintError::Lifetime { lifetime: feed.token_lifetime, longest });

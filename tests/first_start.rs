@@ -52,9 +52,10 @@ fn assert_founded_once(carnet: &Carnet) {
     );
     let migrations = fs::read_dir(support::in_package("migrations")).unwrap().count();
     assert_eq!(texts("SELECT CAST(version AS TEXT) FROM _sqlx_migrations WHERE success").len(), migrations);
-    let files: Vec<_> =
+    let mut files: Vec<_> =
         fs::read_dir(carnet.keys_dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(files, ["master.key"]);
+    files.sort_unstable();
+    assert_eq!(files, ["master.key", "state", "state.lock"]);
     let master_keys = texts(
         "SELECT master_key_id FROM sealed_keys UNION SELECT master_key_id FROM signing_keys WHERE master_key_id IS NOT NULL",
     );
@@ -83,7 +84,9 @@ fn a_first_start_makes_what_it_needs_private_to_its_owner() {
     for entry in fs::read_dir(carnet.home()).unwrap().map(|entry| entry.unwrap().path()) {
         assert_eq!(mode(&entry), if entry.is_dir() { 0o700 } else { 0o600 }, "{}", entry.display());
     }
-    assert_eq!(mode(&carnet.keys_dir().join("master.key")), 0o600);
+    for file in ["master.key", "state", "state.lock"] {
+        assert_eq!(mode(&carnet.keys_dir().join(file)), 0o600, "{file}");
+    }
     assert_founded_once(&carnet);
     drop(server);
     assert_founded_once(&carnet);

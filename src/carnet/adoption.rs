@@ -7,6 +7,7 @@ use crate::audit::{Event, EventKind, Outcome};
 use crate::issuer_url::IssuerUrl;
 use crate::store::master_key::{MasterKey, MasterKeyError, MasterKeySource};
 use crate::store::sealed::{SealError, Sealer};
+use crate::store::states::StateStatus;
 use crate::store::vault::Vault;
 use crate::store::{IfMissing, Store, StoreError, Write};
 
@@ -47,6 +48,20 @@ async fn unlock_with(store: &Store, config: &Config) -> Result<(), OpenError> {
     }
     let sealer = Arc::new(Sealer::new(&master_key).map_err(seal)?);
     Ok(store.unlock(keys, sealer, config.random.as_ref()).await?)
+}
+
+/// Makes sure that the database is the one that it was, as far as anything outside it remembers that.
+pub(super) async fn establish_state(store: &Store, config: &Config) -> Result<(), StoreError> {
+    let witnesses = config.witnesses();
+    store.establish_state(&witnesses).await?;
+    if let Some(StateStatus { state, unproved: true, .. }) = store.state_status() {
+        let file = witnesses.file.as_ref().map(|file| file.path().display().to_string()).unwrap_or_default();
+        tracing::warn!(
+            database = %store.url(), %state, file,
+            "nothing outside the database remembers its state: an older database in its place would not be noticed"
+        );
+    }
+    Ok(())
 }
 
 fn read_or_make(config: &Config) -> Result<MasterKey, OpenError> {

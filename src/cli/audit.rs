@@ -24,7 +24,7 @@ pub(super) enum Command {
 pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), Failure> {
     match command {
         Command::List(arguments) => list::run(&opening.open_store_to_read().await?, arguments).await,
-        Command::Verify(arguments) => verify::run(&opening.open_store().await?, arguments).await,
+        Command::Verify(arguments) => verify::run(&opening.open_store_to_examine().await?, arguments).await,
         Command::Anchor => {
             let end = opening.open_store_to_read().await?.audit_end().await?;
             output::line(&end.to_string())

@@ -10,7 +10,9 @@ use crate::carnet::{Carnet, Config, MasterKeySource, OpenError};
 use crate::grants::Grants;
 use crate::issuer_url::IssuerUrl;
 use crate::regular_file;
+use crate::states::StatePoint;
 use crate::store::database_url::DatabaseUrl;
+use crate::store::state_file;
 use crate::store::{IfMissing, Store};
 
 /// No file of users is longer.
@@ -34,6 +36,12 @@ pub(super) struct OpeningOptions {
     /// The file of a master key that somebody else provides; takes the place of --keys-dir
     #[arg(long, global = true, env = "CARNET_MASTER_KEY_FILE", value_name = "FILE", hide_env_values = true)]
     master_key_file: Option<PathBuf>,
+    /// The file that remembers the database's last state [default: `state` in --keys-dir]
+    #[arg(long, global = true, env = "CARNET_STATE_FILE", value_name = "FILE")]
+    state_file: Option<PathBuf>,
+    /// A state that the database must have come to, as `carnet database show` prints it: where there is no state file
+    #[arg(long, global = true, env = "CARNET_STATE_AT_LEAST", value_name = "N:HEAD")]
+    state_at_least: Option<StatePoint>,
     /// The issuer URL: needed at the first start; later it must be the same one
     #[arg(long, global = true, env = "CARNET_ISSUER", value_name = "URL")]
     pub(super) issuer: Option<IssuerUrl>,
@@ -45,11 +53,21 @@ pub(super) struct OpeningOptions {
 impl OpeningOptions {
     /// What to open, without making anything.
     pub(super) fn config(self) -> Config {
+        // Where somebody else provides the master key, a folder of that name that is not there is not wanted.
+        let is_wanted = self.master_key_file.is_none() || self.keys_dir.is_dir();
+        let usual_file = is_wanted.then(|| self.keys_dir.join(state_file::FILE_NAME));
+        let state_file = self.state_file.or(usual_file);
         let master_key = match self.master_key_file {
             Some(file) => MasterKeySource::File(file),
             None => MasterKeySource::Folder(self.keys_dir),
         };
-        Config { issuer: self.issuer, actor: actor(), ..Config::new(self.database, master_key) }
+        Config {
+            issuer: self.issuer,
+            actor: actor(),
+            state_file,
+            state_at_least: self.state_at_least,
+            ..Config::new(self.database, master_key)
+        }
     }
 
     /// Opens an issuer that is there.
@@ -60,6 +78,14 @@ impl OpeningOptions {
     /// Opens a database that is there, to read what needs no keys.
     pub(super) async fn open_store_to_read(self) -> Result<Store, OpenError> {
         Carnet::open_store_to_read(&self.config()).await
+    }
+
+    /// Opens a database that is there, to examine it, whatever its state is.
+    pub(super) async fn open_store_to_examine(self) -> Result<Store, OpenError> {
+        let config = self.config();
+        let store = Carnet::open_store_to_read(&config).await?;
+        Carnet::unlock_store(&store, &config).await?;
+        Ok(store)
     }
 
     /// Opens a database that is there, for changes that need no signing keys; they are recorded.

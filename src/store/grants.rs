@@ -1,8 +1,8 @@
 //! The rows of `grants`: authenticated when read, in whatever way they are read.
 //!
 //! Whoever can write the database but lacks the master key can make no grant, widen none and bring
-//! none back: such a row is [`GrantRow::Forged`]. What a MAC cannot show is that a row is missing, or
-//! is an earlier one that carnet itself wrote; the audit log does.
+//! none back: such a row is [`GrantRow::Forged`]. An earlier row that carnet itself wrote has a MAC that is right;
+//! it is [`GrantRow::Forged`] as well, because no state vouches for it (see [`super::states`]).
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -14,6 +14,7 @@ use super::sealed::RowMac;
 use super::{Store, StoreError, Write, corrupt, from_millis, parse, to_millis};
 use crate::feed::display_name::DisplayName;
 use crate::grant::{Grant, Permissions, TokenHash};
+use crate::states::Table;
 
 /// A grant, and what its token must hash to.
 #[derive(Debug, Clone)]
@@ -81,12 +82,20 @@ impl Store {
     /// [`StoreError`] when the database cannot be read or an authentic row is not one that this program
     /// understands.
     pub async fn grant(&self, id: Uuid) -> Result<Option<GrantRow>, StoreError> {
+        self.believed()?;
         let keyring = self.keyring()?;
         let query = sqlx::query_as::<_, RowInEpoch>(ONE_IN_EPOCH).bind(id.to_string());
         match query.fetch_optional(&self.readers).await? {
-            Some(RowInEpoch { row, epoch }) if epoch == keyring.epoch() => row.read(mac(&keyring)).map(Some),
-            // Somebody has just made the keys anew.
-            Some(_) => self.read().await?.grant(id).await,
+            Some(RowInEpoch { row, epoch })
+                if epoch == keyring.epoch() && self.guard.vouches(Table::Grants, &row.id, &row.mac) =>
+            {
+                row.read(mac(&keyring)).map(Some)
+            }
+            // Somebody has just changed it or made the keys anew, or has put back an earlier row.
+            Some(_) => {
+                self.catch_up().await?;
+                self.read().await?.grant(id).await
+            }
             None => {
                 let _ = Row::decoy().is_authentic(mac(&keyring));
                 Ok(None)
@@ -132,7 +141,9 @@ impl Write {
     pub async fn grant(&mut self, id: Uuid) -> Result<Option<GrantRow>, StoreError> {
         let keyring = self.keyring()?;
         let query = sqlx::query_as::<_, Row>(ONE).bind(id.to_string());
-        query.fetch_optional(self.connection()).await?.map(|row| row.read(mac(&keyring))).transpose()
+        let Some(row) = query.fetch_optional(self.connection()).await? else { return Ok(None) };
+        let is_vouched = self.is_vouched(Table::Grants, &row.id, &row.mac).await?;
+        if is_vouched { row.read(mac(&keyring)).map(Some) } else { Ok(Some(row.refused())) }
     }
 
     /// As [`Store::grants`], inside the transaction.
@@ -143,7 +154,13 @@ impl Write {
     pub async fn grants(&mut self) -> Result<Vec<GrantRow>, StoreError> {
         let keyring = self.keyring()?;
         let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(self.connection()).await?;
-        rows.into_iter().map(|row| row.read(mac(&keyring))).collect()
+        let vouched = self.vouched_contents().await?;
+        let is_vouched = |row: &Row| {
+            let mac = vouched.as_ref().map(|vouched| vouched.get(Table::Grants, &row.id));
+            mac.is_none_or(|mac| mac == Some(&row.mac))
+        };
+        let read = |row: Row| if is_vouched(&row) { row.read(mac(&keyring)) } else { Ok(row.refused()) };
+        rows.into_iter().map(read).collect()
     }
 
     /// Gives each row whose MAC is right under `before` its MAC under `after`, and names those whose MAC is not:
@@ -153,18 +170,21 @@ impl Write {
         before: &RowMac,
         after: &RowMac,
     ) -> Result<Vec<String>, StoreError> {
+        self.begin_change().await?;
         let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(self.connection()).await?;
         let mut failed = Vec::new();
         for row in rows {
-            if !row.is_authentic(before) {
+            if !row.is_authentic(before) || !self.is_vouched(Table::Grants, &row.id, &row.mac).await? {
                 failed.push(row.short_id());
                 continue;
             }
+            let mac = row.authenticated(|columns| after.tag(columns));
             sqlx::query("UPDATE grants SET mac = $2 WHERE id = $1")
                 .bind(&row.id)
-                .bind(row.authenticated(|columns| after.tag(columns)))
+                .bind(&mac)
                 .execute(self.connection())
                 .await?;
+            self.changed(Table::Grants, &row.id, Some(mac));
         }
         Ok(failed)
     }
@@ -184,10 +204,18 @@ impl Write {
     ///
     /// [`StoreError::Sql`] when the statement fails.
     pub async fn remove_grants_ended_before(&mut self, time: Timestamp) -> Result<(), StoreError> {
+        let which = "SELECT id FROM grants WHERE expires_at < $1 OR revoked_at < $1";
+        let ended: Vec<String> =
+            sqlx::query_scalar(which).bind(to_millis(time)).fetch_all(self.connection()).await?;
+        if ended.is_empty() {
+            return Ok(());
+        }
+        self.begin_change().await?;
         sqlx::query("DELETE FROM grants WHERE expires_at < $1 OR revoked_at < $1")
             .bind(to_millis(time))
             .execute(self.connection())
             .await?;
+        ended.iter().for_each(|id| self.changed(Table::Grants, id, None));
         Ok(())
     }
 
@@ -197,8 +225,10 @@ impl Write {
     ///
     /// [`StoreError`] when the statement fails.
     pub async fn insert_grant(&mut self, stored: &StoredGrant) -> Result<(), StoreError> {
+        self.begin_change().await?;
         let keyring = self.keyring()?;
         let row = Row::new(stored, mac(&keyring))?;
+        self.changed(Table::Grants, &row.id, Some(row.mac.clone()));
         sqlx::query(
             "INSERT INTO grants (id, name, token_hash, role, spaces, feeds, context, scope, created_at, created_by, \
              expires_at, revoked_at, last_used_at, mac) \
@@ -229,8 +259,10 @@ impl Write {
     ///
     /// [`StoreError`] when the statement fails.
     pub async fn update_grant_revocation(&mut self, stored: &StoredGrant) -> Result<(), StoreError> {
+        self.begin_change().await?;
         let keyring = self.keyring()?;
         let row = Row::new(stored, mac(&keyring))?;
+        self.changed(Table::Grants, &row.id, Some(row.mac.clone()));
         sqlx::query("UPDATE grants SET revoked_at = $2, mac = $3 WHERE id = $1")
             .bind(row.id)
             .bind(row.revoked_at)
@@ -291,13 +323,18 @@ impl Row {
         self.id.chars().take(64).collect()
     }
 
+    /// What a row is that no state vouches for.
+    fn refused(&self) -> GrantRow {
+        GrantRow::Forged { id: self.short_id() }
+    }
+
     fn is_authentic(&self, mac: &RowMac) -> bool {
         self.authenticated(|columns| mac.verifies(columns, &self.mac))
     }
 
     fn read(self, mac: &RowMac) -> Result<GrantRow, StoreError> {
         if !self.is_authentic(mac) {
-            return Ok(GrantRow::Forged { id: self.short_id() });
+            return Ok(self.refused());
         }
         let time = |millis| from_millis(TABLE, &self.id, millis);
         let optional_time = |millis: Option<i64>| millis.map(time).transpose();

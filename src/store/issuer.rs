@@ -8,6 +8,7 @@ use crate::issuer_url::IssuerUrl;
 use crate::jose::key_pair::RsaBits;
 use crate::random::Random;
 use crate::signing_keys::policy::{PolicyDurations, RotationPolicy};
+use crate::states::{StatePoint, Table};
 
 /// How keys are made and rotated, the same for every process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct KeyPulse {
     pub high_water: Timestamp,
     /// Whether destroyed private halves may still stand in the write-ahead log.
     pub erasure_pending: bool,
+    /// The last state, as the database has it; not authenticated.
+    pub state: Option<StatePoint>,
 }
 
 impl KeySettings {
@@ -44,7 +47,7 @@ impl KeySettings {
     #[must_use]
     pub fn pulse(&self) -> KeyPulse {
         let Self { generation, publications, high_water, erasure_pending, .. } = *self;
-        KeyPulse { generation, publications, high_water, erasure_pending }
+        KeyPulse { generation, publications, high_water, erasure_pending, state: None }
     }
 }
 
@@ -90,14 +93,18 @@ impl Store {
     ///
     /// [`StoreError`] when the database cannot be read.
     pub async fn key_pulse(&self) -> Result<KeyPulse, StoreError> {
-        let (generation, publications, high_water, erasure_pending): (i64, i64, i64, Option<i64>) =
-            sqlx::query_as(
-                "SELECT generation, publications, high_water, erasure_pending FROM key_state WHERE id = 1",
-            )
-            .fetch_one(&self.readers)
-            .await?;
+        type Row = (i64, i64, i64, Option<i64>, Option<i64>, Option<String>);
+        let (generation, publications, high_water, erasure_pending, n, head): Row = sqlx::query_as(
+            "SELECT generation, publications, high_water, erasure_pending, states.n, states.head FROM key_state \
+             LEFT JOIN states ON states.n = (SELECT MAX(n) FROM states) WHERE key_state.id = 1",
+        )
+        .fetch_one(&self.readers)
+        .await?;
         let high_water = from_millis("key_state", "1", high_water)?;
-        Ok(KeyPulse { generation, publications, high_water, erasure_pending: erasure_pending.is_some() })
+        // A head that is none is not the one that is believed, either.
+        let state = n.zip(head).and_then(|(n, head)| Some(StatePoint { n, head: head.parse().ok()? }));
+        let erasure_pending = erasure_pending.is_some();
+        Ok(KeyPulse { generation, publications, high_water, erasure_pending, state })
     }
 
     /// The scheduled rotation's failures since it last succeeded, if there are any.
@@ -199,6 +206,8 @@ impl Write {
     ///
     /// [`StoreError::Sql`] when the statement fails.
     pub async fn set_issuer_url(&mut self, url: &IssuerUrl, now: Timestamp) -> Result<(), StoreError> {
+        self.begin_change().await?;
+        self.changed(Table::Issuer, "", Some(url.to_string()));
         sqlx::query(
             "INSERT INTO issuer (id, url, created_at) VALUES (1, $1, $2) ON CONFLICT (id) DO UPDATE SET url = $1",
         )
@@ -251,6 +260,7 @@ impl Write {
         policy: &RotationPolicy,
         rsa_bits: RsaBits,
     ) -> Result<(), StoreError> {
+        self.begin_change().await?;
         sqlx::query(
             "UPDATE key_state SET rotate_every = $1, propagation = $2, max_token_lifetime = $3, leeway = $4, \
              jwks_max_age = $5, rsa_bits = $6 WHERE id = 1",
@@ -263,6 +273,39 @@ impl Write {
         .bind(i64::from(rsa_bits.bits()))
         .execute(self.connection())
         .await?;
+        let policy = self.stored_policy().await?;
+        self.changed(Table::Policy, "", policy);
+        Ok(())
+    }
+
+    /// The policy as a state vouches for it; `None` in a database that is empty.
+    pub(super) async fn stored_policy(&mut self) -> Result<Option<String>, StoreError> {
+        let values: Option<[i64; 6]> = sqlx::query_as(
+            "SELECT rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age, rsa_bits FROM key_state \
+             WHERE id = 1",
+        )
+        .fetch_optional(self.connection())
+        .await?
+        .map(|(a, b, c, d, e, f)| [a, b, c, d, e, f]);
+        Ok(values.map(|values| values.map(|value| value.to_string()).join(" ")))
+    }
+
+    /// The issuer URL as a state vouches for it.
+    pub(super) async fn stored_issuer_url(&mut self) -> Result<Option<String>, StoreError> {
+        Ok(sqlx::query_scalar(ISSUER_URL).fetch_optional(self.connection()).await?)
+    }
+
+    /// Checks that issuer and policy are those that a state vouches for.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::State`] names the one that is not.
+    pub(super) async fn check_values(&mut self) -> Result<(), StoreError> {
+        for (table, found) in
+            [(Table::Issuer, self.stored_issuer_url().await?), (Table::Policy, self.stored_policy().await?)]
+        {
+            self.check_rows(table, found.iter().map(|value| ("", value.as_str()))).await?;
+        }
         Ok(())
     }
 

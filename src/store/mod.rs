@@ -21,6 +21,7 @@ pub mod sealed;
 mod sealed_keys;
 pub mod signing_keys;
 pub mod state_file;
+pub mod states;
 pub mod uploaded_jwks;
 pub mod vault;
 
@@ -38,6 +39,7 @@ use self::database_url::DatabaseUrl;
 use self::keyring::Keyring;
 use self::sealed::SealError;
 use self::sealed_keys::Keyholder;
+use self::states::{Change, Guard, StateError, Vouched};
 use crate::issuer_url::IssuerUrl;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -119,6 +121,9 @@ pub enum StoreError {
         /// As the database has it now.
         to: IssuerUrl,
     },
+    /// The database is not the one that it was.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// Sealed bytes do not open, or a row fails its MAC.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -153,6 +158,10 @@ pub struct Store {
     checkpointer: SqlitePool,
     /// The symmetric keys, once the master key has opened them; every clone has them then.
     keys: Arc<Keyholder>,
+    /// What this process believes of the database.
+    guard: Arc<Guard>,
+    /// The file that was opened: device and number.
+    file: Option<(u64, u64)>,
 }
 
 /// Whether opening may make a database.
@@ -196,7 +205,8 @@ impl Store {
         let checkpointer =
             pool().max_connections(1).connect_lazy_with(options.clone().busy_timeout(CHECKPOINT_TIMEOUT));
         let readers = pool().max_connections(4).connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self { url: url.clone(), writer, readers, checkpointer, keys: Arc::default() })
+        let (keys, guard, file) = (Arc::default(), Arc::default(), file_at(url.path()));
+        Ok(Self { url: url.clone(), writer, readers, checkpointer, keys, guard, file })
     }
 
     /// The database's name in messages.
@@ -228,7 +238,14 @@ impl Store {
     }
 
     fn inside(&self, transaction: Transaction<'static, Sqlite>) -> Write {
-        Write { transaction, url: self.url.clone(), keyring: None }
+        let (guard, seen) = (Arc::clone(&self.guard), self.guard.vouched());
+        Write { transaction, url: self.url.clone(), keyring: None, guard, seen, change: None }
+    }
+
+    /// Tells whether the database's path names another file by now, or none, than the one that was opened: this
+    /// process goes on with the old file then, and sees nothing of what others change.
+    fn is_replaced(&self) -> bool {
+        self.file.is_some() && file_at(self.url.path()) != self.file
     }
 
     /// Moves everything from the write-ahead log into the database file and empties the log, so that
@@ -258,21 +275,37 @@ pub struct Write {
     url: DatabaseUrl,
     /// `None` in a store that was opened without the master key.
     keyring: Option<Arc<Keyring>>,
+    guard: Arc<Guard>,
+    /// What this process believed before the transaction first looked at the database.
+    seen: Option<Arc<Vouched>>,
+    change: Option<Change>,
 }
 
 impl Write {
-    /// Makes everything written through it durable.
+    /// Makes everything written through it durable. If a row was changed that counts, a state is appended before, and
+    /// the state file is written after.
     ///
     /// # Errors
     ///
     /// [`StoreError::Sql`]; nothing has been written then.
-    pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.transaction.commit().await?)
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        let appended = self.append_state().await?;
+        self.transaction.commit().await?;
+        if let Some(appended) = appended {
+            self.guard.committed(appended).await;
+        }
+        Ok(())
     }
 
     fn connection(&mut self) -> &mut SqliteConnection {
         &mut self.transaction
     }
+}
+
+/// Which file a path names.
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Readable by its owner alone: SQLite gives its log and index the same mode.

@@ -85,6 +85,8 @@ impl SealedFor<'_> {
 pub struct Sealer {
     id: MasterKeyId,
     key: LessSafeKey,
+    /// Authenticates the state file, which is outside the database.
+    state_file: RowMac,
 }
 
 impl Sealer {
@@ -96,7 +98,13 @@ impl Sealer {
     pub fn new(master_key: &MasterKey) -> Result<Self, SealError> {
         let sealing_key = master_key.sealing_key();
         let key = UnboundKey::new(&AES_256_GCM, sealing_key.reveal()).map_err(|_| SealError::Seal)?;
-        Ok(Self { id: master_key.id().clone(), key: LessSafeKey::new(key) })
+        let state_file = RowMac::new(&master_key.state_file_key());
+        Ok(Self { id: master_key.id().clone(), key: LessSafeKey::new(key), state_file })
+    }
+
+    /// The MAC of the state file, which the master key alone gives.
+    pub(super) fn state_file(&self) -> &RowMac {
+        &self.state_file
     }
 
     /// The master key's identifier, kept beside what it seals.

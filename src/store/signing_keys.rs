@@ -15,6 +15,7 @@ use crate::jose::key_pair::KeyPair;
 use crate::random::Random;
 use crate::signing_keys::publication::{self, Place};
 use crate::signing_keys::{SigningKey, Stage};
+use crate::states::Table;
 
 /// A signing key as it is stored: its private half, if it still has one, sealed.
 #[derive(Debug, Clone)]
@@ -95,12 +96,10 @@ impl Write {
         let mac = keyring.mac(Purpose::SigningKeys);
         let issuer = self.issuer_url().await?;
         let settings = self.key_settings().await?;
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT kid, alg, public_jwk, prepared_at, activated_at, retired_at, revoked_at, published_until, \
-             longest_lifetime, sealed_private, master_key_id, mac FROM signing_keys ORDER BY prepared_at, kid",
-        )
-        .fetch_all(self.connection())
-        .await?;
+        let rows = self.key_rows().await?;
+        self.check_rows(Table::SigningKeys, rows.iter().map(|row| (row.kid.as_str(), row.mac.as_str())))
+            .await?;
+        self.check_values().await?;
         let mut keys: Vec<StoredKey> =
             rows.into_iter().map(|row| row.stored_key(mac)).collect::<Result<_, _>>()?;
         let places = self.places().await?;
@@ -108,6 +107,25 @@ impl Write {
             key.published_at = publication::published_at(key, &places);
         }
         Ok(StoredKeys { issuer, settings, keys, places, keyring })
+    }
+
+    async fn key_rows(&mut self) -> Result<Vec<Row>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT kid, alg, public_jwk, prepared_at, activated_at, retired_at, revoked_at, published_until, \
+             longest_lifetime, sealed_private, master_key_id, mac FROM signing_keys ORDER BY prepared_at, kid",
+        );
+        Ok(query.fetch_all(self.connection()).await?)
+    }
+
+    /// Checks the MAC of every row, whatever the states say.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] names a row that is forged.
+    pub(super) async fn check_key_macs(&mut self) -> Result<(), StoreError> {
+        let keyring = self.keyring()?;
+        let read = |row: Row| row.stored_key(keyring.mac(Purpose::SigningKeys)).map(drop);
+        self.key_rows().await?.into_iter().try_for_each(read)
     }
 
     /// Writes a new key with its private half sealed for `issuer`.
@@ -123,11 +141,13 @@ impl Write {
         issuer: &IssuerUrl,
         random: &dyn Random,
     ) -> Result<(), StoreError> {
+        self.begin_change().await?;
         let keyring = self.keyring()?;
         let (kid, sealer) = (key.kid(), keyring.sealer());
         let sealed = sealer.seal(sealed_for(key, kid.as_str(), issuer), pair.pkcs8(), random)?;
         let sealed = Some((sealed, sealer.master_key_id().to_string()));
         let row = Row::new(key, sealed, keyring.mac(Purpose::SigningKeys));
+        self.changed(Table::SigningKeys, &row.kid, Some(row.mac.clone()));
         sqlx::query(
             "INSERT INTO signing_keys (kid, alg, public_jwk, prepared_at, activated_at, retired_at, revoked_at, \
              published_until, longest_lifetime, sealed_private, master_key_id, mac) \
@@ -156,7 +176,9 @@ impl Write {
     ///
     /// [`StoreError::Sql`] when the statement fails.
     pub async fn update_signing_key(&mut self, key: &SigningKey) -> Result<(), StoreError> {
+        self.begin_change().await?;
         let row = Row::new(key, None, self.keyring()?.mac(Purpose::SigningKeys));
+        self.changed(Table::SigningKeys, &row.kid, Some(row.mac.clone()));
         sqlx::query(
             "UPDATE signing_keys SET activated_at = $2, retired_at = $3, revoked_at = $4, published_until = $5, \
              longest_lifetime = $6, mac = $7, \

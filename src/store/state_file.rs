@@ -6,16 +6,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::master_key::{MasterKeyId, MasterKeySource};
-use super::sealed::RowMac;
+use super::master_key::MasterKeys;
+use super::sealed::{RowMac, Sealer};
 use crate::jose::jwk::Kid;
+use crate::regular_file;
 use crate::states::{DatabaseId, StatePoint};
 
 /// The name of the file inside the keys folder.
@@ -23,7 +24,7 @@ pub const FILE_NAME: &str = "state";
 
 const FORMAT: &str = "carnet-state-1";
 /// A file of some thousand revoked keys is far smaller.
-const MAX_BYTES: u64 = 4 << 20;
+const MAX_BYTES: usize = 4 << 20;
 /// Revoked keys that are kept of one database: the latest.
 const MAX_REVOKED: usize = 4096;
 /// Another process that writes the file needs milliseconds; one that holds the lock for longer than these tries does
@@ -91,8 +92,8 @@ impl StateRecord {
 
     /// Tells whether `master_key` authenticates the file.
     #[must_use]
-    pub fn is_of(&self, master_key: &MasterKeyId) -> bool {
-        self.master_keys.iter().any(|id| id == master_key.as_str())
+    pub fn is_of(&self, master_key: &str) -> bool {
+        self.master_keys.iter().any(|id| id == master_key)
     }
 
     /// The database, if the file knows one only.
@@ -120,26 +121,17 @@ impl StateRecord {
     }
 }
 
-/// The master keys that a change of the file is written with.
-#[derive(Debug, Clone, Copy)]
-pub struct WrittenWith<'a> {
-    /// The database's master key. Those that authenticated the file before and are at hand stay.
-    pub master_key: &'a MasterKeyId,
-    /// One that does not stay.
-    pub without: Option<&'a str>,
-}
-
 /// One state file.
 #[derive(Debug, Clone)]
 pub struct StateFile {
     path: PathBuf,
-    keys: MasterKeySource,
+    keys: MasterKeys,
 }
 
 impl StateFile {
     /// The file at `path`, with the master keys that `keys` finds.
     #[must_use]
-    pub fn new(path: PathBuf, keys: MasterKeySource) -> Self {
+    pub fn new(path: PathBuf, keys: MasterKeys) -> Self {
         Self { path, keys }
     }
 
@@ -149,32 +141,26 @@ impl StateFile {
         &self.path
     }
 
-    /// The content; `None` if there is no file.
+    /// The content; `None` if there is no file. It must be authenticated with the master key of `sealer` or one
+    /// that is at hand.
     ///
     /// # Errors
     ///
     /// [`StateFileError`] when there is one that cannot be read or that is not authentic.
-    pub fn read(&self) -> Result<Option<StateRecord>, StateFileError> {
-        // Looked at before it is opened: opening a pipe would wait for a writer.
-        let metadata = match fs::metadata(&self.path) {
+    pub fn read(&self, sealer: &Sealer) -> Result<Option<StateRecord>, StateFileError> {
+        let (file, metadata) = match regular_file::open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            metadata => metadata.map_err(|error| self.failed("read", &error))?,
+            opened => opened.map_err(|error| self.failed("read", &error))?,
         };
-        if !metadata.is_file() || metadata.len() > MAX_BYTES {
-            return Err(StateFileError::Malformed(self.path.clone()));
-        }
-        let file = File::open(&self.path).map_err(|error| self.failed("read", &error))?;
-        let mut text = String::new();
-        match file.take(MAX_BYTES).read_to_string(&mut text) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(StateFileError::Malformed(self.path.clone()));
-            }
-            read => read.map_err(|error| self.failed("read", &error))?,
-        };
-        self.parse(&text).map(Some)
+        let content =
+            regular_file::content(file, &metadata, MAX_BYTES).map_err(|error| self.failed("read", &error))?;
+        let text = std::str::from_utf8(&content).map_err(|_| StateFileError::Malformed(self.path.clone()))?;
+        self.parse(text, sealer).map(Some)
     }
 
-    /// Records `known` of `database`, unless the file says as much or more. Makes the file if there is none.
+    /// Records `known` of `database`, unless the file says as much or more. Makes the file if there is none. The
+    /// master keys that authenticated it before and are at hand do so afterwards, but for `without`; that of `sealer`
+    /// does in any case.
     ///
     /// # Errors
     ///
@@ -183,22 +169,23 @@ impl StateFile {
         &self,
         database: &DatabaseId,
         known: &Known,
-        with: WrittenWith<'_>,
+        sealer: &Sealer,
+        without: Option<&str>,
     ) -> Result<(), StateFileError> {
-        self.change(with, |record| record.raise(database, known))
+        self.change(sealer, None, without, |record| record.raise(database, known))
     }
 
-    /// Authenticates the file with `master_key`, too, if there is one: before a database is sealed with it, so that
-    /// a crash on either side of that leaves a file that can be read.
+    /// Authenticates the file with the master key of `next`, too, if there is a file: before a database is sealed
+    /// with that key, so that a crash on either side of that leaves a file that can be read.
     ///
     /// # Errors
     ///
     /// As [`StateFile::raise`].
-    pub fn prepare(&self, master_key: &MasterKeyId) -> Result<(), StateFileError> {
-        if self.read()?.is_none() {
+    pub fn prepare(&self, sealer: &Sealer, next: &Sealer) -> Result<(), StateFileError> {
+        if self.read(sealer)?.is_none() {
             return Ok(());
         }
-        self.change(WrittenWith { master_key, without: None }, |_| false)
+        self.change(sealer, Some(next), None, |_| false)
     }
 
     /// Moves a file that is not authentic out of the way, and gives where it is now.
@@ -214,50 +201,37 @@ impl StateFile {
 
     fn change(
         &self,
-        with: WrittenWith<'_>,
+        sealer: &Sealer,
+        next: Option<&Sealer>,
+        without: Option<&str>,
         change: impl FnOnce(&mut StateRecord) -> bool,
     ) -> Result<(), StateFileError> {
         let _lock = self.lock()?;
-        let mut record = self.read()?.unwrap_or_default();
+        let mut record = self.read(sealer)?.unwrap_or_default();
         let is_news = change(&mut record);
-        let mut keys = record.master_keys.clone();
-        if !keys.iter().any(|id| id == with.master_key.as_str()) {
-            keys.push(with.master_key.to_string());
+        let mut macs: BTreeMap<String, RowMac> = BTreeMap::new();
+        for id in record.master_keys.iter().filter(|id| Some(id.as_str()) != without) {
+            // A key that is gone authenticates nothing any more.
+            macs.extend(self.mac(id).map(|mac| (id.clone(), mac)));
         }
-        keys.retain(|id| Some(id.as_str()) != with.without);
-        if !is_news && keys == record.master_keys {
+        for sealer in [Some(sealer), next].into_iter().flatten() {
+            macs.insert(sealer.master_key_id().to_string(), sealer.state_file().clone());
+        }
+        if !is_news && macs.keys().eq(&record.master_keys) {
             return Ok(());
         }
-        let text = self.render(&record, &keys, with.master_key)?;
-        self.replace(&text).map_err(|error| self.failed("written", &error))
-    }
-
-    fn render(
-        &self,
-        record: &StateRecord,
-        keys: &[String],
-        needed: &MasterKeyId,
-    ) -> Result<String, StateFileError> {
         let databases: BTreeMap<&str, &Known> =
             record.databases.iter().map(|(id, known)| (id.as_str(), known)).collect();
         let content = serde_json::to_string(&databases)
             .map_err(|error| self.failed("written", &io::Error::other(error)))?;
         let mut text = format!("{FORMAT}\n{content}\n");
-        let mut has_needed = false;
-        for id in keys {
-            // A key of before that is gone authenticates nothing any more.
-            let Some(mac) = self.mac(id) else { continue };
-            has_needed |= id == needed.as_str();
-            text.push_str(&format!("{id} {}\n", mac.tag(&[FORMAT, &content])));
+        for (id, mac) in macs {
+            text.extend([&id, " ", &mac.tag(&[FORMAT, &content]), "\n"]);
         }
-        if has_needed {
-            Ok(text)
-        } else {
-            Err(StateFileError::NoKey { path: self.path.clone(), needed: needed.to_string() })
-        }
+        self.replace(&text).map_err(|error| self.failed("written", &error))
     }
 
-    fn parse(&self, text: &str) -> Result<StateRecord, StateFileError> {
+    fn parse(&self, text: &str, sealer: &Sealer) -> Result<StateRecord, StateFileError> {
         let malformed = || StateFileError::Malformed(self.path.clone());
         let mut lines = text.lines();
         if lines.next() != Some(FORMAT) {
@@ -268,14 +242,16 @@ impl StateFile {
             lines.map(|line| line.split_once(' ')).collect::<Option<_>>().ok_or_else(malformed)?;
         let mut is_authentic = false;
         for (id, tag) in &tags {
-            if let Some(mac) = self.mac(id) {
+            let is_of_sealer = *id == sealer.master_key_id().as_str();
+            let mac = is_of_sealer.then(|| sealer.state_file().clone());
+            if let Some(mac) = mac.or_else(|| self.mac(id)) {
                 if !mac.verifies(&[FORMAT, content], tag) {
                     return Err(StateFileError::Forged(self.path.clone()));
                 }
                 is_authentic = true;
             }
         }
-        let master_keys: Vec<String> = tags.iter().map(|(id, _)| excerpt(id)).collect();
+        let mut master_keys: Vec<String> = tags.iter().map(|(id, _)| excerpt(id)).collect();
         if !is_authentic {
             let needed = master_keys.join(" or ");
             return Err(if needed.is_empty() {
@@ -290,12 +266,12 @@ impl StateFile {
             .map(|(id, known)| Some((id.parse().ok()?, known)))
             .collect::<Option<_>>()
             .ok_or_else(malformed)?;
+        master_keys.sort_unstable();
         Ok(StateRecord { databases, master_keys })
     }
 
     fn mac(&self, id: &str) -> Option<RowMac> {
-        let key = self.keys.find(id).ok().filter(|key| key.id().as_str() == id)?;
-        Some(RowMac::new(&key.state_file_key()))
+        Some(RowMac::new(&self.keys.get(id)?.state_file_key()))
     }
 
     /// Waits for other processes. The file of the lock stays, because one that waits may have it open.
@@ -345,7 +321,7 @@ mod tests {
     use super::*;
     use crate::random::SecureRandom;
     use crate::states::{Contents, State, Table};
-    use crate::store::master_key::MasterKey;
+    use crate::store::master_key::{MasterKey, MasterKeySource};
 
     struct World {
         folder: tempfile::TempDir,
@@ -362,19 +338,24 @@ mod tests {
 
         fn file(&self) -> StateFile {
             let keys = self.folder.path().join("keys");
-            StateFile::new(keys.join(FILE_NAME), MasterKeySource::Folder(keys))
+            let source = MasterKeys { usual: MasterKeySource::Folder(keys.clone()), next: None };
+            StateFile::new(keys.join(FILE_NAME), source)
         }
 
-        fn with(&self) -> WrittenWith<'_> {
-            WrittenWith { master_key: self.key.id(), without: None }
+        fn sealer(&self) -> Sealer {
+            Sealer::new(&self.key).unwrap()
         }
 
         fn raise(&self, known: &Known) -> Result<(), StateFileError> {
-            self.file().raise(&id(), known, self.with())
+            self.file().raise(&id(), known, &self.sealer(), None)
+        }
+
+        fn read(&self) -> Result<Option<StateRecord>, StateFileError> {
+            self.file().read(&self.sealer())
         }
 
         fn known(&self) -> Known {
-            self.file().read().unwrap().unwrap().get(&id()).unwrap().clone()
+            self.read().unwrap().unwrap().get(&id()).unwrap().clone()
         }
     }
 
@@ -396,12 +377,12 @@ mod tests {
     #[test]
     fn a_state_is_raised_and_never_lowered() {
         let world = World::new();
-        assert_eq!(world.file().read(), Ok(None));
+        assert_eq!(world.read(), Ok(None));
         for (n, expected) in [(3, 3), (2, 3), (7, 7), (7, 7), (5, 7)] {
             world.raise(&at(n)).unwrap();
             assert_eq!(world.known(), at(expected), "{n}");
         }
-        assert_eq!(world.file().read().unwrap().unwrap().get(&DatabaseId::of(b"another")), None);
+        assert_eq!(world.read().unwrap().unwrap().get(&DatabaseId::of(b"another")), None);
     }
 
     #[test]
@@ -423,7 +404,7 @@ mod tests {
             let mut changed = written.clone();
             changed[position] = if changed[position] == b'3' { b'4' } else { b'3' };
             fs::write(&path, &changed).unwrap();
-            assert!(world.file().read().is_err(), "{position}");
+            assert!(world.read().is_err(), "{position}");
         }
         for changed in [Vec::new(), written[..written.len() / 2].to_vec(), vec![0xff; 100]] {
             fs::write(&path, &changed).unwrap();
@@ -437,7 +418,7 @@ mod tests {
         let (ours, theirs) = (World::new(), World::new());
         theirs.raise(&at(3)).unwrap();
         fs::copy(theirs.file().path(), ours.file().path()).unwrap();
-        let error = ours.file().read().unwrap_err();
+        let error = ours.read().unwrap_err();
         assert!(
             matches!(&error, StateFileError::NoKey { needed, .. } if needed == theirs.key.id().as_str()),
             "{error}"
@@ -450,27 +431,21 @@ mod tests {
         let world = World::new();
         world.raise(&at(3)).unwrap();
         let new = MasterKey::generate(&SecureRandom::default()).unwrap();
-        let source = MasterKeySource::Folder(world.folder.path().join("keys"));
-        source.add(&new).unwrap();
-        world.file().prepare(new.id()).unwrap();
-        let only = |key: &MasterKey, name: &str| {
-            let path = world.folder.path().join(name);
-            key.write_new(&path).unwrap();
-            StateFile::new(world.file().path().to_owned(), MasterKeySource::File(path))
-        };
-        let (before, after) = (only(&world.key, "before.key"), only(&new, "after.key"));
-        assert_eq!(before.read(), after.read());
-        let with = WrittenWith { master_key: new.id(), without: Some(world.key.id().as_str()) };
-        world.file().raise(&id(), &at(4), with).unwrap();
-        assert!(matches!(before.read(), Err(StateFileError::NoKey { .. })));
-        assert_eq!(after.read().unwrap().unwrap().get(&id()), Some(&at(4)));
+        let (before, after) = (world.sealer(), Sealer::new(&new).unwrap());
+        world.file().prepare(&before, &after).unwrap();
+        let nowhere = MasterKeys { usual: MasterKeySource::File("/nowhere".into()), next: None };
+        let file = StateFile::new(world.file().path().to_owned(), nowhere);
+        assert_eq!(file.read(&before), file.read(&after));
+        world.file().raise(&id(), &at(4), &after, Some(world.key.id().as_str())).unwrap();
+        assert!(matches!(file.read(&before), Err(StateFileError::NoKey { .. })));
+        assert_eq!(file.read(&after).unwrap().unwrap().get(&id()), Some(&at(4)));
     }
 
     #[test]
-    fn a_pipe_or_a_folder_in_its_place_is_refused_and_holds_nothing_up() {
+    fn a_folder_in_its_place_is_refused() {
         let world = World::new();
         fs::create_dir(world.file().path()).unwrap();
-        assert!(matches!(world.file().read(), Err(StateFileError::Malformed(_))));
+        assert!(matches!(world.read(), Err(StateFileError::Io { .. })));
     }
 
     #[test]

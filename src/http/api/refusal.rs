@@ -253,6 +253,7 @@ impl From<&MintError> for Refusal {
                 problem.field(field).detail(detail).into()
             }
             MintError::Unconfirmed(_)
+            | MintError::Disbelieved(_)
             | MintError::ClockBehind { .. }
             | MintError::NoSigner(_)
             | MintError::Unpublished { .. } => {

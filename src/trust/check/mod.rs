@@ -266,7 +266,7 @@ fn mint_causes(error: &MintError) -> Vec<Cause> {
         MintError::ClockBehind { .. } => knowledge::clock_behind(),
         MintError::NoSigner(_) => knowledge::no_signer(),
         MintError::Unpublished { place, .. } => knowledge::unpublished(place),
-        MintError::Unconfirmed(_) => knowledge::storage(),
+        MintError::Unconfirmed(_) | MintError::Disbelieved(_) => knowledge::storage(),
         MintError::Randomness(_) | MintError::Claims(_) | MintError::Signing(_) => Vec::new(),
     }
 }

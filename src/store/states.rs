@@ -1,0 +1,249 @@
+//! The rows of `states`, and what a process believes because of them.
+//!
+//! A transaction that changes a row that counts appends a state when it commits. Rows are honoured only if a state
+//! vouches for them: the last one that this process has seen, or a later one that follows from it. See
+//! [`crate::states`] for what a state is.
+
+mod change;
+mod guard;
+mod opening;
+
+use std::sync::Arc;
+
+pub(super) use self::change::Change;
+pub use self::guard::StateStatus;
+pub(super) use self::guard::{Guard, Vouched};
+pub use self::opening::Witnesses;
+use super::database_url::DatabaseUrl;
+use super::keyring::Purpose;
+use super::sealed::RowMac;
+use super::state_file::StateFileError;
+use super::{StoreError, Write, corrupt};
+use crate::jose::jwk::Kid;
+use crate::states::{Contents, DatabaseId, Standing, State, StatePoint, Table, standing};
+
+const TABLE: &str = "states";
+/// As many states stay as somebody may still remember the first one of.
+const KEPT: i64 = 100_000;
+
+/// The database is not the one that it was, or that cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// It was put back.
+    #[error(
+        "the database {database} is at state {found}, but {witness} has seen it at state {known}: an older database was \
+         put in its place"
+    )]
+    Older {
+        /// The database.
+        database: DatabaseUrl,
+        /// The number of its last state.
+        found: i64,
+        /// The number that is remembered.
+        known: i64,
+        /// Who remembers.
+        witness: String,
+    },
+    /// It went on from an older one, or is another one.
+    #[error(
+        "the database {database} has another history than the one that {witness} has seen up to state {known}: it went on \
+         from an older copy"
+    )]
+    Forked {
+        /// The database.
+        database: DatabaseUrl,
+        /// The number that is remembered.
+        known: i64,
+        /// Who remembers.
+        witness: String,
+    },
+    /// What is remembered is too long ago.
+    #[error(
+        "the database {database} keeps its states from {oldest} on, and {witness} remembers state {known}: nothing shows \
+         that it is the same database"
+    )]
+    Forgotten {
+        /// The database.
+        database: DatabaseUrl,
+        /// The first state that it keeps.
+        oldest: i64,
+        /// The number that is remembered.
+        known: i64,
+        /// Who remembers.
+        witness: String,
+    },
+    /// The state file knows others.
+    #[error(
+        "{witness} does not know the database {database} (id {id}): it may be an older one, or another one"
+    )]
+    Unknown {
+        /// The database.
+        database: DatabaseUrl,
+        /// Its identifier.
+        id: DatabaseId,
+        /// The state file.
+        witness: String,
+    },
+    /// No row of `states`, or one that carnet did not write.
+    #[error(
+        "the last row of `states` in {0} is missing or fails its MAC: something other than carnet changed the database"
+    )]
+    Lost(DatabaseUrl),
+    /// The rows are not those of the last state.
+    #[error(
+        "keys, grants, policy or issuer in {database} are not those of its last state {n}: something other than carnet put \
+         back, inserted, changed or removed rows"
+    )]
+    Altered {
+        /// The database.
+        database: DatabaseUrl,
+        /// The number of its last state.
+        n: i64,
+    },
+    /// A row that carnet did not write last.
+    #[error(
+        "the row {row} of `{table}` is not the one that carnet wrote last: something other than carnet put back, inserted, \
+         changed or removed it"
+    )]
+    NotVouched {
+        /// The table.
+        table: &'static str,
+        /// The row.
+        row: String,
+    },
+    /// The path names another file by now.
+    #[error(
+        "the file of the database {0} was replaced while this process ran: it serves the public documents and does \
+         nothing else until it is started again"
+    )]
+    Replaced(DatabaseUrl),
+    /// Changes need what the states say, and they were not looked at.
+    #[error("the states of {0} were not looked at: nothing was changed")]
+    NotEstablished(DatabaseUrl),
+    /// The state file cannot be used.
+    #[error(transparent)]
+    File(#[from] StateFileError),
+}
+
+/// A state as it is stored.
+#[derive(Debug, sqlx::FromRow)]
+struct Row {
+    n: i64,
+    database_id: String,
+    digest: String,
+    head: String,
+    mac: String,
+}
+
+impl Row {
+    fn state(&self) -> Result<State, StoreError> {
+        let hash = |text: &str| text.parse().map_err(|_| corrupt(TABLE, &self.n.to_string(), "is no state"));
+        Ok(State { n: self.n, digest: hash(&self.digest)?, head: hash(&self.head)? })
+    }
+
+    /// The database's id and the state, if carnet wrote the row.
+    fn authentic(&self, mac: &RowMac) -> Option<(DatabaseId, State)> {
+        let (id, state) = (self.database_id.parse().ok()?, self.state().ok()?);
+        authenticated(&id, &state, |columns| mac.verifies(columns, &self.mac)).then_some((id, state))
+    }
+}
+
+/// Gives every column under the MAC to `use_columns`, in their fixed order.
+fn authenticated<T>(id: &DatabaseId, state: &State, use_columns: impl FnOnce(&[&str]) -> T) -> T {
+    let State { n, digest, head } = state;
+    use_columns(&["state-row-1", id.as_str(), &n.to_string(), &digest.to_string(), &head.to_string()])
+}
+
+impl Write {
+    /// The last row of `states`.
+    async fn last_state_row(&mut self) -> Result<Option<Row>, StoreError> {
+        let last = "SELECT n, database_id, digest, head, mac FROM states ORDER BY n DESC LIMIT 1";
+        Ok(sqlx::query_as(last).fetch_optional(self.connection()).await?)
+    }
+
+    /// Loads what the last state vouches for, and checks that the rows are that.
+    async fn load_vouched(&mut self, last: &Row) -> Result<Vouched, StoreError> {
+        let keyring = self.keyring()?;
+        let lost = || StateError::Lost(self.url.clone());
+        let (id, state) = last.authentic(keyring.mac(Purpose::States)).ok_or_else(lost)?;
+        let contents = self.contents().await?;
+        if contents.digest() != state.digest {
+            // Names the row, where a MAC shows which one it is.
+            self.check_key_macs().await?;
+            return Err(StateError::Altered { database: self.url.clone(), n: state.n }.into());
+        }
+        let revoked = self.revoked_kids().await?;
+        Ok(Vouched { id, state, contents: Arc::new(contents), revoked, keyring })
+    }
+
+    /// What the database holds now of everything that a state vouches for.
+    async fn contents(&mut self) -> Result<Contents, StoreError> {
+        let mut contents = Contents::default();
+        for (table, query) in [
+            (Table::SigningKeys, "SELECT kid, mac FROM signing_keys"),
+            (Table::Grants, "SELECT id, mac FROM grants"),
+        ] {
+            let rows: Vec<(String, String)> = sqlx::query_as(query).fetch_all(self.connection()).await?;
+            rows.into_iter().for_each(|(row, mac)| contents.set(table, &row, Some(mac)));
+        }
+        contents.set(Table::Issuer, "", self.stored_issuer_url().await?);
+        contents.set(Table::Policy, "", self.stored_policy().await?);
+        Ok(contents)
+    }
+
+    /// The keys that were ever revoked, the latest last.
+    async fn revoked_kids(&mut self) -> Result<Vec<Kid>, StoreError> {
+        let kids: Vec<String> = sqlx::query_scalar(
+            "SELECT kid FROM signing_keys WHERE revoked_at IS NOT NULL ORDER BY revoked_at, kid",
+        )
+        .fetch_all(self.connection())
+        .await?;
+        Ok(kids.iter().filter_map(|kid| kid.parse().ok()).collect())
+    }
+
+    /// Checks that the database has had the state `known`, which `witness` remembers, and has gone on from it if
+    /// at all. Its last row must have been found authentic.
+    async fn check_standing(
+        &mut self,
+        id: &DatabaseId,
+        known: &StatePoint,
+        witness: &str,
+    ) -> Result<(), StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT n, database_id, digest, head, mac FROM states \
+             WHERE n >= $1 OR n = (SELECT MIN(n) FROM states) ORDER BY n",
+        )
+        .bind(known.n)
+        .fetch_all(self.connection())
+        .await?;
+        let kept = rows.iter().map(Row::state).collect::<Result<Vec<_>, _>>()?;
+        let (database, known_n, witness) = (self.url.clone(), known.n, witness.to_owned());
+        Err(StoreError::from(match standing(known, id, &kept) {
+            Standing::Current | Standing::Ahead => return Ok(()),
+            Standing::Older { found } => StateError::Older { database, found, known: known_n, witness },
+            Standing::Forked => StateError::Forked { database, known: known_n, witness },
+            Standing::Forgotten { oldest } => {
+                StateError::Forgotten { database, oldest, known: known_n, witness }
+            }
+        }))
+    }
+
+    /// Appends `state`, and lets go of states that nobody needs any more.
+    async fn insert_state(&mut self, id: &DatabaseId, state: &State) -> Result<(), StoreError> {
+        let keyring = self.keyring()?;
+        let mac = authenticated(id, state, |columns| keyring.mac(Purpose::States).tag(columns));
+        sqlx::query("INSERT INTO states (n, database_id, digest, head, mac) VALUES ($1, $2, $3, $4, $5)")
+            .bind(state.n)
+            .bind(id.as_str())
+            .bind(state.digest.to_string())
+            .bind(state.head.to_string())
+            .bind(mac)
+            .execute(self.connection())
+            .await?;
+        sqlx::query("DELETE FROM states WHERE n <= $1")
+            .bind(state.n.saturating_sub(KEPT))
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+}

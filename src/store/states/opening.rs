@@ -1,0 +1,228 @@
+//! Opening a database: whether it is the one that it was, by what is remembered outside it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::guard::Vouched;
+use super::{Change, StateError};
+use crate::states::{DatabaseId, State, StatePoint};
+use crate::store::keyring::Purpose;
+use crate::store::state_file::{Known, StateFile, StateFileError, StateRecord};
+use crate::store::{Store, StoreError, Write};
+
+/// What remembers a database outside it.
+#[derive(Debug, Clone, Default)]
+pub struct Witnesses {
+    /// The state file.
+    pub file: Option<StateFile>,
+    /// A state that the database has to have come to, as an operator says.
+    pub at_least: Option<StatePoint>,
+}
+
+/// What an operator calls [`Witnesses::at_least`].
+const AT_LEAST: &str = "--state-at-least";
+
+impl Witnesses {
+    fn record(&self, store: &Store) -> Result<Option<StateRecord>, StoreError> {
+        let keyring = store.keyring()?;
+        Ok(self.file.as_ref().map(|file| file.read(keyring.sealer())).transpose()?.flatten())
+    }
+
+    fn file_name(&self) -> String {
+        self.file
+            .as_ref()
+            .map_or_else(String::new, |file| format!("the state file {}", file.path().display()))
+    }
+}
+
+impl Store {
+    /// Makes sure that the database is the one that it was, and from now on honours only what its states vouch for.
+    /// A database that has no state yet, because it is new or from before there were any, gets its first one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::State`] when the database was put back or altered, or the state file cannot be trusted.
+    pub async fn establish_state(&self, witnesses: &Witnesses) -> Result<(), StoreError> {
+        let record = witnesses.record(self)?;
+        let mut read = self.read().await?;
+        let (vouched, is_proved) = match read.last_state_row().await? {
+            Some(last) => {
+                let vouched = Arc::new(read.load_vouched(&last).await?);
+                let is_proved = read.check_witnesses(&vouched, record.as_ref(), witnesses).await?;
+                (vouched, is_proved)
+            }
+            None => {
+                drop(read);
+                (self.begin_states(witnesses).await?, true)
+            }
+        };
+        self.guard.believe(Arc::clone(&vouched));
+        self.guard.unproved.store(!is_proved, Ordering::Relaxed);
+        if let Some(file) = &witnesses.file {
+            let _ = self.guard.file.set(file.clone());
+            self.guard.write_file(None).await;
+        }
+        Ok(())
+    }
+
+    /// As [`Store::establish_state`], but nothing is made or written, and rows are not held against the states.
+    /// Gives the last state and whether anything outside the database remembers it.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn examine_state(
+        &self,
+        witnesses: &Witnesses,
+    ) -> Result<Option<(DatabaseId, StatePoint, bool)>, StoreError> {
+        let record = witnesses.record(self)?;
+        let mut read = self.read().await?;
+        let Some(last) = read.last_state_row().await? else {
+            return read.check_first(record.as_ref(), witnesses).await.map(|_| None);
+        };
+        let vouched = read.load_vouched(&last).await?;
+        let is_proved = read.check_witnesses(&vouched, record.as_ref(), witnesses).await?;
+        Ok(Some((vouched.id, vouched.state.point(), is_proved)))
+    }
+
+    /// Makes the first state of a database that has none.
+    async fn begin_states(&self, witnesses: &Witnesses) -> Result<Arc<Vouched>, StoreError> {
+        let mut write = self.write().await?;
+        // Read again: another process may have been quicker.
+        let record = witnesses.record(self)?;
+        if let Some(last) = write.last_state_row().await? {
+            let vouched = Arc::new(write.load_vouched(&last).await?);
+            write.check_witnesses(&vouched, record.as_ref(), witnesses).await?;
+            return Ok(vouched);
+        }
+        let vouched = Arc::new(write.check_first(record.as_ref(), witnesses).await?);
+        if let Some(file) = witnesses.file.clone() {
+            // Before the database has it: one that lacks a state that the file knows is never given a first one
+            // again, but for this very one.
+            let vouched = Arc::clone(&vouched);
+            let written = tokio::task::spawn_blocking(move || {
+                file.raise(&vouched.id, &vouched.known(), vouched.keyring.sealer(), None)
+            });
+            if let Ok(Err(error)) = written.await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the state file could not be written"
+                );
+            }
+        }
+        write.insert_state(&vouched.id, &vouched.state).await?;
+        write.commit().await?;
+        Ok(vouched)
+    }
+}
+
+impl Write {
+    /// Holds what the database says of itself against what is remembered; says whether anything is.
+    async fn check_witnesses(
+        &mut self,
+        vouched: &Vouched,
+        record: Option<&StateRecord>,
+        witnesses: &Witnesses,
+    ) -> Result<bool, StoreError> {
+        if let Some(at_least) = &witnesses.at_least {
+            self.check_standing(&vouched.id, at_least, AT_LEAST).await?;
+        }
+        match record.map(|record| record.get(&vouched.id)) {
+            Some(Some(known)) => {
+                self.check_standing(&vouched.id, &known.state, &witnesses.file_name()).await?;
+                Ok(true)
+            }
+            Some(None) if witnesses.at_least.is_none() => {
+                Err(self.unknown(vouched.id.clone(), witnesses).into())
+            }
+            Some(None) | None => Ok(witnesses.at_least.is_some()),
+        }
+    }
+
+    fn unknown(&self, id: DatabaseId, witnesses: &Witnesses) -> StateError {
+        StateError::Unknown { database: self.url.clone(), id, witness: witnesses.file_name() }
+    }
+
+    /// The first state of a database that has none: one that is new, or from before there were states. Whoever
+    /// removes the rows of `states` from another one finds its id known, or its keys to be of a later epoch.
+    async fn check_first(
+        &mut self,
+        record: Option<&StateRecord>,
+        witnesses: &Witnesses,
+    ) -> Result<Vouched, StoreError> {
+        let keyring = self.keyring()?;
+        if keyring.epoch() > 1 {
+            return Err(StateError::Lost(self.url.clone()).into());
+        }
+        let (id, contents) = (self.first_id()?, Arc::new(self.contents().await?));
+        let state = State::first(&id, contents.digest());
+        let older = |known: &StatePoint, witness: String| {
+            let (database, known) = (self.url.clone(), known.n);
+            StoreError::from(StateError::Older { database, found: 0, known, witness })
+        };
+        if let Some(at_least) = witnesses.at_least.filter(|at_least| *at_least != state.point()) {
+            return Err(older(&at_least, AT_LEAST.to_owned()));
+        }
+        let master_key = keyring.sealer().master_key_id().as_str();
+        match record.map(|record| (record, record.get(&id))) {
+            Some((_, Some(known))) if known.state != state.point() => {
+                return Err(older(&known.state, witnesses.file_name()));
+            }
+            // Whoever had the master key of before can make a database that is new to everybody.
+            Some((record, None)) if !record.is_of(master_key) => {
+                return Err(self.unknown(id, witnesses).into());
+            }
+            _ => {}
+        }
+        Ok(Vouched {
+            id,
+            state,
+            contents,
+            revoked: self.revoked_kids().await?,
+            keyring: Arc::clone(&keyring),
+        })
+    }
+
+    /// The id of a database, which follows from a random key that was made with it: a copy from before there were
+    /// states has the same.
+    fn first_id(&self) -> Result<DatabaseId, StoreError> {
+        let tag = self.keyring()?.mac(Purpose::SigningKeys).tag(&["database-id-1"]);
+        Ok(DatabaseId::of(tag.as_bytes()))
+    }
+
+    /// Begins a change after which the tables are taken as they are, whatever is remembered of them; the next state
+    /// is above every one that is. Only for a transaction that ends what may have been put back: rows that stay are
+    /// honoured if their MAC is right.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read.
+    pub async fn accept_contents(&mut self, record: Option<&StateRecord>) -> Result<(), StoreError> {
+        let keyring = self.keyring()?;
+        let last = self.last_state_row().await?;
+        let stated = last.as_ref().and_then(|last| last.database_id.parse().ok());
+        let id = match (stated, keyring.epoch(), record.and_then(StateRecord::only)) {
+            (Some(id), ..) => id,
+            (None, ..=1, _) => self.first_id()?,
+            (None, _, Some(id)) => id.clone(),
+            (None, _, None) => {
+                DatabaseId::of(keyring.mac(Purpose::States).tag(&["database-id-1"]).as_bytes())
+            }
+        };
+        let contents = Arc::new(self.contents().await?);
+        let state = match last.as_ref().map(super::Row::state) {
+            Some(Ok(state)) => state,
+            _ => State::first(&id, contents.digest()),
+        };
+        let known = record.and_then(|record| record.get(&id)).map_or(0, |known: &Known| known.state.n);
+        let base = Vouched { id, state, contents, revoked: Vec::new(), keyring };
+        self.change = Some(Change::whole(Arc::new(base), known));
+        Ok(())
+    }
+}
+
+impl From<StateFileError> for StoreError {
+    fn from(error: StateFileError) -> Self {
+        Self::State(error.into())
+    }
+}
