@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 pub use self::keeper::{AuditKeeper, LEAST_RETENTION};
 use self::queue::{Entry, Queue};
@@ -31,6 +32,9 @@ const MAX_BATCH: usize = 512;
 
 /// Whoever records an event waits no longer than this.
 pub const RECORDED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The log's line for refusals that were counted.
+const COUNTED: &str = "requests were refused";
 
 /// An event was not recorded, as far as is known: what depends on it must not be done.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -95,10 +99,19 @@ impl AuditLog {
         }
     }
 
-    /// Counts a request that was refused before it was known who asks. How many there were, of whom and
-    /// why is recorded once a minute by [`AuditKeeper`], within bounds.
-    pub fn note_refusal(&self, client: IpAddr, reason: &'static str) {
-        self.refusals().count(client, reason);
+    /// Counts a request that was refused before it was known who asks; returns whether it is the first of
+    /// its kind. How many there were, of whom and why is recorded once a minute by [`AuditKeeper`], within
+    /// bounds.
+    pub fn note_refusal(&self, client: IpAddr, reason: &'static str) -> bool {
+        self.refusals().count(client, reason)
+    }
+
+    /// Counts a request of `grant` that was refused; its detail is the route and the reason. The first one
+    /// of its kind is returned, to be recorded as it is; how many more there were is recorded once a minute
+    /// by [`AuditKeeper`], within bounds.
+    #[must_use]
+    pub fn count_refusal(&self, grant: Uuid, event: Event) -> Option<Event> {
+        self.refusals().count_granted(grant, event)
     }
 
     /// How many events wait to be durable.
@@ -113,7 +126,10 @@ impl AuditLog {
     ///
     /// [`AuditError`]; they stay counted then.
     pub async fn write_refusals(&self) -> Result<(), AuditError> {
-        let counted = self.refusals().take();
+        let (counted, granted) = {
+            let mut refusals = self.refusals();
+            (refusals.take(), refusals.take_granted())
+        };
         let event = |client: Option<IpAddr>, reason, count| {
             let event = Event::new(EventKind::Request, Outcome::Refused, &Actor::anonymous());
             let event = event.detail(reason).counted(count);
@@ -124,15 +140,36 @@ impl AuditLog {
             .into_iter()
             .map(|(client, reason, count)| (client, reason, count, self.begin(event(client, reason, count))))
             .collect();
+        let granted: Vec<_> = granted
+            .into_iter()
+            .map(|(kind, counted)| {
+                let begun = self.begin(counted.event.clone().counted(counted.more));
+                (kind, counted, begun)
+            })
+            .collect();
         let mut failed = None;
         for (client, reason, count, begun) in begun {
-            let recorded = match begun {
-                Ok(recorded) => self.wait(recorded).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = recorded {
-                self.refusals().put_back(client, reason, count);
-                failed = Some(error);
+            match self.written(begun).await {
+                Ok(_) if count > 1 => {
+                    tracing::info!(client = client.map(tracing::field::display), reason, count, "{COUNTED}");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    self.refusals().put_back(client, reason, count);
+                    failed = Some(error);
+                }
+            }
+        }
+        for (kind, counted, begun) in granted {
+            match self.written(begun).await {
+                Ok(_) => {
+                    let (actor, what) = (&counted.event.actor, counted.event.detail.as_deref());
+                    tracing::info!(%actor, what, more = counted.more, "{COUNTED}");
+                }
+                Err(error) => {
+                    self.refusals().put_back_granted(kind, counted);
+                    failed = Some(error);
+                }
             }
         }
         failed.map_or(Ok(()), Err)
@@ -157,6 +194,10 @@ impl AuditLog {
         let (told, recorded) = oneshot::channel();
         self.enqueue(Entry { event, told: Some(told) })?;
         Ok(recorded)
+    }
+
+    async fn written(&self, begun: Result<Recorded, AuditError>) -> Result<i64, AuditError> {
+        self.wait(begun?).await
     }
 
     async fn wait(&self, recorded: Recorded) -> Result<i64, AuditError> {

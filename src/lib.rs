@@ -17,6 +17,7 @@ pub mod clock;
 pub mod duration;
 mod excerpt;
 pub mod issuer_url;
+mod network;
 pub mod random;
 mod regular_file;
 pub mod secret;

@@ -20,6 +20,7 @@ const FLOORS: [&[&str]; 6] = [
         "duration",
         "excerpt",
         "issuer_url",
+        "network",
         "random",
         "regular_file",
         "secret",

@@ -165,6 +165,19 @@ impl Event {
         Self { is_check: true, ..self }
     }
 
+    /// Forgets what another event of the same sort does not have in common with this one.
+    pub(crate) fn keep_common(&mut self, other: &Self) {
+        if self.space != other.space {
+            self.space = None;
+        }
+        if (&self.space, &self.feed) != (&other.space, &other.feed) {
+            (self.feed, self.feed_id) = (None, None);
+        }
+        if self.client != other.client {
+            self.client = None;
+        }
+    }
+
     /// Standing for so many events of one sort.
     #[must_use]
     pub fn counted(self, count: u64) -> Self {

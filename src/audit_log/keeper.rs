@@ -19,6 +19,8 @@ pub const LEAST_RETENTION: Duration = Duration::from_secs(24 * 3600);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Refusals that were counted are recorded this often.
 const REFUSALS_EVERY: Duration = Duration::from_secs(60);
+/// The size of the database's files is looked at this often.
+const SIZE_EVERY: Duration = Duration::from_secs(15);
 /// The log's end is told to whoever keeps this server's logs this often, and old records are pruned.
 const HOURLY: Duration = Duration::from_secs(3600);
 
@@ -32,6 +34,7 @@ pub struct AuditKeeper {
     clock: Arc<dyn Clock>,
     retention: Option<Duration>,
     refusals_at: Duration,
+    size_at: Duration,
     anchor_at: Duration,
     prune_at: Duration,
 }
@@ -50,7 +53,17 @@ impl AuditKeeper {
         let now = clock.monotonic();
         let retention = retention.map(|retention| retention.max(LEAST_RETENTION));
         let refusals_at = now + REFUSALS_EVERY;
-        Self { log, store, issuer, clock, retention, refusals_at, anchor_at: now, prune_at: now }
+        Self {
+            log,
+            store,
+            issuer,
+            clock,
+            retention,
+            refusals_at,
+            size_at: now,
+            anchor_at: now,
+            prune_at: now,
+        }
     }
 
     /// Keeps; never returns. May be dropped at any time; then [`AuditLog::flush`] writes what is left.
@@ -64,6 +77,12 @@ impl AuditKeeper {
     /// One round.
     pub async fn look(&mut self) {
         let now = self.clock.monotonic();
+        if now >= self.size_at {
+            self.size_at = now + SIZE_EVERY;
+            if let Some(bytes) = self.store.url().size() {
+                self.issuer.metrics().audit.database_size(bytes);
+            }
+        }
         if now >= self.refusals_at {
             self.refusals_at = now + REFUSALS_EVERY;
             if let Err(error) = self.log.write_refusals().await {

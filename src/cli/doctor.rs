@@ -86,6 +86,7 @@ struct Examination<'a> {
 impl Examination<'_> {
     /// The database and what it holds; gives the keys, if they can be had.
     async fn database(&self, findings: &mut Vec<Finding>) -> Option<StoredKeys> {
+        findings.push(database::check_size(self.config.database.size()));
         findings.push(database::check_integrity(self.store.integrity_problems().await));
         findings.push(database::check_references(self.store.foreign_key_problems().await));
         let unlocked = Carnet::unlock_store(self.store, self.config).await;

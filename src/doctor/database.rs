@@ -6,11 +6,15 @@ use crate::carnet::OpenError;
 use crate::store::StoreError;
 
 const DATABASE: &str = "database";
+const SIZE: &str = "database-size";
 const INTEGRITY: &str = "database-integrity";
 const REFERENCES: &str = "database-references";
 const MASTER_KEY: &str = "master-key";
 const KEY_ROWS: &str = "key-rows";
 const AUDIT_LOG: &str = "audit-log";
+
+/// A database of more bytes is a warning: 10 GiB.
+const LARGE: u64 = 10 << 30;
 
 const RESTORE: &str =
     "stop the server, keep a copy of the database as it is, and go back to the last backup that is sound";
@@ -24,6 +28,23 @@ pub fn check_opened(opened: Result<(), &OpenError>) -> Finding {
             .detail("Nothing in it could be looked at, and no server starts on it.")
             .hint(RESTORE),
     }
+}
+
+/// Judges the size of the database's files. Most of it is the audit log, of which a row has about 600 bytes.
+#[must_use]
+pub fn check_size(bytes: Option<u64>) -> Finding {
+    const MIB: u64 = 1024 * 1024;
+    let Some(bytes) = bytes else { return Finding::warning(SIZE, "the size of the database cannot be told") };
+    let summary = format!("{} MiB", bytes.div_ceil(MIB));
+    if bytes <= LARGE {
+        return Finding::ok(SIZE, summary);
+    }
+    Finding::warning(SIZE, summary)
+        .detail("Most of it is the audit log. A full disk stops minting, because nothing can be recorded then.")
+        .hint(
+            "`carnet serve --audit-retention 400d` removes old records; `carnet audit list --output jsonl` shows who makes \
+             them",
+        )
 }
 
 /// What `PRAGMA integrity_check` said.
@@ -91,5 +112,25 @@ pub fn check_audit_log(verified: Result<&verify::Report, &StoreError>) -> Findin
         Err(error) => Finding::failed(AUDIT_LOG, "the audit log cannot be gone through")
             .detail(causes(error))
             .hint(hint),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Status;
+
+    #[test]
+    fn a_large_database_is_a_warning_with_what_to_do() {
+        for (bytes, status, summary) in [
+            (Some(1), Status::Ok, "1 MiB"),
+            (Some(LARGE), Status::Ok, "10240 MiB"),
+            (Some(LARGE + 1), Status::Warning, "10241 MiB"),
+            (None, Status::Warning, "the size of the database cannot be told"),
+        ] {
+            let finding = check_size(bytes);
+            assert_eq!((finding.status, finding.summary.as_str()), (status, summary));
+            assert_eq!(finding.hint.is_some(), bytes > Some(LARGE));
+        }
     }
 }

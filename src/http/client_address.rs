@@ -16,14 +16,12 @@ use crate::excerpt::excerpt;
 /// writes one of the two lets the client write the other.
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+
 /// What proxies add to a request. Whoever sends one of these is not at the other end of the socket, or
 /// says so.
-const MARKS_OF_PROXIES: [HeaderName; 4] = [
-    X_FORWARDED_FOR,
-    HeaderName::from_static("forwarded"),
-    HeaderName::from_static("via"),
-    HeaderName::from_static("x-real-ip"),
-];
+const MARKS_OF_PROXIES: [HeaderName; 4] =
+    [X_FORWARDED_FOR, FORWARDED, HeaderName::from_static("via"), HeaderName::from_static("x-real-ip")];
 
 /// The word for the Unix socket among the trusted proxies.
 const UNIX: &str = "unix";
@@ -88,6 +86,15 @@ impl Peer {
         match self {
             Self::Unix => None,
             Self::Ip(address) => Some(address),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix => f.write_str(UNIX),
+            Self::Ip(address) => address.fmt(f),
         }
     }
 }
@@ -179,6 +186,14 @@ impl TrustedProxies {
             Peer::Unix => ClientAddress::Local,
             Peer::Ip(address) => ClientAddress::Direct(address),
         }
+    }
+
+    /// Returns the header by which `peer` says that it speaks for somebody else, if it is not trusted to.
+    #[must_use]
+    pub fn undeclared(&self, peer: Peer, headers: &HeaderMap) -> Option<&'static str> {
+        let named = [(&X_FORWARDED_FOR, "X-Forwarded-For"), (&FORWARDED, "Forwarded")];
+        let (_, name) = named.into_iter().find(|(header, _)| headers.contains_key(*header))?;
+        (!self.trust(peer)).then_some(name)
     }
 
     fn vouched_for(&self, headers: &HeaderMap) -> Option<IpAddr> {

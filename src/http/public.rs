@@ -73,6 +73,9 @@ struct Checks {
     /// The copies of the documents that keys wait for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     publications: Vec<PublicationChecks>,
+    /// A peer that sends forwarding headers and is not among the trusted proxies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undeclared_proxy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<TlsChecks>,
 }
@@ -121,6 +124,11 @@ impl PublicDocuments {
     #[must_use]
     pub fn in_condition(self, condition: Arc<Condition>) -> Self {
         Self { condition, ..self }
+    }
+
+    /// The condition of the server that serves them.
+    pub(super) fn condition(&self) -> &Condition {
+        &self.condition
     }
 
     /// The same as a router, to be merged into somebody's application at its root.
@@ -181,6 +189,7 @@ impl PublicDocuments {
             rotation_error: health.rotation_error.clone(),
             erasure_pending: self.issuer.pulse().erasure_pending,
             publications: publications(&key_set, &health),
+            undeclared_proxy: self.condition.first_undeclared_proxy().map(|peer| peer.to_string()),
             tls: self.condition.certificate().map(|certificate| TlsChecks {
                 expires_at: certificate.expires_at(),
                 reload_error: certificate.reload_error(),

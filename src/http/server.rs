@@ -221,6 +221,9 @@ impl Service<Request<Incoming>> for Requests {
             Some(response) => Answer::Now(Some(response)),
             None => {
                 let client = settings.trusted_proxies.client(self.peer, request.headers());
+                if let Some(header) = settings.trusted_proxies.undeclared(self.peer, request.headers()) {
+                    served.documents.condition().undeclared_proxy(self.peer, header);
+                }
                 let mut request = request.map(|body| match body.is_end_stream() {
                     true => Body::empty(),
                     false => Body::new(TimedBody::new(body, settings.limits.body)),

@@ -16,6 +16,7 @@ pub struct Audit {
     write_failures: Counter,
     group_rows: Histogram,
     write_duration: Histogram,
+    database_size: Gauge,
 }
 
 impl Audit {
@@ -41,7 +42,19 @@ impl Audit {
             Unit::Seconds,
             write_duration.clone(),
         );
-        Self { queue_depth, write_failures, group_rows, write_duration }
+        let database_size = Gauge::default();
+        registry.register_with_unit(
+            "database_size",
+            "The size of the database's files",
+            Unit::Bytes,
+            database_size.clone(),
+        );
+        Self { queue_depth, write_failures, group_rows, write_duration, database_size }
+    }
+
+    /// The database's files have this many bytes.
+    pub fn database_size(&self, bytes: u64) {
+        self.database_size.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// A row waits.

@@ -18,8 +18,10 @@ labels! {
     pub Limit is "limit" {
         /// Too many requests with one grant.
         Grant = "grant",
-        /// Too many requests from one address.
+        /// Too many requests with valid grants from one address.
         Address = "address",
+        /// Too many requests without a valid grant from one address.
+        Anonymous = "anonymous",
         /// Too many requests at once.
         Concurrency = "concurrency",
     }

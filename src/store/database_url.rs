@@ -35,6 +35,17 @@ impl DatabaseUrl {
     }
 }
 
+impl DatabaseUrl {
+    /// Returns the size of the database file and its write-ahead log, in bytes; `None` if it cannot be told.
+    #[must_use]
+    pub fn size(&self) -> Option<u64> {
+        let size = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.len());
+        let mut log = self.0.clone().into_os_string();
+        log.push("-wal");
+        Some(size(&self.0)? + size(Path::new(&log)).unwrap_or_default())
+    }
+}
+
 impl From<PathBuf> for DatabaseUrl {
     fn from(path: PathBuf) -> Self {
         Self(path)

@@ -35,6 +35,7 @@ fn an_issuer_in_order_has_no_complaint_but_how_it_was_looked_at() {
         found.ids(),
         [
             "database",
+            "database-size",
             "database-integrity",
             "database-references",
             "master-key",

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::Api;
 use super::envelope::RequestId;
+use super::limits::Place;
 use super::refusal::Refusal;
 use crate::actor::Actor;
 use crate::api::problem::ProblemType;
@@ -128,20 +129,14 @@ pub(super) async fn authenticate_viewer(State(api): State<Api>, request: Request
 
 async fn admit(api: Api, mut request: Request, next: Next, role: Option<Role>) -> Response {
     let client = request.extensions().get::<ClientAddress>().and_then(ClientAddress::ip);
-    if let Err(refusal) = api.limits().take_for_address(client) {
-        return refusal.into_response();
-    }
     let presented = bearer(request.headers()).map(|token| SecretString::new(token.to_owned()));
     let request_id = request.extensions().get::<RequestId>().cloned();
     let caller = match identify(&api, presented, request_id, client).await {
         Ok(caller) => caller,
         Err(refusal) => return challenged(refusal),
     };
-    if let Err(refusal) = api.limits().take_for_grant(caller.grant.id) {
-        return refusal.into_response();
-    }
-    let mut response = match role.map_or(Ok(()), |role| caller.needs(role)) {
-        Ok(()) => {
+    let mut response = match let_in(&api, &caller, role) {
+        Ok(_place) => {
             request.extensions_mut().insert(caller.clone());
             next.run(request).await
         }
@@ -154,32 +149,48 @@ async fn admit(api: Api, mut request: Request, next: Next, role: Option<Role>) -
     response
 }
 
+/// What a caller may take of the server, then what role it has.
+fn let_in(api: &Api, caller: &Caller, role: Option<Role>) -> Result<Place, Refusal> {
+    let limits = api.limits();
+    limits.take_for_address(caller.client, caller.grant.id)?;
+    limits.take_for_grant(caller.grant.id)?;
+    let place = limits.enter(caller.account())?;
+    role.map_or(Ok(()), |role| caller.needs(role))?;
+    Ok(place)
+}
+
+/// Refuses a caller without a valid grant. Such callers have a budget of their own for each address, so that
+/// they take nothing from those who have one and come from the same address, as through a proxy.
+fn stranger(api: &Api, client: Option<IpAddr>, outcome: GrantOutcome, why: String) -> Refusal {
+    checked(api, outcome);
+    match api.limits().take_for_strangers(client) {
+        Ok(()) => Refusal::new(ProblemType::Unauthorized).because(why),
+        Err(refusal) => refusal,
+    }
+}
+
 async fn identify(
     api: &Api,
     presented: Option<SecretString>,
     request_id: Option<RequestId>,
     client: Option<IpAddr>,
 ) -> Result<Caller, Refusal> {
-    let (token, request_id) = presented.zip(request_id).ok_or_else(|| {
-        checked(api, GrantOutcome::Missing);
-        unauthorized()
-    })?;
+    let (token, request_id) = presented
+        .zip(request_id)
+        .ok_or_else(|| stranger(api, client, GrantOutcome::Missing, "no grant was shown".to_owned()))?;
     let (grants, now) = (api.carnet().grants(), api.carnet().clock().now());
     let grant = match grants.authenticate(token.reveal(), now).await {
         Ok(grant) => grant,
         Err(AuthenticationError::Store(error)) => return Err(error.into()),
         Err(error) => {
             // Why is for the log: a caller without a grant learns nothing.
-            tracing::info!(%error, ?client, "a grant was refused");
-            checked(
-                api,
-                match error {
-                    AuthenticationError::Expired => GrantOutcome::Expired,
-                    AuthenticationError::Revoked => GrantOutcome::Revoked,
-                    _ => GrantOutcome::Unknown,
-                },
-            );
-            return Err(unauthorized());
+            tracing::debug!(%error, ?client, "a grant was refused");
+            let outcome = match error {
+                AuthenticationError::Expired => GrantOutcome::Expired,
+                AuthenticationError::Revoked => GrantOutcome::Revoked,
+                _ => GrantOutcome::Unknown,
+            };
+            return Err(stranger(api, client, outcome, error.to_string()));
         }
     };
     grants.note_used(grant.id, now);
@@ -200,10 +211,6 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     }
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))
-}
-
-fn unauthorized() -> Refusal {
-    Refusal::new(ProblemType::Unauthorized)
 }
 
 fn challenged(refusal: Refusal) -> Response {

@@ -9,7 +9,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tracing::Instrument as _;
 
 use super::Api;
@@ -22,6 +22,10 @@ use crate::http::client_address::ClientAddress;
 
 /// Names a request in the answer, the log and the audit log.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The methods that are named in records.
+const METHODS: [Method; 6] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 /// Longest request identifier that is taken from a client.
 const MAX_REQUEST_ID: usize = 64;
@@ -66,23 +70,31 @@ pub(super) async fn envelope(State(api): State<Api>, mut request: Request, next:
             _ => None,
         };
         if let Some(problem_type) = problem_type {
-            let refused = Refused { problem: Problem::new(problem_type), about: None };
+            let refused = Refused { problem: Problem::new(problem_type), about: None, why: None };
             response.extensions_mut().insert(refused);
         }
     }
-    if let Some(Refused { problem, about }) = response.extensions_mut().remove::<Refused>() {
+    if let Some(Refused { problem, about, why }) = response.extensions_mut().remove::<Refused>() {
         let caller = response.extensions_mut().remove::<Caller>();
-        let what = format!("{method} {}: {}", route.as_deref().unwrap_or("unknown path"), named(&problem));
         match caller {
             Some(caller) => {
+                // A client may invent methods; what is counted together must be few.
+                let verb = if METHODS.contains(&method) { method.as_str() } else { "other method" };
+                let what =
+                    format!("{verb} {}: {}", route.as_deref().unwrap_or("unknown path"), named(&problem));
                 let outcome = if problem.status < 500 { Outcome::Refused } else { Outcome::Failed };
                 let mut event = caller.event(EventKind::Request, outcome).detail(&what);
                 if let Some(feed) = &about {
                     event = event.about_path(feed);
                 }
-                record(&api, event, &problem).await;
+                if let Some(first) = api.carnet().audit_log().count_refusal(caller.grant().id, event) {
+                    if let Some(why) = &why {
+                        tracing::error!(actor = %caller.actor(), what, why, "a request failed");
+                    }
+                    record(&api, first, &problem).await;
+                }
             }
-            None => note(&api, client, &problem),
+            None => note(&api, client, &problem, why.as_deref()),
         }
         response = with_problem(response, Problem { request_id: Some(id.as_str().to_owned()), ..problem });
     }
@@ -107,11 +119,22 @@ async fn record(api: &Api, event: Event, problem: &Problem) {
 }
 
 /// Of callers without a grant anybody can make as many as he likes: they are counted, not listed.
-fn note(api: &Api, client: Option<IpAddr>, problem: &Problem) {
-    if matches!(problem.known_type(), Some(ProblemType::Unauthorized | ProblemType::RateLimited)) {
-        // Over the Unix socket nobody asks without a grant but who may read the file.
+fn note(api: &Api, client: Option<IpAddr>, problem: &Problem, why: Option<&str>) {
+    let is_server_error = problem.status >= 500;
+    if is_server_error
+        || matches!(problem.known_type(), Some(ProblemType::Unauthorized | ProblemType::RateLimited))
+    {
+        // Only processes that can open the Unix socket get here by it.
         let client = client.unwrap_or(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST));
-        api.carnet().audit_log().note_refusal(client, named(problem));
+        let reason = named(problem);
+        if !api.carnet().audit_log().note_refusal(client, reason) {
+            return;
+        }
+        if is_server_error {
+            tracing::error!(%client, reason, why, "a request failed");
+        } else {
+            tracing::info!(%client, reason, why, "a request without a valid grant was refused");
+        }
     }
 }
 

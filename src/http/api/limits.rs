@@ -1,22 +1,23 @@
 //! How much one caller, and all together, may ask for.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use governor::clock::Clock as GovernorClock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::refusal::Refusal;
 use crate::api::problem::{Problem, ProblemType};
 use crate::clock::Clock;
 use crate::metrics::{Limit, Metrics};
+use crate::network::network;
+use crate::shares::{Account, Shares};
 
 /// A rate: so many a second in the long run, so many at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,9 +33,11 @@ pub struct Rate {
 pub struct ApiLimits {
     /// Of each grant.
     pub per_grant: Rate,
-    /// Of each client address, whatever grants it uses; of IPv6 each /64.
+    /// Of each client address, whatever grants it uses, and once more for its requests without a valid grant;
+    /// of IPv6 each /64.
     pub per_address: Rate,
-    /// Requests under way at once, of everybody.
+    /// Requests of all grants that are under way at once; of one grant's, three quarters of what the others
+    /// leave.
     pub in_flight: usize,
     /// Longest body, in bytes.
     pub max_body: usize,
@@ -50,6 +53,12 @@ const fn rate(per_second: u32, burst: u32) -> Rate {
         }
     }
     Rate { per_second: non_zero(per_second), burst: non_zero(burst) }
+}
+
+/// What each grant has of its own when its address has nothing left: a fiftieth.
+fn reserve(per_address: Rate) -> Rate {
+    let part = |number: NonZeroU32| NonZeroU32::new(number.get() / 50).unwrap_or(NonZeroU32::MIN);
+    Rate { per_second: part(per_address.per_second), burst: part(per_address.burst) }
 }
 
 impl Default for ApiLimits {
@@ -85,10 +94,31 @@ type Limiter<K> = RateLimiter<K, DashMapStateStore<K>, Monotonic, NoOpMiddleware
 pub(super) struct Limits {
     grants: Limiter<Uuid>,
     addresses: Limiter<IpAddr>,
-    in_flight: Arc<Semaphore>,
+    strangers: Limiter<IpAddr>,
+    /// Of each grant, when its address has nothing left.
+    reserves: Limiter<Uuid>,
+    in_flight: Arc<Mutex<Shares>>,
     clock: Monotonic,
     taken: AtomicU64,
     metrics: Arc<Metrics>,
+}
+
+/// A place among the requests under way, free again when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Mutex<Shares>>,
+    account: Account,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.places).give_back(self.account);
+    }
+}
+
+fn lock(places: &Mutex<Shares>) -> MutexGuard<'_, Shares> {
+    // Every change under the lock is whole before anything in it can panic.
+    places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Once in so many requests, keys that are at rest are dropped: those that are left have asked within the
@@ -103,16 +133,29 @@ impl Limits {
         Self {
             grants: RateLimiter::dashmap_with_clock(quota(limits.per_grant), clock.clone()),
             addresses: RateLimiter::dashmap_with_clock(quota(limits.per_address), clock.clone()),
-            in_flight: Arc::new(Semaphore::new(limits.in_flight)),
+            strangers: RateLimiter::dashmap_with_clock(quota(limits.per_address), clock.clone()),
+            reserves: RateLimiter::dashmap_with_clock(quota(reserve(limits.per_address)), clock.clone()),
+            in_flight: Arc::new(Mutex::new(Shares::new(limits.in_flight))),
             clock,
             taken: AtomicU64::new(0),
             metrics,
         }
     }
 
-    /// Takes one request of `client`; of a Unix socket's peer nothing is counted.
-    pub(super) fn take_for_address(&self, client: Option<IpAddr>) -> Result<(), Refusal> {
-        client.map_or(Ok(()), |client| self.take(&self.addresses, &network(client), Limit::Address))
+    /// Takes one request of `client` that came without a valid grant.
+    pub(super) fn take_for_strangers(&self, client: Option<IpAddr>) -> Result<(), Refusal> {
+        client.map_or(Ok(()), |client| self.take(&self.strangers, &network(client), Limit::Anonymous))
+    }
+
+    /// Takes one request of `grant` from `client`; of a Unix socket's peer nothing is counted. Where others
+    /// have used up what the address may have, the grant has a little of its own: the address may be that
+    /// of a proxy that nobody has named.
+    pub(super) fn take_for_address(&self, client: Option<IpAddr>, grant: Uuid) -> Result<(), Refusal> {
+        let Some(client) = client else { return Ok(()) };
+        if self.addresses.check_key(&network(client)).is_ok() {
+            return Ok(());
+        }
+        self.take(&self.reserves, &grant, Limit::Address)
     }
 
     /// Takes one request of the grant.
@@ -120,12 +163,15 @@ impl Limits {
         self.take(&self.grants, &grant, Limit::Grant)
     }
 
-    /// A place among the requests under way.
-    pub(super) fn enter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| {
-            self.metrics.server.limited(Limit::Concurrency);
-            Refusal::new(ProblemType::Busy).retry_after(Duration::from_secs(1))
-        })
+    /// A place of `account` among the requests under way.
+    pub(super) fn enter(&self, account: Account) -> Result<Place, Refusal> {
+        let mut places = lock(&self.in_flight);
+        if places.admits(account) {
+            places.take(account);
+            return Ok(Place { places: Arc::clone(&self.in_flight), account });
+        }
+        self.metrics.server.limited(Limit::Concurrency);
+        Err(Refusal::new(ProblemType::Busy).retry_after(Duration::from_secs(1)))
     }
 
     fn take<K: std::hash::Hash + Eq + Clone>(
@@ -137,6 +183,8 @@ impl Limits {
         if self.taken.fetch_add(1, Ordering::Relaxed) % TIDY_EVERY == TIDY_EVERY - 1 {
             self.grants.retain_recent();
             self.addresses.retain_recent();
+            self.strangers.retain_recent();
+            self.reserves.retain_recent();
         }
         limiter.check_key(key).map_err(|until| {
             self.metrics.server.limited(limit);
@@ -145,14 +193,6 @@ impl Limits {
                 .detail(format!("try again in {:.1} s", wait.as_secs_f32()));
             Refusal::from(problem).retry_after(wait)
         })
-    }
-}
-
-/// Who has one address of IPv6 has a whole /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
-        v4 => v4,
     }
 }
 
@@ -170,7 +210,7 @@ mod tests {
         let limits = ApiLimits {
             per_grant: rate(1, 1),
             per_address: rate(1, 2),
-            in_flight: 1,
+            in_flight: 4,
             ..ApiLimits::default()
         };
         let limits = Limits::new(&limits, Arc::new(clock.clone()), Arc::clone(&metrics));
@@ -180,21 +220,30 @@ mod tests {
         assert!(limits.take_for_grant(grants[0]).is_ok() && limits.take_for_grant(grants[1]).is_ok());
         let refusal = limits.take_for_grant(grants[0]).unwrap_err();
         assert_eq!(refusal.problem_type(), Some(ProblemType::RateLimited));
-        // One network, whatever address in it.
-        assert!(
-            [1, 2, 3, 4].map(|last| limits.take_for_address(client(last)).is_ok())
-                == [true, true, false, false]
+        // One network, whatever address in it; then each grant has a little of its own.
+        let take = |last, grant: usize| limits.take_for_address(client(last), grants[grant]).is_ok();
+        assert_eq!(
+            [take(1, 0), take(2, 0), take(3, 0), take(4, 0), take(5, 1), take(6, 1)],
+            [true, true, true, false, true, false]
         );
-        assert!((0..9).all(|_| limits.take_for_address(None).is_ok()), "a Unix socket's peer has no address");
-        let place = limits.enter().unwrap();
-        assert_eq!(limits.enter().unwrap_err().problem_type(), Some(ProblemType::Busy));
+        assert!(
+            (0..9).all(|_| limits.take_for_address(None, grants[0]).is_ok()),
+            "a Unix socket has no address"
+        );
+        // Those without a valid grant take nothing of those who have one.
+        assert!([1, 2, 3].map(|last| limits.take_for_strangers(client(last)).is_ok()) == [true, true, false]);
+        let [one, other] = grants.map(Account::of);
+        let places: Vec<_> = (0..3).map(|_| limits.enter(one).unwrap()).collect();
+        assert_eq!(limits.enter(one).unwrap_err().problem_type(), Some(ProblemType::Busy));
+        let place = limits.enter(other).unwrap();
+        drop(places);
+        assert!(limits.enter(one).is_ok());
         drop(place);
-        assert!(limits.enter().is_ok());
         clock.advance(Duration::from_secs(1));
-        assert!(limits.take_for_grant(grants[0]).is_ok() && limits.take_for_address(client(5)).is_ok());
+        assert!(limits.take_for_grant(grants[0]).is_ok() && take(5, 0));
 
         let text = metrics.encode();
-        for (limit, refused) in [("grant", 1), ("address", 2), ("concurrency", 1)] {
+        for (limit, refused) in [("grant", 1), ("address", 2), ("anonymous", 1), ("concurrency", 1)] {
             let series = format!("carnet_http_requests_limited_total{{limit=\"{limit}\"}} {refused}");
             assert!(text.lines().any(|line| line == series), "no {series} in\n{text}");
         }

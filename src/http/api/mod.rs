@@ -26,8 +26,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi as _;
@@ -85,7 +84,6 @@ impl Api {
             .with_state(self.clone())
             .merge(documents)
             .layer(CatchPanicLayer::custom(panicked))
-            .layer(from_fn_with_state(self.clone(), enter))
             .layer(from_fn_with_state(self.clone(), envelope::envelope))
     }
 
@@ -156,14 +154,6 @@ fn described_routes() -> OpenApiRouter<Api> {
         .routes(routes!(grants::list, grants::create))
         .routes(routes!(grants::revoke))
         .routes(routes!(audit::list))
-}
-
-/// Bounds how much is under way at once.
-async fn enter(State(api): State<Api>, request: Request, next: Next) -> Response {
-    match api.limits().enter() {
-        Ok(_place) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
-    }
 }
 
 /// The panic's message stays here: it may hold anything.

@@ -33,6 +33,7 @@ struct Inner {
     problem: Problem,
     retry_after: Option<Duration>,
     about: Option<FeedPath>,
+    why: Option<String>,
 }
 
 /// What [`Refusal`] leaves in a response's extensions; the envelope makes a body of it.
@@ -41,6 +42,8 @@ pub(super) struct Refused {
     pub(super) problem: Problem,
     /// The feed that it was about, for the audit log.
     pub(super) about: Option<FeedPath>,
+    /// The reason, for the log alone.
+    pub(super) why: Option<String>,
 }
 
 impl Refusal {
@@ -70,26 +73,33 @@ impl Refusal {
         self
     }
 
+    /// The reason, for the log alone: the caller is not told.
+    pub(super) fn because(mut self, why: String) -> Self {
+        self.0.why = Some(why);
+        self
+    }
+
     pub(super) fn problem_type(&self) -> Option<ProblemType> {
         self.0.problem.known_type()
     }
 
     /// Something broke here: the log knows what, the caller learns only that.
     fn hidden(problem_type: ProblemType, error: &(dyn Error + 'static)) -> Self {
-        tracing::error!(error, "a request failed");
-        Self::new(problem_type)
+        // The envelope logs it: once a minute for each caller, however often it happens.
+        tracing::debug!(error, "a request failed");
+        Self::new(problem_type).because(causes(error))
     }
 }
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        Self(Box::new(Inner { problem, retry_after: None, about: None }))
+        Self(Box::new(Inner { problem, retry_after: None, about: None, why: None }))
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Inner { problem, retry_after, about } = *self.0;
+        let Inner { problem, retry_after, about, why } = *self.0;
         let mut response = Response::default();
         *response.status_mut() =
             StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -98,9 +108,23 @@ impl IntoResponse for Refusal {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
-        response.extensions_mut().insert(Refused { problem, about });
+        response.extensions_mut().insert(Refused { problem, about, why });
         response
     }
+}
+
+/// An error and its causes, in one line.
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let (mut text, mut next) = (error.to_string(), error.source());
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        // A transparent error repeats its source.
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
 }
 
 /// Busy or broken for a moment: clients come back after this.
