@@ -84,11 +84,13 @@ pub(super) async fn run(opening: OpeningOptions, arguments: PublishArguments) ->
             }
         };
     let is_new = !arguments.once && !is_registered;
+    let mut was_altered = false;
     if is_new {
         records.register(url, &edition).await?;
     } else {
         let lacked = lacked(&published, &edition);
-        records.shows(url, &edition, Found { lacked: &lacked, was_altered: published.was_altered }).await?;
+        let found = Found { lacked: &lacked, foreign: &published.foreign, was_shown: false };
+        was_altered = records.shows(url, &edition, found).await?;
     }
     let answer = Answer {
         target: url.clone(),
@@ -99,7 +101,7 @@ pub(super) async fn run(opening: OpeningOptions, arguments: PublishArguments) ->
         registered: is_new || is_registered,
     };
     show(&answer, arguments.output.output)?;
-    tell(&carnet, &answer, &published, is_new);
+    tell(&carnet, &answer, was_altered, is_new);
     Ok(())
 }
 
@@ -192,6 +194,10 @@ fn mend(conflict: &Conflict, url: &TargetUrl) -> String {
             "one place stands for one issuer URL: publish at another one. If {url} is this issuer's from now on, \
              --take-over overwrites what stands there"
         ),
+        Conflict::Unauthentic(_) => format!(
+            "another database of this issuer, an earlier version of carnet, or somebody who may write there has put that \
+             file there: look at it first. --take-over overwrites what stands at {url}"
+        ),
         Conflict::Unlabelled(_) => format!(
             "somebody else has put that file there, or changed it: look at it first. --take-over overwrites what stands \
              at {url}"
@@ -225,15 +231,15 @@ fn show(answer: &Answer, format: Format) -> Result<(), Failure> {
 }
 
 /// What happened, and what comes next.
-fn tell(carnet: &Carnet, answer: &Answer, published: &Published, is_new: bool) {
+fn tell(carnet: &Carnet, answer: &Answer, was_altered: bool, is_new: bool) {
     let Answer { target, issuer, generation, written, .. } = answer;
     if written.is_empty() {
         output::note(&format!("nothing to do: {target} shows generation {generation} already"));
     }
-    if published.was_altered && answer.registered && !is_new {
+    if was_altered {
         output::note(&format!(
-            "warning: what stood at {target} was not written by carnet, and has been overwritten. Whoever may write there \
-             is the issuer"
+            "warning: the copy at {target} was changed by something other than carnet, and has been overwritten. Whoever \
+             may write there is the issuer"
         ));
     }
     if is_new {

@@ -11,7 +11,7 @@ use crate::store::publications::PublicationTarget;
 const PUBLICATIONS: &str = "publications";
 const ALTERED: &str = "publication-altered";
 
-/// Whoever changed a copy may have used what he put there for longer than this; but it is not news any more.
+/// Whoever changed a copy may have used what they put there for longer than this; but it is not news any more.
 const RECENT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What is to be said of the copies at `now`; nothing, if there are none.
@@ -88,7 +88,7 @@ fn check_altered(targets: &[PublicationTarget], now: Timestamp) -> Finding {
     }
     Finding::warning(ALTERED, format!("somebody else has changed {}", count(altered.len(), "place")))
         .detail(format!("{}. It was overwritten; whoever may write there is the issuer.", listed(&altered)))
-        .hint("find out who wrote, and take his permission; `carnet audit list --kind publication.altered` has the times")
+        .hint("find out who wrote there and revoke their write access; `carnet audit list --kind publication.altered` has the times")
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::signing_keys::publication::{self, Generation, Place};
 use crate::signing_keys::{self, SigningKey, Stage, State};
 use crate::store::StoreError;
 use crate::store::issuer::KeySettings;
+use crate::store::keyring::Keyring;
 use crate::store::sealed::SealError;
 use crate::store::signing_keys::StoredKeys;
 use crate::store::vault::Vault;
@@ -31,6 +32,8 @@ pub struct KeySet {
     pub kids: Vec<Kid>,
     /// What is published.
     pub documents: Arc<Documents>,
+    /// The symmetric keys of the epoch that all of this was read in.
+    pub keyring: Arc<Keyring>,
     /// The active key of each algorithm, in the order of [`Algorithm::ALL`]; `None` if it is sealed
     /// with a master key that this process does not have.
     pub(super) signers: [Option<Signer>; Algorithm::ALL.len()],
@@ -96,6 +99,7 @@ impl KeySet {
         Ok(Self {
             settings: stored.settings,
             documents: Arc::new(documents),
+            keyring: Arc::clone(&stored.keyring),
             signers,
             stale_at: signing_keys::next_pruning(&keys, now),
             edition: Generation { keys: stored.settings.generation, pruned },

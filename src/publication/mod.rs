@@ -22,4 +22,4 @@ pub use open::{OpenTargetError, TargetOptions, open};
 pub use publisher::{BeginError, Publisher};
 pub use records::Records;
 pub use target::{DocumentName, Label, Stored, Target, TargetError, Version};
-pub use write::{Conflict, Mode, PublishError, Published, publish};
+pub use write::{Conflict, Foreign, Mode, PublishError, Published, publish};

@@ -41,6 +41,8 @@ const CONTENT_TYPE: &str = "application/json";
 /// The names of the label's parts among an object's metadata. Azure takes identifiers of C# only.
 const ISSUER: &str = "carnetissuer";
 const GENERATION: &str = "carnetgeneration";
+const STATE: &str = "carnetstate";
+const MAC: &str = "carnetmac";
 
 /// Where in which object store.
 #[derive(Debug, Clone, Copy)]
@@ -135,12 +137,17 @@ impl ObjectTarget {
         });
         let cache_control = String::from_utf8_lossy(document.cache_control.as_bytes()).into_owned();
         let metadata = |name: &'static str| Attribute::Metadata(name.into());
-        let attributes = Attributes::from_iter([
+        let mut attributes = Attributes::from_iter([
             (Attribute::ContentType, CONTENT_TYPE.to_owned()),
             (Attribute::CacheControl, cache_control),
             (metadata(ISSUER), label.issuer.to_string()),
             (metadata(GENERATION), label.generation.to_string()),
         ]);
+        for (name, value) in [(STATE, &label.state), (MAC, &label.mac)] {
+            if let Some(value) = value {
+                attributes.insert(metadata(name), value.clone().into());
+            }
+        }
         let options = PutOptions { mode, attributes, ..PutOptions::default() };
         let payload = PutPayload::from_bytes(document.body.clone());
         self.store.put_opts(&self.path(name)?, payload, options).await.map(drop)
@@ -248,7 +255,9 @@ fn version(meta: &object_store::ObjectMeta) -> Version {
 /// What carnet wrote beside the object; whoever overwrites it with something of his own leaves that out.
 fn label(attributes: &Attributes) -> Option<Label> {
     let text = |name: &'static str| attributes.get(&Attribute::Metadata(name.into()));
-    Some(Label { issuer: text(ISSUER)?.parse().ok()?, generation: text(GENERATION)?.parse().ok()? })
+    let (issuer, generation) = (text(ISSUER)?.parse().ok()?, text(GENERATION)?.parse().ok()?);
+    let optional = |name: &'static str| text(name).map(|value| value.as_ref().to_owned());
+    Some(Label { issuer, generation, state: optional(STATE), mac: optional(MAC) })
 }
 
 #[cfg(test)]

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::records::{Found, Records};
+use super::write::publish_into;
 use super::{Conflict, Edition, Mode, PublishError, Published, Target, publish};
 use crate::clock::Clock;
-use crate::issuer::{Issuer, STALE_AFTER};
+use crate::issuer::{Issuer, KeyStateError, STALE_AFTER};
 use crate::jose::jwk::{Kid, kids_in};
 use crate::metrics::PublicationOutcome;
 use crate::signing_keys::publication::Generation;
@@ -68,6 +69,10 @@ enum LookError {
     Publish(#[from] PublishError),
     #[error("what stands there could not be recorded")]
     Store(#[from] StoreError),
+    #[error("the labels there could not be judged, because the key state could not be read")]
+    KeyState(#[from] KeyStateError),
+    #[error("the keys were changed meanwhile")]
+    Outdated,
 }
 
 impl Publisher {
@@ -133,36 +138,54 @@ impl Publisher {
                 // Another server has seen a change first; this one sees it before it looks again.
                 self.not_before = now + FIRST_WAIT;
             }
+            // The next look sees the change.
+            Err(LookError::Outdated) => {}
             Err(error) => self.failed(&error, now).await,
         }
     }
 
     async fn bring_up_to_date(&mut self, edition: &Edition) -> Result<(), LookError> {
-        let published = publish(self.target.as_ref(), edition, Mode::Update).await?;
+        let published = self.publish(edition).await?;
         let was_shown = self.shown == Some(edition.label.generation);
         if published.written.is_empty() && was_shown {
             return Ok(self.records.works(self.target.url()).await?);
         }
-        // What stood there as it should, and does not any more, somebody has removed or put back.
-        let was_altered = published.was_altered || was_shown;
         let lacked = lacked(&published, edition);
         // Forgotten before it is recorded: if that fails, the next look records it.
         self.shown = None;
-        self.records.shows(self.target.url(), edition, Found { lacked: &lacked, was_altered }).await?;
+        let found = Found { lacked: &lacked, foreign: &published.foreign, was_shown };
+        let was_altered = self.records.shows(self.target.url(), edition, found).await?;
         let metrics = &self.issuer.metrics().keys;
         if was_altered {
             metrics.publication(PublicationOutcome::Altered);
             tracing::error!(
                 target = %self.target.url(),
                 lacked = lacked.len(),
-                "what stood there was not written by carnet and has been overwritten: whoever may write there is the \
-                 issuer"
+                foreign = published.foreign.len(),
+                "the published copy was changed by something other than carnet and has been overwritten: whoever may \
+                 write there is the issuer"
             );
         } else if !published.written.is_empty() {
             metrics.publication(PublicationOutcome::Written);
             tracing::info!(target = %self.target.url(), generation = %edition.label.generation, "published");
         }
         Ok(())
+    }
+
+    /// Writes what is missing. What carries no authentic label is overwritten only after the database has confirmed
+    /// the key state: labels of keys that this process has not seen yet are not foreign.
+    async fn publish(&self, edition: &Edition) -> Result<Published, LookError> {
+        let (mut published, target) = (Published::default(), self.target.as_ref());
+        match publish_into(&mut published, target, edition, Mode::First).await {
+            Err(PublishError::Conflict(conflict)) if conflict.is_foreign() => {}
+            outcome => return Ok(outcome.map(|()| published)?),
+        }
+        self.issuer.refresh().await?;
+        if Edition::of(&self.issuer).label != edition.label {
+            return Err(LookError::Outdated);
+        }
+        publish_into(&mut published, target, edition, Mode::Update).await?;
+        Ok(published)
     }
 
     fn works(&mut self, edition: &Edition, now: Duration) {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::Edition;
+use super::target::{DocumentName, sha256};
+use super::write::Foreign;
 use crate::actor::Actor;
 use crate::clock::Clock;
 use crate::jose::jwk::Kid;
-use crate::store::publications::{PublicationTarget, Shown};
+use crate::store::publications::{PublicationTarget, Shown, WrittenText};
 use crate::store::{Store, StoreError, Write};
 use crate::target_url::TargetUrl;
 
@@ -25,8 +27,10 @@ pub struct Records {
 pub struct Found<'a> {
     /// Keys of what was written that a copy there lacked.
     pub lacked: &'a [Kid],
-    /// Whether it was nothing that carnet had written.
-    pub was_altered: bool,
+    /// What stood there without an authentic label.
+    pub foreign: &'a [Foreign],
+    /// Whether the documents were known to stand there as they should.
+    pub was_shown: bool,
 }
 
 impl Records {
@@ -72,7 +76,8 @@ impl Records {
         Ok(was_there)
     }
 
-    /// `target` shows `edition` since now, if keys wait for it.
+    /// `target` shows `edition` since now, if keys wait for it. Says whether something else than carnet had written
+    /// there, which is recorded: what carnet wrote last is known by its digest, also if its keys were replaced since.
     ///
     /// # Errors
     ///
@@ -82,11 +87,12 @@ impl Records {
         target: &TargetUrl,
         edition: &Edition,
         found: Found<'_>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut write = self.store.write().await?;
         let now = self.now(&mut write).await?;
-        write.note_shown(target, &shown(edition, found), &self.actor, now).await?;
-        write.commit().await
+        let was_altered = write.note_shown(target, &shown(edition, found), &self.actor, now).await?;
+        write.commit().await?;
+        Ok(was_altered)
     }
 
     /// `target` was not brought up to date.
@@ -115,10 +121,17 @@ impl Records {
 }
 
 fn shown<'a>(edition: &'a Edition, found: Found<'a>) -> Shown<'a> {
+    let of = |wanted: DocumentName| move |foreign: &&Foreign| foreign.name == wanted;
+    let written = |name| WrittenText {
+        sha256: sha256(&edition.document(name).body),
+        foreign: found.foreign.iter().find(of(name)).map(|foreign| foreign.sha256.as_str()),
+    };
     Shown {
         generation: edition.label.generation,
         kids: &edition.kids,
         lacked: found.lacked,
-        was_altered: found.was_altered,
+        jwks: written(DocumentName::Jwks),
+        discovery: written(DocumentName::Discovery),
+        was_removed: found.was_shown,
     }
 }

@@ -4,11 +4,15 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 
 use crate::issuer_url::IssuerUrl;
 use crate::oidc::metadata::{DISCOVERY_PATH, Document, JWKS_PATH};
 use crate::signing_keys::publication::Generation;
+use crate::store::sealed::RowMac;
 use crate::target_url::TargetUrl;
 
 /// A longer text, in bytes, is no document of carnet's and is not read whole.
@@ -45,12 +49,59 @@ impl fmt::Display for DocumentName {
 }
 
 /// What carnet writes beside a document, to know it again.
+///
+/// Only a label whose MAC is right says anything: everyone who may write at a target can write any other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// Whose document it is.
+    /// The issuer that the document belongs to.
     pub issuer: IssuerUrl,
     /// Which state of it.
     pub generation: Generation,
+    /// The state of the database that the document shows, as `N:HEAD`, where it was known.
+    pub state: Option<String>,
+    /// Authenticates the label together with its target, document and text; `None` if an earlier version wrote it.
+    pub mac: Option<String>,
+}
+
+impl Label {
+    /// Returns the label with the MAC for `body`, standing as `name` at `target`.
+    #[must_use]
+    pub fn signed(self, mac: &RowMac, target: &TargetUrl, name: DocumentName, body: &[u8]) -> Self {
+        let tag = self.covered(target, name, body, |covered| mac.tag(covered));
+        Self { mac: Some(tag), ..self }
+    }
+
+    /// Whether the holder of `mac` wrote this label for `body`, standing as `name` at `target`.
+    #[must_use]
+    pub fn is_authentic(&self, mac: &RowMac, target: &TargetUrl, name: DocumentName, body: &[u8]) -> bool {
+        let Some(tag) = &self.mac else { return false };
+        self.covered(target, name, body, |covered| mac.verifies(covered, tag))
+    }
+
+    fn covered<T>(
+        &self,
+        target: &TargetUrl,
+        name: DocumentName,
+        body: &[u8],
+        with: impl FnOnce(&[&str]) -> T,
+    ) -> T {
+        let (target, generation, sha256) = (target.to_string(), self.generation.to_string(), sha256(body));
+        let state = self.state.as_deref().unwrap_or_default();
+        with(&[
+            "publication-label-1",
+            self.issuer.as_str(),
+            &target,
+            name.path(),
+            &generation,
+            state,
+            &sha256,
+        ])
+    }
+}
+
+/// The SHA-256 of a document's text, as labels and the database keep it.
+pub(crate) fn sha256(body: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, body))
 }
 
 /// What a target calls the state of one document, for a conditional write: an entity tag or its like.

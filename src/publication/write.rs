@@ -1,9 +1,10 @@
 //! Bringing a target up to date: what to write over what, and in which order.
 
 use super::edition::Edition;
-use super::target::{DocumentName, Label, Stored, Target, TargetError, Version};
+use super::target::{DocumentName, Stored, Target, TargetError, Version, sha256};
 use crate::issuer_url::IssuerUrl;
 use crate::signing_keys::publication::Generation;
+use crate::target_url::TargetUrl;
 
 /// Somebody else writes there at the same moment: this often everything is looked at again.
 const ATTEMPTS: usize = 4;
@@ -11,9 +12,9 @@ const ATTEMPTS: usize = 4;
 /// What may be overwritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// What this issuer published earlier.
+    /// What this database published earlier for this issuer, by an authentic label, and the same text.
     First,
-    /// That, and what somebody has put into its place: the target is known to be this issuer's.
+    /// That, and everything whose label is not authentic: the target is known to be this issuer's.
     Update,
     /// Whatever stands there, on an operator's word.
     TakeOver,
@@ -32,7 +33,7 @@ pub enum Conflict {
         /// The generation that was to be written.
         ours: Generation,
     },
-    /// Another issuer's.
+    /// Another issuer's, as its label says.
     #[error("{document} there belongs to the issuer {issuer}")]
     OtherIssuer {
         /// What was to be written.
@@ -40,9 +41,21 @@ pub enum Conflict {
         /// Whose it is.
         issuer: IssuerUrl,
     },
+    /// Labelled as this issuer's, but not by this database: forged, written by an earlier version of carnet, or
+    /// written before the database's keys were replaced.
+    #[error("{0} there is labelled as this issuer's, but this database did not write that label")]
+    Unauthentic(DocumentName),
     /// Not known to be any issuer's.
     #[error("{0} there was not written by carnet")]
     Unlabelled(DocumentName),
+}
+
+impl Conflict {
+    /// Whether what stands there is not known to be this database's.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        !matches!(self, Self::Newer { .. })
+    }
 }
 
 /// A target was not brought up to date.
@@ -63,9 +76,17 @@ pub struct Published {
     pub written: Vec<DocumentName>,
     /// What stood there in the place of the JWKS, if it was another text.
     pub replaced_jwks: Option<Stored>,
-    /// Whether a document there was none that this issuer ever published: it carried no label, or that of
-    /// `edition` over another text.
-    pub was_altered: bool,
+    /// Documents of another text that were overwritten and whose label was not authentic.
+    pub foreign: Vec<Foreign>,
+}
+
+/// A document that stood at a target without an authentic label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    /// The document in whose place it stood.
+    pub name: DocumentName,
+    /// The SHA-256 of its text. What carnet wrote before its keys were replaced is known by that.
+    pub sha256: String,
 }
 
 /// What to do about one document.
@@ -84,10 +105,21 @@ enum Step<'a> {
 /// with that.
 pub async fn publish(target: &dyn Target, edition: &Edition, mode: Mode) -> Result<Published, PublishError> {
     let mut published = Published::default();
-    for name in DocumentName::ALL {
-        bring_up_to_date(target, edition, mode, name, &mut published).await?;
-    }
+    publish_into(&mut published, target, edition, mode).await?;
     Ok(published)
+}
+
+/// As [`publish`], adding to `published`, which says what was done even if something fails.
+pub(super) async fn publish_into(
+    published: &mut Published,
+    target: &dyn Target,
+    edition: &Edition,
+    mode: Mode,
+) -> Result<(), PublishError> {
+    for name in DocumentName::ALL {
+        bring_up_to_date(target, edition, mode, name, published).await?;
+    }
+    Ok(())
 }
 
 async fn bring_up_to_date(
@@ -100,14 +132,17 @@ async fn bring_up_to_date(
     let document = edition.document(name);
     for attempt in 1.. {
         let stored = target.read(name, document).await?;
-        let Step::Write { over } = decide(stored.as_ref(), edition, name, mode)? else { return Ok(()) };
-        match target.write(name, document, &edition.label, over).await {
+        let step = decide(stored.as_ref(), edition, target.url(), name, mode)?;
+        let Step::Write { over } = step else { return Ok(()) };
+        match target.write(name, document, &edition.label_at(target.url(), name), over).await {
             Err(TargetError::Changed(_)) if attempt < ATTEMPTS => continue,
             outcome => outcome?,
         }
         published.written.push(name);
         if let Some(stored) = stored.filter(|stored| stored.body != document.body) {
-            published.was_altered |= stored.label.as_ref().is_none_or(|label| *label == edition.label);
+            if !edition.has_written(target.url(), name, &stored) {
+                published.foreign.push(Foreign { name, sha256: sha256(&stored.body) });
+            }
             if name == DocumentName::Jwks {
                 published.replaced_jwks = Some(stored);
             }
@@ -120,27 +155,30 @@ async fn bring_up_to_date(
 fn decide<'a>(
     stored: Option<&'a Stored>,
     edition: &Edition,
+    target: &TargetUrl,
     name: DocumentName,
     mode: Mode,
 ) -> Result<Step<'a>, Conflict> {
     let Some(stored) = stored else { return Ok(Step::Write { over: None }) };
-    let is_ours = stored.body == edition.document(name).body && stored.headers_fit;
-    if is_ours && stored.label.as_ref() == Some(&edition.label) {
+    let is_current = stored.body == edition.document(name).body;
+    if is_current && stored.headers_fit && stored.label.as_ref() == Some(&edition.label_at(target, name)) {
         return Ok(Step::Leave);
     }
     let write = Step::Write { over: Some(&stored.version) };
     match &stored.label {
         _ if mode == Mode::TakeOver => Ok(write),
-        Some(Label { issuer, .. }) if *issuer != edition.label.issuer => {
-            Err(Conflict::OtherIssuer { document: name, issuer: issuer.clone() })
+        // Only an authentic label says which of two states is newer.
+        Some(label) if edition.has_written(target, name, stored) => {
+            let (there, ours) = (label.generation, edition.label.generation);
+            if there > ours { Err(Conflict::Newer { document: name, there, ours }) } else { Ok(write) }
         }
-        Some(Label { generation, .. }) if *generation > edition.label.generation => {
-            let (there, ours) = (*generation, edition.label.generation);
-            Err(Conflict::Newer { document: name, there, ours })
+        _ if mode == Mode::Update => Ok(write),
+        Some(label) if label.issuer != edition.label.issuer => {
+            Err(Conflict::OtherIssuer { document: name, issuer: label.issuer.clone() })
         }
-        Some(_) => Ok(write),
         // The same text loses nothing by being labelled.
-        None if mode == Mode::Update || stored.body == edition.document(name).body => Ok(write),
+        _ if is_current => Ok(write),
+        Some(_) => Err(Conflict::Unauthentic(name)),
         None => Err(Conflict::Unlabelled(name)),
     }
 }

@@ -43,7 +43,7 @@ pub struct PublicationFailures {
 }
 
 /// What a place shows from now on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Shown<'a> {
     /// What was written there.
     pub generation: Generation,
@@ -51,8 +51,21 @@ pub struct Shown<'a> {
     pub kids: &'a [Kid],
     /// Those of them that a copy found there lacked until now: their publication begins anew.
     pub lacked: &'a [Kid],
-    /// Whether what was found there is nothing that carnet had written.
-    pub was_altered: bool,
+    /// The JWKS.
+    pub jwks: WrittenText<'a>,
+    /// The discovery document.
+    pub discovery: WrittenText<'a>,
+    /// Whether what was known to stand there did not stand there any more.
+    pub was_removed: bool,
+}
+
+/// One document that a place shows from now on, and what it replaced.
+#[derive(Debug, Clone)]
+pub struct WrittenText<'a> {
+    /// The SHA-256 of its text.
+    pub sha256: String,
+    /// The SHA-256 of the text that it replaced, if that carried no authentic label.
+    pub foreign: Option<&'a str>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -175,7 +188,8 @@ impl Write {
     }
 
     /// Notes what `target` shows, since `now` where it did not before; of no effect on one that is not
-    /// registered.
+    /// registered. Says whether what stood there was altered: removed, or replaced by a text that carries no
+    /// authentic label and that carnet did not write last.
     ///
     /// # Errors
     ///
@@ -186,21 +200,29 @@ impl Write {
         shown: &Shown<'_>,
         actor: &Actor,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let name = target.to_string();
-        let noted = sqlx::query(
+        let last: Option<(Option<String>, Option<String>)> =
+            sqlx::query_as("SELECT jwks_sha256, discovery_sha256 FROM publication_targets WHERE target = $1")
+                .bind(&name)
+                .fetch_optional(self.connection())
+                .await?;
+        let Some((jwks, discovery)) = last else { return Ok(false) };
+        let was_altered =
+            shown.was_removed || shown.jwks.is_altered(jwks) || shown.discovery.is_altered(discovery);
+        sqlx::query(
             "UPDATE publication_targets SET generation = $2, shown_at = $3, failures = 0, failed_at = NULL, \
-             error = NULL, altered_at = CASE WHEN $4 THEN $3 ELSE altered_at END WHERE target = $1",
+             error = NULL, altered_at = CASE WHEN $4 THEN $3 ELSE altered_at END, jwks_sha256 = $5, \
+             discovery_sha256 = $6 WHERE target = $1",
         )
         .bind(&name)
         .bind(shown.generation.to_string())
         .bind(to_millis(now))
-        .bind(shown.was_altered)
+        .bind(was_altered)
+        .bind(&shown.jwks.sha256)
+        .bind(&shown.discovery.sha256)
         .execute(self.connection())
         .await?;
-        if noted.rows_affected() == 0 {
-            return Ok(());
-        }
         let known: Vec<String> = sqlx::query_scalar("SELECT kid FROM published_keys WHERE target = $1")
             .bind(&name)
             .fetch_all(self.connection())
@@ -224,10 +246,11 @@ impl Write {
             .execute(self.connection())
             .await?;
         }
-        if shown.was_altered {
+        if was_altered {
             self.record_publication(EventKind::PublicationAltered, target, actor, now).await?;
         }
-        self.bump_publications().await
+        self.bump_publications().await?;
+        Ok(was_altered)
     }
 
     /// Every place where verifiers look for keys besides the servers.
@@ -274,6 +297,13 @@ impl Write {
         let event = Event::new(kind, Outcome::Done, actor).detail(&target.to_string());
         self.append_audit(now, &[event]).await?;
         Ok(())
+    }
+}
+
+impl WrittenText<'_> {
+    /// Whether it replaced a text that carnet did not write, where the last one that it wrote had this digest.
+    fn is_altered(&self, last: Option<String>) -> bool {
+        self.foreign.is_some() && self.foreign != last.as_deref()
     }
 }
 

@@ -11,6 +11,7 @@ mod support;
 
 mod conflicts;
 mod copies;
+mod forgeries;
 mod hostile;
 mod serving;
 

@@ -13,16 +13,16 @@ use crate::support::process::wait_until;
 use crate::{DISCOVERY, ISSUER, JWKS, Publisher};
 
 /// Much longer than it takes; a busy machine gets the time it needs.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Publisher {
     /// A carnet that has never run.
-    fn never_started() -> Self {
+    pub(crate) fn never_started() -> Self {
         let carnet = Carnet::new();
         Self { folder: carnet.home().join("www"), carnet }
     }
 
-    fn serve(&self) -> Announced {
+    pub(crate) fn serve(&self) -> Announced {
         let target = self.folder.to_str().unwrap();
         let served = self.carnet.serve(ISSUER, "127.0.0.1:0", &["--publish", target]);
         served.unwrap_or_else(|failure| panic!("{failure}"))
@@ -35,7 +35,7 @@ fn readiness(server: &Announced) -> Value {
 
 /// Waits until the copy is what the server serves.
 #[track_caller]
-fn follows(publisher: &Publisher, server: &Announced) {
+pub(crate) fn follows(publisher: &Publisher, server: &Announced) {
     let mut connection = Connection::to(server.announced("/listening"), None);
     let done = wait_until(PATIENCE, || {
         let mut same =

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::files::find;
-use crate::publication::target::{DocumentName, Label, Version};
+use crate::publication::target::{DocumentName, Label, Version, sha256};
 
 /// Of each document, by its path: the labels of what may stand there.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -24,11 +24,16 @@ struct Entry {
     sha256: String,
     issuer: String,
     generation: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mac: Option<String>,
 }
 
 impl Entry {
     fn label(&self) -> Option<Label> {
-        Some(Label { issuer: self.issuer.parse().ok()?, generation: self.generation.parse().ok()? })
+        let (issuer, generation) = (self.issuer.parse().ok()?, self.generation.parse().ok()?);
+        Some(Label { issuer, generation, state: self.state.clone(), mac: self.mac.clone() })
     }
 }
 
@@ -41,7 +46,7 @@ impl Labels {
 
     /// The label of the document, if it is this text that was labelled.
     pub(super) fn of(&self, name: DocumentName, body: &[u8]) -> Option<Label> {
-        let sha256 = hash(body);
+        let sha256 = sha256(body);
         let entries = self.documents.get(name.path())?;
         entries.iter().rev().find(|entry| entry.sha256 == sha256)?.label()
     }
@@ -54,14 +59,16 @@ impl Labels {
         body: &[u8],
         label: &Label,
     ) {
-        let now = now.map(|now| hash(now.as_ref()));
-        let sha256 = hash(body);
+        let now = now.map(|now| sha256(now.as_ref()));
+        let sha256 = sha256(body);
         let entries = self.documents.entry(name.path().to_owned()).or_default();
         entries.retain(|entry| Some(&entry.sha256) == now.as_ref() && entry.sha256 != sha256);
         entries.push(Entry {
             sha256,
             issuer: label.issuer.to_string(),
             generation: label.generation.to_string(),
+            state: label.state.clone(),
+            mac: label.mac.clone(),
         });
     }
 
@@ -76,12 +83,8 @@ pub(super) fn version(body: &[u8], length: u64, mode: u32, label: Option<&Label>
     context.update(&length.to_be_bytes());
     context.update(&mode.to_be_bytes());
     context.update(digest(&SHA256, body).as_ref());
-    if let Some(Label { issuer, generation }) = label {
-        context.update(format!("{generation} {issuer}").as_bytes());
+    if let Some(Label { issuer, generation, state, mac }) = label {
+        context.update(format!("{generation} {issuer} {state:?} {mac:?}").as_bytes());
     }
     Version { e_tag: Some(URL_SAFE_NO_PAD.encode(context.finish())), version: None }
-}
-
-fn hash(body: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(digest(&SHA256, body))
 }

@@ -7,13 +7,16 @@ use crate::jose::Algorithm;
 use crate::jose::jwk::PublicKey;
 use crate::oidc::metadata::Documents;
 use crate::publication::{Edition, Mode, PublishError, Published, publish};
+use crate::secret::SecretBytes;
+use crate::store::sealed::RowMac;
 
 fn edition(keys: u8) -> Edition {
     let issuer: crate::issuer_url::IssuerUrl = "https://issuer.example".parse().unwrap();
     let key = PublicKey::P256 { x: [keys; 32], y: [1; 32] };
     let documents = Documents::new(&issuer, [&key], &Algorithm::ALL, Duration::from_secs(300)).unwrap();
     let generation = format!("{keys}-0").parse().unwrap();
-    Edition::new(issuer, generation, Arc::new(documents), vec![key.thumbprint()])
+    let mac = RowMac::new(&SecretBytes::new(vec![1; 32]));
+    Edition::new(issuer, generation, Arc::new(documents), vec![key.thumbprint()], mac)
 }
 
 /// A folder that does not exist yet, in one that does.
@@ -56,7 +59,7 @@ async fn documents_are_published_for_everybody_to_read_and_known_again() {
         assert_eq!(fs::read(place.path(name)).unwrap(), edition(1).document(name).body);
         assert_eq!(mode(&place.path(name)), 0o644);
         let stored = place.stored(name).await.unwrap();
-        assert_eq!(stored.label, Some(edition(1).label));
+        assert_eq!(stored.label, Some(edition(1).label_at(place.target.url(), name)));
         assert!(stored.headers_fit);
     }
     assert_eq!(mode(&place.root), 0o755);
@@ -105,7 +108,8 @@ async fn a_write_is_refused_once_the_document_is_another_one() {
     place.publish(2).await.unwrap();
 
     let older = edition(1);
-    let write = |over| place.target.write(name, older.document(name), &older.label, over);
+    let label = older.label_at(place.target.url(), name);
+    let write = |over| place.target.write(name, older.document(name), &label, over);
     for over in [None, Some(&seen)] {
         assert_eq!(write(over).await, Err(TargetError::Changed(name)));
     }
@@ -121,13 +125,14 @@ async fn whatever_a_crash_leaves_is_known() {
     let mut labels = Labels::read(&place.root.join(LABELS)).unwrap();
     let (old, new) = (edition(1), edition(2));
     let name = DocumentName::Jwks;
-    labels.expect(name, Some(&old.document(name).body), &new.document(name).body, &new.label);
+    let label = |edition: &Edition| edition.label_at(place.target.url(), name);
+    labels.expect(name, Some(&old.document(name).body), &new.document(name).body, &label(&new));
     fs::write(place.root.join(LABELS), labels.to_json().unwrap()).unwrap();
     fs::write(place.root.join(".well-known/.jwks.carnet-unfinished"), "{\"ke").unwrap();
 
-    assert_eq!(place.stored(name).await.unwrap().label, Some(old.label));
+    assert_eq!(place.stored(name).await.unwrap().label, Some(label(&old)));
     place.publish(2).await.unwrap();
-    assert_eq!(place.stored(name).await.unwrap().label, Some(new.label));
+    assert_eq!(place.stored(name).await.unwrap().label, Some(label(&new)));
     assert!(!place.root.join(".well-known/.jwks.carnet-unfinished").exists());
 }
 
@@ -178,7 +183,8 @@ async fn labels_that_cannot_be_read_are_none() {
         assert_eq!(place.stored(DocumentName::Jwks).await.unwrap().label, None, "{text}");
         // The same text loses nothing by being labelled again.
         place.publish(1).await.unwrap();
-        assert_eq!(place.stored(DocumentName::Jwks).await.unwrap().label, Some(edition(1).label));
+        let label = edition(1).label_at(place.target.url(), DocumentName::Jwks);
+        assert_eq!(place.stored(DocumentName::Jwks).await.unwrap().label, Some(label));
     }
 }
 
@@ -207,7 +213,7 @@ async fn many_writers_at_once_leave_the_newest() {
     place.publish(8).await.unwrap();
     for name in DocumentName::ALL {
         let stored = place.stored(name).await.unwrap();
-        assert_eq!(stored.label, Some(edition(8).label));
+        assert_eq!(stored.label, Some(edition(8).label_at(place.target.url(), name)));
         assert_eq!(stored.body, edition(8).document(name).body);
     }
 }

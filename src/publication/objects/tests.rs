@@ -66,7 +66,12 @@ fn documents() -> Documents {
 }
 
 fn label_17_2() -> Label {
-    Label { issuer: "https://issuer.example".parse().unwrap(), generation: "17-2".parse().unwrap() }
+    Label {
+        issuer: "https://issuer.example".parse().unwrap(),
+        generation: "17-2".parse().unwrap(),
+        state: None,
+        mac: Some("bWFj".to_owned()),
+    }
 }
 
 async fn read(target: &ObjectTarget) -> Result<Option<Stored>, TargetError> {
@@ -101,6 +106,7 @@ async fn a_document_goes_with_its_headers_its_label_and_the_condition() {
             ("cache-control", "public, max-age=300"),
             ("x-amz-meta-carnetissuer", "https://issuer.example"),
             ("x-amz-meta-carnetgeneration", "17-2"),
+            ("x-amz-meta-carnetmac", "bWFj"),
             ("content-length", "11"),
         ] {
             assert_eq!(header(request, name), Some(value), "{request}");
@@ -117,7 +123,8 @@ async fn a_document_goes_with_its_headers_its_label_and_the_condition() {
 async fn at_google_the_condition_is_the_generation_that_was_read() {
     let (address, requests) = server(|head| {
         let headers = "ETag: \"1\"\r\nx-goog-generation: 7\r\nLast-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\n\
-                       x-goog-meta-carnetissuer: https://issuer.example\r\nx-goog-meta-carnetgeneration: 17-2\r\n";
+                       x-goog-meta-carnetissuer: https://issuer.example\r\nx-goog-meta-carnetgeneration: 17-2\r\n\
+                       x-goog-meta-carnetmac: bWFj\r\n";
         match head.starts_with("PUT") {
             true => answer("412 Precondition Failed", "", ""),
             false => answer("200 OK", headers, "{}"),
@@ -153,7 +160,8 @@ async fn at_google_the_condition_is_the_generation_that_was_read() {
 #[tokio::test]
 async fn a_document_comes_with_its_label_if_that_can_be_read_and_with_what_its_headers_say() {
     const WHOLE: &str = "ETag: \"1\"\r\nContent-Type: application/json\r\nCache-Control: public, max-age=300\r\n\
-                         x-amz-meta-carnetissuer: https://issuer.example\r\nx-amz-meta-carnetgeneration: 17-2\r\n";
+                         x-amz-meta-carnetissuer: https://issuer.example\r\nx-amz-meta-carnetgeneration: 17-2\r\n\
+                         x-amz-meta-carnetmac: bWFj\r\n";
     let table = [
         (WHOLE.to_owned(), true, true),
         (WHOLE.replace("max-age=300", "max-age=301"), true, false),
@@ -263,7 +271,8 @@ async fn a_document_of_any_length_is_read_to_the_limit_only() {
         let (address, _) = server(move |_| {
             answer(
                 "200 OK",
-                "ETag: \"1\"\r\nx-amz-meta-carnetissuer: https://issuer.example\r\nx-amz-meta-carnetgeneration: 17-2\r\n",
+                "ETag: \"1\"\r\nx-amz-meta-carnetissuer: https://issuer.example\r\nx-amz-meta-carnetgeneration: 17-2\r\n\
+                         x-amz-meta-carnetmac: bWFj\r\n",
                 &" ".repeat(length),
             )
         });

@@ -11,10 +11,17 @@ use super::*;
 use crate::jose::Algorithm;
 use crate::jose::jwk::PublicKey;
 use crate::oidc::metadata::{Document, Documents};
+use crate::publication::target::Label;
 use crate::publication::target::TargetFuture;
-use crate::target_url::TargetUrl;
+use crate::secret::SecretBytes;
+use crate::store::sealed::RowMac;
 
 const ISSUER: &str = "https://issuer.example";
+const TARGET: &str = "s3://bucket";
+
+fn mac(database: u8) -> RowMac {
+    RowMac::new(&SecretBytes::new(vec![database; 32]))
+}
 
 fn generation(keys: i64) -> Generation {
     Generation { keys, pruned: 0 }
@@ -26,7 +33,7 @@ fn edition_of(issuer: &str, keys: u8) -> Edition {
     let key = PublicKey::P256 { x: [keys; 32], y: [1; 32] };
     let algorithms = &Algorithm::ALL[..usize::from(keys) % 2 + 1];
     let documents = Documents::new(&url, [&key], algorithms, Duration::from_secs(300)).unwrap();
-    Edition::new(url, generation(keys.into()), Arc::new(documents), vec![key.thumbprint()])
+    Edition::new(url, generation(keys.into()), Arc::new(documents), vec![key.thumbprint()], mac(1))
 }
 
 fn edition(keys: u8) -> Edition {
@@ -55,7 +62,7 @@ struct Memory {
 impl Memory {
     fn new() -> Self {
         Self {
-            url: "s3://bucket".parse().unwrap(),
+            url: TARGET.parse().unwrap(),
             standing: Mutex::default(),
             writes: Mutex::default(),
             races: Mutex::new(0),
@@ -65,7 +72,7 @@ impl Memory {
     fn showing(edition: &Edition) -> Self {
         let memory = Self::new();
         for name in DocumentName::ALL {
-            memory.put(name, &edition.document(name).body, Some(&edition.label), true);
+            memory.put(name, &edition.document(name).body, Some(&edition.label_at(&memory.url, name)), true);
         }
         memory
     }
@@ -94,7 +101,7 @@ impl Memory {
         for name in DocumentName::ALL {
             let standing = self.get(name).unwrap();
             assert_eq!(standing.body, edition.document(name).body, "{name}");
-            assert_eq!(standing.label.as_ref(), Some(&edition.label), "{name}");
+            assert_eq!(standing.label, Some(edition.label_at(&self.url, name)), "{name}");
         }
     }
 }
@@ -164,39 +171,58 @@ fn published(target: &Memory, edition: &Edition, mode: Mode) -> Result<Published
     run(publish(target, edition, mode))
 }
 
+/// A label of `issuer` as the database with `database`'s keys writes it for this text at this place.
+fn signed(database: u8, issuer: &str, keys: i64, target: &str, name: DocumentName, body: &Bytes) -> Label {
+    let label =
+        Label { issuer: issuer.parse().unwrap(), generation: generation(keys), state: None, mac: None };
+    label.signed(&mac(database), &target.parse().unwrap(), name, body)
+}
+
 #[test]
 fn what_stands_there_and_the_mode_decide_what_is_written() {
-    use DocumentName::Jwks;
+    use DocumentName::{Discovery, Jwks};
+    const OTHER: &str = "https://other.example";
     let ours = edition(5);
     let jwks = &ours.documents.jwks.body;
-    let foreign = Bytes::from_static(b"{}");
-    let other: IssuerUrl = "https://other.example".parse().unwrap();
-    let label = |keys| Some(Label { issuer: ISSUER.parse().unwrap(), generation: generation(keys) });
-    let of_other = |keys| Some(Label { issuer: other.clone(), generation: generation(keys) });
+    let (text, empty) = (Bytes::from_static(b"{}"), Bytes::new());
+    let label = |body: &Bytes, keys| Some(signed(1, ISSUER, keys, TARGET, Jwks, body));
+    let of_other = |body: &Bytes, keys| Some(signed(2, OTHER, keys, TARGET, Jwks, body));
+    let forged = |body: &Bytes, keys| Some(signed(2, ISSUER, keys, TARGET, Jwks, body));
+    let without_mac =
+        |keys| Some(Label { mac: None, ..signed(1, ISSUER, keys, TARGET, Jwks, &Bytes::new()) });
     let (leave, write) = ("leave", "write");
-    let (newer, theirs, unlabelled) = ("newer", "other issuer", "unlabelled");
+    let (newer, theirs, unlabelled, unauthentic) = ("newer", "other issuer", "unlabelled", "unauthentic");
 
     // What stands there, its label, whether its headers fit; then what each of the three modes does.
     let table = [
-        (jwks, label(5), true, [leave, leave, leave]),
-        (jwks, label(5), false, [write, write, write]),
-        (&foreign, label(5), true, [write, write, write]),
-        (&foreign, label(4), true, [write, write, write]),
-        (jwks, label(4), true, [write, write, write]),
-        (&foreign, label(6), true, [newer, newer, write]),
-        (jwks, label(6), true, [newer, newer, write]),
+        (jwks, label(jwks, 5), true, [leave, leave, leave]),
+        (jwks, label(jwks, 5), false, [write, write, write]),
+        (&text, label(&text, 5), true, [write, write, write]),
+        (&text, label(&text, 4), true, [write, write, write]),
+        (jwks, label(jwks, 4), true, [write, write, write]),
+        (&text, label(&text, 6), true, [newer, newer, write]),
+        (jwks, label(jwks, 6), true, [newer, newer, write]),
         (jwks, None, true, [write, write, write]),
         (jwks, None, false, [write, write, write]),
-        (&foreign, None, true, [unlabelled, write, write]),
-        (&foreign, of_other(1), true, [theirs, theirs, write]),
-        (&foreign, of_other(5), true, [theirs, theirs, write]),
-        (&foreign, of_other(9), true, [theirs, theirs, write]),
-        (jwks, of_other(5), true, [theirs, theirs, write]),
+        (&text, None, true, [unlabelled, write, write]),
+        (&text, of_other(&text, 1), true, [theirs, write, write]),
+        (&text, of_other(&text, 5), true, [theirs, write, write]),
+        (&text, of_other(&text, 9), true, [theirs, write, write]),
+        (jwks, of_other(jwks, 5), true, [theirs, write, write]),
+        // Labels that look like ours.
+        (&text, forged(&text, 999_999), true, [unauthentic, write, write]),
+        (&text, without_mac(999_999), true, [unauthentic, write, write]),
+        (jwks, without_mac(999_999), true, [write, write, write]),
+        // Authentic, but of another text, place, document or issuer.
+        (&text, label(&empty, 999_999), true, [unauthentic, write, write]),
+        (&text, Some(signed(1, ISSUER, 9, "s3://bucket/a", Jwks, &text)), true, [unauthentic, write, write]),
+        (&text, Some(signed(1, ISSUER, 9, TARGET, Discovery, &text)), true, [unauthentic, write, write]),
+        (&text, Some(signed(1, OTHER, 9, TARGET, Jwks, &text)), true, [theirs, write, write]),
     ];
     for (row, (body, label, headers_fit, expected)) in table.into_iter().enumerate() {
         let stored = Stored { body: body.clone(), label, version: version(7), headers_fit };
         for (mode, expected) in [Mode::First, Mode::Update, Mode::TakeOver].into_iter().zip(expected) {
-            let step = match decide(Some(&stored), &ours, Jwks, mode) {
+            let step = match decide(Some(&stored), &ours, &TARGET.parse().unwrap(), Jwks, mode) {
                 Ok(Step::Leave) => leave,
                 Ok(Step::Write { over }) => {
                     assert_eq!(over, Some(&stored.version), "row {row}");
@@ -207,8 +233,12 @@ fn what_stands_there_and_the_mode_decide_what_is_written() {
                     newer
                 }
                 Err(Conflict::OtherIssuer { document, issuer }) => {
-                    assert_eq!((document, &issuer), (Jwks, &other));
+                    assert_eq!((document, issuer.as_str()), (Jwks, OTHER));
                     theirs
+                }
+                Err(Conflict::Unauthentic(document)) => {
+                    assert_eq!(document, Jwks);
+                    unauthentic
                 }
                 Err(Conflict::Unlabelled(document)) => {
                     assert_eq!(document, Jwks);
@@ -219,7 +249,20 @@ fn what_stands_there_and_the_mode_decide_what_is_written() {
         }
     }
     for mode in [Mode::First, Mode::Update, Mode::TakeOver] {
-        assert_eq!(decide(None, &ours, Jwks, mode), Ok(Step::Write { over: None }));
+        assert_eq!(decide(None, &ours, &TARGET.parse().unwrap(), Jwks, mode), Ok(Step::Write { over: None }));
+    }
+}
+
+#[test]
+fn a_label_covers_its_state() {
+    let target = TARGET.parse().unwrap();
+    let body = Bytes::from_static(b"{}");
+    let label = Label { state: Some("7:head".to_owned()), ..edition(1).label };
+    let label = label.signed(&mac(1), &target, DocumentName::Jwks, &body);
+    assert!(label.is_authentic(&mac(1), &target, DocumentName::Jwks, &body));
+    for state in [None, Some("8:head".to_owned())] {
+        let changed = Label { state, ..label.clone() };
+        assert!(!changed.is_authentic(&mac(1), &target, DocumentName::Jwks, &body));
     }
 }
 
@@ -229,7 +272,7 @@ fn the_jwks_is_written_before_the_discovery_document_and_a_second_time_nothing_i
     let first = published(&target, &edition, Mode::First).unwrap();
     assert_eq!(target.writes(), [DocumentName::Jwks, DocumentName::Discovery]);
     assert_eq!(first.written, [DocumentName::Jwks, DocumentName::Discovery]);
-    assert!(first.replaced_jwks.is_none() && !first.was_altered);
+    assert!(first.replaced_jwks.is_none() && first.foreign.is_empty());
     target.assert_shows(&edition);
 
     assert_eq!(published(&target, &edition, Mode::First), Ok(Published::default()));
@@ -241,7 +284,7 @@ fn an_older_state_is_replaced_and_told_and_a_newer_one_never() {
     let target = Memory::showing(&edition(4));
     let done = published(&target, &edition(5), Mode::First).unwrap();
     assert_eq!(done.replaced_jwks.unwrap().label.unwrap().generation, generation(4));
-    assert!(!done.was_altered);
+    assert_eq!(done.foreign, []);
     target.writes();
 
     for mode in [Mode::First, Mode::Update] {
@@ -255,25 +298,25 @@ fn an_older_state_is_replaced_and_told_and_a_newer_one_never() {
 #[test]
 fn what_somebody_put_into_the_place_of_a_registered_copy_is_replaced_and_told() {
     let ours = edition(5);
-    for label in [None, Some(&ours.label)] {
+    let forgery = Bytes::from_static(b"{\"keys\":[]}");
+    let named = |issuer| signed(2, issuer, 999_999, TARGET, DocumentName::Jwks, &forgery);
+    for label in [None, Some(named(ISSUER)), Some(named("https://other.example"))] {
         let target = Memory::showing(&ours);
-        target.put(DocumentName::Jwks, &Bytes::from_static(b"{\"keys\":[]}"), label, true);
+        target.put(DocumentName::Jwks, &forgery, label.as_ref(), true);
         let done = published(&target, &ours, Mode::Update).unwrap();
-        assert!(done.was_altered);
-        assert_eq!(done.written, [DocumentName::Jwks]);
-        assert_eq!(done.replaced_jwks.unwrap().body, "{\"keys\":[]}");
+        let foreign = Foreign { name: DocumentName::Jwks, sha256: sha256(&forgery) };
+        assert_eq!((done.written, done.foreign), (vec![DocumentName::Jwks], vec![foreign]));
+        assert_eq!(done.replaced_jwks.unwrap().body, forgery);
         target.assert_shows(&ours);
     }
 }
 
 #[test]
-fn another_issuers_documents_are_only_taken_over() {
+fn another_issuers_documents_are_taken_over_where_keys_do_not_wait_for_the_place() {
     let theirs = edition_of("https://other.example", 9);
     let target = Memory::showing(&theirs);
-    for mode in [Mode::First, Mode::Update] {
-        let error = published(&target, &edition(5), mode).unwrap_err();
-        assert!(matches!(error, PublishError::Conflict(Conflict::OtherIssuer { .. })), "{error}");
-    }
+    let error = published(&target, &edition(5), Mode::First).unwrap_err();
+    assert!(matches!(error, PublishError::Conflict(Conflict::OtherIssuer { .. })), "{error}");
     target.assert_shows(&theirs);
     published(&target, &edition(5), Mode::TakeOver).unwrap();
     target.assert_shows(&edition(5));
