@@ -64,6 +64,14 @@ pub enum StateFileError {
     Forged(PathBuf),
 }
 
+impl StateFileError {
+    /// Tells whether there is a file that can be read and that is not believed.
+    #[must_use]
+    pub fn is_distrust(&self) -> bool {
+        matches!(self, Self::Malformed(_) | Self::NoKey { .. } | Self::Forged(_))
+    }
+}
+
 /// What is known of one database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

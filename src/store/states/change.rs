@@ -47,6 +47,10 @@ impl Write {
         if self.change.is_some() {
             return Ok(());
         }
+        if let Some(record) = self.guard.tolerated.get().filter(|_| self.seen.is_none()).cloned() {
+            self.change = Some(self.change_of_whole(&record).await?);
+            return Ok(());
+        }
         match self.vouched().await? {
             Some(base) => self.change = Some(Change::of(base)),
             // Set up, or upgraded: its first state is made after that.

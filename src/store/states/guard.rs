@@ -11,7 +11,7 @@ use super::StateError;
 use crate::jose::jwk::Kid;
 use crate::states::{Contents, DatabaseId, State, StatePoint, Table};
 use crate::store::keyring::Keyring;
-use crate::store::state_file::{Known, StateFile, StateFileError};
+use crate::store::state_file::{Known, StateFile, StateFileError, StateRecord};
 use crate::store::{Store, StoreError, Write};
 
 /// A state, and the rows that it vouches for.
@@ -38,6 +38,8 @@ pub(in crate::store) struct Guard {
     pub(super) file: OnceLock<StateFile>,
     file_error: ArcSwapOption<StateFileError>,
     pub(super) unproved: AtomicBool,
+    /// Set in a recovery, which takes the tables as they are: what the state file remembers.
+    pub(super) tolerated: OnceLock<StateRecord>,
     refused: ArcSwapOption<StateError>,
     /// One reading of all rows at a time, whoever needs it.
     loading: Mutex<()>,

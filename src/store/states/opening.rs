@@ -1,5 +1,6 @@
 //! Opening a database: whether it is the one that it was, by what is remembered outside it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -7,7 +8,7 @@ use super::guard::Vouched;
 use super::{Change, StateError};
 use crate::states::{DatabaseId, State, StatePoint};
 use crate::store::keyring::Purpose;
-use crate::store::state_file::{Known, StateFile, StateFileError, StateRecord};
+use crate::store::state_file::{StateFile, StateFileError, StateRecord};
 use crate::store::{Store, StoreError, Write};
 
 /// What remembers a database outside it.
@@ -83,6 +84,28 @@ impl Store {
         let vouched = read.load_vouched(&last).await?;
         let is_proved = read.check_witnesses(&vouched, record.as_ref(), witnesses).await?;
         Ok(Some((vouched.id, vouched.state.point(), is_proved)))
+    }
+
+    /// Instead of [`Store::establish_state`], for a recovery that ends whatever may have been put back: the first
+    /// change takes the tables as they are, and the state that it appends is above every one that `witnesses`
+    /// remember. Rows that stay are honoured from then on if their MAC is right. Gives where a state file was moved
+    /// to that cannot be trusted.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store is locked, or the state file cannot be read or moved.
+    pub fn tolerate_state(&self, witnesses: &Witnesses) -> Result<Option<PathBuf>, StoreError> {
+        let (record, moved) = match (witnesses.record(self), &witnesses.file) {
+            (Err(StoreError::State(StateError::File(error))), Some(file)) if error.is_distrust() => {
+                (None, Some(file.set_aside()?))
+            }
+            (record, _) => (record?, None),
+        };
+        let _ = self.guard.tolerated.set(record.unwrap_or_default());
+        if let Some(file) = &witnesses.file {
+            let _ = self.guard.file.set(file.clone());
+        }
+        Ok(moved)
     }
 
     /// Makes the first state of a database that has none.
@@ -190,18 +213,13 @@ impl Write {
         Ok(DatabaseId::of(tag.as_bytes()))
     }
 
-    /// Begins a change after which the tables are taken as they are, whatever is remembered of them; the next state
-    /// is above every one that is. Only for a transaction that ends what may have been put back: rows that stay are
-    /// honoured if their MAC is right.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read.
-    pub async fn accept_contents(&mut self, record: Option<&StateRecord>) -> Result<(), StoreError> {
+    /// Begins a change after which the tables are taken as they are, whatever `record` remembers of them; the next
+    /// state is above every one that is.
+    pub(super) async fn change_of_whole(&mut self, record: &StateRecord) -> Result<Change, StoreError> {
         let keyring = self.keyring()?;
         let last = self.last_state_row().await?;
         let stated = last.as_ref().and_then(|last| last.database_id.parse().ok());
-        let id = match (stated, keyring.epoch(), record.and_then(StateRecord::only)) {
+        let id = match (stated, keyring.epoch(), record.only()) {
             (Some(id), ..) => id,
             (None, ..=1, _) => self.first_id()?,
             (None, _, Some(id)) => id.clone(),
@@ -214,10 +232,9 @@ impl Write {
             Some(Ok(state)) => state,
             _ => State::first(&id, contents.digest()),
         };
-        let known = record.and_then(|record| record.get(&id)).map_or(0, |known: &Known| known.state.n);
+        let known = record.get(&id).map_or(0, |known| known.state.n);
         let base = Vouched { id, state, contents, revoked: Vec::new(), keyring };
-        self.change = Some(Change::whole(Arc::new(base), known));
-        Ok(())
+        Ok(Change::whole(Arc::new(base), known))
     }
 }
 
