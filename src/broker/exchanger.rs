@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::exchange::transport::HttpTransport;
 use crate::exchange::{Credential, ExchangeError, ExchangeRequest, exchange};
 use crate::feed::Feed;
+use crate::feed::endpoints::Endpoints;
 use crate::feed::scope::Scope;
 use crate::issuer::MintError;
 use crate::issuer_url::IssuerUrl;
@@ -159,7 +160,8 @@ impl Exchanger for MintingExchanger {
             let token = self.issuer.mint(feed, context, minted).await?;
             let event = Event::new(EventKind::Exchange, Outcome::Failed, &self.actor);
             let event = event.about_feed(feed).with_token(&token.presented, token.jti);
-            let mut departed = Departed { log: self.issuer.log(), event: Some(event) };
+            let mut departed =
+                Departed { log: self.issuer.log(), event: Some(event), endpoints: &feed.endpoints };
             let asked = ExchangeRequest { feed, token: &token, scope };
             let provider = feed.provider.feed_type();
             let attempt = self.issuer.issuer().metrics().issuance.attempt(provider, self.clock.as_ref());
@@ -177,13 +179,14 @@ impl Exchanger for MintingExchanger {
 struct Departed<'a> {
     log: &'a AuditLog,
     event: Option<Event>,
+    endpoints: &'a Endpoints,
 }
 
 impl Departed<'_> {
     fn arrived(&mut self, failed: Option<&ExchangeError>) {
         let (Some(event), Some(error)) = (self.event.take(), failed) else { return };
         // No credential depends on it, so nobody waits for it.
-        self.log.note(error.recorded(event));
+        self.log.note(error.recorded(event, self.endpoints));
     }
 }
 

@@ -9,10 +9,16 @@ use jiff::Timestamp;
 use super::transport::{TransportError, TransportErrorKind};
 use super::upstream::{Step, Upstream};
 use crate::audit::{Event, Outcome};
+use crate::feed::endpoints::Endpoints;
 use crate::feed::scope::ScopeError;
 use crate::knowledge::{self, Cause, Mend, general};
 use crate::metrics::ExchangeOutcome;
 use crate::oidc::token::Presented;
+
+/// The one thing that is told to callers with limits, and recorded, of an endpoint that a feed names and that does not
+/// answer as the provider does. Admins with limits name endpoints, also in networks that they do not reach: whether a
+/// port is open, closed or filtered there, and what listens, is nothing that they may find out.
+pub(crate) const NO_PROVIDER: &str = "the endpoint that the feed names gives no answer of the provider";
 
 /// An exchange that gave no credential.
 ///
@@ -171,8 +177,26 @@ impl ExchangeError {
         knowledge::in_one_line(&self.0.causes)
     }
 
-    /// `event` with what the audit log should say of it: the outcome, the step, and the provider's own words.
-    pub(crate) fn recorded(&self, event: Event) -> Event {
+    /// Returns true if the failure says something of what listens at the endpoint, and nothing of what the provider
+    /// thinks of the token: no connection, no TLS, an answer in another form.
+    pub(crate) fn is_about_the_endpoint(&self) -> bool {
+        match &self.0.failure {
+            Failure::Refused(upstream) => upstream.code.is_none(),
+            Failure::Unreachable { .. } | Failure::Unusable { .. } => true,
+            Failure::Request(_) | Failure::Scope(_) | Failure::ArrivedExpired { .. } => false,
+        }
+    }
+
+    /// `event` with what the audit log should say of it: the outcome, the step, and the provider's own words. Readers
+    /// of the log may be those who chose the endpoint, so where the feed names one it says [`NO_PROVIDER`] of whatever
+    /// is there; the process's own log says it all.
+    pub(crate) fn recorded(&self, event: Event, endpoints: &Endpoints) -> Event {
+        if !endpoints.is_empty() && self.is_about_the_endpoint() {
+            let Step { provider, name } = self.step();
+            tracing::warn!(step = name, jti = ?event.jti, error = %self.failure(), upstream = ?self.upstream(), "{NO_PROVIDER}");
+            let event = event.detail(&format!("{provider} {name}: {NO_PROVIDER}"));
+            return Event { outcome: Outcome::Failed, ..event };
+        }
         let outcome = match self.failure() {
             Failure::Refused(_) | Failure::Scope(_) => Outcome::Refused,
             _ => Outcome::Failed,

@@ -22,6 +22,8 @@ use jiff::Timestamp;
 use tracing::Instrument as _;
 
 #[cfg(feature = "server")]
+pub(crate) use error::NO_PROVIDER;
+#[cfg(feature = "server")]
 pub(crate) use error::{Asked, unreachable};
 pub use error::{ExchangeError, Failure};
 #[cfg(feature = "server")]

@@ -1,5 +1,9 @@
 //! Credentials: where they come from, how long they live, and what is said when there are none.
 
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
 use serde_json::json;
 
 use crate::world::{World, credentials_of, refusal, success};
@@ -143,4 +147,83 @@ fn feeds_are_made_shown_changed_and_removed() {
     accepted["reuse_slug"] = json!(true);
     let accepted = success(&world.api.post(&world.admin, "/spaces/new/feeds", &accepted));
     assert_ne!(accepted["id"], made["id"]);
+}
+
+/// Something that takes connections and answers each with these bytes.
+fn answering(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer);
+        }
+    });
+    url
+}
+
+#[test]
+fn what_listens_at_an_endpoint_is_told_to_nobody_with_limits() {
+    let world = World::new("");
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    let silent = answering(b"");
+    let tls = silent.replace("http://127.0.0.1", "https://localhost");
+    let page = answering(b"HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\nsecret");
+    let other = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret");
+    let endpoints = [("closed", closed), ("silent", silent), ("tls", tls), ("page", page), ("other", other)];
+    for (slug, endpoint) in &endpoints {
+        let (slug, sts) = (format!("--slug={slug}"), format!("--endpoint=sts={endpoint}"));
+        let fields = ["--space=default", &slug, &sts, "--registry", crate::world::REGISTRY];
+        let role = ["--role-arn", crate::world::ROLE];
+        world.issuer.carnet.ok(&[&["feed", "add", "aws-ecr"], &fields[..], &role].concat());
+    }
+    let limited = world.grant(&["--role=admin", "--space=default"]);
+    let told = |slug: &str| {
+        let path = format!("default/{slug}");
+        let answer = world.credentials(&limited, &path, &json!({}));
+        let mut problem = answer.json();
+        problem["request_id"] = json!("");
+        let check = format!("/spaces/default/feeds/{slug}/check");
+        let checked = success(&world.api.call("POST", &check, Some(&limited.token), None));
+        let mut step = checked["steps"].as_array().unwrap().last().unwrap().clone();
+        step["duration_ms"] = json!(0);
+        step["presented"]["sub"] = json!("");
+        let problem = problem.to_string().replace(&path, "FEED");
+        let rows = success(&world.api.call(
+            "GET",
+            &format!("/audit?space=default&feed={slug}&kind=exchange"),
+            Some(&limited.token),
+            None,
+        ));
+        let rows = rows["records"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| format!("{} {}", row["outcome"], row["detail"]));
+        (problem, step.to_string(), rows.collect::<BTreeSet<_>>())
+    };
+    let told: Vec<_> = std::thread::scope(|scope| {
+        let told = &told;
+        let asked: Vec<_> = endpoints.iter().map(|(slug, _)| scope.spawn(move || told(slug))).collect();
+        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    for other in &told[1..] {
+        assert_eq!(&told[0], other);
+    }
+    let (problem, step, rows) = &told[0];
+    for text in [problem, step, rows.first().unwrap()] {
+        assert!(text.contains("gives no answer of the provider") && !text.contains("secret"), "{text}");
+    }
+    // Without limits, all of it.
+    let full = world.credentials(&world.admin, "default/page", &json!({})).json().to_string();
+    assert!(full.contains("secret") && full.contains("404"), "{full}");
+    assert!(
+        world.issuer.server.process.stderr().contains("secret"),
+        "{}",
+        world.issuer.server.process.stderr()
+    );
 }

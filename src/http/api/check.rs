@@ -8,10 +8,11 @@ use super::body::{Names, OptionalJsonBody};
 use super::caller::Caller;
 use super::openapi::Refusals;
 use super::refusal::Refusal;
-use crate::api::check::{CheckAnswer, CheckRequest};
+use crate::api::check::{CheckAnswer, CheckCause, CheckRequest, CheckStep};
 use crate::api::problem::ProblemType;
 use crate::api::texts::SlugText;
 use crate::audit::{EventKind, Outcome};
+use crate::exchange::NO_PROVIDER;
 use crate::exchange::transport::TransportConfigError;
 use crate::grant::Role;
 use crate::trust::check::{Check, ImageReference, check};
@@ -45,7 +46,30 @@ pub(super) async fn run(
     let image = image.transpose().map_err(|error| Refusal::field("image", error))?;
     let asked = caller.event(EventKind::TokenMint, Outcome::Done).detail("feed check");
     let wanted = Check { feed: &feed, context: &context, scope, image: image.as_ref(), asked };
-    Ok(Json(check(api.carnet(), wanted, &|_| {}).await?))
+    let mut answer = check(api.carnet(), wanted, &|_| {}).await?;
+    if !caller.permissions().is_unlimited_admin() && !feed.endpoints.is_empty() {
+        hide_endpoints(&mut answer);
+    }
+    Ok(Json(answer))
+}
+
+/// Leaves of what failed at an endpoint or a registry only that it was no answer of the provider; a provider's or a
+/// registry's refusal, which has a code, stays. The issuer's own documents and minting have nothing to hide.
+fn hide_endpoints(answer: &mut CheckAnswer) {
+    let is_own = |step: &CheckStep| matches!(step.step.as_str(), "discovery" | "jwks" | "mint" | "scope");
+    for step in answer.steps.iter_mut().filter(|step| !step.ok && !is_own(step)) {
+        if step.upstream.as_ref().is_some_and(|upstream| upstream.code.is_some()) {
+            continue;
+        }
+        step.detail = Some(NO_PROVIDER.to_owned());
+        step.upstream = None;
+        step.causes = vec![CheckCause {
+            cause: "nothing listens there, or something else than the provider; which of these, only the server's operator is told"
+                .to_owned(),
+            mend: "ask the operator of the server for its log, or for `carnet feed check` on its host".to_owned(),
+            command: None,
+        }];
+    }
 }
 
 impl From<TransportConfigError> for Refusal {

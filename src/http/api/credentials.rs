@@ -95,7 +95,13 @@ async fn answer(
     let context = permissions.context.admit(&request.context)?;
     let scope = permissions.scope.narrowed_to(&request.scope()?)?;
     feed.provider.check_scope(&scope)?;
-    let served = api.broker().credential_for(caller.account(), feed, &context, &scope, min_remaining).await?;
+    let served = api.broker().credential_for(caller.account(), feed, &context, &scope, min_remaining).await;
+    let served = match served {
+        Err(error) if !permissions.is_unlimited_admin() && !feed.endpoints.is_empty() => {
+            return Err(Refusal::of_named_endpoint(error));
+        }
+        served => served?,
+    };
     let event = caller
         .event(EventKind::Credential, Outcome::Done)
         .about_feed(feed)

@@ -9,10 +9,10 @@ use axum::response::{IntoResponse, Response};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 
-use crate::api::problem::{Problem, ProblemType};
+use crate::api::problem::{Problem, ProblemType, UpstreamAnswer};
 use crate::audit_log::AuditError;
 use crate::broker::{AttemptError, BrokerError};
-use crate::exchange::{ExchangeError, Failure};
+use crate::exchange::{ExchangeError, Failure, NO_PROVIDER, Step};
 use crate::feed::own_fields::OwnFieldsError;
 use crate::feed::scope::ScopeError;
 use crate::feed::{FeedError, FeedPath};
@@ -314,6 +314,33 @@ impl From<BrokerError> for Refusal {
 }
 
 impl Refusal {
+    /// For a caller with limits, of a feed that names its endpoints: what listens there is not told.
+    pub(super) fn of_named_endpoint(error: BrokerError) -> Self {
+        let BrokerError::Failed { error: failed, .. } = &error else { return error.into() };
+        let upstream = match &**failed {
+            AttemptError::Exchange(error) if error.is_about_the_endpoint() => {
+                let Step { provider, name } = error.step();
+                Some(UpstreamAnswer {
+                    provider: provider.to_owned(),
+                    step: name.to_owned(),
+                    status: None,
+                    code: None,
+                    message: Some(NO_PROVIDER.to_owned()),
+                    request_id: None,
+                })
+            }
+            AttemptError::NoAnswer(_) => None,
+            _ => return error.into(),
+        };
+        Problem {
+            upstream,
+            ..Problem::new(ProblemType::UpstreamUnreachable)
+                .detail(NO_PROVIDER)
+                .hint(Some("the server's log says more; a grant without limits, or the command line on the server's host, is told"))
+        }
+        .into()
+    }
+
     fn attempt(error: &AttemptError, detail: String) -> Self {
         match error {
             AttemptError::Mint(error) => error.into(),

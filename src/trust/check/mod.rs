@@ -244,7 +244,7 @@ impl Chain<'_> {
                 Ok(credential)
             }
             Err(error) => {
-                log.note(error.recorded(event));
+                log.note(error.recorded(event, &feed.endpoints));
                 let failed = Failed::new(error.failure().to_string(), error.causes().to_vec());
                 Err((
                     error.step().name,
