@@ -79,19 +79,21 @@ pub struct About<'a> {
 impl<'a> Claims<'a> {
     /// The claims of a token minted at `now` that lives for `lifetime`.
     ///
-    /// `exp` is rounded down and `iat` is [`BACKDATE`] earlier than `now`, so that nobody's clock
-    /// sees a token from the future.
+    /// `iat` is [`BACKDATE`] earlier than `now`, so that nobody's clock sees a token from the future; half the lifetime, if
+    /// that is less, or the token would be born expired. `exp` is counted from `iat`, because verifiers set limits on
+    /// `exp − iat`.
     #[must_use]
     pub fn new(about: About<'a>, jti: Uuid, now: Timestamp, lifetime: Duration) -> Self {
         let About { issuer, subject, audience, feed, context } = about;
-        let issued = now.as_second().saturating_sub_unsigned(BACKDATE.as_secs());
+        let backdate = BACKDATE.min(lifetime / 2);
+        let issued = now.as_second().saturating_sub_unsigned(backdate.as_secs());
         Self {
             iss: issuer,
             sub: subject,
             aud: audience,
             iat: issued,
             nbf: issued,
-            exp: now.as_second().saturating_add_unsigned(lifetime.as_secs()),
+            exp: issued.saturating_add_unsigned(lifetime.as_secs()),
             jti,
             space: &feed.space,
             feed: &feed.feed,
@@ -134,7 +136,7 @@ mod tests {
         let claims = Claims::new(about, Uuid::from_u128(2), now, Duration::from_secs(600));
         assert_eq!(
             serde_json::to_string(&claims).unwrap(),
-            r#"{"iss":"https://issuer.example","sub":"space:default:feed:prod","aud":"sts.amazonaws.com","iat":1699999995,"nbf":1699999995,"exp":1700000600,"jti":"00000000-0000-0000-0000-000000000002","space":"default","feed":"prod","feed_id":"00000000-0000-0000-0000-000000000001","tenant":"acme"}"#
+            r#"{"iss":"https://issuer.example","sub":"space:default:feed:prod","aud":"sts.amazonaws.com","iat":1699999995,"nbf":1699999995,"exp":1700000595,"jti":"00000000-0000-0000-0000-000000000002","space":"default","feed":"prod","feed_id":"00000000-0000-0000-0000-000000000001","tenant":"acme"}"#
         );
     }
 
@@ -157,5 +159,32 @@ mod tests {
         names.sort_unstable();
         announced.sort_unstable();
         assert_eq!(names, announced);
+    }
+
+    #[test]
+    fn a_token_lives_from_iat_to_exp_for_exactly_its_lifetime_and_is_never_born_expired() {
+        let feed = FeedIdentity {
+            space: "default".parse().unwrap(),
+            feed: "prod".parse().unwrap(),
+            feed_id: Uuid::from_u128(1),
+        };
+        let context = Context::default();
+        let subject = "space,feed".parse::<SubjectKeys>().unwrap().subject(&feed, &context).unwrap();
+        let (issuer, audience) =
+            ("https://issuer.example".parse().unwrap(), "sts.amazonaws.com".parse().unwrap());
+        for (lifetime, backdate) in [(1, 0), (3, 1), (10, 5), (60, 5), (600, 5), (900, 5), (3600, 5)] {
+            let about = About {
+                issuer: &issuer,
+                subject: &subject,
+                audience: &audience,
+                feed: &feed,
+                context: &context,
+            };
+            let now = Timestamp::from_second(1_700_000_000).unwrap();
+            let claims = Claims::new(about, Uuid::nil(), now, Duration::from_secs(lifetime));
+            assert_eq!(claims.exp - claims.iat, i64::try_from(lifetime).unwrap());
+            assert_eq!((claims.iat, claims.nbf), (now.as_second() - backdate, claims.iat));
+            assert!(claims.exp > now.as_second());
+        }
     }
 }
