@@ -297,3 +297,37 @@ fn a_rotation_swaps_the_jwks_whole() {
     let unchanged = connection.get(DISCOVERY);
     assert_eq!((headers(&unchanged), &unchanged.body), (headers(&discovery), &discovery.body));
 }
+
+#[test]
+fn the_jwks_begins_with_rs256_and_of_each_algorithm_with_the_key_that_signs() {
+    let (server, carnet) = serve(ISSUER);
+    let mut connection = connect(&server);
+    let served = |connection: &mut Connection| -> Vec<(String, String)> {
+        let jwks: Value = serde_json::from_str(&connection.get(JWKS).body).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        jwks["keys"].as_array().unwrap().iter().map(|key| (text(&key["alg"]), text(&key["kid"]))).collect()
+    };
+    for rotations in 0..3 {
+        if rotations > 0 {
+            carnet.ok(&["key", "rotate", "--force", "--yes"]);
+        }
+        let keys: Vec<Value> = serde_json::from_str(&carnet.ok(&["key", "list", "--output=json"])).unwrap();
+        let mut expected: Vec<(&str, usize, String, &str)> = keys
+            .iter()
+            .map(|key| {
+                let text = |member: &str| key[member].as_str().unwrap_or_default();
+                let rank = ["active", "prepared", "retired"].iter().position(|state| *state == text("state"));
+                (text("alg"), rank.unwrap(), text("retired_at").to_owned(), text("kid"))
+            })
+            .collect();
+        // Backwards in algorithm and time of retirement.
+        expected.sort_by(|a, b| (b.0, a.1, &b.2).cmp(&(a.0, b.1, &a.2)));
+        let expected: Vec<_> = expected.iter().map(|key| (key.0.to_owned(), key.3.to_owned())).collect();
+        assert_eq!(expected.len(), 4 + 2 * rotations);
+        let order = wait_until(Duration::from_secs(30), || {
+            let served = served(&mut connection);
+            (served.len() == expected.len()).then_some(served)
+        });
+        assert_eq!(order.as_ref(), Some(&expected));
+    }
+}

@@ -165,8 +165,11 @@ pub fn prepared(keys: &[SigningKey], algorithm: Algorithm) -> Option<&SigningKey
     keys.iter().find(|key| key.algorithm() == algorithm && matches!(key.stage, Stage::Prepared))
 }
 
-/// The keys that the JWKS holds at `now`, oldest first as in `keys`; never more than
-/// [`rotation::MAX_PUBLISHED`].
+/// The keys that the JWKS holds at `now`, never more than [`rotation::MAX_PUBLISHED`].
+///
+/// RS256 comes first, which every verifier can read; of an algorithm the active key leads, then the prepared one, then
+/// those that retired, latest first. So verifiers that try keys in order, or look at the first one alone, find what
+/// signs now.
 ///
 /// A clock that is set back brings pruned keys back. Where their slots have been given away since, they
 /// stay pruned: those that were to leave first.
@@ -178,6 +181,16 @@ pub fn published(keys: &[SigningKey], now: Timestamp) -> Vec<&SigningKey> {
         let Some((first, _)) = retired.min_by_key(|(_, key)| key.published_until()) else { break };
         published.remove(first);
     }
+    published.sort_by_key(|key| {
+        let (rank, retired_at) = match key.stage {
+            Stage::Active { .. } => (0, None),
+            Stage::Prepared => (1, None),
+            Stage::Retired { retired_at, .. } => (2, Some(retired_at)),
+            Stage::Revoked { .. } => (3, None),
+        };
+        let algorithm = Algorithm::ALL.iter().position(|algorithm| *algorithm == key.algorithm());
+        (algorithm, rank, std::cmp::Reverse(retired_at))
+    });
     published
 }
 
