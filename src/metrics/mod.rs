@@ -15,6 +15,7 @@ mod keys;
 mod labels;
 mod routes;
 mod server;
+mod text_format;
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::info::Info;
@@ -24,9 +25,7 @@ pub use self::audit::Audit;
 pub use self::issuance::{Attempt, CredentialOutcome, ExchangeOutcome, Issuance, MintOutcome};
 pub use self::keys::{ClockState, KeyReading, Keys, PublicationOutcome};
 pub use self::server::{GrantOutcome, Limit, Listener, Server};
-
-/// The media type of [`Metrics::encode`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub use self::text_format::TextFormat;
 
 /// Every metric of one issuer in this process.
 #[derive(Debug)]
@@ -56,13 +55,22 @@ impl Metrics {
         Self { registry, issuance, keys, audit, server }
     }
 
-    /// Everything as it is now, of the media type [`CONTENT_TYPE`].
+    /// Everything as it is now, in OpenMetrics.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut text = String::new();
         // A string takes whatever is written.
         let _ = text::encode(&mut text, &self.registry);
         text
+    }
+
+    /// Everything as it is now, in `format`.
+    #[must_use]
+    pub fn encode_as(&self, format: TextFormat) -> String {
+        match format {
+            TextFormat::OpenMetrics => self.encode(),
+            TextFormat::Prometheus => text_format::as_prometheus(&self.encode()),
+        }
     }
 }
 

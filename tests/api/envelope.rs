@@ -135,6 +135,13 @@ fn metrics_are_for_this_machine_and_for_whoever_reads() {
     assert_eq!(refusal(&with(&deployer.token)), (403, "forbidden".to_owned()));
     let metrics = with(&viewer.token);
     assert_eq!(metrics.status, 200);
-    assert!(metrics.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert!(metrics.body.contains("\n# TYPE carnet_build_info gauge\n") && !metrics.body.contains("# EOF"));
+    let open = ask("Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.3\r\n");
+    assert_eq!(
+        open.header("content-type"),
+        Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    );
+    assert!(open.body.contains("\n# TYPE carnet_build info\n") && open.body.ends_with("# EOF\n"));
     assert!(!metrics.body.contains(&viewer.id), "who asks is nobody's label");
 }

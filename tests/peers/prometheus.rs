@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carnet::feed::scope::Scope;
-use carnet::metrics::{CONTENT_TYPE, Listener, Metrics};
+use carnet::metrics::{Listener, Metrics, TextFormat};
 use carnet::oidc::subject::Context;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -64,27 +64,7 @@ fn promtool_accepts_the_alert_rules_and_they_fire_when_they_should_and_only_then
 #[tokio::test]
 async fn promtool_finds_no_fault_with_the_metrics() {
     let (_world, metrics) = busy().await;
-    promtool(&["check", "metrics"], &as_old_text(&metrics.encode()));
-}
-
-/// OpenMetrics as the text format before it, the only one that promtool lints: counters and infos are
-/// described by the names of their samples, and there are no units and no end.
-fn as_old_text(text: &str) -> String {
-    let kind = |name: &str| text.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} ")));
-    let line = |line: &str| {
-        let Some(comment) = line.strip_prefix("# ") else { return Some(line.to_owned()) };
-        let (what, rest) = comment.split_once(' ')?;
-        let (name, rest) = rest.split_once(' ')?;
-        let (name, rest) = match (what, kind(name)?) {
-            ("UNIT", _) => return None,
-            (_, "counter") => (format!("{name}_total"), rest),
-            ("TYPE", "info") => (format!("{name}_info"), "gauge"),
-            (_, "info") => (format!("{name}_info"), rest),
-            _ => (name.to_owned(), rest),
-        };
-        Some(format!("# {what} {name} {rest}"))
-    };
-    text.lines().filter_map(line).map(|line| line + "\n").collect()
+    promtool(&["check", "metrics"], &metrics.encode_as(TextFormat::Prometheus));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +126,8 @@ fn answer_scrapes(metrics: Arc<Metrics>) -> SocketAddr {
             let length = body.len();
             let _ = write!(
                 stream,
-                "{head}Content-Type: {CONTENT_TYPE}\r\nContent-Length: {length}\r\n\r\n{body}"
+                "{head}Content-Type: {}\r\nContent-Length: {length}\r\n\r\n{body}",
+                TextFormat::OpenMetrics.content_type()
             );
         }
     });

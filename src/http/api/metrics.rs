@@ -3,12 +3,13 @@
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE, VARY};
 
 use super::Api;
 use super::caller;
 use crate::http::client_address::ClientAddress;
-use crate::metrics::CONTENT_TYPE as OPENMETRICS;
+use crate::metrics::TextFormat;
 
 /// Lets this machine's own processes in, and who holds a grant.
 pub(super) async fn admit(api: State<Api>, request: Request, next: Next) -> Response {
@@ -19,6 +20,9 @@ pub(super) async fn admit(api: State<Api>, request: Request, next: Next) -> Resp
     caller::authenticate_viewer(api, request, next).await
 }
 
-pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, OPENMETRICS)], api.carnet().metrics().encode())
+pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = TextFormat::accepted(accept);
+    let described = [(CONTENT_TYPE, format.content_type()), (VARY, "Accept")];
+    (described, api.carnet().metrics().encode_as(format))
 }
