@@ -86,6 +86,22 @@ async fn tokens_that_a_cloud_refuses_are_refused_with_its_code() {
     }
 }
 
+/// `carnet token mint > FILE`, and the file named to AWS's own clients, which send it as it is.
+#[tokio::test]
+async fn the_end_of_a_line_behind_a_good_token_is_no_bad_signature() {
+    let world = World::start(ROLES).await;
+    let token = world.issuer.token("ES256", &world.claims());
+    for token in [format!("{token}\n"), format!("{token}\r\n"), format!(" {token} ")] {
+        world.exchange(&token).await.unwrap();
+    }
+    // Inside it is another matter, but no signature either.
+    let error = world.exchange(&token.replacen('.', ".\n", 1)).await.unwrap_err();
+    let upstream = error.upstream().unwrap();
+    let message = upstream.message.as_deref().unwrap();
+    assert_eq!(upstream.code.as_deref(), Some("InvalidIdentityToken"));
+    assert!(!message.contains("signature"), "{message}");
+}
+
 #[tokio::test]
 async fn forged_tokens_are_refused() {
     let world = World::start(ROLES).await;

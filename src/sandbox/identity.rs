@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Request;
 use jiff::Timestamp;
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde::Deserialize;
@@ -161,6 +162,9 @@ struct Discovery {
 }
 
 fn header(token: &str) -> Result<(Header, String), Rejection> {
+    if token.contains(char::is_whitespace) {
+        return Err(Rejection::Malformed("it holds white space, such as the end of a file's line"));
+    }
     if token.split('.').count() != 3 {
         return Err(Rejection::Malformed("it does not have three parts"));
     }
@@ -217,7 +221,12 @@ fn verified(token: &str, alg: Algorithm, key: &DecodingKey) -> Result<Map<String
     validation.validate_exp = false;
     validation.validate_aud = false;
     validation.required_spec_claims.clear();
-    let token = jsonwebtoken::decode(token, key, &validation).map_err(|_| Rejection::Signature)?;
+    let token = jsonwebtoken::decode(token, key, &validation).map_err(|error| match error.kind() {
+        ErrorKind::Base64(_) | ErrorKind::Utf8(_) | ErrorKind::Json(_) | ErrorKind::InvalidToken => {
+            Rejection::Malformed("a part of it is not base64url, or not JSON")
+        }
+        _ => Rejection::Signature,
+    })?;
     Ok(token.claims)
 }
 

@@ -129,7 +129,8 @@ impl Ask {
         if !(2..=64).contains(&session_name.len()) || !session_name.bytes().all(is_name_byte) {
             return Err(invalid("roleSessionName", "satisfy regular expression pattern: [\\w+=,.@-]{2,64}"));
         }
-        let token = take("WebIdentityToken");
+        // As AWS does: its clients send a token's file as it is, with the end of its line.
+        let token = take("WebIdentityToken").trim().to_owned();
         if !(4..=20_000).contains(&token.len()) {
             return Err(invalid("webIdentityToken", "have length between 4 and 20000"));
         }
@@ -154,7 +155,7 @@ impl Ask {
                 "The policy is not in the valid JSON format.",
             ));
         }
-        Ok(Self { role_arn, session_name: session_name.into_owned(), duration, token: token.into_owned() })
+        Ok(Self { role_arn, session_name: session_name.into_owned(), duration, token })
     }
 }
 
