@@ -252,7 +252,7 @@ impl Shared {
     }
 
     async fn transact(&self, events: &[Event]) -> Result<i64, StoreError> {
-        let mut write = self.store.write().await?;
+        let mut write = self.store.write_first().await?;
         let end = write.append_audit(self.clock.now(), events).await?;
         write.commit().await?;
         Ok(end.seq - i64::try_from(events.len()).unwrap_or_default() + 1)

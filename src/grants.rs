@@ -217,7 +217,7 @@ impl Grants {
     /// [`GrantsError`]; nothing has changed then. A grant that `by` may not see is
     /// [`GrantsError::Unknown`], like one that there is not.
     pub async fn revoke(&self, id: Uuid, by: &Creator<'_>) -> Result<Revocation, GrantsError> {
-        let mut write = self.store.write().await?;
+        let mut write = self.store.write_first().await?;
         let now = self.clock.now();
         let own = match by {
             Creator::Local(_) => by.permissions(),

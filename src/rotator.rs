@@ -167,7 +167,7 @@ impl Rotator {
         rsa_bits: RsaBits,
         actor: &Actor,
     ) -> Result<(), RotationError> {
-        let mut write = self.vault.store().write().await?;
+        let mut write = self.vault.store().write_first().await?;
         let now = self.clock.now();
         let stored = self.vault.keys_in(&mut write).await?;
         for key in rotation::under_policy(&stored.public(), &stored.settings.policy, policy) {
@@ -200,7 +200,7 @@ impl Rotator {
         }
         let mut fresh = self.generate(&expected, seen.settings.rsa_bits).await?;
 
-        let mut write = self.vault.store().write().await?;
+        let mut write = self.vault.store().write_first().await?;
         let stored = self.vault.keys_in(&mut write).await?;
         let (keys, policy) = (stored.public(), stored.settings.policy);
         let now = self.believed_now(&stored.settings, cause)?;

@@ -94,7 +94,7 @@ impl World {
 }
 
 async fn recorded(store: &Store) -> Vec<Record> {
-    let records = store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 100).await.unwrap();
+    let records = store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 100).await.unwrap().records;
     records.into_iter().filter(|record| record.event.feed.is_some()).collect()
 }
 

@@ -67,7 +67,7 @@ impl Server {
     async fn records(&self) -> Vec<Record> {
         let store = self.carnet.store();
         assert!(store.verify_audit(&[]).await.unwrap().is_clean());
-        store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 1000).await.unwrap()
+        store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 1000).await.unwrap().records
     }
 }
 

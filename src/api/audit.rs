@@ -11,9 +11,9 @@ use crate::audit::Record;
 /// A page of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditPage {
-    /// The rows, newest first.
+    /// The rows, newest first. A page may be short or empty although older rows fit: `next_before` tells.
     pub records: Vec<AuditRecord>,
-    /// For the next page: give it as `before`. Null on the last page.
+    /// For the next page: give it as `before`. Null on the last page, and only there.
     pub next_before: Option<i64>,
 }
 

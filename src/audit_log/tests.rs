@@ -41,7 +41,8 @@ fn system() -> Arc<dyn Clock> {
 }
 
 async fn details(store: &Store) -> Vec<String> {
-    let records = store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 1000).await.unwrap();
+    let records =
+        store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 1000).await.unwrap().records;
     records.into_iter().filter_map(|record| record.event.detail).collect()
 }
 
@@ -94,7 +95,8 @@ async fn those_who_wait_at_once_are_written_in_few_transactions() {
         log.wait(recorded).await.unwrap();
     }
     assert_eq!(log.depth(), 0);
-    let records = store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 1000).await.unwrap();
+    let records =
+        store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 1000).await.unwrap().records;
     let mut times: Vec<_> = records.iter().map(|record| record.at).collect();
     times.dedup();
     assert_eq!(records.len(), 100);
@@ -237,7 +239,8 @@ async fn refusals_are_recorded_with_their_number() {
     log.note_refusal(clients[1], "no token");
     log.write_refusals().await.unwrap();
     log.write_refusals().await.unwrap();
-    let records = store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 1000).await.unwrap();
+    let records =
+        store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 1000).await.unwrap().records;
     let seen: Vec<_> = records
         .iter()
         .map(|record| &record.event)
@@ -264,6 +267,7 @@ async fn refusals_that_cannot_be_recorded_stay_counted() {
     write.show_audit().await;
     write.commit().await.unwrap();
     log.flush().await;
-    let records = store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 1000).await.unwrap();
+    let records =
+        store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 1000).await.unwrap().records;
     assert_eq!(records.iter().map(|record| record.event.count).collect::<Vec<_>>(), [2]);
 }

@@ -24,6 +24,7 @@ mod token;
 mod traces;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -73,6 +74,9 @@ enum Command {
     Sandbox(sandbox::SandboxArguments),
 }
 
+/// The longest wait for tasks that cannot be cancelled.
+const BLOCKING_TASKS_WITHIN: Duration = Duration::from_millis(100);
+
 /// Runs the command that the process was called with.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -89,7 +93,10 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(error).report(),
     };
-    match runtime.block_on(run(arguments)) {
+    let outcome = runtime.block_on(run(arguments));
+    // The command is done: a key that is still being made, or a name that is still being looked up, holds nobody up.
+    runtime.shutdown_timeout(BLOCKING_TASKS_WITHIN);
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

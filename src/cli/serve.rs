@@ -27,6 +27,13 @@ use crate::target_url::TargetUrl;
 
 mod listening;
 
+/// After the last request, this is the longest time for writing down what is left. With the time that requests under
+/// way have, and that for closing the database, it makes less than ten seconds.
+const FINISHED_WITHIN: Duration = Duration::from_millis(1500);
+
+/// The longest time for closing the database.
+const CLOSED_WITHIN: Duration = Duration::from_millis(500);
+
 #[derive(Debug, Args)]
 pub(super) struct ServeArguments {
     #[command(flatten)]
@@ -107,10 +114,23 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
         extra_ca_pem: config.transport.extra_ca_pem.clone(),
         proxy: config.transport.proxy.clone(),
     };
-    let carnet = Arc::new(Carnet::open(config).await?);
+    // A large database may take long to bring up to date: who asks this process to stop does not wait for that.
+    let opening = async {
+        let carnet = Arc::new(Carnet::open(config).await?);
+        // Before anything is announced: a new issuer's keys are published before anything signs with them.
+        let publishers = publishers(&carnet, arguments.publish, &target_options).await?;
+        Ok::<_, Failure>((carnet, publishers))
+    };
+    let opened = tokio::select! {
+        biased;
+        () = stopped(shutdown.clone()) => None,
+        opened = opening => Some(opened?),
+    };
+    let Some((carnet, publishers)) = opened else {
+        tracing::info!("stopped before it served");
+        return Ok(());
+    };
     let issuer = carnet.issuer();
-    // Before anything is announced: a new issuer's keys are published before anything signs with them.
-    let publishers = publishers(&carnet, arguments.publish, &target_options).await?;
     if let Some(port) = issuer.url().explicit_port() {
         tracing::warn!(port, "the issuer URL names a port: AWS refuses such an identity provider");
     }
@@ -125,15 +145,23 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
     let everything = Served { documents: documents(Detail::Full), router: api.router() };
     let public = Served::documents_only(documents(Detail::StatusOnly));
     let (ended, has_ended) = watch::channel(false);
-    tokio::join!(
-        async {
-            listening.serve(everything, public, carnet.clock(), carnet.metrics(), shutdown).await;
-            ended.send_replace(true);
-        },
-        // Longer than the requests under way, which may need a key.
-        carnet.run_publishing(publishers, stopped(has_ended)),
-    );
-    carnet.store().close().await;
+    let serving = async {
+        listening.serve(everything, public, carnet.clock(), carnet.metrics(), shutdown).await;
+        carnet.store().stop_reading();
+        ended.send_replace(true);
+    };
+    // Longer than the requests under way, which may need a key.
+    let keeping = carnet.run_publishing(publishers, stopped(has_ended.clone()));
+    let too_long = async {
+        stopped(has_ended).await;
+        carnet.clock().sleep_until(carnet.clock().monotonic() + FINISHED_WITHIN).await;
+    };
+    tokio::select! {
+        _ = async { tokio::join!(serving, keeping) } => {}
+        () = too_long => tracing::warn!("the database did not take what was left to be written"),
+    }
+    // What is not closed in time is closed by the end of the process; the next one finds the database whole.
+    let _ = tokio::time::timeout(CLOSED_WITHIN, carnet.store().close()).await;
     tracing::info!("stopped");
     Ok(())
 }

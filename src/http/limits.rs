@@ -53,8 +53,9 @@ impl Default for Limits {
             idle: Duration::from_secs(75),
             body: Duration::from_secs(30),
             answer: Duration::from_secs(30),
-            // Longer than an exchange with a provider may take.
-            drain: Duration::from_secs(20),
+            // Longer than most exchanges with a provider take, and short enough for a server that must be gone within
+            // ten seconds.
+            drain: Duration::from_secs(7),
             header_bytes: 16 * 1024,
         }
     }

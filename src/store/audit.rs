@@ -4,15 +4,20 @@
 //! transaction: the processes on one database share one chain without gaps.
 
 mod epochs;
+mod filter;
+mod paging;
 mod reading;
 mod retention;
 mod row;
+mod sql;
+mod times;
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 pub(super) use self::epochs::Ended;
-pub use self::reading::{AuditFilter, Direction, MAX_PAGE};
+pub use self::filter::{AuditFilter, Sight};
+pub use self::paging::{Direction, MAX_PAGE, Page};
 use self::row::Row;
 use super::keyring::Purpose;
 use super::{Store, StoreError, Write, corrupt, parse};
@@ -48,7 +53,7 @@ impl Store {
     ///
     /// [`StoreError`] when the database cannot be read, or was never unlocked.
     pub async fn audit_end(&self) -> Result<Anchor, StoreError> {
-        end(&mut *self.readers.begin().await?).await
+        end(&mut *self.readers.lists.begin().await?).await
     }
 }
 
@@ -78,14 +83,19 @@ impl Write {
         let keyring = self.keyring()?;
         let key = keyring.audit().current();
         let mut end = end(self.connection()).await?;
+        let mut rows = Vec::with_capacity(events.len());
         for event in events {
             let full = || corrupt(TABLE, &end.seq.to_string(), "has the last number that there is");
             let seq = end.seq.checked_add(1).ok_or_else(full)?;
             let mut row = Row::new(seq, now, event);
             let mac = row.with_columns(|columns| key.extend(&end.mac, columns));
             row.mac = mac.to_string();
-            row.insert(self.connection()).await?;
+            rows.push(row);
             end = Anchor { seq, mac };
+        }
+        if !rows.is_empty() {
+            Row::insert(rows, self.connection()).await?;
+            times::note(self.connection(), now).await?;
         }
         Ok(end)
     }
@@ -130,5 +140,7 @@ impl Write {
     }
 }
 
+#[cfg(test)]
+mod page_tests;
 #[cfg(test)]
 mod tests;

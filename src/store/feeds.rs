@@ -48,7 +48,7 @@ impl Store {
     /// [`StoreError`] when the database cannot be read or the row is not one that carnet writes.
     pub async fn feed(&self, path: &FeedPath) -> Result<Option<Feed>, StoreError> {
         let query = sqlx::query_as::<_, Row>(ONE).bind(path.space.as_str()).bind(path.slug.as_str());
-        query.fetch_optional(&self.readers).await?.map(Row::feed).transpose()
+        query.fetch_optional(&self.readers.lookups).await?.map(Row::feed).transpose()
     }
 
     /// All feeds, or those of one space, by name.
@@ -58,8 +58,10 @@ impl Store {
     /// As [`Store::feed`].
     pub async fn feeds(&self, space: Option<&Slug>) -> Result<Vec<Feed>, StoreError> {
         let rows: Vec<Row> = match space {
-            Some(space) => sqlx::query_as(IN_SPACE).bind(space.as_str()).fetch_all(&self.readers).await?,
-            None => sqlx::query_as(ALL).fetch_all(&self.readers).await?,
+            Some(space) => {
+                sqlx::query_as(IN_SPACE).bind(space.as_str()).fetch_all(&self.readers.lists).await?
+            }
+            None => sqlx::query_as(ALL).fetch_all(&self.readers.lists).await?,
         };
         rows.into_iter().map(Row::feed).collect()
     }
@@ -71,7 +73,7 @@ impl Store {
     /// As [`Store::feed`].
     pub async fn feeds_of_registry(&self, registry: &RegistryHost) -> Result<Vec<Feed>, StoreError> {
         let query = sqlx::query_as::<_, Row>(OF_REGISTRY).bind(registry.as_str());
-        query.fetch_all(&self.readers).await?.into_iter().map(Row::feed).collect()
+        query.fetch_all(&self.readers.lookups).await?.into_iter().map(Row::feed).collect()
     }
 
     /// The version of every feed.
@@ -81,7 +83,7 @@ impl Store {
     /// As [`Store::feed`].
     pub async fn feed_versions(&self) -> Result<HashMap<Uuid, i64>, StoreError> {
         let rows: Vec<(String, i64)> =
-            sqlx::query_as("SELECT id, version FROM feeds").fetch_all(&self.readers).await?;
+            sqlx::query_as("SELECT id, version FROM feeds").fetch_all(&self.readers.lists).await?;
         rows.into_iter().map(|(id, version)| Ok((parse(TABLE, &id, &id)?, version))).collect()
     }
 }

@@ -85,7 +85,7 @@ impl Store {
         self.believed()?;
         let keyring = self.keyring()?;
         let query = sqlx::query_as::<_, RowInEpoch>(ONE_IN_EPOCH).bind(id.to_string());
-        match query.fetch_optional(&self.readers).await? {
+        match query.fetch_optional(&self.readers.lookups).await? {
             Some(RowInEpoch { row, epoch })
                 if epoch == keyring.epoch() && self.guard.vouches(Table::Grants, &row.id, &row.mac) =>
             {
@@ -94,7 +94,7 @@ impl Store {
             // Somebody has just changed it or made the keys anew, or has put back an earlier row.
             Some(_) => {
                 self.catch_up().await?;
-                self.read().await?.grant(id).await
+                self.read_from(&self.readers.lookups).await?.grant(id).await
             }
             None => {
                 let _ = Row::decoy().is_authentic(mac(&keyring));

@@ -83,7 +83,7 @@ impl Store {
     ///
     /// [`StoreError`] when the database cannot be read or holds no valid URL.
     pub async fn issuer_url(&self) -> Result<Option<IssuerUrl>, StoreError> {
-        let url: Option<String> = sqlx::query_scalar(ISSUER_URL).fetch_optional(&self.readers).await?;
+        let url: Option<String> = sqlx::query_scalar(ISSUER_URL).fetch_optional(&self.readers.lists).await?;
         url.map(|url| parse("issuer", "1", &url)).transpose()
     }
 
@@ -98,7 +98,7 @@ impl Store {
             "SELECT generation, publications, high_water, erasure_pending, states.n, states.head FROM key_state \
              LEFT JOIN states ON states.n = (SELECT MAX(n) FROM states) WHERE key_state.id = 1",
         )
-        .fetch_one(&self.readers)
+        .fetch_one(&self.readers.pulse)
         .await?;
         let high_water = from_millis("key_state", "1", high_water)?;
         // A head that is none is not the one that is believed, either.
@@ -116,7 +116,7 @@ impl Store {
         let (count, failed_at, error): (i64, Option<i64>, Option<String>) = sqlx::query_as(
             "SELECT rotation_failures, rotation_failed_at, rotation_error FROM key_state WHERE id = 1",
         )
-        .fetch_one(&self.readers)
+        .fetch_one(&self.readers.lists)
         .await?;
         let (Some(failed_at), Some(error)) = (failed_at, error) else { return Ok(None) };
         Ok(Some(RotationFailures { count, failed_at: from_millis("key_state", "1", failed_at)?, error }))

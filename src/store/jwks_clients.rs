@@ -82,7 +82,7 @@ impl Store {
             "SELECT user_agent, first_fetched_at, last_fetched_at, fetches, generation FROM jwks_clients \
              ORDER BY last_fetched_at DESC, user_agent",
         )
-        .fetch_all(&self.readers)
+        .fetch_all(&self.readers.lists)
         .await?;
         rows.into_iter()
             .map(|(user_agent, first, last, fetches, generation)| {

@@ -45,7 +45,7 @@ impl Store {
             "SELECT seq, at, event, kid, reason, actor FROM key_events ORDER BY seq DESC LIMIT $1",
         )
         .bind(i64::from(limit))
-        .fetch_all(&self.readers)
+        .fetch_all(&self.readers.lists)
         .await?;
         rows.into_iter()
             .map(|Row { seq, at, event, kid, reason, actor }| {

@@ -2,7 +2,7 @@
 //!
 //! Owns the SQL, the sealing of private keys and the authentication of key and audit rows. Decides nothing:
 //! callers read, decide and write inside one [`Write`] transaction. One connection writes, several
-//! read; other processes may do the same on the same file at any time.
+//! read, each for those who wait for the same; other processes may do the same on the same file at any time.
 
 pub mod audit;
 pub mod custody;
@@ -16,6 +16,7 @@ pub mod key_events;
 pub mod keyring;
 pub mod master_key;
 pub mod publications;
+mod readers;
 pub mod rewrap;
 pub mod sealed;
 mod sealed_keys;
@@ -34,9 +35,11 @@ use jiff::Timestamp;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection, Sqlite, SqliteConnection, Transaction};
+use tokio::sync::Mutex;
 
 use self::database_url::DatabaseUrl;
 use self::keyring::Keyring;
+use self::readers::{LOG_DEADLINE, Readers};
 use self::sealed::SealError;
 use self::sealed_keys::Keyholder;
 use self::states::{Change, Guard, StateError, Vouched};
@@ -146,6 +149,12 @@ pub enum StoreError {
         /// The master key that opens the database's.
         needed: String,
     },
+    /// Others read the audit log, and did not finish in time.
+    #[error("the audit log is being read by too many at once")]
+    LogBusy,
+    /// A page of the audit log took longer than its deadline.
+    #[error("reading the audit log took longer than {LOG_DEADLINE:?}")]
+    LogTooSlow,
 }
 
 /// An open database.
@@ -153,7 +162,10 @@ pub enum StoreError {
 pub struct Store {
     url: DatabaseUrl,
     writer: SqlitePool,
-    readers: SqlitePool,
+    /// Held while waiting for the writer, so that never more than one of those who wait for a turn stands before
+    /// those who do not.
+    turn: Arc<Mutex<()>>,
+    readers: Readers,
     /// Waits for nobody for long.
     checkpointer: SqlitePool,
     /// The symmetric keys, once the master key has opened them; every clone has them then.
@@ -199,14 +211,16 @@ impl Store {
             .pragma("secure_delete", "ON")
             // How long a statement took says more of the machine than of the database.
             .disable_statement_logging();
-        let writer = pool().max_connections(1).connect_with(options.clone()).await.map_err(open)?;
+        let writer = writing_pool().max_connections(1).connect_with(options.clone()).await.map_err(open)?;
         use_write_ahead_log(&writer).await.map_err(open)?;
         migrate(url, &writer).await?;
-        let checkpointer =
-            pool().max_connections(1).connect_lazy_with(options.clone().busy_timeout(CHECKPOINT_TIMEOUT));
-        let readers = pool().max_connections(4).connect_lazy_with(options.pragma("query_only", "ON"));
-        let (keys, guard, file) = (Arc::default(), Arc::default(), file_at(url.path()));
-        Ok(Self { url: url.clone(), writer, readers, checkpointer, keys, guard, file })
+        let checkpointer = readers::pool()
+            .max_connections(1)
+            .connect_lazy_with(options.clone().busy_timeout(CHECKPOINT_TIMEOUT));
+        let readers = Readers::new(&options);
+        let (turn, keys, guard) = (Arc::default(), Arc::default(), Arc::default());
+        let file = file_at(url.path());
+        Ok(Self { url: url.clone(), writer, turn, readers, checkpointer, keys, guard, file })
     }
 
     /// The database's name in messages.
@@ -222,12 +236,28 @@ impl Store {
     /// [`StoreError::Sql`] when another process holds the database for longer than the busy time-out;
     /// [`StoreError::OtherEpoch`] when the store is unlocked with keys that are not the database's any more.
     pub async fn write(&self) -> Result<Write, StoreError> {
+        let _turn = self.turn.lock().await;
+        self.write_first().await
+    }
+
+    /// As [`Store::write`], before everybody who waits there: for revocations, key changes and the audit log, which a
+    /// flood of other changes must not delay.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn write_first(&self) -> Result<Write, StoreError> {
         self.begun(self.writer.begin_with("BEGIN IMMEDIATE").await?).await
     }
 
     /// Begins a reading transaction: one snapshot, and the keys that authenticate it.
     async fn read(&self) -> Result<Write, StoreError> {
-        self.begun(self.readers.begin().await?).await
+        self.read_from(&self.readers.lists).await
+    }
+
+    /// As [`Store::read`], on a connection of these.
+    async fn read_from(&self, readers: &SqlitePool) -> Result<Write, StoreError> {
+        self.begun(readers.begin().await?).await
     }
 
     /// A transaction with the keys of the epoch that it sees.
@@ -258,6 +288,11 @@ impl Store {
         let (busy, _, _): (i64, i64, i64) =
             sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.checkpointer).await?;
         Ok(busy == 0)
+    }
+
+    /// Ends statements that read the audit log, now and from now on, as before a process ends.
+    pub fn stop_reading(&self) {
+        self.readers.stop();
     }
 
     /// Closes every connection; the write-ahead log is folded into the database file.
@@ -320,8 +355,8 @@ fn create_private_file(path: &Path) -> std::io::Result<()> {
 
 /// A pool that keeps no connection whose last transaction has not ended. When SQLite has undone one by itself,
 /// as on a full disk, sqlx's own rollback fails, and the connection would never begin another.
-fn pool() -> SqlitePoolOptions {
-    SqlitePoolOptions::new().after_release(|connection, _| {
+fn writing_pool() -> SqlitePoolOptions {
+    readers::pool().after_release(|connection, _| {
         Box::pin(async move {
             // Carries out the rollback of a transaction that was dropped.
             connection.ping().await?;

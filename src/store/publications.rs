@@ -91,7 +91,7 @@ impl Store {
             "SELECT target, registered_at, generation, shown_at, altered_at, failures, failed_at, error \
              FROM publication_targets ORDER BY target",
         )
-        .fetch_all(&self.readers)
+        .fetch_all(&self.readers.lists)
         .await?;
         rows.into_iter().map(Row::target).collect()
     }

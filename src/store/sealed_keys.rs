@@ -40,7 +40,7 @@ impl Store {
     ///
     /// [`StoreError::Sql`] when the database cannot be read.
     pub async fn sealed_with(&self) -> Result<Option<String>, StoreError> {
-        Ok(sqlx::query_scalar(MASTER_KEY_ID).fetch_optional(&self.readers).await?)
+        Ok(sqlx::query_scalar(MASTER_KEY_ID).fetch_optional(&self.readers.keys).await?)
     }
 
     /// Opens the database's symmetric keys, so that rows can be authenticated and changes recorded; makes those that
@@ -56,7 +56,7 @@ impl Store {
         sealer: Arc<Sealer>,
         random: &dyn Random,
     ) -> Result<(), StoreError> {
-        let mut read = self.inside(self.readers.begin().await?);
+        let mut read = self.inside(self.readers.keys.begin().await?);
         // Boxed, here and below: seldom needed, and large beside what waits for it.
         let keyring = match Box::pin(read.load_keyring(Arc::clone(&sealer))).await? {
             Some(keyring) => keyring,
@@ -97,7 +97,7 @@ impl Store {
     ///
     /// [`StoreError::OtherEpoch`] when it cannot.
     pub async fn follow_epoch(&self) -> Result<Arc<Keyring>, StoreError> {
-        self.read().await?.keyring()
+        self.read_from(&self.readers.keys).await?.keyring()
     }
 
     /// The keyring for a transaction that has just begun; `None` if the store is locked.

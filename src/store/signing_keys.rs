@@ -81,7 +81,7 @@ impl Store {
     /// [`StoreError`]: a forged row makes the whole reading fail, naming its `kid`.
     pub async fn signing_keys(&self) -> Result<StoredKeys, StoreError> {
         // One transaction: keys and generation belong together.
-        self.read().await?.signing_keys().await
+        self.read_from(&self.readers.keys).await?.signing_keys().await
     }
 }
 

@@ -34,7 +34,7 @@ impl Log {
             let store = Store::open(&carnet.database().into(), IfMissing::Refuse).await.unwrap();
             loop {
                 let from = Direction::OldestFirst(self.last);
-                let records = store.audit(&AuditFilter::default(), from, MAX_PAGE).await.unwrap();
+                let records = store.audit(&AuditFilter::default(), from, MAX_PAGE).await.unwrap().records;
                 if records.is_empty() {
                     break;
                 }

@@ -14,7 +14,7 @@ use crate::duration;
 use crate::feed::FeedPath;
 use crate::slug::Slug;
 use crate::store::Store;
-use crate::store::audit::{AuditFilter, Direction, MAX_PAGE};
+use crate::store::audit::{AuditFilter, Direction, MAX_PAGE, Sight};
 use crate::visible;
 
 /// New records are looked for this often.
@@ -101,19 +101,11 @@ pub(super) async fn run(store: &Store, arguments: List) -> Result<(), Failure> {
     }
     let limit = arguments.limit.or((format == Format::Table).then_some(50));
     let filter = arguments.filter(clock.now());
-    match (format, limit) {
+    let last = match (format, limit) {
         // What may be very long is not held in memory, nor turned round.
-        (Format::Jsonl, None) => {
-            let last = print_from(store, &filter, 0).await?;
-            follow_from(store, &filter, format, last, follow, &clock).await
-        }
+        (Format::Jsonl, None) => print_from(store, &filter, format, 0).await?,
         _ => {
-            let mut records = latest(store, &filter, limit.unwrap_or(u32::MAX)).await?;
-            let last = match records.first() {
-                Some(latest) => latest.seq,
-                // Nothing of it yet: what comes from now on.
-                None => store.audit_end().await?.seq,
-            };
+            let (mut records, end) = latest(store, &filter, limit.unwrap_or(u32::MAX)).await?;
             if follow || format == Format::Jsonl {
                 records.reverse();
             }
@@ -122,9 +114,10 @@ pub(super) async fn run(store: &Store, arguments: List) -> Result<(), Failure> {
                 Format::Json => output::json(&records)?,
                 Format::Jsonl => lines(&records)?,
             }
-            follow_from(store, &filter, format, last, follow, &clock).await
+            end
         }
-    }
+    };
+    if follow { follow_from(store, &filter, format, last, &clock).await } else { Ok(()) }
 }
 
 impl List {
@@ -141,33 +134,48 @@ impl List {
             jti: self.jti,
             since: self.since.map(|when| when.timestamp(now)),
             until: self.until.map(|when| when.timestamp(now)),
+            // The database is the user's own.
+            sight: Sight::default(),
         }
     }
 }
 
-/// The latest `limit` records, the latest first.
-async fn latest(store: &Store, filter: &AuditFilter, limit: u32) -> Result<Vec<Record>, Failure> {
-    let mut records: Vec<Record> = Vec::new();
+/// The latest `limit` records, the latest first, and the end of the log when they were read.
+async fn latest(store: &Store, filter: &AuditFilter, limit: u32) -> Result<(Vec<Record>, i64), Failure> {
+    let (mut records, mut below, mut end): (Vec<Record>, _, _) = (Vec::new(), None, None);
     loop {
-        let below = records.last().map(|record| record.seq);
         let wanted = limit.saturating_sub(u32::try_from(records.len()).unwrap_or(u32::MAX)).min(MAX_PAGE);
         let page = store.audit(filter, Direction::NewestFirst(below), wanted).await?;
-        let is_last = page.len() < wanted as usize || wanted == 0;
-        records.extend(page);
-        if is_last {
-            return Ok(records);
+        let end = *end.get_or_insert(page.end);
+        records.extend(page.records);
+        below = page.next;
+        if below.is_none() || records.len() >= limit as usize {
+            records.truncate(limit as usize);
+            return Ok((records, end));
         }
     }
 }
 
-/// Prints everything above `last` a line each, and says what is the last then.
-async fn print_from(store: &Store, filter: &AuditFilter, mut last: i64) -> Result<i64, Failure> {
+/// Prints everything above `last`, and says up to where the log was read.
+async fn print_from(
+    store: &Store,
+    filter: &AuditFilter,
+    format: Format,
+    mut last: i64,
+) -> Result<i64, Failure> {
     loop {
         let page = store.audit(filter, Direction::OldestFirst(last), MAX_PAGE).await?;
-        lines(&page)?;
-        match page.last() {
-            Some(record) => last = record.seq,
-            None => return Ok(last),
+        match format {
+            Format::Table => {
+                for record in &page.records {
+                    output::line(&visible::line(&columns(record).join("  ")))?;
+                }
+            }
+            Format::Json | Format::Jsonl => lines(&page.records)?,
+        }
+        match page.next {
+            Some(next) => last = next,
+            None => return Ok(last.max(page.end)),
         }
     }
 }
@@ -177,25 +185,10 @@ async fn follow_from(
     filter: &AuditFilter,
     format: Format,
     mut last: i64,
-    follow: bool,
     clock: &SystemClock,
 ) -> Result<(), Failure> {
-    if !follow {
-        return Ok(());
-    }
     loop {
-        let page = store.audit(filter, Direction::OldestFirst(last), MAX_PAGE).await?;
-        if let Some(record) = page.last() {
-            last = record.seq;
-            if format == Format::Table {
-                for record in &page {
-                    output::line(&visible::line(&columns(record).join("  ")))?;
-                }
-            } else {
-                lines(&page)?;
-            }
-            continue;
-        }
+        last = print_from(store, filter, format, last).await?;
         clock.sleep_until(clock.monotonic() + FOLLOW_EVERY).await;
     }
 }

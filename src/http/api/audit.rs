@@ -14,10 +14,10 @@ use super::openapi::Refusals;
 use super::refusal::Refusal;
 use crate::api::audit::{AuditPage, AuditRecord};
 use crate::api::texts::{EventKindName, OutcomeName, SlugText, TimeText};
-use crate::audit::{EventKind, Outcome, Record};
-use crate::grant::{FeedLimit, Permissions, Role, SpaceLimit};
+use crate::audit::{EventKind, Outcome};
+use crate::grant::{Permissions, Role};
 use crate::slug::Slug;
-use crate::store::audit::{AuditFilter, Direction, MAX_PAGE};
+use crate::store::audit::{AuditFilter, Direction, MAX_PAGE, Sight};
 
 /// Which rows, from where.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -88,48 +88,32 @@ pub(super) async fn list(
     let before = before.ok().filter(|before| *before != Some(0));
     let before = before.ok_or_else(|| Refusal::field("before", "the number of a row"))?;
     let filter = filter(parameters, &caller)?;
-    let mut records = api.carnet().store().audit(&filter, Direction::NewestFirst(before), limit).await?;
-    // A full page may be the last one: then the next one is empty.
-    let next_before = records.last().filter(|_| records.len() == limit as usize).map(|record| record.seq);
-    records.retain(|record| is_visible(record, caller.permissions()));
-    Ok(Json(AuditPage { records: records.iter().map(AuditRecord::from).collect(), next_before }))
+    let _turn = api.audit_turns().take(caller.grant().id, api.carnet().clock().as_ref()).await?;
+    let page = api.carnet().store().audit(&filter, Direction::NewestFirst(before), limit).await?;
+    Ok(Json(AuditPage {
+        records: page.records.iter().map(AuditRecord::from).collect(),
+        next_before: page.next,
+    }))
 }
 
 fn filter(parameters: AuditParameters, caller: &Caller) -> Result<AuditFilter, Refusal> {
     if parameters.actor.as_ref().is_some_and(|actor| actor.chars().count() > MAX_ACTOR) {
         return Err(Refusal::field("actor", format!("at most {MAX_ACTOR} characters")));
     }
-    let wanted: Option<Slug> = parsed("space", parameters.space)?;
-    let permissions = caller.permissions();
-    let spaces = match (&permissions.spaces, wanted) {
-        (SpaceLimit::All, None) => None,
-        (SpaceLimit::All, Some(space)) => Some(vec![space]),
-        (SpaceLimit::Only(own), None) => Some(own.iter().cloned().collect()),
-        // A space that he does not see has no rows for him.
-        (SpaceLimit::Only(own), Some(space)) => {
-            Some(own.iter().filter(|own| **own == space).cloned().collect())
-        }
-    };
+    let Permissions { spaces, feeds, .. } = caller.permissions();
     Ok(AuditFilter {
         kind: parsed::<EventKind>("kind", parameters.kind)?,
         outcome: parsed::<Outcome>("outcome", parameters.outcome)?,
         actor: parameters.actor,
-        spaces,
+        spaces: parsed::<Slug>("space", parameters.space)?.map(|space| vec![space]),
         feed: parsed("feed", parameters.feed)?,
         grant: parameters.grant,
         jti: parameters.jti,
         since: parsed::<Timestamp>("since", parameters.since)?,
         until: parsed::<Timestamp>("until", parameters.until)?,
+        // What lies outside is neither read nor counted.
+        sight: Sight { spaces: spaces.clone(), feeds: feeds.clone() },
     })
-}
-
-/// Of a grant that is limited to feeds only rows about those are its own.
-fn is_visible(record: &Record, permissions: &Permissions) -> bool {
-    match (&permissions.feeds, &record.event.feed) {
-        (FeedLimit::All, _) => true,
-        (limit, Some(feed)) => limit.contains(feed),
-        (FeedLimit::Matching(_), None) => false,
-    }
 }
 
 fn parsed<T>(field: &str, text: Option<String>) -> Result<Option<T>, Refusal>

@@ -7,6 +7,7 @@
 //! credential is answered before its audit row is durable; every refusal is problem details.
 
 mod audit;
+mod audit_turns;
 mod body;
 mod caller;
 mod check;
@@ -33,6 +34,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::audit_turns::AuditTurns;
 use self::limits::Limits;
 pub use self::limits::{ApiLimits, Rate};
 use self::refusal::Refusal;
@@ -53,6 +55,7 @@ struct Shared {
     broker: Broker,
     api_limits: ApiLimits,
     limits: Limits,
+    audit_turns: AuditTurns,
     request_ids: Uuids,
 }
 
@@ -66,7 +69,9 @@ impl Api {
         let broker = carnet.broker()?;
         let counted = Limits::new(&limits, Arc::clone(carnet.clock()), Arc::clone(carnet.metrics()));
         let request_ids = Uuids::new(Arc::clone(carnet.random()));
-        Ok(Self(Arc::new(Shared { carnet, broker, api_limits: limits, limits: counted, request_ids })))
+        let audit_turns = AuditTurns::default();
+        let (api_limits, limits) = (limits, counted);
+        Ok(Self(Arc::new(Shared { carnet, broker, api_limits, limits, audit_turns, request_ids })))
     }
 
     /// Everything that it serves: `/api/v1/…` and `/metrics`. To be merged into an application at its root.
@@ -115,6 +120,10 @@ impl Api {
 
     fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    fn audit_turns(&self) -> &AuditTurns {
+        &self.0.audit_turns
     }
 
     /// A name for a request that brings none.

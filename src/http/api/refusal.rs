@@ -132,6 +132,9 @@ const SOON: Duration = Duration::from_secs(1);
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::LogBusy | StoreError::LogTooSlow) {
+            return Self::from(Problem::new(ProblemType::Busy).detail(error.to_string())).retry_after(SOON);
+        }
         Self::hidden(ProblemType::StorageUnavailable, &error).retry_after(SOON)
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::FromRow as _;
 
-use super::reading::MAX_PAGE;
+use super::paging::MAX_PAGE;
 use super::row::{COLUMNS, Row};
 use super::{BASE_TABLE, Base, TABLE, mac};
 use crate::actor::Actor;

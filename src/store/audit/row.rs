@@ -13,6 +13,24 @@ use crate::store::{StoreError, corrupt, from_millis, parse, to_millis};
 pub(super) const COLUMNS: &str = "seq, at, kind, outcome, actor, space, feed, feed_id, grant_id, jti, sub, aud, kid, \
                                   request_id, upstream_request_id, client, is_check, detail, count, mac";
 
+const COLUMN_COUNT: usize = 20;
+
+/// SQLite takes 32,766 values in one statement.
+const MAX_ROWS: usize = 32_766 / COLUMN_COUNT;
+
+/// A statement for so many rows or fewer is kept for the next time.
+const USUAL_ROWS: usize = 8;
+
+/// The statement that inserts so many rows.
+fn insertion(rows: usize) -> String {
+    let row = |row: usize| {
+        let places: Vec<_> =
+            (1..=COLUMN_COUNT).map(|column| format!("${}", row * COLUMN_COUNT + column)).collect();
+        format!("({})", places.join(", "))
+    };
+    format!("INSERT INTO audit ({COLUMNS}) VALUES {}", (0..rows).map(row).collect::<Vec<_>>().join(", "))
+}
+
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(super) struct Row {
     pub(super) seq: i64,
@@ -92,34 +110,39 @@ impl Row {
         ])
     }
 
-    pub(super) async fn insert(self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO audit (seq, at, kind, outcome, actor, space, feed, feed_id, grant_id, jti, sub, aud, kid, \
-             request_id, upstream_request_id, client, is_check, detail, count, mac) VALUES ($1, $2, $3, $4, $5, $6, \
-             $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
-        )
-        .bind(self.seq)
-        .bind(self.at)
-        .bind(self.kind)
-        .bind(self.outcome)
-        .bind(self.actor)
-        .bind(self.space)
-        .bind(self.feed)
-        .bind(self.feed_id)
-        .bind(self.grant_id)
-        .bind(self.jti)
-        .bind(self.sub)
-        .bind(self.aud)
-        .bind(self.kid)
-        .bind(self.request_id)
-        .bind(self.upstream_request_id)
-        .bind(self.client)
-        .bind(self.is_check)
-        .bind(self.detail)
-        .bind(self.count)
-        .bind(self.mac)
-        .execute(connection)
-        .await?;
+    /// Writes rows, with as few statements as their number of values allows.
+    pub(super) async fn insert(rows: Vec<Self>, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        let mut rows = rows.into_iter().peekable();
+        while rows.peek().is_some() {
+            let some: Vec<_> = rows.by_ref().take(MAX_ROWS).collect();
+            // Few rows are frequent, and their statement is kept.
+            let is_usual = some.len() <= USUAL_ROWS;
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(insertion(some.len()))).persistent(is_usual);
+            for row in some {
+                query = query
+                    .bind(row.seq)
+                    .bind(row.at)
+                    .bind(row.kind)
+                    .bind(row.outcome)
+                    .bind(row.actor)
+                    .bind(row.space)
+                    .bind(row.feed)
+                    .bind(row.feed_id)
+                    .bind(row.grant_id)
+                    .bind(row.jti)
+                    .bind(row.sub)
+                    .bind(row.aud)
+                    .bind(row.kid)
+                    .bind(row.request_id)
+                    .bind(row.upstream_request_id)
+                    .bind(row.client)
+                    .bind(row.is_check)
+                    .bind(row.detail)
+                    .bind(row.count)
+                    .bind(row.mac);
+            }
+            query.execute(&mut *connection).await?;
+        }
         Ok(())
     }
 

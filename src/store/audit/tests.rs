@@ -14,7 +14,7 @@ use crate::store::master_key::MasterKey;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-async fn store(folder: &TempDir) -> (Store, MasterKey) {
+pub(super) async fn store(folder: &TempDir) -> (Store, MasterKey) {
     let url = folder.path().join("carnet.db").into();
     let store = Store::open(&url, IfMissing::Create).await.unwrap();
     let master_key = MasterKey::generate(&SecureRandom::default()).unwrap();
@@ -22,7 +22,7 @@ async fn store(folder: &TempDir) -> (Store, MasterKey) {
     (store, master_key)
 }
 
-async fn append(store: &Store, now: Timestamp, events: &[Event]) -> Anchor {
+pub(super) async fn append(store: &Store, now: Timestamp, events: &[Event]) -> Anchor {
     let mut write = store.write().await.unwrap();
     let end = write.append_audit(now, events).await.unwrap();
     write.commit().await.unwrap();
@@ -30,7 +30,7 @@ async fn append(store: &Store, now: Timestamp, events: &[Event]) -> Anchor {
 }
 
 async fn read(store: &Store, filter: &AuditFilter, direction: Direction, limit: u32) -> Vec<Record> {
-    store.audit(filter, direction, limit).await.unwrap()
+    store.audit(filter, direction, limit).await.unwrap().records
 }
 
 fn seqs(records: &[Record]) -> Vec<i64> {

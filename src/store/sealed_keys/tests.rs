@@ -72,7 +72,7 @@ async fn execute(store: &Store, sql: &'static str) {
 async fn sealed(store: &Store) -> BTreeMap<String, (String, String)> {
     let rows: Vec<(String, String, String)> =
         sqlx::query_as("SELECT name, master_key_id, sealed FROM sealed_keys")
-            .fetch_all(&store.readers)
+            .fetch_all(&store.readers.lists)
             .await
             .unwrap();
     rows.into_iter().map(|(name, id, sealed)| (name, (id, sealed))).collect()

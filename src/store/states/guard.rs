@@ -166,7 +166,7 @@ impl Store {
     pub(in crate::store) async fn catch_up(&self) -> Result<(), StoreError> {
         let _turn = self.guard.loading.lock().await;
         let before = self.guard.vouched().map(|vouched| vouched.state.n);
-        self.read().await?.vouched().await?;
+        self.read_from(&self.readers.keys).await?.vouched().await?;
         if self.guard.vouched().map(|vouched| vouched.state.n) != before {
             self.guard.write_file(None).await;
         }

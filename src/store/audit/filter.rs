@@ -1,0 +1,238 @@
+//! Which rows of the log are asked for, and the way to them: by an index that names nothing else.
+//!
+//! A page reads a bounded number of rows, whatever the filter. Where a caller is limited to spaces or feeds, those
+//! limits are the way: no row outside them is read, counted or shows in a cursor. Limits that no index fits are read
+//! along the log itself, in steps whose length and bounds depend on nothing that is in it.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::sql::{Conditions, Value};
+use crate::actor::Actor;
+use crate::audit::{EventKind, Outcome};
+use crate::feed::FeedPath;
+use crate::grant::{FeedLimit, SpaceLimit};
+use crate::slug::Slug;
+use crate::store::to_millis;
+
+/// A page follows at most so many ranges of an index; a grant that names more is read along the log.
+const MAX_RANGES: usize = 256;
+
+/// Which records to read: those that all of it allows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Of this kind.
+    pub kind: Option<EventKind>,
+    /// With this outcome.
+    pub outcome: Option<Outcome>,
+    /// By this actor, named as in the log.
+    pub actor: Option<String>,
+    /// About one of these spaces; with an empty list there are none.
+    pub spaces: Option<Vec<Slug>>,
+    /// About a feed of this name.
+    pub feed: Option<Slug>,
+    /// About this grant, or by whoever used it.
+    pub grant: Option<Uuid>,
+    /// With this token.
+    pub jti: Option<Uuid>,
+    /// Written then or later.
+    pub since: Option<Timestamp>,
+    /// Written before.
+    pub until: Option<Timestamp>,
+    /// What the reader may know of.
+    pub sight: Sight,
+}
+
+/// What a reader of the log may know of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// With a list, only what is about these spaces.
+    pub spaces: SpaceLimit,
+    /// With a list, only what is about such feeds.
+    pub feeds: FeedLimit,
+}
+
+impl Default for Sight {
+    fn default() -> Self {
+        Self { spaces: SpaceLimit::All, feeds: FeedLimit::All }
+    }
+}
+
+impl Sight {
+    fn is_limited(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// Whether a record about `home` is inside.
+    fn contains(&self, home: &Home) -> bool {
+        let space = match &self.spaces {
+            SpaceLimit::All => true,
+            SpaceLimit::Only(own) => home.space.as_ref().is_some_and(|space| own.contains(space)),
+        };
+        space
+            && (self.feeds == FeedLimit::All
+                || home.feed.as_ref().is_some_and(|feed| self.feeds.contains(feed)))
+    }
+}
+
+/// The space and feed that a record is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Home {
+    pub(super) space: Option<Slug>,
+    pub(super) feed: Option<Slug>,
+}
+
+impl From<FeedPath> for Home {
+    fn from(path: FeedPath) -> Self {
+        Self { space: Some(path.space), feed: Some(path.slug) }
+    }
+}
+
+/// A range of an index: the columns that it begins with, and what they hold. Within it rows are in their order.
+pub(super) type Range = Vec<(&'static str, Value)>;
+
+/// The way to the rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Way {
+    /// There can be none.
+    Nowhere,
+    /// Along these ranges at once.
+    Ranges(Vec<Range>),
+    /// Along the log itself.
+    Log,
+}
+
+fn text(value: impl ToString) -> Value {
+    Value::Text(value.to_string())
+}
+
+impl AuditFilter {
+    /// The way to the rows, `home` being what the first row with the filter's `jti` is about.
+    pub(super) fn way(&self, home: Option<&Home>) -> Way {
+        let spaces = self.spaces();
+        if spaces.as_ref().is_some_and(BTreeSet::is_empty)
+            || self.feed.as_ref().is_some_and(|feed| !self.sight.feeds.contains(feed))
+        {
+            return Way::Nowhere;
+        }
+        if let Some(jti) = &self.jti {
+            // All rows of a token are about one feed. Of a token outside no more is read than of one that there
+            // is not.
+            return match home {
+                Some(home) if self.sight.contains(home) => Way::Ranges(vec![vec![("jti", text(jti))]]),
+                _ => Way::Nowhere,
+            };
+        }
+        let ranges = if self.sight.is_limited() { self.limits(spaces) } else { self.narrowest(spaces) };
+        match ranges {
+            Some(ranges) if ranges.len() <= MAX_RANGES => Way::Ranges(ranges),
+            _ => Way::Log,
+        }
+    }
+
+    /// The spaces that are both asked for and seen; `None` for all.
+    fn spaces(&self) -> Option<BTreeSet<Slug>> {
+        let asked = self.spaces.as_ref().map(|spaces| spaces.iter().cloned().collect::<BTreeSet<_>>());
+        match (&self.sight.spaces, asked) {
+            (SpaceLimit::All, asked) => asked,
+            (SpaceLimit::Only(own), None) => Some(own.clone()),
+            (SpaceLimit::Only(own), Some(asked)) => Some(own.intersection(&asked).cloned().collect()),
+        }
+    }
+
+    /// For a reader who sees everything: the filter that most likely leaves least.
+    fn narrowest(&self, spaces: Option<BTreeSet<Slug>>) -> Option<Vec<Range>> {
+        if let Some(grant) = self.grant {
+            let by = Actor::grant(grant).as_str().to_owned();
+            return Some(vec![vec![("grant_id", text(grant))], vec![("actor", Value::Text(by))]]);
+        }
+        if let Some(actor) = &self.actor {
+            return Some(vec![vec![("actor", text(actor))]]);
+        }
+        if spaces.is_some() || self.feed.is_some() {
+            return Some(homes(spaces, self.feed.as_ref().map(|feed| BTreeSet::from([feed.clone()]))));
+        }
+        match (self.kind, self.outcome) {
+            (_, Some(outcome)) if outcome != Outcome::Done => Some(vec![vec![("outcome", text(outcome))]]),
+            (Some(kind), _) => Some(vec![vec![("kind", text(kind))]]),
+            (None, Some(outcome)) => Some(vec![vec![("outcome", text(outcome))]]),
+            (None, None) => None,
+        }
+    }
+
+    /// For a reader who sees some spaces or feeds: those, whatever else is asked for.
+    fn limits(&self, spaces: Option<BTreeSet<Slug>>) -> Option<Vec<Range>> {
+        let feeds = match (&self.feed, &self.sight.feeds) {
+            (Some(feed), _) => Some(BTreeSet::from([feed.clone()])),
+            (None, FeedLimit::All) => None,
+            // A pattern is no range of an index.
+            (None, FeedLimit::Matching(patterns)) => {
+                let named = patterns.iter().map(|pattern| pattern.as_str().parse());
+                Some(named.collect::<Result<_, _>>().ok()?)
+            }
+        };
+        Some(homes(spaces, feeds))
+    }
+
+    /// What a row must be beside lying on the way.
+    pub(super) fn conditions(&self, way: &Way) -> Conditions {
+        let mut conditions = Conditions::default();
+        let holds = |column: &str| match way {
+            // Every range has the same columns, but for those of a grant, which need nothing else.
+            Way::Ranges(ranges) => ranges.iter().all(|range| range.iter().any(|(named, _)| *named == column)),
+            _ => false,
+        };
+        for (column, value) in [
+            ("kind", self.kind.map(text)),
+            ("outcome", self.outcome.map(text)),
+            ("actor", self.actor.as_ref().map(text)),
+            ("feed", self.feed.as_ref().map(text)),
+            ("jti", self.jti.map(text)),
+        ] {
+            if let Some(value) = value.filter(|_| !holds(column)) {
+                conditions.equal(column, value);
+            }
+        }
+        if let Some(spaces) = self.spaces().filter(|_| !holds("space")) {
+            conditions.one_of("space", spaces.iter().map(text));
+        }
+        if let Some(grant) = self.grant.filter(|_| !holds("grant_id") && !is_grant(way)) {
+            conditions.either("grant_id", text(grant), "actor", text(Actor::grant(grant).as_str()));
+        }
+        if let (FeedLimit::Matching(patterns), false, None) = (&self.sight.feeds, holds("feed"), &self.feed) {
+            // A slug has none of the characters that mean something to LIKE.
+            conditions.like("feed", patterns.iter().map(|pattern| pattern.as_str().replace('*', "%")));
+        }
+        if let Some(since) = self.since {
+            conditions.compare("at >=", to_millis(since));
+        }
+        if let Some(until) = self.until {
+            conditions.compare("at <", to_millis(until));
+        }
+        conditions
+    }
+}
+
+/// Whether the ranges are those of [`AuditFilter::grant`].
+fn is_grant(way: &Way) -> bool {
+    matches!(way, Way::Ranges(ranges) if ranges.iter().flatten().any(|(column, _)| *column == "grant_id"))
+}
+
+/// A range for each space, each feed, or each feed in each space.
+fn homes(spaces: Option<BTreeSet<Slug>>, feeds: Option<BTreeSet<Slug>>) -> Vec<Range> {
+    let in_space = |space: Option<&Slug>, feed: Option<&Slug>| {
+        let space = space.map(|space| ("space", text(space)));
+        space.into_iter().chain(feed.map(|feed| ("feed", text(feed)))).collect()
+    };
+    let all = |slugs: &Option<BTreeSet<Slug>>| match slugs {
+        None => vec![None],
+        Some(slugs) => slugs.iter().cloned().map(Some).collect(),
+    };
+    let feeds = all(&feeds);
+    all(&spaces)
+        .iter()
+        .flat_map(|space| feeds.iter().map(|feed| in_space(space.as_ref(), feed.as_ref())))
+        .collect()
+}

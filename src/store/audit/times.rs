@@ -1,0 +1,74 @@
+//! Times as bounds on `seq`.
+//!
+//! The order of the log is that of `seq`; `at` follows it, except where a clock was set back or two servers' clocks
+//! differ. The table `audit_times` knows by how much a row was ever written with an earlier `at` than one before it.
+//! With that, bounds are found by halving, and no row between the times lies outside them.
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+
+use super::paging::Bounds;
+use crate::store::{StoreError, to_millis};
+
+/// The part of `whole` that holds every row written at `since` or later and before `until`, and few others.
+pub(super) async fn within(
+    connection: &mut SqliteConnection,
+    whole: Bounds,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+) -> Result<Bounds, StoreError> {
+    if since.is_none() && until.is_none() {
+        return Ok(whole);
+    }
+    let behind: Option<i64> = sqlx::query_scalar("SELECT behind FROM audit_times WHERE id = 1")
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some(behind) = behind else { return Ok(whole) };
+    let mut bounds = whole;
+    if let Some(since) = since {
+        // A row before this time by more than `behind` has only such before it as are earlier than `since`.
+        let (before, _) = halve(connection, whole, to_millis(since).saturating_sub(behind)).await?;
+        bounds.lowest = before.saturating_add(1);
+    }
+    if let Some(until) = until {
+        let (_, after) = halve(connection, whole, to_millis(until).saturating_add(behind)).await?;
+        bounds.highest = after.saturating_sub(1);
+    }
+    Ok(bounds)
+}
+
+/// Notes that rows were written at `now`, in the transaction that writes them.
+pub(super) async fn note(connection: &mut SqliteConnection, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE audit_times SET behind = CASE WHEN latest - $1 > behind THEN latest - $1 ELSE behind END, \
+         latest = CASE WHEN latest < $1 THEN $1 ELSE latest END WHERE id = 1",
+    )
+    .bind(to_millis(now))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A row written before `time`, or the place before all rows, and one that was written later, or the place behind all
+/// rows; side by side unless a row between them is missing.
+async fn halve(
+    connection: &mut SqliteConnection,
+    whole: Bounds,
+    time: i64,
+) -> Result<(i64, i64), StoreError> {
+    let found = sqlx::query_as(
+        "WITH RECURSIVE halves (low, high, step) AS ( \
+           SELECT $1, $2, 0 \
+           UNION ALL \
+           SELECT CASE WHEN audit.at < $3 THEN audit.seq ELSE low END, \
+                  CASE WHEN audit.at < $3 THEN high ELSE audit.seq END, step + 1 \
+           FROM halves JOIN audit ON audit.seq = (low + high) / 2 WHERE high - low > 1 \
+         ) SELECT low, high FROM halves ORDER BY step DESC LIMIT 1",
+    )
+    .bind(whole.lowest.saturating_sub(1))
+    .bind(whole.highest.saturating_add(1))
+    .bind(time)
+    .fetch_one(connection)
+    .await?;
+    Ok(found)
+}
