@@ -1,0 +1,22 @@
+//! Floods: whoever asks as much as they can, beside a deployer that asks for what it needs, and an admin who
+//! revokes a key meanwhile. The real binary, and the sandbox's clouds.
+//!
+//! None of the deployer's requests may fail, and a revoked key is gone from the JWKS within a second of the
+//! revocation's answer. Each flood lasts seconds; `CARNET_TEST_LONG=1` makes it a minute.
+#![cfg(feature = "sandbox")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "set-up that fails should fail the test where it stands"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../api/world.rs"]
+#[allow(dead_code, reason = "each test binary uses a part")]
+mod world;
+
+mod beside;
+mod callers;
+mod readers;
