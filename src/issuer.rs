@@ -24,7 +24,7 @@ use crate::issuer_url::IssuerUrl;
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
 use crate::jose::jws::SigningError;
-use crate::metrics::{ClockState, KeyReading, Metrics, MintOutcome};
+use crate::metrics::{ClockState, KeyReading, Metrics, MintOutcome, StateReading};
 use crate::oidc::claims::{About, Claims};
 use crate::oidc::metadata::Documents;
 use crate::oidc::subject::{Context, SubjectError};
@@ -291,6 +291,12 @@ impl Issuer {
             clock,
             erasure_pending: self.pulse().erasure_pending,
             places: key_set.places.clone(),
+            state: self.state_status().map(|status| StateReading {
+                n: status.state.n,
+                refused: status.refused.is_some(),
+                unproved: status.unproved,
+                file_failed: status.file_error.is_some(),
+            }),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::doctor::fetch::{Fetcher, Trust};
 use crate::doctor::public::Published;
 use crate::doctor::{
     Finding, Report, Status, clock, database, feeds, files, grants, issuer_url, keys, public, publication,
+    state,
 };
 use crate::issuer_url::IssuerUrl;
 use crate::store::signing_keys::StoredKeys;
@@ -92,6 +93,8 @@ impl Examination<'_> {
         let unlocked = Carnet::unlock_store(self.store, self.config).await;
         findings.push(database::check_master_key(unlocked.as_ref().copied()));
         unlocked.ok()?;
+        let examined = self.store.examine_state(&self.config.witnesses()).await;
+        findings.push(state::check(examined.as_ref().map(Option::as_ref)));
         findings.push(database::check_audit_log(self.store.verify_audit(&[]).await.as_ref()));
         if let Err(error) = self.grants(findings).await {
             findings.push(unreadable("grant-rows", &error));

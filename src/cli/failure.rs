@@ -22,6 +22,8 @@ use crate::issuer::MintError;
 use crate::rotator::RotationError;
 use crate::signing_keys::rotation::Refusal;
 use crate::store::StoreError;
+use crate::store::state_file::StateFileError;
+use crate::store::states::StateError;
 use crate::visible;
 
 /// What helps where nothing is minted, if the message does not say it.
@@ -188,6 +190,7 @@ impl From<OpenError> for Failure {
                 "give --issuer https://…: the URL under which clouds will fetch the keys; it is stored and never \
                  changes by itself",
             ),
+            OpenError::Store(StoreError::State(error)) => Some(state_hint(error)),
             OpenError::OtherIssuer { .. } => Some(
                 "start with the issuer URL that is stored, or `carnet serve --issuer URL --change-issuer` and set up \
                  the trust in every cloud anew",
@@ -199,6 +202,28 @@ impl From<OpenError> for Failure {
             _ => None,
         };
         Self { hint: hint.map(ToOwned::to_owned), ..Self::plain(error) }
+    }
+}
+
+/// What helps where a database is not believed.
+fn state_hint(error: &StateError) -> &'static str {
+    match error {
+        StateError::Unknown { .. } => {
+            "if it was moved here, say which state it had: --state-at-least, with what `carnet database show` printed there; \
+             --state-file names another file; `carnet database accept` takes the database and believes nothing of it"
+        }
+        StateError::File(StateFileError::Io { .. } | StateFileError::Locked(_)) => {
+            "--state-file names another file; see who holds or owns this one"
+        }
+        StateError::File(_) => {
+            "put the file back from where the keys folder is kept, or give the master key that it names; `carnet database \
+             accept` takes the database without it, and believes nothing of it"
+        }
+        StateError::Replaced(_) => "start it again",
+        _ => {
+            "find out who can write the database, and put the latest database back in its place; `carnet database accept` \
+             takes this one, and believes nothing of what it held"
+        }
     }
 }
 
@@ -273,7 +298,11 @@ impl From<AuditedMintError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::plain(error)
+        let hint = match &error {
+            StoreError::State(error) => Some(state_hint(error).to_owned()),
+            _ => None,
+        };
+        Self { hint, ..Self::plain(error) }
     }
 }
 

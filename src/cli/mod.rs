@@ -2,6 +2,7 @@
 
 mod audit;
 mod confirm;
+mod database;
 mod demo;
 mod doctor;
 mod failure;
@@ -54,6 +55,9 @@ enum Command {
     /// List and rotate signing keys
     #[command(subcommand)]
     Key(key::Command),
+    /// Show the database's state, to be kept elsewhere
+    #[command(subcommand)]
+    Database(database::Command),
     /// Keep feeds, and get credentials for them
     #[command(subcommand)]
     Feed(Box<feed::Command>),
@@ -136,6 +140,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Demo(arguments) => Box::pin(demo::run(arguments)).await,
         Command::Serve(arguments) => Box::pin(serve::run(opening, arguments)).await,
         Command::Key(command) => Box::pin(key::run(opening, command)).await,
+        Command::Database(command) => Box::pin(database::run(opening, command)).await,
         Command::Feed(command) => Box::pin(feed::run(opening, *command)).await,
         Command::Grant(command) => Box::pin(grant::run(opening, *command)).await,
         Command::Token(command) => Box::pin(token::run(opening, command)).await,

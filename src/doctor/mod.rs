@@ -14,6 +14,7 @@ pub mod issuer_url;
 pub mod keys;
 pub mod public;
 pub mod publication;
+pub mod state;
 
 use serde::Serialize;
 

@@ -70,6 +70,8 @@ struct Checks {
     rotation_error: Option<String>,
     /// Whether destroyed private keys may still stand in the database's files.
     erasure_pending: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<StateChecks>,
     /// The copies of the documents that keys wait for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     publications: Vec<PublicationChecks>,
@@ -92,6 +94,21 @@ struct PublicationChecks {
     /// Revoked keys that it still shows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     still_published: Vec<Kid>,
+}
+
+/// The database's state: whether it is the database that it was.
+#[derive(Debug, Serialize)]
+struct StateChecks {
+    /// The number of the last one.
+    n: i64,
+    /// Nothing outside the database showed at the start that it is not an older one.
+    unproved: bool,
+    /// The reason for which the database is not believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+    /// The reason for which the state file could not be written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_error: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -180,7 +197,9 @@ impl PublicDocuments {
             (None, ClockTrust::Steady) => "steady",
         };
         // A clock that has jumped only holds the rotation up; one that is behind stops minting.
-        let ready = reachable && active_keys.len() == Algorithm::ALL.len() && clock != "behind";
+        let state = self.issuer.state_status();
+        let believed = state.as_ref().is_none_or(|state| state.refused.is_none());
+        let ready = believed && reachable && active_keys.len() == Algorithm::ALL.len() && clock != "behind";
         let checks = (self.detail == Detail::Full).then(|| Checks {
             database_confirmed_seconds_ago: unconfirmed.as_secs(),
             database_reachable: reachable,
@@ -188,6 +207,12 @@ impl PublicDocuments {
             clock,
             rotation_error: health.rotation_error.clone(),
             erasure_pending: self.issuer.pulse().erasure_pending,
+            state: state.map(|state| StateChecks {
+                n: state.state.n,
+                unproved: state.unproved,
+                refused: state.refused.map(|error| error.to_string()),
+                file_error: state.file_error.map(|error| error.to_string()),
+            }),
             publications: publications(&key_set, &health),
             undeclared_proxy: self.condition.first_undeclared_proxy().map(|peer| peer.to_string()),
             tls: self.condition.certificate().map(|certificate| TlsChecks {

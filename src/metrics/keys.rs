@@ -62,6 +62,21 @@ pub struct KeyReading {
     pub erasure_pending: bool,
     /// Where verifiers look for keys besides the servers.
     pub places: Vec<Place>,
+    /// What is known of the database's state.
+    pub state: Option<StateReading>,
+}
+
+/// What there is to show of the database's state.
+#[derive(Debug, Clone, Copy)]
+pub struct StateReading {
+    /// The number of the last one.
+    pub n: i64,
+    /// Whether the database is not believed.
+    pub refused: bool,
+    /// Whether nothing outside the database showed at the start that it is not an older one.
+    pub unproved: bool,
+    /// Whether the state file cannot be written.
+    pub file_failed: bool,
 }
 
 /// Metrics of the signing keys.
@@ -134,7 +149,7 @@ impl Collector for Reader {
 
 impl KeyReading {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
-        let Self { now, keys, policy, unconfirmed, clock, erasure_pending, places } = self;
+        let Self { now, keys, policy, unconfirmed, clock, erasure_pending, places, state } = self;
         let published = published(keys, *now);
         let count = |(alg, state): (Algorithm, State)| {
             published.iter().filter(|key| key.algorithm() == alg && key.state(*now) == state).count()
@@ -168,6 +183,19 @@ impl KeyReading {
         let help = "1 while destroyed private keys may be left in the database's files";
         let value = f64::from(u8::from(*erasure_pending));
         gauges(&mut to, "erasure_pending", help, None, [(Pairs::new(), value)])?;
+
+        if let Some(StateReading { n, refused, unproved, file_failed }) = *state {
+            let flag = |is_set: bool| f64::from(u8::from(is_set));
+            let help = "1 while the database is not believed: it was put back to an older one, or altered";
+            gauges(&mut to, "database_state_refused", help, None, [(Pairs::new(), flag(refused))])?;
+            let help = "1 if nothing outside the database showed at the start that it is not an older one";
+            gauges(&mut to, "database_state_unproved", help, None, [(Pairs::new(), flag(unproved))])?;
+            let help = "1 while the state file cannot be written";
+            gauges(&mut to, "state_file_failed", help, None, [(Pairs::new(), flag(file_failed))])?;
+            let help = "The number of the last state of the database";
+            let n = u32::try_from(n).unwrap_or(u32::MAX).into();
+            gauges(&mut to, "database_state", help, None, [(Pairs::new(), n)])?;
+        }
 
         let kids: Vec<_> = published.iter().map(|key| key.kid()).collect();
         let copies: Vec<&Place> = places.iter().filter(|place| place.is_copy()).collect();

@@ -42,6 +42,7 @@ fn reading(now: Timestamp) -> KeyReading {
         unconfirmed: Duration::from_millis(250),
         clock: ClockState::Steady,
         erasure_pending: true,
+        state: None,
         places: Vec::new(),
     }
 }

@@ -158,3 +158,33 @@ fn feeds_that_cannot_work_are_found() {
     carnet.ok(&["key", "policy", "--max-token-lifetime=30m"]);
     Found::of(&carnet, &[]).assert("feed-lifetime", "failed", "default/long asks for 3600 s");
 }
+
+#[test]
+fn a_database_that_was_put_back_is_found_and_a_missing_state_file_is_warned_of() {
+    let carnet = unreachable();
+    Found::of(&carnet, &[]).assert("database-state", "ok", "as its state file remembers");
+    let files =
+        || ["carnet.db", "carnet.db-wal"].map(|name| fs::read(carnet.home().join(name)).unwrap_or_default());
+    let put_back = |[database, log]: [Vec<u8>; 2]| {
+        let _ = fs::remove_file(carnet.home().join("carnet.db-shm"));
+        fs::write(carnet.database(), database).unwrap();
+        fs::write(carnet.home().join("carnet.db-wal"), log).unwrap();
+    };
+    let before = files();
+    carnet.ok(&["grant", "create", "--role=viewer"]);
+    let now = files();
+
+    put_back(before);
+    Found::of(&carnet, &[]).assert("database-state", "failed", "an older database");
+    put_back(now);
+
+    let file = carnet.keys_dir().join("state");
+    let known = fs::read(&file).unwrap();
+    fs::write(&file, "nonsense").unwrap();
+    Found::of(&carnet, &[]).assert("database-state", "failed", "is damaged");
+    fs::remove_file(&file).unwrap();
+    Found::of(&carnet, &[]).assert("database-state", "warning", "nothing outside remembers it");
+    assert!(!file.exists(), "doctor made the file");
+    fs::write(&file, known).unwrap();
+    Found::of(&carnet, &[]).assert("database-state", "ok", "is at state");
+}

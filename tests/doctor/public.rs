@@ -39,6 +39,7 @@ fn an_issuer_in_order_has_no_complaint_but_how_it_was_looked_at() {
             "database-integrity",
             "database-references",
             "master-key",
+            "database-state",
             "audit-log",
             "grant-rows",
             "grant-expiry",

@@ -1,0 +1,31 @@
+//! Whether the database is the one that it was, by what is remembered of it outside.
+
+use super::{Finding, causes};
+use crate::states::{DatabaseId, StatePoint};
+use crate::store::StoreError;
+use crate::store::states::StateError;
+
+const ID: &str = "database-state";
+
+/// What helps where a database is not believed.
+pub const PUT_BACK: &str = "find out who can write the database; put the latest database back in its place, or run `carnet database \
+                            accept`, which takes this one with new signing keys and without grants";
+
+/// What [`Store::examine_state`](crate::store::Store::examine_state) says.
+#[must_use]
+pub fn check(examined: Result<Option<&(DatabaseId, StatePoint, bool)>, &StoreError>) -> Finding {
+    match examined {
+        Ok(Some((_, state, true))) => Finding::ok(ID, format!("is at state {state}, as its state file remembers")),
+        Ok(Some((_, state, false))) => Finding::warning(ID, format!("is at state {state}, and nothing outside remembers it"))
+            .detail("An older database in its place would bring revoked keys and grants back, and nobody would notice.")
+            .hint("start the server once with --state-at-least and a state that was kept elsewhere: that makes the state file"),
+        Ok(None) => Finding::ok(ID, "has no state yet; the next start gives it its first one"),
+        Err(error @ StoreError::State(StateError::File(_))) => Finding::failed(ID, causes(error))
+            .detail("No server starts while the file is there: it is not treated as missing.")
+            .hint("put the file back from where the keys folder is kept, or run `carnet database accept`"),
+        Err(error @ StoreError::State(_)) => Finding::failed(ID, causes(error))
+            .detail("No server starts on it; one that runs goes on with its own documents, and mints and changes nothing.")
+            .hint(PUT_BACK),
+        Err(error) => Finding::failed(ID, causes(error)),
+    }
+}
