@@ -1,7 +1,7 @@
 //! Host names of Azure container registries, and what follows from the cloud that they are in.
 //!
-//! Tokens go to the hosts derived here, so that a name is taken apart from both ends: one label,
-//! and after it exactly one of Azure's own suffixes.
+//! Tokens go to the hosts derived here, so that a name is taken apart from both ends: one label, a region where the
+//! name is that of a regional login server, and after it exactly one of Azure's own suffixes.
 
 use std::fmt;
 
@@ -87,7 +87,8 @@ impl fmt::Display for AzureCloud {
     }
 }
 
-/// An Azure container registry: `NAME.azurecr.io` or another cloud's form of that.
+/// An Azure container registry: `NAME.azurecr.io`, its regional form `NAME.REGION.geo.azurecr.io`, or another cloud's form
+/// of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AcrHost {
     cloud: AzureCloud,
@@ -104,7 +105,7 @@ impl AcrHost {
 /// Why a registry is not an Azure container registry.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "{value} is not an Azure container registry: {rule}; its name is NAME.azurecr.io \
+    "{value} is not an Azure container registry: {rule}; its name is NAME.azurecr.io or NAME.REGION.geo.azurecr.io \
      (azurecr.us in the US government cloud, azurecr.cn in China)"
 )]
 pub struct AcrHostError {
@@ -128,6 +129,9 @@ pub enum AcrHostRule {
         "it does not start with a name of 5 to 50 letters and digits, or such a name, “-” and the label's hash"
     )]
     Name,
+    /// Between the name and `geo` stands no region.
+    #[error("between its name and “geo” stands no region, such as westeurope")]
+    Region,
 }
 
 impl TryFrom<&RegistryHost> for AcrHost {
@@ -149,6 +153,14 @@ fn parse(registry: &RegistryHost) -> Result<AcrHost, AcrHostRule> {
             Some((label, cloud))
         })
         .ok_or(AcrHostRule::Domain)?;
+    let label = match label.strip_suffix(".geo") {
+        None => label,
+        Some(regional) => {
+            let (label, region) = regional.split_once('.').ok_or(AcrHostRule::Region)?;
+            let is_region = !region.is_empty() && region.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            if is_region { label } else { return Err(AcrHostRule::Region) }
+        }
+    };
     // With a domain name label scope, Azure appends a hash: `NAME-HASH`.
     let (name, hash) = label.split_once('-').map_or((label, None), |(name, hash)| (name, Some(hash)));
     let alphanumeric = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -180,6 +192,10 @@ mod tests {
             ("im4g3.azurecr.us", UsGovernment),
             ("images.azurecr.cn", China),
             ("contosoimages-e7ggejfuhzhgedc8.azurecr.io", Public),
+            ("images.westeurope.geo.azurecr.io", Public),
+            ("images.eastus2.geo.azurecr.io", Public),
+            ("images-e7ggejfuhzhgedc8.usgovvirginia.geo.azurecr.us", UsGovernment),
+            ("images.chinanorth3.geo.azurecr.cn", China),
         ] {
             assert_eq!(parse(host), Ok(cloud), "{host}");
         }
@@ -188,7 +204,7 @@ mod tests {
 
     #[test]
     fn names_that_only_look_like_a_registry_are_refused() {
-        use AcrHostRule::{Domain, Name, Port};
+        use AcrHostRule::{Domain, Name, Port, Region};
         for (host, rule) in [
             ("azurecr.io", Domain),
             ("images.azurecr.io.evil.example", Domain),
@@ -206,6 +222,13 @@ mod tests {
             ("evil.images.azurecr.io", Name),
             ("images.westeurope.data.azurecr.io", Name),
             ("images.azurecr.us.azurecr.io", Name),
+            ("images.geo.azurecr.io", Region),
+            ("geo.azurecr.io", Name),
+            ("images.evil.westeurope.geo.azurecr.io", Region),
+            ("images.west-europe.geo.azurecr.io", Region),
+            ("four.westeurope.geo.azurecr.io", Name),
+            ("images.westeurope.data.geo.azurecr.io", Region),
+            ("images.westeurope.geo.azurecr.io.evil.example", Domain),
             ("four.azurecr.io", Name),
             ("a-b.azurecr.io", Name),
             ("images-a-b.azurecr.io", Name),
@@ -221,8 +244,8 @@ mod tests {
         let error = AcrHost::try_from(&"images.azurecr.io:443".parse().unwrap()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "\"images.azurecr.io:443\" is not an Azure container registry: it has a port; its name is NAME.azurecr.io \
-             (azurecr.us in the US government cloud, azurecr.cn in China)"
+            "\"images.azurecr.io:443\" is not an Azure container registry: it has a port; its name is NAME.azurecr.io or \
+             NAME.REGION.geo.azurecr.io (azurecr.us in the US government cloud, azurecr.cn in China)"
         );
     }
 

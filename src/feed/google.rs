@@ -113,8 +113,8 @@ pub enum GoogleError {
     },
     /// Nothing says where the APIs of a registry under another name are.
     #[error(
-        "registry: {registry} is not one of Google's, which are gcr.io, NAME.gcr.io and LOCATION-docker.pkg.dev; of \
-         any other registry the endpoint {missing} must be given too"
+        "registry: {registry} is not one of Google's, which are gcr.io, NAME.gcr.io, LOCATION-docker.pkg.dev and \
+         docker.LOCATION.rep.pkg.dev; of any other registry the endpoint {missing} must be given too"
     )]
     Endpoint {
         /// The registry.
@@ -124,8 +124,8 @@ pub enum GoogleError {
     },
 }
 
-/// Whether this is a registry of Google's: exactly `gcr.io`, `NAME.gcr.io` or
-/// `LOCATION-docker.pkg.dev`, where `NAME` and `LOCATION` are one label, without a port.
+/// Whether this is a registry of Google's: exactly `gcr.io`, `NAME.gcr.io`, `LOCATION-docker.pkg.dev` or its regional
+/// endpoint `docker.LOCATION.rep.pkg.dev`, where `NAME` and `LOCATION` are one label, without a port.
 #[must_use]
 pub fn is_google_registry(registry: &RegistryHost) -> bool {
     if registry.port().is_some() {
@@ -135,7 +135,11 @@ pub fn is_google_registry(registry: &RegistryHost) -> bool {
     let one_label = |suffix: &str| {
         host.strip_suffix(suffix).is_some_and(|label| !label.is_empty() && !label.contains('.'))
     };
-    host == "gcr.io" || one_label(".gcr.io") || one_label("-docker.pkg.dev")
+    let is_regional = host
+        .strip_prefix("docker.")
+        .and_then(|rest| rest.strip_suffix(".rep.pkg.dev"))
+        .is_some_and(|location| !location.is_empty() && !location.contains('.'));
+    host == "gcr.io" || one_label(".gcr.io") || one_label("-docker.pkg.dev") || is_regional
 }
 
 /// The e-mail address of a service account, such as `pull@project.iam.gserviceaccount.com`.

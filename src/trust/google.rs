@@ -202,6 +202,9 @@ fn location(registry: &RegistryHost) -> Option<String> {
         "gcr.io" | "us.gcr.io" => Some("us".to_owned()),
         "eu.gcr.io" => Some("europe".to_owned()),
         "asia.gcr.io" => Some("asia".to_owned()),
-        host => host.strip_suffix("-docker.pkg.dev").map(str::to_owned),
+        host => host
+            .strip_suffix("-docker.pkg.dev")
+            .or_else(|| host.strip_prefix("docker.")?.strip_suffix(".rep.pkg.dev"))
+            .map(str::to_owned),
     }
 }

@@ -98,6 +98,7 @@ fn only_googles_own_registries_need_no_endpoints() {
         "asia.gcr.io",
         "europe-west1-docker.pkg.dev",
         "us-docker.pkg.dev",
+        "docker.me-central2.rep.pkg.dev",
     ] {
         assert_eq!(check(good, None, &[]), None, "{good}");
     }
@@ -113,6 +114,11 @@ fn only_googles_own_registries_need_no_endpoints() {
         "europe-west1-docker.pkg.dev.evil.example",
         "europe-west1-docker.pkg.dev:443",
         "xdocker.pkg.dev",
+        "docker.rep.pkg.dev",
+        "evil.docker.me-central2.rep.pkg.dev",
+        "docker.evil.me-central2.rep.pkg.dev",
+        "docker.me-central2.rep.pkg.dev.evil.example",
+        "docker.me-central2.rep.pkg.dev:443",
         "europe-west1-npm.pkg.dev",
         "pkg.dev",
         "localhost:5000",
