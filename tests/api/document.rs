@@ -56,9 +56,18 @@ fn every_member_of_every_schema_is_described_and_no_request_takes_unknown_ones()
     let mut bodies = BTreeSet::new();
     for (path, method, operation) in operations(&document) {
         let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
-        let references = [schema].into_iter().chain(schema["oneOf"].as_array().into_iter().flatten());
-        bodies.extend(references.filter_map(|one| Some(one["$ref"].as_str()?.to_owned())));
         assert_eq!(schema.is_null(), operation["requestBody"].is_null(), "{method} {path}");
+        if schema.is_null() {
+            continue;
+        }
+        // Clients are generated from it: a choice with `null` makes them send the word where a body may be absent.
+        let reference = schema["$ref"].as_str();
+        bodies.insert(reference.unwrap_or_else(|| panic!("{method} {path} {schema}")).to_owned());
+        let is_required = operation["requestBody"]["required"] == true;
+        let may_be_absent =
+            ["createCredential", "createRegistryCredential", "checkFeed", "rotateSigningKeys"];
+        let name = operation["operationId"].as_str().unwrap();
+        assert_eq!(is_required, !may_be_absent.contains(&name), "{name}");
     }
     assert!(bodies.len() >= 5, "{bodies:?}");
     for reference in bodies {

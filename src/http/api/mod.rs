@@ -95,11 +95,14 @@ impl Api {
     /// The OpenAPI document of the routes.
     #[must_use]
     pub fn openapi() -> utoipa::openapi::OpenApi {
-        described_routes().split_for_parts().1
+        let mut description = described_routes().split_for_parts().1;
+        openapi::name_optional_bodies(&mut description);
+        description
     }
 
     fn described(&self) -> (Router<Self>, utoipa::openapi::OpenApi) {
-        let (router, description) = described_routes().split_for_parts();
+        let (router, mut description) = described_routes().split_for_parts();
+        openapi::name_optional_bodies(&mut description);
         let router = router
             .route_layer(from_fn_with_state(self.clone(), caller::authenticate))
             .fallback(async || Refusal::not_found());

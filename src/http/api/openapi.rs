@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{Content, Ref, RefOr, Required, Response, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use crate::api::problem::{PROBLEM_JSON, Problem, ProblemType};
@@ -41,6 +42,29 @@ impl Modify for BearerTokens {
         bearer.description = Some("A grant's token, as `carnet grant create` prints it".to_owned());
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("grant", SecurityScheme::Http(bearer));
+    }
+}
+
+/// Describes a body that may be absent as what it is when it is there, and not required. utoipa describes it as that
+/// or `null`, for which generated clients demand an argument and send the word.
+pub(super) fn name_optional_bodies(openapi: &mut utoipa::openapi::OpenApi) {
+    for path in openapi.paths.paths.values_mut() {
+        let operations = [&mut path.get, &mut path.post, &mut path.put, &mut path.patch, &mut path.delete];
+        for operation in operations.into_iter().flatten() {
+            let Some(RefOr::T(body)) = &mut operation.request_body else { continue };
+            for content in body.content.values_mut() {
+                let RefOr::T(content) = content else { continue };
+                let Some(RefOr::T(Schema::OneOf(choices))) = &content.schema else { continue };
+                let named = choices.items.iter().find_map(|choice| match choice {
+                    RefOr::Ref(named) => Some(named.clone()),
+                    RefOr::T(_) => None,
+                });
+                if let Some(named) = named {
+                    content.schema = Some(RefOr::Ref(named));
+                    body.required = Some(Required::False);
+                }
+            }
+        }
     }
 }
 
