@@ -48,6 +48,15 @@ pub(crate) fn foreign_realm(feed: &Feed, realm: &str) -> Vec<Cause> {
     )]
 }
 
+/// An index that lists nothing.
+pub(crate) fn of_empty_index() -> Vec<Cause> {
+    vec![Cause::new(
+        "the tag stands for an index without any image, which some builds push before the images themselves: there is \
+         nothing to pull, and the credential is not to blame",
+        Mend::CheckWith("--image NAME:TAG".to_owned()),
+    )]
+}
+
 /// An image cannot be had with a credential that the registry has accepted.
 pub(crate) fn of_pull(image: &str, code: Option<&str>, status: Option<u16>, feed: &Feed) -> Vec<Cause> {
     match (code, status) {

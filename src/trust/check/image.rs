@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use super::Failed;
 use super::registry::{Registry, Wanted};
+use crate::excerpt::excerpt;
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::scope::{RepositoryName, RepositoryNameError};
-use crate::knowledge::registry as knowledge;
+use crate::knowledge::{Cause, registry as knowledge};
 
 /// Pulling.
 pub(super) const STEP: &str = "pull";
@@ -24,7 +25,10 @@ const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application
                          application/vnd.docker.distribution.manifest.v2+json, \
                          application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// An image of one registry: `NAME`, `NAME:TAG` or `NAME@DIGEST`.
+/// An index may name another index; no honest chain is longer.
+const LONGEST_CHAIN: usize = 4;
+
+/// An image of one registry: `NAME`, `NAME:TAG`, `NAME@DIGEST` or `NAME:TAG@DIGEST`, of which the digest counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageReference {
     name: RepositoryName,
@@ -38,6 +42,17 @@ pub enum ImageReferenceError {
     /// The name.
     #[error(transparent)]
     Name(#[from] RepositoryNameError),
+    /// It begins with another registry's name.
+    #[error(
+        "it names the registry {other}, and this feed's is {registry}: leave the registry out, or write \
+         {registry}/{other}/… if a repository there is called so"
+    )]
+    OtherRegistry {
+        /// The registry that it names.
+        other: String,
+        /// The feed's.
+        registry: RegistryHost,
+    },
     /// The tag.
     #[error("a tag has 1 to 128 letters, digits, “_”, “.” and “-”, and begins with none of the last two")]
     Tag,
@@ -47,17 +62,34 @@ pub enum ImageReferenceError {
 }
 
 impl ImageReference {
-    /// Reads an image's name, which may begin with the `registry` that it is in. Without tag and digest
-    /// the tag is `latest`.
+    /// Reads an image's name as tools write it: it may begin with `docker://` or `oci://`, and with the `registry` that
+    /// it is in. Without tag and digest the tag is `latest`.
     ///
     /// # Errors
     ///
     /// [`ImageReferenceError`] by OCI's grammar.
     pub fn parse(text: &str, registry: &RegistryHost) -> Result<Self, ImageReferenceError> {
+        let text =
+            ["docker://", "oci://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
         let prefix = format!("{registry}/");
-        let text = text.strip_prefix(prefix.as_str()).unwrap_or(text);
+        let text = match text.strip_prefix(prefix.as_str()) {
+            Some(own) => own,
+            None => match text.split_once('/') {
+                // As Docker tells a registry from a repository.
+                Some((other, _)) if other.contains(['.', ':']) || other == "localhost" => {
+                    let (other, registry) = (excerpt(other), registry.clone());
+                    return Err(ImageReferenceError::OtherRegistry { other, registry });
+                }
+                _ => text,
+            },
+        };
         let (name, reference) = if let Some((name, digest)) = text.split_once('@') {
-            (name, is_digest(digest).then_some(digest).ok_or(ImageReferenceError::Digest)?)
+            let digest = is_digest(digest).then_some(digest).ok_or(ImageReferenceError::Digest)?;
+            let name = match name.split_once(':') {
+                Some((name, tag)) => is_tag(tag).then_some(name).ok_or(ImageReferenceError::Tag)?,
+                None => name,
+            };
+            (name, digest)
         } else if let Some((name, tag)) = text.split_once(':') {
             (name, is_tag(tag).then_some(tag).ok_or(ImageReferenceError::Tag)?)
         } else {
@@ -86,10 +118,18 @@ fn is_digest(text: &str) -> bool {
     })
 }
 
-/// Gets the image's manifest and the beginning of its first layer; says what came.
+/// Gets the image's manifest and the beginning of the first layer that the registry holds; says what came.
 pub(super) async fn pull(registry: &mut Registry<'_>, image: &ImageReference) -> Result<String, Failed> {
     let (mut digest, mut manifest) = manifest(registry, image, &image.reference).await?;
-    if let Some(platforms) = manifest["manifests"].as_array() {
+    let mut names = 1;
+    while let Some(platforms) = manifest["manifests"].as_array() {
+        if platforms.is_empty() {
+            return Err(unpullable(image, "its index is empty", knowledge::of_empty_index()));
+        }
+        if names == LONGEST_CHAIN {
+            return Err(broken(registry, image, "its indexes name one another without end"));
+        }
+        names += 1;
         // Any platform will do; most images have this one.
         let usual = |entry: &&Value| {
             entry["platform"]["os"] == "linux" && entry["platform"]["architecture"] == "amd64"
@@ -104,10 +144,16 @@ pub(super) async fn pull(registry: &mut Registry<'_>, image: &ImageReference) ->
     let Some(layers) = manifest["layers"].as_array() else {
         return Err(broken(registry, image, "its manifest is of a kind that is not known"));
     };
-    let Some(layer) = layers.first() else { return Ok(format!("manifest {digest}, which has no layer")) };
+    if layers.is_empty() {
+        return Ok(format!("manifest {digest}, which has no layer"));
+    }
+    // Images of Windows begin with layers that only Microsoft hands out.
+    let Some(layer) = layers.iter().find(|layer| !is_foreign(layer)) else {
+        return Ok(format!("manifest {digest}, whose layers are all held elsewhere"));
+    };
     let Some(layer) = layer["digest"].as_str().filter(|digest| is_digest(digest)).map(ToOwned::to_owned)
     else {
-        return Err(broken(registry, image, "its first layer has no sha256 digest"));
+        return Err(broken(registry, image, "its layer has no sha256 digest"));
     };
     let path = format!("/v2/{}/blobs/{layer}", image.name);
     let wanted = Wanted { first_bytes: Some(FIRST_BYTES), ..Wanted::default() };
@@ -116,6 +162,14 @@ pub(super) async fn pull(registry: &mut Registry<'_>, image: &ImageReference) ->
         return Err(refused(registry, image, &answer));
     }
     Ok(format!("manifest {digest}, {} bytes of layer {layer}", answer.body().len()))
+}
+
+/// Returns true for a layer that a registry does not hold: it names other places, or is of a type for such.
+fn is_foreign(layer: &Value) -> bool {
+    let media_type = layer["mediaType"].as_str().unwrap_or_default();
+    layer["urls"].as_array().is_some_and(|urls| !urls.is_empty())
+        || media_type.contains(".foreign.")
+        || media_type.contains(".nondistributable.")
 }
 
 /// A manifest with its digest; one that was asked for by digest must have it.
@@ -150,7 +204,10 @@ fn refused(registry: &Registry<'_>, image: &ImageReference, answer: &Response<By
 }
 
 fn broken(registry: &Registry<'_>, image: &ImageReference, why: &str) -> Failed {
-    let causes = knowledge::of_pull(&image.to_string(), None, None, registry.feed);
+    unpullable(image, why, knowledge::of_pull(&image.to_string(), None, None, registry.feed))
+}
+
+fn unpullable(image: &ImageReference, why: &str, causes: Vec<Cause>) -> Failed {
     Failed::new(format!("{image} cannot be pulled: {why}"), causes)
 }
 
@@ -167,7 +224,16 @@ mod tests {
             ("team/app:v1", Some("team/app:v1".to_owned())),
             ("r.example:5000/app:v1", Some("app:v1".to_owned())),
             (&format!("app@sha256:{hex}"), Some(format!("app@sha256:{hex}"))),
+            (&format!("app:v1@sha256:{hex}"), Some(format!("app@sha256:{hex}"))),
+            (&format!("r.example:5000/a/app:v1@sha256:{hex}"), Some(format!("a/app@sha256:{hex}"))),
+            ("docker://r.example:5000/app:v1", Some("app:v1".to_owned())),
+            ("oci://r.example:5000/charts/app", Some("charts/app:latest".to_owned())),
+            ("r.example:5000/quay.io/team/app:v1", Some("quay.io/team/app:v1".to_owned())),
             ("other.example:5000/app", None),
+            ("other.example/app", None),
+            ("localhost/app", None),
+            (&format!("app:.x@sha256:{hex}"), None),
+            ("https://r.example:5000/app", None),
             ("app:", None),
             ("app:.x", None),
             ("app:../../etc", None),
@@ -179,5 +245,17 @@ mod tests {
             let parsed = ImageReference::parse(text, &registry).ok();
             assert_eq!(parsed.map(|image| image.to_string()), read, "{text}");
         }
+    }
+
+    #[test]
+    fn another_registrys_name_is_told_from_a_repository() {
+        let registry: RegistryHost = "r.example".parse().unwrap();
+        let refused =
+            ImageReference::parse("docker://quay.io/team/app:v1", &registry).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "it names the registry \"quay.io\", and this feed's is r.example: leave the registry out, or write \
+             r.example/\"quay.io\"/… if a repository there is called so"
+        );
     }
 }

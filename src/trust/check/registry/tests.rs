@@ -193,3 +193,64 @@ async fn what_came_must_have_the_digest_that_was_asked_for() {
     let failed = pull(&mut registry, &image).await.err().unwrap();
     assert!(failed.detail.contains("another digest"), "{}", failed.detail);
 }
+
+/// What comes of pulling `app:v1` from a registry that answers so after the login.
+async fn pulled(answers: &[&str]) -> Result<(String, Vec<String>), Failed> {
+    let (feed, secret) = (feed("r.example"), login());
+    let mut all = vec![challenged("Basic realm=\"r\""), answer(200, None, "{}")];
+    all.extend(answers.iter().map(|body| answer(200, None, body)));
+    let transport = scripted(all);
+    let (mut registry, _) = Registry::log_in(&transport, &feed, &secret).await?;
+    let image = ImageReference::parse("app:v1", &feed.registry).unwrap();
+    let found = pull(&mut registry, &image).await?;
+    Ok((found, asked(&transport).into_iter().skip(2).map(|(url, _)| url).collect()))
+}
+
+fn index_of(body: &str) -> String {
+    use aws_lc_rs::digest::{SHA256, digest};
+    let hash = digest(&SHA256, body.as_bytes());
+    let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({ "manifests": [{ "digest": format!("sha256:{hex}") }] }).to_string()
+}
+
+#[tokio::test]
+async fn layers_that_a_registry_does_not_hold_are_passed_over() {
+    let foreign = |kind: &str| {
+        json!({
+            "mediaType": kind, "digest": LAYER.replace('a', "b"),
+            "urls": ["https://mcr.microsoft.com/v2/windows/servercore/blobs/x"],
+        })
+    };
+    let foreign = [
+        foreign("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"),
+        json!({"mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", "digest": LAYER.replace('a', "c")}),
+    ];
+    let own = json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": LAYER });
+    let windows = json!({ "layers": [foreign[0], foreign[1], own] }).to_string();
+    let (found, asked) = pulled(&[&windows, "first"]).await.ok().unwrap();
+    assert!(found.contains("5 bytes of layer") && found.contains(LAYER), "{found}");
+    assert_eq!(asked[1], format!("https://r.example/v2/app/blobs/{LAYER}"));
+    let all_foreign = json!({ "layers": foreign }).to_string();
+    let (found, asked) = pulled(&[&all_foreign]).await.ok().unwrap();
+    assert!(found.ends_with("whose layers are all held elsewhere"), "{found}");
+    assert_eq!(asked.len(), 1);
+}
+
+#[tokio::test]
+async fn an_index_in_an_index_is_followed_and_an_empty_one_is_told() {
+    let image = json!({ "layers": [{ "digest": LAYER }] }).to_string();
+    let inner = index_of(&image);
+    let outer = index_of(&inner);
+    let (found, _) = pulled(&[&outer, &inner, &image, "first"]).await.ok().unwrap();
+    assert!(found.contains("5 bytes of layer"), "{found}");
+    let failed = pulled(&[r#"{"manifests":[]}"#]).await.err().unwrap();
+    assert_eq!(failed.detail, "app:v1 cannot be pulled: its index is empty");
+    assert!(failed.causes[0].why.contains("nothing to pull"), "{}", failed.causes[0].why);
+    let mut deep = vec![image];
+    for _ in 0..6 {
+        deep.push(index_of(deep.last().unwrap()));
+    }
+    let deep: Vec<&str> = deep.iter().rev().map(String::as_str).collect();
+    let failed = pulled(&deep).await.err().unwrap();
+    assert!(failed.detail.contains("without end"), "{}", failed.detail);
+}
