@@ -319,3 +319,34 @@ fn a_server_is_reached_by_tls_with_its_authority_and_by_a_unix_socket() {
     let output = ask(&["--server", sandbox]);
     assert_refused(&output, 1, &["nothing that carnet says", "hint: --server or CARNET_URL must be where"]);
 }
+
+#[test]
+fn what_is_given_in_a_form_that_cannot_work_is_told_before_anything_is_sent() {
+    let world = World::new();
+    let url = world.issuer.url.as_str();
+    let quoted = format!("\"{}\"", world.token);
+    let bearer = format!("Bearer {}", world.token);
+    let stem = world.token.trim_start_matches("carnet_");
+    for (token, said) in [
+        (quoted.as_str(), "stands in quotes"),
+        (bearer.as_str(), "does not begin with carnet_"),
+        (stem, "does not begin with carnet_"),
+    ] {
+        let output = world.remote("default/trusted", &[], &[("CARNET_URL", url), ("CARNET_TOKEN", token)]);
+        assert_refused(&output, 2, &[said, "nothing was sent", "hint: "]);
+        assert!(!output.stderr.contains(stem), "{}", output.stderr);
+    }
+    for api in [format!("{url}/api/v1"), format!("{url}/api/v1/")] {
+        let variables = [("CARNET_URL", api.as_str()), ("CARNET_TOKEN", &world.token)];
+        assert_refused(&world.remote("default/trusted", &[], &variables), 2, &["--server", "leave that off"]);
+    }
+    let ca = Ca::new();
+    let pem = std::fs::read_to_string(ca.certificate()).unwrap();
+    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = world.issuer.carnet.home().join("ca.der");
+    std::fs::write(&der, STANDARD.decode(body).unwrap()).unwrap();
+    let flag = format!("--ca-file={}", der.display());
+    for output in [world.by_server("default/trusted", &[&flag]), world.local("default/trusted", &[&flag])] {
+        assert_refused(&output, 2, &["in DER", "hint: openssl x509 -inform der"]);
+    }
+}

@@ -163,6 +163,22 @@ fn read_file(flag: &'static str) -> impl Fn(&std::path::Path) -> Result<Vec<u8>,
     }
 }
 
+/// Reads certificates in PEM from a file that a flag names.
+fn read_certificates(flag: &'static str) -> impl Fn(&std::path::Path) -> Result<Vec<u8>, Failure> {
+    move |path| {
+        let content = read_file(flag)(path)?;
+        // DER begins with a SEQUENCE.
+        if content.first() == Some(&0x30) {
+            let file = path.display();
+            return Err(Failure::usage(format!(
+                "{flag} {file}: this is a certificate in DER, and PEM is needed"
+            ))
+            .hint(format!("openssl x509 -inform der -in {file} -out {file}.pem")));
+        }
+        Ok(content)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;

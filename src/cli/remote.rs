@@ -65,8 +65,24 @@ impl ServerOption {
             Failure::usage(format!("{TOKEN} is not set, and the server {server} answers nobody without a grant"))
                 .hint("`carnet grant create --role deployer` on the server's host makes a grant and prints its token")
         })?;
+        check_form(&token)?;
         ApiClient::new(server, &token, ca_pem).map(Some).map_err(|error| Failure::client(&error))
     }
+}
+
+/// Tells a token that no server can know before it is sent anywhere.
+fn check_form(token: &SecretString) -> Result<(), Failure> {
+    if token.reveal().starts_with(['"', '\'']) {
+        return Err(Failure::usage(format!("{TOKEN} stands in quotes, and nothing was sent"))
+            .hint("leave them off: in env files and secrets they are part of the value"));
+    }
+    if !token.reveal().starts_with("carnet_") {
+        return Err(Failure::usage(format!(
+            "{TOKEN} does not begin with carnet_, as every grant's token does, and nothing was sent"
+        ))
+        .hint("it is what `carnet grant create` printed on stdout, alone, without “Bearer”"));
+    }
+    Ok(())
 }
 
 /// The grant's token; none if the variable is empty. Ends of lines that files and secrets bring along go.

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use super::failure::Failure;
 use super::serve::{shutdown_signal, stopped};
-use super::{opening, output, read_file};
+use super::{opening, output, read_certificates, read_file};
 use crate::clock::SystemClock;
 use crate::random::SecureRandom;
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxEndpoints};
@@ -47,7 +47,7 @@ pub(super) async fn run(
             })?
         }
     };
-    let ca_pem = arguments.ca_file.as_deref().map(read_file("--ca-file")).transpose()?;
+    let ca_pem = arguments.ca_file.as_deref().map(read_certificates("--ca-file")).transpose()?;
     let random = Arc::new(SecureRandom::default());
     let sandbox = Sandbox::new(issuer, config, ca_pem, Arc::new(SystemClock::new()), random)
         .map_err(anyhow::Error::new)?;

@@ -106,7 +106,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
     let mut config = config;
     config.transport.proxy = arguments.proxy.proxy()?;
     config.transport.extra_ca_pem =
-        arguments.ca_file.as_deref().map(super::read_file("--ca-file")).transpose()?;
+        arguments.ca_file.as_deref().map(super::read_certificates("--ca-file")).transpose()?;
     if arguments.allow_loopback_endpoints {
         config.transport.loopback = Loopback::Allow;
     }

@@ -29,6 +29,9 @@ pub enum ServerUrlError {
     /// User info, query or fragment.
     #[error("a server's URL has no user info, query or fragment")]
     Parts,
+    /// The API's own path stands behind it.
+    #[error("a server's URL ends before /api/v1, which is added to it: leave that off")]
+    Api,
 }
 
 impl FromStr for ServerUrl {
@@ -45,6 +48,9 @@ impl FromStr for ServerUrl {
         let has_parts = url.query().is_some() || url.fragment().is_some();
         if has_parts || !url.username().is_empty() || url.password().is_some() {
             return Err(ServerUrlError::Parts);
+        }
+        if url.path().trim_end_matches('/').ends_with("/api/v1") {
+            return Err(ServerUrlError::Api);
         }
         let is_loopback = match url.host() {
             Some(Host::Domain(name)) => name == "localhost",

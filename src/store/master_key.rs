@@ -204,7 +204,7 @@ pub enum MasterKeyError {
         source: io::Error,
     },
     /// Others than its owner may read or write the file.
-    #[error("the master key file {} has mode {mode:04o}: others than those who need it may use it; `chmod 600` it", .path.display())]
+    #[error("the master key file {} has mode {mode:04o}: others than those who need it may use it; `chmod 600` it, or give the secret `defaultMode: 0400` where Kubernetes mounts it", .path.display())]
     Permissions {
         /// The file.
         path: PathBuf,

@@ -49,7 +49,7 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Che
     let scope = arguments.scope.scope()?;
     let mut config = opening.config();
     config.transport.extra_ca_pem =
-        arguments.ca_file.as_deref().map(crate::cli::read_file("--ca-file")).transpose()?;
+        arguments.ca_file.as_deref().map(crate::cli::read_certificates("--ca-file")).transpose()?;
     config.transport.proxy = arguments.proxy.proxy()?;
     if arguments.allow_loopback_endpoints {
         config.transport.loopback = Loopback::Allow;
