@@ -4,11 +4,13 @@
 //! there, and which must be what they were.
 
 mod adoption;
+mod master_keys;
 mod publishing;
+pub mod recovery;
 
 use std::error::Error;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,8 +34,7 @@ use crate::states::StatePoint;
 use crate::store::custody::{self, CustodyError};
 use crate::store::database_url::DatabaseUrl;
 pub use crate::store::master_key::MasterKeySource;
-use crate::store::master_key::{MasterKey, MasterKeyError, MasterKeyId, MasterKeys};
-use crate::store::rewrap::ForgedRow;
+use crate::store::master_key::{MasterKeyError, MasterKeyId, MasterKeys};
 use crate::store::state_file::{self, StateFile};
 use crate::store::states::Witnesses;
 use crate::store::vault::Vault;
@@ -121,7 +122,7 @@ impl Config {
 pub struct Carnet {
     store: Store,
     vault: Arc<Vault>,
-    master_key: MasterKeySource,
+    master_keys: MasterKeys,
     issuer: Arc<Issuer>,
     rotator: Arc<Rotator>,
     grants: Arc<Grants>,
@@ -209,8 +210,8 @@ impl Carnet {
         establish_state(&store, &config).await?;
         let grants = Grants::new(store.clone(), Arc::clone(&config.clock), Arc::clone(&config.random));
         let vault = Arc::new(adopt_issuer(store.clone(), &config).await?);
-        let Config { clock, random, key_source, master_key, mut transport, actor, audit_retention, .. } =
-            config;
+        let master_keys = config.master_keys();
+        let Config { clock, random, key_source, mut transport, actor, audit_retention, .. } = config;
         let rotator = Arc::new(Rotator::new(Arc::clone(&vault), Arc::clone(&clock), key_source));
         let stored = vault.keys().await?;
         if stored.keys.is_empty() {
@@ -236,7 +237,7 @@ impl Carnet {
         Ok(Self {
             store,
             vault,
-            master_key,
+            master_keys,
             issuer,
             rotator,
             grants,
@@ -358,40 +359,7 @@ impl Carnet {
     /// Whether somebody else provides the master key, in a file that carnet never writes.
     #[must_use]
     pub fn master_key_is_a_file(&self) -> bool {
-        matches!(self.master_key, MasterKeySource::File(_))
-    }
-
-    /// Makes every symmetric key anew under the master key in `new`, which is made if it is not there, gives every
-    /// row its new MAC, and puts the new master key in the place of the one in use. Returns the rows that failed
-    /// their old MAC, or `None` if there was nothing to do.
-    ///
-    /// A crash between any two steps leaves an issuer that opens, and the same call goes on where it
-    /// stopped. Servers that run meanwhile take the new key into use within a second.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError`] when the key cannot be read, made or put in place, or the database refuses.
-    pub async fn rewrap(
-        &self,
-        new: &Path,
-        actor: &Actor,
-    ) -> Result<(MasterKeyId, Option<Vec<ForgedRow>>), OpenError> {
-        let key = match MasterKey::read(new) {
-            Err(MasterKeyError::Missing(_)) => {
-                let made = MasterKey::generate(self.random.as_ref()).map_err(MasterKeyError::from)?;
-                made.write_new(new)?;
-                made
-            }
-            present => present?,
-        };
-        key.remove_unfinished(new);
-        // Before anything needs it, the new key is where it will be looked for.
-        self.master_key.add(&key)?;
-        let sealed = self.vault.rewrap(&key, actor, self.clock.now()).await?;
-        // Best effort: until it succeeds, `erasure: pending` stands in the key list.
-        let _ = self.store.finish_erasure().await?;
-        self.master_key.settle(&key)?;
-        Ok((key.id().clone(), sealed))
+        matches!(self.master_keys.usual, MasterKeySource::File(_))
     }
 
     /// The database.

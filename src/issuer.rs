@@ -67,6 +67,8 @@ pub struct Health {
     pub rotation_error: Option<String>,
     /// Whether the wall clock is believed.
     pub clock: ClockTrust,
+    /// The master key that this process lacks to open the database's present keys, if it does.
+    pub needs_master_key: Option<String>,
     /// Why a place that this process publishes at was last not brought up to date, by its name.
     pub publication_errors: BTreeMap<String, String>,
 }
@@ -166,6 +168,7 @@ impl Issuer {
         let health = ArcSwap::from_pointee(Health {
             rotation_error: None,
             clock: ClockTrust::Steady,
+            needs_master_key: None,
             publication_errors: BTreeMap::new(),
         });
         let current = ArcSwap::from_pointee(KeySet::of(&vault, &stored, clock.now(), None)?);

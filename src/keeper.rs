@@ -14,11 +14,11 @@ use jiff::Timestamp;
 use crate::actor::Actor;
 use crate::clock::Clock;
 use crate::grants::Grants;
-use crate::issuer::Issuer;
+use crate::issuer::{Issuer, KeyStateError};
 use crate::rotator::Rotator;
 use crate::signing_keys::clock_guard::{ClockGuard, ClockTrust};
 use crate::signing_keys::rotation::plan;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Another process's change of keys is seen after at most this long.
 const REFRESH_EVERY: Duration = Duration::from_millis(250);
@@ -106,7 +106,15 @@ impl Keeper {
     }
 
     async fn refresh(&mut self, now: Timestamp) {
-        match self.issuer.refresh_at(now).await {
+        let refreshed = self.issuer.refresh_at(now).await;
+        let needed = match &refreshed {
+            Err(KeyStateError::Store(StoreError::OtherEpoch { needed, .. })) => Some(needed.clone()),
+            _ => None,
+        };
+        if self.issuer.health().needs_master_key != needed {
+            self.issuer.note_health(|health| health.needs_master_key = needed);
+        }
+        match refreshed {
             Ok(_) => self.refreshing = true,
             Err(error) if self.refreshing => {
                 // Said once; /readyz and the refusal to mint say it all the time.

@@ -21,6 +21,7 @@ use crate::signing_keys::policy::RotationPolicy;
 use crate::signing_keys::rotation::{self, Change, Refusal, RotationRequest, UnknownKey};
 use crate::signing_keys::{SigningKey, Stage};
 use crate::store::issuer::KeySettings;
+use crate::store::signing_keys::StoredKeys;
 use crate::store::vault::Vault;
 use crate::store::{StoreError, Write};
 
@@ -210,17 +211,7 @@ impl Rotator {
         if changes.is_empty() {
             return Ok(Rotation { changes, erased: !stored.settings.erasure_pending });
         }
-        for change in &changes {
-            let pairs = fresh.take(change);
-            let publics: Vec<_> = pairs.iter().map(|pair| pair.public().clone()).collect();
-            for row in rotation::apply(&keys, change, &policy, now, &publics) {
-                match pairs.iter().find(|pair| *pair.public() == row.public) {
-                    Some(pair) => self.vault.insert(&mut write, &row, pair).await?,
-                    None => self.vault.update(&mut write, &row).await?,
-                }
-                record(&mut write, &row, cause, now).await?;
-            }
-        }
+        self.write_changes(&mut write, (&keys, &policy), &changes, &mut fresh, (cause, now)).await?;
         let is_destructive = changes.iter().any(destroys);
         write.bump_key_generation(is_destructive).await?;
         write.commit().await?;
@@ -228,6 +219,61 @@ impl Rotator {
             tracing::info!(?change, reason = cause.reason, actor = %cause.actor, "signing keys changed");
         }
         Ok(Rotation { changes, erased: !is_destructive && !stored.settings.erasure_pending })
+    }
+
+    /// Makes the keys that [`Rotator::replace_everything`] needs, which takes too long for a transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`RotationError`] when there are none to be had.
+    pub async fn make_replacement(&self, rsa_bits: RsaBits) -> Result<Replacement, RotationError> {
+        Ok(Replacement(self.generate(&rotation::plan_replacement(&[]), rsa_bits).await?))
+    }
+
+    /// Revokes every key that `seen` holds, retired ones too, and puts `replacement` in their place, in the caller's
+    /// transaction. No clock holds it up. The caller commits, and finishes the erasure afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`RotationError::Store`] when a statement fails.
+    pub async fn replace_everything(
+        &self,
+        write: &mut Write,
+        seen: &StoredKeys,
+        replacement: Replacement,
+        reason: &'static str,
+        actor: &Actor,
+    ) -> Result<Vec<Change>, RotationError> {
+        let cause = Cause { reason, actor, is_emergency: true };
+        let now = self.believed_now(&seen.settings, cause)?;
+        let (keys, mut fresh) = (seen.public(), replacement.0);
+        let changes = rotation::plan_replacement(&keys);
+        let known = (keys.as_slice(), &seen.settings.policy);
+        self.write_changes(write, known, &changes, &mut fresh, (cause, now)).await?;
+        write.bump_key_generation(true).await?;
+        Ok(changes)
+    }
+
+    async fn write_changes(
+        &self,
+        write: &mut Write,
+        (keys, policy): (&[SigningKey], &RotationPolicy),
+        changes: &[Change],
+        fresh: &mut Fresh,
+        (cause, now): (Cause<'_>, Timestamp),
+    ) -> Result<(), StoreError> {
+        for change in changes {
+            let pairs = fresh.take(change);
+            let publics: Vec<_> = pairs.iter().map(|pair| pair.public().clone()).collect();
+            for row in rotation::apply(keys, change, policy, now, &publics) {
+                match pairs.iter().find(|pair| *pair.public() == row.public) {
+                    Some(pair) => self.vault.insert(write, &row, pair).await?,
+                    None => self.vault.update(write, &row).await?,
+                }
+                record(write, &row, cause, now).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The rotation, once its destroyed private halves are gone from the database's files or a reader
@@ -289,7 +335,12 @@ async fn record(
     write.record_key_event(event, Some(key.kid().as_str()), cause.reason, cause.actor, now).await
 }
 
+/// New keys for every algorithm.
+#[derive(Debug)]
+pub struct Replacement(Fresh);
+
 /// New keys that are not yet anybody's.
+#[derive(Debug)]
 struct Fresh(Vec<KeyPair>);
 
 impl Fresh {

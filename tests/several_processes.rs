@@ -280,7 +280,12 @@ fn a_server_that_cannot_open_the_new_keys_serves_documents_and_nothing_else_unti
 
     let new = provided.carnet.home().join("new.key");
     let old = fs::read(&provided.file).unwrap();
-    let output = provided.run(&["key", "rewrap", "--new-key-file", new.to_str().unwrap()]);
+    let rewrap = ["key", "rewrap", "--new-key-file", new.to_str().unwrap()];
+    let refused = provided.run(&rewrap);
+    assert_eq!(refused.status, 1);
+    assert!(refused.stderr.contains("cannot open the master key"), "{}", refused.stderr);
+    provided.ok(&["key", "list"]);
+    let output = provided.run(&[&rewrap[..], &["--strand"]].concat());
     assert_eq!(output.status, 0, "{}", output.stderr);
     assert!(output.stderr.contains("CARNET_MASTER_KEY_FILE must name"), "{}", output.stderr);
     assert_eq!(fs::read(&provided.file).unwrap(), old, "carnet wrote a file that it does not own");
@@ -290,7 +295,9 @@ fn a_server_that_cannot_open_the_new_keys_serves_documents_and_nothing_else_unti
     assert!(refused.stderr.contains("is sealed with the master key"), "{}", refused.stderr);
 
     // The server's file still holds the old key: it serves the documents that it has, and is not ready.
-    follow(&[&server], "that it lacks the new master key", now(), "/readyz", |answer| answer.status == 503);
+    follow(&[&server], "that it lacks the new master key", now(), "/readyz", |answer| {
+        answer.status == 503 && answer.json()["checks"]["needs_master_key"].is_string()
+    });
     assert_eq!(jwks(&server), before);
     verify(&jwks(&server), &token).expect("a published key is missing");
 
@@ -307,4 +314,35 @@ fn a_server_that_cannot_open_the_new_keys_serves_documents_and_nothing_else_unti
     let expected = kids(&provided.list());
     follow(&[&server], "the rotation", now(), JWKS, |answer| published(&answer.body) == expected);
     verify(&jwks(&server), &after).expect("a published key is missing");
+}
+
+#[test]
+fn servers_that_were_given_the_next_master_key_take_it_into_use_within_a_second() {
+    let (carnet, founder) = issuer();
+    drop(founder);
+    let file = carnet.home().join("provided.key");
+    fs::rename(carnet.keys_dir().join("master.key"), &file).unwrap();
+    let next = carnet.home().join("next.key");
+    let mut provided = Provided { carnet, file };
+    let old_file = provided.file.clone();
+    // The file need not be there when they start.
+    let server = provided.carnet.serve_with(ISSUER, |command| {
+        command.env("CARNET_MASTER_KEY_FILE", &old_file).env("CARNET_NEXT_MASTER_KEY_FILE", &next);
+    });
+    provided.ok(&["key", "rewrap", "--new-key-file", next.to_str().unwrap()]);
+    provided.file = next;
+    let changed = change_of(&provided);
+    let expected = kids(&provided.list());
+    follow(&[&server], "a rotation with the next master key", changed, JWKS, |answer| {
+        published(&answer.body) == expected
+    });
+    let ready = Connection::to(server.announced("/listening"), None).get("/readyz");
+    assert_eq!(ready.status, 200, "{}", ready.body);
+    assert!(!server.process.stderr().contains("ERROR"), "{}", server.process.stderr());
+}
+
+/// A rotation, and when it was done.
+fn change_of(provided: &Provided) -> Instant {
+    provided.ok(&["key", "rotate", "--force", "--yes"]);
+    now()
 }

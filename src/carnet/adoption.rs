@@ -85,8 +85,8 @@ fn read_or_make(config: &Config) -> Result<MasterKey, OpenError> {
 
 /// The vault of the issuer that the database belongs to from now on.
 pub(super) async fn adopt_issuer(store: Store, config: &Config) -> Result<Vault, OpenError> {
-    let random = Arc::clone(&config.random);
-    let vault = |issuer| Vault::new(store.clone(), issuer, random);
+    let (clock, random) = (Arc::clone(&config.clock), Arc::clone(&config.random));
+    let vault = |issuer| Vault::new(store.clone(), issuer, clock, random);
     let stored = store.issuer_url().await?;
     let (stored, given) = match (stored, config.issuer.clone()) {
         (Some(stored), None) => return Ok(vault(stored)),

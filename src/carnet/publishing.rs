@@ -11,14 +11,17 @@ impl Carnet {
     /// As [`Carnet::run`], and keeps copies of the documents current; see [`Carnet::publisher`].
     pub async fn run_publishing(&self, publishers: Vec<Publisher>, shutdown: impl Future<Output = ()>) {
         let (mut keeper, mut audit_keeper) = (self.keeper(), self.audit_keeper());
+        let server = self.server_name();
         tokio::select! {
             () = shutdown => {}
             () = keeper.keep() => {}
             () = audit_keeper.keep() => {}
             () = self.forget_changed_feeds() => {}
+            () = self.tell_master_keys(&server) => {}
             () = publish_all(publishers) => {}
         }
         keeper.finish().await;
+        self.forget_master_keys(&server).await;
         self.audit_log.flush().await;
     }
 

@@ -95,11 +95,13 @@ impl Examination<'_> {
         unlocked.ok()?;
         let examined = self.store.examine_state(&self.config.witnesses()).await;
         findings.push(state::check(examined.as_ref().map(Option::as_ref)));
+        findings.push(database::check_macs(self.store.forged_rows().await));
         findings.push(database::check_audit_log(self.store.verify_audit(&[]).await.as_ref()));
         if let Err(error) = self.grants(findings).await {
             findings.push(unreadable("grant-rows", &error));
         }
         let stored = self.store.signing_keys().await;
+        let stored = stored.and_then(|stored| stored.check_published_until(self.now).map(|()| stored));
         findings.push(database::check_key_rows(stored.as_ref().map(|stored| stored.keys.len())));
         let stored = stored.ok()?;
         for (id, outcome) in [

@@ -24,11 +24,17 @@ pub(super) enum Command {
     Revoke(revoke::Revoke),
     /// Show or change when keys rotate, and how long everybody is given to notice
     Policy(policy::Policy),
-    /// Seal the private keys under another master key
+    /// Make every symmetric key anew under another master key; after a leak, revoke and replace everything
     Rewrap(rewrap::Rewrap),
 }
 
 pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), Failure> {
+    if let Command::Rewrap(arguments) = command {
+        if arguments.is_recovery() {
+            return Box::pin(rewrap::recover(opening.config(), arguments)).await;
+        }
+        return rewrap::run(&opening.open().await?, arguments).await;
+    }
     let carnet = opening.open().await?;
     match command {
         Command::List(arguments) => list::run(&carnet, &arguments).await,

@@ -42,6 +42,15 @@ pub(super) struct OpeningOptions {
     /// A state that the database must have come to, as `carnet database show` prints it: where there is no state file
     #[arg(long, global = true, env = "CARNET_STATE_AT_LEAST", value_name = "N:HEAD")]
     state_at_least: Option<StatePoint>,
+    /// The file of the master key that is to take the other's place, if it is there
+    #[arg(
+        long,
+        global = true,
+        env = "CARNET_NEXT_MASTER_KEY_FILE",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
+    next_master_key_file: Option<PathBuf>,
     /// The issuer URL: needed at the first start; later it must be the same one
     #[arg(long, global = true, env = "CARNET_ISSUER", value_name = "URL")]
     pub(super) issuer: Option<IssuerUrl>,
@@ -66,6 +75,7 @@ impl OpeningOptions {
             actor: actor(),
             state_file,
             state_at_least: self.state_at_least,
+            next_master_key: self.next_master_key_file,
             ..Config::new(self.database, master_key)
         }
     }

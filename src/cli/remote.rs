@@ -21,10 +21,11 @@ pub(super) struct ServerOption {
 }
 
 /// Flags that are for work on a local database: by the name that clap has for them, and as users write them.
-const LOCAL_FLAGS: [(&str, &str); 6] = [
+const LOCAL_FLAGS: [(&str, &str); 7] = [
     ("database", "--database"),
     ("keys_dir", "--keys-dir"),
     ("master_key_file", "--master-key-file"),
+    ("next_master_key_file", "--next-master-key-file"),
     ("issuer", "--issuer"),
     ("proxy", "--proxy"),
     ("allow_loopback_endpoints", "--allow-loopback-endpoints"),

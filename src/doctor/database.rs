@@ -4,6 +4,7 @@ use super::{Finding, causes, listed};
 use crate::audit::verify;
 use crate::carnet::OpenError;
 use crate::store::StoreError;
+use crate::store::rewrap::ForgedRow;
 
 const DATABASE: &str = "database";
 const SIZE: &str = "database-size";
@@ -11,6 +12,7 @@ const INTEGRITY: &str = "database-integrity";
 const REFERENCES: &str = "database-references";
 const MASTER_KEY: &str = "master-key";
 const KEY_ROWS: &str = "key-rows";
+const MACS: &str = "row-macs";
 const AUDIT_LOG: &str = "audit-log";
 
 /// A database of more bytes is a warning: 10 GiB.
@@ -88,7 +90,30 @@ pub fn check_key_rows(read: Result<usize, &StoreError>) -> Finding {
         Ok(keys) => Finding::ok(KEY_ROWS, format!("the MAC of {} holds", super::count(keys, "key"))),
         Err(error) => Finding::failed(KEY_ROWS, causes(error))
             .detail("A row that fails its MAC is never published and stops every start.")
-            .hint("somebody wrote to the database: keep a copy as it is, then restore a backup or `carnet key revoke --all`"),
+            .hint(
+                "somebody wrote to the database: keep a copy as it is, then delete the row, or restore a backup; if the \
+                 master key may have leaked, too, `carnet key rewrap --leaked` deletes it",
+            ),
+    }
+}
+
+/// Whether every row that carries a MAC is what carnet wrote, whatever its table.
+#[must_use]
+pub fn check_macs(forged: Result<Vec<ForgedRow>, StoreError>) -> Finding {
+    match forged {
+        Ok(forged) if forged.is_empty() => Finding::ok(MACS, "every row that carries a MAC holds it"),
+        Ok(forged) => {
+            let rows: Vec<String> = forged.iter().map(ToString::to_string).collect();
+            Finding::failed(MACS, format!("carnet did not write {}", super::count(rows.len(), "row")))
+                .detail(listed(&rows))
+                .hint(
+                    "find out who wrote to the database and revoke their write access; keep a copy as it is, then delete \
+                     these rows",
+                )
+        }
+        Err(error) => {
+            Finding::failed(MACS, "rows cannot be authenticated").detail(causes(&error)).hint(RESTORE)
+        }
     }
 }
 

@@ -65,6 +65,9 @@ struct Checks {
     active_keys: Vec<Algorithm>,
     /// Whether the wall clock is believed: `steady`, `jumped`, or `behind`.
     clock: &'static str,
+    /// The master key without which this process serves documents and nothing else, if it lacks one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needs_master_key: Option<String>,
     /// Why the last scheduled rotation failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     rotation_error: Option<String>,
@@ -199,12 +202,17 @@ impl PublicDocuments {
         // A clock that has jumped only holds the rotation up; one that is behind stops minting.
         let state = self.issuer.state_status();
         let believed = state.as_ref().is_none_or(|state| state.refused.is_none());
-        let ready = believed && reachable && active_keys.len() == Algorithm::ALL.len() && clock != "behind";
+        let ready = believed
+            && reachable
+            && active_keys.len() == Algorithm::ALL.len()
+            && clock != "behind"
+            && health.needs_master_key.is_none();
         let checks = (self.detail == Detail::Full).then(|| Checks {
             database_confirmed_seconds_ago: unconfirmed.as_secs(),
             database_reachable: reachable,
             active_keys,
             clock,
+            needs_master_key: health.needs_master_key.clone(),
             rotation_error: health.rotation_error.clone(),
             erasure_pending: self.issuer.pulse().erasure_pending,
             state: state.map(|state| StateChecks {

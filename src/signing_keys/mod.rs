@@ -14,6 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use self::policy::RotationPolicy;
 use crate::jose::Algorithm;
 use crate::jose::jwk::{Kid, PublicKey};
 
@@ -140,6 +141,18 @@ impl SigningKey {
     #[must_use]
     pub fn has_private_half(&self) -> bool {
         matches!(self.stage, Stage::Prepared | Stage::Active { .. })
+    }
+
+    /// Whether the row of a retired key would keep it published for longer than its retirement and its longest token
+    /// allow. `latest` is the latest time that is known to have been; a clock may have been ahead of it by up to
+    /// `rotate_every` when the key retired. What has left the JWKS at `now` is not looked at.
+    #[must_use]
+    pub fn overstays(&self, policy: &RotationPolicy, now: Timestamp, latest: Timestamp) -> bool {
+        let Stage::Retired { retired_at, published_until, .. } = self.stage else { return false };
+        let later = |time: Timestamp, by| time.saturating_add(by).unwrap_or(Timestamp::MAX);
+        let retired_at = retired_at.min(later(latest, policy.rotate_every()));
+        let allowed = later(later(retired_at, self.longest_lifetime), policy.leeway());
+        published_until > now && published_until > allowed
     }
 
     /// When the key leaves the JWKS, once that is known.

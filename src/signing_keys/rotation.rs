@@ -243,6 +243,20 @@ pub fn plan_revocation_of_all(keys: &[SigningKey], now: Timestamp, seen: &[Kid])
         .collect()
 }
 
+/// What a leak of everything asks for: each algorithm's keys are replaced whatever their state. Retired keys whose
+/// time is up are revoked, too, so that no clock brings them back, and an algorithm that has no keys gets new ones.
+#[must_use]
+pub fn plan_replacement(keys: &[SigningKey]) -> Vec<Change> {
+    let is_revoked = |key: &SigningKey| matches!(key.stage, Stage::Revoked { .. });
+    Algorithm::ALL
+        .into_iter()
+        .map(|algorithm| {
+            let all = keys.iter().filter(|key| key.algorithm() == algorithm && !is_revoked(key));
+            Change::ReplaceAll { algorithm, revoke: all.map(SigningKey::kid).collect() }
+        })
+        .collect()
+}
+
 /// The keys that `change` makes or alters, as they are afterwards, in an order in which they can be
 /// written without two active or two prepared keys in between.
 ///
@@ -294,9 +308,14 @@ pub fn under_policy(keys: &[SigningKey], from: &RotationPolicy, to: &RotationPol
     // Tokens were signed, and by a process that has not heard of the change still are, in the belief
     // that the key stays published for the `leeway` of before: what that loses, the lifetime gains.
     let less_leeway = from.leeway().saturating_sub(to.leeway());
-    let longest = |key: &SigningKey| (key.longest_lifetime + less_leeway).max(to.max_token_lifetime());
+    // A retired key gains it, too: its lifetime and the leeway of any later policy go on covering `published_until`.
+    let longest = |key: &SigningKey| match key.stage {
+        Stage::Active { .. } => (key.longest_lifetime + less_leeway).max(to.max_token_lifetime()),
+        Stage::Retired { .. } => key.longest_lifetime + less_leeway,
+        Stage::Prepared | Stage::Revoked { .. } => key.longest_lifetime,
+    };
     keys.iter()
-        .filter(|key| matches!(key.stage, Stage::Active { .. }) && longest(key) > key.longest_lifetime)
+        .filter(|key| longest(key) > key.longest_lifetime)
         .map(|key| SigningKey { longest_lifetime: longest(key), ..key.clone() })
         .collect()
 }

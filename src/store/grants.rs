@@ -7,9 +7,11 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sqlx::{FromRow as _, Row as _};
 use uuid::Uuid;
 
 use super::keyring::{Keyring, Purpose};
+use super::rewrap::{ForgedRow, Renewal};
 use super::sealed::RowMac;
 use super::{Store, StoreError, Write, corrupt, from_millis, parse, to_millis};
 use crate::feed::display_name::DisplayName;
@@ -23,6 +25,15 @@ pub struct StoredGrant {
     pub grant: Grant,
     /// The hash of its token.
     pub token_hash: TokenHash,
+}
+
+impl StoredGrant {
+    /// Whether both are one grant and one token; when it was last used does not matter.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let unused = |grant: &Grant| Grant { last_used_at: None, ..grant.clone() };
+        unused(&self.grant) == unused(&other.grant) && self.token_hash.matches(&other.token_hash)
+    }
 }
 
 /// A row as it was found.
@@ -189,6 +200,54 @@ impl Write {
         Ok(failed)
     }
 
+    /// The rows that are not what carnet wrote.
+    pub(super) async fn forged_grants(&mut self) -> Result<Vec<ForgedRow>, StoreError> {
+        let keyring = self.keyring()?;
+        let rows = sqlx::query(ALL).fetch_all(self.connection()).await?;
+        let forged = rows
+            .iter()
+            .filter(|row| !Row::from_row(*row).is_ok_and(|row| row.is_authentic(mac(&keyring))))
+            .map(|row| ForgedRow::of(TABLE, row.try_get("id").ok()));
+        Ok(forged.collect())
+    }
+
+    /// For a recovery, after the keys `before` were replaced: deletes every row but those of `keep`, which get their
+    /// new MAC. Returns the authentic grants that were deleted and the rows that were not authentic.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] when a row of `keep` is not there, or not as it is given; other [`StoreError`]s when
+    /// the database cannot be read or a statement fails.
+    pub async fn keep_grants(
+        &mut self,
+        keep: &[StoredGrant],
+        renewal: &Renewal,
+    ) -> Result<(Vec<Grant>, Vec<ForgedRow>), StoreError> {
+        let (before, after) = (mac(&renewal.before), mac(&renewal.after));
+        let rows = sqlx::query(ALL).fetch_all(self.connection()).await?;
+        let (mut kept, mut ended, mut forged) = (Vec::new(), Vec::new(), Vec::new());
+        for row in rows {
+            let read = Row::from_row(&row).ok().and_then(|row| row.read(before).ok());
+            match read {
+                Some(GrantRow::Authentic(stored)) if keep.iter().any(|keep| stored.is_same(keep)) => {
+                    kept.push(stored);
+                }
+                Some(GrantRow::Authentic(stored)) => ended.push(stored.grant),
+                _ => forged.push(ForgedRow::of(TABLE, row.try_get("id").ok())),
+            }
+        }
+        if let Some(missing) = keep.iter().find(|keep| !kept.iter().any(|kept| kept.is_same(keep))) {
+            let id = missing.grant.id.to_string();
+            return Err(corrupt(TABLE, &id, "is not what was shown a moment ago"));
+        }
+        // All go, whatever stands in `id`: it need not be text.
+        sqlx::query("DELETE FROM grants").execute(self.connection()).await?;
+        for stored in kept {
+            self.insert_row(Row::new(&stored, after)?).await?;
+        }
+        Ok((ended, forged))
+    }
+
     /// How many rows there are, whatever they are worth.
     ///
     /// # Errors
@@ -227,7 +286,10 @@ impl Write {
     pub async fn insert_grant(&mut self, stored: &StoredGrant) -> Result<(), StoreError> {
         self.begin_change().await?;
         let keyring = self.keyring()?;
-        let row = Row::new(stored, mac(&keyring))?;
+        self.insert_row(Row::new(stored, mac(&keyring))?).await
+    }
+
+    async fn insert_row(&mut self, row: Row) -> Result<(), StoreError> {
         self.changed(Table::Grants, &row.id, Some(row.mac.clone()));
         sqlx::query(
             "INSERT INTO grants (id, name, token_hash, role, spaces, feeds, context, scope, created_at, created_by, \

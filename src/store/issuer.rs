@@ -87,6 +87,15 @@ impl Store {
         url.map(|url| parse("issuer", "1", &url)).transpose()
     }
 
+    /// Policy and generation.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the row is missing or breaks the policy's rules.
+    pub async fn key_settings(&self) -> Result<KeySettings, StoreError> {
+        self.inside(self.readers.keys.begin().await?).key_settings().await
+    }
+
     /// What tells a running server whether anything has changed.
     ///
     /// # Errors

@@ -62,6 +62,22 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Whether the latest change of the master key was recorded with words that begin so.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when the database cannot be read.
+    pub async fn was_rewrapped(&self, beginning: &str) -> Result<bool, StoreError> {
+        let reason: Option<String> =
+            sqlx::query_scalar("SELECT reason FROM key_events WHERE event = $1 ORDER BY seq DESC LIMIT 1")
+                .bind(word(EventKind::KeyRewrap))
+                .fetch_optional(&self.readers.lists)
+                .await?;
+        Ok(reason.is_some_and(|reason| reason.starts_with(beginning)))
+    }
+}
+
 impl Write {
     /// Records an event, here and in the audit log.
     ///

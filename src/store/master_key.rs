@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::hmac;
@@ -121,29 +121,58 @@ impl MasterKeySource {
     ///
     /// # Errors
     ///
-    /// [`MasterKeyError::Io`] when a file cannot be written.
-    pub fn settle(&self, key: &MasterKey) -> Result<(), MasterKeyError> {
+    /// [`MasterKeyError::Io`] when a file cannot be written; another one when what stands in the way is no key that
+    /// carnet can read, and so is not replaced.
+    pub fn settle(&self, key: &MasterKey, aside: Aside) -> Result<(), MasterKeyError> {
         let (path, Some(named)) = (self.path(), self.named_path(key.id().as_str())) else { return Ok(()) };
         key.remove_unfinished(&path);
-        if let Ok(usual) = MasterKey::read(&path) {
-            if usual.id() == key.id() {
-                return Ok(());
-            }
-            self.add_under_its_name(&usual)?;
+        match MasterKey::read(&path) {
+            Ok(usual) if usual.id() == key.id() => return self.set_leaked_aside(key, aside),
+            Ok(usual) => self.add_under_its_name(&usual)?,
+            Err(MasterKeyError::Missing(_)) => {}
+            Err(unreadable) => return Err(unreadable),
         }
         let failed = |source| MasterKeyError::Io { path: path.clone(), action: "replaced", source };
-        fs::rename(&named, &path).and_then(|()| sync_folder(&path)).map_err(failed)
+        fs::rename(&named, &path).and_then(|()| sync_folder(&path)).map_err(failed)?;
+        self.set_leaked_aside(key, aside)
     }
 
     fn add_under_its_name(&self, key: &MasterKey) -> Result<(), MasterKeyError> {
-        match self.named_path(key.id().as_str()) {
-            Some(path) if !path.exists() => key.write_new(&path),
-            Some(path) => {
-                key.remove_unfinished(&path);
-                Ok(())
-            }
-            None => Ok(()),
+        let Some(path) = self.named_path(key.id().as_str()) else { return Ok(()) };
+        match MasterKey::read(&path) {
+            Ok(there) if there.id() == key.id() => key.remove_unfinished(&path),
+            Ok(_) => return Err(MasterKeyError::Malformed(path)),
+            Err(MasterKeyError::Missing(_)) => key.write_new(&path)?,
+            Err(unreadable) => return Err(unreadable),
         }
+        Ok(())
+    }
+
+    /// After a leak no earlier key of the folder is to be found any more: each gets a name that says so. What is no
+    /// master key stays untouched.
+    fn set_leaked_aside(&self, current: &MasterKey, aside: Aside) -> Result<(), MasterKeyError> {
+        let (Self::Folder(folder), Aside::Leaked) = (self, aside) else { return Ok(()) };
+        let failed = |source| MasterKeyError::Io { path: folder.clone(), action: "set in order", source };
+        for entry in fs::read_dir(folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let Ok(key) = MasterKey::read(&path) else { continue };
+            let id = key.id().as_str();
+            if id == current.id().as_str() || self.named_path(id).as_ref() != Some(&path) {
+                continue;
+            }
+            fs::rename(&path, folder.join(format!("leaked-{id}.key"))).map_err(failed)?;
+        }
+        sync_folder(&self.path()).map_err(failed)
+    }
+
+    /// A name of the folder that is the same for every process of this machine that uses it, and for no other
+    /// folder: by the kernel's boot and the file system's numbers.
+    #[must_use]
+    pub fn place(&self) -> Option<String> {
+        let Self::Folder(folder) = self else { return None };
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let folder = fs::metadata(folder).ok()?;
+        Some(format!("folder {} {:x} {:x}", boot.trim(), folder.dev(), folder.ino()))
     }
 
     /// Where the folder keeps a key under its own name.
@@ -184,6 +213,28 @@ impl MasterKeys {
         let is_it = |key: &MasterKey| key.id().as_str() == id;
         self.usual.find(id).ok().filter(is_it).or_else(|| next().filter(is_it))
     }
+
+    /// The identifiers of the keys that can be had at this moment. For a folder, a name of the folder itself is
+    /// among them: whatever key is put there can be had.
+    #[must_use]
+    pub fn openable(&self) -> Vec<String> {
+        let next = self.next.as_deref().and_then(|file| MasterKey::read_if(file, PROVIDED).ok());
+        let keys = self.usual.read().ok().into_iter().chain(next);
+        let mut ids: Vec<String> = keys.map(|key| key.id().to_string()).collect();
+        ids.extend(self.usual.place());
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+}
+
+/// What becomes of the key that was in use before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aside {
+    /// It stays where it is found by its identifier.
+    Kept,
+    /// It has leaked: it stays, under a name by which it is never found.
+    Leaked,
 }
 
 /// The master key cannot be had.
@@ -296,9 +347,29 @@ impl MasterKey {
     }
 
     /// Removes what a crash in the middle of [`MasterKey::write_new`] may have left beside `path`: another
-    /// copy of the key, that nobody would know of. Best effort, as the folder may be somebody else's.
+    /// copy of the key, that nobody would know of. Best effort, as the folder may be somebody else's. A file that
+    /// holds anything else stays.
     pub fn remove_unfinished(&self, path: &Path) {
-        let _ = remove_if_there(&self.unfinished(path));
+        let _ = self.try_remove_unfinished(&self.unfinished(path));
+    }
+
+    fn try_remove_unfinished(&self, unfinished: &Path) -> io::Result<()> {
+        let (file, metadata) = match regular_file::open(unfinished) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+        let there = regular_file::content(file, &metadata, LONGEST_FILE)?;
+        if self.text().as_bytes().starts_with(&there) { remove_if_there(unfinished) } else { Ok(()) }
+    }
+
+    /// The content of the key's file.
+    fn text(&self) -> Zeroizing<String> {
+        let encoded = Zeroizing::new(URL_SAFE_NO_PAD.encode(self.key.reveal()));
+        let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + encoded.len() + 1));
+        text.push_str(PREFIX);
+        text.push_str(&encoded);
+        text.push('\n');
+        text
     }
 
     fn unfinished(&self, path: &Path) -> PathBuf {
@@ -310,15 +381,12 @@ impl MasterKey {
         if !folder.exists() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
-        let encoded = Zeroizing::new(URL_SAFE_NO_PAD.encode(self.key.reveal()));
         let unfinished = self.unfinished(path);
-        // A crash may have left it behind; nobody else writes a key of this identifier.
-        remove_if_there(&unfinished)?;
+        // A crash may have left it behind.
+        self.try_remove_unfinished(&unfinished)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
         let written = (|| {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-            file.write_all(PREFIX.as_bytes())?;
-            file.write_all(encoded.as_bytes())?;
-            file.write_all(b"\n")?;
+            file.write_all(self.text().as_bytes())?;
             file.sync_all()?;
             // Unlike a rename, a link refuses to replace what is there.
             fs::hard_link(&unfinished, path)
@@ -358,101 +426,4 @@ fn derive(key: &SecretBytes, info: &[u8]) -> hmac::Tag {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::random::SecureRandom;
-
-    fn key() -> MasterKey {
-        MasterKey::generate(&SecureRandom::default()).unwrap()
-    }
-
-    #[test]
-    fn a_written_key_reads_back_and_is_private_to_its_owner() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("keys").join(FILE_NAME);
-        let written = key();
-        written.write_new(&path).unwrap();
-        let read = MasterKey::read(&path).unwrap();
-        assert_eq!((read.id(), read.key.reveal()), (written.id(), written.key.reveal()));
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn settling_a_key_removes_what_a_crash_left_of_it_and_of_the_one_before() {
-        let folder = tempfile::tempdir().unwrap();
-        let source = MasterKeySource::Folder(folder.path().to_owned());
-        let (old, new) = (key(), key());
-        old.write_new(&source.path()).unwrap();
-        source.add(&new).unwrap();
-        old.write_new(&source.named_path(old.id().as_str()).unwrap()).unwrap();
-        // As if each had died between linking the file and removing its temporary name.
-        for crashed in [&old, &new] {
-            fs::write(crashed.unfinished(&source.path()), "unfinished").unwrap();
-        }
-        source.settle(&new).unwrap();
-        let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
-        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
-        names.sort();
-        assert_eq!(names, [format!("master-{}.key", old.id()), FILE_NAME.to_owned()]);
-        assert_eq!(source.read().unwrap().id(), new.id());
-    }
-
-    #[test]
-    fn an_existing_key_is_never_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE_NAME);
-        let first = key();
-        first.write_new(&path).unwrap();
-        assert!(key().write_new(&path).is_err());
-        assert_eq!(MasterKey::read(&path).unwrap().id(), first.id());
-    }
-
-    #[test]
-    fn a_provided_file_may_be_readable_by_its_group_and_by_nobody_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("provided");
-        key().write_new(&path).unwrap();
-        for (mode, accepted) in [(0o400, true), (0o440, true), (0o640, true), (0o660, false), (0o444, false)]
-        {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(MasterKeySource::File(path.clone()).read().is_ok(), accepted, "{mode:o}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_others_may_read_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE_NAME);
-        key().write_new(&path).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(MasterKey::read(&path), Err(MasterKeyError::Permissions { mode: 0o640, .. })));
-    }
-
-    #[test]
-    fn what_is_not_a_master_key_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, content) in [
-            ("empty", String::new()),
-            ("prose", "not a key\n".to_owned()),
-            ("short", format!("{PREFIX}AAAA\n")),
-            ("large", "A".repeat(1 << 20)),
-        ] {
-            let path = folder.path().join(name);
-            OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)
-                .unwrap()
-                .write_all(content.as_bytes())
-                .unwrap();
-            assert!(matches!(MasterKey::read(&path), Err(MasterKeyError::Malformed(_))), "{name}");
-        }
-        assert!(matches!(MasterKey::read(&folder.path().join("absent")), Err(MasterKeyError::Missing(_))));
-    }
-
-    #[test]
-    fn debug_tells_the_id_only() {
-        assert!(format!("{:?}", key()).contains("SecretBytes(…)"));
-    }
-}
+mod tests;

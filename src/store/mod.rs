@@ -20,6 +20,7 @@ mod readers;
 pub mod rewrap;
 pub mod sealed;
 mod sealed_keys;
+pub mod server_keys;
 pub mod signing_keys;
 pub mod state_file;
 pub mod states;

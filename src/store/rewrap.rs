@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::audit::Ended;
 use super::keyring::{Keyring, LIST_VERSION, Purpose, Symmetric};
 use super::sealed::Sealer;
-use super::{StoreError, Write, corrupt};
+use super::{Store, StoreError, Write, corrupt};
 use crate::random::Random;
 
 /// A row whose MAC is wrong: something other than carnet wrote it, or wrote it with the keys of an earlier epoch.
@@ -20,17 +20,63 @@ pub struct ForgedRow {
     pub row: String,
 }
 
+impl ForgedRow {
+    /// The row of `table` that this text identifies, if it has one.
+    pub(super) fn of(table: &'static str, row: Option<String>) -> Self {
+        let row = row.map_or_else(|| "without a name".to_owned(), |row| row.chars().take(64).collect());
+        Self { table, row }
+    }
+}
+
 /// The keys on both sides of an epoch's beginning.
 #[derive(Debug, Clone)]
-pub(super) struct Renewal {
-    pub(super) before: Arc<Keyring>,
-    pub(super) after: Arc<Keyring>,
+pub struct Renewal {
+    /// Those that authenticate what was written so far.
+    pub before: Arc<Keyring>,
+    /// Those that authenticate what is written from here on.
+    pub after: Arc<Keyring>,
+}
+
+impl Store {
+    /// The rows that fail their MAC, of every table that carries one. The audit log is verified by
+    /// [`Store::verify_audit`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read, or was never unlocked.
+    pub async fn forged_rows(&self) -> Result<Vec<ForgedRow>, StoreError> {
+        let mut read = self.read().await?;
+        let mut forged = Vec::new();
+        for purpose in Purpose::ALL {
+            forged.extend(match purpose {
+                Purpose::SigningKeys => read.forged_signing_keys().await?,
+                Purpose::Grants => read.forged_grants().await?,
+                Purpose::AuditChain
+                | Purpose::States
+                | Purpose::RemovedSubjects
+                | Purpose::PublishedLabels => continue,
+            });
+        }
+        Ok(forged)
+    }
+}
+
+impl std::fmt::Display for ForgedRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let row = self.row.escape_debug();
+        write!(f, "row {row} of {} fails its MAC: carnet did not write it with the present keys", self.table)
+    }
 }
 
 impl Write {
     /// Makes every symmetric key anew, sealed by `sealer`, and ends the audit chain's epoch. This transaction uses
-    /// the new keys from here on; no row has its new MAC yet.
-    pub(super) async fn begin_epoch(
+    /// the new keys from here on; no row has its new MAC yet. After the commit, [`use_keyring`](super::Store::use_keyring) takes them into
+    /// use in this process; others follow by themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store is locked, there is no randomness or a statement fails.
+    pub async fn begin_epoch(
         &mut self,
         sealer: Arc<Sealer>,
         random: &dyn Random,

@@ -42,6 +42,15 @@ pub enum SealError {
         /// The row's `kid` column.
         kid: String,
     },
+    /// A retired key would stay published for longer than is possible.
+    #[error(
+        "the row of signing key {kid} would keep it published for longer than its retirement and its longest token \
+         allow: something other than carnet wrote it; it is not published"
+    )]
+    Overstays {
+        /// The row's `kid` column.
+        kid: String,
+    },
     /// There is no randomness for a nonce.
     #[error(transparent)]
     Randomness(#[from] RandomnessUnavailable),

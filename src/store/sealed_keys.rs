@@ -84,7 +84,7 @@ impl Store {
     }
 
     /// Takes `keyring` into use, unless a later one is.
-    pub(super) fn use_keyring(&self, keyring: Arc<Keyring>) {
+    pub fn use_keyring(&self, keyring: Arc<Keyring>) {
         self.keys.current.rcu(|current| match current {
             Some(current) if current.epoch() > keyring.epoch() => Some(Arc::clone(current)),
             _ => Some(Arc::clone(&keyring)),

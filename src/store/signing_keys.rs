@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use sqlx::{FromRow as _, Row as _};
 
 use super::issuer::KeySettings;
 use super::keyring::{Keyring, Purpose};
+use super::rewrap::ForgedRow;
 use super::sealed::{RowMac, SealError, SealedFor, Sealer};
 use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, to_millis, to_seconds};
 use crate::issuer_url::IssuerUrl;
@@ -53,6 +55,21 @@ impl StoredKeys {
     pub fn public(&self) -> Vec<SigningKey> {
         self.keys.iter().map(|stored| stored.key.clone()).collect()
     }
+
+    /// Refuses a retired key that would stay published for longer than its retirement and lifetime allow, as if
+    /// its MAC were wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError::Overstays`].
+    pub fn check_published_until(&self, now: Timestamp) -> Result<(), StoreError> {
+        let latest = now.max(self.settings.high_water);
+        let overstays = |stored: &&StoredKey| stored.key.overstays(&self.settings.policy, now, latest);
+        match self.keys.iter().find(overstays) {
+            Some(stored) => Err(SealError::Overstays { kid: stored.key.kid().to_string() }.into()),
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -72,6 +89,8 @@ struct Row {
 }
 
 const TABLE: &str = "signing_keys";
+const ALL: &str = "SELECT kid, alg, public_jwk, prepared_at, activated_at, retired_at, revoked_at, published_until, \
+                   longest_lifetime, sealed_private, master_key_id, mac FROM signing_keys ORDER BY prepared_at, kid";
 
 impl Store {
     /// Every signing key, each row's MAC verified.
@@ -110,11 +129,7 @@ impl Write {
     }
 
     async fn key_rows(&mut self) -> Result<Vec<Row>, StoreError> {
-        let query = sqlx::query_as(
-            "SELECT kid, alg, public_jwk, prepared_at, activated_at, retired_at, revoked_at, published_until, \
-             longest_lifetime, sealed_private, master_key_id, mac FROM signing_keys ORDER BY prepared_at, kid",
-        );
-        Ok(query.fetch_all(self.connection()).await?)
+        Ok(sqlx::query_as(ALL).fetch_all(self.connection()).await?)
     }
 
     /// Checks the MAC of every row, whatever the states say.
@@ -126,6 +141,49 @@ impl Write {
         let keyring = self.keyring()?;
         let read = |row: Row| row.stored_key(keyring.mac(Purpose::SigningKeys)).map(drop);
         self.key_rows().await?.into_iter().try_for_each(read)
+    }
+
+    /// As [`Write::signing_keys`], for a recovery: rows that fail are deleted and named instead.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read, or a statement fails.
+    pub async fn keep_authentic_signing_keys(&mut self) -> Result<(StoredKeys, Vec<ForgedRow>), StoreError> {
+        self.begin_change().await?;
+        let keyring = self.keyring()?;
+        let (keys, forged) = self.each_signing_key(keyring.mac(Purpose::SigningKeys)).await?;
+        // Whatever stands in `kid`: it need not be text.
+        let authentic: Vec<String> = (1..=keys.len()).map(|number| format!("${number}")).collect();
+        let authentic = authentic.join(", ");
+        let delete = format!("DELETE FROM signing_keys WHERE kid IS NULL OR kid NOT IN ({authentic})");
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(delete));
+        for StoredKey { key, .. } in &keys {
+            query = query.bind(key.kid().to_string());
+        }
+        query.execute(self.connection()).await?;
+        let (issuer, settings) = (self.issuer_url().await?, self.key_settings().await?);
+        Ok((StoredKeys { issuer, settings, keys, places: Vec::new(), keyring }, forged))
+    }
+
+    /// The rows that are not what carnet wrote.
+    pub(super) async fn forged_signing_keys(&mut self) -> Result<Vec<ForgedRow>, StoreError> {
+        let keyring = self.keyring()?;
+        Ok(self.each_signing_key(keyring.mac(Purpose::SigningKeys)).await?.1)
+    }
+
+    async fn each_signing_key(
+        &mut self,
+        mac: &RowMac,
+    ) -> Result<(Vec<StoredKey>, Vec<ForgedRow>), StoreError> {
+        let rows = sqlx::query(ALL).fetch_all(self.connection()).await?;
+        let (mut keys, mut forged) = (Vec::new(), Vec::new());
+        for row in rows {
+            match Row::from_row(&row).ok().and_then(|row| row.stored_key(mac).ok()) {
+                Some(key) => keys.push(key),
+                None => forged.push(ForgedRow::of(TABLE, row.try_get("kid").ok())),
+            }
+        }
+        Ok((keys, forged))
     }
 
     /// Writes a new key with its private half sealed for `issuer`.

@@ -107,6 +107,19 @@ impl Write {
     }
 }
 
+impl Write {
+    /// Forgets what was said about every feed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when a statement fails.
+    pub async fn forget_all_confirmed_keys(&mut self) -> Result<u64, StoreError> {
+        let done = sqlx::query("DELETE FROM confirmed_keys").execute(self.connection()).await?;
+        self.bump_publications().await?;
+        Ok(done.rows_affected())
+    }
+}
+
 impl From<UploadedJwks> for Place {
     fn from(uploaded: UploadedJwks) -> Self {
         let UploadedJwks { feed, algorithm, confirmed } = uploaded;

@@ -12,6 +12,7 @@ use super::signing_keys::{StoredKey, StoredKeys};
 use super::{Store, StoreError, Write};
 use crate::actor::Actor;
 use crate::audit::EventKind;
+use crate::clock::Clock;
 use crate::issuer_url::IssuerUrl;
 use crate::jose::jws::Signer;
 use crate::jose::key_pair::KeyPair;
@@ -23,14 +24,15 @@ use crate::signing_keys::SigningKey;
 pub struct Vault {
     store: Store,
     issuer: IssuerUrl,
+    clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
 
 impl Vault {
     /// The keys of `issuer` in `store`, which must have been unlocked.
     #[must_use]
-    pub fn new(store: Store, issuer: IssuerUrl, random: Arc<dyn Random>) -> Self {
-        Self { store, issuer, random }
+    pub fn new(store: Store, issuer: IssuerUrl, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+        Self { store, issuer, clock, random }
     }
 
     /// Whose keys these are.
@@ -70,7 +72,7 @@ impl Vault {
             Some(issuer) if *issuer != self.issuer => {
                 Err(StoreError::IssuerChanged { from: self.issuer.clone(), to: issuer.clone() })
             }
-            _ => Ok(stored),
+            _ => stored.check_published_until(self.clock.now()).map(|()| stored),
         }
     }
 

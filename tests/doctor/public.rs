@@ -40,6 +40,7 @@ fn an_issuer_in_order_has_no_complaint_but_how_it_was_looked_at() {
             "database-references",
             "master-key",
             "database-state",
+            "row-macs",
             "audit-log",
             "grant-rows",
             "grant-expiry",

@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod leaked;
 mod list;
 mod policy;
 mod revoke;

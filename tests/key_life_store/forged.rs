@@ -5,6 +5,7 @@ use carnet::jose::Algorithm;
 use carnet::jose::key_pair::{KeyPair, RsaBits};
 use carnet::random::SecureRandom;
 use carnet::signing_keys::State;
+use carnet::store::keyring::Purpose;
 use sqlx::SqliteConnection;
 
 use super::world::{Machine, Process, SECOND};
@@ -114,4 +115,29 @@ async fn private_halves_that_change_places_sign_nothing() {
     execute(&mut sql, swap, active.as_str()).await;
     let Err(error) = machine.try_open().await else { panic!("starts") };
     assert!(error.to_string().contains(active.as_str()), "{error}");
+}
+
+/// Whoever has the keys that authenticate rows cannot keep a retired key published for ever.
+#[tokio::test]
+async fn a_retired_key_that_would_stay_for_longer_than_its_tokens_counts_as_forged_though_its_mac_is_right() {
+    let machine = Machine::new();
+    let (mut process, kid) = with_retired_key(&machine).await;
+    let mut sql = machine.sql().await;
+    let columns: Vec<String> = sqlx::query_scalar(
+        "SELECT value FROM signing_keys, json_each(json_array(kid, alg, public_jwk, CAST(prepared_at AS TEXT), \
+         CAST(activated_at AS TEXT), CAST(retired_at AS TEXT), '', CAST(published_until + 3600000 AS TEXT), \
+         CAST(longest_lifetime AS TEXT))) WHERE kid = $1 ORDER BY key",
+    )
+    .bind(&kid)
+    .fetch_all(&mut sql)
+    .await
+    .unwrap();
+    let columns: Vec<&str> =
+        ["signing-key-row-1"].into_iter().chain(columns.iter().map(String::as_str)).collect();
+    let keyring = process.carnet.store().keyring().unwrap();
+    let mac = keyring.mac(Purpose::SigningKeys).tag(&columns);
+    let change = format!("published_until = published_until + 3600000, mac = '{mac}'");
+    execute(&mut sql, &format!("UPDATE signing_keys SET {change} WHERE kid = $1"), &kid).await;
+    assert!(process.carnet.store().signing_keys().await.is_ok(), "the MAC is wrong");
+    is_noticed(&machine, &mut process, &kid, "stays for longer").await;
 }

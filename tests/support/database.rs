@@ -24,6 +24,21 @@ pub(crate) fn execute(database: &Path, statement: &'static str) {
     on(database, async |connection| sqlx::query(statement).execute(connection).await);
 }
 
+/// Runs one statement that a test has made.
+pub(crate) fn run(database: &Path, statement: &str) {
+    run_all(database, &[statement]);
+}
+
+/// The same of several, on one connection.
+pub(crate) fn run_all(database: &Path, statements: &[&str]) {
+    on(database, async |connection| {
+        for statement in statements {
+            sqlx::query(sqlx::AssertSqlSafe((*statement).to_owned())).execute(&mut *connection).await?;
+        }
+        Ok(())
+    });
+}
+
 /// The one text column of a query.
 pub(crate) fn texts(database: &Path, query: &'static str) -> Vec<String> {
     on(database, async |connection| sqlx::query_scalar(query).fetch_all(connection).await)

@@ -10,6 +10,7 @@ use crate::audit::verify::{Finding, Report};
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Format};
 use crate::store::Store;
+use crate::store::rewrap::ForgedRow;
 use crate::visible;
 
 #[derive(Debug, Args)]
@@ -30,6 +31,8 @@ struct Verified<'a> {
     ok: bool,
     #[serde(flatten)]
     report: &'a Report,
+    /// Rows of other tables that fail their MAC.
+    forged_rows: &'a [ForgedRow],
     /// The findings in words.
     messages: Vec<String>,
 }
@@ -40,10 +43,14 @@ pub(super) async fn run(store: &Store, arguments: Verify) -> Result<(), Failure>
         anchors.extend(read(file)?);
     }
     let report = store.verify_audit(&anchors).await?;
-    let messages: Vec<_> = report.findings.iter().map(Finding::to_string).collect();
-    let ok = report.is_clean();
+    let forged = store.forged_rows().await?;
+    let mut messages: Vec<_> = report.findings.iter().map(Finding::to_string).collect();
+    messages.extend(forged.iter().map(ForgedRow::to_string));
+    let ok = report.is_clean() && forged.is_empty();
     match arguments.output.output {
-        Format::Json => output::json(&Verified { ok, report: &report, messages: messages.clone() })?,
+        Format::Json => {
+            output::json(&Verified { ok, report: &report, forged_rows: &forged, messages: messages.clone() })?
+        }
         Format::Table => {
             for message in &messages {
                 output::line(&visible::line(message))?;
@@ -72,8 +79,10 @@ pub(super) async fn run(store: &Store, arguments: Verify) -> Result<(), Failure>
         return Ok(());
     }
     let first = messages.first().cloned().unwrap_or_default();
-    Err(Failure::message(format!("the audit log of {} is not what was written: {first}", store.url())).hint(
-        "keep a copy of the database as it is, and compare with exports, backups and the anchors in the server's logs",
+    let what = if report.is_clean() { "the database" } else { "the audit log of" };
+    Err(Failure::message(format!("{what} {} is not what carnet wrote: {first}", store.url())).hint(
+        "keep a copy of the database as it is, and compare with exports, backups and the anchors in the server's logs; \
+         docs/keys.md says what to do after a leak",
     ))
 }
 

@@ -1,40 +1,70 @@
-//! `carnet key rewrap`.
+//! `carnet key rewrap`: another master key, by routine or after a leak.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
 
-use crate::carnet::Carnet;
+use crate::carnet::recovery::{Recovered, Recovery, RewrapError, Stranded};
+use crate::carnet::{Carnet, Config, MasterKeySource};
 use crate::cli::failure::Failure;
-use crate::cli::output;
+use crate::cli::{confirm, output};
+use crate::feed::Feed;
+use crate::grant::Grant;
+use crate::store::grants::StoredGrant;
+use crate::store::rewrap::ForgedRow;
 
-/// May be called again after a crash, and goes on where it stopped. Servers may run meanwhile.
+/// By itself for a routine change: what a thief of database and master key has put in stays valid. After a leak,
+/// --leaked. Either call may be repeated after a crash, and goes on where it stopped
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Rewrap {
     /// The new master key; made if the file is not there
     #[arg(long, value_name = "FILE")]
     new_key_file: PathBuf,
+    /// Database and master key have leaked: revoke and replace every signing key, revoke every grant, believe nothing
+    #[arg(long)]
+    leaked: bool,
+    /// A grant to keep, by its id; it is shown in full first. May be given several times
+    #[arg(long, value_name = "ID", requires = "leaked")]
+    keep: Vec<Uuid>,
+    /// Go on even if running servers cannot open the new master key: they serve documents and nothing else
+    #[arg(long)]
+    strand: bool,
+    #[command(flatten)]
+    confirm: confirm::Confirmation,
 }
 
-pub(super) async fn run(carnet: &Carnet, arguments: Rewrap) -> Result<(), Failure> {
-    let (id, sealed) = carnet.rewrap(&arguments.new_key_file, &super::actor()).await?;
-    let database = carnet.store().url();
-    for row in sealed.iter().flatten() {
-        output::note(&format!(
-            "The row {} of {} failed its MAC: something other than carnet wrote it. It stays invalid.",
-            row.row, row.table
-        ));
+impl Rewrap {
+    /// Whether it is to recover from a leak, for which the issuer need not open.
+    pub(super) fn is_recovery(&self) -> bool {
+        self.leaked
     }
+
+    fn stranded(&self) -> Stranded {
+        if self.strand { Stranded::Accept } else { Stranded::Refuse }
+    }
+}
+
+const ROUTINE: &str = "\
+This is for routine changes: every row that was valid stays valid. If the database and the master key may have leaked, \
+whoever has them may have put in rows of their own: `carnet key rewrap --leaked` believes none of them.";
+
+pub(super) async fn run(carnet: &Carnet, arguments: Rewrap) -> Result<(), Failure> {
+    output::note(ROUTINE);
+    let (id, sealed) = carnet.rewrap(&arguments.new_key_file, arguments.stranded(), &super::actor()).await?;
+    tell_forged(sealed.iter().flatten(), "It stays invalid.");
+    let database = carnet.store().url();
     output::note(&if sealed.is_some() {
-        format!("The database {database} is sealed with the master key {id} now.")
+        format!(
+            "The database {database} is sealed with the master key {id} now, and every symmetric key is new."
+        )
     } else {
         format!("Nothing to seal: the database {database} is sealed with the master key {id} already.")
     });
     if carnet.master_key_is_a_file() {
-        output::note(&format!(
-            "CARNET_MASTER_KEY_FILE must name {} from the next start on.",
-            arguments.new_key_file.display()
-        ));
+        tell_of_file(&arguments.new_key_file);
     } else {
         output::note(
             "It stands in the keys folder as master.key; the old one stays beside it under its identifier. Remove \
@@ -42,4 +72,137 @@ pub(super) async fn run(carnet: &Carnet, arguments: Rewrap) -> Result<(), Failur
         );
     }
     super::tell_erasure(carnet).await
+}
+
+const LEAKED: &str = "\
+Everything that the database and the master key could authenticate is replaced, in one transaction:
+  - every signing key, retired ones too, leaves the JWKS at once and is replaced by keys that no verifier has seen; \
+verifiers refuse new tokens until they fetch again
+  - every grant is revoked except those named by --keep; their holders get 401 until they have a new one
+  - upload confirmations are deleted; keys wait for them again
+  - rows that fail their MAC are deleted
+Feeds, the policy and the issuer URL carry no MAC: they are printed, for you to compare.";
+
+/// Recovers from a leak of database and master key.
+pub(super) async fn recover(config: Config, arguments: Rewrap) -> Result<(), Failure> {
+    let recovery = Recovery::open(&config).await?;
+    let keep = recovery.grants(&arguments.keep).await?;
+    arguments.confirm.confirm(&consequence(&recovery, &keep)?)?;
+    let done = recovery.rewrap(&arguments.new_key_file, &keep, arguments.stranded(), &super::actor()).await?;
+    tell(&done);
+    output::note("The tokens of each feed go where this says. Compare it with what you set up:");
+    output::line(&format!("issuer {}", recovery.issuer()))?;
+    for feed in recovery.feeds().await? {
+        output::line(&destination(&feed)?)?;
+    }
+    match &config.master_key {
+        MasterKeySource::File(_) => tell_of_file(&arguments.new_key_file),
+        MasterKeySource::Folder(_) => output::note(
+            "The new master key stands in the keys folder as master.key; those before it stay beside it as \
+             leaked-ID.key, and are never looked for.",
+        ),
+    }
+    output::note(
+        "Every server has taken this up within a second. Restart any that says otherwise in /readyz, give the holders of \
+         revoked grants new ones, and see docs/keys.md for what no revocation undoes.",
+    );
+    let erased = recovery.store().finish_erasure().await?;
+    if !erased {
+        output::note("erasure: pending. A reader holds the database's log; a running server finishes it.");
+    }
+    Ok(())
+}
+
+fn consequence(recovery: &Recovery, keep: &[StoredGrant]) -> Result<String, Failure> {
+    let mut text =
+        format!("The database {} of the issuer {}.\n{LEAKED}", recovery.store().url(), recovery.issuer());
+    for StoredGrant { grant, token_hash } in keep {
+        text.push_str(&format!(
+            "\nKept, exactly as it stands in the database, where a thief may have written it:\n  grant {}\n{}\n    \
+             token_sha256: {}",
+            grant.id,
+            members(grant, &["id"])?,
+            token_hash.to_text()
+        ));
+    }
+    Ok(text)
+}
+
+fn tell(done: &Recovered) {
+    if done.changes.is_empty() {
+        output::note(&format!(
+            "The recovery to the master key {} had been done already; the keys folder is in order now.",
+            done.master_key
+        ));
+        return;
+    }
+    output::note(&format!("The database is sealed with the master key {} now.", done.master_key));
+    for change in &done.changes {
+        output::note(&super::revoke::account(change));
+    }
+    let grants = &done.grants;
+    output::note(&format!(
+        "{} grants are revoked and {} upload confirmations deleted.",
+        grants.len(),
+        done.confirmations
+    ));
+    for Grant { id, name, permissions, created_by, .. } in grants {
+        output::note(&format!("  {id}  {}  “{name}”, made by {created_by}", permissions.role));
+    }
+    tell_forged(done.forged.iter(), "It is deleted.");
+}
+
+fn tell_forged<'a>(rows: impl Iterator<Item = &'a ForgedRow>, what_became: &str) {
+    for ForgedRow { table, row } in rows {
+        output::note(&format!(
+            "The row {} of {table} failed its MAC: something other than carnet wrote it. {what_became}",
+            row.escape_debug()
+        ));
+    }
+}
+
+fn tell_of_file(file: &std::path::Path) {
+    output::note(&format!(
+        "CARNET_MASTER_KEY_FILE must name {} from the next start on. Servers that were given it as \
+         CARNET_NEXT_MASTER_KEY_FILE use it already.",
+        file.display()
+    ));
+}
+
+/// What decides where a feed's tokens go: all of it but names and times.
+fn destination(feed: &Feed) -> Result<String, Failure> {
+    let text = members(feed, &["id", "version", "space", "slug", "name", "created_at", "updated_at"])?;
+    Ok(format!("feed {}\n{text}", feed.path()))
+}
+
+/// Every member but these, one a line.
+fn members(value: &impl Serialize, without: &[&str]) -> Result<String, Failure> {
+    let Value::Object(members) = serde_json::to_value(value)? else { return Ok(String::new()) };
+    let lines = members.iter().filter(|(name, _)| !without.contains(&name.as_str())).map(|(name, value)| {
+        let text = value.as_str().map_or_else(|| value.to_string(), |text| text.escape_debug().to_string());
+        format!("    {name}: {text}")
+    });
+    Ok(lines.collect::<Vec<_>>().join("\n"))
+}
+
+impl From<RewrapError> for Failure {
+    fn from(error: RewrapError) -> Self {
+        match error {
+            RewrapError::Open(error) => error.into(),
+            RewrapError::Rotation(error) => error.into(),
+            other => {
+                let hint = match &other {
+                    RewrapError::Stranded { .. } => {
+                        "start them with CARNET_NEXT_MASTER_KEY_FILE, or put the key where they look for it; --strand goes \
+                         on without them"
+                    }
+                    RewrapError::SameKey(_) => {
+                        "give --new-key-file a file that is not there: the key is made"
+                    }
+                    _ => "`carnet grant list` shows the grants; leave it out and make a new one afterwards",
+                };
+                Self::message(other.to_string()).hint(hint)
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::signing_keys::State;
+use crate::signing_keys::policy::PolicyDurations;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -103,6 +104,53 @@ fn nothing_is_due_until_the_active_key_is_old_enough() {
     let mut issuer = Issuer::founded(at(Duration::ZERO));
     assert_eq!(issuer.tick(at(30 * DAY - Duration::from_secs(1))), 0);
     assert_eq!(issuer.tick(at(30 * DAY)), 2);
+}
+
+fn policy_with(max_token_lifetime: Duration, leeway: Duration) -> RotationPolicy {
+    let usual = RotationPolicy::default();
+    RotationPolicy::new(PolicyDurations {
+        rotate_every: usual.rotate_every(),
+        propagation: usual.propagation(),
+        max_token_lifetime,
+        leeway,
+        jwks_max_age: usual.jwks_max_age(),
+    })
+    .unwrap()
+}
+
+#[test]
+fn no_change_of_policy_makes_a_retired_key_overstay_and_a_longer_stay_does() {
+    let mut issuer = Issuer::founded(at(Duration::ZERO));
+    issuer.policy = policy_with(2 * HOUR, 2 * HOUR);
+    for key in under_policy(&issuer.keys, &RotationPolicy::default(), &issuer.policy) {
+        let row = issuer.keys.iter_mut().find(|row| row.public == key.public).unwrap();
+        *row = key;
+    }
+    assert_eq!(issuer.tick(at(30 * DAY)), 2);
+    let now = at(30 * DAY + HOUR);
+    let short = policy_with(HOUR, Duration::from_secs(60));
+    for key in under_policy(&issuer.keys, &issuer.policy, &short) {
+        let row = issuer.keys.iter_mut().find(|row| row.public == key.public).unwrap();
+        *row = key;
+    }
+    let retired: Vec<_> = issuer.keys.iter().filter(|key| key.state(now) == State::Retired).collect();
+    assert_eq!(retired.len(), 2);
+    for key in retired {
+        for policy in [&short, &issuer.policy] {
+            assert!(!key.overstays(policy, now, now));
+        }
+        let Stage::Retired { activated_at, retired_at, published_until } = key.stage else { panic!() };
+        let forever = at(3650 * DAY);
+        let longer = published_until.saturating_add(HOUR).unwrap();
+        for (retired_at, published_until) in [(retired_at, longer), (retired_at, forever), (forever, forever)]
+        {
+            let stage = Stage::Retired { activated_at, retired_at, published_until };
+            let forged = SigningKey { stage, ..key.clone() };
+            assert!(forged.overstays(&short, now, now), "{retired_at} {published_until}");
+            // Once it is out of the JWKS, it harms nobody.
+            assert!(!forged.overstays(&short, published_until, published_until));
+        }
+    }
 }
 
 #[test]

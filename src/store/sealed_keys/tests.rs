@@ -54,6 +54,7 @@ impl Database {
         let vault = Vault::new(
             store.clone(),
             "https://issuer.example".parse().unwrap(),
+            Arc::new(crate::clock::SystemClock::new()),
             Arc::new(SecureRandom::default()),
         );
         let next = MasterKey::generate(&self.random).unwrap();
