@@ -5,6 +5,7 @@
 //! is the rotator's work. It never signs with a state that it has not confirmed lately.
 
 mod key_set;
+pub(crate) mod nudge;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -55,6 +55,7 @@ pub mod feeds;
 pub mod grants;
 pub mod issuer;
 pub mod keeper;
+mod nudging;
 pub mod publication;
 pub mod rotator;
 #[cfg(feature = "server")]

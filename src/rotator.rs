@@ -51,6 +51,8 @@ pub struct Rotator {
     vault: Arc<Vault>,
     clock: Arc<dyn Clock>,
     source: Arc<dyn KeySource>,
+    /// Whether a revocation asks for nudges.
+    nudges: bool,
 }
 
 /// Keys were not changed.
@@ -106,7 +108,15 @@ impl Rotator {
     /// Changes the keys in `vault`.
     #[must_use]
     pub fn new(vault: Arc<Vault>, clock: Arc<dyn Clock>, source: Arc<dyn KeySource>) -> Self {
-        Self { vault, clock, source }
+        Self { vault, clock, source, nudges: true }
+    }
+
+    /// The same, with revocations that have no verifier told.
+    #[must_use]
+    pub fn without_nudges(&self) -> Self {
+        let (vault, clock, source) =
+            (Arc::clone(&self.vault), Arc::clone(&self.clock), Arc::clone(&self.source));
+        Self { vault, clock, source, nudges: false }
     }
 
     /// Does what is due: founds the keys of a new issuer, rotates keys that have signed long enough. Waits
@@ -265,12 +275,20 @@ impl Rotator {
         for change in changes {
             let pairs = fresh.take(change);
             let publics: Vec<_> = pairs.iter().map(|pair| pair.public().clone()).collect();
+            let mut prepared = None;
             for row in rotation::apply(keys, change, policy, now, &publics) {
+                if row.stage == Stage::Prepared {
+                    prepared = Some(row.kid());
+                }
                 match pairs.iter().find(|pair| *pair.public() == row.public) {
                     Some(pair) => self.vault.insert(write, &row, pair).await?,
                     None => self.vault.update(write, &row).await?,
                 }
                 record(write, &row, cause, now).await?;
+            }
+            if cause.is_emergency && self.nudges {
+                let max_age = policy.jwks_max_age();
+                write.request_nudges(change.algorithm(), prepared.as_ref(), max_age, now).await?;
             }
         }
         Ok(())
@@ -296,6 +314,16 @@ impl Rotator {
             return Ok(now.max(high_water));
         }
         Err(RotationError::ClockBehind { now, high_water })
+    }
+
+    /// A new key that is neither stored nor published.
+    pub(crate) async fn unpublished_key(
+        &self,
+        algorithm: Algorithm,
+        rsa_bits: RsaBits,
+    ) -> Result<KeyPair, RotationError> {
+        let source = Arc::clone(&self.source);
+        Ok(tokio::task::spawn_blocking(move || source.generate(algorithm, rsa_bits)).await??)
     }
 
     /// The new keys that `changes` need.

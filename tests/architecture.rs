@@ -46,6 +46,7 @@ const FLOORS: [&[&str]; 6] = [
         "grants",
         "issuer",
         "keeper",
+        "nudging",
         "publication",
         "rotator",
         "trust",

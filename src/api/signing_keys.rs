@@ -100,6 +100,21 @@ pub struct RotationRequest {
     pub force: bool,
 }
 
+/// The body of a revocation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RevocationRequest {
+    /// Whether verifiers are shown a token of a key that they do not know, so that they fetch the JWKS and learn of
+    /// the revocation. True if absent.
+    pub nudge: bool,
+}
+
+impl Default for RevocationRequest {
+    fn default() -> Self {
+        Self { nudge: true }
+    }
+}
+
 /// What a rotation or revocation has done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RotationAnswer {

@@ -79,6 +79,8 @@ names! {
     KeyRetire = "key.retire",
     /// A signing key was withdrawn.
     KeyRevoke = "key.revoke",
+    /// A token was made to have a verifier fetch the JWKS after a revocation, or did not reach it.
+    KeyNudge = "key.nudge",
     /// The key policy was changed.
     KeyPolicy = "key.policy",
     /// Everything was sealed again under another master key.

@@ -12,6 +12,7 @@ impl Carnet {
     pub async fn run_publishing(&self, publishers: Vec<Publisher>, shutdown: impl Future<Output = ()>) {
         let (mut keeper, mut audit_keeper) = (self.keeper(), self.audit_keeper());
         let server = self.server_name();
+        let nudging = self.nudging();
         tokio::select! {
             () = shutdown => {}
             () = keeper.keep() => {}
@@ -19,6 +20,7 @@ impl Carnet {
             () = self.forget_changed_feeds() => {}
             () = self.tell_master_keys(&server) => {}
             () = publish_all(publishers) => {}
+            () = nudging.keep() => {}
         }
         keeper.finish().await;
         self.forget_master_keys(&server).await;

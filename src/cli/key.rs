@@ -1,6 +1,7 @@
 //! `carnet key`: signing keys.
 
 mod list;
+mod nudge;
 mod policy;
 mod revoke;
 mod rewrap;

@@ -48,6 +48,13 @@ impl Apis {
     }
 }
 
+impl Apis {
+    /// Entra's token endpoint of the tenant.
+    pub(super) fn token(&self) -> &Uri {
+        &self.token
+    }
+}
+
 impl Call<'_> {
     /// Sends a form, as both APIs take one.
     ///

@@ -59,9 +59,19 @@ pub(super) async fn exchange(
     })
 }
 
+/// The first step alone; what it gives is dropped.
+pub(super) async fn present(
+    call: &Call<'_>,
+    feed: &Feed,
+    google: &GoogleArtifactRegistry,
+) -> Result<(), ExchangeError> {
+    let url = sts_url(feed).map_err(|reason| call.fail(sts::STEP, Failure::Request(reason)))?;
+    sts::exchange_token(call, &url, google).await.map(drop)
+}
+
 /// An override names the host; the operation's whole URL, as Google's credential files have it
 /// (`token_url`), is understood too.
-fn sts_url(feed: &Feed) -> Result<Uri, String> {
+pub(super) fn sts_url(feed: &Feed) -> Result<Uri, String> {
     const PATH: &str = "/v1/token";
     let base = base(feed, "sts", "https://sts.googleapis.com");
     let base = base.strip_suffix(PATH).unwrap_or(base);

@@ -11,6 +11,7 @@ pub(crate) mod azure;
 mod azure_acr;
 mod error;
 mod google_artifact_registry;
+pub(crate) mod nudge;
 pub mod proxy;
 mod refusal;
 pub mod transport;

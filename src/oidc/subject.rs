@@ -23,6 +23,10 @@ pub use keys::{SubjectKey, SubjectKeys, SubjectKeysError};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Subject(String);
 
+/// The `sub` of a nudge, the token that has verifiers fetch the JWKS after a revocation. No feed gives it: every
+/// subject begins with `space:` or another subject key.
+pub const NUDGE_SUBJECT: &str = "carnet:nudge";
+
 /// What a feed itself puts into subjects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FeedIdentity {

@@ -9,6 +9,7 @@ use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, parse,
 use crate::feed::display_name::DisplayName;
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::{Feed, FeedPath, Provider};
+use crate::jose::Algorithm;
 use crate::slug::Slug;
 
 #[derive(sqlx::FromRow)]
@@ -40,7 +41,29 @@ const IN_SPACE: &str = "SELECT id, version, space, slug, name, registry, audienc
 const OF_REGISTRY: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
                            settings, endpoints, created_at, updated_at FROM feeds WHERE registry = $1 ORDER BY space, slug";
 
+const OF_ALGORITHM: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
+                            settings, endpoints, created_at, updated_at FROM feeds WHERE alg = $1 AND id > $2 \
+                            ORDER BY id LIMIT $3";
+
 impl Store {
+    /// At most `limit` feeds whose tokens are signed with `algorithm`, from the one after `after` on, by id.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::feed`].
+    pub async fn feeds_of_algorithm(
+        &self,
+        algorithm: Algorithm,
+        after: Option<Uuid>,
+        limit: u32,
+    ) -> Result<Vec<Feed>, StoreError> {
+        let query = sqlx::query_as::<_, Row>(OF_ALGORITHM)
+            .bind(algorithm.as_str())
+            .bind(after.map(|id| id.to_string()).unwrap_or_default())
+            .bind(i64::from(limit));
+        query.fetch_all(&self.readers).await?.into_iter().map(Row::feed).collect()
+    }
+
     /// The feed of this name.
     ///
     /// # Errors

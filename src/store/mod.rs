@@ -15,6 +15,7 @@ pub mod jwks_clients;
 pub mod key_events;
 pub mod keyring;
 pub mod master_key;
+pub mod nudges;
 pub mod publications;
 mod readers;
 pub mod rewrap;

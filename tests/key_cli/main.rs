@@ -11,6 +11,7 @@ mod support;
 
 mod leaked;
 mod list;
+mod nudge;
 mod policy;
 mod revoke;
 mod rotate;

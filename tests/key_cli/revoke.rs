@@ -16,7 +16,8 @@ fn revoking_the_active_key_lets_the_prepared_one_take_over() {
         &[
             &format!("{active} signs RS256 tokens and was published 2 days ago"),
             "every token that it has signed stops verifying",
-            "go on accepting it for up to 300 s; others may for up to 86400 s",
+            "go on accepting it for up to 300 s",
+            "Most fetch again only for a kid that they do not know",
             &format!("{prepared} takes over; verifiers know it already"),
             "this needs a confirmation",
             "hint: --yes",

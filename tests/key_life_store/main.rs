@@ -9,6 +9,7 @@ mod copy;
 mod failures;
 mod forged;
 mod histories;
+mod nudges;
 mod published;
 mod world;
 

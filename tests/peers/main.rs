@@ -26,6 +26,7 @@ mod ecr_public;
 mod google_client;
 mod image_pull;
 mod key_rotation_live;
+mod nudge;
 mod prometheus;
 mod publish;
 mod setup_aws;

@@ -1,22 +1,23 @@
 // Verifies carnet's tokens with jose's createRemoteJWKSet, as a relying party in Node would.
 //
-// usage: verify_jose.mjs ISSUER AUDIENCE FOLDER_OF_NODE_MODULES [CACHE_SECONDS]
+// usage: verify_jose.mjs ISSUER AUDIENCE FOLDER_OF_NODE_MODULES [CACHE_SECONDS [COOLDOWN_SECONDS]]
 //
 // Reads one compact token a line on standard input and answers each with one line of JSON: the verified
 // `claims`, or the `error` code that jose threw. `fetches` counts how often the JWKS has been fetched so
 // far. One process keeps one cache, so a token whose key it already holds costs no fetch. With CACHE_SECONDS the
-// cache is that old before it is fetched again, and not sooner for a key that it does not hold either.
+// cache is that old before it is fetched again, and not sooner for a key that it does not hold either, unless
+// COOLDOWN_SECONDS says how soon.
 
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
-const [issuer, audience, folder, cacheSeconds] = process.argv.slice(2);
+const [issuer, audience, folder, cacheSeconds, cooldownSeconds = cacheSeconds] = process.argv.slice(2);
 const installed = createRequire(`${folder}/`).resolve("jose");
 const jose = await import(pathToFileURL(installed));
 
 const metadata = await (await fetch(`${issuer}/.well-known/openid-configuration`)).json();
-const age = cacheSeconds && { cacheMaxAge: cacheSeconds * 1000, cooldownDuration: cacheSeconds * 1000 };
+const age = cacheSeconds && { cacheMaxAge: cacheSeconds * 1000, cooldownDuration: cooldownSeconds * 1000 };
 let fetches = 0;
 const keys = jose.createRemoteJWKSet(new URL(metadata.jwks_uri), {
   ...age,

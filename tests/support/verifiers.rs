@@ -38,6 +38,13 @@ impl Verifier {
         Self::start("jose", ca, &mut Self::jose_command(issuer, audience))
     }
 
+    /// jose's `createRemoteJWKSet`, with a cache that is fetched again when it is `age` old, and at once for a key that
+    /// it does not hold.
+    pub(crate) fn jose_for_unknown_keys(issuer: &str, audience: &str, ca: &Ca, age: Duration) -> Self {
+        let mut command = Self::jose_command(issuer, audience);
+        Self::start("jose", ca, command.arg(age.as_secs().to_string()).arg("0"))
+    }
+
     /// Both, with a cache that is `age` old before it is fetched again, whatever key is asked for.
     pub(crate) fn caching(issuer: &str, audience: &str, ca: &Ca, age: Duration) -> [Self; 2] {
         let age = age.as_secs().to_string();

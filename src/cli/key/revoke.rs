@@ -1,5 +1,7 @@
 //! `carnet key revoke`: a leaked key out of the JWKS at once.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use jiff::Timestamp;
 
@@ -23,16 +25,21 @@ pub(in crate::cli) struct Revoke {
     /// Every key: the database or the master key has leaked, and the prepared keys with it
     #[arg(long, group = "what")]
     all: bool,
+    /// Show verifiers no token that has them fetch the JWKS again
+    #[arg(long)]
+    no_nudge: bool,
     #[command(flatten)]
     confirm: confirm::Confirmation,
 }
 
-/// What no revocation undoes, and what does, cloud by cloud.
+/// The limits of a revocation, and what ends the trust in each cloud.
 const BEYOND: &str = "\
 No revocation undoes what was already issued: role sessions, access tokens and registry logins obtained with the key \
 live until they expire by themselves.
-A cloud that holds the key set in a cache accepts the key until it fetches again; how long each keeps it is not \
-documented by all. To cut trust at once, there:
+Most verifiers fetch the key set again only for a kid that they do not know. Such a verifier goes on accepting the \
+revoked key until it sees a token of a new key: in principle until the key that is prepared now signs. The nudge \
+shows the verifiers of this issuer's feeds such a token; it cannot reach verifiers that carnet does not know, and \
+whether a cloud fetches for it is not documented by all. To cut trust at once, there:
   AWS     aws iam delete-open-id-connect-provider --open-id-connect-provider-arn ARN
           (and, for sessions that exist: attach AWSRevokeOlderSessions to the role)
   Azure   az ad app federated-credential delete --id APP --federated-credential-id NAME
@@ -42,6 +49,8 @@ documented by all. To cut trust at once, there:
 pub(super) async fn run(carnet: &Carnet, arguments: Revoke) -> Result<(), Failure> {
     let now = carnet.clock().now();
     let key_set = carnet.issuer().key_set();
+    let silent = carnet.rotator().without_nudges();
+    let rotator = if arguments.no_nudge { &silent } else { carnet.rotator().as_ref() };
     let rotation = match &arguments.kid {
         Some(kid) => {
             let key = key_set.keys.iter().find(|key| key.kid() == *kid);
@@ -58,12 +67,12 @@ pub(super) async fn run(carnet: &Carnet, arguments: Revoke) -> Result<(), Failur
                 known_to(key, &clients),
                 uploaded(&key_set)
             ))?;
-            carnet.rotator().revoke(kid, &super::actor()).await?
+            rotator.revoke(kid, &super::actor()).await?
         }
         None => {
             let text = format!("{}{}", consequence_of_all(&key_set, now), uploaded(&key_set));
             arguments.confirm.confirm(&text)?;
-            carnet.rotator().revoke_all(&key_set.active_kids(), &super::actor()).await?
+            rotator.revoke_all(&key_set.active_kids(), &super::actor()).await?
         }
     };
     if rotation.changes.is_empty() {
@@ -78,7 +87,13 @@ pub(super) async fn run(carnet: &Carnet, arguments: Revoke) -> Result<(), Failur
         output::note(&text);
     }
     output::note(BEYOND);
-    super::tell_erasure(carnet).await
+    super::tell_erasure(carnet).await?;
+    if arguments.no_nudge {
+        output::note("nudge: none. Verifiers that fetch only for an unknown kid go on accepting the key.");
+        return Ok(());
+    }
+    let algorithms: BTreeSet<_> = rotation.changes.iter().map(Change::algorithm).collect();
+    super::nudge::follow_up(carnet, &algorithms).await
 }
 
 fn consequence(key: &SigningKey, key_set: &KeySet, now: Timestamp) -> String {
@@ -86,9 +101,10 @@ fn consequence(key: &SigningKey, key_set: &KeySet, now: Timestamp) -> String {
     let (kid, algorithm) = (key.kid(), key.algorithm());
     let published = times::relative(key.prepared_at, now);
     let caches = format!(
-        "Verifiers that cache by the documents' max-age go on accepting it for up to {} s; others may for up to {} s.",
-        policy.jwks_max_age().as_secs(),
-        policy.propagation().as_secs()
+        "Verifiers that fetch again when the documents' max-age is over go on accepting it for up to {} s. Most fetch \
+         again only for a kid that they do not know, and go on accepting it until they see one: in principle until the \
+         next new key signs. The nudge that follows shows them one.",
+        policy.jwks_max_age().as_secs()
     );
     match key.stage {
         Stage::Active { .. } => {
@@ -148,8 +164,8 @@ fn known_to(key: &SigningKey, clients: &[JwksClient]) -> String {
     }
 }
 
-/// Who goes on accepting the key because somebody gave it to him: of whatever algorithm it is, whoever has it can
-/// sign for the feed's subject.
+/// The feeds whose verifier accepts the key until somebody uploads another JWKS. Its algorithm does not matter: with
+/// the key, tokens with the feed's subject can be signed.
 fn uploaded(key_set: &KeySet) -> String {
     let given = key_set.places.iter().filter(|place| !place.is_copy());
     let lines = given.map(|place| {
@@ -183,8 +199,9 @@ fn consequence_of_all(key_set: &KeySet, now: Timestamp) -> String {
         key_set.keys.iter().filter(|key| key.state(now) != State::Pruned && key.is_published(now));
     format!(
         "All {} published keys leave the JWKS at once and are replaced by keys that no verifier has seen. Every token \
-         that exists stops verifying, and new tokens are refused, by each verifier until it fetches again: at the \
-         latest in {} s.",
+         that exists stops verifying, and new tokens are refused, by each verifier until it fetches again: most do for \
+         a token of a key that they do not know, as the nudge that follows shows them; those that fetch by time do at \
+         the latest in {} s.",
         published.count(),
         key_set.settings.policy.propagation().as_secs()
     )

@@ -41,6 +41,11 @@ pub(crate) async fn access_token(
     }
 }
 
+/// Presents the token once; what Entra gives for it is dropped.
+pub(crate) async fn present(call: &Call<'_>, apis: &Apis, azure: &AzureAcr) -> Result<(), ExchangeError> {
+    ask(call, apis, azure, apis.cloud.scope()).await.map(drop)
+}
+
 fn is_unknown_resource(error: &ExchangeError) -> bool {
     error.upstream().is_some_and(|upstream| upstream.code.as_deref() == Some(UNKNOWN_RESOURCE))
 }

@@ -10,7 +10,7 @@ use super::body::{Names, OptionalJsonBody, Parameters};
 use super::caller::Caller;
 use super::openapi::{Conflicts, Refusals};
 use super::refusal::Refusal;
-use crate::api::signing_keys::{self, RotationAnswer, RotationRequest, SigningKeyAnswer};
+use crate::api::signing_keys::{self, RevocationRequest, RotationAnswer, RotationRequest, SigningKeyAnswer};
 use crate::api::texts::KidText;
 use crate::grant::Role;
 use crate::jose::Algorithm;
@@ -79,24 +79,32 @@ pub(super) async fn rotate(
 
 /// Revoke a signing key
 ///
-/// It leaves the JWKS at once and its private half is destroyed. Revoking it again changes nothing. Needs an
-/// admin's grant without limits.
+/// It leaves the JWKS at once and its private half is destroyed. Revoking it again changes nothing. Verifiers that
+/// fetch only for an unknown `kid` go on accepting the key; unless `nudge` is false, a server then shows each of them a
+/// token of a key that they do not know, and the audit log names each (`key.nudge`). Needs an admin's grant without
+/// limits.
 #[utoipa::path(
     post,
     path = "/signing-keys/{kid}/revoke",
     tag = "signing keys",
     operation_id = "revokeSigningKey",
     params(("kid" = KidText, Path, description = "The key's identifier")),
+    request_body(content = Option<RevocationRequest>, description = "All members may be absent, and the body too"),
     responses((status = 200, description = "What was changed", body = RotationAnswer), Refusals, Conflicts),
 )]
 pub(super) async fn revoke(
     State(api): State<Api>,
     caller: Caller,
     Names(kid): Names<String>,
+    OptionalJsonBody(request): OptionalJsonBody<RevocationRequest>,
 ) -> Result<Json<RotationAnswer>, Refusal> {
     caller.needs_unlimited_admin()?;
     let kid: Kid = kid.parse().map_err(|_| Refusal::not_found())?;
-    let rotation = api.carnet().rotator().revoke(&kid, caller.actor()).await?;
+    let rotator = match request.nudge {
+        true => api.carnet().rotator().as_ref(),
+        false => &api.carnet().rotator().without_nudges(),
+    };
+    let rotation = rotator.revoke(&kid, caller.actor()).await?;
     changed(&api, &rotation).await
 }
 

@@ -272,6 +272,17 @@ fn read_back(subject: &Subject) -> BTreeMap<String, String> {
 
 proptest! {
     #[test]
+    fn no_feed_gives_the_subject_of_a_nudge(
+        items in any_items(), identity in any_identity(), context in any_context(),
+    ) {
+        if let Ok(subject) = parse(&items).subject(&identity, &context) {
+            let first = subject.as_str().split(':').next();
+            prop_assert_ne!(subject.as_str(), NUDGE_SUBJECT);
+            prop_assert_ne!(first, NUDGE_SUBJECT.split(':').next());
+        }
+    }
+
+    #[test]
     fn the_order_of_choice_never_matters(
         items in any_items(), swaps in prop::collection::vec((any::<Index>(), any::<Index>()), 0..8),
         identity in any_identity(), context in any_context(),

@@ -1,0 +1,102 @@
+//! Nudging after `key revoke`: by a server if one runs, else by this command.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::carnet::Carnet;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::jose::Algorithm;
+use crate::nudging::{MAX_VERIFIERS, NudgeError, Nudging, Reaction, Round, Shown};
+use crate::store::nudges::Nudge;
+
+/// A server that runs takes a nudge within much less than this.
+const SERVER_TAKES_IT: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+impl From<NudgeError> for Failure {
+    fn from(error: NudgeError) -> Self {
+        Self::from(anyhow::Error::new(error).context("verifiers could not be nudged; the key is revoked"))
+    }
+}
+
+/// Says who nudges the verifiers of `algorithms`, and does it where no server runs.
+pub(super) async fn follow_up(carnet: &Carnet, algorithms: &BTreeSet<Algorithm>) -> Result<(), Failure> {
+    let nudging = carnet.nudging();
+    for algorithm in algorithms {
+        if nudging.verifiers(*algorithm).await?.0.is_empty() {
+            output::note(&format!(
+                "nudge: no feed has a verifier that fetches {algorithm} keys from this issuer"
+            ));
+        } else {
+            of_algorithm(carnet, &nudging, *algorithm).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn of_algorithm(carnet: &Carnet, nudging: &Nudging, algorithm: Algorithm) -> Result<(), Failure> {
+    let clock = carnet.clock();
+    let until = clock.monotonic() + SERVER_TAKES_IT;
+    let mut rounds = rounds(carnet, algorithm).await?;
+    while rounds.iter().any(is_free) && clock.monotonic() < until {
+        clock.sleep_until(clock.monotonic() + LOOK_EVERY).await;
+        rounds = self::rounds(carnet, algorithm).await?;
+    }
+    let second = rounds.iter().filter(|nudge| nudge.round == 2).map(|nudge| nudge.due_at).max();
+    let mut is_ours = false;
+    for mut nudge in rounds.into_iter().filter(is_free) {
+        if !carnet.store().claim_nudge(&mut nudge, clock.now()).await? {
+            continue;
+        }
+        is_ours = true;
+        output::note(&format!(
+            "nudge: showing the verifiers of {algorithm} tokens a token of a key that they do not know"
+        ));
+        let round = nudging.carry_out(&mut nudge, |shown| output::note(&line(shown))).await?;
+        conclude(round);
+    }
+    if !is_ours {
+        output::note(&format!(
+            "nudge: a running server shows the verifiers of {algorithm} tokens a token of a key that they do not know; \
+             `carnet audit list --kind key.nudge` names each"
+        ));
+    }
+    if let Some(second) = second {
+        output::note(&format!(
+            "nudge: a server that runs at {second} shows it again, for caches that were in between"
+        ));
+    }
+    Ok(())
+}
+
+async fn rounds(carnet: &Carnet, algorithm: Algorithm) -> Result<Vec<Nudge>, Failure> {
+    let all = carnet.store().nudges().await?;
+    Ok(all.into_iter().filter(|nudge| nudge.algorithm == algorithm).collect())
+}
+
+/// Whether it is a first round that no process has taken.
+fn is_free(nudge: &Nudge) -> bool {
+    nudge.round == 1 && nudge.claimed_at.is_none()
+}
+
+fn line(Shown { verifier, reaction }: &Shown) -> String {
+    match reaction {
+        Reaction::Refused(how) => format!("  {verifier}: answered {how}, as it should"),
+        Reaction::Accepted => format!("  {verifier}: accepted the token; what it gave was thrown away"),
+        Reaction::Failed(why) => {
+            format!("  {verifier}: not reached ({why}); it may go on accepting the revoked key")
+        }
+    }
+}
+
+fn conclude(round: Round) {
+    if round.is_superseded {
+        output::note("nudge: the key made by this revocation is not prepared any more; nothing was shown");
+    }
+    if round.is_cut {
+        output::note(&format!(
+            "nudge: there are more verifiers than {MAX_VERIFIERS}; the others were shown nothing"
+        ));
+    }
+}
