@@ -28,7 +28,6 @@ use crate::issuer::{Issuer, KeyStateError};
 use crate::issuer_url::IssuerUrl;
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
-use crate::nudging::Nudging;
 use crate::random::{Random, SecureRandom};
 use crate::rotator::{GeneratedKeys, KeySource, RotationError, Rotator};
 use crate::states::StatePoint;
@@ -433,19 +432,6 @@ impl Carnet {
     /// How the clouds are reached. Reads the machine's certificates.
     pub(crate) fn http(&self) -> Result<Arc<dyn HttpTransport>, TransportConfigError> {
         Ok(Arc::new(ReqwestTransport::new(self.transport.clone())?))
-    }
-
-    /// What has verifiers fetch the JWKS after a revocation.
-    pub(crate) fn nudging(&self) -> Nudging {
-        Nudging {
-            issuer: Arc::clone(&self.issuer),
-            rotator: Arc::clone(&self.rotator),
-            store: self.store.clone(),
-            log: self.audit_log.clone(),
-            clock: Arc::clone(&self.clock),
-            transport: self.transport.clone(),
-            actor: self.actor.clone(),
-        }
     }
 
     /// The feeds, to be changed.

@@ -283,35 +283,42 @@ impl Nudging {
 
 impl Task {
     async fn show(&self, verifier: Verifier, feed: &Feed) -> Shown {
+        let reaction = match self.try_to_show(&verifier, feed).await {
+            Ok(reaction) => reaction,
+            Err(why) => {
+                let event = self.event(Outcome::Failed, feed).about_key(self.signer.kid().as_str());
+                let recorded = self.log.record(event.detail(&format!("{verifier}: {why}"))).await;
+                if let Err(error) = recorded {
+                    tracing::error!(%error, %verifier, "a verifier that was not nudged could not be recorded");
+                }
+                Reaction::Failed(why)
+            }
+        };
+        Shown { verifier, reaction }
+    }
+
+    /// Shows the token; the error says why the verifier has not looked at it.
+    async fn try_to_show(&self, verifier: &Verifier, feed: &Feed) -> Result<Reaction, String> {
         let subject = match verifier.looks_at_the_subject_first() {
             true => NudgeSubject::Feed,
             false => NudgeSubject::Nobody,
         };
-        let event = |outcome| Event::new(EventKind::KeyNudge, outcome, &self.actor).about_feed(feed);
-        let failed = |text: String| {
-            let detail = format!("{verifier}: {text}");
-            self.log.note(event(Outcome::Failed).about_key(self.signer.kid().as_str()).detail(&detail));
-            Reaction::Failed(text)
-        };
-        let reaction = match self.signer.token(feed, subject) {
-            Err(error) => failed(error.to_string()),
-            Ok(token) => {
-                let made = event(Outcome::Done).with_token(&token.presented, token.jti);
-                // As any token, it leaves only when its record is durable.
-                match self.log.record(made.detail(&verifier.to_string())).await {
-                    Err(error) => failed(error.to_string()),
-                    Ok(_) => {
-                        let shown = present(self.transport.as_ref(), feed, &token, self.clock.as_ref()).await;
-                        match shown {
-                            Ok(()) => Reaction::Accepted,
-                            Err(error) => answered(&error)
-                                .map_or_else(|| failed(error.failure().to_string()), Reaction::Refused),
-                        }
-                    }
-                }
-            }
-        };
-        Shown { verifier, reaction }
+        let token = self.signer.token(feed, subject).map_err(|error| error.to_string())?;
+        let made = self.event(Outcome::Done, feed).with_token(&token.presented, token.jti);
+        // As any token, it leaves only when its record is durable.
+        let recorded = self.log.record(made.detail(&verifier.to_string())).await;
+        recorded.map_err(|error| error.to_string())?;
+        match present(self.transport.as_ref(), feed, &token, self.clock.as_ref()).await {
+            Ok(()) => Ok(Reaction::Accepted),
+            Err(error) => match answered(&error) {
+                Some(how) => Ok(Reaction::Refused(how)),
+                None => Err(error.failure().to_string()),
+            },
+        }
+    }
+
+    fn event(&self, outcome: Outcome, feed: &Feed) -> Event {
+        Event::new(EventKind::KeyNudge, outcome, &self.actor).about_feed(feed)
     }
 }
 

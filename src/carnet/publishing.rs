@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::Carnet;
+use crate::nudging::Nudging;
 use crate::publication::{BeginError, Publisher, Records, Target};
 
 impl Carnet {
@@ -25,6 +26,19 @@ impl Carnet {
         keeper.finish().await;
         self.forget_master_keys(&server).await;
         self.audit_log.flush().await;
+    }
+
+    /// What has verifiers fetch the JWKS after a revocation.
+    pub(crate) fn nudging(&self) -> Nudging {
+        Nudging {
+            issuer: Arc::clone(&self.issuer),
+            rotator: Arc::clone(&self.rotator),
+            store: self.store.clone(),
+            log: self.audit_log.clone(),
+            clock: Arc::clone(&self.clock),
+            transport: self.transport.clone(),
+            actor: self.actor.clone(),
+        }
     }
 
     /// What keeps a copy of the documents at `target` current. The first time, it writes them before it returns,
