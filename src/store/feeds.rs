@@ -61,7 +61,7 @@ impl Store {
             .bind(algorithm.as_str())
             .bind(after.map(|id| id.to_string()).unwrap_or_default())
             .bind(i64::from(limit));
-        query.fetch_all(&self.readers).await?.into_iter().map(Row::feed).collect()
+        query.fetch_all(&self.readers.lists).await?.into_iter().map(Row::feed).collect()
     }
 
     /// The feed of this name.

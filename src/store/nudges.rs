@@ -82,7 +82,7 @@ impl Store {
             "SELECT alg, requested_at, round, kid, due_at, wait_until, claimed_at FROM nudges \
              ORDER BY due_at, requested_at, alg, round LIMIT 100",
         )
-        .fetch_all(&self.readers)
+        .fetch_all(&self.readers.lookups)
         .await?;
         rows.into_iter().map(Row::nudge).collect()
     }
