@@ -7,6 +7,8 @@
 mod change;
 mod guard;
 mod opening;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -1,0 +1,179 @@
+//! Each change of a row that counts appends a state, and nothing else does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{StateError, Witnesses};
+use crate::grant::{Grant, Permissions, TokenHash};
+use crate::jose::Algorithm;
+use crate::jose::key_pair::{KeyPair, RsaBits};
+use crate::random::SecureRandom;
+use crate::signing_keys::policy::RotationPolicy;
+use crate::signing_keys::{SigningKey, Stage};
+use crate::store::grants::StoredGrant;
+use crate::store::master_key::{MasterKey, MasterKeySource, MasterKeys};
+use crate::store::sealed::Sealer;
+use crate::store::{IfMissing, Store, StoreError, Write};
+
+struct World {
+    folder: tempfile::TempDir,
+    master_key: MasterKey,
+    store: Store,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let master_key = MasterKey::generate(&SecureRandom::default()).unwrap();
+        let url = folder.path().join("carnet.db").into();
+        let store = Store::open(&url, IfMissing::Create).await.unwrap();
+        let mut write = store.write().await.unwrap();
+        let sealer = Sealer::new(&master_key).unwrap();
+        write.set_up(&sealer, &SecureRandom::default()).await.unwrap();
+        write.commit().await.unwrap();
+        let world = Self { folder, master_key, store };
+        world.establish(&world.store).await.unwrap();
+        world
+    }
+
+    async fn establish(&self, store: &Store) -> Result<(), StoreError> {
+        let nowhere = MasterKeys { usual: MasterKeySource::File("/nowhere".into()), next: None };
+        let sealer = Arc::new(Sealer::new(&self.master_key).unwrap());
+        store.unlock(nowhere, sealer, &SecureRandom::default()).await?;
+        store.establish_state(&Witnesses::default()).await
+    }
+
+    /// Another process on the same database.
+    async fn other(&self) -> Result<Store, StoreError> {
+        let store = Store::open(&self.folder.path().join("carnet.db").into(), IfMissing::Refuse).await?;
+        self.establish(&store).await.map(|()| store)
+    }
+
+    fn n(&self) -> i64 {
+        self.store.state_status().unwrap().state.n
+    }
+
+    /// Commits what `change` does; gives by how much the state has moved on. Another process believes the result.
+    async fn moves(&self, change: impl AsyncFnOnce(&mut Write)) -> i64 {
+        let before = self.n();
+        let mut write = self.store.write().await.unwrap();
+        change(&mut write).await;
+        write.commit().await.unwrap();
+        let other = self.other().await.unwrap();
+        assert_eq!(other.state_status().unwrap().state, self.store.state_status().unwrap().state);
+        other.signing_keys().await.unwrap();
+        self.n() - before
+    }
+}
+
+fn grant(id: u128, expires_at: Option<Timestamp>) -> StoredGrant {
+    let grant = Grant {
+        id: Uuid::from_u128(id),
+        name: "ci".parse().unwrap(),
+        permissions: Permissions::unlimited_admin(),
+        created_at: Timestamp::UNIX_EPOCH,
+        created_by: "local:tester".to_owned(),
+        expires_at,
+        revoked_at: None,
+        last_used_at: None,
+    };
+    StoredGrant { grant, token_hash: TokenHash::of_nothing() }
+}
+
+fn key(pair: &KeyPair, stage: Stage) -> SigningKey {
+    SigningKey {
+        public: pair.public().clone(),
+        prepared_at: Timestamp::UNIX_EPOCH,
+        published_at: None,
+        longest_lifetime: Duration::from_secs(60),
+        stage,
+    }
+}
+
+#[tokio::test]
+async fn each_change_of_a_row_that_counts_appends_one_state() {
+    let world = World::new().await;
+    assert_eq!(world.n(), 1);
+    let random = SecureRandom::default();
+    let pair = KeyPair::generate(Algorithm::Es256, RsaBits::Rsa2048, &random).unwrap();
+    let issuer = "https://issuer.example".parse().unwrap();
+    let (now, policy) = (Timestamp::UNIX_EPOCH, RotationPolicy::default());
+    let revoked = Stage::Revoked { activated_at: None, revoked_at: now };
+    let mut held = grant(1, Some(now));
+    assert_eq!(world.moves(async |write| write.set_issuer_url(&issuer, now).await.unwrap()).await, 1);
+    assert_eq!(
+        world.moves(async |write| write.set_key_settings(&policy, RsaBits::Rsa3072).await.unwrap()).await,
+        1
+    );
+    let insert = async |write: &mut Write| {
+        write.insert_signing_key(&key(&pair, Stage::Prepared), &pair, &issuer, &random).await.unwrap();
+    };
+    assert_eq!(world.moves(insert).await, 1);
+    let update = async |write: &mut Write| write.update_signing_key(&key(&pair, revoked)).await.unwrap();
+    assert_eq!(world.moves(update).await, 1);
+    assert_eq!(world.moves(async |write| write.insert_grant(&held).await.unwrap()).await, 1);
+    held.grant.revoked_at = Some(now);
+    assert_eq!(world.moves(async |write| write.update_grant_revocation(&held).await.unwrap()).await, 1);
+    let later = Timestamp::from_second(1).unwrap();
+    assert_eq!(world.moves(async |write| write.remove_grants_ended_before(later).await.unwrap()).await, 1);
+    // Two changes in one transaction are one state, and none is none.
+    let two = async |write: &mut Write| {
+        write.insert_grant(&grant(2, None)).await.unwrap();
+        write.insert_grant(&grant(3, None)).await.unwrap();
+    };
+    assert_eq!(world.moves(two).await, 1);
+    assert_eq!(world.moves(async |write| write.remove_grants_ended_before(later).await.unwrap()).await, 0);
+    assert_eq!(world.moves(async |write| write.bump_key_generation(true).await.unwrap()).await, 0);
+}
+
+#[tokio::test]
+async fn what_is_not_committed_is_no_state() {
+    let world = World::new().await;
+    let mut write = world.store.write().await.unwrap();
+    write.insert_grant(&grant(1, None)).await.unwrap();
+    drop(write);
+    assert_eq!(world.n(), 1);
+    assert_eq!(world.moves(async |write| write.insert_grant(&grant(2, None)).await.unwrap()).await, 1);
+}
+
+#[tokio::test]
+async fn a_row_put_back_is_not_blessed_by_the_change_of_another_one() {
+    let world = World::new().await;
+    let mut held = grant(1, None);
+    world.moves(async |write| write.insert_grant(&held).await.unwrap()).await;
+    let row = "SELECT mac FROM grants WHERE revoked_at IS NULL";
+    let old: String = sqlx::query_scalar(row).fetch_one(&world.store.writer).await.unwrap();
+    held.grant.revoked_at = Some(Timestamp::UNIX_EPOCH);
+    world.moves(async |write| write.update_grant_revocation(&held).await.unwrap()).await;
+    sqlx::query("UPDATE grants SET revoked_at = NULL, mac = $1")
+        .bind(old)
+        .execute(&world.store.writer)
+        .await
+        .unwrap();
+
+    let mut write = world.store.write().await.unwrap();
+    write.insert_grant(&grant(2, None)).await.unwrap();
+    write.commit().await.unwrap();
+    let found = world.store.grant(held.grant.id).await.unwrap();
+    assert!(matches!(found, Some(crate::store::grants::GrantRow::Forged { .. })), "{found:?}");
+    let refused = world.other().await.unwrap_err();
+    assert!(matches!(refused, StoreError::State(StateError::Altered { n: 4, .. })), "{refused}");
+}
+
+#[tokio::test]
+async fn a_process_follows_another_one_and_asks_for_all_rows_only_then() {
+    let world = World::new().await;
+    let other = world.other().await.unwrap();
+    world.moves(async |write| write.insert_grant(&grant(1, None)).await.unwrap()).await;
+    assert!(matches!(
+        other.grant(Uuid::from_u128(1)).await.unwrap(),
+        Some(crate::store::grants::GrantRow::Authentic(_))
+    ));
+    assert_eq!(other.state_status().unwrap().state.n, 2);
+    let pulse = other.key_pulse().await.unwrap();
+    other.follow_state(pulse.state).await.unwrap();
+    other.follow_state(None).await.unwrap();
+}
