@@ -3,6 +3,7 @@
 //! Owns the rules of a first start and of a later one: which of the four may be made, which must be
 //! there, and which must be what they were.
 
+pub mod accepting;
 mod adoption;
 mod master_keys;
 mod publishing;

@@ -117,7 +117,7 @@ fn every_statement_that_changes_a_row_that_counts_appends_a_state() {
         "UPDATE key_state SET rotate_every",
     ];
     /// Functions that need not.
-    const EXCEPT: [&str; 4] = [
+    const EXCEPT: [&str; 5] = [
         // The last use does not count.
         "note_grant_uses",
         // The sealed half authenticates itself.
@@ -125,6 +125,8 @@ fn every_statement_that_changes_a_row_that_counts_appends_a_state() {
         // A recovery takes the tables as they are.
         "keep_authentic_signing_keys",
         "keep_grants",
+        // Each row is written again by a function that says so.
+        "revoke_all_grants",
     ];
     let mut found = String::new();
     let is_looked_at = |source: &Source| source.path.starts_with("store/") && !source.path.contains("tests");

@@ -103,6 +103,8 @@ names! {
     GrantCreate = "grant.create",
     /// A grant was revoked.
     GrantRevoke = "grant.revoke",
+    /// A database that was put back or altered was accepted, and nothing of it believed.
+    DatabaseAccept = "database.accept",
     /// The issuer URL was stored, or replaced.
     IssuerChange = "issuer.change",
     /// Old rows of this log were removed.

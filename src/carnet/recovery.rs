@@ -27,6 +27,7 @@ use crate::store::grants::{GrantRow, StoredGrant};
 use crate::store::master_key::{Aside, MasterKey, MasterKeyError, MasterKeyId, MasterKeys};
 use crate::store::rewrap::ForgedRow;
 use crate::store::sealed::Sealer;
+use crate::store::states::Witnesses;
 use crate::store::vault::Vault;
 use crate::store::{IfMissing, Store, StoreError};
 
@@ -177,6 +178,7 @@ pub struct Recovery {
     vault: Arc<Vault>,
     rotator: Rotator,
     master_keys: MasterKeys,
+    witnesses: Witnesses,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -192,14 +194,11 @@ impl Recovery {
         custody::check(config.database.path(), &config.master_key)?;
         let store = Store::open(&config.database, config.if_missing).await?;
         unlock(&store, &config).await?;
-        // What was put back is ended by the recovery, like everything else.
-        if let Some(aside) = store.tolerate_state(&config.witnesses())? {
-            tracing::warn!(file = %aside.display(), "the state file is not authentic; it was moved aside");
-        }
         let vault = Arc::new(adopt_issuer(store.clone(), &config).await?);
         let (clock, random) = (Arc::clone(&config.clock), Arc::clone(&config.random));
         let rotator = Rotator::new(Arc::clone(&vault), Arc::clone(&clock), Arc::clone(&config.key_source));
-        Ok(Self { store, vault, rotator, master_keys: config.master_keys(), clock, random })
+        let (master_keys, witnesses) = (config.master_keys(), config.witnesses());
+        Ok(Self { store, vault, rotator, master_keys, witnesses, clock, random })
     }
 
     /// Whose database it is.
@@ -271,6 +270,8 @@ impl Recovery {
             if !self.store.was_rewrapped(&recovery_to(key.id())).await? {
                 return Err(RewrapError::SameKey(key.id().clone()));
             }
+            // A crash may have left a state file that only the old master key authenticates, which is set aside now.
+            self.store.establish_state(&self.witnesses).await?;
         } else {
             if stranded == Stranded::Refuse {
                 strands_nobody(&self.store, &self.master_keys, &key, self.clock.as_ref()).await?;
@@ -289,6 +290,11 @@ impl Recovery {
         actor: &Actor,
         recovered: &mut Recovered,
     ) -> Result<(), RewrapError> {
+        // What was put back is ended by the recovery, like everything else. Not before the operator has confirmed that:
+        // a state file that is out of the way would remember nothing.
+        if let Some(aside) = self.store.tolerate_state(&self.witnesses)? {
+            tracing::warn!(file = %aside.display(), "the state file is not authentic; it was moved aside");
+        }
         let rsa_bits = self.store.key_settings().await?.rsa_bits;
         let replacement = self.rotator.make_replacement(rsa_bits).await?;
         let sealer = Arc::new(Sealer::new(key).map_err(StoreError::from)?);

@@ -3,16 +3,21 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::confirm;
 use super::failure::Failure;
-use super::opening::OpeningOptions;
+use super::key::account;
+use super::opening::{OpeningOptions, actor};
 use super::output::{self, Format};
 use crate::carnet::Carnet;
+use crate::carnet::accepting::{Acceptance, Accepted};
 use crate::states::StatePoint;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Show the database's id and last state, to be kept elsewhere
     Show(Show),
+    /// Take an older or altered database as it is, and believe nothing that it holds: new signing keys, no grants
+    Accept(Accept),
 }
 
 #[derive(Debug, Args)]
@@ -21,9 +26,16 @@ pub(super) struct Show {
     output: output::OutputOptions,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Accept {
+    #[command(flatten)]
+    confirm: confirm::Confirmation,
+}
+
 pub(super) async fn run(opening: OpeningOptions, command: Command) -> Result<(), Failure> {
     match command {
         Command::Show(arguments) => show(opening, arguments).await,
+        Command::Accept(arguments) => accept(opening, arguments).await,
     }
 }
 
@@ -63,4 +75,42 @@ async fn show(opening: OpeningOptions, Show { output }: Show) -> Result<(), Fail
             ])
         }
     }
+}
+
+/// What is typed to go on.
+const WORD: &str = "accept";
+
+const CONSEQUENCE: &str = "\
+Whoever put this database in its place may have brought back anything that it once held. So nothing of that is believed, \
+in one transaction:
+  - every signing key leaves the JWKS and is replaced by one that no verifier has seen; verifiers refuse new tokens until \
+they fetch again, and a key that was revoked is never published again
+  - every grant is revoked; their holders get 401 until they have a new one
+  - upload confirmations are deleted; keys wait for them again
+  - rows that fail their MAC are deleted
+Feeds carry no MAC: compare them with what you set up (`carnet feed list`). If the master key may have leaked as well, this is \
+not enough: `carnet key rewrap --leaked` does it all, and makes every symmetric key anew.";
+
+async fn accept(opening: OpeningOptions, Accept { confirm }: Accept) -> Result<(), Failure> {
+    let acceptance = Acceptance::open(&opening.config()).await?;
+    let text = format!("{}\n{CONSEQUENCE}", acceptance.found());
+    confirm.confirm_by_typing(&text, WORD)?;
+    let Accepted { changes, grants, confirmations, forged, moved, state } =
+        acceptance.accept(&actor()).await?;
+    for change in &changes {
+        output::note(&account(change));
+    }
+    output::note(&format!("{grants} grants are revoked and {confirmations} upload confirmations deleted."));
+    for row in &forged {
+        output::note(&format!("{row}. It is deleted."));
+    }
+    if let Some(file) = moved {
+        output::note(&format!("The state file that was not believed is kept as {}.", file.display()));
+    }
+    if let Some(state) = state {
+        output::note(&format!(
+            "The database is at state {state} now, and every server may be started again."
+        ));
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ mod rotate;
 
 use clap::Subcommand;
 
+pub(super) use self::revoke::account;
 use super::failure::Failure;
 use super::opening;
 use super::opening::actor;

@@ -55,7 +55,7 @@ enum Command {
     /// List and rotate signing keys
     #[command(subcommand)]
     Key(key::Command),
-    /// Show the database's state, to be kept elsewhere
+    /// Show the database's state, or accept one that is not believed
     #[command(subcommand)]
     Database(database::Command),
     /// Keep feeds, and get credentials for them

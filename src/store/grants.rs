@@ -248,6 +248,37 @@ impl Write {
         Ok((ended, forged))
     }
 
+    /// For the acceptance of a database that was put back: revokes every grant, and deletes rows that are not authentic.
+    /// Returns the grants that were not revoked before, and the rows that are deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read or a statement fails.
+    pub async fn revoke_all_grants(
+        &mut self,
+        now: Timestamp,
+    ) -> Result<(Vec<Grant>, Vec<ForgedRow>), StoreError> {
+        self.begin_change().await?;
+        let keyring = self.keyring()?;
+        let (mut revoked, mut forged) = (Vec::new(), Vec::new());
+        let rows = sqlx::query(ALL).fetch_all(self.connection()).await?;
+        // All go, whatever stands in `id`: it need not be text.
+        sqlx::query("DELETE FROM grants").execute(self.connection()).await?;
+        for row in rows {
+            let read = Row::from_row(&row).ok().and_then(|row| row.read(mac(&keyring)).ok());
+            let Some(GrantRow::Authentic(mut stored)) = read else {
+                forged.push(ForgedRow::of(TABLE, row.try_get("id").ok()));
+                continue;
+            };
+            if stored.grant.revoked_at.is_none() {
+                stored.grant.revoked_at = Some(now);
+                revoked.push(stored.grant.clone());
+            }
+            self.insert_row(Row::new(&stored, mac(&keyring))?).await?;
+        }
+        Ok((revoked, forged))
+    }
+
     /// How many rows there are, whatever they are worth.
     ///
     /// # Errors
@@ -284,12 +315,12 @@ impl Write {
     ///
     /// [`StoreError`] when the statement fails.
     pub async fn insert_grant(&mut self, stored: &StoredGrant) -> Result<(), StoreError> {
-        self.begin_change().await?;
         let keyring = self.keyring()?;
         self.insert_row(Row::new(stored, mac(&keyring))?).await
     }
 
     async fn insert_row(&mut self, row: Row) -> Result<(), StoreError> {
+        self.begin_change().await?;
         self.changed(Table::Grants, &row.id, Some(row.mac.clone()));
         sqlx::query(
             "INSERT INTO grants (id, name, token_hash, role, spaces, feeds, context, scope, created_at, created_by, \

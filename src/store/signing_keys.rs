@@ -149,6 +149,8 @@ impl Write {
     ///
     /// [`StoreError`] when the database cannot be read, or a statement fails.
     pub async fn keep_authentic_signing_keys(&mut self) -> Result<(StoredKeys, Vec<ForgedRow>), StoreError> {
+        // Before the keys are made anew: the state file is of the master key of before.
+        self.begin_change().await?;
         self.begin_change().await?;
         let keyring = self.keyring()?;
         let (keys, forged) = self.each_signing_key(keyring.mac(Purpose::SigningKeys)).await?;

@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accepted;
 mod at_the_start;
 mod state_file;
 mod under_a_server;

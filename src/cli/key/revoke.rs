@@ -207,7 +207,7 @@ fn consequence_of_all(key_set: &KeySet, now: Timestamp) -> String {
     )
 }
 
-pub(super) fn account(change: &Change) -> String {
+pub(in crate::cli) fn account(change: &Change) -> String {
     match change {
         Change::RevokeActive { algorithm, revoke, promote } => {
             format!("{algorithm}: {revoke} is out of the JWKS and destroyed. {promote} signs from now on.")

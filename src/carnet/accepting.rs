@@ -1,0 +1,114 @@
+//! Accepting a database that is older than the one that was, or altered: nothing that it holds is believed any more.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::adoption::{adopt_issuer, unlock};
+use super::recovery::RewrapError;
+use super::{Config, OpenError};
+use crate::actor::Actor;
+use crate::audit::{Event, EventKind, Outcome};
+use crate::clock::Clock;
+use crate::rotator::Rotator;
+use crate::signing_keys::rotation::Change;
+use crate::states::StatePoint;
+use crate::store::custody;
+use crate::store::rewrap::ForgedRow;
+use crate::store::states::Witnesses;
+use crate::store::{IfMissing, Store};
+
+/// A database that is to be accepted, whatever is remembered of it.
+#[derive(Debug)]
+pub struct Acceptance {
+    store: Store,
+    rotator: Rotator,
+    clock: Arc<dyn Clock>,
+    /// What is the matter with it.
+    found: String,
+    witnesses: Witnesses,
+}
+
+/// What became of an accepted database.
+#[derive(Debug)]
+pub struct Accepted {
+    /// What became of the signing keys.
+    pub changes: Vec<Change>,
+    /// How many grants are revoked.
+    pub grants: usize,
+    /// How many upload confirmations are deleted.
+    pub confirmations: u64,
+    /// The rows that failed their MAC and are deleted.
+    pub forged: Vec<ForgedRow>,
+    /// Where a state file is now that was not believed.
+    pub moved: Option<PathBuf>,
+    /// The database's state.
+    pub state: Option<StatePoint>,
+}
+
+impl Acceptance {
+    /// Opens the database that `config` names, which must be there.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] when it cannot be opened or unlocked.
+    pub async fn open(config: &Config) -> Result<Self, OpenError> {
+        let config = Config { if_missing: IfMissing::Refuse, ..config.clone() };
+        custody::check(config.database.path(), &config.master_key)?;
+        let store = Store::open(&config.database, config.if_missing).await?;
+        unlock(&store, &config).await?;
+        let witnesses = config.witnesses();
+        let found = match store.examine_state(&witnesses).await {
+            Ok(_) => {
+                format!("The database {} is the one that it was, as far as that can be told.", store.url())
+            }
+            Err(error) => format!("{error}."),
+        };
+        let vault = Arc::new(adopt_issuer(store.clone(), &config).await?);
+        let rotator = Rotator::new(vault, Arc::clone(&config.clock), Arc::clone(&config.key_source));
+        Ok(Self { store, rotator, clock: config.clock, found, witnesses })
+    }
+
+    /// What is the matter with the database.
+    #[must_use]
+    pub fn found(&self) -> &str {
+        &self.found
+    }
+
+    /// Revokes and replaces every signing key, revokes every grant and deletes upload confirmations, in one
+    /// transaction. The state that it appends is above every one that is remembered.
+    ///
+    /// # Errors
+    ///
+    /// [`RewrapError`]; nothing has changed then.
+    pub async fn accept(&self, actor: &Actor) -> Result<Accepted, RewrapError> {
+        let moved = self.store.tolerate_state(&self.witnesses)?;
+        let rsa_bits = self.store.key_settings().await?.rsa_bits;
+        let replacement = self.rotator.make_replacement(rsa_bits).await?;
+        let mut write = self.store.write().await?;
+        let now = self.clock.now();
+        let (seen, mut forged) = write.keep_authentic_signing_keys().await?;
+        let changes =
+            self.rotator.replace_everything(&mut write, &seen, replacement, ACCEPTED, actor).await?;
+        let (revoked, forged_grants) = write.revoke_all_grants(now).await?;
+        forged.extend(forged_grants);
+        let confirmations = write.forget_all_confirmed_keys().await?;
+        let mut events =
+            vec![Event::new(EventKind::DatabaseAccept, Outcome::Done, actor).detail(&self.found)];
+        events.extend(revoked.iter().map(|grant| {
+            let what = format!("{ACCEPTED}: {} “{}”", grant.permissions.role, grant.name);
+            Event::new(EventKind::GrantRevoke, Outcome::Done, actor).about_grant(grant.id).detail(&what)
+        }));
+        events.extend(forged.iter().map(|row| {
+            let what = format!("{ACCEPTED}: deleted row {} of {}, which failed its MAC", row.row, row.table);
+            Event::new(EventKind::DatabaseAccept, Outcome::Done, actor).detail(&what)
+        }));
+        write.append_audit(now, &events).await?;
+        write.commit().await?;
+        let _ = self.store.finish_erasure().await?;
+        let state = self.store.state_status().map(|status| status.state);
+        Ok(Accepted { changes, grants: revoked.len(), confirmations, forged, moved, state })
+    }
+}
+
+/// The word in the records.
+const ACCEPTED: &str = "accepted";
