@@ -59,6 +59,7 @@ impl AuditedIssuer {
         asked: Event,
     ) -> Result<SignedToken, AuditedMintError> {
         let asked = Event { kind: EventKind::TokenMint, ..asked.about_feed(feed) };
+        self.issuer.confirm().await;
         match self.issuer.mint(feed, context) {
             Ok(token) => {
                 let event = Event { outcome: Outcome::Done, ..asked.with_token(&token.presented, token.jti) };

@@ -9,7 +9,7 @@ pub(crate) mod nudge;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -42,6 +42,9 @@ use crate::store::vault::Vault;
 /// how much longer than its last token a retired key stays published.
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
 
+/// Where no keeper confirms the key state, a mint does so when it is older than this.
+const CONFIRM_AFTER: Duration = Duration::from_secs(1);
+
 /// Few tokens' claims have more bytes than this; a buffer of this size does not have to grow for them.
 const USUAL_CLAIMS: usize = 512;
 
@@ -54,6 +57,8 @@ pub struct Issuer {
     current: ArcSwap<KeySet>,
     /// Monotonic milliseconds at which `current` was last known to be what the database holds.
     confirmed: AtomicU64,
+    /// Whether a keeper confirms the state, again and again.
+    is_kept: AtomicBool,
     /// What the database said last.
     pulse: ArcSwap<KeyPulse>,
     health: ArcSwap<Health>,
@@ -164,6 +169,7 @@ impl Issuer {
         metrics: Arc<Metrics>,
     ) -> Result<Self, KeyStateError> {
         let confirmed = AtomicU64::new(millis(clock.monotonic()));
+        let is_kept = AtomicBool::new(false);
         let stored = vault.keys().await?;
         let pulse = ArcSwap::from_pointee(stored.settings.pulse());
         let health = ArcSwap::from_pointee(Health {
@@ -174,7 +180,18 @@ impl Issuer {
         });
         let current = ArcSwap::from_pointee(KeySet::of(&vault, &stored, clock.now(), None)?);
         let (token_identifiers, evidence) = (Uuids::new(random), Evidence::default());
-        Ok(Self { vault, clock, token_identifiers, current, confirmed, pulse, health, evidence, metrics })
+        Ok(Self {
+            vault,
+            clock,
+            token_identifiers,
+            current,
+            confirmed,
+            is_kept,
+            pulse,
+            health,
+            evidence,
+            metrics,
+        })
     }
 
     /// Who issues.
@@ -202,11 +219,28 @@ impl Issuer {
     ///
     /// [`KeyStateError`]; what was loaded before stays in use.
     pub async fn refresh(&self) -> Result<bool, KeyStateError> {
-        self.refresh_at(self.clock.now()).await
+        self.reload(self.clock.now()).await
+    }
+
+    /// Asks the database before a mint where no keeper does, as in a command: there an exchange that takes its time, or
+    /// several, would leave a state behind that was confirmed too long ago to mint again. What comes of it, the mint says.
+    pub(crate) async fn confirm(&self) {
+        let is_fresh = self.unconfirmed_for() < CONFIRM_AFTER;
+        if is_fresh || self.is_kept.load(Ordering::Acquire) {
+            return;
+        }
+        if let Err(error) = self.refresh().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the key state could not be confirmed");
+        }
     }
 
     /// As [`Issuer::refresh`], with keys pruned by the time that the keeper believes.
     pub(crate) async fn refresh_at(&self, now: Timestamp) -> Result<bool, KeyStateError> {
+        self.is_kept.store(true, Ordering::Release);
+        self.reload(now).await
+    }
+
+    async fn reload(&self, now: Timestamp) -> Result<bool, KeyStateError> {
         // Taken before reading: what the answer confirms is at least this recent.
         let asked = millis(self.clock.monotonic());
         let pulse = self.vault.store().key_pulse().await?;

@@ -9,6 +9,7 @@
 
 mod support;
 
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -217,4 +218,40 @@ fn requests_go_through_a_proxy_only_when_it_is_set_and_never_by_the_environment(
 #[expect(clippy::disallowed_methods, reason = "how long a command takes is what is measured")]
 fn now() -> Instant {
     Instant::now()
+}
+
+/// What passes everything on to `to`, except for the first connection, which it takes and never answers.
+fn silent_at_first(to: &str) -> String {
+    let (to, path) = to.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let (to, listener) = (to.to_owned(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let url = format!("http://{}/{path}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming().map(Result::unwrap) {
+            if held.is_empty() {
+                held.push(stream);
+                continue;
+            }
+            let there = TcpStream::connect(&to).unwrap();
+            for (mut from, mut to) in
+                [(stream.try_clone().unwrap(), there.try_clone().unwrap()), (there, stream)]
+            {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    url
+}
+
+/// In a command nobody confirms the key state meanwhile: the second token used to be refused for that.
+#[test]
+fn an_endpoint_that_takes_a_connection_and_stays_silent_is_asked_again_with_another_token() {
+    let (issuer, sandbox) = world("");
+    let endpoint = |name: &str| sandbox.announced(&format!("/endpoints/aws/{name}")).to_owned();
+    add_feed(&issuer.carnet, "b", &silent_at_first(&endpoint("sts")), &endpoint("ecr"));
+    let output = issuer.carnet.run(&["feed", "credentials", "default/b"]);
+    assert_eq!(output.status, 0, "{output:?}");
 }

@@ -167,6 +167,10 @@ async fn attempts(crew: &Crew) -> Result<Held, Arc<AttemptError>> {
                     break;
                 }
             }
+            // That carnet itself refused in the end tells less than what the provider or the network did before.
+            Err(error) if matches!(*error, AttemptError::Mint(_) | AttemptError::Audit(_)) => {
+                return Err(last.unwrap_or(error));
+            }
             outcome => return outcome,
         }
     }

@@ -114,6 +114,27 @@ async fn what_the_provider_said_before_it_fell_silent_is_what_is_told() {
 }
 
 #[tokio::test]
+async fn what_carnet_refuses_after_an_attempt_does_not_displace_what_the_provider_did() {
+    let world = World::new();
+    let mut first = true;
+    world
+        .fake
+        .decides(move |_| if std::mem::take(&mut first) { Outcome::Transient } else { Outcome::Unminted });
+    let asking = world.asking(&feed(0));
+    world.pass(15 * SECOND).await;
+    match asking.await.unwrap() {
+        Err(BrokerError::Failed { error, .. }) => assert!(matches!(*error, AttemptError::Exchange(_))),
+        other => panic!("{other:?}"),
+    }
+    let world = World::new();
+    world.fake.will(Outcome::Unminted);
+    match world.ask(&feed(0)).await {
+        Err(BrokerError::Failed { error, .. }) => assert!(matches!(*error, AttemptError::Mint(_))),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn a_refresh_that_fails_leaves_the_old_one_marked_while_it_lasts() {
     let world = World::new();
     let feed = feed(0);

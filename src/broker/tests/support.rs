@@ -10,6 +10,7 @@ use crate::broker::*;
 use crate::clock::SimulatedClock;
 use crate::exchange::{Credential, ExchangeError, Failure, Secret, StatedExpiry, Step, Upstream};
 use crate::feed::{FeedChanges, FeedDraft};
+use crate::issuer::MintError;
 use crate::issuer_url::IssuerUrl;
 use crate::jose::Algorithm;
 use crate::oidc::token::Presented;
@@ -34,6 +35,8 @@ pub(super) enum Outcome {
     Transient,
     /// HTTP 403.
     Refused,
+    /// No token to trade.
+    Unminted,
     /// No answer, ever.
     Hang,
     Panic,
@@ -88,6 +91,7 @@ impl Fake {
             Outcome::Expired => now,
             Outcome::Transient => return Err(failure(503).into()),
             Outcome::Refused => return Err(failure(403).into()),
+            Outcome::Unminted => return Err(MintError::Unconfirmed(Duration::from_secs(10)).into()),
             Outcome::Hang => std::future::pending().await,
             Outcome::Panic => panic!("as the test wants"),
         };
