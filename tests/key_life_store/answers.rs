@@ -6,7 +6,7 @@ use carnet::jose::key_pair::RsaBits;
 use carnet::rotator::RotationError;
 use carnet::signing_keys::policy::{PolicyDurations, RotationPolicy};
 use carnet::signing_keys::rotation::{Change, Refusal};
-use carnet::signing_keys::{State, published};
+use carnet::signing_keys::{SigningKey, State, published};
 
 use super::world::{DAY, HOUR, Machine, SECOND, somebody};
 
@@ -157,7 +157,9 @@ async fn a_changed_policy_prunes_nothing_early() {
     .unwrap();
     process.carnet.rotator().set_policy(&hasty, RsaBits::Rsa2048, &somebody()).await.unwrap();
     process.keeper.look().await;
-    assert_eq!(process.in_state(State::Retired), retired);
+    // Only what the row is checked against has grown: the lifetime makes up for the leeway.
+    let stages = |keys: &[SigningKey]| keys.iter().map(|key| (key.kid(), key.stage)).collect::<Vec<_>>();
+    assert_eq!(stages(&process.in_state(State::Retired)), stages(&retired));
 
     machine.clock.advance(HOUR + 299 * SECOND);
     process.keeper.look().await;
@@ -171,6 +173,6 @@ async fn a_changed_policy_prunes_nothing_early() {
     process.rotate(true).await.unwrap();
     process.keeper.look().await;
     let expected = machine.now().saturating_add(HOUR + 300 * SECOND).unwrap();
-    let until = |key: &carnet::signing_keys::SigningKey| key.published_until();
+    let until = |key: &SigningKey| key.published_until();
     assert!(process.in_state(State::Retired).iter().all(|key| until(key) == Some(expected)));
 }

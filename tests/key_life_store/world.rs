@@ -20,7 +20,7 @@ use carnet::random::SecureRandom;
 use carnet::rotator::{KeySource, Rotation, RotationError};
 use carnet::signing_keys::rotation::RotationRequest;
 use carnet::signing_keys::{SigningKey, State};
-use carnet::store::IfMissing;
+use carnet::store::{IfMissing, Store};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
@@ -92,6 +92,16 @@ impl Machine {
         .await?;
         let keeper = carnet.keeper();
         Ok(Process { carnet, keeper })
+    }
+
+    /// The database, unlocked, with rows that are held against no state.
+    pub(crate) async fn open_to_examine(&self) -> Store {
+        let folder = self.folder.path();
+        let master_key = MasterKeySource::Folder(folder.join("keys"));
+        let config = Config::new(folder.join("carnet.db").into(), master_key);
+        let store = Carnet::open_store_to_read(&config).await.unwrap();
+        Carnet::unlock_store(&store, &config).await.unwrap();
+        store
     }
 
     pub(crate) async fn open(&self) -> Process {
