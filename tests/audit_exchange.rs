@@ -7,8 +7,9 @@
 )]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +20,9 @@ use carnet::carnet::{Carnet, Config, MasterKeySource};
 use carnet::exchange::transport::{HttpTransport, SendFuture};
 use carnet::feed::scope::Scope;
 use carnet::feed::{Feed, FeedDraft};
+use carnet::jose::Algorithm;
 use carnet::oidc::subject::Context;
+use carnet::signing_keys::rotation::RotationRequest;
 use carnet::store::audit::{AuditFilter, Direction};
 use carnet::store::{IfMissing, Store};
 use http::Response;
@@ -28,12 +31,19 @@ use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 
 /// A provider that looks into the log, on a connection of its own, when a token arrives.
-#[derive(Debug)]
 struct Witness {
     database: PathBuf,
     /// How it answers; not at all without a status.
     status: Option<u16>,
     asked: AtomicUsize,
+    /// What happens while the first token is on its way.
+    meanwhile: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+}
+
+impl std::fmt::Debug for Witness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Witness")
+    }
 }
 
 impl HttpTransport for Witness {
@@ -44,6 +54,10 @@ impl HttpTransport for Witness {
                 sqlx::query_scalar(minted).fetch_one(&mut sql(&self.database).await).await.unwrap();
             let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
             assert_eq!(minted, asked as i64, "a token arrived before its row was durable");
+            let meanwhile = self.meanwhile.lock().unwrap().take();
+            if let Some(meanwhile) = meanwhile {
+                meanwhile.await;
+            }
             let Some(status) = self.status else { return std::future::pending().await };
             let answer = "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>no\u{7}</Message>\
                           </Error><RequestId>1234-abcd</RequestId></ErrorResponse>";
@@ -75,7 +89,8 @@ impl World {
             ..Config::new(database.clone().into(), MasterKeySource::Folder(folder.path().join("keys")))
         };
         let carnet = Carnet::open(config).await.unwrap();
-        let witness = Arc::new(Witness { database, status, asked: AtomicUsize::new(0) });
+        let witness =
+            Arc::new(Witness { database, status, asked: AtomicUsize::new(0), meanwhile: Mutex::default() });
         let (actor, clock) = (carnet.actor().clone(), Arc::clone(carnet.clock()));
         let exchanger = MintingExchanger::new(carnet.audited_issuer(), actor, witness.clone(), clock);
         let request = Request {
@@ -133,6 +148,25 @@ async fn a_refused_exchange_stands_behind_its_mint_with_what_the_provider_said()
     let detail = exchanged.event.detail.unwrap();
     assert!(detail.contains("AccessDenied") && detail.contains("sts:"), "{detail}");
     assert!(!detail.contains('\u{7}'), "{detail:?}");
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_because_its_key_was_replaced_meanwhile_is_followed_by_one_of_the_new_key() {
+    let world = World::new(Some(403)).await;
+    let (rotator, issuer) = (Arc::clone(world.carnet.rotator()), Arc::clone(world.carnet.issuer()));
+    *world.witness.meanwhile.lock().unwrap() = Some(Box::pin(async move {
+        let seen = issuer.key_set().active_kids();
+        let request = RotationRequest { algorithms: Algorithm::ALL.to_vec(), seen, force: true };
+        rotator.rotate(&request, &Actor::local("test")).await.unwrap();
+        issuer.refresh().await.unwrap();
+    }));
+    world.exchanger.exchange(&world.request).await.unwrap_err();
+    // Refused for what the token says, it is asked no third time.
+    assert_eq!(world.witness.asked.load(Ordering::Relaxed), 2);
+    let kids: Vec<_> = world.recorded().await.into_iter().map(|record| record.event.kid.unwrap()).collect();
+    assert!(kids.len() == 4 && kids[0] != kids[2], "{kids:?}");
+    world.exchanger.exchange(&world.request).await.unwrap_err();
+    assert_eq!(world.witness.asked.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::audit_log::{AuditError, AuditLog};
 use crate::audited_issuer::{AuditedIssuer, AuditedMintError};
 use crate::clock::Clock;
 use crate::exchange::transport::HttpTransport;
-use crate::exchange::{Credential, ExchangeError, ExchangeRequest, exchange};
+use crate::exchange::{Credential, ExchangeError, ExchangeRequest, Failure, exchange};
 use crate::feed::Feed;
 use crate::feed::endpoints::Endpoints;
 use crate::feed::scope::Scope;
@@ -155,23 +155,41 @@ impl Exchanger for MintingExchanger {
 
     fn exchange<'a>(&'a self, request: &'a Request) -> ExchangeFuture<'a> {
         Box::pin(async move {
-            let Request { feed, context, scope } = request;
-            let minted = Event::new(EventKind::TokenMint, Outcome::Done, &self.actor);
-            let token = self.issuer.mint(feed, context, minted).await?;
-            let event = Event::new(EventKind::Exchange, Outcome::Failed, &self.actor);
-            let event = event.about_feed(feed).with_token(&token.presented, token.jti);
-            let mut departed =
-                Departed { log: self.issuer.log(), event: Some(event), endpoints: &feed.endpoints };
-            let asked = ExchangeRequest { feed, token: &token, scope };
-            let provider = feed.provider.feed_type();
-            let attempt = self.issuer.issuer().metrics().issuance.attempt(provider, self.clock.as_ref());
-            let span = tracing::info_span!("exchange", feed = %feed.path(), provider = provider.as_str(), jti = %token.jti);
-            let exchanged =
-                exchange(self.transport.as_ref(), asked, self.clock.as_ref()).instrument(span).await;
-            attempt.end(exchanged.as_ref().map_or_else(ExchangeError::outcome, |_| ExchangeOutcome::Ok));
-            departed.arrived(exchanged.as_ref().err());
-            Ok(Exchanged { credential: exchanged?, jti: token.jti })
+            match self.once(request).await {
+                // Its key was revoked while the token was on its way: that says nothing of the feed.
+                Err(AttemptError::Exchange(error)) if self.is_of_another_key(request, &error) => {
+                    self.once(request).await
+                }
+                exchanged => exchanged,
+            }
         })
+    }
+}
+
+impl MintingExchanger {
+    /// Whether a provider refused a token of a key that signs no longer.
+    fn is_of_another_key(&self, request: &Request, error: &ExchangeError) -> bool {
+        let key_set = self.issuer.issuer().key_set();
+        let signs = key_set.signer(request.feed.alg).map(|signer| signer.kid().as_str());
+        matches!(error.failure(), Failure::Refused(_)) && signs != Some(error.presented().kid.as_str())
+    }
+
+    async fn once(&self, request: &Request) -> Result<Exchanged, AttemptError> {
+        let Request { feed, context, scope } = request;
+        let minted = Event::new(EventKind::TokenMint, Outcome::Done, &self.actor);
+        let token = self.issuer.mint(feed, context, minted).await?;
+        let event = Event::new(EventKind::Exchange, Outcome::Failed, &self.actor);
+        let event = event.about_feed(feed).with_token(&token.presented, token.jti);
+        let mut departed =
+            Departed { log: self.issuer.log(), event: Some(event), endpoints: &feed.endpoints };
+        let asked = ExchangeRequest { feed, token: &token, scope };
+        let provider = feed.provider.feed_type();
+        let attempt = self.issuer.issuer().metrics().issuance.attempt(provider, self.clock.as_ref());
+        let span = tracing::info_span!("exchange", feed = %feed.path(), provider = provider.as_str(), jti = %token.jti);
+        let exchanged = exchange(self.transport.as_ref(), asked, self.clock.as_ref()).instrument(span).await;
+        attempt.end(exchanged.as_ref().map_or_else(ExchangeError::outcome, |_| ExchangeOutcome::Ok));
+        departed.arrived(exchanged.as_ref().err());
+        Ok(Exchanged { credential: exchanged?, jti: token.jti })
     }
 }
 
