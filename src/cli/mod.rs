@@ -34,6 +34,9 @@ use self::failure::Failure;
 use crate::excerpt::excerpt;
 use crate::{regular_file, visible};
 
+/// Where help shows the options that every command has, below the command's own.
+const COMMON_OPTIONS: &str = "Options of every command";
+
 /// An OpenID Connect issuer that turns its own identity into short-lived container registry credentials.
 #[derive(Debug, Parser)]
 #[command(name = "carnet", version, propagate_version = true)]
@@ -182,6 +185,27 @@ fn read_certificates(flag: &'static str) -> impl Fn(&std::path::Path) -> Result<
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+
+    /// Own options first; those of every command under a heading of their own, below.
+    #[test]
+    fn help_shows_a_commands_own_options_before_those_of_every_command() {
+        fn check(command: &mut clap::Command, path: &str) {
+            for argument in command.get_arguments() {
+                let expected = argument.is_global_set().then_some(super::COMMON_OPTIONS);
+                assert_eq!(argument.get_help_heading(), expected, "{path} {}", argument.get_id());
+            }
+            let help = command.render_long_help().to_string();
+            let (own, common) = (help.find("\nOptions:\n"), help.find("\nOptions of every command:\n"));
+            assert!(own.is_some() && own < common, "{path}:\n{help}");
+            for below in command.get_subcommands_mut().filter(|below| below.get_name() != "help") {
+                let path = format!("{path} {}", below.get_name());
+                check(below, &path);
+            }
+        }
+        let mut command = super::Arguments::command();
+        command.build();
+        check(&mut command, "carnet");
+    }
 
     #[test]
     fn the_command_line_is_consistent() {
