@@ -77,3 +77,30 @@ fn a_state_file_that_is_not_believed_is_moved_aside_and_kept() {
     assert_eq!(fs::read_to_string(carnet.keys_dir().join("state.refused")).unwrap(), "nonsense\n");
     assert_starts(&carnet);
 }
+
+#[test]
+fn after_a_recovery_from_a_leak_neither_the_old_file_nor_its_rows_are_taken() {
+    let carnet = founded();
+    drop(grant(&carnet, &[]));
+    let before = Copy::of(&carnet);
+    let new_key = carnet.home().join("recovered.key");
+    let flag = format!("--new-key-file={}", new_key.display());
+    carnet.ok(&["key", "rewrap", "--leaked", &flag, "--yes"]);
+    let now = Copy::of(&carnet);
+
+    before.put_back(&carnet);
+    let refused = carnet.run(&["key", "list"]);
+    assert!(refused.status == 1 && refused.stderr.contains("master key"), "{}", refused.stderr);
+    for rows in ["grants", "signing_keys", "states"] {
+        now.put_back(&carnet);
+        let statement = format!(
+            "ATTACH '{}' AS old; DELETE FROM {rows}; INSERT INTO {rows} SELECT * FROM old.{rows}",
+            before.file().display()
+        );
+        crate::at_the_start::run(&carnet, &statement);
+        let refused = carnet.run(&["key", "list"]);
+        assert_eq!(refused.status, 1, "{rows}: {}", refused.stdout);
+    }
+    now.put_back(&carnet);
+    assert_starts(&carnet);
+}

@@ -131,7 +131,7 @@ fn a_database_begun_anew_in_the_same_place_is_a_new_one() {
 }
 
 /// Runs statements in one connection.
-fn run(carnet: &crate::Carnet, statements: &str) {
+pub(crate) fn run(carnet: &crate::Carnet, statements: &str) {
     use sqlx::Connection as _;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
