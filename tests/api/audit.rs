@@ -1,9 +1,12 @@
 //! `GET /audit`: who did what.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::database;
+use crate::support::http::Connection;
 use crate::world::{Grant, World, refusal, success};
 
 /// The rows of one page.
@@ -168,4 +171,101 @@ fn a_limited_grant_sees_the_rows_of_its_spaces_and_feeds_and_pages_through_all_o
     // A space that is not his is to him one without rows.
     assert_eq!(rows(&world, &of_here, "space=there"), rows(&world, &of_here, "space=nowhere"));
     assert_eq!(rows(&world, &of_here, "space=there"), Vec::<Value>::new());
+}
+
+#[test]
+fn what_lies_outside_a_grant_is_to_it_what_there_is_not() {
+    const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
+    let world = World::new("");
+    for feed in ["here/a", "there/a", "there/b"] {
+        world.add_feed(feed, &[]);
+    }
+    let viewer = world.grant(&["--role=viewer", "--space=here"]);
+    let outsider = world.grant(&["--role=deployer", "--space=there"]);
+    let outside = || success(&world.credentials(&outsider, "there/b", &json!({})));
+    for _ in 0..3 {
+        success(&world.credentials(&world.admin, "here/a", &json!({})));
+        outside();
+    }
+    let jti = outside()["jti"].as_str().unwrap().to_owned();
+    assert_eq!(world.api.delete(&world.admin, "/spaces/there/feeds/a").status, 204);
+
+    let page = |query: &str| success(&world.api.get(&viewer, &format!("/audit?{query}")));
+    let all = rows(&world, &world.admin, "limit=1000");
+    let middle = all[all.len() / 2]["seq"].as_i64().unwrap();
+    let id = &outsider.id;
+    for (there, nowhere) in [
+        ("space=there", "space=nowhere"),
+        ("feed=b", "feed=nosuch"),
+        ("space=there&feed=b", "space=nowhere&feed=nosuch"),
+        ("space=here&feed=b", "space=here&feed=nosuch"),
+        (&format!("actor=grant:{id}"), &format!("actor=grant:{NOBODY}")),
+        (&format!("grant={id}"), &format!("grant={NOBODY}")),
+        (&format!("jti={jti}"), &format!("jti={NOBODY}")),
+        ("kind=feed.remove", "kind=audit.prune"),
+    ] {
+        let is_there = !rows(&world, &world.admin, there).is_empty();
+        assert!(is_there || there == "space=here&feed=b", "{there}");
+        for more in [
+            "limit=1000",
+            "limit=1",
+            &format!("limit=1&before={middle}"),
+            "since=2000-01-01T00:00:00Z",
+            "outcome=done",
+        ] {
+            let [there, nowhere] = [there, nowhere].map(|query| page(&format!("{query}&{more}")));
+            assert_eq!(there, nowhere, "{more}");
+            assert_eq!(there, json!({"records": [], "next_before": null}), "{more}");
+        }
+    }
+
+    // A cursor is the number of a row that was shown, and is the same whatever happens outside.
+    let walk = || {
+        let (mut pages, mut query) = (Vec::new(), "limit=1".to_owned());
+        loop {
+            let page = page(&query);
+            pages.push(page.clone());
+            let Some(before) = page["next_before"].as_i64() else { return pages };
+            assert_eq!(page["records"][0]["seq"], before, "{page}");
+            query = format!("limit=1&before={before}");
+        }
+    };
+    let before = walk();
+    assert!(before.len() > 4, "{before:?}");
+    (0..3).for_each(|_| drop(outside()));
+    assert_eq!(walk(), before);
+}
+
+/// Promised is an end within 10 s; this waits longer, so that a busy machine breaks no promise.
+#[test]
+fn a_server_with_a_long_log_and_clients_that_hang_ends_soon_after_sigterm() {
+    const MANY_ROWS: &str = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000) \
+        INSERT INTO audit SELECT seq + n, at, kind, outcome, actor, space, feed, feed_id, grant_id, jti, sub, aud, kid, \
+        request_id, upstream_request_id, client, is_check, detail, count, mac \
+        FROM (SELECT * FROM audit ORDER BY seq DESC LIMIT 1), numbers";
+    let mut world = World::new("");
+    world.add_feed("here/a", &[]);
+    database::execute(&world.issuer.carnet.database(), MANY_ROWS);
+    let mut hanging = Vec::new();
+    for _ in 0..4 {
+        let viewer = world.grant(&["--role=viewer"]);
+        for query in ["outcome=failed", "limit=1000", "feed=nosuch&since=2000-01-01T00:00:00Z"] {
+            let mut connection = Connection::to(&world.api.listening, None);
+            // Nobody takes the answer.
+            let head = format!("Host: localhost\r\nAuthorization: Bearer {}\r\n\r\n", viewer.token);
+            connection.write(format!("GET /api/v1/audit?{query} HTTP/1.1\r\n{head}").as_bytes());
+            hanging.push(connection);
+        }
+        let mut connection = Connection::to(&world.api.listening, None);
+        let headers = format!(
+            "Authorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\
+             Expect: 100-continue\r\n",
+            world.admin.token
+        );
+        // The server waits for a body that never comes.
+        let begun = connection.request("POST", "/api/v1/spaces/here/feeds/a/credentials", &headers);
+        assert_eq!(begun.status, 100);
+        hanging.push(connection);
+    }
+    assert!(world.issuer.server.process.terminate(Duration::from_secs(30)));
 }
