@@ -6,6 +6,7 @@
 //! served. It decides nothing about who may ask and records nothing: that is its callers' part.
 
 mod cache;
+mod changed;
 mod claims;
 mod decision;
 mod exchanger;
@@ -24,6 +25,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use self::cache::{Alarm, Cache, Discarded, NoSlot, Remembered};
+use self::changed::Compared;
 use self::decision::{Decision, Refresh, decide, recent_failure};
 pub use self::exchanger::{AttemptError, ExchangeFuture, Exchanged, Exchanger, MintingExchanger, Request};
 use self::flight::{Flight, Landing, Missed};
@@ -40,7 +42,6 @@ use crate::metrics::Metrics;
 use crate::oidc::subject::Context;
 use crate::random::Random;
 use crate::shares::Account;
-use crate::store::{Store, StoreError};
 
 /// Hands out credentials. Clones share everything.
 #[derive(Debug, Clone)]
@@ -55,6 +56,7 @@ struct Shared {
     limits: BrokerLimits,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
+    compared: Mutex<Compared>,
 }
 
 #[derive(Debug)]
@@ -80,7 +82,15 @@ impl Broker {
         let flights = Flights::new(limits.flights, limits.flights_per_feed);
         let turns = Turns::new(limits.per_provider, limits.per_feed);
         let state = Mutex::new(State { cache, flights, turns, next_id: 0 });
-        Self(Arc::new(Shared { exchanger, clock, random, limits, metrics, state }))
+        Self(Arc::new(Shared {
+            exchanger,
+            clock,
+            random,
+            limits,
+            metrics,
+            state,
+            compared: Mutex::default(),
+        }))
     }
 
     /// Returns a credential for the process itself; see [`Broker::credential_for`].
@@ -156,29 +166,6 @@ impl Broker {
         cache.forget(feed_id, flights, &mut discarded);
         self.0.metrics.issuance.remembers(state.cache.len());
         drop(state);
-    }
-
-    /// Does so for every feed that `store` has in another version, or no longer; whoever waits for it is
-    /// told. [`Carnet::run`](crate::carnet::Carnet::run) calls this all the time: nobody asks for a feed
-    /// that is gone, so that nothing else would notice.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read; nothing is dropped then.
-    pub async fn forget_changed(&self, store: &Store) -> Result<(), StoreError> {
-        // Before the store is read: what comes in later was read later.
-        let remembered = self.0.lock().cache.versions();
-        if remembered.is_empty() {
-            return Ok(());
-        }
-        let stored = store.feed_versions().await?;
-        let mut discarded = Discarded::default();
-        let mut state = self.0.lock();
-        let State { cache, flights, .. } = &mut *state;
-        for (id, version) in remembered.into_iter().filter(|(id, version)| stored.get(id) != Some(version)) {
-            cache.forget_version(id, version, flights, &mut discarded);
-        }
-        Ok(())
     }
 
     /// How many keys are remembered, at most [`BrokerLimits::capacity`].

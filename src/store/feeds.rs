@@ -99,6 +99,26 @@ impl Store {
         query.fetch_all(&self.readers.lookups).await?.into_iter().map(Row::feed).collect()
     }
 
+    /// Returns a number that grows with every change of a feed; `None` before there are keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::feed`].
+    pub async fn feed_changes(&self) -> Result<Option<i64>, StoreError> {
+        let query = sqlx::query_scalar("SELECT feeds FROM key_state WHERE id = 1");
+        Ok(query.fetch_optional(&self.readers.pulse).await?)
+    }
+
+    /// Returns the version of the feed with this identifier.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::feed`].
+    pub async fn feed_version(&self, id: Uuid) -> Result<Option<i64>, StoreError> {
+        let query = sqlx::query_scalar("SELECT version FROM feeds WHERE id = $1").bind(id.to_string());
+        Ok(query.fetch_optional(&self.readers.lookups).await?)
+    }
+
     /// The version of every feed.
     ///
     /// # Errors
@@ -173,7 +193,7 @@ impl Write {
         .bind(row.updated_at)
         .execute(self.connection())
         .await?;
-        Ok(())
+        self.count_feed_change().await
     }
 
     /// Writes a feed's next version.
@@ -200,7 +220,7 @@ impl Write {
         .bind(row.updated_at)
         .execute(self.connection())
         .await?;
-        Ok(())
+        self.count_feed_change().await
     }
 
     /// Removes a feed and leaves the mark of its name.
@@ -220,6 +240,11 @@ impl Write {
             .bind(feed.id.to_string())
             .execute(self.connection())
             .await?;
+        self.count_feed_change().await
+    }
+
+    async fn count_feed_change(&mut self) -> Result<(), StoreError> {
+        sqlx::query("UPDATE key_state SET feeds = feeds + 1 WHERE id = 1").execute(self.connection()).await?;
         Ok(())
     }
 }

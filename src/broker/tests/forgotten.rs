@@ -2,7 +2,9 @@ use jiff::Timestamp;
 
 use super::support::*;
 use crate::broker::*;
-use crate::store::IfMissing;
+use crate::random::SecureRandom;
+use crate::store::master_key::MasterKey;
+use crate::store::{IfMissing, Store};
 
 /// A store with these feeds.
 async fn store_of(folder: &tempfile::TempDir, feeds: &[&Feed]) -> Store {
@@ -47,6 +49,41 @@ async fn feeds_that_the_store_has_otherwise_or_no_longer_are_forgotten_with_what
     settle().await;
     assert_eq!(world.broker.remembered(), 1);
     assert_eq!(world.ask(&same).await.unwrap().source, Source::Cache);
+}
+
+#[tokio::test]
+async fn a_change_is_noticed_by_its_number_and_what_arrives_late_without_one() {
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    let store = store_of(&folder, &[]).await;
+    assert_eq!(store.feed_changes().await.unwrap(), None);
+    store.unlock_new(&MasterKey::generate(&SecureRandom::default()).unwrap()).await;
+    let (first, second) = (feed(0), feed(1));
+    let mut write = store.write().await.unwrap();
+    for feed in [&first, &second] {
+        write.insert_feed(feed).await.unwrap();
+    }
+    write.commit().await.unwrap();
+    assert_eq!(store.feed_changes().await.unwrap(), Some(2));
+    world.ask(&first).await.unwrap();
+    world.ask(&second).await.unwrap();
+    for _ in 0..2 {
+        world.broker.forget_changed(&store).await.unwrap();
+        assert_eq!(world.broker.remembered(), 2);
+    }
+
+    let mut write = store.write().await.unwrap();
+    write.update_feed(&changed(&first)).await.unwrap();
+    write.remove_feed(&second, Timestamp::UNIX_EPOCH).await.unwrap();
+    write.commit().await.unwrap();
+    assert_eq!(store.feed_changes().await.unwrap(), Some(4));
+    world.broker.forget_changed(&store).await.unwrap();
+    assert_eq!(world.broker.remembered(), 0);
+
+    // Somebody had read the feed before it was changed, and the number has been seen since.
+    world.ask(&first).await.unwrap();
+    assert_eq!(world.broker.remembered(), 1);
+    world.broker.forget_changed(&store).await.unwrap();
+    assert_eq!(world.broker.remembered(), 0);
 }
 
 #[tokio::test]
