@@ -394,7 +394,7 @@ impl Issuer {
         if let Some(high_water) = self.ahead_of(now, &key_set) {
             return Err(MintError::ClockBehind { now, high_water });
         }
-        let jti = self.token_identifiers.next()?;
+        let jti = self.token_identifiers.next_at(now)?;
         let about = About {
             issuer: self.url(),
             subject: &subject,
