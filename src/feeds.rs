@@ -1,12 +1,12 @@
 //! Adding, changing and removing feeds: the rules that need the database.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::actor::Actor;
+use crate::audit::members::{differing, listed};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::clock::Clock;
 use crate::feed::{Feed, FeedChanges, FeedDraft, FeedError, FeedPath};
@@ -90,7 +90,7 @@ impl Feeds {
         write.insert_feed(&feed).await?;
         tell_keys(&mut write, None, Some(&feed)).await?;
         let event = Event::new(EventKind::FeedAdd, Outcome::Done, actor).about_feed(&feed);
-        write.append_audit(feed.created_at, &[event.detail(&members(&feed).to_string())]).await?;
+        write.append_audit(feed.created_at, &[event.detail(&listed(&members(&feed)))]).await?;
         write.commit().await?;
         Ok(feed)
     }
@@ -168,13 +168,5 @@ fn members(feed: &Feed) -> Value {
 
 /// `version 3: audience "a" → "b", …`: every member that has changed.
 fn difference(before: &Feed, after: &Feed) -> String {
-    let (old, new) = (members(before), members(after));
-    let names: BTreeSet<&String> =
-        [&old, &new].into_iter().filter_map(Value::as_object).flat_map(Map::keys).collect();
-    let changed =
-        names.into_iter().filter(|name| *name != "version" && old.get(*name) != new.get(*name)).map(|name| {
-            let [old, new] = [&old, &new].map(|members| members.get(name).unwrap_or(&Value::Null));
-            format!("{name} {old} → {new}")
-        });
-    format!("version {}: {}", after.version, changed.collect::<Vec<_>>().join(", "))
+    format!("version {}: {}", after.version, differing(&members(before), &members(after)))
 }

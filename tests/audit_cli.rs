@@ -83,10 +83,38 @@ fn every_change_is_recorded_with_who_made_it() {
     let minted = records.iter().find(|record| record["kind"] == "token.mint").unwrap();
     assert_eq!(minted["sub"], "space:default:feed:prod");
     assert_eq!((&minted["aud"], &minted["outcome"]), (&"other".into(), &"done".into()));
-    assert!(minted["kid"].is_string() && minted["jti"].is_string());
+    assert!(minted["kid"].is_string());
+    // Version 7 of RFC 9562, so that the log's index of tokens grows at its end.
+    assert_eq!(minted["jti"].as_str().unwrap().as_bytes()[14], b'7', "{minted}");
     let everything = database::dump(&carnet.database());
     let signature = token.trim().rsplit('.').next().unwrap();
     assert!(!everything.contains(signature), "the token is in the database");
+}
+
+#[test]
+fn a_long_value_hides_no_other_change_of_a_feed() {
+    let carnet = carnet();
+    let [first, second] = ["1", "2"].map(|end| format!("--audience={}{end}", "a".repeat(250)));
+    carnet.ok(&["feed", "update", "default/prod", &first]);
+    let long = format!("https://{}.example/{}", "a".repeat(60), "p".repeat(1900));
+    let ecr = format!("--endpoint=ecr={long}");
+    let changes = [&second, &ecr, "--endpoint=sts=https://evil.example", "--name=Other"];
+    carnet.ok(&[&["feed", "update", "default/prod"][..], &changes].concat());
+    let records = export(&carnet, &["--kind=feed.update"]);
+    let detail = records[1]["detail"].as_str().unwrap();
+    let places = [
+        "version 3: endpoints.ecr null → \"https://aaa",
+        "… sha256:",
+        "endpoints.sts null → \"https://evil.example\"",
+        "audience \"aaa",
+        "name \"prod\" → \"Other\"",
+    ]
+    .map(|part| detail.find(part).unwrap_or_else(|| panic!("no {part} in {detail}")));
+    assert!(places.is_sorted(), "{detail}");
+    // Values that begin alike still look different.
+    let audience = &detail[places[3]..places[4]];
+    let digests: Vec<_> = audience.split("sha256:").skip(1).map(|rest| &rest[..16]).collect();
+    assert!(matches!(digests[..], [old, new] if old != new), "{audience}");
 }
 
 #[test]
@@ -218,7 +246,10 @@ fn a_credential_and_a_refused_exchange_are_recorded_without_a_secret() {
     assert_eq!(column(&records, "kind"), ["feed.add", "token.mint", "credential"]);
     assert_eq!(column(&records, "actor"), [local_actor().as_str(); 3]);
     assert_eq!([&records[1]["jti"], &records[2]["jti"]], [&answer["jti"]; 2]);
-    assert!(records[2]["detail"].as_str().unwrap().starts_with("exchange, expires at "), "{}", records[2]);
+    let asked = |url: &str| url.split('/').nth(2).unwrap().to_owned();
+    let asked = format!("asked ecr at {}, sts at {}: ", asked(&ecr), asked(&sts));
+    let handed_out = format!("{asked}exchange, expires at ");
+    assert!(records[2]["detail"].as_str().unwrap().starts_with(&handed_out), "{}", records[2]);
 
     assert_eq!(carnet.run(&["feed", "credentials", "default/stranger"]).status, 1);
     let records = export(carnet, &["--feed=default/stranger"]);
@@ -228,7 +259,8 @@ fn a_credential_and_a_refused_exchange_are_recorded_without_a_secret() {
         [("credential", "failed"), ("exchange", "refused"), ("feed.add", "done"), ("token.mint", "done")];
     assert_eq!(seen, expected);
     let exchange = records.iter().find(|record| record["kind"] == "exchange").unwrap();
-    assert!(exchange["detail"].as_str().unwrap().contains("AccessDenied"), "{exchange}");
+    let detail = exchange["detail"].as_str().unwrap();
+    assert!(detail.starts_with(&asked) && detail.contains("AccessDenied"), "{exchange}");
     assert!(exchange["upstream_request_id"].is_string(), "{exchange}");
     assert!(!database::dump(&carnet.database()).contains("hunter2"), "the password is in the database");
     carnet.ok(&["audit", "verify"]);

@@ -6,6 +6,7 @@
 pub mod chain;
 pub mod epochs;
 mod kind;
+pub mod members;
 mod record;
 mod text;
 pub mod verify;

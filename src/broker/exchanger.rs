@@ -214,7 +214,8 @@ impl Drop for Departed<'_> {
             // Without a runtime, the process is about to end.
             && tokio::runtime::Handle::try_current().is_ok()
         {
-            self.log.note(event.detail("given up before the provider had answered"));
+            let asked = self.endpoints.asked();
+            self.log.note(event.detail(&format!("{asked}given up before the provider had answered")));
         }
     }
 }

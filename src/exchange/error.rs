@@ -190,11 +190,14 @@ impl ExchangeError {
     /// `event` with what the audit log should say of it: the outcome, the step, and the provider's own words. Readers
     /// of the log may be those who chose the endpoint, so where the feed names one it says [`NO_PROVIDER`] of whatever
     /// is there; the process's own log says it all.
+    ///
+    /// The hosts that the feed names come first: what a provider answers may fill the rest.
     pub(crate) fn recorded(&self, event: Event, endpoints: &Endpoints) -> Event {
+        let asked = endpoints.asked();
         if !endpoints.is_empty() && self.is_about_the_endpoint() {
             let Step { provider, name } = self.step();
             tracing::warn!(step = name, jti = ?event.jti, error = %self.failure(), upstream = ?self.upstream(), "{NO_PROVIDER}");
-            let event = event.detail(&format!("{provider} {name}: {NO_PROVIDER}"));
+            let event = event.detail(&format!("{asked}{provider} {name}: {NO_PROVIDER}"));
             return Event { outcome: Outcome::Failed, ..event };
         }
         let outcome = match self.failure() {
@@ -202,7 +205,8 @@ impl ExchangeError {
             _ => Outcome::Failed,
         };
         let Step { provider, name } = self.step();
-        let event = Event { outcome, ..event.detail(&format!("{provider} {name}: {}", self.failure())) };
+        let event =
+            Event { outcome, ..event.detail(&format!("{asked}{provider} {name}: {}", self.failure())) };
         match self.upstream().and_then(|upstream| upstream.request_id.as_deref()) {
             Some(id) => event.upstream_request(id),
             None => event,

@@ -58,6 +58,13 @@ impl EndpointUrl {
     /// Longest accepted URL, in characters.
     pub const MAX_LEN: usize = 2048;
 
+    /// The host, with its port if one is named.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let authority = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        authority.split('/').next().unwrap_or(authority)
+    }
+
     /// The canonical form, without a trailing slash.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -228,6 +235,17 @@ impl Endpoints {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Lists the hosts that are asked instead of the cloud's own, as `asked ecr at a.example, sts at b.example: `, to
+    /// begin a text of the audit log; empty without overrides.
+    #[must_use]
+    pub fn asked(&self) -> String {
+        let at = |(name, url): (&str, &EndpointUrl)| format!("{name} at {}", url.host());
+        match self.iter().map(at).collect::<Vec<_>>() {
+            hosts if hosts.is_empty() => String::new(),
+            hosts => format!("asked {}: ", hosts.join(", ")),
+        }
     }
 
     /// All overrides, sorted by name.

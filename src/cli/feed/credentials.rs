@@ -87,9 +87,10 @@ async fn local(
 /// What the audit log says of a request that came to this.
 fn event(actor: &Actor, feed: &Feed, outcome: &Result<Served, BrokerError>) -> Event {
     let event = |outcome| Event::new(EventKind::Credential, outcome, actor).about_feed(feed);
+    let asked = feed.endpoints.asked();
     match outcome {
         Ok(served) => {
-            let detail = format!("{}, expires at {}", served.source, served.credential.expires_at);
+            let detail = format!("{asked}{}, expires at {}", served.source, served.credential.expires_at);
             event(Outcome::Done).with_jti(served.jti).detail(&detail)
         }
         Err(error) => {

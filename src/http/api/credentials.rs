@@ -102,11 +102,12 @@ async fn answer(
         }
         served => served?,
     };
+    let asked = feed.endpoints.asked();
     let event = caller
         .event(EventKind::Credential, Outcome::Done)
         .about_feed(feed)
         .with_jti(served.jti)
-        .detail(served.source.as_str());
+        .detail(&format!("{asked}{}", served.source));
     // Nothing leaves before its row is durable.
     api.carnet().audit_log().record(event).await?;
     Ok(Json(CredentialAnswer::new(&feed.path(), &served)))

@@ -240,7 +240,8 @@ impl Chain<'_> {
         let log = self.issuer.log();
         match exchanged {
             Ok(credential) => {
-                log.note(event.detail("checked; the credential was handed to nobody"));
+                let asked = feed.endpoints.asked();
+                log.note(event.detail(&format!("{asked}checked; the credential was handed to nobody")));
                 Ok(credential)
             }
             Err(error) => {
