@@ -231,7 +231,8 @@ impl Nudging {
         Ok(())
     }
 
-    fn copies_show(&self, nudge: &Nudge) -> bool {
+    /// Whether every copy of the documents shows the key that signs, and none a revoked one.
+    pub(crate) fn copies_show(&self, nudge: &Nudge) -> bool {
         let key_set = self.issuer.key_set();
         let is_shown = nudge.kid.as_ref().is_none_or(|kid| {
             key_set.places.iter().filter(|place| place.is_copy()).all(|place| place.shows.contains_key(kid))

@@ -83,7 +83,7 @@ fn a_key_that_the_copy_does_not_show_signs_nothing_and_the_refusal_says_what_hel
     let publisher = Publisher::new();
     publisher.ok(&[]);
     crate::support::keys::add_feeds(&publisher.carnet, &[]);
-    publisher.carnet.ok(&["key", "revoke", "--all", "--yes"]);
+    publisher.carnet.ok(&["key", "revoke", "--all", "--yes", "--no-nudge"]);
     let target = publisher.folder.to_str().unwrap();
     for command in [["token", "mint", "default/es256"], ["feed", "credentials", "default/es256"]] {
         let refused = publisher.carnet.run(&command);

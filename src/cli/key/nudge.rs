@@ -50,6 +50,12 @@ async fn of_algorithm(carnet: &Carnet, nudging: &Nudging, algorithm: Algorithm) 
             continue;
         }
         is_ours = true;
+        if !nudging.copies_show(&nudge) {
+            output::note(
+                "nudge: waiting up to 60 s until the published copies show the revocation; meanwhile, `carnet publish \
+                 TARGET` in another terminal writes one",
+            );
+        }
         output::note(&format!(
             "nudge: showing the verifiers of {algorithm} tokens a token of a key that they do not know"
         ));
