@@ -66,7 +66,7 @@ impl Victim {
         let server = keys::serve(&carnet);
         carnet.ok(&[&["key", "policy"], &POLICY[..]].concat());
         // The first keys were made under another policy and would fill the key set for an hour.
-        carnet.ok(&["key", "revoke", "--all", "--yes"]);
+        carnet.ok(&["key", "revoke", "--all", "--yes", "--no-nudge"]);
         keys::add_feeds(&carnet, &["--token-lifetime=3s"]);
         Self {
             server: Some(server),
@@ -220,8 +220,8 @@ fn a_crash_at_any_moment_of_a_rotation_or_revocation_loses_nothing() {
             &["key", "rotate", "--force", "--yes"],
             &["key", "rotate", "--force", "--yes", "--alg=ES256"],
             &["key", "rotate"],
-            &["key", "revoke", "--yes", &kid],
-            &["key", "revoke", "--yes", "--all"],
+            &["key", "revoke", "--yes", "--no-nudge", &kid],
+            &["key", "revoke", "--yes", "--no-nudge", "--all"],
             &["serve", "--listen=127.0.0.1:0"],
         ];
         // Forced rotations are what happens most; a revocation of everything leaves little to lose.

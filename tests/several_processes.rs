@@ -97,7 +97,7 @@ fn running_servers_follow_every_change_of_another_process() {
     for state in ["active", "prepared", "retired"] {
         let kid = the(&list(&carnet), "ES256", state).to_owned();
         let token = mint(&carnet)[1].clone();
-        let changed = change(&carnet, &["key", "revoke", &kid, "--yes"]);
+        let changed = change(&carnet, &["key", "revoke", &kid, "--yes", "--no-nudge"]);
         follow_keys(&carnet, &servers, &format!("the revocation of the {state} key"), changed);
         for server in servers {
             let jwks = jwks(server);
@@ -107,7 +107,7 @@ fn running_servers_follow_every_change_of_another_process() {
     }
 
     let known = kids(&list(&carnet));
-    let changed = change(&carnet, &["key", "revoke", "--all", "--yes"]);
+    let changed = change(&carnet, &["key", "revoke", "--all", "--yes", "--no-nudge"]);
     follow_keys(&carnet, &servers, "the revocation of all keys", changed);
     for server in servers {
         assert!(published(&jwks(server)).is_disjoint(&known), "a revoked key is published");
