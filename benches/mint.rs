@@ -17,7 +17,7 @@ use carnet::clock::{Clock as _, SystemClock};
 use carnet::feed::aws::{AssumedRole, SessionDuration};
 use carnet::feed::endpoints::Endpoints;
 use carnet::feed::{Feed, FeedDraft, Provider};
-use carnet::feeds::{Feeds, ReuseSlug};
+use carnet::feeds::{Feeds, Sharing};
 use carnet::jose::Algorithm;
 use carnet::oidc::subject::Context;
 use carnet::random::SecureRandom;
@@ -109,7 +109,7 @@ async fn add_feed(temporary: &TemporaryIssuer, algorithm: Algorithm) -> Outcome<
         token_lifetime: None,
         endpoints: Endpoints::default(),
     };
-    Ok(feeds.add(draft, ReuseSlug::Refuse, carnet.actor()).await?)
+    Ok(feeds.add(draft, Sharing::NOTHING, carnet.actor()).await?.feed)
 }
 
 /// A key of the same kind as the issuer's, used with nothing around it.

@@ -21,7 +21,7 @@ use carnet::audit::{Event, EventKind, Outcome};
 use carnet::carnet::{Carnet, Config, MasterKeySource};
 use carnet::feed::aws::AssumedRole;
 use carnet::feed::{Feed, FeedDraft, FeedPath, Provider};
-use carnet::feeds::{Feeds, ReuseSlug};
+use carnet::feeds::{Feeds, Sharing};
 use carnet::oidc::subject::Context;
 use carnet::oidc::token::Presented;
 use carnet::random::SecureRandom;
@@ -94,7 +94,7 @@ async fn feed(carnet: &Carnet) -> Result<Feed, Box<dyn Error>> {
         token_lifetime: None,
         endpoints: Default::default(),
     };
-    Ok(feeds.add(draft, ReuseSlug::Refuse, carnet.actor()).await?)
+    Ok(feeds.add(draft, Sharing::NOTHING, carnet.actor()).await?.feed)
 }
 
 /// Mints a token and answers with what a cloud would decide on; the token itself stays here.

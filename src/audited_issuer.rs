@@ -68,7 +68,9 @@ impl AuditedIssuer {
             }
             Err(error) => {
                 let outcome = match &error {
-                    MintError::Subject(_) | MintError::Lifetime { .. } => Outcome::Refused,
+                    MintError::Subject(_) | MintError::OwnAudience(_) | MintError::Lifetime { .. } => {
+                        Outcome::Refused
+                    }
                     _ => Outcome::Failed,
                 };
                 // Nothing depends on it: there is no token.

@@ -1,15 +1,24 @@
 //! Adding, changing and removing feeds: the rules that need the database.
+//!
+//! Each change is made for a [`Principal`], which is confirmed in the transaction that makes the change; what its
+//! grant does not allow is refused here, whichever way the request came.
+
+mod rules;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::actor::Actor;
+pub use self::rules::{FeedNote, MAX_FEEDS, MAX_FEEDS_IN_SPACE, MAX_SPACES};
+use self::rules::{check_registry, check_room, check_subject, named};
 use crate::audit::members::{differing, listed};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::clock::Clock;
 use crate::feed::{Feed, FeedChanges, FeedDraft, FeedError, FeedPath};
+use crate::grant::FeedRefusal;
+use crate::issuer_url::IssuerUrl;
+use crate::principal::{Confirmed, Principal, PrincipalError};
 use crate::random::{Random, RandomnessUnavailable, uuid};
 use crate::store::{Store, StoreError, Write};
 
@@ -21,13 +30,28 @@ pub struct Feeds {
     random: Arc<dyn Random>,
 }
 
-/// Whether a feed may take the name of a removed one, and with it the trust that clouds still have in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReuseSlug {
-    /// Refuse.
-    Refuse,
-    /// Somebody has said that this is what is wanted.
-    Accept,
+/// The trust of other feeds that a feed may share or inherit, as somebody has said. Only principals without limits
+/// may say so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sharing {
+    /// Give a subject that another feed of the space can give.
+    pub share_subject: bool,
+    /// Give a subject that a removed feed gave, and so inherit the trust that clouds may still have in it.
+    pub reuse_slug: bool,
+}
+
+impl Sharing {
+    /// No trust is shared or inherited.
+    pub const NOTHING: Self = Self { share_subject: false, reuse_slug: false };
+}
+
+/// A feed that was added or changed.
+#[derive(Debug, Clone)]
+pub struct Changed {
+    /// The feed as it is now.
+    pub feed: Feed,
+    /// What that means for trust and for callers.
+    pub notes: Vec<FeedNote>,
 }
 
 /// Feeds were not changed.
@@ -39,17 +63,58 @@ pub enum FeedsError {
     /// The name is taken.
     #[error("there is a feed {0} already")]
     Taken(FeedPath),
-    /// Clouds may still trust the subject of a removed feed of this name.
+    /// Another feed of the space can give the subject.
     #[error(
-        "slug: a feed {path} was removed on {removed_at}, and its subject would be this feed's subject too: every \
-         cloud that still trusts the removed feed would trust this one"
+        "subject_keys: {path} could give the same subject as {}: every cloud that trusts one would trust the other",
+        named(with)
+    )]
+    SubjectShared {
+        /// The feed to be added or changed.
+        path: FeedPath,
+        /// Some of the feeds that can give it.
+        with: Vec<FeedPath>,
+        /// Whether the principal may not share it anyway.
+        is_limited: bool,
+    },
+    /// Clouds may still trust the subject of a removed feed, or a former one.
+    #[error(
+        "{}: {path} could give a subject of {from}, which gave it until {removed_at}: every cloud that still trusts \
+         that one would trust this one",
+        if path == from { "slug" } else { "subject_keys" }
     )]
     SlugReused {
-        /// The name.
+        /// The feed to be added or changed.
         path: FeedPath,
-        /// When the earlier feed was removed.
+        /// The feed that gave it.
+        from: FeedPath,
+        /// When that feed was removed or was given another subject.
         removed_at: Timestamp,
+        /// Whether the principal may not inherit it anyway.
+        is_limited: bool,
     },
+    /// A limited principal wants the registry of a feed outside its limits. Which feed is not said.
+    #[error(
+        "registry: a grant with limits cannot give a feed this registry, because callers who look feeds up by it \
+         would find several"
+    )]
+    RegistryElsewhere,
+    /// The feed's tokens would be addressed to carnet itself.
+    #[error("audience: it lies at or below the issuer URL {0}, where carnet's own tokens would be accepted")]
+    OwnAudience(IssuerUrl),
+    /// There are as many as there may be.
+    #[error("there are {most} {what} already, and no more may be made by this caller")]
+    TooMany {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many there may be.
+        most: i64,
+    },
+    /// The principal's grant does not allow it.
+    #[error(transparent)]
+    Refused(#[from] FeedRefusal),
+    /// The principal's grant does not allow any such change, or has ended.
+    #[error(transparent)]
+    Principal(#[from] PrincipalError),
     /// The feed breaks a rule.
     #[error(transparent)]
     Feed(#[from] FeedError),
@@ -68,34 +133,43 @@ impl Feeds {
         Self { store, clock, random }
     }
 
-    /// Adds a feed, and its space if that is new; `actor` is who does it.
+    /// Adds a feed, and its space if that is new, for the principal `by`.
     ///
     /// # Errors
     ///
     /// [`FeedsError`]; nothing has changed then.
-    pub async fn add(&self, draft: FeedDraft, reuse: ReuseSlug, actor: &Actor) -> Result<Feed, FeedsError> {
+    pub async fn add(
+        &self,
+        draft: FeedDraft,
+        sharing: Sharing,
+        by: impl Into<Principal<'_>>,
+    ) -> Result<Changed, FeedsError> {
+        let by = by.into();
         let id = uuid(self.random.as_ref())?;
-        let mut write = self.store.write().await?;
+        let (mut write, confirmed, now) = self.begin(&by).await?;
         let longest = write.key_settings().await?.policy.max_token_lifetime();
-        let feed = Feed::new(draft, id, longest, self.clock.now())?;
+        let feed = Feed::new(draft, id, longest, now)?;
         let path = feed.path();
+        if !confirmed.permissions.may_see(&path) {
+            return Err(FeedsError::Unknown(path));
+        }
+        confirmed.permissions.check_new_feed(&feed)?;
+        check_audience(&mut write, &feed).await?;
         if write.feed(&path).await?.is_some() {
             return Err(FeedsError::Taken(path));
         }
-        if let (ReuseSlug::Refuse, true) = (reuse, feed.trust_follows_the_slug())
-            && let Some(removed_at) = write.feed_removed_at(&path).await?
-        {
-            return Err(FeedsError::SlugReused { path, removed_at });
-        }
+        check_room(&mut write, &feed, &confirmed).await?;
+        let mut notes = check_subject(&mut write, &feed, &confirmed, sharing).await?;
+        notes.extend(check_registry(&mut write, &feed, &confirmed).await?);
         write.insert_feed(&feed).await?;
         tell_keys(&mut write, None, Some(&feed)).await?;
-        let event = Event::new(EventKind::FeedAdd, Outcome::Done, actor).about_feed(&feed);
+        let event = Event::new(EventKind::FeedAdd, Outcome::Done, &by.actor()).about_feed(&feed);
         write.append_audit(feed.created_at, &[event.detail(&listed(&members(&feed)))]).await?;
         write.commit().await?;
-        Ok(feed)
+        Ok(Changed { feed, notes })
     }
 
-    /// Changes a feed; `actor` is who does it.
+    /// Changes a feed for the principal `by`. A subject that it gives no more leaves a mark.
     ///
     /// # Errors
     ///
@@ -104,19 +178,23 @@ impl Feeds {
         &self,
         path: &FeedPath,
         changes: impl FnOnce(&Feed) -> FeedChanges,
-        reuse: ReuseSlug,
-        actor: &Actor,
-    ) -> Result<Feed, FeedsError> {
-        let mut write = self.store.write().await?;
+        sharing: Sharing,
+        by: impl Into<Principal<'_>>,
+    ) -> Result<Changed, FeedsError> {
+        let by = by.into();
+        let (mut write, confirmed, now) = self.begin(&by).await?;
         let longest = write.key_settings().await?.policy.max_token_lifetime();
-        let before = write.feed(path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
-        let after = before.changed(changes(&before), longest, self.clock.now())?;
-        let starts_to_follow = after.trust_follows_the_slug() && !before.trust_follows_the_slug();
-        if reuse == ReuseSlug::Refuse
-            && starts_to_follow
-            && let Some(removed_at) = write.feed_removed_at(path).await?
-        {
-            return Err(FeedsError::SlugReused { path: path.clone(), removed_at });
+        let before = seen(&mut write, path, &confirmed).await?;
+        let after = before.changed(changes(&before), longest, now)?;
+        confirmed.permissions.check_changed_feed(&before, &after)?;
+        check_audience(&mut write, &after).await?;
+        let mut notes = Vec::new();
+        if before.subject_keys != after.subject_keys {
+            notes = check_subject(&mut write, &after, &confirmed, sharing).await?;
+            write.mark_removed_subject(&before, now).await?;
+        }
+        if before.registry != after.registry {
+            notes.extend(check_registry(&mut write, &after, &confirmed).await?);
         }
         // Nobody has said what another provider's JWKS holds, or what somebody has uploaded since.
         if before.provider.uploaded_to() != after.provider.uploaded_to() {
@@ -124,27 +202,51 @@ impl Feeds {
         }
         write.update_feed(&after).await?;
         tell_keys(&mut write, Some(&before), Some(&after)).await?;
-        let event = Event::new(EventKind::FeedUpdate, Outcome::Done, actor).about_feed(&after);
+        let event = Event::new(EventKind::FeedUpdate, Outcome::Done, &by.actor()).about_feed(&after);
         write.append_audit(after.updated_at, &[event.detail(&difference(&before, &after))]).await?;
         write.commit().await?;
-        Ok(after)
+        Ok(Changed { feed: after, notes })
     }
 
-    /// Removes a feed, leaving a mark of its name; `actor` is who does it.
+    /// Removes a feed for the principal `by`. Its subject leaves a mark.
     ///
     /// # Errors
     ///
     /// [`FeedsError`]; nothing has changed then.
-    pub async fn remove(&self, path: &FeedPath, actor: &Actor) -> Result<Feed, FeedsError> {
-        let mut write = self.store.write().await?;
-        let feed = write.feed(path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
-        let now = self.clock.now();
+    pub async fn remove(&self, path: &FeedPath, by: impl Into<Principal<'_>>) -> Result<Feed, FeedsError> {
+        let by = by.into();
+        let (mut write, confirmed, now) = self.begin(&by).await?;
+        let feed = seen(&mut write, path, &confirmed).await?;
         write.remove_feed(&feed, now).await?;
         tell_keys(&mut write, Some(&feed), None).await?;
-        let event = Event::new(EventKind::FeedRemove, Outcome::Done, actor).about_feed(&feed);
+        let event = Event::new(EventKind::FeedRemove, Outcome::Done, &by.actor()).about_feed(&feed);
         write.append_audit(now, &[event]).await?;
         write.commit().await?;
         Ok(feed)
+    }
+
+    /// Begins a change, and confirms in it that `by` is an admin still.
+    async fn begin(&self, by: &Principal<'_>) -> Result<(Write, Confirmed, Timestamp), FeedsError> {
+        let mut write = self.store.write().await?;
+        // After the lock was waited for: what has ended meanwhile changes nothing.
+        let now = self.clock.now();
+        let confirmed = by.confirm(&mut write, now).await?;
+        confirmed.admin()?;
+        Ok((write, confirmed, now))
+    }
+}
+
+/// The feed, if there is one and the principal sees it.
+async fn seen(write: &mut Write, path: &FeedPath, by: &Confirmed) -> Result<Feed, FeedsError> {
+    let feed = if by.permissions.may_see(path) { write.feed(path).await? } else { None };
+    feed.ok_or_else(|| FeedsError::Unknown(path.clone()))
+}
+
+/// Refuses an audience of carnet's own. A database that has no issuer yet has none to compare with; minting looks again.
+async fn check_audience(write: &mut Write, feed: &Feed) -> Result<(), FeedsError> {
+    match write.issuer_url().await? {
+        Some(issuer) if feed.audience.is_at_or_below(&issuer) => Err(FeedsError::OwnAudience(issuer)),
+        _ => Ok(()),
     }
 }
 

@@ -3,30 +3,28 @@
 //! What a grant allows is [`crate::grant`]'s to say; here it is found, made and ended. Every change is in
 //! the audit log, in the transaction that makes it.
 
+mod quotas;
 mod uses;
 
 use std::error::Error;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use uuid::Uuid;
 
+use self::quotas::make_room;
+pub use self::quotas::{MAX_GRANTS, MAX_IN_SPACE, MAX_OF_LIMITED, MAX_OF_MAKER, QuotaExceeded};
 use self::uses::Uses;
 use crate::actor::Actor;
 use crate::audit::{Event, EventKind, Outcome};
 use crate::clock::Clock;
 use crate::grant::{
-    DraftError, Grant, GrantDraft, GrantState, GrantToken, Permissions, Role, SpaceLimit, TokenError, Wider,
+    DraftError, Grant, GrantDraft, GrantState, GrantToken, Role, SpaceLimit, TokenError, Wider,
 };
+use crate::principal::{Confirmed, Principal, PrincipalError};
 use crate::random::{Random, RandomnessUnavailable, uuid};
 use crate::store::grants::{GrantRow, StoredGrant};
 use crate::store::{Store, StoreError, Write};
-
-/// The most grants of one database. Those that have ended make room when it is needed.
-pub const MAX_GRANTS: usize = 10_000;
-
-/// A grant that has ended is listed for so long; then it makes room when another is made.
-const LISTED_AFTER_END: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// Keeps the grants of one database.
 #[derive(Debug)]
@@ -35,15 +33,6 @@ pub struct Grants {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     uses: Uses,
-}
-
-/// Who makes, lists or revokes grants.
-#[derive(Debug, Clone, Copy)]
-pub enum Creator<'a> {
-    /// A user of the machine, whom nothing limits: the database is his.
-    Local(&'a Actor),
-    /// The holder of a grant.
-    Grant(&'a Grant),
 }
 
 /// A grant that was just made, and the only sight of its token.
@@ -86,17 +75,17 @@ pub enum GrantsError {
     #[error("a {0} cannot do this")]
     Role(Role),
     /// The caller's own grant has ended meanwhile.
-    #[error("the grant {0} is not valid any more")]
-    CallerEnded(Uuid),
+    #[error(transparent)]
+    Principal(#[from] PrincipalError),
     /// There is no such grant, or not for this caller.
     #[error("there is no grant {0}")]
     Unknown(Uuid),
     /// A row fails its MAC.
     #[error("the row of grant {0} fails its MAC: something other than carnet wrote it; it is not honoured")]
     Forged(String),
-    /// [`MAX_GRANTS`] is reached.
-    #[error("there are {MAX_GRANTS} grants already, and none of them has ended")]
-    TooMany,
+    /// A quota is used up.
+    #[error(transparent)]
+    TooMany(#[from] QuotaExceeded),
     /// The database would not.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -128,22 +117,6 @@ pub enum AuthenticationError {
     Store(#[from] StoreError),
 }
 
-impl Creator<'_> {
-    fn actor(&self) -> Actor {
-        match self {
-            Self::Local(actor) => (*actor).clone(),
-            Self::Grant(grant) => Actor::grant(grant.id),
-        }
-    }
-
-    fn permissions(&self) -> Permissions {
-        match self {
-            Self::Local(_) => Permissions::unlimited_admin(),
-            Self::Grant(grant) => grant.permissions.clone(),
-        }
-    }
-}
-
 impl Grants {
     /// The grants in `store`, which must have been unlocked.
     #[must_use]
@@ -156,18 +129,24 @@ impl Grants {
     /// # Errors
     ///
     /// [`GrantsError`]; nothing has changed then.
-    pub async fn create(&self, draft: GrantDraft, creator: &Creator<'_>) -> Result<NewGrant, GrantsError> {
+    pub async fn create(
+        &self,
+        draft: GrantDraft,
+        by: impl Into<Principal<'_>>,
+    ) -> Result<NewGrant, GrantsError> {
+        let by = by.into();
         let id = uuid(self.random.as_ref())?;
         let token = GrantToken::generate(id, self.random.as_ref())?;
         let mut write = self.store.write().await?;
         // After the lock was waited for: what ends meanwhile makes no grant.
         let now = self.clock.now();
         draft.check(now)?;
-        if let Creator::Grant(own) = creator {
-            self.still_valid(&mut write, own, now).await?.may_create(&draft)?;
+        let confirmed = by.confirm(&mut write, now).await?;
+        if let Some(own) = &confirmed.grant {
+            own.may_create(&draft)?;
         }
-        make_room(&mut write, now).await?;
-        let actor = creator.actor();
+        make_room(&mut write, &draft, &confirmed, now).await?;
+        let actor = by.actor();
         let grant = Grant {
             id,
             name: draft.name,
@@ -185,15 +164,15 @@ impl Grants {
         Ok(NewGrant { grant: stored.grant, token })
     }
 
-    /// The grants that `by` may see: those whose spaces are within his own.
+    /// The grants that `by` may see: those that its own covers in every respect, and those that it made.
     ///
     /// # Errors
     ///
     /// [`GrantsError::Role`] for a deployer, else [`GrantsError::Store`].
-    pub async fn list(&self, by: &Creator<'_>) -> Result<GrantList, GrantsError> {
-        let own = by.permissions();
-        if !own.role.covers(Role::Viewer) {
-            return Err(GrantsError::Role(own.role));
+    pub async fn list(&self, by: impl Into<Principal<'_>>) -> Result<GrantList, GrantsError> {
+        let own = by.into().presented();
+        if !own.permissions.role.covers(Role::Viewer) {
+            return Err(GrantsError::Role(own.permissions.role));
         }
         let mut list = GrantList { grants: Vec::new(), forged: Vec::new() };
         for row in self.store.grants().await? {
@@ -202,8 +181,8 @@ impl Grants {
                 GrantRow::Forged { id } => list.forged.push(report_forged(id)),
             }
         }
-        list.grants.retain(|grant| is_visible(grant, &own));
-        if !own.is_unlimited_admin() {
+        list.grants.retain(|grant| own.sees(grant));
+        if !own.is_unlimited() {
             list.forged.clear();
         }
         Ok(list)
@@ -216,19 +195,12 @@ impl Grants {
     ///
     /// [`GrantsError`]; nothing has changed then. A grant that `by` may not see is
     /// [`GrantsError::Unknown`], like one that there is not.
-    pub async fn revoke(&self, id: Uuid, by: &Creator<'_>) -> Result<Revocation, GrantsError> {
-        let mut write = self.store.write_first().await?;
-        let now = self.clock.now();
-        let own = match by {
-            Creator::Local(_) => by.permissions(),
-            Creator::Grant(own) => self.still_valid(&mut write, own, now).await?.permissions,
-        };
-        if own.role != Role::Admin {
-            return Err(GrantsError::Role(own.role));
-        }
+    pub async fn revoke(&self, id: Uuid, by: impl Into<Principal<'_>>) -> Result<Revocation, GrantsError> {
+        let by = by.into();
+        let (mut write, own, now) = self.begin_revocation(&by).await?;
         let mut stored = match write.grant(id).await? {
-            Some(GrantRow::Authentic(stored)) if is_visible(&stored.grant, &own) => stored,
-            Some(GrantRow::Forged { id }) if own.is_unlimited_admin() => {
+            Some(GrantRow::Authentic(stored)) if own.sees(&stored.grant) => stored,
+            Some(GrantRow::Forged { id }) if own.is_unlimited() => {
                 return Err(GrantsError::Forged(report_forged(id)));
             }
             _ => return Err(GrantsError::Unknown(id)),
@@ -236,11 +208,75 @@ impl Grants {
         if stored.grant.revoked_at.is_some() {
             return Ok(Revocation { grant: stored.grant, is_new: false });
         }
-        stored.grant.revoked_at = Some(now);
-        write.update_grant_revocation(&stored).await?;
-        write.append_audit(now, &[event(EventKind::GrantRevoke, &by.actor(), &stored.grant)]).await?;
+        revoke(&mut write, &mut stored, &by, now).await?;
         write.commit().await?;
         Ok(Revocation { grant: stored.grant, is_new: true })
+    }
+
+    /// Revokes every grant that `maker` made, those that they made in turn, and so on, in one transaction; `maker`
+    /// itself stays. Returns those that are newly revoked. Rows that carnet did not write are left: they are not
+    /// honoured anyway.
+    ///
+    /// # Errors
+    ///
+    /// [`GrantsError`]; nothing has changed then. A maker that `by` may not see is [`GrantsError::Unknown`], like one
+    /// that there is not and that made nothing.
+    pub async fn revoke_made_by(
+        &self,
+        maker: Uuid,
+        by: impl Into<Principal<'_>>,
+    ) -> Result<Vec<Grant>, GrantsError> {
+        let by = by.into();
+        let (mut write, own, now) = self.begin_revocation(&by).await?;
+        let made = write.grants_made_by(maker).await?;
+        let is_known = match write.grant(maker).await? {
+            Some(GrantRow::Authentic(stored)) => own.sees(&stored.grant),
+            // Its row may be gone, and what it made is still there.
+            Some(GrantRow::Forged { .. }) | None => own.is_unlimited() && !made.is_empty(),
+        };
+        if !is_known {
+            return Err(GrantsError::Unknown(maker));
+        }
+        let mut revoked = Vec::new();
+        for row in made {
+            match row {
+                GrantRow::Authentic(mut stored) if own.sees(&stored.grant) => {
+                    if stored.grant.state(now) != GrantState::Revoked {
+                        revoke(&mut write, &mut stored, &by, now).await?;
+                        revoked.push(stored.grant);
+                    }
+                }
+                GrantRow::Authentic(_) => {}
+                GrantRow::Forged { id } => drop(report_forged(id)),
+            }
+        }
+        write.commit().await?;
+        Ok(revoked)
+    }
+
+    /// Whether the grant is honoured still, by its row at this moment.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be asked.
+    pub async fn is_valid(&self, id: Uuid, now: Timestamp) -> Result<bool, StoreError> {
+        Ok(match self.store.grant(id).await? {
+            Some(GrantRow::Authentic(stored)) => stored.grant.state(now) == GrantState::Valid,
+            Some(GrantRow::Forged { .. }) | None => false,
+        })
+    }
+
+    async fn begin_revocation(
+        &self,
+        by: &Principal<'_>,
+    ) -> Result<(Write, Confirmed, Timestamp), GrantsError> {
+        let mut write = self.store.write_first().await?;
+        let now = self.clock.now();
+        let own = by.confirm(&mut write, now).await?;
+        match own.permissions.role {
+            Role::Admin => Ok((write, own, now)),
+            role => Err(GrantsError::Role(role)),
+        }
     }
 
     /// The grant whose token this is, if it is honoured at `now`. Reads the database once, or not at all
@@ -287,39 +323,19 @@ impl Grants {
             uses.into_iter().for_each(|(id, at)| self.uses.note(id, at));
         }
     }
-
-    /// The caller's grant as it is inside the transaction: it may have ended since he was let in.
-    async fn still_valid(
-        &self,
-        write: &mut Write,
-        own: &Grant,
-        now: Timestamp,
-    ) -> Result<Grant, GrantsError> {
-        match write.grant(own.id).await? {
-            Some(GrantRow::Authentic(stored)) if stored.grant.state(now) == GrantState::Valid => {
-                Ok(stored.grant)
-            }
-            _ => Err(GrantsError::CallerEnded(own.id)),
-        }
-    }
 }
 
-/// Removes grants that ended long ago; where there is no room else, all that have ended, or who once filled
-/// the table would keep others from making grants even after his own are revoked.
-async fn make_room(write: &mut Write, now: Timestamp) -> Result<(), GrantsError> {
-    let long_ago = now.checked_sub(LISTED_AFTER_END).unwrap_or(Timestamp::MIN);
-    for ended_before in [long_ago, now] {
-        write.remove_grants_ended_before(ended_before).await?;
-        if usize::try_from(write.count_grants().await?).is_ok_and(|count| count < MAX_GRANTS) {
-            return Ok(());
-        }
-    }
-    Err(GrantsError::TooMany)
-}
-
-/// Whether a caller with these permissions may know of `grant`, and end it if he is an admin.
-fn is_visible(grant: &Grant, own: &Permissions) -> bool {
-    own.spaces.covers(&grant.permissions.spaces)
+/// Revokes the grant in the caller's transaction.
+async fn revoke(
+    write: &mut Write,
+    stored: &mut StoredGrant,
+    by: &Principal<'_>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    stored.grant.revoked_at = Some(now);
+    write.update_grant_revocation(stored).await?;
+    write.append_audit(now, &[event(EventKind::GrantRevoke, &by.actor(), &stored.grant)]).await?;
+    Ok(())
 }
 
 /// What the log says of a grant. One of a single space is that space's affair.

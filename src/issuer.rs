@@ -26,6 +26,7 @@ use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
 use crate::jose::jws::SigningError;
 use crate::metrics::{ClockState, KeyReading, Metrics, MintOutcome, StateReading};
+use crate::oidc::audience::Audience;
 use crate::oidc::claims::{About, Claims};
 use crate::oidc::metadata::Documents;
 use crate::oidc::subject::{Context, SubjectError};
@@ -118,6 +119,11 @@ pub enum MintError {
         /// The copy.
         place: String,
     },
+    /// The token would be addressed to carnet itself: see [`crate::feeds::FeedsError::OwnAudience`].
+    #[error(
+        "the feed's audience {0} lies at or below the issuer URL, where carnet's own tokens would be accepted"
+    )]
+    OwnAudience(Audience),
     /// The feed's lifetime exceeds the policy, which was tightened after the feed was made.
     #[error(
         "the feed's token_lifetime of {lifetime:?} exceeds the key policy's max-token-lifetime of {longest:?}"
@@ -150,6 +156,7 @@ impl MintError {
             Err(Self::ClockBehind { .. }) => MintOutcome::ClockBehind,
             Err(Self::NoSigner(_)) => MintOutcome::NoSigner,
             Err(Self::Unpublished { .. }) => MintOutcome::Unpublished,
+            Err(Self::OwnAudience(_)) => MintOutcome::Audience,
             Err(Self::Lifetime { .. }) => MintOutcome::Lifetime,
             Err(Self::Randomness(_) | Self::Claims(_) | Self::Signing(_)) => MintOutcome::Internal,
         }
@@ -384,6 +391,9 @@ impl Issuer {
         let longest = key_set.settings.policy.max_token_lifetime();
         if feed.token_lifetime > longest {
             return Err(MintError::Lifetime { lifetime: feed.token_lifetime, longest });
+        }
+        if feed.audience.is_at_or_below(self.url()) {
+            return Err(MintError::OwnAudience(feed.audience.clone()));
         }
         let identity = feed.identity();
         let subject = feed.subject_keys.subject(&identity, context)?;

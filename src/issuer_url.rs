@@ -34,6 +34,17 @@ impl IssuerUrl {
         &self.text
     }
 
+    /// The host alone, without a port.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let authority = &self.text[..self.path_at];
+        let authority = authority.split_once("://").map_or(authority, |(_, authority)| authority);
+        match (self.explicit_port, authority.rsplit_once(':')) {
+            (Some(_), Some((host, _))) => host,
+            _ => authority,
+        }
+    }
+
     /// The path below which the public documents are served: empty or `/a/b`, without trailing
     /// slash.
     #[must_use]

@@ -56,6 +56,7 @@ pub mod grants;
 pub mod issuer;
 pub mod keeper;
 mod nudging;
+pub mod principal;
 pub mod publication;
 pub mod rotator;
 #[cfg(feature = "server")]

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
 use crate::jose::key_pair::{KeyPair, KeyPairError, RsaBits};
+use crate::principal::{Principal, PrincipalError};
 use crate::random::Random;
 use crate::signing_keys::clock_guard::is_behind;
 use crate::signing_keys::policy::RotationPolicy;
@@ -74,6 +75,9 @@ pub enum RotationError {
         /// The database's high-water time.
         high_water: Timestamp,
     },
+    /// The principal's grant has ended, or has limits.
+    #[error(transparent)]
+    Principal(#[from] PrincipalError),
     /// The database would not.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -99,7 +103,8 @@ pub struct Rotation {
 #[derive(Debug, Clone, Copy)]
 struct Cause<'a> {
     reason: &'static str,
-    actor: &'a Actor,
+    /// Confirmed, and without limits, in the transaction that changes the keys.
+    by: Principal<'a>,
     /// An emergency is not put off because a clock is wrong.
     is_emergency: bool,
 }
@@ -126,7 +131,7 @@ impl Rotator {
     ///
     /// [`RotationError`]; nothing has changed then.
     pub async fn tick(&self, actor: &Actor) -> Result<Rotation, RotationError> {
-        let cause = Cause { reason: "scheduled", actor, is_emergency: false };
+        let cause = Cause { reason: "scheduled", by: actor.into(), is_emergency: false };
         self.carry_out(cause, |keys, policy, now| Ok(rotation::plan(keys, policy, now))).await
     }
 
@@ -135,9 +140,13 @@ impl Rotator {
     /// # Errors
     ///
     /// [`RotationError::Refused`] when it would do harm; nothing has changed then.
-    pub async fn rotate(&self, request: &RotationRequest, actor: &Actor) -> Result<Rotation, RotationError> {
+    pub async fn rotate(
+        &self,
+        request: &RotationRequest,
+        by: impl Into<Principal<'_>>,
+    ) -> Result<Rotation, RotationError> {
         let reason = if request.force { "forced" } else { "requested" };
-        let cause = Cause { reason, actor, is_emergency: false };
+        let cause = Cause { reason, by: by.into(), is_emergency: false };
         let rotation = self
             .carry_out(cause, |keys, policy, now| Ok(rotation::plan_requested(keys, policy, now, request)?));
         Ok(self.erased(rotation.await?).await)
@@ -148,8 +157,8 @@ impl Rotator {
     /// # Errors
     ///
     /// [`RotationError::Unknown`]; nothing has changed then.
-    pub async fn revoke(&self, kid: &Kid, actor: &Actor) -> Result<Rotation, RotationError> {
-        let cause = Cause { reason: "revoked", actor, is_emergency: true };
+    pub async fn revoke(&self, kid: &Kid, by: impl Into<Principal<'_>>) -> Result<Rotation, RotationError> {
+        let cause = Cause { reason: "revoked", by: by.into(), is_emergency: true };
         let rotation = self.carry_out(cause, |keys, _, now| Ok(rotation::plan_revocation(keys, now, kid)?));
         Ok(self.erased(rotation.await?).await)
     }
@@ -160,7 +169,7 @@ impl Rotator {
     ///
     /// [`RotationError`]; nothing has changed then.
     pub async fn revoke_all(&self, seen: &[Kid], actor: &Actor) -> Result<Rotation, RotationError> {
-        let cause = Cause { reason: "all revoked", actor, is_emergency: true };
+        let cause = Cause { reason: "all revoked", by: actor.into(), is_emergency: true };
         let rotation =
             self.carry_out(cause, |keys, _, now| Ok(rotation::plan_revocation_of_all(keys, now, seen)));
         Ok(self.erased(rotation.await?).await)
@@ -212,6 +221,7 @@ impl Rotator {
         let mut fresh = self.generate(&expected, seen.settings.rsa_bits).await?;
 
         let mut write = self.vault.store().write_first().await?;
+        cause.by.confirm(&mut write, self.clock.now()).await?.unlimited()?;
         let stored = self.vault.keys_in(&mut write).await?;
         let (keys, policy) = (stored.public(), stored.settings.policy);
         let now = self.believed_now(&stored.settings, cause)?;
@@ -226,7 +236,7 @@ impl Rotator {
         write.bump_key_generation(is_destructive).await?;
         write.commit().await?;
         for change in &changes {
-            tracing::info!(?change, reason = cause.reason, actor = %cause.actor, "signing keys changed");
+            tracing::info!(?change, reason = cause.reason, actor = %cause.by.actor(), "signing keys changed");
         }
         Ok(Rotation { changes, erased: !is_destructive && !stored.settings.erasure_pending })
     }
@@ -360,7 +370,7 @@ async fn record(
         Stage::Retired { .. } => EventKind::KeyRetire,
         Stage::Revoked { .. } => EventKind::KeyRevoke,
     };
-    write.record_key_event(event, Some(key.kid().as_str()), cause.reason, cause.actor, now).await
+    write.record_key_event(event, Some(key.kid().as_str()), cause.reason, &cause.by.actor(), now).await
 }
 
 /// New keys for every algorithm.

@@ -47,6 +47,7 @@ const FLOORS: [&[&str]; 6] = [
         "issuer",
         "keeper",
         "nudging",
+        "principal",
         "publication",
         "rotator",
         "trust",

@@ -16,7 +16,7 @@ use carnet::clock::SystemClock;
 use carnet::feed::endpoints::Endpoints;
 use carnet::feed::scope::Scope;
 use carnet::feed::{FeedDraft, aws};
-use carnet::feeds::{Feeds, ReuseSlug};
+use carnet::feeds::{Feeds, Sharing};
 use carnet::oidc::subject::Context;
 use carnet::random::SecureRandom;
 use carnet::store::IfMissing;
@@ -57,7 +57,7 @@ async fn a_request_for_a_feed_that_another_process_removes_ends_at_once() {
         token_lifetime: None,
         endpoints: Endpoints::from_pairs(aws::ENDPOINT_NAMES, overrides.iter().map(String::as_str)).unwrap(),
     };
-    let feed = feeds.add(draft, ReuseSlug::Refuse, &actor).await.unwrap();
+    let feed = feeds.add(draft, Sharing::NOTHING, &actor).await.unwrap().feed;
 
     let broker = carnet.broker().unwrap();
     let (context, scope) = (Context::empty(), Scope::everything());

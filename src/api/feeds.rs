@@ -18,6 +18,7 @@ use crate::feed::google::JwksSource;
 use crate::feed::own_fields::{OwnFields, OwnFieldsError};
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::{Feed, FeedChanges, FeedDraft, FeedType, Provider};
+use crate::feeds::Changed;
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
 use crate::oidc::subject::SubjectKeys;
@@ -84,6 +85,9 @@ pub struct FeedAnswer {
     /// When the feed last changed.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
+    /// Of a change: the trust that the feed shares or inherits now, and whose registry it shares.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// The types of feed.
@@ -190,9 +194,14 @@ pub struct NewFeed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<JwksSourceName>)]
     pub jwks: Option<JwksSource>,
-    /// Take the name of a removed feed, and with it the trust that clouds may still have in it.
+    /// Give a subject that a removed feed gave, and inherit the trust that clouds may still have in it. Needs a grant
+    /// without limits.
     #[serde(default)]
     pub reuse_slug: bool,
+    /// Give a subject that another feed of the space can give, and share the trust that clouds have in it. Needs a
+    /// grant without limits.
+    #[serde(default)]
+    pub share_subject: bool,
 }
 
 /// Other hosts for the cloud's APIs. Each type has two of these names.
@@ -284,8 +293,12 @@ pub struct FeedPatch {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<JwksSourceName>)]
     pub jwks: Option<JwksSource>,
-    /// Take the subject of a removed feed of this name, and with it the trust that clouds may still have in it.
+    /// Give a subject that a removed feed gave, and inherit the trust that clouds may still have in it. Needs a grant
+    /// without limits.
     pub reuse_slug: bool,
+    /// Give a subject that another feed of the space can give, and share the trust that clouds have in it. Needs a
+    /// grant without limits.
+    pub share_subject: bool,
 }
 
 impl NewFeed {
@@ -359,6 +372,13 @@ fn seconds(seconds: u32) -> Duration {
     Duration::from_secs(seconds.into())
 }
 
+impl From<&Changed> for FeedAnswer {
+    fn from(changed: &Changed) -> Self {
+        let notes = changed.notes.iter().map(ToString::to_string).collect();
+        Self { notes, ..Self::from(&changed.feed) }
+    }
+}
+
 impl From<&Feed> for FeedAnswer {
     fn from(feed: &Feed) -> Self {
         let mut answer = Self {
@@ -384,6 +404,7 @@ impl From<&Feed> for FeedAnswer {
             endpoints: feed.endpoints.iter().map(|(name, url)| (name.to_owned(), url.to_string())).collect(),
             created_at: feed.created_at,
             updated_at: feed.updated_at,
+            notes: Vec::new(),
         };
         match &feed.provider {
             Provider::AwsEcr(role) | Provider::AwsEcrPublic(role) => {

@@ -152,6 +152,13 @@ pub struct GrantAnswer {
     pub last_used_at: Option<Timestamp>,
 }
 
+/// Grants that were revoked together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RevokedGrantsAnswer {
+    /// Their identifiers, oldest grant first; without those that were revoked before.
+    pub revoked: Vec<Uuid>,
+}
+
 /// A grant that was just made, with its token: the only time that it is shown.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct NewGrantAnswer {

@@ -65,8 +65,10 @@ problem_types! {
     RequestTimeout = "request-timeout", 408, "The request did not arrive in time";
     /// Something of that name exists.
     Exists = "exists", 409, "Something of that name exists";
-    /// The name belonged to a removed feed, whose trust the new one would inherit.
+    /// The subject was that of a removed feed, whose trust the new one would inherit.
     SlugReused = "slug-reused", 409, "The name belonged to a removed feed";
+    /// Another feed of the space can give the subject.
+    SubjectShared = "subject-shared", 409, "Another feed can give the subject";
     /// Several feeds of the grant have this registry.
     SeveralFeeds = "several-feeds", 409, "Several feeds of the grant have this registry";
     /// The feed was changed while the request was under way.

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::texts::KidText;
 use crate::evidence::is_regular;
+use crate::grant::Permissions;
 use crate::issuer::{KeySet, STALE_AFTER};
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
@@ -45,7 +46,8 @@ pub struct SigningKeyAnswer {
     /// Since when every place where verifiers look shows it; absent while one does not.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub published_at: Option<Timestamp>,
-    /// The places, besides the servers, that do not show a prepared or active key yet.
+    /// The places, besides the servers, that do not show a prepared or active key yet. Feeds outside the grant are
+    /// together `another feed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<String>,
     /// The copies of the documents that still show a revoked key.
@@ -130,14 +132,25 @@ pub struct RotationAnswer {
     pub erased: bool,
 }
 
-/// The keys to show: those that are published or were revoked lately, or all.
+/// The keys to show to `reader`: those that are published or were revoked lately, or all.
 #[must_use]
-pub fn list(key_set: &KeySet, clients: &[JwksClient], all: bool, now: Timestamp) -> Vec<SigningKeyAnswer> {
+pub fn list(
+    key_set: &KeySet,
+    clients: &[JwksClient],
+    all: bool,
+    now: Timestamp,
+    reader: &Permissions,
+) -> Vec<SigningKeyAnswer> {
     let shown = |key: &&SigningKey| {
         let is_shown = key.is_published(now) || was_revoked_lately(key, now);
         all || is_shown || !still_at(key, &key_set.places).is_empty()
     };
-    key_set.keys.iter().filter(shown).map(|key| SigningKeyAnswer::of(key, key_set, clients, now)).collect()
+    key_set
+        .keys
+        .iter()
+        .filter(shown)
+        .map(|key| SigningKeyAnswer::of(key, key_set, clients, now, reader))
+        .collect()
 }
 
 /// A revocation is worth seeing while its consequences last; a month is longer than any.
@@ -147,7 +160,13 @@ fn was_revoked_lately(key: &SigningKey, now: Timestamp) -> bool {
 }
 
 impl SigningKeyAnswer {
-    fn of(key: &SigningKey, key_set: &KeySet, clients: &[JwksClient], now: Timestamp) -> Self {
+    fn of(
+        key: &SigningKey,
+        key_set: &KeySet,
+        clients: &[JwksClient],
+        now: Timestamp,
+        reader: &Permissions,
+    ) -> Self {
         let (activated_at, retired_at, revoked_at) = match key.stage {
             Stage::Prepared => (None, None, None),
             Stage::Active { activated_at } => (Some(activated_at), None, None),
@@ -156,7 +175,7 @@ impl SigningKeyAnswer {
         };
         let is_prepared = key.stage == Stage::Prepared;
         let signs_or_will = key.has_private_half();
-        let names = |places: Vec<&Place>| places.into_iter().map(|place| place.name.clone()).collect();
+        let names = |places: Vec<&Place>| names_for(reader, places);
         let waits_for = if signs_or_will { waits_for(key, key_set) } else { Vec::new() };
         Self {
             kid: key.kid(),
@@ -180,6 +199,24 @@ impl SigningKeyAnswer {
     pub fn since(&self) -> Timestamp {
         self.revoked_at.or(self.retired_at).or(self.activated_at).unwrap_or(self.prepared_at)
     }
+}
+
+/// Stands for all feeds outside the reader's grant.
+const ANOTHER_FEED: &str = "another feed";
+
+/// What the places are called to `reader`, who learns no name of a feed outside its grant.
+fn names_for(reader: &Permissions, places: Vec<&Place>) -> Vec<String> {
+    let mut names = Vec::new();
+    for place in places {
+        let name = match &place.feed {
+            Some(feed) if !reader.may_see(feed) => ANOTHER_FEED,
+            _ => &place.name,
+        };
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
 }
 
 /// The places that do not show a key that signs or will.

@@ -30,7 +30,7 @@ use crate::feed::endpoints::Endpoints;
 use crate::feed::google::GoogleArtifactRegistry;
 use crate::feed::scope::Scope;
 use crate::feed::{Feed, FeedDraft, Provider, ecr_public};
-use crate::feeds::{Feeds, ReuseSlug};
+use crate::feeds::{Feeds, Sharing};
 use crate::http::api::{Api, ApiLimits};
 use crate::http::public::{Detail, PublicDocuments};
 use crate::http::server::{Served, Settings, serve};
@@ -273,7 +273,7 @@ impl Stage {
             token_lifetime: None,
             endpoints,
         };
-        Ok(self.feeds.add(draft, ReuseSlug::Refuse, &Actor::local("demo")).await?)
+        Ok(self.feeds.add(draft, Sharing::NOTHING, &Actor::local("demo")).await?.feed)
     }
 
     async fn mint(&self, feed: &Feed) -> anyhow::Result<SignedToken> {

@@ -239,8 +239,15 @@ impl From<FeedsError> for Failure {
                 ),
                 FAILED,
             ),
-            FeedsError::Feed(_) => (None, USAGE),
-            FeedsError::Store(_) | FeedsError::Randomness(_) => (None, FAILED),
+            FeedsError::SubjectShared { .. } => (
+                Some(
+                    "put feed or feed_id among the --subject-keys, or say --share-subject if both feeds should have \
+                     one trust",
+                ),
+                FAILED,
+            ),
+            FeedsError::Feed(_) | FeedsError::OwnAudience(_) => (None, USAGE),
+            _ => (None, FAILED),
         };
         Self { hint: hint.map(ToOwned::to_owned), exit, ..Self::plain(error) }
     }

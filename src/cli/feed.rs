@@ -24,7 +24,7 @@ use super::{confirm, opening, output};
 use crate::clock::SystemClock;
 use crate::duration;
 use crate::feed::{Feed, FeedPath, Provider};
-use crate::feeds::{Feeds, FeedsError, ReuseSlug};
+use crate::feeds::{Changed, Feeds, FeedsError};
 use crate::random::SecureRandom;
 use crate::slug::Slug;
 use crate::store::Store;
@@ -40,7 +40,7 @@ pub(super) enum Command {
     Show(Show),
     /// Change fields of a feed; its slug and type never change
     Update(Update),
-    /// Remove a feed; its name stays marked, because clouds may still trust it
+    /// Remove a feed; its subject stays marked, because clouds may still trust it
     Remove(Remove),
     /// Print what to create in the cloud, for exactly this issuer, subject and audience
     Setup(setup::Setup),
@@ -167,18 +167,18 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
 }
 
 async fn add(opening: opening::OpeningOptions, arguments: Add) -> Result<(), Failure> {
-    let (reuse_slug, draft, output) = match arguments {
-        Add::AwsEcr { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
-        Add::AwsEcrPublic { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
-        Add::AzureAcr { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
-        Add::GoogleArtifactRegistry { fields, output } => (fields.new.reuse_slug, fields.draft()?, output),
+    let (sharing, draft, output) = match arguments {
+        Add::AwsEcr { fields, output } => (fields.new.sharing.of(), fields.draft()?, output),
+        Add::AwsEcrPublic { fields, output } => (fields.new.sharing.of(), fields.draft()?, output),
+        Add::AzureAcr { fields, output } => (fields.new.sharing.of(), fields.draft()?, output),
+        Add::GoogleArtifactRegistry { fields, output } => (fields.new.sharing.of(), fields.draft()?, output),
     };
-    let reuse = reuse(reuse_slug);
     // Before a database is made for it.
     draft.check().map_err(FeedsError::from)?;
     let store = opening.open_or_make_store().await?;
-    let feed = feeds(store).add(draft, reuse, &actor()).await?;
-    print(&feed, output.output)
+    let added = feeds(store).add(draft, sharing, &actor()).await?;
+    tell(&added);
+    print(&added.feed, output.output)
 }
 
 async fn list(store: &Store, arguments: List) -> Result<(), Failure> {
@@ -206,12 +206,13 @@ async fn show(store: &Store, arguments: Show) -> Result<(), Failure> {
 }
 
 async fn update(store: Store, arguments: Update) -> Result<(), Failure> {
-    let reuse = reuse(arguments.changes.reuse_slug);
+    let sharing = arguments.changes.sharing.of();
     let path = arguments.feed;
     let feed = store.feed(&path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
     let changes = arguments.changes.of(feed.provider.feed_type())?;
-    let feed = feeds(store).update(&path, changes, reuse, &actor()).await?;
-    print(&feed, arguments.output.output)
+    let updated = feeds(store).update(&path, changes, sharing, &actor()).await?;
+    tell(&updated);
+    print(&updated.feed, arguments.output.output)
 }
 
 async fn remove(store: Store, arguments: Remove) -> Result<(), Failure> {
@@ -232,8 +233,11 @@ fn feeds(store: Store) -> Feeds {
     Feeds::new(store, Arc::new(SystemClock::new()), Arc::new(SecureRandom::default()))
 }
 
-fn reuse(reuse_slug: bool) -> ReuseSlug {
-    if reuse_slug { ReuseSlug::Accept } else { ReuseSlug::Refuse }
+/// Says what a change means for trust and for callers.
+fn tell(changed: &Changed) {
+    for note in &changed.notes {
+        output::note(&format!("note: {note}"));
+    }
 }
 
 fn print(feed: &Feed, format: Format) -> Result<(), Failure> {

@@ -17,6 +17,7 @@ use crate::feed::own_fields::OwnFields;
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::scope::{Action, RepositoryName, Scope};
 use crate::feed::{Feed, FeedChanges, FeedDraft, FeedType, Provider, ecr_public};
+use crate::feeds::Sharing;
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
 use crate::oidc::subject::{Context, ContextKey, SubjectKeys};
@@ -56,9 +57,25 @@ pub(super) struct NewFeed {
     slug: Slug,
     #[command(flatten)]
     common: CommonFields,
-    /// Take the name of a removed feed, and with it the trust that clouds may still have in it
+    #[command(flatten)]
+    pub(super) sharing: SharingFlags,
+}
+
+/// The trust of other feeds that a feed may have.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct SharingFlags {
+    /// Give a subject that a removed feed gave, and inherit the trust that clouds may still have in it
     #[arg(long)]
-    pub(super) reuse_slug: bool,
+    reuse_slug: bool,
+    /// Give a subject that another feed of the space can give, and share the trust that clouds have in it
+    #[arg(long)]
+    share_subject: bool,
+}
+
+impl SharingFlags {
+    pub(super) fn of(self) -> Sharing {
+        Sharing { share_subject: self.share_subject, reuse_slug: self.reuse_slug }
+    }
 }
 
 /// The fields of a new `aws-ecr` feed.
@@ -148,9 +165,8 @@ pub(super) struct Changes {
     no_endpoints: bool,
     #[command(flatten)]
     own: OwnChanges,
-    /// Take the subject of a removed feed of this name, and with it the trust that clouds may still have in it
-    #[arg(long)]
-    pub(super) reuse_slug: bool,
+    #[command(flatten)]
+    pub(super) sharing: SharingFlags,
 }
 
 /// The fields that only some types have.

@@ -15,7 +15,7 @@ use super::{confirm, opening, output, times};
 use crate::clock::{Clock as _, SystemClock};
 use crate::feed::scope::{Action, Scope};
 use crate::grant::{ContextRule, ContextRules, FeedLimit, Grant, GrantState, SpaceLimit};
-use crate::grants::{Creator, Grants, GrantsError};
+use crate::grants::{Grants, GrantsError};
 use crate::visible;
 
 #[derive(Debug, Subcommand)]
@@ -24,7 +24,7 @@ pub(super) enum Command {
     Create(create::Create),
     /// List grants
     List(List),
-    /// Withdraw a grant at once
+    /// Withdraw a grant at once, or all that one has made
     Revoke(Revoke),
 }
 
@@ -37,8 +37,11 @@ pub(super) struct List {
 #[derive(Debug, Args)]
 pub(super) struct Revoke {
     /// The grant, as `grant list` names it
-    #[arg(value_name = "ID")]
-    id: Uuid,
+    #[arg(value_name = "ID", required_unless_present = "made_by")]
+    id: Option<Uuid>,
+    /// Instead, all grants that this one made, those that they made in turn, and so on; not this one itself
+    #[arg(long, value_name = "ID", conflicts_with = "id")]
+    made_by: Option<Uuid>,
     #[command(flatten)]
     confirm: confirm::Confirmation,
 }
@@ -61,7 +64,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
 
 async fn list(grants: &Arc<Grants>, format: Format) -> Result<(), Failure> {
     let now = SystemClock::new().now();
-    let list = grants.list(&Creator::Local(&opening::actor())).await?;
+    let list = grants.list(&opening::actor()).await?;
     for id in &list.forged {
         output::note(&format!(
             "warning: the row of grant {} fails its MAC: something other than carnet wrote it; it is not honoured",
@@ -94,10 +97,17 @@ async fn list(grants: &Arc<Grants>, format: Format) -> Result<(), Failure> {
 }
 
 async fn revoke(grants: &Arc<Grants>, arguments: Revoke) -> Result<(), Failure> {
-    let (id, actor) = (arguments.id, opening::actor());
-    let by = Creator::Local(&actor);
+    let actor = opening::actor();
+    let by = &actor;
+    let id = match (arguments.id, arguments.made_by) {
+        (_, Some(maker)) => return revoke_made_by(grants, maker, arguments.confirm).await,
+        (Some(id), None) => id,
+        (None, None) => {
+            return Err(Failure::usage("name the grant, or --made-by and the grant that made them"));
+        }
+    };
     // What it is that ends, before anybody is asked; the revocation itself looks again.
-    let listed = grants.list(&by).await?;
+    let listed = grants.list(by).await?;
     let Some(grant) = listed.grants.iter().find(|grant| grant.id == id) else {
         let is_forged = listed.forged.contains(&id.to_string());
         return Err(
@@ -109,14 +119,32 @@ async fn revoke(grants: &Arc<Grants>, arguments: Revoke) -> Result<(), Failure> 
         return Ok(());
     }
     arguments.confirm.confirm(&format!(
-        "Whoever uses “{}” ({} of {}) is refused from now on. Credentials that he was given work until they expire, and \
-         grants that he made stay.",
+        "Whoever uses “{}” ({} of {}) is refused from now on. Credentials that they were given work until they expire, \
+         and grants that they made stay: `carnet grant revoke --made-by {id}` revokes those.",
         grant.name,
         grant.permissions.role,
         spaces(&grant.permissions.spaces)
     ))?;
-    grants.revoke(id, &by).await?;
+    grants.revoke(id, by).await?;
     output::note(&format!("Revoked {id}."));
+    Ok(())
+}
+
+async fn revoke_made_by(
+    grants: &Arc<Grants>,
+    maker: Uuid,
+    confirm: confirm::Confirmation,
+) -> Result<(), Failure> {
+    confirm.confirm(&format!(
+        "Whoever uses a grant that {maker} made, or that one of those made in turn, is refused from now on. {maker} \
+         itself stays: revoke it first, so that it makes no more."
+    ))?;
+    let revoked = grants.revoke_made_by(maker, &opening::actor()).await?;
+    for grant in &revoked {
+        output::note(&format!("Revoked {} “{}”.", grant.id, grant.name));
+    }
+    let count = revoked.len();
+    output::note(&format!("Revoked {count} grants that {maker} or grants made by it have made."));
     Ok(())
 }
 

@@ -118,7 +118,7 @@ mod tests {
 
     fn place(shown: &[&SigningKey]) -> Place {
         let shows: BTreeMap<_, _> = shown.iter().map(|key| (key.kid(), at(0))).collect();
-        Place { name: "s3://bucket".to_owned(), algorithm: None, shows }
+        Place { name: "s3://bucket".to_owned(), feed: None, algorithm: None, shows }
     }
 
     #[test]

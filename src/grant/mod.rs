@@ -9,6 +9,7 @@
 
 mod context_rules;
 mod draft;
+mod feed_rules;
 mod limits;
 mod pattern;
 mod permissions;
@@ -21,11 +22,13 @@ use uuid::Uuid;
 
 pub use self::context_rules::{ContextRefusal, ContextRule, ContextRules};
 pub use self::draft::{DraftError, GrantDraft};
+pub use self::feed_rules::FeedRefusal;
 pub use self::limits::{FeedLimit, SpaceLimit};
 pub use self::pattern::{FeedPattern, FeedPatternError, FeedPatternRule};
 pub use self::permissions::{Permissions, Wider};
 pub use self::role::{Role, RoleError};
 pub use self::token::{GrantToken, ParsedToken, TokenError, TokenHash};
+use crate::actor::Actor;
 use crate::feed::display_name::DisplayName;
 
 /// A caller's right to use the API.
@@ -94,15 +97,31 @@ impl Grant {
     ///
     /// # Errors
     ///
-    /// [`Wider`] names what he may not.
+    /// [`Wider`] names what it does not allow.
     pub fn may_create(&self, draft: &GrantDraft) -> Result<(), Wider> {
         if self.permissions.role != Role::Admin {
             return Err(Wider::NotAnAdmin);
         }
-        self.permissions.covers(&draft.permissions)?;
-        match (self.expires_at, draft.expires_at) {
+        self.covers(&draft.permissions, draft.expires_at)
+    }
+
+    /// Whether the holder of this grant may know of `other`: this one covers it in every respect, or has made it.
+    #[must_use]
+    pub fn sees(&self, other: &Self) -> bool {
+        self.covers(&other.permissions, other.expires_at).is_ok() || other.was_made_by(self.id)
+    }
+
+    /// Whether the grant `maker` has made this one.
+    #[must_use]
+    pub fn was_made_by(&self, maker: Uuid) -> bool {
+        self.created_by == Actor::grant(maker).as_str()
+    }
+
+    fn covers(&self, permissions: &Permissions, expires_at: Option<Timestamp>) -> Result<(), Wider> {
+        self.permissions.covers(permissions)?;
+        match (self.expires_at, expires_at) {
             (None, _) => Ok(()),
-            (Some(own), Some(asked)) if asked <= own => Ok(()),
+            (Some(own), Some(other)) if other <= own => Ok(()),
             (Some(_), _) => Err(Wider::Expiry),
         }
     }

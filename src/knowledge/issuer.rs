@@ -93,6 +93,14 @@ pub(crate) fn lifetime(longest: std::time::Duration) -> Vec<Cause> {
     )]
 }
 
+/// The feed's tokens would be addressed to carnet itself.
+pub(crate) fn own_audience() -> Vec<Cause> {
+    vec![Cause::new(
+        "the feed was given an audience at or below the issuer URL before the issuer was known, or not by carnet",
+        Mend::Feed("--audience AUDIENCE".to_owned()),
+    )]
+}
+
 /// This machine's clock is behind.
 pub(crate) fn clock_behind() -> Vec<Cause> {
     vec![Cause::clock("this machine's clock is behind")]

@@ -22,6 +22,8 @@ labels! {
         Subject = "subject",
         /// The feed's lifetime exceeds the key policy.
         Lifetime = "lifetime",
+        /// The feed's audience is carnet's own.
+        Audience = "audience",
         /// The key state has not been confirmed lately.
         Unconfirmed = "unconfirmed",
         /// This machine's clock is behind.

@@ -5,8 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use url::Url;
 
 use crate::excerpt::{character, excerpt};
+use crate::issuer_url::IssuerUrl;
 
 /// The `aud` of a token: 1–255 visible characters and inner spaces.
 ///
@@ -35,6 +37,68 @@ impl Audience {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether the audience is `issuer` or lies below it. What carnet itself accepts is addressed there, so a feed's
+    /// token must never be.
+    ///
+    /// Other spellings of such a URL count as well: another scheme or none, another case of the host, the default
+    /// port, dot segments and escapes.
+    #[must_use]
+    pub fn is_at_or_below(&self, issuer: &IssuerUrl) -> bool {
+        // Asked at every mint, and most audiences are of another host.
+        let is_plain = self.0.is_ascii() && !self.0.contains('%');
+        let host = issuer.host();
+        let names_a_host = host.ends_with(|last: char| last.is_ascii_alphabetic());
+        if is_plain && names_a_host && !contains_ignoring_case(&self.0, host) {
+            return false;
+        }
+        let with_scheme = match self.0.split_once("//") {
+            Some(("", rest)) => format!("https://{rest}"),
+            Some((scheme, _)) if scheme.ends_with(':') => self.0.clone(),
+            _ => format!("https://{}", self.0),
+        };
+        let (Ok(own), Ok(issuer)) = (Url::parse(&with_scheme), Url::parse(issuer.as_str())) else {
+            return false;
+        };
+        let host_of = |url: &Url| url.host_str().map(str::to_ascii_lowercase);
+        if host_of(&own) != host_of(&issuer) || own.port_or_known_default() != issuer.port_or_known_default()
+        {
+            return false;
+        }
+        let (own, issuer) = (segments(&own), segments(&issuer));
+        own.starts_with(&issuer)
+    }
+}
+
+fn contains_ignoring_case(text: &str, part: &str) -> bool {
+    text.as_bytes().windows(part.len().max(1)).any(|window| window.eq_ignore_ascii_case(part.as_bytes()))
+}
+
+/// The segments of a URL's path without escapes and empty ones.
+fn segments(url: &Url) -> Vec<String> {
+    let segments = url.path().split('/').filter(|segment| !segment.is_empty());
+    segments.map(unescaped).collect()
+}
+
+/// An issuer's path has unreserved ASCII characters alone, so that other escapes may stay as they are.
+fn unescaped(segment: &str) -> String {
+    let mut text = String::new();
+    let mut rest = segment;
+    while let Some((before, after)) = rest.split_once('%') {
+        text.push_str(before);
+        let byte = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte.filter(u8::is_ascii_graphic) {
+            Some(byte) => {
+                text.push(byte.into());
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                text.push('%');
+                rest = after;
+            }
+        }
+    }
+    text + rest
 }
 
 /// Why a text is not an audience.
@@ -138,6 +202,38 @@ mod tests {
             let audience: Audience = good.parse().unwrap();
             assert_eq!((audience.as_str(), audience.to_string().as_str()), (good, good));
         }
+    }
+
+    #[test]
+    fn an_audience_at_or_below_the_issuer_is_found_however_it_is_written() {
+        let issuer: IssuerUrl = "https://issuer.example/a/b".parse().unwrap();
+        for (text, expected) in [
+            ("https://issuer.example/a/b", true),
+            ("https://issuer.example/a/b/", true),
+            ("https://issuer.example/a/b/c", true),
+            ("https://issuer.example/a/b?x=1", true),
+            ("https://issuer.example/a/b#x", true),
+            ("http://issuer.example:443/a/b", true),
+            ("https://ISSUER.example:443/a//b", true),
+            ("https://issuer.example/x/../a/b/c", true),
+            ("https://issuer.example/%61/b", true),
+            ("//issuer.example/a/b/c", true),
+            ("issuer.example/a/b", true),
+            ("https://user@issuer.example/a/b", true),
+            ("https://issuer.example/a", false),
+            ("https://issuer.example/a/bc", false),
+            ("https://issuer.example:8443/a/b", false),
+            ("https://issuer.example.evil.example/a/b", false),
+            ("sts.amazonaws.com", false),
+            ("api://AzureADTokenExchange", false),
+            ("//iam.googleapis.com/projects/1", false),
+        ] {
+            let audience: Audience = text.parse().unwrap();
+            assert_eq!(audience.is_at_or_below(&issuer), expected, "{text}");
+        }
+        let local: IssuerUrl = "http://127.0.0.1:8080".parse().unwrap();
+        assert!("http://127.0.0.1:8080/x".parse::<Audience>().unwrap().is_at_or_below(&local));
+        assert!(!"http://127.0.0.1:8081/x".parse::<Audience>().unwrap().is_at_or_below(&local));
     }
 
     #[test]

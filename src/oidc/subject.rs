@@ -7,6 +7,7 @@
 
 mod context;
 mod keys;
+mod overlap;
 
 use std::fmt;
 

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 
 use super::{SigningKey, Stage};
+use crate::feed::FeedPath;
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
 
@@ -19,6 +20,8 @@ use crate::jose::jwk::Kid;
 pub struct Place {
     /// What users call it.
     pub name: String,
+    /// The feed whose JWKS is uploaded there; `None` for a copy of the documents.
+    pub feed: Option<FeedPath>,
     /// The only algorithm whose keys are looked for there; `None` for a copy of the documents, where every
     /// verifier may look for any key.
     pub algorithm: Option<Algorithm>,
@@ -135,7 +138,7 @@ mod tests {
 
     fn place(name: &str, algorithm: Option<Algorithm>, shows: &[(&SigningKey, i64)]) -> Place {
         let shows = shows.iter().map(|(key, since)| (key.kid(), at(*since))).collect();
-        Place { name: name.to_owned(), algorithm, shows }
+        Place { name: name.to_owned(), feed: None, algorithm, shows }
     }
 
     #[test]

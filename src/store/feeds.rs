@@ -1,14 +1,19 @@
-//! Spaces, feeds, and the marks that removed feeds leave.
+//! Spaces and feeds.
+
+mod limits;
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
+use sqlx::QueryBuilder;
 use uuid::Uuid;
 
 use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, parse, to_millis, to_seconds};
 use crate::feed::display_name::DisplayName;
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::{Feed, FeedPath, Provider};
+use crate::grant::{FeedLimit, SpaceLimit};
+use crate::oidc::subject::{FeedIdentity, SubjectKeys};
 use crate::jose::Algorithm;
 use crate::slug::Slug;
 
@@ -37,9 +42,30 @@ const ALL: &str = "SELECT id, version, space, slug, name, registry, audience, su
                    settings, endpoints, created_at, updated_at FROM feeds ORDER BY space, slug";
 const IN_SPACE: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
                         settings, endpoints, created_at, updated_at FROM feeds WHERE space = $1 ORDER BY slug";
+const COLUMNS: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
+                       settings, endpoints, created_at, updated_at FROM feeds";
 
-const OF_REGISTRY: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
-                           settings, endpoints, created_at, updated_at FROM feeds WHERE registry = $1 ORDER BY space, slug";
+/// Which feeds to list.
+#[derive(Debug, Clone, Copy)]
+pub enum FeedsOf<'a> {
+    /// Those of this space.
+    Space(&'a Slug),
+    /// Those that have this registry.
+    Registry(&'a RegistryHost),
+}
+
+/// How much of what is limited there is.
+#[derive(Debug, Clone, Copy)]
+pub struct FeedCounts {
+    /// The feeds of the space.
+    pub in_space: i64,
+    /// The feeds of all spaces.
+    pub feeds: i64,
+    /// The spaces.
+    pub spaces: i64,
+    /// Whether the space is one of them.
+    pub space_exists: bool,
+}
 
 const OF_ALGORITHM: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
                             settings, endpoints, created_at, updated_at FROM feeds WHERE alg = $1 AND id > $2 \
@@ -89,14 +115,34 @@ impl Store {
         rows.into_iter().map(Row::feed).collect()
     }
 
-    /// The feeds that have this registry, by name.
+    /// The feeds inside these limits, of one space or of one registry, by name. Those outside are not read, so that
+    /// neither the time nor a row that cannot be read tells of them.
     ///
     /// # Errors
     ///
     /// As [`Store::feed`].
-    pub async fn feeds_of_registry(&self, registry: &RegistryHost) -> Result<Vec<Feed>, StoreError> {
-        let query = sqlx::query_as::<_, Row>(OF_REGISTRY).bind(registry.as_str());
-        query.fetch_all(&self.readers.lookups).await?.into_iter().map(Row::feed).collect()
+    pub async fn feeds_inside(
+        &self,
+        (spaces, feeds): (&SpaceLimit, &FeedLimit),
+        of: FeedsOf<'_>,
+    ) -> Result<Vec<Feed>, StoreError> {
+        let mut query = QueryBuilder::new(COLUMNS);
+        query.push(" WHERE ");
+        let readers = match of {
+            FeedsOf::Space(space) => {
+                query.push("space = ").push_bind(space.as_str());
+                &self.readers.lists
+            }
+            FeedsOf::Registry(registry) => {
+                query.push("registry = ").push_bind(registry.as_str());
+                &self.readers.lookups
+            }
+        };
+        query.push(" AND ");
+        limits::push_inside(&mut query, spaces, feeds);
+        query.push(" ORDER BY space, slug");
+        let rows: Vec<Row> = query.build_query_as().fetch_all(readers).await?;
+        rows.into_iter().map(Row::feed).collect()
     }
 
     /// Returns a number that grows with every change of a feed; `None` before there are keys.
@@ -142,19 +188,75 @@ impl Write {
         query.fetch_optional(self.connection()).await?.map(Row::feed).transpose()
     }
 
-    /// When a feed of this name was last removed, if one ever was.
+    /// The feeds of the space, other than `feed` itself, that can give a subject which one with these keys and this
+    /// identity can give: at most `limit` of them, by name.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the database cannot be read.
-    pub async fn feed_removed_at(&mut self, path: &FeedPath) -> Result<Option<Timestamp>, StoreError> {
-        let removed_at: Option<i64> =
-            sqlx::query_scalar("SELECT MAX(removed_at) FROM removed_feeds WHERE space = $1 AND slug = $2")
-                .bind(path.space.as_str())
-                .bind(path.slug.as_str())
-                .fetch_one(self.connection())
-                .await?;
-        removed_at.map(|millis| from_millis("removed_feeds", path.slug.as_str(), millis)).transpose()
+    pub async fn feeds_sharing_subject(
+        &mut self,
+        keys: &SubjectKeys,
+        feed: &FeedIdentity,
+        limit: u32,
+    ) -> Result<Vec<FeedPath>, StoreError> {
+        let overlapping = keys.overlapping_without_feed();
+        // The slugs of a space's feeds differ, and ids do everywhere.
+        if overlapping.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut query = QueryBuilder::new("SELECT slug FROM feeds WHERE space = ");
+        query.push_bind(feed.space.as_str()).push(" AND subject_keys IN (");
+        let mut list = query.separated(", ");
+        for keys in overlapping {
+            list.push_bind(keys.to_string());
+        }
+        query.push(") AND id <> ").push_bind(feed.feed_id.to_string());
+        // In no order: sorting by slug would have SQLite walk all feeds of the space.
+        query.push(" LIMIT ").push_bind(i64::from(limit));
+        let mut slugs: Vec<(String,)> = query.build_query_as().fetch_all(self.connection()).await?;
+        slugs.sort();
+        slugs.into_iter().map(|(slug,)| path(&feed.space, &slug)).collect()
+    }
+
+    /// The names of the feeds that have this registry, other than the feed `except`: at most `limit`, by name. With
+    /// limits only those outside them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read.
+    pub async fn names_of_registry(
+        &mut self,
+        registry: &RegistryHost,
+        except: Uuid,
+        outside: Option<(&SpaceLimit, &FeedLimit)>,
+        limit: u32,
+    ) -> Result<Vec<FeedPath>, StoreError> {
+        let mut query = QueryBuilder::new("SELECT space, slug FROM feeds WHERE registry = ");
+        query.push_bind(registry.as_str()).push(" AND id <> ").push_bind(except.to_string());
+        if let Some((spaces, feeds)) = outside {
+            query.push(" AND NOT ");
+            limits::push_inside(&mut query, spaces, feeds);
+        }
+        query.push(" ORDER BY space, slug LIMIT ").push_bind(i64::from(limit));
+        let names: Vec<(String, String)> = query.build_query_as().fetch_all(self.connection()).await?;
+        names.iter().map(|(space, slug)| path(&parse(TABLE, slug, space)?, slug)).collect()
+    }
+
+    /// How many feeds the space has, how many all spaces have, and how many spaces there are.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read.
+    pub async fn count_feeds(&mut self, space: &Slug) -> Result<FeedCounts, StoreError> {
+        let (in_space, feeds, spaces, space_exists): (i64, i64, i64, i64) = sqlx::query_as(
+            "SELECT (SELECT COUNT(*) FROM feeds WHERE space = $1), (SELECT COUNT(*) FROM feeds), \
+             (SELECT COUNT(*) FROM spaces), (SELECT COUNT(*) FROM spaces WHERE slug = $1)",
+        )
+        .bind(space.as_str())
+        .fetch_one(self.connection())
+        .await?;
+        Ok(FeedCounts { in_space, feeds, spaces, space_exists: space_exists > 0 })
     }
 
     /// Writes a new feed, and its space if that is new.
@@ -223,19 +325,13 @@ impl Write {
         self.count_feed_change().await
     }
 
-    /// Removes a feed and leaves the mark of its name.
+    /// Removes a feed and leaves the mark of its subject.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when a statement fails.
     pub async fn remove_feed(&mut self, feed: &Feed, now: Timestamp) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO removed_feeds (space, slug, feed_id, removed_at) VALUES ($1, $2, $3, $4)")
-            .bind(feed.space.as_str())
-            .bind(feed.slug.as_str())
-            .bind(feed.id.to_string())
-            .bind(to_millis(now))
-            .execute(self.connection())
-            .await?;
+        self.mark_removed_subject(feed, now).await?;
         sqlx::query("DELETE FROM feeds WHERE id = $1")
             .bind(feed.id.to_string())
             .execute(self.connection())
@@ -247,6 +343,10 @@ impl Write {
         sqlx::query("UPDATE key_state SET feeds = feeds + 1 WHERE id = 1").execute(self.connection()).await?;
         Ok(())
     }
+}
+
+fn path(space: &Slug, slug: &str) -> Result<FeedPath, StoreError> {
+    Ok(FeedPath { space: space.clone(), slug: parse(TABLE, slug, slug)? })
 }
 
 impl Row {

@@ -4,6 +4,8 @@
 //! none back: such a row is [`GrantRow::Forged`]. An earlier row that carnet itself wrote has a MAC that is right;
 //! it is [`GrantRow::Forged`] as well, because no state vouches for it (see [`super::states`]).
 
+mod makers;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -84,6 +86,11 @@ const ONE: &str = "SELECT id, name, token_hash, role, spaces, feeds, context, sc
                    expires_at, revoked_at, last_used_at, mac FROM grants WHERE id = $1";
 const ALL: &str = "SELECT id, name, token_hash, role, spaces, feeds, context, scope, created_at, created_by, \
                    expires_at, revoked_at, last_used_at, mac FROM grants ORDER BY created_at, id";
+
+const ENDED: &str = "SELECT id FROM grants WHERE (expires_at < $1 OR revoked_at < $1) AND NOT EXISTS \
+                     (SELECT 1 FROM grants AS made WHERE made.created_by = 'grant:' || grants.id)";
+const REMOVE_ENDED: &str = "DELETE FROM grants WHERE (expires_at < $1 OR revoked_at < $1) AND NOT EXISTS \
+                            (SELECT 1 FROM grants AS made WHERE made.created_by = 'grant:' || grants.id)";
 
 impl Store {
     /// The grant of this id. Of an id that there is not, as much is computed as of one that there is.
@@ -288,25 +295,24 @@ impl Write {
         Ok(sqlx::query_scalar("SELECT COUNT(*) FROM grants").fetch_one(self.connection()).await?)
     }
 
-    /// Removes the rows of grants that expired or were revoked before `time`.
+    /// Removes the rows of grants that expired or were revoked before `time`, except those that made others which
+    /// stay.
     ///
     /// # Errors
     ///
     /// [`StoreError::Sql`] when the statement fails.
     pub async fn remove_grants_ended_before(&mut self, time: Timestamp) -> Result<(), StoreError> {
-        let which = "SELECT id FROM grants WHERE expires_at < $1 OR revoked_at < $1";
-        let ended: Vec<String> =
-            sqlx::query_scalar(which).bind(to_millis(time)).fetch_all(self.connection()).await?;
-        if ended.is_empty() {
-            return Ok(());
+        // A grant whose last one was just removed can be removed in the next round.
+        loop {
+            let ended: Vec<String> =
+                sqlx::query_scalar(ENDED).bind(to_millis(time)).fetch_all(self.connection()).await?;
+            if ended.is_empty() {
+                return Ok(());
+            }
+            self.begin_change().await?;
+            sqlx::query(REMOVE_ENDED).bind(to_millis(time)).execute(self.connection()).await?;
+            ended.iter().for_each(|id| self.changed(Table::Grants, id, None));
         }
-        self.begin_change().await?;
-        sqlx::query("DELETE FROM grants WHERE expires_at < $1 OR revoked_at < $1")
-            .bind(to_millis(time))
-            .execute(self.connection())
-            .await?;
-        ended.iter().for_each(|id| self.changed(Table::Grants, id, None));
-        Ok(())
     }
 
     /// Writes a new grant.

@@ -18,6 +18,7 @@ pub mod master_key;
 pub mod nudges;
 pub mod publications;
 mod readers;
+pub mod removed_subjects;
 pub mod rewrap;
 pub mod sealed;
 mod sealed_keys;

@@ -264,7 +264,12 @@ impl Write {
         let mut places: Vec<Place> = Vec::new();
         for (name, kid, published_at) in rows {
             if places.last().is_none_or(|last| last.name != name) {
-                places.push(Place { name: name.clone(), algorithm: None, shows: BTreeMap::new() });
+                places.push(Place {
+                    name: name.clone(),
+                    feed: None,
+                    algorithm: None,
+                    shows: BTreeMap::new(),
+                });
             }
             if let (Some(kid), Some(published_at), Some(place)) = (kid, published_at, places.last_mut()) {
                 let kid = parse("published_keys", &name, &kid)?;

@@ -114,12 +114,13 @@ impl Write {
             let (before, after) = (renewal.before.mac(purpose), renewal.after.mac(purpose));
             let (table, rows) = match purpose {
                 Purpose::Grants => ("grants", self.renew_grant_macs(before, after).await?),
+                Purpose::RemovedSubjects => {
+                    ("removed_subjects", self.renew_removed_subject_macs(before, after).await?)
+                }
                 // Sealed again by the caller; renewed when the epoch began; nothing stored; written anew elsewhere.
-                Purpose::SigningKeys
-                | Purpose::AuditChain
-                | Purpose::States
-                | Purpose::RemovedSubjects
-                | Purpose::PublishedLabels => continue,
+                Purpose::SigningKeys | Purpose::AuditChain | Purpose::States | Purpose::PublishedLabels => {
+                    continue;
+                }
             };
             failed.extend(rows.into_iter().map(|row| ForgedRow { table, row }));
         }

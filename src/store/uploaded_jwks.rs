@@ -123,7 +123,7 @@ impl Write {
 impl From<UploadedJwks> for Place {
     fn from(uploaded: UploadedJwks) -> Self {
         let UploadedJwks { feed, algorithm, confirmed } = uploaded;
-        Self { name: format!("feed {feed}"), algorithm: Some(algorithm), shows: confirmed }
+        Self { name: format!("feed {feed}"), feed: Some(feed), algorithm: Some(algorithm), shows: confirmed }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Rows of `grants` that somebody wrote who has the database but not the master key.
 
 use carnet::grant::Permissions;
-use carnet::grants::{AuthenticationError, Creator, GrantsError, NewGrant};
+use carnet::grants::{AuthenticationError, GrantsError, NewGrant};
+use carnet::principal::{Principal, PrincipalError};
 use sqlx::AssertSqlSafe;
 
 use super::{DAY, World, admin_of, deployer_of};
@@ -43,14 +44,14 @@ async fn a_row_with_any_column_changed_is_not_honoured_and_is_reported() {
         let refused = world.authenticate(&deployer).await;
         assert!(matches!(refused, Err(AuthenticationError::Forged)), "{column}");
         assert!(world.authenticate(&admin).await.is_ok(), "{column}");
-        let by = Creator::Local(&world.me);
-        let list = world.grants.list(&by).await.unwrap();
+        let by = Principal::Local(&world.me);
+        let list = world.grants.list(by).await.unwrap();
         assert_eq!(list.grants, [admin.grant], "{column}");
         assert_eq!(list.forged, [deployer.grant.id.to_string()], "{column}");
-        let revoked = world.grants.revoke(deployer.grant.id, &by).await;
+        let revoked = world.grants.revoke(deployer.grant.id, by).await;
         assert!(matches!(revoked, Err(GrantsError::Forged(_))), "{column}");
         let limited = world.make(admin_of(&["a"])).await.grant;
-        assert!(world.grants.list(&Creator::Grant(&limited)).await.unwrap().forged.is_empty());
+        assert!(world.grants.list(&limited).await.unwrap().forged.is_empty());
     }
 }
 
@@ -58,11 +59,11 @@ async fn a_row_with_any_column_changed_is_not_honoured_and_is_reported() {
 async fn a_revoked_grant_cannot_be_brought_back() {
     let world = World::new().await;
     let made = world.make(Permissions::unlimited_admin()).await;
-    world.grants.revoke(made.grant.id, &Creator::Local(&world.me)).await.unwrap();
+    world.grants.revoke(made.grant.id, &world.me).await.unwrap();
     sqlx::query("UPDATE grants SET revoked_at = NULL").execute(&mut world.sql().await).await.unwrap();
     assert!(matches!(world.authenticate(&made).await, Err(AuthenticationError::Forged)));
-    let made_by = world.grants.create(world.draft(admin_of(&["a"])), &Creator::Grant(&made.grant)).await;
-    assert!(matches!(made_by, Err(GrantsError::CallerEnded(_))));
+    let made_by = world.grants.create(world.draft(admin_of(&["a"])), &made.grant).await;
+    assert!(matches!(made_by, Err(GrantsError::Principal(PrincipalError::Ended(_)))));
 }
 
 #[tokio::test]
@@ -74,7 +75,7 @@ async fn a_row_that_somebody_adds_or_renames_is_not_honoured() {
         .await
         .unwrap();
     assert!(matches!(world.authenticate(&made).await, Err(AuthenticationError::Unknown)));
-    let list = world.grants.list(&Creator::Local(&world.me)).await.unwrap();
+    let list = world.grants.list(&world.me).await.unwrap();
     assert_eq!((list.grants.len(), list.forged.len()), (0, 1));
 }
 

@@ -12,7 +12,7 @@ use carnet::actor::Actor;
 use carnet::carnet::{Config, MasterKeySource};
 use carnet::clock::{Clock as _, SimulatedClock};
 use carnet::grant::{FeedLimit, Grant, GrantDraft, Permissions, Role, SpaceLimit};
-use carnet::grants::{AuthenticationError, Creator, Grants, NewGrant};
+use carnet::grants::{AuthenticationError, Grants, NewGrant};
 use carnet::store::IfMissing;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -42,7 +42,7 @@ impl World {
     }
 
     async fn make(&self, permissions: Permissions) -> NewGrant {
-        self.grants.create(self.draft(permissions), &Creator::Local(&self.me)).await.unwrap()
+        self.grants.create(self.draft(permissions), &self.me).await.unwrap()
     }
 
     /// For 30 days.

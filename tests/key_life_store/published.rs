@@ -233,7 +233,13 @@ async fn a_revoked_key_is_still_published_where_the_copy_cannot_be_written_and_i
     published.process.carnet.rotator().revoke(&revoked, &somebody()).await.unwrap();
     published.pass(10 * MINUTE).await;
     let key_set = published.process.carnet.issuer().key_set();
-    let shown = carnet::api::signing_keys::list(&key_set, &[], false, published.machine.now());
+    let shown = carnet::api::signing_keys::list(
+        &key_set,
+        &[],
+        false,
+        published.machine.now(),
+        &carnet::grant::Permissions::unlimited_admin(),
+    );
     let still = &shown.iter().find(|key| key.kid == revoked).unwrap().still_published_at;
     assert_eq!(*still, ["s3://bucket/issuer"]);
     let metrics = published.process.carnet.metrics().encode();

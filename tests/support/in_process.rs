@@ -7,7 +7,7 @@ use carnet::carnet::{Carnet, Config, MasterKeySource};
 use carnet::feed::aws::AssumedRole;
 use carnet::feed::endpoints::Endpoints;
 use carnet::feed::{Feed, FeedDraft, Provider};
-use carnet::feeds::{Feeds, ReuseSlug};
+use carnet::feeds::{Feeds, Sharing};
 use carnet::http::public::{Detail, PublicDocuments};
 use carnet::http::server::{Served, Settings, serve};
 use carnet::issuer_url::IssuerUrl;
@@ -79,7 +79,7 @@ impl InProcess {
                 token_lifetime: None,
                 endpoints,
             };
-            feeds.add(draft, ReuseSlug::Refuse, &Actor::local("test")).await.unwrap()
+            feeds.add(draft, Sharing::NOTHING, &Actor::local("test")).await.unwrap().feed
         };
         let (trusted, stranger) = (add("trusted").await, add("stranger").await);
         Self { carnet, trusted, stranger, _home: home }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use carnet::feed::google::{GoogleArtifactRegistry, JwksSource};
 use carnet::feed::own_fields::OwnFields;
 use carnet::feed::{Feed, FeedChanges, FeedDraft, FeedPath, Provider};
-use carnet::feeds::ReuseSlug;
+use carnet::feeds::Sharing;
 use carnet::jose::Algorithm;
 use carnet::jose::jwk::Kid;
 use carnet::oidc::subject::Context;
@@ -43,11 +43,11 @@ async fn add(process: &Process, slug: &str, alg: Algorithm, jwks: JwksSource) ->
         token_lifetime: None,
         endpoints: Default::default(),
     };
-    process.carnet.feeds().add(draft, ReuseSlug::Refuse, &somebody()).await.unwrap()
+    process.carnet.feeds().add(draft, Sharing::NOTHING, &somebody()).await.unwrap().feed
 }
 
 async fn update(process: &Process, slug: &str, change: impl FnOnce(&Feed) -> FeedChanges) {
-    process.carnet.feeds().update(&path(slug), change, ReuseSlug::Refuse, &somebody()).await.unwrap();
+    process.carnet.feeds().update(&path(slug), change, Sharing::NOTHING, &somebody()).await.unwrap();
 }
 
 /// Hour by hour, as a server lives.

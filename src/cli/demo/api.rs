@@ -14,7 +14,6 @@ use crate::client::{ApiClient, ClientError};
 use crate::feed::FeedPath;
 use crate::feed::scope::Scope;
 use crate::grant::{ContextRules, FeedLimit, GrantDraft, Permissions, Role, SpaceLimit};
-use crate::grants::Creator;
 use crate::secret::SecretString;
 
 /// Asks the server at `server` for credentials of `feed`, with a grant for its space.
@@ -52,7 +51,7 @@ async fn grant(carnet: &Carnet, feed: &FeedPath) -> anyhow::Result<SecretString>
         scope: Scope::everything(),
     };
     let draft = GrantDraft { name: "demo".parse()?, permissions, expires_at: None };
-    let made = carnet.grants().create(draft, &Creator::Local(&Actor::local("demo"))).await?;
+    let made = carnet.grants().create(draft, &Actor::local("demo")).await?;
     step("grant", &format!("{} of space {}", made.grant.permissions.role, feed.space))?;
     Ok(SecretString::new(made.token.reveal().to_owned()))
 }

@@ -16,7 +16,7 @@ use crate::feed::display_name::{DisplayName, DisplayNameError};
 use crate::grant::{
     ContextRule, ContextRules, FeedLimit, FeedPattern, Grant, GrantDraft, Permissions, Role, SpaceLimit,
 };
-use crate::grants::{Creator, GrantsError};
+use crate::grants::GrantsError;
 use crate::oidc::subject::{ContextError, ContextKey};
 use crate::slug::Slug;
 
@@ -73,7 +73,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: Create) -> 
     // Before a database is made for it.
     draft.check(now).map_err(GrantsError::from)?;
     let grants = opening.open_or_make_grants().await?;
-    let made = grants.create(draft, &Creator::Local(&opening::actor())).await?;
+    let made = grants.create(draft, &opening::actor()).await?;
     let (grant, token) = (&made.grant, made.token.reveal());
     if format == Format::Json {
         return output::json(&Created { token, grant });

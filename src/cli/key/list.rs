@@ -8,6 +8,7 @@ use crate::carnet::Carnet;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Format};
 use crate::cli::times;
+use crate::grant::Permissions;
 use crate::issuer::KeySet;
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
@@ -43,7 +44,7 @@ pub(super) async fn run(carnet: &Carnet, arguments: &List) -> Result<(), Failure
         return list_clients(&clients, arguments.output.output, now);
     }
     let key_set = carnet.issuer().key_set();
-    let shown = signing_keys::list(&key_set, &clients, arguments.all, now);
+    let shown = signing_keys::list(&key_set, &clients, arguments.all, now, &Permissions::unlimited_admin());
     match arguments.output.output {
         Format::Json => output::json(&shown),
         Format::Table => {

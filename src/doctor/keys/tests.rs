@@ -84,6 +84,7 @@ fn a_rotation_that_waits_for_an_upload_is_held_and_not_overdue() {
     let settings = settings();
     let place = Place {
         name: "feed default/prod".to_owned(),
+        feed: None,
         algorithm: Some(Algorithm::Es256),
         shows: BTreeMap::new(),
     };

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use serde::de::DeserializeOwned;
 
 use super::Api;
+use super::caller::Caller;
 use super::refusal::Refusal;
 use crate::api::problem::{Problem, ProblemType};
 use crate::http::slow::BodyError;
@@ -35,7 +36,9 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
     async fn from_request(request: Request, api: &Api) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
         check_type(&parts.headers)?;
-        parse(&read(body, api).await?).map(Self)
+        let body = read(body, api).await?;
+        Caller::confirm_sender(&parts.extensions, api).await?;
+        parse(&body).map(Self)
     }
 }
 
@@ -45,6 +48,7 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJsonBody<T> {
     async fn from_request(request: Request, api: &Api) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
         let body = read(body, api).await?;
+        Caller::confirm_sender(&parts.extensions, api).await?;
         if body.is_empty() {
             return Ok(Self(T::default()));
         }

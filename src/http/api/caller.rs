@@ -1,17 +1,24 @@
-//! Who calls: authentication, kept apart from what the caller may do.
+//! Callers: authentication, kept apart from what the caller may do.
 //!
 //! A [`Caller`] is an authenticated name together with its permissions; handlers ask only the
 //! permissions. Where they come from is known here alone.
+//!
+//! A grant that ends while a request is under way ends the request. Every answer passes [`admit`], which reads the
+//! grant again unless it did so just now; every body passes [`Caller::confirm`] once it has been read; and a change can
+//! only be made for [`Caller::principal`], which the services confirm in the transaction that makes the change. So a
+//! new route cannot leave it out.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode};
+use jiff::Timestamp;
 
 use super::Api;
 use super::envelope::RequestId;
@@ -25,14 +32,21 @@ use crate::grant::{Grant, Permissions, Role};
 use crate::grants::AuthenticationError;
 use crate::http::client_address::ClientAddress;
 use crate::metrics::GrantOutcome;
+use crate::principal::Principal;
 use crate::secret::SecretString;
 use crate::shares::Account;
 use crate::slug::Slug;
+
+/// A grant's row is read again once its last reading is this old. Less than a second, after which no answer may begin
+/// that accepts a grant whose revocation was answered.
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// An authenticated caller.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     grant: Arc<Grant>,
+    /// The reading of the monotonic clock before the grant was read.
+    read_at: Duration,
     actor: Actor,
     request_id: RequestId,
     client: Option<IpAddr>,
@@ -44,9 +58,9 @@ impl Caller {
         &self.grant.permissions
     }
 
-    /// The grant that he holds.
-    pub(super) fn grant(&self) -> &Grant {
-        &self.grant
+    /// When the caller's grant ends; `None`: never.
+    pub(super) fn expires_at(&self) -> Option<Timestamp> {
+        self.grant.expires_at
     }
 
     /// The account to which the caller's share of the server is charged. Callers whom one grant has made
@@ -56,9 +70,31 @@ impl Caller {
         maker.map_or_else(|| Account::of(self.grant.id), |maker| Account::made_by(maker, self.grant.id))
     }
 
-    /// His name in records.
-    pub(super) fn actor(&self) -> &Actor {
-        &self.actor
+    /// What changes are made for, and lists of grants. There is no other way from a caller to a change.
+    pub(super) fn principal(&self) -> Principal<'_> {
+        Principal::Grant(&self.grant)
+    }
+
+    /// Refuses a caller whose grant has ended since it was last read. A reading of less than
+    /// [`READ_AGAIN_AFTER`] ago is believed.
+    pub(super) async fn confirm(&self, api: &Api) -> Result<(), Refusal> {
+        let clock = api.carnet().clock();
+        if clock.monotonic().saturating_sub(self.read_at) < READ_AGAIN_AFTER {
+            return Ok(());
+        }
+        if api.carnet().grants().is_valid(self.grant.id, clock.now()).await? {
+            return Ok(());
+        }
+        checked(api, GrantOutcome::Revoked);
+        Err(unauthorized())
+    }
+
+    /// As [`Caller::confirm`], for a request whose body has just been read.
+    pub(super) async fn confirm_sender(extensions: &Extensions, api: &Api) -> Result<(), Refusal> {
+        match extensions.get::<Self>() {
+            Some(caller) => caller.confirm(api).await,
+            None => Ok(()),
+        }
     }
 
     /// An event that he has caused.
@@ -142,8 +178,18 @@ async fn admit(api: Api, mut request: Request, next: Next, role: Option<Role>) -
         }
         Err(refusal) => refusal.into_response(),
     };
-    let is_forbidden = response.status() == StatusCode::FORBIDDEN;
-    checked(&api, if is_forbidden { GrantOutcome::Forbidden } else { GrantOutcome::Accepted });
+    if response.status() != StatusCode::UNAUTHORIZED {
+        match caller.confirm(&api).await {
+            Ok(()) => {
+                let is_forbidden = response.status() == StatusCode::FORBIDDEN;
+                checked(&api, if is_forbidden { GrantOutcome::Forbidden } else { GrantOutcome::Accepted });
+            }
+            Err(refusal) => response = refusal.into_response(),
+        }
+    }
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
+    }
     // The envelope names him in the row of a refusal.
     response.extensions_mut().insert(caller);
     response
@@ -179,6 +225,7 @@ async fn identify(
         .zip(request_id)
         .ok_or_else(|| stranger(api, client, GrantOutcome::Missing, "no grant was shown".to_owned()))?;
     let (grants, now) = (api.carnet().grants(), api.carnet().clock().now());
+    let read_at = api.carnet().clock().monotonic();
     let grant = match grants.authenticate(token.reveal(), now).await {
         Ok(grant) => grant,
         Err(AuthenticationError::Store(error)) => return Err(error.into()),
@@ -195,7 +242,7 @@ async fn identify(
     };
     grants.note_used(grant.id, now);
     let actor = Actor::grant(grant.id);
-    Ok(Caller { grant: Arc::new(grant), actor, request_id, client })
+    Ok(Caller { grant: Arc::new(grant), read_at, actor, request_id, client })
 }
 
 fn checked(api: &Api, outcome: GrantOutcome) {
@@ -213,11 +260,17 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))
 }
 
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"carnet\"");
+
+fn unauthorized() -> Refusal {
+    Refusal::new(ProblemType::Unauthorized)
+}
+
 fn challenged(refusal: Refusal) -> Response {
     let is_unauthorized = refusal.problem_type() == Some(ProblemType::Unauthorized);
     let mut response = refusal.into_response();
     if is_unauthorized {
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"carnet\""));
+        response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
     }
     response
 }

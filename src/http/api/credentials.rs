@@ -14,6 +14,7 @@ use crate::api::texts::{RegistryText, SlugText};
 use crate::audit::{EventKind, Outcome};
 use crate::feed::Feed;
 use crate::grant::Role;
+use crate::store::feeds::FeedsOf;
 
 /// Get a credential of a feed's registry
 ///
@@ -65,8 +66,9 @@ pub(super) async fn of_registry(
 ) -> Result<Json<CredentialAnswer>, Refusal> {
     caller.needs(Role::Deployer)?;
     let host = host.parse().map_err(|_| Refusal::not_found())?;
-    let mut feeds = api.carnet().store().feeds_of_registry(&host).await?;
-    feeds.retain(|feed| caller.permissions().may_deploy(&feed.path()));
+    // The role is covered, so what is inside the limits is what the caller may deploy.
+    let limits = (&caller.permissions().spaces, &caller.permissions().feeds);
+    let feeds = api.carnet().store().feeds_inside(limits, FeedsOf::Registry(&host)).await?;
     match feeds.as_slice() {
         [] => Err(Refusal::not_found()),
         [feed] => answer(&api, &caller, feed, &request).await.map_err(|refusal| refusal.about(&feed.path())),
@@ -102,6 +104,8 @@ async fn answer(
         }
         served => served?,
     };
+    // Providers take their time: a grant that has ended meanwhile gets nothing, and nothing is recorded as given.
+    caller.confirm(api).await?;
     let asked = feed.endpoints.asked();
     let event = caller
         .event(EventKind::Credential, Outcome::Done)

@@ -12,8 +12,9 @@ use super::refusal::Refusal;
 use crate::api::feeds::{FeedAnswer, FeedPatch, NewFeed};
 use crate::api::texts::SlugText;
 use crate::feed::FeedPath;
-use crate::feeds::{Feeds, ReuseSlug};
+use crate::feeds::{Feeds, Sharing};
 use crate::grant::Role;
+use crate::store::feeds::FeedsOf;
 
 /// List the feeds of a space
 ///
@@ -33,14 +34,17 @@ pub(super) async fn list(
 ) -> Result<Json<Vec<FeedAnswer>>, Refusal> {
     caller.needs(Role::Viewer)?;
     let space = caller.space(&space)?;
-    let feeds = api.carnet().store().feeds(Some(&space)).await?;
-    let visible = feeds.iter().filter(|feed| caller.permissions().may_see(&feed.path()));
-    Ok(Json(visible.map(FeedAnswer::from).collect()))
+    let limits = (&caller.permissions().spaces, &caller.permissions().feeds);
+    let feeds = api.carnet().store().feeds_inside(limits, FeedsOf::Space(&space)).await?;
+    Ok(Json(feeds.iter().map(FeedAnswer::from).collect()))
 }
 
 /// Add a feed
 ///
-/// A space that does not exist yet is made. Needs a grant of role admin for the space and the slug.
+/// A space that does not exist yet is made. Needs a grant of role admin for the space and the slug. A grant that is
+/// limited to feeds makes only feeds whose subject names `feed` or `feed_id`; one that is limited in context,
+/// repositories or actions makes none. `share_subject`, `reuse_slug` and `"jwks": "uploaded"` need a grant without
+/// limits, and so does the registry of a feed outside the grant.
 #[utoipa::path(
     post,
     path = "/spaces/{space}/feeds",
@@ -59,15 +63,15 @@ pub(super) async fn create(
     caller.needs(Role::Admin)?;
     let space = caller.space(&space)?;
     let path = FeedPath { space: space.clone(), slug: new.slug.clone() };
-    // A feed that its maker could not see afterwards is none of his.
+    // A feed is made only where its maker can see it afterwards.
     if !caller.permissions().may_see(&path) {
         return Err(Refusal::field("slug", "your grant reaches no feed of that name"));
     }
-    let reuse = reuse(new.reuse_slug);
+    let sharing = Sharing { share_subject: new.share_subject, reuse_slug: new.reuse_slug };
     let draft = new.draft(space)?;
-    let added = feeds(&api).add(draft, reuse, caller.actor()).await;
-    let feed = added.map_err(|error| Refusal::from(error).about(&path))?;
-    Ok((StatusCode::CREATED, Json(FeedAnswer::from(&feed))))
+    let added = feeds(&api).add(draft, sharing, caller.principal()).await;
+    let added = added.map_err(|error| Refusal::from(error).about(&path))?;
+    Ok((StatusCode::CREATED, Json(FeedAnswer::from(&added))))
 }
 
 /// Show a feed
@@ -94,7 +98,10 @@ pub(super) async fn show(
 
 /// Change a feed
 ///
-/// Slug and type never change. Needs a grant of role admin for the feed.
+/// Slug and type never change. Needs a grant of role admin for the feed. A grant that is limited to feeds changes only
+/// feeds whose subject names `feed` or `feed_id`; one that is limited in context, repositories or actions changes no
+/// `subject_keys`, `endpoints`, `registry`, `audience` or field of the feed's type. Whatever changes which keys wait
+/// for an uploaded JWKS needs a grant without limits.
 #[utoipa::path(
     patch,
     path = "/spaces/{space}/feeds/{feed}",
@@ -113,16 +120,16 @@ pub(super) async fn update(
     caller.needs(Role::Admin)?;
     let path = caller.feed_path(&space, &feed)?;
     let before = api.carnet().store().feed(&path).await?.ok_or_else(Refusal::not_found)?;
-    let reuse = reuse(patch.reuse_slug);
+    let sharing = Sharing { share_subject: patch.share_subject, reuse_slug: patch.reuse_slug };
     let changes = patch.changes(before.provider.feed_type())?;
-    let updated = feeds(&api).update(&path, changes, reuse, caller.actor()).await;
-    let feed = updated.map_err(|error| Refusal::from(error).about(&path))?;
-    Ok(Json(FeedAnswer::from(&feed)))
+    let updated = feeds(&api).update(&path, changes, sharing, caller.principal()).await;
+    let updated = updated.map_err(|error| Refusal::from(error).about(&path))?;
+    Ok(Json(FeedAnswer::from(&updated)))
 }
 
 /// Remove a feed
 ///
-/// Its name stays marked, because clouds may still trust it. Needs a grant of role admin for the feed.
+/// Its subject stays marked, because clouds may still trust it. Needs a grant of role admin for the feed.
 #[utoipa::path(
     delete,
     path = "/spaces/{space}/feeds/{feed}",
@@ -138,7 +145,7 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Refusal> {
     caller.needs(Role::Admin)?;
     let path = caller.feed_path(&space, &feed)?;
-    let removed = feeds(&api).remove(&path, caller.actor()).await;
+    let removed = feeds(&api).remove(&path, caller.principal()).await;
     let feed = removed.map_err(|error| Refusal::from(error).about(&path))?;
     api.broker().forget(feed.id);
     Ok(StatusCode::NO_CONTENT)
@@ -146,8 +153,4 @@ pub(super) async fn remove(
 
 fn feeds(api: &Api) -> Feeds {
     api.carnet().feeds()
-}
-
-fn reuse(reuse_slug: bool) -> ReuseSlug {
-    if reuse_slug { ReuseSlug::Accept } else { ReuseSlug::Refuse }
 }

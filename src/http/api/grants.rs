@@ -3,21 +3,23 @@
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::Api;
-use super::body::{JsonBody, Names};
+use super::body::{JsonBody, Names, Parameters};
 use super::caller::Caller;
 use super::openapi::{Conflicts, Refusals};
 use super::refusal::Refusal;
-use crate::api::grants::{GrantAnswer, NewGrant, NewGrantAnswer};
+use crate::api::grants::{GrantAnswer, NewGrant, NewGrantAnswer, RevokedGrantsAnswer};
 use crate::grant::Role;
-use crate::grants::Creator;
 use crate::secret::SecretString;
 
 /// List the grants
 ///
-/// Those whose spaces all lie within the caller's own. Needs an admin's grant.
+/// Those that the caller's grant covers in every respect (role, spaces, feeds, context, repositories, actions and
+/// expiry), and those that it made. Needs an admin's grant.
 #[utoipa::path(
     get,
     path = "/grants",
@@ -28,7 +30,7 @@ use crate::secret::SecretString;
 pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<Vec<GrantAnswer>>, Refusal> {
     caller.needs(Role::Admin)?;
     let now = api.carnet().clock().now();
-    let list = api.carnet().grants().list(&Creator::Grant(caller.grant())).await?;
+    let list = api.carnet().grants().list(caller.principal()).await?;
     for id in &list.forged {
         tracing::error!(id, "the row of a grant fails its MAC; it is not honoured");
     }
@@ -54,8 +56,8 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<NewGrantAnswer>), Refusal> {
     caller.needs(Role::Admin)?;
     let now = api.carnet().clock().now();
-    let draft = new.draft(now, caller.grant().expires_at)?;
-    let new = api.carnet().grants().create(draft, &Creator::Grant(caller.grant())).await?;
+    let draft = new.draft(now, caller.expires_at())?;
+    let new = api.carnet().grants().create(draft, caller.principal()).await?;
     let token = SecretString::new(new.token.reveal().to_owned());
     let answer = NewGrantAnswer { token, grant: GrantAnswer::new(&new.grant, now) };
     Ok((StatusCode::CREATED, Json(answer)))
@@ -63,7 +65,7 @@ pub(super) async fn create(
 
 /// Revoke a grant
 ///
-/// Revoking it again changes nothing. Needs an admin's grant whose spaces hold all of its own.
+/// Revoking it again changes nothing. Needs an admin's grant that covers it in every respect, or that made it.
 #[utoipa::path(
     delete,
     path = "/grants/{id}",
@@ -79,6 +81,37 @@ pub(super) async fn revoke(
 ) -> Result<StatusCode, Refusal> {
     caller.needs(Role::Admin)?;
     let id: Uuid = id.parse().map_err(|_| Refusal::not_found())?;
-    api.carnet().grants().revoke(id, &Creator::Grant(caller.grant())).await?;
+    api.carnet().grants().revoke(id, caller.principal()).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whose grants to revoke.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct MadeBy {
+    /// The grant that made them.
+    made_by: Uuid,
+}
+
+/// Revoke what a grant has made
+///
+/// Every grant that this one made, those that they made in turn, and so on, at once; not this one itself: revoke it
+/// first, and it makes no more. Needs an admin's grant, and reaches only the grants that it may revoke one by one.
+#[utoipa::path(
+    delete,
+    path = "/grants",
+    tag = "grants",
+    operation_id = "revokeGrantsMadeBy",
+    params(MadeBy),
+    responses((status = 200, description = "The grants that were revoked just now", body = RevokedGrantsAnswer), Refusals),
+)]
+pub(super) async fn revoke_made_by(
+    State(api): State<Api>,
+    caller: Caller,
+    Parameters(MadeBy { made_by }): Parameters<MadeBy>,
+) -> Result<Json<RevokedGrantsAnswer>, Refusal> {
+    caller.needs(Role::Admin)?;
+    let revoked = api.carnet().grants().revoke_made_by(made_by, caller.principal()).await?;
+    Ok(Json(RevokedGrantsAnswer { revoked: revoked.iter().map(|grant| grant.id).collect() }))
 }

@@ -163,7 +163,7 @@ fn described_routes() -> OpenApiRouter<Api> {
         .routes(routes!(signing_keys::list))
         .routes(routes!(signing_keys::rotate))
         .routes(routes!(signing_keys::revoke))
-        .routes(routes!(grants::list, grants::create))
+        .routes(routes!(grants::list, grants::create, grants::revoke_made_by))
         .routes(routes!(grants::revoke))
         .routes(routes!(audit::list))
 }

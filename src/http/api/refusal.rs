@@ -21,6 +21,7 @@ use crate::grant::{ContextRefusal, DraftError};
 use crate::grants::GrantsError;
 use crate::issuer::{KeyStateError, MintError};
 use crate::oidc::subject::SubjectError;
+use crate::principal::PrincipalError;
 use crate::rotator::RotationError;
 use crate::store::StoreError;
 
@@ -160,10 +161,16 @@ impl From<GrantsError> for Refusal {
                 Problem::new(ProblemType::WiderGrant).field(wider.field()).detail(detail).into()
             }
             GrantsError::Role(_) => Problem::new(ProblemType::Forbidden).detail(detail).into(),
-            GrantsError::CallerEnded(_) => Self::new(ProblemType::Unauthorized),
+            GrantsError::Principal(error) => error.into(),
             GrantsError::Unknown(_) => Self::not_found(),
             GrantsError::Forged(_) => Self::hidden(ProblemType::NotFound, &error),
-            GrantsError::TooMany => Problem::new(ProblemType::LimitReached).detail(detail).into(),
+            GrantsError::TooMany(quota) => {
+                let problem = Problem::new(ProblemType::LimitReached).detail(detail);
+                match quota.field() {
+                    Some(field) => problem.field(field).into(),
+                    None => problem.into(),
+                }
+            }
             GrantsError::Store(error) => error.into(),
             GrantsError::Randomness(error) => error.into(),
         }
@@ -193,17 +200,51 @@ impl From<FeedsError> for Refusal {
         match error {
             FeedsError::Unknown(_) => Self::not_found(),
             FeedsError::Taken(_) => Problem::new(ProblemType::Exists).field("slug").detail(detail).into(),
-            FeedsError::SlugReused { .. } => Problem::new(ProblemType::SlugReused)
-                .field("slug")
+            FeedsError::SlugReused { path, from, is_limited, .. } => Problem::new(ProblemType::SlugReused)
+                .field(if path == from { "slug" } else { "subject_keys" })
                 .detail(detail)
-                .hint(Some(
+                .hint(Some(if is_limited {
+                    "choose another slug, or put feed_id among the subject_keys; an admin without limits may say \
+                     reuse_slug"
+                } else {
                     "choose another slug, put feed_id among the subject_keys, or say reuse_slug if this feed should \
-                     inherit that trust",
-                ))
+                     inherit that trust"
+                }))
                 .into(),
+            FeedsError::SubjectShared { is_limited, .. } => Problem::new(ProblemType::SubjectShared)
+                .field("subject_keys")
+                .detail(detail)
+                .hint(Some(if is_limited {
+                    "put feed or feed_id among the subject_keys; an admin without limits may say share_subject"
+                } else {
+                    "put feed or feed_id among the subject_keys, or say share_subject if both feeds should have one \
+                     trust"
+                }))
+                .into(),
+            FeedsError::RegistryElsewhere => {
+                Problem::new(ProblemType::Forbidden).field("registry").detail(detail).into()
+            }
+            FeedsError::Refused(refusal) => {
+                Problem::new(ProblemType::Forbidden).field(refusal.field()).detail(detail).into()
+            }
+            FeedsError::OwnAudience(_) => Self::field("audience", detail),
+            FeedsError::TooMany { .. } => Problem::new(ProblemType::LimitReached).detail(detail).into(),
+            FeedsError::Principal(error) => error.into(),
             FeedsError::Feed(error) => error.into(),
             FeedsError::Store(error) => error.into(),
             FeedsError::Randomness(error) => error.into(),
+        }
+    }
+}
+
+impl From<PrincipalError> for Refusal {
+    fn from(error: PrincipalError) -> Self {
+        match error {
+            PrincipalError::Ended(_) => Self::new(ProblemType::Unauthorized),
+            PrincipalError::NotAdmin | PrincipalError::Limited => {
+                Problem::new(ProblemType::Forbidden).detail(error.to_string()).into()
+            }
+            PrincipalError::Store(error) => error.into(),
         }
     }
 }
@@ -256,6 +297,7 @@ impl From<RotationError> for Refusal {
             RotationError::ClockBehind { .. } => {
                 Problem::new(ProblemType::NotMinting).detail(error.to_string()).into()
             }
+            RotationError::Principal(error) => error.into(),
             RotationError::Store(error) => error.into(),
             error @ (RotationError::KeyPair(_) | RotationError::Generation(_)) => {
                 Self::hidden(ProblemType::Internal, &error)
@@ -285,6 +327,9 @@ impl From<&MintError> for Refusal {
             | MintError::NoSigner(_)
             | MintError::Unpublished { .. } => {
                 Self::from(Problem::new(ProblemType::NotMinting).detail(detail)).retry_after(SOON)
+            }
+            MintError::OwnAudience(_) => {
+                Problem::new(ProblemType::NotMinting).field("audience").detail(detail).into()
             }
             MintError::Lifetime { .. } => {
                 Problem::new(ProblemType::NotMinting).field("token_lifetime").detail(detail).into()

@@ -29,7 +29,8 @@ pub(super) struct ListParameters {
 
 /// List the signing keys
 ///
-/// Needs a grant of role viewer or admin. What is shown of a key is public.
+/// Needs a grant of role viewer or admin. What is shown of a key is public, except the places that it waits for: of
+/// feeds only those that the grant reaches are named.
 #[utoipa::path(
     get,
     path = "/signing-keys",
@@ -47,7 +48,7 @@ pub(super) async fn list(
     let clients = api.carnet().store().jwks_clients().await?;
     let key_set = api.carnet().issuer().key_set();
     let now = api.carnet().clock().now();
-    Ok(Json(signing_keys::list(&key_set, &clients, parameters.all, now)))
+    Ok(Json(signing_keys::list(&key_set, &clients, parameters.all, now, caller.permissions())))
 }
 
 /// Rotate the signing keys
@@ -73,7 +74,7 @@ pub(super) async fn rotate(
     let seen = request.seen.unwrap_or_else(|| carnet.issuer().key_set().active_kids());
     let algorithms = request.alg.map_or_else(|| Algorithm::ALL.to_vec(), |algorithm| vec![algorithm]);
     let wanted = rotation::RotationRequest { algorithms, seen, force: request.force };
-    let rotation = carnet.rotator().rotate(&wanted, caller.actor()).await?;
+    let rotation = carnet.rotator().rotate(&wanted, caller.principal()).await?;
     changed(&api, &rotation).await
 }
 
@@ -104,7 +105,7 @@ pub(super) async fn revoke(
         true => api.carnet().rotator().as_ref(),
         false => &api.carnet().rotator().without_nudges(),
     };
-    let rotation = rotator.revoke(&kid, caller.actor()).await?;
+    let rotation = rotator.revoke(&kid, caller.principal()).await?;
     changed(&api, &rotation).await
 }
 

@@ -96,10 +96,10 @@ impl fmt::Display for SubjectKey {
 /// Written and shown as `space,tenant?,feed`, in JSON as an array; the order given does not matter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
-pub struct SubjectKeys(BTreeMap<SubjectKey, Presence>);
+pub struct SubjectKeys(pub(super) BTreeMap<SubjectKey, Presence>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Presence {
+pub(super) enum Presence {
     Required,
     Optional,
 }
@@ -114,6 +114,12 @@ impl SubjectKeys {
     /// The keys in order, each with whether it is required.
     pub fn iter(&self) -> impl Iterator<Item = (SubjectKey, bool)> {
         self.0.iter().map(|(key, presence)| (*key, *presence == Presence::Required))
+    }
+
+    /// Whether `key` is required; `None` if the keys do not name it.
+    #[must_use]
+    pub fn is_required(&self, key: SubjectKey) -> Option<bool> {
+        self.0.get(&key).map(|presence| *presence == Presence::Required)
     }
 
     fn new<'a>(items: impl Iterator<Item = &'a str>) -> Result<Self, SubjectKeysError> {

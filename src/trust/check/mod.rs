@@ -263,6 +263,7 @@ fn mint_causes(error: &MintError) -> Vec<Cause> {
     match error {
         MintError::Subject(SubjectError::Missing(key)) => knowledge::missing_context(&key.to_string()),
         MintError::Subject(SubjectError::TooLong { .. }) => knowledge::subject_too_long(),
+        MintError::OwnAudience(_) => knowledge::own_audience(),
         MintError::Lifetime { longest, .. } => knowledge::lifetime(*longest),
         MintError::ClockBehind { .. } => knowledge::clock_behind(),
         MintError::NoSigner(_) => knowledge::no_signer(),

@@ -1,0 +1,150 @@
+//! The rules between feeds: whose subject a feed may give, whose registry it may have, and how many there may be.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::{FeedsError, Sharing};
+use crate::feed::registry_host::RegistryHost;
+use crate::feed::{Feed, FeedPath};
+use crate::principal::Confirmed;
+use crate::store::Write;
+
+/// The most feeds of one space.
+pub const MAX_FEEDS_IN_SPACE: i64 = 50_000;
+/// The most feeds of all spaces.
+pub const MAX_FEEDS: i64 = 500_000;
+/// The most spaces.
+pub const MAX_SPACES: i64 = 10_000;
+
+/// Limited admins leave this part of the feeds and spaces to the command line and to admins without limits: a tenth.
+const RESERVED_PART: i64 = 10;
+
+/// The most feeds that a message names.
+const NAMED: u32 = 5;
+
+/// What a change of a feed means for trust and for callers, beyond the feed itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FeedNote {
+    /// Other feeds can give the feed's subject.
+    SharedSubject {
+        /// Some of them.
+        with: Vec<FeedPath>,
+    },
+    /// A feed that gave the subject was removed, or was given another one.
+    InheritedSubject {
+        /// The feed.
+        from: FeedPath,
+        /// When.
+        removed_at: Timestamp,
+    },
+    /// Other feeds have the registry.
+    SharedRegistry {
+        /// The registry.
+        registry: RegistryHost,
+        /// Some of them.
+        with: Vec<FeedPath>,
+    },
+}
+
+impl fmt::Display for FeedNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SharedSubject { with } => write!(
+                f,
+                "this feed can give the same subject as {}: a cloud that trusts one trusts the other",
+                named(with)
+            ),
+            Self::InheritedSubject { from, removed_at } => write!(
+                f,
+                "this feed can give a subject of {from}, which gave it until {removed_at}: a cloud that still trusts \
+                 that one trusts this one"
+            ),
+            Self::SharedRegistry { registry, with } => write!(
+                f,
+                "{registry} is also the registry of {}: a caller whose grant allows several of them must name the \
+                 feed",
+                named(with)
+            ),
+        }
+    }
+}
+
+/// At most [`NAMED`] names, and whether there are more.
+pub(super) fn named(feeds: &[FeedPath]) -> String {
+    let most = NAMED as usize;
+    let mut text = feeds.iter().take(most).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if feeds.len() > most {
+        text.push_str(" and others");
+    }
+    text
+}
+
+/// Refuses a subject that another feed of the space can give, present or removed, unless an unlimited principal said
+/// that this is wanted.
+pub(super) async fn check_subject(
+    write: &mut Write,
+    feed: &Feed,
+    by: &Confirmed,
+    sharing: Sharing,
+) -> Result<Vec<FeedNote>, FeedsError> {
+    let (keys, identity, path) = (&feed.subject_keys, feed.identity(), feed.path());
+    let is_limited = !by.is_unlimited();
+    let mut notes = Vec::new();
+    let with = write.feeds_sharing_subject(keys, &identity, NAMED + 1).await?;
+    if !with.is_empty() {
+        if is_limited || !sharing.share_subject {
+            return Err(FeedsError::SubjectShared { path, with, is_limited });
+        }
+        notes.push(FeedNote::SharedSubject { with });
+    }
+    for removed in write.removed_subjects_of(keys, &identity).await? {
+        let (from, removed_at) = (removed.path(), removed.removed_at);
+        if is_limited || !sharing.reuse_slug {
+            return Err(FeedsError::SlugReused { path, from, removed_at, is_limited });
+        }
+        let is_named = notes
+            .iter()
+            .any(|note| matches!(note, FeedNote::InheritedSubject { from: named, .. } if *named == from));
+        if !is_named {
+            notes.push(FeedNote::InheritedSubject { from, removed_at });
+        }
+    }
+    Ok(notes)
+}
+
+/// Refuses a limited principal the registry of a feed outside its limits, because look-ups by host that find one feed
+/// today would find two. Tells an unlimited one which feeds have the registry.
+pub(super) async fn check_registry(
+    write: &mut Write,
+    feed: &Feed,
+    by: &Confirmed,
+) -> Result<Vec<FeedNote>, FeedsError> {
+    if by.is_unlimited() {
+        let with = write.names_of_registry(&feed.registry, feed.id, None, NAMED + 1).await?;
+        let note = FeedNote::SharedRegistry { registry: feed.registry.clone(), with };
+        let is_shared = matches!(&note, FeedNote::SharedRegistry { with, .. } if !with.is_empty());
+        return Ok(if is_shared { vec![note] } else { Vec::new() });
+    }
+    let outside = Some((&by.permissions.spaces, &by.permissions.feeds));
+    match write.names_of_registry(&feed.registry, feed.id, outside, 1).await?.is_empty() {
+        true => Ok(Vec::new()),
+        false => Err(FeedsError::RegistryElsewhere),
+    }
+}
+
+/// Refuses a feed for which there is no room.
+pub(super) async fn check_room(write: &mut Write, feed: &Feed, by: &Confirmed) -> Result<(), FeedsError> {
+    let counts = write.count_feeds(&feed.space).await?;
+    let most = |most: i64| if by.is_unlimited() { most } else { most - most / RESERVED_PART };
+    for (what, have, most) in [
+        ("feeds in the space", counts.in_space, MAX_FEEDS_IN_SPACE),
+        ("feeds", counts.feeds, most(MAX_FEEDS)),
+        ("spaces", if counts.space_exists { 0 } else { counts.spaces }, most(MAX_SPACES)),
+    ] {
+        if have >= most {
+            return Err(FeedsError::TooMany { what, most });
+        }
+    }
+    Ok(())
+}

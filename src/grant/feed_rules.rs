@@ -1,0 +1,133 @@
+//! Feeds that a grant's holder may make and change, beyond those that it sees.
+//!
+//! A limit of a grant would be worth nothing if its holder could change what the limit rests on: a feed's subject,
+//! which tells its trust apart from that of other feeds and names the context; and the hosts and identities to which
+//! the token and the limited session go.
+
+use thiserror::Error;
+
+use super::limits::FeedLimit;
+use super::permissions::Permissions;
+use crate::feed::Feed;
+use crate::feed::google::JwksSource;
+
+/// A grant that allows changes of the feed does not allow this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum FeedRefusal {
+    /// The subject could be that of a feed outside the grant.
+    #[error(
+        "subject_keys: this grant is limited to certain feeds, so a feed that it makes or changes must name “feed” or \
+         “feed_id” in its subject"
+    )]
+    SharedSubject,
+    /// Any subject and any host could be chosen.
+    #[error(
+        "slug: this grant is limited in context, repositories or actions, and makes no feed: a new feed would be under \
+         none of these limits"
+    )]
+    Makes,
+    /// The limits rest on this field.
+    #[error("{0}: this grant is limited in context, repositories or actions, which this field could undo")]
+    Field(&'static str),
+    /// The rotation of every key would wait for this feed.
+    #[error(
+        "jwks: the rotation of the issuer's keys waits for a feed whose JWKS is uploaded, so this needs an admin's \
+         grant without limits"
+    )]
+    Uploaded,
+}
+
+impl FeedRefusal {
+    /// The field concerned.
+    #[must_use]
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::SharedSubject => "subject_keys",
+            Self::Makes => "slug",
+            Self::Field(field) => field,
+            Self::Uploaded => "jwks",
+        }
+    }
+}
+
+impl Permissions {
+    /// Whether the holder of a grant that reaches `feed` may make it.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedRefusal`] names the field and the reason.
+    pub fn check_new_feed(&self, feed: &Feed) -> Result<(), FeedRefusal> {
+        if self.is_limited_in_use() {
+            return Err(FeedRefusal::Makes);
+        }
+        self.check_subject(feed)?;
+        if feed.provider.jwks() == JwksSource::Uploaded && !self.is_unlimited_admin() {
+            return Err(FeedRefusal::Uploaded);
+        }
+        Ok(())
+    }
+
+    /// Whether the holder of a grant that reaches the feed may change `before` into `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedRefusal`] names the field and the reason.
+    pub fn check_changed_feed(&self, before: &Feed, after: &Feed) -> Result<(), FeedRefusal> {
+        self.check_subject(before)?;
+        self.check_subject(after)?;
+        if self.is_limited_in_use() {
+            // The cloud, and with it the hosts that a token goes to, follows from the registry.
+            let changed = [
+                ("subject_keys", before.subject_keys != after.subject_keys),
+                ("endpoints", before.endpoints != after.endpoints),
+                ("registry", before.registry != after.registry),
+                ("audience", before.audience != after.audience),
+                (changed_own_field(before, after), before.provider != after.provider),
+            ];
+            if let Some((field, _)) = changed.into_iter().find(|(_, changed)| *changed) {
+                return Err(FeedRefusal::Field(field));
+            }
+        }
+        if waited_for(before) != waited_for(after) && !self.is_unlimited_admin() {
+            return Err(FeedRefusal::Uploaded);
+        }
+        Ok(())
+    }
+
+    /// Whether credentials, rather than feeds, are limited.
+    fn is_limited_in_use(&self) -> bool {
+        let unlimited = Self::unlimited_admin();
+        self.context.wider_key(&unlimited.context).is_some() || !self.scope.is_everything()
+    }
+
+    fn check_subject(&self, feed: &Feed) -> Result<(), FeedRefusal> {
+        if self.feeds.covers(&FeedLimit::All) || feed.subject_keys.names_one_feed() {
+            return Ok(());
+        }
+        Err(FeedRefusal::SharedSubject)
+    }
+}
+
+/// The field of the feed's type that differs.
+fn changed_own_field(before: &Feed, after: &Feed) -> &'static str {
+    const FIELDS: [&str; 8] = [
+        "role_arn",
+        "session_duration",
+        "tenant_id",
+        "client_id",
+        "workload_identity_provider",
+        "service_account",
+        "lifetime",
+        "jwks",
+    ];
+    let [before, after] =
+        [before, after].map(|feed| serde_json::to_value(&feed.provider).unwrap_or_default());
+    FIELDS.into_iter().find(|field| before.get(field) != after.get(field)).unwrap_or("type")
+}
+
+/// Of a feed whose JWKS is uploaded the keys that wait for it, and where they wait.
+fn waited_for(
+    feed: &Feed,
+) -> Option<(&crate::feed::google::WorkloadIdentityProvider, crate::jose::Algorithm)> {
+    Some((feed.provider.uploaded_to()?, feed.alg))
+}

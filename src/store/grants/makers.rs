@@ -1,0 +1,100 @@
+//! What a grant has made, and what made it, by `created_by`.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::GrantRow;
+use crate::actor::Actor;
+use crate::grant::Grant;
+use crate::slug::Slug;
+use crate::store::{StoreError, Write, to_millis};
+
+const MADE_BY: &str = "WITH RECURSIVE made (id) AS (SELECT id FROM grants WHERE created_by = $1 UNION \
+                       SELECT grants.id FROM grants JOIN made ON grants.created_by = 'grant:' || made.id) \
+                       SELECT id FROM made";
+const COUNT_VALID_MADE_BY: &str = "WITH RECURSIVE made (id) AS (SELECT id FROM grants WHERE created_by = $1 UNION \
+                                   SELECT grants.id FROM grants JOIN made ON grants.created_by = 'grant:' || made.id) \
+                                   SELECT COUNT(*) FROM grants JOIN made ON grants.id = made.id \
+                                   WHERE grants.revoked_at IS NULL AND (grants.expires_at IS NULL OR grants.expires_at > $2)";
+
+impl Write {
+    /// The grants that `maker` made, those that they made, and so on, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::grant`].
+    pub async fn grants_made_by(&mut self, maker: Uuid) -> Result<Vec<GrantRow>, StoreError> {
+        let ids: Vec<(String,)> = sqlx::query_as(MADE_BY)
+            .bind(Actor::grant(maker).to_string())
+            .fetch_all(self.connection())
+            .await?;
+        let made: HashSet<String> = ids.into_iter().map(|(id,)| id).collect();
+        let is_made = |row: &GrantRow| match row {
+            GrantRow::Authentic(stored) => made.contains(&stored.grant.id.to_string()),
+            GrantRow::Forged { id } => made.contains(id),
+        };
+        Ok(self.grants().await?.into_iter().filter(is_made).collect())
+    }
+
+    /// The grant itself, the one that made it, and so on, as far as there are rows that carnet wrote.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::grant`].
+    pub async fn makers_of(&mut self, grant: &Grant) -> Result<Vec<Grant>, StoreError> {
+        let mut makers = vec![grant.clone()];
+        let mut made_by = grant.created_by.clone();
+        while let Some(id) = made_by.strip_prefix("grant:").and_then(|id| id.parse().ok()) {
+            // No grant is made by one that it made; rows that say so would go on forever.
+            let is_known = makers.iter().any(|known| known.id == id);
+            match self.grant(id).await? {
+                Some(GrantRow::Authentic(stored)) if !is_known => {
+                    made_by.clone_from(&stored.grant.created_by);
+                    makers.push(stored.grant);
+                }
+                _ => break,
+            }
+        }
+        Ok(makers)
+    }
+
+    /// How many of [`Write::grants_made_by`] are valid at `now`, by what their rows say.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when the statement fails.
+    pub async fn count_valid_grants_made_by(
+        &mut self,
+        maker: Uuid,
+        now: Timestamp,
+    ) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar(COUNT_VALID_MADE_BY)
+            .bind(Actor::grant(maker).to_string())
+            .bind(to_millis(now))
+            .fetch_one(self.connection())
+            .await?)
+    }
+
+    /// How many grants that are valid at `now`, by what their rows say, name the space.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Sql`] when the statement fails.
+    pub async fn count_valid_grants_of_space(
+        &mut self,
+        space: &Slug,
+        now: Timestamp,
+    ) -> Result<i64, StoreError> {
+        // A slug has no character that JSON would escape, so that it stands in the list between quotes.
+        Ok(sqlx::query_scalar(
+            "SELECT COUNT(*) FROM grants WHERE spaces LIKE $1 AND revoked_at IS NULL \
+             AND (expires_at IS NULL OR expires_at > $2)",
+        )
+        .bind(format!("%\"{space}\"%"))
+        .bind(to_millis(now))
+        .fetch_one(self.connection())
+        .await?)
+    }
+}

@@ -1,0 +1,198 @@
+//! The marks that subjects leave when no feed gives them any more, because the feed was removed or its subject was
+//! changed.
+//!
+//! Each row carries a MAC. A row that fails it, or that an earlier version wrote without subject keys, counts as one
+//! whose keys are not known: someone who writes the database can so make carnet ask more often, never less. A row
+//! that was deleted leaves no trace here.
+
+use jiff::Timestamp;
+use sqlx::QueryBuilder;
+use uuid::Uuid;
+
+use super::keyring::Purpose;
+use super::sealed::RowMac;
+use super::{StoreError, Write, from_millis, parse, to_millis};
+use crate::feed::{Feed, FeedPath};
+use crate::oidc::subject::{FeedIdentity, SubjectKeys};
+use crate::slug::Slug;
+
+/// A subject that no feed gives any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemovedSubject {
+    /// The feed that gave it.
+    pub feed: FeedIdentity,
+    /// The keys of the subject; `None` if they are not known.
+    pub keys: Option<SubjectKeys>,
+    /// When the feed was removed or got another subject.
+    pub removed_at: Timestamp,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    space: String,
+    slug: String,
+    feed_id: String,
+    subject_keys: String,
+    removed_at: i64,
+    mac: String,
+}
+
+const TABLE: &str = "removed_subjects";
+const COLUMNS: &str =
+    "SELECT space, slug, feed_id, subject_keys, removed_at, mac FROM removed_subjects WHERE space = ";
+
+/// The most marks of one space that are looked at: each is a reason to refuse, and one is enough.
+const MAX_FOUND: i64 = 100;
+
+impl RemovedSubject {
+    /// The feed's name at the time.
+    #[must_use]
+    pub fn path(&self) -> FeedPath {
+        FeedPath { space: self.feed.space.clone(), slug: self.feed.feed.clone() }
+    }
+
+    /// Whether a feed with these keys and this identity can give the subject.
+    #[must_use]
+    pub fn is_given_by(&self, keys: &SubjectKeys, feed: &FeedIdentity) -> bool {
+        let own_former = self.feed.feed_id == feed.feed_id;
+        !own_former
+            && match &self.keys {
+                Some(removed) => keys.overlap(feed, removed, &self.feed),
+                None if keys.contains(crate::oidc::subject::SubjectKey::FeedId) => false,
+                None => !keys.names_one_feed() || self.feed.feed == feed.feed,
+            }
+    }
+}
+
+impl Write {
+    /// The removed subjects that a feed with these keys and this identity can give, the latest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read, or a row is not one that carnet writes.
+    pub async fn removed_subjects_of(
+        &mut self,
+        keys: &SubjectKeys,
+        feed: &FeedIdentity,
+    ) -> Result<Vec<RemovedSubject>, StoreError> {
+        let keyring = self.keyring()?;
+        let mac = keyring.mac(Purpose::RemovedSubjects);
+        let mut query = QueryBuilder::new(COLUMNS);
+        query.push_bind(feed.space.as_str());
+        if keys.names_one_feed() {
+            query.push(" AND slug = ").push_bind(feed.feed.as_str());
+        } else {
+            query.push(" AND subject_keys IN (''");
+            for keys in keys.overlapping_without_feed() {
+                query.push(", ").push_bind(keys.to_string());
+            }
+            query.push(")");
+        }
+        query.push(" ORDER BY removed_at DESC LIMIT ").push_bind(MAX_FOUND);
+        let rows: Vec<Row> = query.build_query_as().fetch_all(self.connection()).await?;
+        let removed = rows.into_iter().map(|row| row.read(mac)).collect::<Result<Vec<_>, _>>()?;
+        Ok(removed.into_iter().filter(|removed| removed.is_given_by(keys, feed)).collect())
+    }
+
+    /// Leaves the mark of the subject that `feed` gave until now, unless no other feed can ever give it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the statement fails.
+    pub async fn mark_removed_subject(&mut self, feed: &Feed, now: Timestamp) -> Result<(), StoreError> {
+        if !feed.trust_follows_the_slug() {
+            return Ok(());
+        }
+        let keyring = self.keyring()?;
+        let mut row = Row {
+            space: feed.space.to_string(),
+            slug: feed.slug.to_string(),
+            feed_id: feed.id.to_string(),
+            subject_keys: feed.subject_keys.to_string(),
+            removed_at: to_millis(now),
+            mac: String::new(),
+        };
+        row.mac = row.authenticated(|columns| keyring.mac(Purpose::RemovedSubjects).tag(columns));
+        sqlx::query(
+            "INSERT INTO removed_subjects (space, slug, feed_id, subject_keys, removed_at, mac) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (feed_id, subject_keys) \
+             DO UPDATE SET space = excluded.space, slug = excluded.slug, removed_at = excluded.removed_at, \
+             mac = excluded.mac",
+        )
+        .bind(row.space)
+        .bind(row.slug)
+        .bind(row.feed_id)
+        .bind(row.subject_keys)
+        .bind(row.removed_at)
+        .bind(row.mac)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Gives each mark whose MAC is right under `before` its MAC under `after`, and names those whose MAC is not:
+    /// they stay as they are, and count as marks whose keys are not known. Marks that an earlier version left have no
+    /// MAC and are not named.
+    pub(super) async fn renew_removed_subject_macs(
+        &mut self,
+        before: &RowMac,
+        after: &RowMac,
+    ) -> Result<Vec<String>, StoreError> {
+        let all = "SELECT space, slug, feed_id, subject_keys, removed_at, mac FROM removed_subjects";
+        let rows: Vec<Row> = sqlx::query_as(all).fetch_all(self.connection()).await?;
+        let mut failed = Vec::new();
+        for row in rows {
+            if row.subject_keys.is_empty() && row.mac.is_empty() {
+                continue;
+            }
+            if !row.is_authentic(before) {
+                failed.push(row.feed_id.chars().take(64).collect());
+                continue;
+            }
+            let mac = row.authenticated(|columns| after.tag(columns));
+            sqlx::query("UPDATE removed_subjects SET mac = $3 WHERE feed_id = $1 AND subject_keys = $2")
+                .bind(row.feed_id)
+                .bind(row.subject_keys)
+                .bind(mac)
+                .execute(self.connection())
+                .await?;
+        }
+        Ok(failed)
+    }
+}
+
+impl Row {
+    fn read(self, mac: &RowMac) -> Result<RemovedSubject, StoreError> {
+        let is_authentic = self.is_authentic(mac);
+        if !is_authentic && !self.mac.is_empty() {
+            tracing::error!(
+                feed_id = self.feed_id,
+                "the mark of a removed subject fails its MAC: something other than carnet wrote it"
+            );
+        }
+        let keys = if is_authentic { Some(parse(TABLE, &self.feed_id, &self.subject_keys)?) } else { None };
+        let feed = FeedIdentity {
+            space: parse::<Slug>(TABLE, &self.feed_id, &self.space)?,
+            feed: parse(TABLE, &self.feed_id, &self.slug)?,
+            // An altered id makes no mark a feed's own former one.
+            feed_id: if is_authentic { parse(TABLE, &self.feed_id, &self.feed_id)? } else { Uuid::nil() },
+        };
+        let removed_at = from_millis(TABLE, &self.feed_id, self.removed_at)?;
+        Ok(RemovedSubject { feed, keys, removed_at })
+    }
+
+    fn is_authentic(&self, mac: &RowMac) -> bool {
+        self.authenticated(|columns| mac.verifies(columns, &self.mac))
+    }
+
+    fn authenticated<T>(&self, use_columns: impl FnOnce(&[&str]) -> T) -> T {
+        use_columns(&[
+            "removed-subject-row-1",
+            &self.space,
+            &self.slug,
+            &self.feed_id,
+            &self.subject_keys,
+            &self.removed_at.to_string(),
+        ])
+    }
+}
