@@ -51,7 +51,7 @@ problem_types! {
     MalformedRequest = "malformed-request", 400, "The request is malformed";
     /// No grant, or one that does not count any more. Why is not said.
     Unauthorized = "unauthorized", 401, "No valid grant was presented";
-    /// The grant's role does not allow this.
+    /// The grant's role or its limits do not allow this.
     Forbidden = "forbidden", 403, "The grant does not allow this";
     /// The context that is claimed is not one that the grant allows.
     ContextRefused = "context-refused", 403, "The grant does not allow this context";

@@ -67,7 +67,7 @@ fn answers_say_what_they_are_and_are_kept_by_no_cache() {
 fn another_method_is_refused_with_those_that_there_are() {
     let world = World::new("");
     for (method, path, methods) in [
-        ("PUT", "/grants", vec!["GET", "HEAD", "POST"]),
+        ("PUT", "/grants", vec!["DELETE", "GET", "HEAD", "POST"]),
         ("GET", "/grants/00000000-0000-4000-8000-000000000000", vec!["DELETE"]),
         ("POST", "/spaces/a/feeds/b", vec!["DELETE", "GET", "HEAD", "PATCH"]),
         ("GET", "/spaces/a/feeds/b/credentials", vec!["POST"]),

@@ -23,8 +23,8 @@ const REGISTRY_NOWHERE: &str = "333333333333.dkr.ecr.eu-central-1.amazonaws.com"
 
 /// The columns of [`TABLE`].
 const CALLERS: [(&str, &[&str]); 9] = [
-    ("admin", &["--role=admin"]),
-    ("admin of there", &["--role=admin", "--space=there"]),
+    ("admin", &["--role=admin", "--expires-in=never"]),
+    ("admin of there", &["--role=admin", "--space=there", "--expires-in=never"]),
     ("viewer", &["--role=viewer"]),
     ("viewer of there", &["--role=viewer", "--space=there"]),
     ("admin of here's feeds dev", &["--role=admin", "--space=here", "--feed=dev"]),
@@ -133,9 +133,14 @@ const TABLE: &[Row] = &[
     },
     Row {
         route: "DELETE /grants/{id}",
-        // Grants are their spaces' affair, whatever feeds they are limited to.
-        here: [204, 404, 403, 403, 204, 403, 403, 403, 403],
+        here: [204, 404, 403, 403, 404, 403, 403, 403, 403],
         elsewhere: [204, 204, 403, 403, 404, 403, 403, 403, 403],
+        nowhere: [404, 404, 403, 403, 404, 403, 403, 403, 403],
+    },
+    Row {
+        route: "DELETE /grants",
+        here: [200, 404, 403, 403, 404, 403, 403, 403, 403],
+        elsewhere: [200, 200, 403, 403, 404, 403, 403, 403, 403],
         nowhere: [404, 404, 403, 403, 404, 403, 403, 403, 403],
     },
     Row {
@@ -202,6 +207,8 @@ impl Scene {
             .replace("{host}", host)
             .replace("{kid}", if target == Target::Here { &self.kid } else { "none" });
         let path = if path.contains("{id}") { path.replace("{id}", &self.grant_in(target)) } else { path };
+        let path =
+            if route == "DELETE /grants" { format!("{path}?made_by={}", self.grant_in(target)) } else { path };
         self.made += 1;
         let body = match route {
             "POST /spaces/{space}/feeds" => Some(json!({
@@ -220,7 +227,9 @@ impl Scene {
     /// A grant whose space is the target's.
     fn grant_in(&self, target: Target) -> String {
         if let Target::Nowhere(which) = target {
-            return ["00000000-0000-4000-8000-000000000000", "none"][which].to_owned();
+            let unknown =
+                ["00000000-0000-4000-8000-000000000000", "00000000-0000-4000-8000-000000000001"];
+            return unknown[which].to_owned();
         }
         let body = json!({"role": "viewer", "name": "n", "spaces": [target.feed()[0]]});
         let made = self.world.api.post(&self.world.admin, "/grants", &body);

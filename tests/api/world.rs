@@ -35,7 +35,7 @@ impl World {
         let issuer = Issuer::http();
         let sandbox = issuer.carnet.sandbox(&issuer.url, sandbox);
         let api = Api::of(&issuer.server);
-        let admin = grant(&issuer.carnet, &["--role=admin"]);
+        let admin = grant(&issuer.carnet, &["--role=admin", "--expires-in=never"]);
         Self { issuer, sandbox, api, admin }
     }
 
