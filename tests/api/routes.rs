@@ -207,8 +207,11 @@ impl Scene {
             .replace("{host}", host)
             .replace("{kid}", if target == Target::Here { &self.kid } else { "none" });
         let path = if path.contains("{id}") { path.replace("{id}", &self.grant_in(target)) } else { path };
-        let path =
-            if route == "DELETE /grants" { format!("{path}?made_by={}", self.grant_in(target)) } else { path };
+        let path = if route == "DELETE /grants" {
+            format!("{path}?made_by={}", self.grant_in(target))
+        } else {
+            path
+        };
         self.made += 1;
         let body = match route {
             "POST /spaces/{space}/feeds" => Some(json!({
@@ -227,8 +230,7 @@ impl Scene {
     /// A grant whose space is the target's.
     fn grant_in(&self, target: Target) -> String {
         if let Target::Nowhere(which) = target {
-            let unknown =
-                ["00000000-0000-4000-8000-000000000000", "00000000-0000-4000-8000-000000000001"];
+            let unknown = ["00000000-0000-4000-8000-000000000000", "00000000-0000-4000-8000-000000000001"];
             return unknown[which].to_owned();
         }
         let body = json!({"role": "viewer", "name": "n", "spaces": [target.feed()[0]]});
