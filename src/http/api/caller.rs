@@ -19,6 +19,7 @@ use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::Api;
 use super::envelope::RequestId;
@@ -58,6 +59,11 @@ impl Caller {
         &self.grant.permissions
     }
 
+    /// The grant's identifier.
+    pub(super) fn grant_id(&self) -> Uuid {
+        self.grant.id
+    }
+
     /// When the caller's grant ends; `None`: never.
     pub(super) fn expires_at(&self) -> Option<Timestamp> {
         self.grant.expires_at
@@ -86,7 +92,8 @@ impl Caller {
             return Ok(());
         }
         checked(api, GrantOutcome::Revoked);
-        Err(unauthorized())
+        let why = "the grant has ended since the request began".to_owned();
+        Err(Refusal::new(ProblemType::Unauthorized).because(why))
     }
 
     /// As [`Caller::confirm`], for a request whose body has just been read.
@@ -261,10 +268,6 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"carnet\"");
-
-fn unauthorized() -> Refusal {
-    Refusal::new(ProblemType::Unauthorized)
-}
 
 fn challenged(refusal: Refusal) -> Response {
     let is_unauthorized = refusal.problem_type() == Some(ProblemType::Unauthorized);

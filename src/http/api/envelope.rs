@@ -87,9 +87,9 @@ pub(super) async fn envelope(State(api): State<Api>, mut request: Request, next:
                 if let Some(feed) = &about {
                     event = event.about_path(feed);
                 }
-                if let Some(first) = api.carnet().audit_log().count_refusal(caller.grant().id, event) {
+                if let Some(first) = api.carnet().audit_log().count_refusal(caller.grant_id(), event) {
                     if let Some(why) = &why {
-                        tracing::error!(actor = %caller.actor(), what, why, "a request failed");
+                        tracing::error!(actor = %caller.principal().actor(), what, why, "a request failed");
                     }
                     record(&api, first, &problem).await;
                 }
