@@ -3,6 +3,7 @@
 
 mod forged;
 mod life;
+mod quotas;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -88,7 +88,7 @@ pub(super) async fn list(
     let before = before.ok().filter(|before| *before != Some(0));
     let before = before.ok_or_else(|| Refusal::field("before", "the number of a row"))?;
     let filter = filter(parameters, &caller)?;
-    let _turn = api.audit_turns().take(caller.grant().id, api.carnet().clock().as_ref()).await?;
+    let _turn = api.audit_turns().take(caller.grant_id(), api.carnet().clock().as_ref()).await?;
     let page = api.carnet().store().audit(&filter, Direction::NewestFirst(before), limit).await?;
     Ok(Json(AuditPage {
         records: page.records.iter().map(AuditRecord::from).collect(),
