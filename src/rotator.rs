@@ -264,7 +264,7 @@ impl Rotator {
         reason: &'static str,
         actor: &Actor,
     ) -> Result<Vec<Change>, RotationError> {
-        let cause = Cause { reason, actor, is_emergency: true };
+        let cause = Cause { reason, by: actor.into(), is_emergency: true };
         let now = self.believed_now(&seen.settings, cause)?;
         let (keys, mut fresh) = (seen.public(), replacement.0);
         let changes = rotation::plan_replacement(&keys);

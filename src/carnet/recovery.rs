@@ -320,6 +320,7 @@ impl Recovery {
             Event::new(EventKind::KeyRewrap, Outcome::Done, actor).detail(&what)
         }));
         write.append_audit(now, &events).await?;
+        write.forget_removed_subject_keys().await?;
         recovered.confirmations = write.forget_all_confirmed_keys().await?;
         write.commit().await?;
         self.store.use_keyring(renewal.after);

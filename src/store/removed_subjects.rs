@@ -2,14 +2,15 @@
 //! changed.
 //!
 //! Each row carries a MAC. A row that fails it, or that an earlier version wrote without subject keys, counts as one
-//! whose keys are not known: someone who writes the database can so make carnet ask more often, never less. A row
-//! that was deleted leaves no trace here.
+//! whose keys are not known, and so for every subject that the feed could have given. `audit verify` names the rows
+//! that fail. A row that was deleted leaves no trace here.
 
 use jiff::Timestamp;
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
 use super::keyring::Purpose;
+use super::rewrap::ForgedRow;
 use super::sealed::RowMac;
 use super::{StoreError, Write, from_millis, parse, to_millis};
 use crate::feed::{Feed, FeedPath};
@@ -38,6 +39,7 @@ struct Row {
 }
 
 const TABLE: &str = "removed_subjects";
+const ALL: &str = "SELECT space, slug, feed_id, subject_keys, removed_at, mac FROM removed_subjects";
 const COLUMNS: &str =
     "SELECT space, slug, feed_id, subject_keys, removed_at, mac FROM removed_subjects WHERE space = ";
 
@@ -138,11 +140,10 @@ impl Write {
         before: &RowMac,
         after: &RowMac,
     ) -> Result<Vec<String>, StoreError> {
-        let all = "SELECT space, slug, feed_id, subject_keys, removed_at, mac FROM removed_subjects";
-        let rows: Vec<Row> = sqlx::query_as(all).fetch_all(self.connection()).await?;
+        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(self.connection()).await?;
         let mut failed = Vec::new();
         for row in rows {
-            if row.subject_keys.is_empty() && row.mac.is_empty() {
+            if row.is_unknown() {
                 continue;
             }
             if !row.is_authentic(before) {
@@ -161,7 +162,43 @@ impl Write {
     }
 }
 
+impl Write {
+    /// The rows that are not what carnet wrote.
+    pub(super) async fn forged_removed_subjects(&mut self) -> Result<Vec<ForgedRow>, StoreError> {
+        let keyring = self.keyring()?;
+        let mac = keyring.mac(Purpose::RemovedSubjects);
+        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(self.connection()).await?;
+        let forged = rows.into_iter().filter(|row| !row.is_unknown() && !row.is_authentic(mac));
+        Ok(forged.map(|row| ForgedRow::of(TABLE, Some(row.feed_id))).collect())
+    }
+
+    /// For a recovery, after which no old MAC is believed: every mark counts for all subjects that its feed could have
+    /// given, because its keys may be somebody else's.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when a statement fails.
+    pub async fn forget_removed_subject_keys(&mut self) -> Result<(), StoreError> {
+        // One mark of a feed is enough then.
+        sqlx::query(
+            "DELETE FROM removed_subjects WHERE EXISTS (SELECT 1 FROM removed_subjects AS other \
+             WHERE other.feed_id = removed_subjects.feed_id AND other.subject_keys < removed_subjects.subject_keys)",
+        )
+        .execute(self.connection())
+        .await?;
+        sqlx::query("UPDATE removed_subjects SET subject_keys = '', mac = ''")
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+}
+
 impl Row {
+    /// Whether the row says by itself that the keys are not known.
+    fn is_unknown(&self) -> bool {
+        self.subject_keys.is_empty() && self.mac.is_empty()
+    }
+
     fn read(self, mac: &RowMac) -> Result<RemovedSubject, StoreError> {
         let is_authentic = self.is_authentic(mac);
         if !is_authentic && !self.mac.is_empty() {

@@ -51,10 +51,8 @@ impl Store {
             forged.extend(match purpose {
                 Purpose::SigningKeys => read.forged_signing_keys().await?,
                 Purpose::Grants => read.forged_grants().await?,
-                Purpose::AuditChain
-                | Purpose::States
-                | Purpose::RemovedSubjects
-                | Purpose::PublishedLabels => continue,
+                Purpose::RemovedSubjects => read.forged_removed_subjects().await?,
+                Purpose::AuditChain | Purpose::States | Purpose::PublishedLabels => continue,
             });
         }
         Ok(forged)

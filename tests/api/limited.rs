@@ -21,6 +21,20 @@ impl World {
         self.api.post(by, &format!("/spaces/{space}/feeds"), new)
     }
 
+    /// Changes a row past carnet.
+    fn write(&self, statement: &'static str) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let changed = runtime.block_on(async {
+            use sqlx::Connection as _;
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.issuer.carnet.database());
+            let mut sql = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+            let changed = sqlx::query(statement).execute(&mut sql).await.unwrap().rows_affected();
+            sql.close().await.unwrap();
+            changed
+        });
+        assert_eq!(changed, 1, "{statement}");
+    }
+
     fn patch(&self, by: &Grant, path: &str, patch: &Value) -> Answer {
         let (space, slug) = path.split_once('/').unwrap();
         self.api.call("PATCH", &format!("/spaces/{space}/feeds/{slug}"), Some(&by.token), Some(patch))
@@ -134,6 +148,28 @@ fn a_removed_or_former_subject_is_inherited_only_by_an_admin_without_limits_who_
 }
 
 #[test]
+fn a_mark_that_something_else_has_changed_counts_for_every_subject_and_is_named() {
+    let world = World::new("");
+    success(&world.make(&world.admin, "a", &feed("one", 1, json!({}))));
+    assert_eq!(world.api.delete(&world.admin, "/spaces/a/feeds/one").status, 204);
+    let again = feed("one", 1, json!({"subject_keys": ["space", "runbook", "feed"]}));
+    let verify = || world.issuer.carnet.run(&["audit", "verify"]);
+    // Other keys give other subjects.
+    success(&world.make(&world.admin, "a", &again));
+    assert_eq!(world.api.delete(&world.admin, "/spaces/a/feeds/one").status, 204);
+    world.write("DELETE FROM removed_subjects WHERE subject_keys = 'space,runbook,feed'");
+    assert_eq!(verify().status, 0);
+    world.write("UPDATE removed_subjects SET subject_keys = 'space,tenant,feed'");
+    refused(&world.make(&world.admin, "a", &again), 409, "slug-reused", "slug");
+    let named = verify();
+    assert!(named.status == 1 && format!("{named:?}").contains("removed_subjects"), "{named:?}");
+    // A mark of an earlier version has no keys, and counts in the same way.
+    world.write("UPDATE removed_subjects SET subject_keys = '', mac = ''");
+    refused(&world.make(&world.admin, "a", &again), 409, "slug-reused", "slug");
+    assert_eq!(verify().status, 0);
+}
+
+#[test]
 fn an_admin_whose_context_or_repositories_are_limited_cannot_undo_that_by_a_feed() {
     let world = World::new("");
     let elsewhere = "arn:aws:iam::123456789012:role/other";
@@ -236,15 +272,7 @@ fn a_feed_outside_the_grant_is_not_read_on_the_way_to_404() {
     let deployer = world.grant(&["--role=deployer", "--space=b"]);
     let viewer = world.grant(&["--role=viewer", "--space=a", "--feed=dev"]);
     // A row that cannot be read betrays whoever reads it.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        use sqlx::Connection as _;
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(world.issuer.carnet.database());
-        let mut sql = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
-        let broken = "UPDATE feeds SET settings = 'none' WHERE slug = 'prod'";
-        sqlx::query(broken).execute(&mut sql).await.unwrap();
-        sql.close().await.unwrap();
-    });
+    world.write("UPDATE feeds SET settings = 'none' WHERE slug = 'prod'");
     let path = format!("/registries/{}/credentials", crate::world::REGISTRY);
     assert_eq!(refusal(&world.api.post(&deployer, &path, &json!({}))), (404, "not-found".to_owned()));
     assert_eq!(success(&world.api.get(&viewer, "/spaces/a/feeds")), json!([]));
