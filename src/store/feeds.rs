@@ -13,8 +13,8 @@ use crate::feed::display_name::DisplayName;
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::{Feed, FeedPath, Provider};
 use crate::grant::{FeedLimit, SpaceLimit};
-use crate::oidc::subject::{FeedIdentity, SubjectKeys};
 use crate::jose::Algorithm;
+use crate::oidc::subject::{FeedIdentity, SubjectKeys};
 use crate::slug::Slug;
 
 #[derive(sqlx::FromRow)]
