@@ -293,9 +293,11 @@ fn a_database_from_before_there_was_a_log_gets_one() {
         "DELETE FROM audit_base",
         "DELETE FROM sealed_keys WHERE name <> 'signing-key-rows'",
         "UPDATE key_state SET purposes = 0",
+        "DELETE FROM states",
     ] {
         database::execute(&carnet.database(), statement);
     }
+    std::fs::remove_file(carnet.keys_dir().join("state")).unwrap();
     assert_eq!(carnet.run(&["audit", "anchor"]).status, 1);
     carnet.ok(&["feed", "update", "default/prod", "--audience=other"]);
     let records = export(&carnet, &[]);
