@@ -21,6 +21,8 @@ use crate::audit_log::{AuditKeeper, AuditLog};
 use crate::audited_issuer::AuditedIssuer;
 use crate::broker::{Broker, BrokerLimits, MintingExchanger};
 use crate::clock::{Clock, SystemClock};
+use crate::clock_watch::ClockWatch;
+use crate::database_clock::vouch_for_the_past;
 use crate::exchange::address::Loopback;
 use crate::exchange::transport::{HttpTransport, ReqwestTransport, TransportConfig, TransportConfigError};
 use crate::feeds::Feeds;
@@ -128,6 +130,7 @@ pub struct Carnet {
     rotator: Arc<Rotator>,
     grants: Arc<Grants>,
     clock: Arc<dyn Clock>,
+    watch: Arc<ClockWatch>,
     random: Arc<dyn Random>,
     transport: TransportConfig,
     actor: Actor,
@@ -209,11 +212,12 @@ impl Carnet {
         let store = Store::open(&config.database, config.if_missing).await?;
         unlock(&store, &config).await?;
         establish_state(&store, &config).await?;
-        let grants = Grants::new(store.clone(), Arc::clone(&config.clock), Arc::clone(&config.random));
+        let watch = Arc::new(ClockWatch::new(Arc::clone(&config.clock)));
+        let grants = Grants::new(store.clone(), Arc::clone(&watch), Arc::clone(&config.random));
         let vault = Arc::new(adopt_issuer(store.clone(), &config).await?);
         let master_keys = config.master_keys();
         let Config { clock, random, key_source, mut transport, actor, audit_retention, .. } = config;
-        let rotator = Arc::new(Rotator::new(Arc::clone(&vault), Arc::clone(&clock), key_source));
+        let rotator = Arc::new(Rotator::new(Arc::clone(&vault), Arc::clone(&watch), key_source));
         let stored = vault.keys().await?;
         if stored.keys.is_empty() {
             rotator.tick(&actor).await?;
@@ -223,9 +227,10 @@ impl Carnet {
             let _ = store.finish_erasure().await?;
         }
         let metrics = Arc::new(Metrics::new());
-        let (issuer_clock, issuer_random) = (Arc::clone(&clock), Arc::clone(&random));
+        let (issuer_watch, issuer_random) = (Arc::clone(&watch), Arc::clone(&random));
         let issuer =
-            Issuer::load(Arc::clone(&vault), issuer_clock, issuer_random, Arc::clone(&metrics)).await?;
+            Issuer::load(Arc::clone(&vault), issuer_watch, issuer_random, Arc::clone(&metrics)).await?;
+        vouch_for_the_past(&store, &issuer).await?;
         let issuer = Arc::new(issuer);
         let read = Arc::downgrade(&issuer);
         metrics.keys.read_with(move || read.upgrade().map(|issuer| issuer.reading()));
@@ -243,6 +248,7 @@ impl Carnet {
             rotator,
             grants,
             clock,
+            watch,
             random,
             transport,
             actor,
@@ -312,7 +318,8 @@ impl Carnet {
         let store = Store::open(&config.database, config.if_missing).await?;
         unlock(&store, config).await?;
         establish_state(&store, config).await?;
-        Ok(Grants::new(store, Arc::clone(&config.clock), Arc::clone(&config.random)))
+        let watch = Arc::new(ClockWatch::new(Arc::clone(&config.clock)));
+        Ok(Grants::new(store, watch, Arc::clone(&config.random)))
     }
 
     /// Keeps what this process publishes and signs current, and rotates keys when they are due, until
@@ -438,7 +445,7 @@ impl Carnet {
     /// The feeds, to be changed.
     #[must_use]
     pub fn feeds(&self) -> Feeds {
-        Feeds::new(self.store.clone(), Arc::clone(&self.clock), Arc::clone(&self.random))
+        Feeds::watched(self.store.clone(), Arc::clone(&self.watch), Arc::clone(&self.random))
     }
 
     /// What is uploaded of its keys.

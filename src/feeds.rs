@@ -15,18 +15,20 @@ use self::rules::{check_registry, check_room, check_subject, named};
 use crate::audit::members::{differing, listed};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::clock::Clock;
+use crate::clock_watch::ClockWatch;
 use crate::feed::{Feed, FeedChanges, FeedDraft, FeedError, FeedPath};
 use crate::grant::FeedRefusal;
 use crate::issuer_url::IssuerUrl;
 use crate::principal::{Confirmed, Principal, PrincipalError};
 use crate::random::{Random, RandomnessUnavailable, uuid};
+use crate::signing_keys::clock_guard::ClockDoubt;
 use crate::store::{Store, StoreError, Write};
 
 /// Keeps the feeds of one database.
 #[derive(Debug, Clone)]
 pub struct Feeds {
     store: Store,
-    clock: Arc<dyn Clock>,
+    watch: Arc<ClockWatch>,
     random: Arc<dyn Random>,
 }
 
@@ -118,6 +120,9 @@ pub enum FeedsError {
     /// The feed breaks a rule.
     #[error(transparent)]
     Feed(#[from] FeedError),
+    /// This machine's clock is not believed.
+    #[error("{0}; no feed is made by a clock that is not believed")]
+    Clock(ClockDoubt),
     /// The database would not.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -130,7 +135,12 @@ impl Feeds {
     /// The feeds in `store`, which must have been unlocked: every change is recorded in the audit log.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        Self { store, clock, random }
+        Self::watched(store, Arc::new(ClockWatch::new(clock)), random)
+    }
+
+    /// As [`Feeds::new`], with a clock that somebody watches already.
+    pub(crate) fn watched(store: Store, watch: Arc<ClockWatch>, random: Arc<dyn Random>) -> Self {
+        Self { store, watch, random }
     }
 
     /// Adds a feed, and its space if that is new, for the principal `by`.
@@ -147,7 +157,9 @@ impl Feeds {
         let by = by.into();
         let id = uuid(self.random.as_ref())?;
         let (mut write, confirmed, now) = self.begin(&by).await?;
-        let longest = write.key_settings().await?.policy.max_token_lifetime();
+        let settings = write.key_settings().await?;
+        let longest = settings.policy.max_token_lifetime();
+        self.watch.look(settings.time(), &settings.policy).check().map_err(FeedsError::Clock)?;
         let feed = Feed::new(draft, id, longest, now)?;
         let path = feed.path();
         if !confirmed.permissions.may_see(&path) {
@@ -229,7 +241,7 @@ impl Feeds {
     async fn begin(&self, by: &Principal<'_>) -> Result<(Write, Confirmed, Timestamp), FeedsError> {
         let mut write = self.store.write().await?;
         // After the lock was waited for: what has ended meanwhile changes nothing.
-        let now = self.clock.now();
+        let now = self.watch.clock().now();
         let confirmed = by.confirm(&mut write, now).await?;
         confirmed.admin()?;
         Ok((write, confirmed, now))

@@ -17,12 +17,13 @@ pub use self::quotas::{MAX_GRANTS, MAX_IN_SPACE, MAX_OF_LIMITED, MAX_OF_MAKER, Q
 use self::uses::Uses;
 use crate::actor::Actor;
 use crate::audit::{Event, EventKind, Outcome};
-use crate::clock::Clock;
+use crate::clock_watch::{ClockReading, ClockWatch};
 use crate::grant::{
     DraftError, Grant, GrantDraft, GrantState, GrantToken, Role, SpaceLimit, TokenError, Wider,
 };
 use crate::principal::{Confirmed, Principal, PrincipalError};
 use crate::random::{Random, RandomnessUnavailable, uuid};
+use crate::signing_keys::clock_guard::ClockDoubt;
 use crate::store::grants::{GrantRow, StoredGrant};
 use crate::store::{Store, StoreError, Write};
 
@@ -30,7 +31,7 @@ use crate::store::{Store, StoreError, Write};
 #[derive(Debug)]
 pub struct Grants {
     store: Store,
-    clock: Arc<dyn Clock>,
+    watch: Arc<ClockWatch>,
     random: Arc<dyn Random>,
     uses: Uses,
 }
@@ -86,6 +87,9 @@ pub enum GrantsError {
     /// A quota is used up.
     #[error(transparent)]
     TooMany(#[from] QuotaExceeded),
+    /// This machine's clock is not believed.
+    #[error("{0}; no grant is made by a clock that is not believed")]
+    Clock(ClockDoubt),
     /// The database would not.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -120,8 +124,8 @@ pub enum AuthenticationError {
 impl Grants {
     /// The grants in `store`, which must have been unlocked.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        Self { store, clock, random, uses: Uses::default() }
+    pub fn new(store: Store, watch: Arc<ClockWatch>, random: Arc<dyn Random>) -> Self {
+        Self { store, watch, random, uses: Uses::default() }
     }
 
     /// Makes a grant and its token.
@@ -139,13 +143,15 @@ impl Grants {
         let token = GrantToken::generate(id, self.random.as_ref())?;
         let mut write = self.store.write().await?;
         // After the lock was waited for: what ends meanwhile makes no grant.
-        let now = self.clock.now();
+        let reading = self.look(&mut write).await?;
+        reading.check().map_err(GrantsError::Clock)?;
+        let now = reading.now;
         draft.check(now)?;
         let confirmed = by.confirm(&mut write, now).await?;
         if let Some(own) = &confirmed.grant {
             own.may_create(&draft)?;
         }
-        make_room(&mut write, &draft, &confirmed, now).await?;
+        make_room(&mut write, &draft, &confirmed, reading).await?;
         let actor = by.actor();
         let grant = Grant {
             id,
@@ -271,7 +277,7 @@ impl Grants {
         by: &Principal<'_>,
     ) -> Result<(Write, Confirmed, Timestamp), GrantsError> {
         let mut write = self.store.write_first().await?;
-        let now = self.clock.now();
+        let now = self.watch.clock().now();
         let own = by.confirm(&mut write, now).await?;
         match own.permissions.role {
             Role::Admin => Ok((write, own, now)),
@@ -323,6 +329,11 @@ impl Grants {
             uses.into_iter().for_each(|(id, at)| self.uses.note(id, at));
         }
     }
+
+    async fn look(&self, write: &mut Write) -> Result<ClockReading, StoreError> {
+        let settings = write.key_settings().await?;
+        Ok(self.watch.look(settings.time(), &settings.policy))
+    }
 }
 
 /// Revokes the grant in the caller's transaction.
@@ -333,7 +344,7 @@ async fn revoke(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     stored.grant.revoked_at = Some(now);
-    write.update_grant_revocation(stored).await?;
+    write.update_grant_times(stored).await?;
     write.append_audit(now, &[event(EventKind::GrantRevoke, &by.actor(), &stored.grant)]).await?;
     Ok(())
 }

@@ -19,6 +19,7 @@ use tracing::field::{Empty, display};
 
 pub use self::key_set::{KeySet, KeyStateError};
 use crate::clock::Clock;
+use crate::clock_watch::{ClockReading, ClockWatch};
 use crate::evidence::Evidence;
 use crate::feed::Feed;
 use crate::issuer_url::IssuerUrl;
@@ -33,7 +34,7 @@ use crate::oidc::subject::{Context, SubjectError};
 use crate::oidc::token::{Presented, SignedToken};
 use crate::random::{Random, RandomnessUnavailable, Uuids};
 use crate::secret::SecretString;
-use crate::signing_keys::clock_guard::{ClockTrust, is_behind};
+use crate::signing_keys::clock_guard::{ClockDoubt, ClockTrust};
 use crate::store::issuer::KeyPulse;
 use crate::store::states::{StateError, StateStatus};
 use crate::store::vault::Vault;
@@ -54,6 +55,7 @@ const USUAL_CLAIMS: usize = 512;
 pub struct Issuer {
     vault: Arc<Vault>,
     clock: Arc<dyn Clock>,
+    watch: Arc<ClockWatch>,
     token_identifiers: Uuids,
     current: ArcSwap<KeySet>,
     /// Monotonic milliseconds at which `current` was last known to be what the database holds.
@@ -72,8 +74,6 @@ pub struct Issuer {
 pub struct Health {
     /// Why the last scheduled rotation failed, if it did.
     pub rotation_error: Option<String>,
-    /// Whether the wall clock is believed.
-    pub clock: ClockTrust,
     /// The master key that this process lacks to open the database's present keys, if it does.
     pub needs_master_key: Option<String>,
     /// Why a place that this process publishes at was last not brought up to date, by its name.
@@ -94,16 +94,9 @@ pub enum MintError {
     /// The database was put back to an older one, or altered.
     #[error("nothing is minted: {0}")]
     Disbelieved(#[from] StateError),
-    /// This machine's clock is behind what the database has seen.
-    #[error(
-        "this machine's clock says {now}, but it has been {high_water} already; nothing is minted by a clock that is behind"
-    )]
-    ClockBehind {
-        /// The wall clock.
-        now: Timestamp,
-        /// The database's high-water time.
-        high_water: Timestamp,
-    },
+    /// This machine's clock is not believed.
+    #[error("{0}; nothing is minted by a clock that is not believed")]
+    Clock(ClockDoubt),
     /// The active key is sealed with another master key.
     #[error("the active {0} key is sealed with a master key that this process does not have")]
     NoSigner(Algorithm),
@@ -153,7 +146,8 @@ impl MintError {
             Err(Self::Subject(_)) => MintOutcome::Subject,
             // An earlier state of the keys is none that is confirmed.
             Err(Self::Unconfirmed(_) | Self::Disbelieved(_)) => MintOutcome::Unconfirmed,
-            Err(Self::ClockBehind { .. }) => MintOutcome::ClockBehind,
+            Err(Self::Clock(ClockDoubt::Behind { .. })) => MintOutcome::ClockBehind,
+            Err(Self::Clock(ClockDoubt::Ahead { .. } | ClockDoubt::Jumped { .. })) => MintOutcome::ClockAhead,
             Err(Self::NoSigner(_)) => MintOutcome::NoSigner,
             Err(Self::Unpublished { .. }) => MintOutcome::Unpublished,
             Err(Self::OwnAudience(_)) => MintOutcome::Audience,
@@ -171,25 +165,27 @@ impl Issuer {
     /// [`KeyStateError`] when they cannot be read, a row is forged, or an algorithm has none.
     pub async fn load(
         vault: Arc<Vault>,
-        clock: Arc<dyn Clock>,
+        watch: Arc<ClockWatch>,
         random: Arc<dyn Random>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, KeyStateError> {
+        let clock = Arc::clone(watch.clock());
         let confirmed = AtomicU64::new(millis(clock.monotonic()));
         let is_kept = AtomicBool::new(false);
         let stored = vault.keys().await?;
+        let pruning_time = watch.look(stored.settings.time(), &stored.settings.policy).pruning_time;
         let pulse = ArcSwap::from_pointee(stored.settings.pulse());
         let health = ArcSwap::from_pointee(Health {
             rotation_error: None,
-            clock: ClockTrust::Steady,
             needs_master_key: None,
             publication_errors: BTreeMap::new(),
         });
-        let current = ArcSwap::from_pointee(KeySet::of(&vault, &stored, clock.now(), None)?);
+        let current = ArcSwap::from_pointee(KeySet::of(&vault, &stored, pruning_time, None)?);
         let (token_identifiers, evidence) = (Uuids::new(random), Evidence::default());
         Ok(Self {
             vault,
             clock,
+            watch,
             token_identifiers,
             current,
             confirmed,
@@ -226,7 +222,7 @@ impl Issuer {
     ///
     /// [`KeyStateError`]; what was loaded before stays in use.
     pub async fn refresh(&self) -> Result<bool, KeyStateError> {
-        self.reload(self.clock.now()).await
+        self.reload().await
     }
 
     /// Asks the database before a mint where no keeper does, as in a command: there an exchange that takes its time, or
@@ -241,19 +237,20 @@ impl Issuer {
         }
     }
 
-    /// As [`Issuer::refresh`], with keys pruned by the time that the keeper believes.
-    pub(crate) async fn refresh_at(&self, now: Timestamp) -> Result<bool, KeyStateError> {
+    /// As [`Issuer::refresh`], by a keeper, which goes on doing so.
+    pub(crate) async fn refresh_kept(&self) -> Result<bool, KeyStateError> {
         self.is_kept.store(true, Ordering::Release);
-        self.reload(now).await
+        self.reload().await
     }
 
-    async fn reload(&self, now: Timestamp) -> Result<bool, KeyStateError> {
+    async fn reload(&self) -> Result<bool, KeyStateError> {
         // Taken before reading: what the answer confirms is at least this recent.
         let asked = millis(self.clock.monotonic());
         let pulse = self.vault.store().key_pulse().await?;
         self.pulse.store(Arc::new(pulse));
         self.vault.store().follow_state(pulse.state).await?;
         let current = self.current.load();
+        let now = self.clock_reading().pruning_time;
         let pruning_due = current.stale_at.is_some_and(|at| at <= now);
         // A key that could not be opened may be by now: its master key may have been put in place.
         let incomplete = current.signers.iter().any(Option::is_none);
@@ -323,8 +320,9 @@ impl Issuer {
     #[must_use]
     pub fn reading(&self) -> KeyReading {
         let key_set = self.current.load();
-        let clock = match self.health.load().clock {
-            _ if self.ahead_of_clock().is_some() => ClockState::Behind,
+        let clock = match self.clock_reading().trust {
+            ClockTrust::Behind { .. } => ClockState::Behind,
+            ClockTrust::Ahead { .. } => ClockState::Ahead,
             ClockTrust::Jumped { .. } => ClockState::Jumped,
             ClockTrust::Steady => ClockState::Steady,
         };
@@ -352,16 +350,10 @@ impl Issuer {
         self.clock.monotonic().saturating_sub(confirmed)
     }
 
-    /// The database's high-water time if this machine's clock is further behind it than clocks may
-    /// disagree.
+    /// The wall clock, and how far it can be believed.
     #[must_use]
-    pub fn ahead_of_clock(&self) -> Option<Timestamp> {
-        self.ahead_of(self.clock.now(), &self.current.load())
-    }
-
-    fn ahead_of(&self, now: Timestamp, key_set: &KeySet) -> Option<Timestamp> {
-        let high_water = self.pulse.load().high_water;
-        is_behind(now, high_water, key_set.settings.policy.leeway()).then_some(high_water)
+    pub fn clock_reading(&self) -> ClockReading {
+        self.watch.look(self.pulse.load().time, &self.current.load().settings.policy)
     }
 
     /// Mints a token for `feed` in `context`.
@@ -400,10 +392,9 @@ impl Issuer {
         if let Some(limit) = feed.provider.subject_limit() {
             subject.check_limit(limit)?;
         }
-        let now = self.clock.now();
-        if let Some(high_water) = self.ahead_of(now, &key_set) {
-            return Err(MintError::ClockBehind { now, high_water });
-        }
+        let reading = self.watch.look(self.pulse.load().time, &key_set.settings.policy);
+        reading.check_for_minting().map_err(MintError::Clock)?;
+        let now = reading.now;
         let jti = self.token_identifiers.next_at(now)?;
         let about = About {
             issuer: self.url(),

@@ -9,14 +9,12 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use crate::actor::Actor;
 use crate::clock::Clock;
 use crate::grants::Grants;
 use crate::issuer::{Issuer, KeyStateError};
 use crate::rotator::Rotator;
-use crate::signing_keys::clock_guard::{ClockGuard, ClockTrust};
+use crate::signing_keys::clock_guard::{ClockTrust, DatabaseTime};
 use crate::signing_keys::rotation::plan;
 use crate::store::{Store, StoreError};
 
@@ -38,7 +36,6 @@ pub struct Keeper {
     store: Store,
     clock: Arc<dyn Clock>,
     actor: Actor,
-    guard: ClockGuard,
     refreshing: bool,
     rotation: Backoff,
     erase_at: Duration,
@@ -47,7 +44,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper of `issuer` that begins with its clock believed.
+    /// A keeper of `issuer`.
     #[must_use]
     pub fn new(
         issuer: Arc<Issuer>,
@@ -56,7 +53,7 @@ impl Keeper {
         store: Store,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (wall, monotonic) = (clock.now(), clock.monotonic());
+        let monotonic = clock.monotonic();
         Self {
             issuer,
             rotator,
@@ -64,7 +61,6 @@ impl Keeper {
             store,
             clock,
             actor: Actor::server(),
-            guard: ClockGuard::new(wall, monotonic),
             refreshing: true,
             rotation: Backoff::default(),
             erase_at: monotonic,
@@ -83,12 +79,9 @@ impl Keeper {
 
     /// One round.
     pub async fn look(&mut self) {
-        let leeway = self.issuer.key_set().settings.policy.leeway();
-        let (wall, now) = (self.clock.now(), self.clock.monotonic());
-        let trust = self.guard.observe(wall, now, leeway);
-        self.issuer.note_health(|health| health.clock = trust);
-        self.refresh(trust.believed(wall)).await;
-        if trust == ClockTrust::Steady && self.issuer.ahead_of_clock().is_none() {
+        let now = self.clock.monotonic();
+        self.refresh().await;
+        if self.issuer.clock_reading().trust == ClockTrust::Steady {
             self.rotate(now).await;
             self.write_down(now).await;
         }
@@ -97,16 +90,14 @@ impl Keeper {
 
     /// Writes down what has been seen since the last time, as before a process ends.
     pub async fn finish(&mut self) {
-        let leeway = self.issuer.key_set().settings.policy.leeway();
-        let trust = self.guard.observe(self.clock.now(), self.clock.monotonic(), leeway);
-        if trust == ClockTrust::Steady && self.issuer.ahead_of_clock().is_none() {
+        if self.issuer.clock_reading().trust == ClockTrust::Steady {
             (self.write_at, self.write_uses_at) = (Duration::ZERO, Duration::ZERO);
             self.write_down(self.clock.monotonic()).await;
         }
     }
 
-    async fn refresh(&mut self, now: Timestamp) {
-        let refreshed = self.issuer.refresh_at(now).await;
+    async fn refresh(&mut self) {
+        let refreshed = self.issuer.refresh_kept().await;
         let needed = match &refreshed {
             Err(KeyStateError::Store(StoreError::OtherEpoch { needed, .. })) => Some(needed.clone()),
             _ => None,
@@ -137,7 +128,7 @@ impl Keeper {
         }
         match self.rotator.tick(&self.actor).await {
             Ok(_) => {
-                self.refresh(self.clock.now()).await;
+                self.refresh().await;
                 self.rotation_works().await;
             }
             Err(error) => {
@@ -175,7 +166,11 @@ impl Keeper {
         self.write_at = now + WRITE_EVERY;
         let fetches = self.issuer.evidence().take();
         let written = async {
-            self.store.raise_high_water(self.clock.now()).await?;
+            let (reading, known) = (self.issuer.clock_reading(), self.issuer.pulse().time);
+            if reading.trust == ClockTrust::Steady {
+                let (high_water, pruning_time) = (reading.now, reading.pruning_time);
+                self.store.raise_times(DatabaseTime { high_water, pruning_time, ..known }).await?;
+            }
             if fetches.is_empty() { Ok(()) } else { self.store.add_jwks_fetches(&fetches).await }
         };
         if let Err(error) = written.await {

@@ -47,6 +47,8 @@ pub mod audit_log;
 pub mod audited_issuer;
 pub mod broker;
 pub mod carnet;
+pub mod clock_watch;
+pub mod database_clock;
 #[cfg(feature = "cli")]
 pub mod doctor;
 pub mod evidence;

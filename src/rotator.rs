@@ -11,13 +11,13 @@ use tracing::Instrument as _;
 
 use crate::actor::Actor;
 use crate::audit::EventKind;
-use crate::clock::Clock;
+use crate::clock_watch::ClockWatch;
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
 use crate::jose::key_pair::{KeyPair, KeyPairError, RsaBits};
 use crate::principal::{Principal, PrincipalError};
 use crate::random::Random;
-use crate::signing_keys::clock_guard::is_behind;
+use crate::signing_keys::clock_guard::{ClockDoubt, ClockTrust};
 use crate::signing_keys::policy::RotationPolicy;
 use crate::signing_keys::rotation::{self, Change, Refusal, RotationRequest, UnknownKey};
 use crate::signing_keys::{SigningKey, Stage};
@@ -50,7 +50,7 @@ impl KeySource for GeneratedKeys {
 #[derive(Debug)]
 pub struct Rotator {
     vault: Arc<Vault>,
-    clock: Arc<dyn Clock>,
+    watch: Arc<ClockWatch>,
     source: Arc<dyn KeySource>,
     /// Whether a revocation asks for nudges.
     nudges: bool,
@@ -65,19 +65,12 @@ pub enum RotationError {
     /// There is no such key.
     #[error(transparent)]
     Unknown(#[from] UnknownKey),
-    /// This machine's clock is behind what another process, or this one earlier, has seen.
-    #[error(
-        "this machine's clock says {now}, but it has been {high_water} already: keys are not rotated by a clock that is behind"
-    )]
-    ClockBehind {
-        /// The wall clock.
-        now: Timestamp,
-        /// The database's high-water time.
-        high_water: Timestamp,
-    },
     /// The principal's grant has ended, or has limits.
     #[error(transparent)]
     Principal(#[from] PrincipalError),
+    /// This machine's clock is not believed.
+    #[error("{0}; keys and their policy are not changed by a clock that is not believed")]
+    Clock(ClockDoubt),
     /// The database would not.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -112,16 +105,16 @@ struct Cause<'a> {
 impl Rotator {
     /// Changes the keys in `vault`.
     #[must_use]
-    pub fn new(vault: Arc<Vault>, clock: Arc<dyn Clock>, source: Arc<dyn KeySource>) -> Self {
-        Self { vault, clock, source, nudges: true }
+    pub fn new(vault: Arc<Vault>, watch: Arc<ClockWatch>, source: Arc<dyn KeySource>) -> Self {
+        Self { vault, watch, source, nudges: true }
     }
 
     /// The same, with revocations that have no verifier told.
     #[must_use]
     pub fn without_nudges(&self) -> Self {
-        let (vault, clock, source) =
-            (Arc::clone(&self.vault), Arc::clone(&self.clock), Arc::clone(&self.source));
-        Self { vault, clock, source, nudges: false }
+        let (vault, watch, source) =
+            (Arc::clone(&self.vault), Arc::clone(&self.watch), Arc::clone(&self.source));
+        Self { vault, watch, source, nudges: false }
     }
 
     /// Does what is due: founds the keys of a new issuer, rotates keys that have signed long enough. Waits
@@ -188,8 +181,13 @@ impl Rotator {
         actor: &Actor,
     ) -> Result<(), RotationError> {
         let mut write = self.vault.store().write_first().await?;
-        let now = self.clock.now();
         let stored = self.vault.keys_in(&mut write).await?;
+        let reading = self.watch.look(stored.settings.time(), &stored.settings.policy);
+        // A longer `rotate-every` would have the clock believed that nobody has accepted.
+        if let ClockTrust::Ahead { .. } = reading.trust {
+            reading.check().map_err(RotationError::Clock)?;
+        }
+        let now = reading.now;
         for key in rotation::under_policy(&stored.public(), &stored.settings.policy, policy) {
             self.vault.update(&mut write, &key).await?;
         }
@@ -221,7 +219,7 @@ impl Rotator {
         let mut fresh = self.generate(&expected, seen.settings.rsa_bits).await?;
 
         let mut write = self.vault.store().write_first().await?;
-        cause.by.confirm(&mut write, self.clock.now()).await?.unlimited()?;
+        cause.by.confirm(&mut write, self.watch.clock().now()).await?.unlimited()?;
         let stored = self.vault.keys_in(&mut write).await?;
         let (keys, policy) = (stored.public(), stored.settings.policy);
         let now = self.believed_now(&stored.settings, cause)?;
@@ -314,16 +312,16 @@ impl Rotator {
         Rotation { erased, ..rotation }
     }
 
-    /// The time, unless it has been much later already.
+    /// The time, if the clock is believed.
     ///
     /// What is recorded never happens earlier than what is known to have been: a key made in an
     /// emergency by a clock that is far behind would count as published for long once that is set right.
     fn believed_now(&self, settings: &KeySettings, cause: Cause<'_>) -> Result<Timestamp, RotationError> {
-        let (now, high_water) = (self.clock.now(), settings.high_water);
-        if cause.is_emergency || !is_behind(now, high_water, settings.policy.leeway()) {
-            return Ok(now.max(high_water));
+        let reading = self.watch.look(settings.time(), &settings.policy);
+        if !cause.is_emergency {
+            reading.check().map_err(RotationError::Clock)?;
         }
-        Err(RotationError::ClockBehind { now, high_water })
+        Ok(reading.now.max(settings.high_water))
     }
 
     /// A new key that is neither stored nor published.

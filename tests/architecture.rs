@@ -39,6 +39,8 @@ const FLOORS: [&[&str]; 6] = [
         "audited_issuer",
         "broker",
         "carnet",
+        "clock_watch",
+        "database_clock",
         "doctor",
         "evidence",
         "exchange",

@@ -83,6 +83,8 @@ names! {
     KeyNudge = "key.nudge",
     /// The key policy was changed.
     KeyPolicy = "key.policy",
+    /// A clock was accepted, or the database's time set back.
+    KeyClock = "key.clock",
     /// Everything was sealed again under another master key.
     KeyRewrap = "key.rewrap",
     /// From now on no key signs before a copy of the public documents has shown it.

@@ -105,11 +105,12 @@ impl AuditKeeper {
     async fn prune(&mut self, now: Duration) {
         let Some(retention) = self.retention else { return };
         // Age is told by a clock that is believed, or not at all.
-        if self.issuer.health().clock != ClockTrust::Steady || self.issuer.ahead_of_clock().is_some() {
+        let reading = self.issuer.clock_reading();
+        if reading.trust != ClockTrust::Steady {
             return;
         }
-        let wall = self.clock.now();
-        let Ok(before) = wall.checked_sub(retention) else { return };
+        let wall = reading.now;
+        let Ok(before) = reading.pruning_time.checked_sub(retention) else { return };
         match self.store.prune_audit(before, &Actor::server(), wall).await {
             Ok(0) => {}
             Ok(pruned) => {

@@ -9,6 +9,7 @@ use super::{Config, OpenError};
 use crate::actor::Actor;
 use crate::audit::{Event, EventKind, Outcome};
 use crate::clock::Clock;
+use crate::clock_watch::ClockWatch;
 use crate::rotator::Rotator;
 use crate::signing_keys::rotation::Change;
 use crate::states::StatePoint;
@@ -64,7 +65,8 @@ impl Acceptance {
             Err(error) => format!("{error}."),
         };
         let vault = Arc::new(adopt_issuer(store.clone(), &config).await?);
-        let rotator = Rotator::new(vault, Arc::clone(&config.clock), Arc::clone(&config.key_source));
+        let watch = Arc::new(ClockWatch::new(Arc::clone(&config.clock)));
+        let rotator = Rotator::new(vault, watch, Arc::clone(&config.key_source));
         Ok(Self { store, rotator, clock: config.clock, found, witnesses })
     }
 

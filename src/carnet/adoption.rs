@@ -32,7 +32,7 @@ async fn unlock_with(store: &Store, config: &Config) -> Result<(), OpenError> {
         }
         let sealer = Sealer::new(&read_or_make(config)?).map_err(seal)?;
         let mut write = store.write().await?;
-        write.set_up(&sealer, config.random.as_ref()).await?;
+        write.set_up(&sealer, config.random.as_ref(), config.clock.now()).await?;
         write.commit().await?;
     }
     // Another process may have set it up first: what counts is what the database holds.

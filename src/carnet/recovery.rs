@@ -15,6 +15,7 @@ use super::{Carnet, Config, OpenError};
 use crate::actor::Actor;
 use crate::audit::{Event, EventKind, Outcome};
 use crate::clock::Clock;
+use crate::clock_watch::ClockWatch;
 use crate::feed::Feed;
 use crate::grant::{Grant, GrantState};
 use crate::issuer_url::IssuerUrl;
@@ -196,7 +197,8 @@ impl Recovery {
         unlock(&store, &config).await?;
         let vault = Arc::new(adopt_issuer(store.clone(), &config).await?);
         let (clock, random) = (Arc::clone(&config.clock), Arc::clone(&config.random));
-        let rotator = Rotator::new(Arc::clone(&vault), Arc::clone(&clock), Arc::clone(&config.key_source));
+        let watch = Arc::new(ClockWatch::new(Arc::clone(&clock)));
+        let rotator = Rotator::new(Arc::clone(&vault), watch, Arc::clone(&config.key_source));
         let (master_keys, witnesses) = (config.master_keys(), config.witnesses());
         Ok(Self { store, vault, rotator, master_keys, witnesses, clock, random })
     }

@@ -1,6 +1,7 @@
 //! `carnet doctor`: gathers what there is to see, has it judged, and shows the findings.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use super::failure::Failure;
 use super::opening::OpeningOptions;
 use super::output::{self, Format};
 use crate::carnet::{Carnet, Config, OpenError};
+use crate::database_clock::DatabaseClock;
 use crate::doctor::address::Reach;
 use crate::doctor::fetch::{Fetcher, Trust};
 use crate::doctor::public::Published;
@@ -130,8 +132,8 @@ impl Examination<'_> {
         findings.extend(keys::check(&seen, self.now));
         let targets = self.store.publication_targets().await?;
         findings.extend(publication::check(&public, &stored.places, &targets, self.now));
-        let leeway = settings.policy.leeway();
-        findings.push(clock::check_high_water(self.now, settings.high_water, leeway));
+        let database_clock = DatabaseClock::new(self.store.clone(), Arc::clone(&self.config.clock));
+        findings.push(clock::check_high_water(&database_clock.view().await?));
         Ok(())
     }
 

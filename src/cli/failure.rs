@@ -28,7 +28,11 @@ use crate::visible;
 
 /// What helps where nothing is minted, if the message does not say it.
 fn mint_hint(error: &MintError) -> Option<String> {
-    let MintError::Unpublished { place, .. } = error else { return None };
+    let place = match error {
+        MintError::Unpublished { place, .. } => place,
+        MintError::Clock(doubt) => return Some(doubt.fix().to_owned()),
+        _ => return None,
+    };
     Some(format!(
         "a server that runs with --publish writes there next; without one, `carnet publish {place}` does, and with \
          --forget no key waits for it any more"
@@ -195,6 +199,7 @@ impl From<OpenError> for Failure {
                 "start with the issuer URL that is stored, or `carnet serve --issuer URL --change-issuer` and set up \
                  the trust in every cloud anew",
             ),
+            OpenError::FirstKeys(RotationError::Clock(doubt)) => Some(doubt.fix()),
             OpenError::Custody(custody) => {
                 let hint = Some(custody.fix());
                 return Self { hint, ..Self::plain(error) };
@@ -247,6 +252,7 @@ impl From<FeedsError> for Failure {
                 FAILED,
             ),
             FeedsError::Feed(_) | FeedsError::OwnAudience(_) => (None, USAGE),
+            FeedsError::Clock(doubt) => (Some(doubt.fix()), FAILED),
             _ => (None, FAILED),
         };
         Self { hint: hint.map(ToOwned::to_owned), exit, ..Self::plain(error) }
@@ -261,6 +267,7 @@ impl From<GrantsError> for Failure {
                 (Some("--space and --feed name them; --feed '*' is every feed of every space"), USAGE)
             }
             GrantsError::Draft(_) => (None, USAGE),
+            GrantsError::Clock(doubt) => (Some(doubt.fix()), FAILED),
             _ => (None, FAILED),
         };
         Self { hint: hint.map(ToOwned::to_owned), exit, ..Self::plain(error) }
@@ -281,6 +288,7 @@ impl From<RotationError> for Failure {
             RotationError::Refused(Refusal::KeySetFull { .. }) => {
                 Some("wait until then; --force does not help here")
             }
+            RotationError::Clock(doubt) => Some(doubt.fix()),
             _ => None,
         };
         Self { hint: hint.map(ToOwned::to_owned), ..Self::plain(error) }

@@ -1,5 +1,6 @@
 //! `carnet key`: signing keys.
 
+mod clock;
 mod list;
 mod nudge;
 mod policy;
@@ -28,9 +29,16 @@ pub(super) enum Command {
     Policy(policy::Policy),
     /// Make every symmetric key anew under another master key; after a leak, revoke and replace everything
     Rewrap(rewrap::Rewrap),
+    /// Show what time the database believes it is; accept a clock, or set the time back after a wrong one
+    Clock(clock::Clock),
 }
 
 pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), Failure> {
+    // Where a clock is doubted, an issuer may not open.
+    let command = match command {
+        Command::Clock(arguments) => return clock::run(opening, arguments).await,
+        command => command,
+    };
     if let Command::Rewrap(arguments) = command {
         if arguments.is_recovery() {
             return Box::pin(rewrap::recover(opening.config(), arguments)).await;
@@ -39,6 +47,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
     }
     let carnet = opening.open().await?;
     match command {
+        Command::Clock(_) => Ok(()),
         Command::List(arguments) => list::run(&carnet, &arguments).await,
         Command::Rotate(arguments) => rotate::run(&carnet, arguments).await,
         Command::Revoke(arguments) => revoke::run(&carnet, arguments).await,

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use jiff::fmt::rfc2822::DateTimeParser;
-use jiff::{SignedDuration, Timestamp};
 
 use super::Finding;
 use super::fetch::Fetched;
-use crate::signing_keys::clock_guard::is_behind;
+use crate::database_clock::ClockView;
 
 const CLOCK: &str = "clock";
 const HIGH_WATER: &str = "clock-high-water";
@@ -59,28 +59,42 @@ fn skew(fetched: &Fetched) -> Option<SignedDuration> {
     })
 }
 
-/// The clock against the highest time that any process has seen with this database.
+/// The clock against the times in the database, as a process finds them that starts now.
 #[must_use]
-pub fn check_high_water(now: Timestamp, high_water: Timestamp, leeway: Duration) -> Finding {
-    if is_behind(now, high_water, leeway) {
-        return Finding::failed(
+pub fn check_high_water(view: &ClockView) -> Finding {
+    match view.reading.check() {
+        Err(doubt) => Finding::failed(HIGH_WATER, doubt.to_string())
+            .detail("By a clock that is not believed nothing is minted, no key is rotated, and nothing is pruned.")
+            .hint(format!("{}; `carnet key clock` shows both", doubt.fix())),
+        Ok(()) if view.has_later_times() => Finding::warning(
             HIGH_WATER,
-            format!("this machine's clock says {now}, but it has been {high_water} already"),
+            format!(
+                "{} keys and {} grants bear times that lie in the future",
+                view.later_keys, view.later_grants
+            ),
         )
-        .detail("Nothing is minted and no key is rotated while the clock is behind: a token could outlive its key.")
-        .hint("set this machine's clock; `carnet key list` says what the database has seen");
+        .detail("They were written by a wrong clock: such a key rotates too late, and such a grant lives too long.")
+        .hint("once every machine's clock is right, `carnet key clock --set-back` corrects them"),
+        Ok(()) => Finding::ok(HIGH_WATER, "fits the latest time known to the database"),
     }
-    Finding::ok(HIGH_WATER, "not behind what the database has seen")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
     use http::{HeaderMap, HeaderValue};
+    use jiff::Timestamp;
 
     use super::*;
+    use crate::clock::SimulatedClock;
+    use crate::clock_watch::ClockWatch;
     use crate::doctor::Status;
     use crate::doctor::fetch::Answer;
+    use crate::jose::key_pair::RsaBits;
+    use crate::signing_keys::policy::RotationPolicy;
+    use crate::store::issuer::KeySettings;
 
     const LEEWAY: Duration = Duration::from_secs(300);
 
@@ -122,11 +136,32 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_behind_the_databases_own_time_fails_beyond_the_leeway() {
+    fn a_clock_that_does_not_fit_the_databases_times_fails_and_times_in_the_future_are_a_warning() {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        for (ahead, expected) in [(-1, Status::Ok), (300, Status::Ok), (301, Status::Failed)] {
+        let day = 24 * 3600;
+        for (ahead, later_grants, expected) in [
+            (-1, 0, Status::Ok),
+            (300, 0, Status::Ok),
+            (301, 0, Status::Failed),
+            (-30 * day, 0, Status::Ok),
+            (-30 * day - 1, 0, Status::Failed),
+            (-1, 1, Status::Warning),
+        ] {
             let high_water = now + SignedDuration::from_secs(ahead);
-            assert_eq!(check_high_water(now, high_water, LEEWAY).status, expected, "{ahead}");
+            let settings = KeySettings {
+                generation: 1,
+                publications: 0,
+                policy: RotationPolicy::default(),
+                rsa_bits: RsaBits::default(),
+                high_water,
+                pruning_time: high_water,
+                set_backs: 0,
+                erasure_pending: false,
+            };
+            let watch = ClockWatch::new(Arc::new(SimulatedClock::at(now)));
+            let reading = watch.look(settings.time(), &settings.policy);
+            let view = ClockView { reading, settings, later_keys: 0, later_grants };
+            assert_eq!(check_high_water(&view).status, expected, "{ahead}");
         }
     }
 }

@@ -14,6 +14,7 @@ mod limits;
 mod pattern;
 mod permissions;
 mod role;
+mod set_back;
 mod token;
 
 use jiff::Timestamp;

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::GrantsError;
+use crate::clock_watch::ClockReading;
 use crate::grant::{GrantDraft, SpaceLimit};
 use crate::principal::Confirmed;
 use crate::slug::Slug;
@@ -63,15 +64,16 @@ pub(super) async fn make_room(
     write: &mut Write,
     draft: &GrantDraft,
     by: &Confirmed,
-    now: Timestamp,
+    reading: ClockReading,
 ) -> Result<(), GrantsError> {
+    let ClockReading { now, pruning_time, .. } = reading;
     if !by.is_unlimited() {
         check_maker(write, by, now).await?;
         check_spaces(write, draft, now).await?;
     }
     let most = if by.is_unlimited() { MAX_GRANTS } else { MAX_OF_LIMITED };
-    let long_ago = now.checked_sub(LISTED_AFTER_END).unwrap_or(Timestamp::MIN);
-    for ended_before in [long_ago, now] {
+    let long_ago = pruning_time.checked_sub(LISTED_AFTER_END).unwrap_or(Timestamp::MIN);
+    for ended_before in [long_ago, pruning_time] {
         write.remove_grants_ended_before(ended_before).await?;
         if count(write.count_grants().await?) < most {
             return Ok(());

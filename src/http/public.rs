@@ -63,11 +63,14 @@ struct Checks {
     database_reachable: bool,
     /// The algorithms that this process can sign with.
     active_keys: Vec<Algorithm>,
-    /// Whether the wall clock is believed: `steady`, `jumped`, or `behind`.
+    /// How far the wall clock is believed: `steady`, `jumped`, `ahead` or `behind`.
     clock: &'static str,
     /// The master key without which this process serves documents and nothing else, if it lacks one.
     #[serde(skip_serializing_if = "Option::is_none")]
     needs_master_key: Option<String>,
+    /// The latest time known to the database, while the clock is doubted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_high_water: Option<Timestamp>,
     /// Why the last scheduled rotation failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     rotation_error: Option<String>,
@@ -194,18 +197,20 @@ impl PublicDocuments {
         let (key_set, health) = (self.issuer.key_set(), self.issuer.health());
         let active_keys: Vec<_> =
             Algorithm::ALL.into_iter().filter(|algorithm| key_set.signer(*algorithm).is_some()).collect();
-        let clock = match (self.issuer.ahead_of_clock(), health.clock) {
-            (Some(_), _) => "behind",
-            (None, ClockTrust::Jumped { .. }) => "jumped",
-            (None, ClockTrust::Steady) => "steady",
+        let reading = self.issuer.clock_reading();
+        let clock = match reading.trust {
+            ClockTrust::Behind { .. } => "behind",
+            ClockTrust::Ahead { .. } => "ahead",
+            ClockTrust::Jumped { .. } => "jumped",
+            ClockTrust::Steady => "steady",
         };
-        // A clock that has jumped only holds the rotation up; one that is behind stops minting.
+        let mints = reading.check_for_minting().is_ok();
         let state = self.issuer.state_status();
         let believed = state.as_ref().is_none_or(|state| state.refused.is_none());
         let ready = believed
             && reachable
             && active_keys.len() == Algorithm::ALL.len()
-            && clock != "behind"
+            && mints
             && health.needs_master_key.is_none();
         let checks = (self.detail == Detail::Full).then(|| Checks {
             database_confirmed_seconds_ago: unconfirmed.as_secs(),
@@ -213,6 +218,7 @@ impl PublicDocuments {
             active_keys,
             clock,
             needs_master_key: health.needs_master_key.clone(),
+            clock_high_water: (clock != "steady").then(|| self.issuer.pulse().time.high_water),
             rotation_error: health.rotation_error.clone(),
             erasure_pending: self.issuer.pulse().erasure_pending,
             state: state.map(|state| StateChecks {

@@ -95,10 +95,9 @@ impl NudgeSigner {
             return Err(MintError::Unconfirmed(unconfirmed));
         }
         issuer.vault.store().believed()?;
-        let now = issuer.clock.now();
-        if let Some(high_water) = issuer.ahead_of_clock() {
-            return Err(MintError::ClockBehind { now, high_water });
-        }
+        let reading = issuer.clock_reading();
+        reading.check_for_minting().map_err(MintError::Clock)?;
+        let now = reading.now;
         let own = match subject {
             NudgeSubject::Nobody => None,
             NudgeSubject::Feed => feed.subject_keys.subject(&feed.identity(), &Context::default()).ok(),

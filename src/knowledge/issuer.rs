@@ -106,6 +106,17 @@ pub(crate) fn clock_behind() -> Vec<Cause> {
     vec![Cause::clock("this machine's clock is behind")]
 }
 
+/// This machine's clock is ahead, or the issuer has not run for long.
+pub(crate) fn clock_ahead() -> Vec<Cause> {
+    vec![
+        Cause::clock("this machine's clock is ahead"),
+        Cause::act(
+            "the issuer has not run for so long that its clock has to be accepted",
+            "compare this machine's clock with a right one, then run `carnet key clock --accept`",
+        ),
+    ]
+}
+
 /// The key that should sign cannot.
 pub(crate) fn no_signer() -> Vec<Cause> {
     vec![Cause::act(

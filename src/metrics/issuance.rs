@@ -28,6 +28,8 @@ labels! {
         Unconfirmed = "unconfirmed",
         /// This machine's clock is behind.
         ClockBehind = "clock-behind",
+        /// This machine's clock is ahead by so much that somebody has to accept it.
+        ClockAhead = "clock-ahead",
         /// The active key is sealed with another master key.
         NoSigner = "no-signer",
         /// A copy of the documents does not show the active key yet.

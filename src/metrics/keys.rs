@@ -30,6 +30,8 @@ labels! {
         Jumped = "jumped",
         /// It is behind what the database has seen: no rotation, and no minting.
         Behind = "behind",
+        /// It is ahead by so much that somebody has to accept it: no rotation, and no minting.
+        Ahead = "ahead",
     }
 }
 

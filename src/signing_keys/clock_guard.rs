@@ -1,31 +1,31 @@
-//! Whether the wall clock can be believed.
+//! How far the wall clock can be believed.
 //!
-//! A clock that jumps forward would rotate keys before verifiers have them and prune keys that are
-//! still needed. The monotonic clock tells a jump from the passing of time.
+//! A clock that is ahead would rotate keys before verifiers have them, prune what is still needed, and move the
+//! database's high-water time to where no true clock gets for years. Two things tell a wrong clock: the monotonic
+//! clock, against which it jumps, and the high-water time, which a process has from its first moment.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::policy::RotationPolicy;
+
 /// A jump forward is believed once it has held for this long.
 pub const HOLD: Duration = Duration::from_secs(10 * 60);
 
-/// Watches one process's clocks.
-#[derive(Debug, Clone, Copy)]
-pub struct ClockGuard {
-    wall: Timestamp,
-    monotonic: Duration,
-    /// When the clock jumped forward and how far, until that is believed or taken back.
-    jump: Option<Jump>,
+/// The times that a database remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DatabaseTime {
+    /// The latest time that a process with a steady clock has seen; the Unix epoch if none has.
+    pub high_water: Timestamp,
+    /// The time by which rows are old enough to be pruned.
+    pub pruning_time: Timestamp,
+    /// How often the high-water time has been set back. Only a greater number makes it go down: a lower time with
+    /// the same number is a stale reading.
+    pub set_backs: i64,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Jump {
-    at: Duration,
-    by: Duration,
-}
-
-/// What to make of the wall clock.
+/// The guard's opinion of the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClockTrust {
     /// It moves as time does.
@@ -37,114 +37,205 @@ pub enum ClockTrust {
         /// The monotonic time at which it will be believed.
         until: Duration,
     },
+    /// It is so far beyond the high-water time, or the operator has set that back, that it has to be accepted.
+    Ahead {
+        /// The high-water time.
+        high_water: Timestamp,
+    },
+    /// It is further behind the high-water time than clocks may disagree.
+    Behind {
+        /// The high-water time.
+        high_water: Timestamp,
+    },
+}
+
+/// A wall clock is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ClockDoubt {
+    /// It is behind.
+    #[error("this machine's clock says {now}, but it has been {high_water} already")]
+    Behind {
+        /// The wall clock.
+        now: Timestamp,
+        /// The high-water time.
+        high_water: Timestamp,
+    },
+    /// It is too far ahead.
+    #[error("this machine's clock says {now}, but the latest time known to the database is {high_water}")]
+    Ahead {
+        /// The wall clock.
+        now: Timestamp,
+        /// The high-water time.
+        high_water: Timestamp,
+    },
+    /// It has jumped.
+    #[error(
+        "this machine's clock has jumped forward by {} s to {now}; it is believed once it has held for ten minutes",
+        by.as_secs()
+    )]
+    Jumped {
+        /// The wall clock.
+        now: Timestamp,
+        /// How far.
+        by: Duration,
+    },
+}
+
+impl ClockDoubt {
+    /// How the operator resolves the doubt.
+    #[must_use]
+    pub fn fix(&self) -> &'static str {
+        match self {
+            Self::Behind { .. } => {
+                "set this machine's clock; if it is right, a wrong one was believed before: `carnet key clock --set-back` \
+                 sets the database's time back"
+            }
+            Self::Ahead { .. } => {
+                "compare this machine's clock with another; if it is right, `carnet key clock --accept` has it believed"
+            }
+            Self::Jumped { .. } => {
+                "compare this machine's clock with another; if it is right, wait, or run `carnet key clock --accept`"
+            }
+        }
+    }
 }
 
 impl ClockTrust {
-    /// The time as far as it is believed, when the wall clock says `wall`.
+    /// Passes a clock that is believed.
     ///
-    /// Keys are pruned by it: one that is pruned by a wrong clock is missing at once, one that is
-    /// pruned late harms nobody.
-    #[must_use]
-    pub fn believed(self, wall: Timestamp) -> Timestamp {
+    /// # Errors
+    ///
+    /// [`ClockDoubt`], with `now` as the time that the wall clock shows.
+    pub fn check(self, now: Timestamp) -> Result<(), ClockDoubt> {
         match self {
-            Self::Steady => wall,
-            Self::Jumped { by, .. } => wall.saturating_sub(by).unwrap_or(Timestamp::MIN),
+            Self::Steady => Ok(()),
+            Self::Jumped { by, .. } => Err(ClockDoubt::Jumped { now, by }),
+            Self::Ahead { high_water } => Err(ClockDoubt::Ahead { now, high_water }),
+            Self::Behind { high_water } => Err(ClockDoubt::Behind { now, high_water }),
         }
+    }
+
+    /// Passes a clock that tokens may be minted by: a jump only suspends what lasts, because a machine that wakes
+    /// from sleep has jumped, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClockTrust::check`].
+    pub fn check_for_minting(self, now: Timestamp) -> Result<(), ClockDoubt> {
+        if matches!(self, Self::Jumped { .. }) { Ok(()) } else { self.check(now) }
     }
 }
 
+/// Watches one process's clocks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClockGuard {
+    /// The newest reading of the database's times.
+    database: Option<DatabaseTime>,
+    /// Both clocks, when the wall clock was last believed.
+    believed: Option<(Timestamp, Duration)>,
+    jump: Option<Jump>,
+    /// Whether the operator has set the high-water time back to before this process's clock.
+    is_rejected: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Jump {
+    since: Duration,
+    by: Duration,
+}
+
 impl ClockGuard {
-    /// Starts watching; whatever the wall clock says now is believed.
-    #[must_use]
-    pub fn new(wall: Timestamp, monotonic: Duration) -> Self {
-        Self { wall, monotonic, jump: None }
+    /// Looks at both clocks. Call it often: the monotonic clock only tells what happens between two calls.
+    pub fn observe(
+        &mut self,
+        wall: Timestamp,
+        monotonic: Duration,
+        database: DatabaseTime,
+        policy: &RotationPolicy,
+    ) -> ClockTrust {
+        let (high_water, leeway) = (self.note(database, wall, policy).high_water, policy.leeway());
+        if is_behind(wall, high_water, leeway) {
+            // What was believed before stays the measure: a clock that comes back to it has not jumped.
+            self.jump = None;
+            return ClockTrust::Behind { high_water };
+        }
+        if wall <= later(high_water, leeway) {
+            return self.believe(wall, monotonic);
+        }
+        let is_far = is_far_ahead(wall, high_water, policy);
+        let Some((was, at)) = self.believed.filter(|_| !self.is_rejected) else {
+            let is_refused = self.is_rejected || is_far;
+            return if is_refused { ClockTrust::Ahead { high_water } } else { self.believe(wall, monotonic) };
+        };
+        let expected = later(was, monotonic.saturating_sub(at));
+        let by = Duration::try_from(wall.duration_since(expected)).unwrap_or_default();
+        if by <= leeway {
+            return self.believe(wall, monotonic);
+        }
+        let jump = self.jump.filter(|jump| jump.by.abs_diff(by) <= leeway);
+        let jump = *self.jump.insert(jump.unwrap_or(Jump { since: monotonic, by }));
+        let until = jump.since + HOLD;
+        match () {
+            () if is_far => ClockTrust::Ahead { high_water },
+            () if monotonic >= until => self.believe(wall, monotonic),
+            () => ClockTrust::Jumped { by: jump.by, until },
+        }
     }
 
-    /// Looks at both clocks. To be called often: only what happens between two looks is compared.
-    pub fn observe(&mut self, wall: Timestamp, monotonic: Duration, leeway: Duration) -> ClockTrust {
-        let elapsed = monotonic.saturating_sub(self.monotonic);
-        let expected = self.wall.saturating_add(elapsed).unwrap_or(Timestamp::MAX);
-        let ahead = Duration::try_from(wall.duration_since(expected)).unwrap_or_default();
-        let behind = Duration::try_from(expected.duration_since(wall)).unwrap_or_default();
-        (self.wall, self.monotonic) = (wall, monotonic);
-        if ahead > leeway {
-            let before = self.jump.map_or(Duration::ZERO, |jump| jump.by);
-            self.jump = Some(Jump { at: monotonic, by: before + ahead });
-        } else if let Some(jump) = self.jump
-            && (behind + leeway >= jump.by || monotonic.saturating_sub(jump.at) >= HOLD)
-        {
-            // Set back to where it would have been, or held for long enough to be the truth.
-            self.jump = None;
-        }
-        match self.jump {
-            None => ClockTrust::Steady,
-            Some(Jump { at, by }) => ClockTrust::Jumped { by, until: at + HOLD },
-        }
+    /// Takes note of what the database says, unless that was read before what is known already.
+    fn note(&mut self, read: DatabaseTime, wall: Timestamp, policy: &RotationPolicy) -> DatabaseTime {
+        let newest = match self.database {
+            Some(known) if read.set_backs < known.set_backs => known,
+            Some(known) if read.set_backs == known.set_backs => {
+                DatabaseTime { high_water: read.high_water.max(known.high_water), ..read }
+            }
+            Some(_) => {
+                self.is_rejected = wall > later(read.high_water, policy.leeway());
+                read
+            }
+            None => read,
+        };
+        *self.database.insert(newest)
+    }
+
+    fn believe(&mut self, wall: Timestamp, monotonic: Duration) -> ClockTrust {
+        (self.believed, self.jump, self.is_rejected) = (Some((wall, monotonic)), None, false);
+        ClockTrust::Steady
     }
 }
 
 /// Whether a clock that says `now` is further behind `high_water` than clocks may disagree.
 #[must_use]
 pub fn is_behind(now: Timestamp, high_water: Timestamp, leeway: Duration) -> bool {
-    now.saturating_add(leeway).is_ok_and(|latest| latest < high_water)
+    later(now, leeway) < high_water
+}
+
+/// Whether a clock that says `now` is so far beyond `high_water` that somebody has to accept it. With no high-water
+/// time there is nothing to be beyond of.
+#[must_use]
+pub fn is_far_ahead(now: Timestamp, high_water: Timestamp, policy: &RotationPolicy) -> bool {
+    high_water > Timestamp::UNIX_EPOCH && now > later(high_water, policy.largest_step())
+}
+
+/// The high-water time that a command leaves, if any: it sees no clock for long enough to vouch for the present, but
+/// where only commands are used the clock must not come to look far ahead for want of a server.
+///
+/// It stays half of the largest step behind the present, so that a command whose clock is ahead by less than that does
+/// no harm to servers.
+#[must_use]
+pub fn high_water_of_a_command(
+    now: Timestamp,
+    high_water: Timestamp,
+    policy: &RotationPolicy,
+) -> Option<Timestamp> {
+    const WORTH_WRITING: Duration = Duration::from_secs(3600);
+    let vouched = now.checked_sub(policy.largest_step() / 2).ok()?;
+    (vouched > later(high_water, WORTH_WRITING)).then_some(vouched)
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LEEWAY: Duration = Duration::from_secs(300);
-    const DAY: Duration = Duration::from_secs(86_400);
-
-    fn at(wall: u64) -> Timestamp {
-        Timestamp::from_second(1_700_000_000).unwrap().checked_add(Duration::from_secs(wall)).unwrap()
-    }
-
-    fn seconds(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn time_that_passes_is_believed_however_much_of_it() {
-        let mut guard = ClockGuard::new(at(0), seconds(0));
-        assert_eq!(guard.observe(at(86_400), DAY, LEEWAY), ClockTrust::Steady);
-        assert_eq!(guard.observe(at(86_400 + 299), DAY, LEEWAY), ClockTrust::Steady);
-    }
-
-    #[test]
-    fn a_jump_is_believed_after_it_has_held_for_ten_minutes() {
-        let mut guard = ClockGuard::new(at(0), seconds(0));
-        let jumped = ClockTrust::Jumped { by: DAY, until: seconds(600) };
-        assert_eq!(guard.observe(at(86_400), seconds(0), LEEWAY), jumped);
-        assert_eq!(guard.observe(at(86_400 + 599), seconds(599), LEEWAY), jumped);
-        assert_eq!(guard.observe(at(86_400 + 600), seconds(600), LEEWAY), ClockTrust::Steady);
-    }
-
-    #[test]
-    fn a_jump_does_not_count_before_it_is_believed() {
-        let mut guard = ClockGuard::new(at(0), seconds(0));
-        assert_eq!(guard.observe(at(86_400 + 5), seconds(5), LEEWAY).believed(at(86_400 + 5)), at(5));
-        assert_eq!(guard.observe(at(86_400 + 700), seconds(700), LEEWAY).believed(at(86_400)), at(86_400));
-    }
-
-    #[test]
-    fn a_jump_that_is_taken_back_is_forgotten() {
-        let mut guard = ClockGuard::new(at(0), seconds(0));
-        assert!(matches!(guard.observe(at(86_400), seconds(0), LEEWAY), ClockTrust::Jumped { .. }));
-        assert_eq!(guard.observe(at(60), seconds(60), LEEWAY), ClockTrust::Steady);
-    }
-
-    #[test]
-    fn a_second_jump_starts_the_wait_anew() {
-        let mut guard = ClockGuard::new(at(0), seconds(0));
-        guard.observe(at(86_400), seconds(0), LEEWAY);
-        let again = guard.observe(at(3 * 86_400 + 500), seconds(500), LEEWAY);
-        assert_eq!(again, ClockTrust::Jumped { by: 3 * DAY, until: seconds(1100) });
-    }
-
-    #[test]
-    fn a_step_back_alone_is_no_jump() {
-        let mut guard = ClockGuard::new(at(86_400), seconds(0));
-        assert_eq!(guard.observe(at(0), seconds(0), LEEWAY), ClockTrust::Steady);
-    }
-}
+mod tests;

@@ -6,8 +6,10 @@
 
 pub mod clock_guard;
 pub mod policy;
+pub mod pruning_clock;
 pub mod publication;
 pub mod rotation;
+pub mod set_back;
 
 use std::time::Duration;
 

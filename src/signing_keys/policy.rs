@@ -147,6 +147,13 @@ impl RotationPolicy {
         self.leeway
     }
 
+    /// The furthest beyond the database's high-water time that a clock is believed without being accepted:
+    /// `rotate-every`, or a day if that is shorter, because a server may be off for a night.
+    #[must_use]
+    pub fn largest_step(&self) -> Duration {
+        self.rotate_every.max(DAY)
+    }
+
     /// The `max-age` of the public documents.
     #[must_use]
     pub fn jwks_max_age(&self) -> Duration {

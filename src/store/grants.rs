@@ -370,6 +370,29 @@ impl Write {
             .await?;
         Ok(())
     }
+
+    /// Writes other times of a grant, and its MAC anew.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the statement fails.
+    pub async fn update_grant_times(&mut self, stored: &StoredGrant) -> Result<(), StoreError> {
+        self.begin_change().await?;
+        let keyring = self.keyring()?;
+        let row = Row::new(stored, mac(&keyring))?;
+        self.changed(Table::Grants, &row.id, Some(row.mac.clone()));
+        sqlx::query(
+            "UPDATE grants SET created_at = $2, expires_at = $3, revoked_at = $4, mac = $5 WHERE id = $1",
+        )
+        .bind(row.id)
+        .bind(row.created_at)
+        .bind(row.expires_at)
+        .bind(row.revoked_at)
+        .bind(row.mac)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
 }
 
 impl Row {

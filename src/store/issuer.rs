@@ -7,6 +7,7 @@ use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, parse,
 use crate::issuer_url::IssuerUrl;
 use crate::jose::key_pair::RsaBits;
 use crate::random::Random;
+use crate::signing_keys::clock_guard::DatabaseTime;
 use crate::signing_keys::policy::{PolicyDurations, RotationPolicy};
 use crate::states::{StatePoint, Table};
 
@@ -23,6 +24,10 @@ pub struct KeySettings {
     pub rsa_bits: RsaBits,
     /// The latest time that a process with a steady clock has seen.
     pub high_water: Timestamp,
+    /// The time by which rows are old enough to be pruned.
+    pub pruning_time: Timestamp,
+    /// How often the high-water time has been set back.
+    pub set_backs: i64,
     /// Whether destroyed private halves may still stand in the write-ahead log.
     pub erasure_pending: bool,
 }
@@ -34,8 +39,8 @@ pub struct KeyPulse {
     pub generation: i64,
     /// Grows with every change of what is shown where.
     pub publications: i64,
-    /// The latest time that a process with a steady clock has seen.
-    pub high_water: Timestamp,
+    /// The times that the database remembers.
+    pub time: DatabaseTime,
     /// Whether destroyed private halves may still stand in the write-ahead log.
     pub erasure_pending: bool,
     /// The last state, as the database has it; not authenticated.
@@ -46,8 +51,15 @@ impl KeySettings {
     /// The part that a running server looks at.
     #[must_use]
     pub fn pulse(&self) -> KeyPulse {
-        let Self { generation, publications, high_water, erasure_pending, .. } = *self;
-        KeyPulse { generation, publications, high_water, erasure_pending, state: None }
+        let Self { generation, publications, erasure_pending, .. } = *self;
+        KeyPulse { generation, publications, time: self.time(), erasure_pending, state: None }
+    }
+
+    /// The times that the database remembers.
+    #[must_use]
+    pub fn time(&self) -> DatabaseTime {
+        let Self { high_water, pruning_time, set_backs, .. } = *self;
+        DatabaseTime { high_water, pruning_time, set_backs }
     }
 }
 
@@ -67,6 +79,8 @@ struct KeyStateRow {
     generation: i64,
     publications: i64,
     high_water: i64,
+    pruning_time: i64,
+    set_backs: i64,
     erasure_pending: Option<i64>,
     rotate_every: i64,
     propagation: i64,
@@ -102,18 +116,20 @@ impl Store {
     ///
     /// [`StoreError`] when the database cannot be read.
     pub async fn key_pulse(&self) -> Result<KeyPulse, StoreError> {
-        type Row = (i64, i64, i64, Option<i64>, Option<i64>, Option<String>);
-        let (generation, publications, high_water, erasure_pending, n, head): Row = sqlx::query_as(
-            "SELECT generation, publications, high_water, erasure_pending, states.n, states.head FROM key_state \
-             LEFT JOIN states ON states.n = (SELECT MAX(n) FROM states) WHERE key_state.id = 1",
+        let row: PulseRow = sqlx::query_as(
+            "SELECT generation, publications, high_water, pruning_time, set_backs, erasure_pending, states.n, \
+             states.head FROM key_state LEFT JOIN states ON states.n = (SELECT MAX(n) FROM states) \
+             WHERE key_state.id = 1",
         )
         .fetch_one(&self.readers.pulse)
         .await?;
-        let high_water = from_millis("key_state", "1", high_water)?;
+        let (generation, publications, high_water, pruning_time, set_backs, erasure_pending, n, head) = row;
+        let time = |millis| from_millis("key_state", "1", millis);
+        let time =
+            DatabaseTime { high_water: time(high_water)?, pruning_time: time(pruning_time)?, set_backs };
         // A head that is none is not the one that is believed, either.
         let state = n.zip(head).and_then(|(n, head)| Some(StatePoint { n, head: head.parse().ok()? }));
-        let erasure_pending = erasure_pending.is_some();
-        Ok(KeyPulse { generation, publications, high_water, erasure_pending, state })
+        Ok(KeyPulse { generation, publications, time, erasure_pending: erasure_pending.is_some(), state })
     }
 
     /// The scheduled rotation's failures since it last succeeded, if there are any.
@@ -154,20 +170,24 @@ impl Store {
         write.commit().await
     }
 
-    /// Moves the high-water time up to `now`; never down.
-    ///
-    /// Only for who watches the clock: a command cannot know whether its machine's clock has just
-    /// jumped, and a high-water time in the future would stop minting until then.
+    /// Moves the database's times on to those of `time`, never down. Has no effect if the high-water time has been
+    /// set back since `time` was read, or else whatever was wrong with it would come back.
     ///
     /// # Errors
     ///
     /// [`StoreError::Sql`] when the statement fails.
-    pub async fn raise_high_water(&self, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn raise_times(&self, time: DatabaseTime) -> Result<(), StoreError> {
         let mut write = self.write().await?;
-        sqlx::query("UPDATE key_state SET high_water = $1 WHERE id = 1 AND high_water < $1")
-            .bind(to_millis(now))
-            .execute(write.connection())
-            .await?;
+        sqlx::query(
+            "UPDATE key_state SET high_water = CASE WHEN high_water < $1 THEN $1 ELSE high_water END, \
+             pruning_time = CASE WHEN pruning_time < $2 THEN $2 ELSE pruning_time END \
+             WHERE id = 1 AND set_backs = $3",
+        )
+        .bind(to_millis(time.high_water))
+        .bind(to_millis(time.pruning_time))
+        .bind(time.set_backs)
+        .execute(write.connection())
+        .await?;
         write.commit().await
     }
 
@@ -195,6 +215,8 @@ impl Store {
         Ok(done.rows_affected() == 1)
     }
 }
+
+type PulseRow = (i64, i64, i64, i64, i64, Option<i64>, Option<i64>, Option<String>);
 
 const ISSUER_URL: &str = "SELECT url FROM issuer WHERE id = 1";
 
@@ -235,7 +257,7 @@ impl Write {
     pub async fn key_settings(&mut self) -> Result<KeySettings, StoreError> {
         let row: KeyStateRow = sqlx::query_as(
             "SELECT generation, publications, rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age, rsa_bits, \
-             high_water, erasure_pending FROM key_state WHERE id = 1",
+             high_water, pruning_time, set_backs, erasure_pending FROM key_state WHERE id = 1",
         )
         .fetch_one(self.connection())
         .await?;
@@ -319,16 +341,22 @@ impl Write {
     }
 
     /// Sets up a new database: the default policy, and every key of the keyring, sealed. Does nothing in one that
-    /// has been set up.
+    /// has been set up. The time of its making is the first high-water time.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when there is no randomness or a statement fails.
-    pub async fn set_up(&mut self, sealer: &Sealer, random: &dyn Random) -> Result<(), StoreError> {
+    pub async fn set_up(
+        &mut self,
+        sealer: &Sealer,
+        random: &dyn Random,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let policy = RotationPolicy::default();
         sqlx::query(
             "INSERT INTO key_state (id, generation, rotate_every, propagation, max_token_lifetime, leeway, \
-             jwks_max_age, rsa_bits, high_water, rotation_failures) VALUES (1, 0, $1, $2, $3, $4, $5, $6, 0, 0) \
+             jwks_max_age, rsa_bits, high_water, pruning_time, rotation_failures) \
+             VALUES (1, 0, $1, $2, $3, $4, $5, $6, $7, $7, 0) \
              ON CONFLICT (id) DO NOTHING",
         )
         .bind(to_seconds(policy.rotate_every()))
@@ -337,6 +365,7 @@ impl Write {
         .bind(to_seconds(policy.leeway()))
         .bind(to_seconds(policy.jwks_max_age()))
         .bind(i64::from(RsaBits::default().bits()))
+        .bind(to_millis(now))
         .execute(self.connection())
         .await?;
         Box::pin(self.complete_keys(sealer, random)).await
@@ -365,6 +394,8 @@ impl KeyStateRow {
             policy,
             rsa_bits,
             high_water: from_millis(TABLE, "1", self.high_water)?,
+            pruning_time: from_millis(TABLE, "1", self.pruning_time)?,
+            set_backs: self.set_backs,
             erasure_pending: self.erasure_pending.is_some(),
         })
     }

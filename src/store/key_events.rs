@@ -14,7 +14,7 @@ pub struct KeyEvent {
     pub seq: i64,
     /// When.
     pub at: Timestamp,
-    /// What: `prepared`, `activated`, `retired`, `revoked`, `policy`, `rewrap`.
+    /// What: `prepared`, `activated`, `retired`, `revoked`, `policy`, `clock`, `rewrap`.
     pub event: String,
     /// To which key, if to one.
     pub kid: Option<String>,
@@ -118,6 +118,7 @@ fn word(event: EventKind) -> &'static str {
         EventKind::KeyRetire => "retired",
         EventKind::KeyRevoke => "revoked",
         EventKind::KeyPolicy => "policy",
+        EventKind::KeyClock => "clock",
         EventKind::KeyRewrap => "rewrap",
         other => other.as_str(),
     }

@@ -5,6 +5,7 @@
 //! read, each for those who wait for the same; other processes may do the same on the same file at any time.
 
 pub mod audit;
+mod clock;
 pub mod custody;
 pub mod database_url;
 pub mod feeds;

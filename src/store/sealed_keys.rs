@@ -273,7 +273,7 @@ impl Store {
         let random = crate::random::SecureRandom::default();
         let sealer = Arc::new(Sealer::new(master_key).unwrap());
         let mut write = self.write().await.unwrap();
-        write.set_up(&sealer, &random).await.unwrap();
+        write.set_up(&sealer, &random, jiff::Timestamp::UNIX_EPOCH).await.unwrap();
         write.commit().await.unwrap();
         let usual = super::master_key::MasterKeySource::Folder("none".into());
         self.unlock(MasterKeys { usual, next: None }, sealer, &random).await.unwrap();

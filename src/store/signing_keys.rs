@@ -241,7 +241,7 @@ impl Write {
         self.changed(Table::SigningKeys, &row.kid, Some(row.mac.clone()));
         sqlx::query(
             "UPDATE signing_keys SET activated_at = $2, retired_at = $3, revoked_at = $4, published_until = $5, \
-             longest_lifetime = $6, mac = $7, \
+             longest_lifetime = $6, mac = $7, prepared_at = $9, \
              sealed_private = CASE WHEN $8 THEN sealed_private ELSE NULL END, \
              master_key_id = CASE WHEN $8 THEN master_key_id ELSE NULL END WHERE kid = $1",
         )
@@ -253,6 +253,7 @@ impl Write {
         .bind(row.longest_lifetime)
         .bind(row.mac)
         .bind(key.has_private_half())
+        .bind(row.prepared_at)
         .execute(self.connection())
         .await?;
         Ok(())

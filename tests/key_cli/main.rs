@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clock;
 mod leaked;
 mod list;
 mod nudge;

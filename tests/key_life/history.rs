@@ -38,6 +38,10 @@ pub(crate) enum Event {
     Start(usize),
     /// The wall clock of the machine is set.
     SetClock(Step),
+    /// The operator has this clock believed.
+    Accept,
+    /// The operator sets the database's time back to this clock.
+    SetBack,
 }
 
 /// How long, in itself or against the policy in force, in thousandths.
@@ -117,6 +121,8 @@ fn events() -> impl Strategy<Value = Event> {
         1 => process().prop_map(Event::Stop),
         1 => process().prop_map(Event::Start),
         2 => steps().prop_map(Event::SetClock),
+        1 => Just(Event::Accept),
+        1 => Just(Event::SetBack),
     ]
 }
 

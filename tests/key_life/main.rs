@@ -65,6 +65,9 @@ fn no_history_breaks_a_rule() {
         "minted with what has changed since",
         "not minted: unconfirmed",
         "not minted: clock behind",
+        "not minted: clock ahead",
+        "accepted",
+        "set back",
         "verified",
         "excused",
     ] {

@@ -10,8 +10,9 @@ use std::time::Duration;
 use carnet::issuer::STALE_AFTER;
 use carnet::jose::Algorithm;
 use carnet::jose::jwk::{Kid, PublicKey};
-use carnet::signing_keys::clock_guard::{ClockGuard, ClockTrust, HOLD, is_behind};
+use carnet::signing_keys::clock_guard::{ClockGuard, ClockTrust, DatabaseTime, HOLD, is_behind};
 use carnet::signing_keys::policy::RotationPolicy;
+use carnet::signing_keys::pruning_clock::PruningClock;
 use carnet::signing_keys::rotation::{Change, Refusal, apply, plan, safe_at};
 use carnet::signing_keys::{SigningKey, Stage, active, next_pruning, prepared, published};
 use jiff::Timestamp;
@@ -33,7 +34,7 @@ struct Database {
     holds: BTreeSet<Number>,
     policy: RotationPolicy,
     generation: u64,
-    high_water: Timestamp,
+    time: DatabaseTime,
 }
 
 /// What a process has read.
@@ -50,9 +51,11 @@ struct Process {
     /// In elapsed time: a machine that has slept wakes with stale processes. (In truth such a process
     /// may sign until it looks for the first time, which this model does not hold against it.)
     confirmed: Elapsed,
-    high_water: Timestamp,
+    time: DatabaseTime,
     guard: ClockGuard,
     trust: ClockTrust,
+    pruning: PruningClock,
+    pruning_time: Timestamp,
     running: bool,
     connected: bool,
     look_at: Elapsed,
@@ -79,6 +82,8 @@ pub(crate) struct Model {
     /// What believed jumps add to the time that has passed.
     gained: Elapsed,
     policies: Vec<RotationPolicy>,
+    /// The furthest that any process has pruned, and when.
+    pruned: (Timestamp, Elapsed),
     database: Database,
     processes: Vec<Process>,
     made: Number,
@@ -98,15 +103,18 @@ impl Model {
     pub(crate) fn new(policies: &[RotationPolicy], mutation: Option<Mutation>) -> Self {
         let policy = policies[0];
         let now = timestamp(0);
+        let time = DatabaseTime { high_water: now, pruning_time: now, set_backs: 0 };
         let leeway = policies.iter().map(|policy| policy.leeway()).min().unwrap();
         let wander = millis(leeway.saturating_sub(STALE_AFTER));
         let view = View { keys: Vec::new(), policy, generation: 0, pruning: None };
         let process = || Process {
             view: view.clone(),
             confirmed: 0,
-            high_water: now,
-            guard: ClockGuard::new(now, Duration::ZERO),
+            time,
+            guard: ClockGuard::default(),
             trust: ClockTrust::Steady,
+            pruning: PruningClock::default(),
+            pruning_time: now,
             running: false,
             connected: true,
             look_at: 0,
@@ -119,13 +127,8 @@ impl Model {
             believed: 0,
             gained: 0,
             policies: policies.to_vec(),
-            database: Database {
-                keys: Vec::new(),
-                holds: BTreeSet::new(),
-                policy,
-                generation: 0,
-                high_water: now,
-            },
+            pruned: (now, 0),
+            database: Database { keys: Vec::new(), holds: BTreeSet::new(), policy, generation: 0, time },
             processes: (0..PROCESSES).map(|_| process()).collect(),
             made: 0,
             lag: 0,
@@ -134,7 +137,7 @@ impl Model {
             ledger: Ledger::new(wander),
             tally: Tally::default(),
         };
-        if let Some(begun) = model.begin(Op::Tick, Vec::new()) {
+        if let Some(begun) = model.begin(0, Op::Tick, Vec::new()) {
             model.commit(0, begun);
         }
         (0..PROCESSES).for_each(|process| model.start(process));
@@ -157,12 +160,12 @@ impl Model {
             Event::Pass(span) => self.pass(self.length(span)),
             Event::Do(process, op) if self.reaches_database(process) => {
                 let seen = self.seen_by(process);
-                if let Some(begun) = self.begin(op, seen) {
+                if let Some(begun) = self.begin(process, op, seen) {
                     self.commit(process, begun);
                 }
             }
             Event::Begin(process, op) if self.reaches_database(process) => {
-                self.processes[process].begun = self.begin(op, self.seen_by(process));
+                self.processes[process].begun = self.begin(process, op, self.seen_by(process));
             }
             Event::Commit(process) if self.reaches_database(process) => {
                 if let Some(begun) = self.processes[process].begun.take() {
@@ -172,7 +175,7 @@ impl Model {
             Event::Storm { force } => {
                 let seen: Vec<Kid> = self.actives().map(SigningKey::kid).collect();
                 let request = Op::Rotate { force, both: true };
-                let storm: Vec<_> = (0..3).map(|_| self.begin(request, seen.clone())).collect();
+                let storm: Vec<_> = (0..3).map(|_| self.begin(0, request, seen.clone())).collect();
                 storm.into_iter().flatten().for_each(|begun| self.commit(0, begun));
             }
             Event::CutOff(process) => self.processes[process].connected = false,
@@ -183,6 +186,8 @@ impl Model {
             Event::Stop(process) => self.stop(process),
             Event::Start(process) if !self.processes[process].running => self.start(process),
             Event::SetClock(step) => self.set_clock(step),
+            Event::Accept => self.accept(),
+            Event::SetBack => self.set_back(),
             Event::Do(..) | Event::Begin(..) | Event::Commit(_) | Event::Start(_) => {}
         }
     }
@@ -205,14 +210,14 @@ impl Model {
     }
 
     fn start(&mut self, process: usize) {
-        // A process that starts has nothing to compare the wall clock with.
-        self.believe();
-        let guard = ClockGuard::new(self.wall(), self.monotonic());
         let started = &mut self.processes[process];
         (started.running, started.connected) = (true, true);
-        (started.guard, started.trust) = (guard, ClockTrust::Steady);
+        (started.guard, started.pruning) = (ClockGuard::default(), PruningClock::default());
+        (started.time, started.pruning_time) = (self.database.time, self.database.time.pruning_time);
         (started.look_at, started.write_at) = (self.now, self.now + WRITE_EVERY);
         started.begun = None;
+        // A process that starts has only the database to compare the wall clock with.
+        self.observe(process);
         self.read(process);
     }
 
@@ -227,14 +232,9 @@ impl Model {
 
     /// One round of the keeper.
     fn look(&mut self, process: usize) {
-        let (wall, monotonic, now) = (self.wall(), self.monotonic(), self.now);
-        let looking = &mut self.processes[process];
-        looking.trust = looking.guard.observe(wall, monotonic, looking.view.policy.leeway());
-        let (trusts, connected) = (looking.trust == ClockTrust::Steady, looking.connected);
-        if trusts {
-            self.believe();
-        }
-        if !connected {
+        let (wall, now) = (self.wall(), self.now);
+        self.observe(process);
+        if !self.processes[process].connected {
             return;
         }
         let view = &self.processes[process].view;
@@ -244,21 +244,27 @@ impl Model {
         } else {
             self.confirm(process);
         }
-        let looking = &self.processes[process];
-        let believes = trusts || self.mutation == Some(Mutation::RotateByAJumpedClock);
-        let behind = is_behind(wall, looking.high_water, looking.view.policy.leeway());
-        if !believes || (behind && self.mutation != Some(Mutation::RotateBehindHighWater)) {
+        let trust = self.observe(process);
+        let believes = match trust {
+            ClockTrust::Steady => true,
+            ClockTrust::Jumped { .. } => self.mutation == Some(Mutation::RotateByAJumpedClock),
+            ClockTrust::Behind { .. } => self.mutation == Some(Mutation::RotateBehindHighWater),
+            ClockTrust::Ahead { .. } => false,
+        };
+        if !believes {
             return;
         }
         if !plan(&self.processes[process].view.keys, &self.processes[process].view.policy, wall).is_empty()
-            && let Some(begun) = self.begin(Op::Tick, Vec::new())
+            && let Some(begun) = self.begin(process, Op::Tick, Vec::new())
         {
             self.commit(process, begun);
             self.read(process);
         }
-        if trusts && !behind && now >= self.processes[process].write_at {
+        if trust == ClockTrust::Steady && now >= self.processes[process].write_at {
             self.processes[process].write_at = now + WRITE_EVERY;
-            self.database.high_water = self.database.high_water.max(wall);
+            let time = &mut self.database.time;
+            time.high_water = time.high_water.max(wall);
+            time.pruning_time = time.pruning_time.max(self.processes[process].pruning_time);
         }
     }
 
@@ -266,11 +272,13 @@ impl Model {
     fn pruning_time(&self, process: usize) -> Timestamp {
         match self.mutation {
             Some(Mutation::PruneByAJumpedClock) => self.wall(),
-            _ => self.processes[process].trust.believed(self.wall()),
+            _ => self.processes[process].pruning_time,
         }
     }
 
     fn read(&mut self, process: usize) {
+        self.processes[process].time = self.database.time;
+        self.observe(process);
         let Database { keys, policy, generation, .. } = &self.database;
         let at = self.pruning_time(process);
         let view = View {
@@ -304,7 +312,7 @@ impl Model {
         let elapsed = self.elapsed();
         self.crowd.still_right(process, elapsed);
         self.processes[process].confirmed = elapsed;
-        self.processes[process].high_water = self.database.high_water;
+        self.processes[process].time = self.database.time;
     }
 
     /// Every process mints, with every algorithm, the longest token that it would.
@@ -317,15 +325,17 @@ impl Model {
     }
 
     fn mint(&mut self, process: usize) {
-        let (elapsed, wall) = (self.elapsed(), self.wall());
-        let Process { view, confirmed, high_water, .. } = &self.processes[process];
+        let elapsed = self.elapsed();
+        let trust = self.observe(process);
+        let Process { view, confirmed, .. } = &self.processes[process];
         let limit = millis(STALE_AFTER.min(view.policy.leeway()));
         if elapsed - confirmed > limit && self.mutation != Some(Mutation::MintHoweverStale) {
             self.count("not minted: unconfirmed");
             return;
         }
-        if is_behind(wall, *high_water, view.policy.leeway()) {
-            self.count("not minted: clock behind");
+        if trust.check_for_minting(self.wall()).is_err() {
+            let is_behind = matches!(trust, ClockTrust::Behind { .. });
+            self.count(if is_behind { "not minted: clock behind" } else { "not minted: clock ahead" });
             return;
         }
         let mut stale = 0;
@@ -345,6 +355,7 @@ impl Model {
     }
 }
 
+mod clock;
 mod rotator;
 mod time;
 

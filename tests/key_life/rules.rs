@@ -14,7 +14,7 @@ use carnet::signing_keys::rotation::MAX_PUBLISHED;
 use carnet::signing_keys::{SigningKey, Stage};
 use jiff::Timestamp;
 
-/// The six invariants, by their numbers, and two rules about requests.
+/// The six invariants, by their numbers, two rules about requests, and two about clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Rule {
     OneActiveOnePrepared = 1,
@@ -25,6 +25,8 @@ pub(crate) enum Rule {
     PublishedUntilIsFixed = 6,
     RotatesOnlyWhatWasSeen = 7,
     RevokedLeavesAtOnce = 8,
+    PrunesSlowly = 9,
+    GoesOnAfterSetBack = 10,
 }
 
 /// A rule that was broken, and how.
@@ -71,6 +73,8 @@ pub(crate) enum Why {
     Forced,
     Revocation,
     PolicyChange,
+    /// The database's time is set back: what was promised is promised anew from the present.
+    SetBack,
 }
 
 /// The circumstances of a commit.
@@ -154,6 +158,7 @@ impl Ledger {
             }
             Stage::Retired { retired_at, published_until, .. } => {
                 match life.published_until {
+                    Some(promised) if c.why == Why::SetBack && published_until < promised => {}
                     Some(promised) if promised != published_until => broken.push((
                         Rule::PublishedUntilIsFixed,
                         format!("key {number} was promised until {promised}, now {published_until}"),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use carnet::database_clock::DatabaseClock;
 use carnet::jose::key_pair::RsaBits;
 use carnet::rotator::RotationError;
 use carnet::signing_keys::policy::{PolicyDurations, RotationPolicy};
@@ -11,7 +12,7 @@ use carnet::signing_keys::{SigningKey, State, published};
 use super::world::{DAY, HOUR, Machine, SECOND, somebody};
 
 #[tokio::test]
-async fn three_hundred_days_of_downtime_are_caught_up_with_one_rotation_per_algorithm() {
+async fn three_hundred_days_of_downtime_once_accepted_are_caught_up_with_one_rotation_per_algorithm() {
     let machine = Machine::new();
     let mut process = machine.open().await;
     process.keeper.look().await;
@@ -20,6 +21,10 @@ async fn three_hundred_days_of_downtime_are_caught_up_with_one_rotation_per_algo
     machine.clock.advance(300 * DAY);
     let mut process = machine.open().await;
     let before = process.active_kids();
+    assert_eq!(process.keys().await.len(), 4, "nobody has said that the clock is right");
+    let database_clock = DatabaseClock::new(process.carnet.store().clone(), Arc::new(machine.clock.clone()));
+    assert!(database_clock.accept(&somebody()).await.unwrap().is_some());
+    process.keeper.look().await;
     let after = process.keys().await;
     assert_eq!(after.len(), 6);
     assert!(process.active_kids().iter().all(|kid| !before.contains(kid)));

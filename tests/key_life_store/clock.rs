@@ -1,12 +1,17 @@
 //! Clocks that cannot be believed.
 
+use std::sync::Arc;
+
+use carnet::database_clock::DatabaseClock;
 use carnet::issuer::MintError;
 use carnet::jose::Algorithm;
+use carnet::jose::key_pair::RsaBits;
 use carnet::rotator::RotationError;
 use carnet::signing_keys::State;
-use carnet::signing_keys::clock_guard::ClockTrust;
+use carnet::signing_keys::clock_guard::{ClockDoubt, ClockTrust};
+use carnet::signing_keys::policy::{PolicyDurations, RotationPolicy};
 
-use super::world::{HOUR, Machine, Process, SECOND, somebody};
+use super::world::{DAY, HOUR, Machine, Process, SECOND, somebody};
 
 const LEEWAY: i64 = 300;
 
@@ -16,7 +21,7 @@ async fn process_at_high_water(machine: &Machine) -> Process {
     machine.clock.advance(10 * SECOND);
     process.keeper.look().await;
     process.keeper.look().await;
-    assert_eq!(process.carnet.issuer().pulse().high_water, machine.now());
+    assert_eq!(process.carnet.issuer().pulse().time.high_water, machine.now());
     process
 }
 
@@ -33,9 +38,9 @@ async fn a_clock_that_is_behind_stops_minting_and_rotation_but_no_revocation() {
     machine.step_wall(-1);
     process.keeper.look().await;
     let refused = process.mint(Algorithm::Es256).map(drop);
-    assert!(matches!(refused, Err(MintError::ClockBehind { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(MintError::Clock(ClockDoubt::Behind { .. }))), "{refused:?}");
     let refused = process.rotate(true).await;
-    assert!(matches!(refused, Err(RotationError::ClockBehind { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(RotationError::Clock(ClockDoubt::Behind { .. }))), "{refused:?}");
 
     let revoked = process.active_kids();
     for kid in &revoked {
@@ -56,23 +61,25 @@ async fn a_process_that_starts_with_its_clock_behind_serves_and_does_not_mint() 
     let mut late = machine.open().await;
     late.keeper.look().await;
     assert_eq!(late.jwks(), served);
-    assert!(matches!(late.mint(Algorithm::Rs256), Err(MintError::ClockBehind { .. })));
+    assert!(matches!(late.mint(Algorithm::Rs256), Err(MintError::Clock(ClockDoubt::Behind { .. }))));
 }
 
 #[tokio::test]
 async fn a_jump_forward_rotates_nothing_before_it_has_held_for_ten_minutes() {
     let machine = Machine::new();
     let mut process = process_at_high_water(&machine).await;
+    machine.clock.advance(2 * DAY);
+    process.keeper.look().await;
     let (kids, served) = (process.active_kids(), process.jwks());
-    machine.step_wall(31 * 24 * 3600);
+    machine.step_wall(29 * 24 * 3600);
     for _ in 0..600 {
         process.keeper.look().await;
-        assert!(matches!(process.carnet.issuer().health().clock, ClockTrust::Jumped { .. }));
+        assert!(matches!(process.carnet.issuer().clock_reading().trust, ClockTrust::Jumped { .. }));
         assert_eq!((process.active_kids(), process.jwks()), (kids.clone(), served.clone()));
         machine.clock.advance(SECOND);
     }
     process.keeper.look().await;
-    assert_eq!(process.carnet.issuer().health().clock, ClockTrust::Steady);
+    assert_eq!(process.carnet.issuer().clock_reading().trust, ClockTrust::Steady);
     assert!(process.active_kids().iter().all(|kid| !kids.contains(kid)));
 }
 
@@ -120,4 +127,88 @@ async fn a_clock_set_back_brings_no_ninth_key_back() {
     assert_eq!(late.keys().await.len(), 12);
     assert_eq!(late.carnet.issuer().key_set().published(machine.now()).len(), 8);
     assert!(late.active_kids().iter().all(|kid| late.serves(kid)));
+}
+
+#[tokio::test]
+async fn a_jump_of_more_than_rotate_every_waits_to_be_accepted_and_stops_minting_meanwhile() {
+    let machine = Machine::new();
+    let mut process = process_at_high_water(&machine).await;
+    let (kids, served, high_water) = (process.active_kids(), process.jwks(), machine.now());
+    machine.step_wall(10 * 365 * 24 * 3600);
+    for _ in 0..48 {
+        process.keeper.look().await;
+        let refused = process.mint(Algorithm::Es256).map(drop);
+        assert!(matches!(refused, Err(MintError::Clock(ClockDoubt::Ahead { .. }))), "{refused:?}");
+        assert_eq!((process.active_kids(), process.jwks()), (kids.clone(), served.clone()));
+        machine.clock.advance(HOUR);
+    }
+    process.keeper.look().await;
+    assert_eq!(process.carnet.issuer().pulse().time.high_water, high_water);
+
+    let refused = process.rotate(true).await;
+    assert!(matches!(refused, Err(RotationError::Clock(ClockDoubt::Ahead { .. }))), "{refused:?}");
+    let kid = &kids[0];
+    process.carnet.rotator().revoke(kid, &somebody()).await.unwrap();
+    process.keeper.look().await;
+    assert!(!process.serves(kid), "a revocation waits for no clock");
+}
+
+#[tokio::test]
+async fn what_a_wrong_clock_planned_is_planned_anew_and_running_servers_mint_again() {
+    let machine = Machine::new();
+    let mut process = process_at_high_water(&machine).await;
+    let database_clock = DatabaseClock::new(process.carnet.store().clone(), Arc::new(machine.clock.clone()));
+    machine.step_wall(10 * 365 * 24 * 3600);
+    database_clock.accept(&somebody()).await.unwrap().unwrap();
+    process.keeper.look().await;
+    process.rotate(true).await.unwrap();
+    process.keeper.look().await;
+    let retired = process.in_state(State::Retired).len();
+
+    machine.step_wall(-10 * 365 * 24 * 3600);
+    process.keeper.look().await;
+    assert!(matches!(process.mint(Algorithm::Es256), Err(MintError::Clock(ClockDoubt::Behind { .. }))));
+    let wrong = machine.now() + jiff::SignedDuration::from_hours(1);
+    assert!(database_clock.set_back(wrong, &somebody()).await.is_err(), "the operator's clock is another");
+    let set_back = database_clock.set_back(machine.now(), &somebody()).await.unwrap().unwrap();
+    assert!(set_back.keys >= 6, "{set_back:?}");
+    assert_eq!(database_clock.set_back(machine.now(), &somebody()).await.unwrap(), None);
+
+    process.keeper.look().await;
+    let token = process.mint(Algorithm::Es256).unwrap();
+    assert!(super::world::verifies(&token, &process.jwks()));
+    assert_eq!(process.in_state(State::Retired).len(), retired, "what has retired stays so");
+    machine.clock.advance(HOUR + 300 * SECOND);
+    process.keeper.look().await;
+    assert_eq!(process.in_state(State::Pruned).len(), retired);
+    let kids = process.active_kids();
+    machine.clock.advance(30 * DAY);
+    process.keeper.look().await;
+    assert!(process.active_kids().iter().all(|kid| !kids.contains(kid)), "rotated in its time");
+}
+
+/// A clock that is believed and wrong, such as one that is three weeks ahead when a process starts.
+#[tokio::test]
+async fn a_believed_clock_prunes_no_key_that_was_to_stay_for_longer_than_a_day() {
+    let machine = Machine::new();
+    let mut process = process_at_high_water(&machine).await;
+    let policy = PolicyDurations { max_token_lifetime: 3 * DAY, ..RotationPolicy::default().durations() };
+    let policy = RotationPolicy::new(policy).unwrap();
+    process.carnet.rotator().set_policy(&policy, RsaBits::default(), &somebody()).await.unwrap();
+    process.keeper.look().await;
+    let retired = process.active_kids();
+    process.rotate(true).await.unwrap();
+    drop(process);
+    machine.step_wall(21 * 24 * 3600);
+    let mut wrong = machine.open().await;
+    for _ in 0..2 {
+        wrong.keeper.look().await;
+        assert!(retired.iter().all(|kid| wrong.serves(kid)));
+        machine.clock.advance(10 * SECOND);
+    }
+    for _ in 0..3 {
+        machine.clock.advance(HOUR);
+        wrong.keeper.look().await;
+    }
+    assert!(retired.iter().all(|kid| !wrong.serves(kid)), "after three hours it has caught up by three days");
 }

@@ -83,7 +83,12 @@ impl World {
                     self.crowd.ends(process);
                 }
                 Event::Start(process) if self.processes[process].is_none() => self.start(process).await,
-                Event::Commit(_) | Event::Reconnect(_) | Event::Start(_) | Event::SetClock(_) => {}
+                Event::Commit(_)
+                | Event::Reconnect(_)
+                | Event::Start(_)
+                | Event::SetClock(_)
+                | Event::Accept
+                | Event::SetBack => {}
             }
             self.mint().await;
         }

@@ -28,6 +28,8 @@ pub(crate) struct Carnet {
 struct Clock {
     library: PathBuf,
     offset: &'static str,
+    /// The file that holds the offset of a process whose clock is turned while it runs.
+    file: Option<PathBuf>,
 }
 
 /// What a command did.
@@ -58,7 +60,19 @@ impl Carnet {
             .filter_map(|entry| Some(entry.ok()?.path().join("faketime/libfaketimeMT.so.1")))
             .find(|library| library.is_file())
             .unwrap_or_else(|| panic!("libfaketime is not installed: {}", super::INSTALL));
-        self.clock = Some(Clock { library, offset });
+        self.clock = Some(Clock { library, offset, file: None });
+    }
+
+    /// Turns the clock of everything that was started since the first call, also while it runs.
+    pub(crate) fn turn_running_clock(&mut self, offset: &'static str) {
+        let file = self.home().join("clock");
+        // Renamed into place: a process reads it at any moment.
+        std::fs::write(self.home().join("clock.new"), format!("{offset}\n")).unwrap();
+        std::fs::rename(self.home().join("clock.new"), &file).unwrap();
+        if self.clock.as_ref().is_none_or(|clock| clock.file.is_none()) {
+            self.turn_clock(offset);
+            self.clock = self.clock.take().map(|clock| Clock { file: Some(file), ..clock });
+        }
     }
 
     /// A copy of the database and its master key, as a backup is one, when nothing runs on them.
@@ -90,7 +104,7 @@ impl Carnet {
     pub(crate) fn bare_command(&self) -> Command {
         let mut command = clean_command(env!("CARGO_BIN_EXE_carnet"));
         command.current_dir(self.home()).env("HOME", self.home()).env("USER", "somebody-else");
-        if let Some(Clock { library, offset }) = &self.clock {
+        if let Some(Clock { library, offset, file }) = &self.clock {
             // Timers and file times stay true; both spellings of the first, which differ by version.
             command
                 .env("LD_PRELOAD", library)
@@ -98,6 +112,12 @@ impl Carnet {
                 .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
                 .env("DONT_FAKE_MONOTONIC", "1")
                 .env("NO_FAKE_STAT", "1");
+            if let Some(file) = file {
+                command
+                    .env_remove("FAKETIME")
+                    .env("FAKETIME_TIMESTAMP_FILE", file)
+                    .env("FAKETIME_NO_CACHE", "1");
+            }
         }
         command
     }

@@ -204,7 +204,7 @@ async fn a_clock_that_is_behind_confirms_nothing_earlier_than_it_has_been() {
     add(&process, "prod", ES256, JwksSource::Uploaded).await;
     live(&machine, &mut process, 2 * DAY).await;
     let (_, next) = keys_of(&mut process, ES256).await;
-    let seen = process.carnet.issuer().pulse().high_water;
+    let seen = process.carnet.issuer().pulse().time.high_water;
     machine.step_wall(-40 * 24 * 3600);
     let safe = confirm(&process, &next).await.unwrap();
     assert_eq!(safe, seen + DAY);

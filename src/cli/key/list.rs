@@ -112,11 +112,8 @@ async fn warnings(carnet: &Carnet, now: Timestamp) -> Result<(), Failure> {
             visible::line(&failures.error)
         ));
     }
-    if let Some(high_water) = carnet.issuer().ahead_of_clock() {
-        output::note(&format!(
-            "warning: this machine's clock says {now}, but it has been {high_water} already: nothing is minted or \
-             rotated here"
-        ));
+    if let Err(doubt) = carnet.issuer().clock_reading().check() {
+        output::note(&format!("warning: {doubt}: nothing is minted or rotated here; see `carnet key clock`"));
     }
     for (place, kid) in unconfirmed(&carnet.issuer().key_set()) {
         output::note(&format!(

@@ -48,6 +48,8 @@ fn settings() -> KeySettings {
         policy: RotationPolicy::default(),
         rsa_bits: RsaBits::default(),
         high_water: at(0),
+        pruning_time: at(0),
+        set_backs: 0,
         erasure_pending: false,
     }
 }

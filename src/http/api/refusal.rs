@@ -164,6 +164,9 @@ impl From<GrantsError> for Refusal {
             GrantsError::Principal(error) => error.into(),
             GrantsError::Unknown(_) => Self::not_found(),
             GrantsError::Forged(_) => Self::hidden(ProblemType::NotFound, &error),
+            GrantsError::Clock(doubt) => {
+                Problem::new(ProblemType::NotMinting).detail(detail).hint(Some(doubt.fix())).into()
+            }
             GrantsError::TooMany(quota) => {
                 let problem = Problem::new(ProblemType::LimitReached).detail(detail);
                 match quota.field() {
@@ -231,6 +234,9 @@ impl From<FeedsError> for Refusal {
             FeedsError::TooMany { .. } => Problem::new(ProblemType::LimitReached).detail(detail).into(),
             FeedsError::Principal(error) => error.into(),
             FeedsError::Feed(error) => error.into(),
+            FeedsError::Clock(doubt) => {
+                Problem::new(ProblemType::NotMinting).detail(detail).hint(Some(doubt.fix())).into()
+            }
             FeedsError::Store(error) => error.into(),
             FeedsError::Randomness(error) => error.into(),
         }
@@ -294,8 +300,8 @@ impl From<RotationError> for Refusal {
                 Problem::new(ProblemType::RotationRefused).detail(refusal.to_string()).into()
             }
             RotationError::Unknown(_) => Self::not_found(),
-            RotationError::ClockBehind { .. } => {
-                Problem::new(ProblemType::NotMinting).detail(error.to_string()).into()
+            RotationError::Clock(doubt) => {
+                Problem::new(ProblemType::NotMinting).detail(error.to_string()).hint(Some(doubt.fix())).into()
             }
             RotationError::Principal(error) => error.into(),
             RotationError::Store(error) => error.into(),
@@ -323,7 +329,7 @@ impl From<&MintError> for Refusal {
             }
             MintError::Unconfirmed(_)
             | MintError::Disbelieved(_)
-            | MintError::ClockBehind { .. }
+            | MintError::Clock(_)
             | MintError::NoSigner(_)
             | MintError::Unpublished { .. } => {
                 Self::from(Problem::new(ProblemType::NotMinting).detail(detail)).retry_after(SOON)

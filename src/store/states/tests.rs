@@ -32,7 +32,7 @@ impl World {
         let store = Store::open(&url, IfMissing::Create).await.unwrap();
         let mut write = store.write().await.unwrap();
         let sealer = Sealer::new(&master_key).unwrap();
-        write.set_up(&sealer, &SecureRandom::default()).await.unwrap();
+        write.set_up(&sealer, &SecureRandom::default(), jiff::Timestamp::UNIX_EPOCH).await.unwrap();
         write.commit().await.unwrap();
         let world = Self { folder, master_key, store };
         world.establish(&world.store).await.unwrap();

@@ -35,6 +35,7 @@ use crate::knowledge::{Asked, Cause, issuer as knowledge};
 use crate::metrics::ExchangeOutcome;
 use crate::oidc::subject::{Context, SubjectError};
 use crate::oidc::token::{Presented, SignedToken};
+use crate::signing_keys::clock_guard::ClockDoubt;
 
 /// Slower than this, an issuer's answer is worth a warning: AWS gives up after about five seconds.
 const SLOW: Duration = Duration::from_secs(1);
@@ -265,7 +266,8 @@ fn mint_causes(error: &MintError) -> Vec<Cause> {
         MintError::Subject(SubjectError::TooLong { .. }) => knowledge::subject_too_long(),
         MintError::OwnAudience(_) => knowledge::own_audience(),
         MintError::Lifetime { longest, .. } => knowledge::lifetime(*longest),
-        MintError::ClockBehind { .. } => knowledge::clock_behind(),
+        MintError::Clock(ClockDoubt::Behind { .. }) => knowledge::clock_behind(),
+        MintError::Clock(ClockDoubt::Ahead { .. } | ClockDoubt::Jumped { .. }) => knowledge::clock_ahead(),
         MintError::NoSigner(_) => knowledge::no_signer(),
         MintError::Unpublished { place, .. } => knowledge::unpublished(place),
         MintError::Unconfirmed(_) | MintError::Disbelieved(_) => knowledge::storage(),

@@ -9,21 +9,25 @@ impl Model {
         Algorithm::ALL.into_iter().filter_map(|algorithm| active(&self.database.keys, algorithm))
     }
 
-    /// The time that is recorded for `op`; none by a clock that is behind, but in an emergency.
-    fn recorded_now(&self, op: Op) -> Option<Timestamp> {
-        let (wall, high_water) = (self.wall(), self.database.high_water);
+    /// The time that is recorded for `op`; none by a clock that is not believed, except in an emergency.
+    fn recorded_now(&mut self, process: usize, op: Op) -> Option<Timestamp> {
+        self.processes[process].time = self.database.time;
+        let trust = self.observe(process);
+        let (wall, high_water) = (self.wall(), self.database.time.high_water);
         let is_emergency = matches!(op, Op::Revoke(_) | Op::RevokeAll | Op::Policy(_));
         match self.mutation {
             Some(Mutation::RotateBehindHighWater) => Some(wall),
             Some(Mutation::RecordEmergencyByAClockBehind) if is_emergency => Some(wall),
-            _ if self.is_behind() && !is_emergency => None,
+            Some(Mutation::RotateByAJumpedClock) if matches!(trust, ClockTrust::Jumped { .. }) => Some(wall),
+            _ if trust != ClockTrust::Steady && !is_emergency => None,
+            _ if matches!((trust, op), (ClockTrust::Ahead { .. }, Op::Policy(_))) => None,
             _ => Some(wall.max(high_water)),
         }
     }
 
     /// Reads, decides and makes the keys that are needed. Nothing, if nothing is to be done.
-    pub(super) fn begin(&mut self, op: Op, seen: Vec<Kid>) -> Option<Begun> {
-        let now = self.recorded_now(op)?;
+    pub(super) fn begin(&mut self, process: usize, op: Op, seen: Vec<Kid>) -> Option<Begun> {
+        let now = self.recorded_now(process, op)?;
         if self.database.keys.is_empty() && op != Op::Tick {
             return None;
         }
@@ -82,7 +86,7 @@ impl Model {
     /// The transaction: decides anew on what the database holds by now.
     pub(super) fn commit(&mut self, process: usize, begun: Begun) {
         let Begun { op, seen, expected, fresh, keys: keys_of_before } = begun;
-        let Some(now) = self.recorded_now(op) else { return };
+        let Some(now) = self.recorded_now(process, op) else { return };
         if op != Op::Tick || self.processes[process].trust == ClockTrust::Steady {
             // A command cannot know better, a keeper has looked at the clock before.
             self.believe();
@@ -176,11 +180,17 @@ impl Model {
         }
     }
 
-    fn circumstances(&self, why: Why, at: Elapsed, policy: RotationPolicy) -> Circumstances {
-        Circumstances { why, at, policy, high_water: self.database.high_water, is_behind: self.is_behind() }
+    pub(super) fn circumstances(&self, why: Why, at: Elapsed, policy: RotationPolicy) -> Circumstances {
+        Circumstances {
+            why,
+            at,
+            policy,
+            high_water: self.database.time.high_water,
+            is_behind: self.is_behind(),
+        }
     }
 
-    fn write(&mut self, row: SigningKey, circumstances: &Circumstances) {
+    pub(super) fn write(&mut self, row: SigningKey, circumstances: &Circumstances) {
         let Database { keys, holds, .. } = &mut self.database;
         let key = number(&row.public);
         let known = keys.iter_mut().find(|known| known.public == row.public);

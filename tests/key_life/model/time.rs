@@ -40,7 +40,7 @@ impl Model {
     }
 
     pub(super) fn is_behind(&self) -> bool {
-        is_behind(self.wall(), self.database.high_water, self.database.policy.leeway())
+        is_behind(self.wall(), self.database.time.high_water, self.database.policy.leeway())
     }
 
     pub(super) fn length(&self, span: Span) -> Elapsed {
@@ -86,11 +86,7 @@ impl Model {
         let soon = self.now + self.next_lag();
         let before_end = end - self.next_lag();
         let Process { view, trust, connected, .. } = &self.processes[process];
-        let ahead = match trust {
-            ClockTrust::Steady => 0,
-            ClockTrust::Jumped { by, .. } => millis(*by),
-        };
-        let at = |wall: Timestamp| wall.as_millisecond() - EPOCH - self.offset + ahead;
+        let at = |wall: Timestamp| wall.as_millisecond() - EPOCH - self.offset;
         let due = Algorithm::ALL.into_iter().filter_map(|algorithm| {
             let (current, next) = (active(&view.keys, algorithm)?, prepared(&view.keys, algorithm)?);
             let Stage::Active { activated_at } = current.stage else { return None };
@@ -103,8 +99,8 @@ impl Model {
             )
         });
         let hold = match trust {
-            ClockTrust::Steady => None,
             ClockTrust::Jumped { until, .. } => Some(millis(*until)),
+            _ => None,
         };
         let foreseen = due.chain(view.pruning.map(at)).chain(hold).filter(|time| *time > self.now).min();
         if *connected {

@@ -1,0 +1,185 @@
+//! The time by which rows are old enough to be pruned.
+//!
+//! What is pruned is gone, and a clock that is believed may still be wrong. So this time moves on as time passes, by
+//! the monotonic clock, and makes good what a process has not seen, such as the time that a machine was off, by one
+//! day an hour. No pruning takes more than has aged since the last one and a day.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::clock_guard::{ClockTrust, DatabaseTime};
+use super::policy::RotationPolicy;
+
+/// What time has not been seen to pass is made good by so much at once.
+pub const CATCH_UP_BY: Duration = Duration::from_secs(24 * 3600);
+/// And not more often than this.
+pub const CATCH_UP_EVERY: Duration = Duration::from_secs(3600);
+
+/// The pruning time of one process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PruningClock {
+    last: Option<Last>,
+    caught_up_at: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    time: Timestamp,
+    monotonic: Duration,
+    set_backs: i64,
+}
+
+impl PruningClock {
+    /// The pruning time now; it stands still while the wall clock is doubted.
+    pub fn observe(
+        &mut self,
+        wall: Timestamp,
+        monotonic: Duration,
+        trust: ClockTrust,
+        database: DatabaseTime,
+        policy: &RotationPolicy,
+    ) -> Timestamp {
+        let last = self.last.filter(|last| last.set_backs >= database.set_backs).unwrap_or(Last {
+            time: database.pruning_time,
+            monotonic,
+            set_backs: database.set_backs,
+        });
+        let time = if trust == ClockTrust::Steady {
+            let mut passed = later(last.time, monotonic.saturating_sub(last.monotonic));
+            // Another process has seen more time pass, or made it good: then it is its turn for an hour.
+            if last.set_backs == database.set_backs && database.pruning_time > passed {
+                if database.pruning_time > later(passed, policy.leeway()) {
+                    self.caught_up_at = Some(monotonic);
+                }
+                passed = database.pruning_time;
+            }
+            self.caught_up(wall, monotonic, passed, policy.leeway())
+        } else {
+            last.time
+        };
+        self.last = Some(Last { time, monotonic, ..last });
+        time
+    }
+
+    fn caught_up(
+        &mut self,
+        wall: Timestamp,
+        monotonic: Duration,
+        passed: Timestamp,
+        leeway: Duration,
+    ) -> Timestamp {
+        if wall <= later(passed, leeway) {
+            return wall;
+        }
+        if self.caught_up_at.is_some_and(|at| monotonic < at + CATCH_UP_EVERY) {
+            return passed;
+        }
+        self.caught_up_at = Some(monotonic);
+        wall.min(later(passed, CATCH_UP_BY))
+    }
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HOUR: i64 = 3600;
+    const DAY: i64 = 24 * HOUR;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    fn seen(second: i64) -> DatabaseTime {
+        DatabaseTime { high_water: at(second), pruning_time: at(second), set_backs: 0 }
+    }
+
+    fn observed(
+        clock: &mut PruningClock,
+        now: i64,
+        off: i64,
+        database: DatabaseTime,
+        trust: ClockTrust,
+    ) -> i64 {
+        let monotonic = Duration::from_secs(now.unsigned_abs());
+        let policy = RotationPolicy::default();
+        let time = clock.observe(at(now + off), monotonic, trust, database, &policy);
+        time.as_second() - 1_700_000_000
+    }
+
+    fn steady(clock: &mut PruningClock, now: i64, off: i64) -> i64 {
+        observed(clock, now, off, seen(0), ClockTrust::Steady)
+    }
+
+    #[test]
+    fn it_is_the_time_while_time_passes() {
+        let mut clock = PruningClock::default();
+        for now in [0, 10, HOUR, 40 * DAY] {
+            assert_eq!(steady(&mut clock, now, 0), now);
+        }
+        assert_eq!(steady(&mut clock, 40 * DAY, -10), 40 * DAY - 10);
+    }
+
+    #[test]
+    fn what_was_not_seen_to_pass_is_made_good_by_a_day_an_hour() {
+        let mut clock = PruningClock::default();
+        for (now, expected) in [
+            (0, DAY),
+            (1, DAY + 1),
+            (HOUR - 1, DAY + HOUR - 1),
+            (HOUR, 2 * DAY + HOUR),
+            (2 * HOUR, 3 * DAY + 2 * HOUR),
+            (3 * HOUR, 3 * DAY + 5 * HOUR),
+        ] {
+            assert_eq!(steady(&mut clock, now, 3 * DAY + 2 * HOUR), expected, "{now}");
+        }
+    }
+
+    #[test]
+    fn it_stands_still_while_the_clock_is_doubted() {
+        let mut clock = PruningClock::default();
+        let ahead = ClockTrust::Ahead { high_water: at(0) };
+        for now in [0, 10, 10 * DAY] {
+            assert_eq!(observed(&mut clock, now, 3650 * DAY, seen(0), ahead), 0);
+        }
+    }
+
+    #[test]
+    fn what_another_process_has_seen_pass_counts_until_it_is_set_back() {
+        let mut clock = PruningClock::default();
+        assert_eq!(observed(&mut clock, 0, 9 * DAY, seen(8 * DAY), ClockTrust::Steady), 9 * DAY);
+        let set_back = DatabaseTime { set_backs: 1, ..seen(10) };
+        assert_eq!(observed(&mut clock, 20, 0, set_back, ClockTrust::Steady), 20);
+    }
+
+    proptest! {
+        /// Whatever is believed of whatever clock, from one look to the next.
+        #[test]
+        fn no_look_goes_on_by_more_than_has_passed_and_a_day(
+            looks in proptest::collection::vec((0..2 * HOUR, -2 * DAY..4000 * DAY, 0..3), 1..80)
+        ) {
+            let mut clock = PruningClock::default();
+            let (mut now, mut time, mut furthest, mut database) = (0, 0, 0, seen(0));
+            let mut steps = 0;
+            for (passes, off, trust) in looks {
+                now += passes;
+                let trust = if trust == 0 { ClockTrust::Ahead { high_water: at(0) } } else { ClockTrust::Steady };
+                let before = time;
+                time = observed(&mut clock, now, off, database, trust);
+                prop_assert!(trust == ClockTrust::Steady || time == before);
+                prop_assert!(time <= furthest + passes + DAY);
+                steps += i64::from(time > furthest + passes + 300);
+                prop_assert!(steps <= now / HOUR + 1, "{steps} steps in {now} s");
+                furthest = furthest.max(time);
+                database.pruning_time = at(furthest);
+            }
+        }
+    }
+}
