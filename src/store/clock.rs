@@ -39,7 +39,6 @@ impl Write {
             "UPDATE publication_targets SET failed_at = $1 WHERE failed_at > $1",
             "UPDATE jwks_clients SET first_fetched_at = $1 WHERE first_fetched_at > $1",
             "UPDATE jwks_clients SET last_fetched_at = $1 WHERE last_fetched_at > $1",
-            "UPDATE grants SET last_used_at = $1 WHERE last_used_at > $1",
             "DELETE FROM server_master_keys WHERE seen_at > $1",
         ] {
             sqlx::query(statement).bind(to_millis(now)).execute(self.connection()).await?;

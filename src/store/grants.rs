@@ -352,26 +352,7 @@ impl Write {
         Ok(())
     }
 
-    /// Writes that a grant is revoked, and its MAC anew. Nothing else of a grant ever changes.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the statement fails.
-    pub async fn update_grant_revocation(&mut self, stored: &StoredGrant) -> Result<(), StoreError> {
-        self.begin_change().await?;
-        let keyring = self.keyring()?;
-        let row = Row::new(stored, mac(&keyring))?;
-        self.changed(Table::Grants, &row.id, Some(row.mac.clone()));
-        sqlx::query("UPDATE grants SET revoked_at = $2, mac = $3 WHERE id = $1")
-            .bind(row.id)
-            .bind(row.revoked_at)
-            .bind(row.mac)
-            .execute(self.connection())
-            .await?;
-        Ok(())
-    }
-
-    /// Writes other times of a grant, and its MAC anew.
+    /// Writes the times of a grant, as when it is revoked, and its MAC anew. Nothing else of a grant ever changes.
     ///
     /// # Errors
     ///

@@ -116,7 +116,7 @@ async fn each_change_of_a_row_that_counts_appends_one_state() {
     assert_eq!(world.moves(update).await, 1);
     assert_eq!(world.moves(async |write| write.insert_grant(&held).await.unwrap()).await, 1);
     held.grant.revoked_at = Some(now);
-    assert_eq!(world.moves(async |write| write.update_grant_revocation(&held).await.unwrap()).await, 1);
+    assert_eq!(world.moves(async |write| write.update_grant_times(&held).await.unwrap()).await, 1);
     let later = Timestamp::from_second(1).unwrap();
     assert_eq!(world.moves(async |write| write.remove_grants_ended_before(later).await.unwrap()).await, 1);
     // Two changes in one transaction are one state, and none is none.
@@ -147,7 +147,7 @@ async fn a_row_put_back_is_not_blessed_by_the_change_of_another_one() {
     let row = "SELECT mac FROM grants WHERE revoked_at IS NULL";
     let old: String = sqlx::query_scalar(row).fetch_one(&world.store.writer).await.unwrap();
     held.grant.revoked_at = Some(Timestamp::UNIX_EPOCH);
-    world.moves(async |write| write.update_grant_revocation(&held).await.unwrap()).await;
+    world.moves(async |write| write.update_grant_times(&held).await.unwrap()).await;
     sqlx::query("UPDATE grants SET revoked_at = NULL, mac = $1")
         .bind(old)
         .execute(&world.store.writer)
