@@ -89,8 +89,6 @@ const ALL: &str = "SELECT id, name, token_hash, role, spaces, feeds, context, sc
 
 const ENDED: &str = "SELECT id FROM grants WHERE (expires_at < $1 OR revoked_at < $1) AND NOT EXISTS \
                      (SELECT 1 FROM grants AS made WHERE made.created_by = 'grant:' || grants.id)";
-const REMOVE_ENDED: &str = "DELETE FROM grants WHERE (expires_at < $1 OR revoked_at < $1) AND NOT EXISTS \
-                            (SELECT 1 FROM grants AS made WHERE made.created_by = 'grant:' || grants.id)";
 
 impl Store {
     /// The grant of this id. Of an id that there is not, as much is computed as of one that there is.
@@ -310,7 +308,13 @@ impl Write {
                 return Ok(());
             }
             self.begin_change().await?;
-            sqlx::query(REMOVE_ENDED).bind(to_millis(time)).execute(self.connection()).await?;
+            sqlx::query(
+                "DELETE FROM grants WHERE (expires_at < $1 OR revoked_at < $1) AND NOT EXISTS \
+                 (SELECT 1 FROM grants AS made WHERE made.created_by = 'grant:' || grants.id)",
+            )
+            .bind(to_millis(time))
+            .execute(self.connection())
+            .await?;
             ended.iter().for_each(|id| self.changed(Table::Grants, id, None));
         }
     }
