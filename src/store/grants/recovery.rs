@@ -1,0 +1,118 @@
+//! What a rewrap, a recovery from a leak and the acceptance of another database do to the rows of `grants`.
+
+use jiff::Timestamp;
+use sqlx::{FromRow as _, Row as _};
+
+use super::{ALL, GrantRow, Row, StoredGrant, TABLE, mac};
+use crate::grant::Grant;
+use crate::states::Table;
+use crate::store::rewrap::{ForgedRow, Renewal};
+use crate::store::sealed::RowMac;
+use crate::store::{StoreError, Write, corrupt};
+
+impl Write {
+    /// Gives each row whose MAC is right under `before` its MAC under `after`, and names those whose MAC is not:
+    /// they stay as they are.
+    pub(in crate::store) async fn renew_grant_macs(
+        &mut self,
+        before: &RowMac,
+        after: &RowMac,
+    ) -> Result<Vec<String>, StoreError> {
+        self.begin_change().await?;
+        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(self.connection()).await?;
+        let mut failed = Vec::new();
+        for row in rows {
+            if !row.is_authentic(before) || !self.is_vouched(Table::Grants, &row.id, &row.mac).await? {
+                failed.push(row.short_id());
+                continue;
+            }
+            let mac = row.authenticated(|columns| after.tag(columns));
+            sqlx::query("UPDATE grants SET mac = $2 WHERE id = $1")
+                .bind(&row.id)
+                .bind(&mac)
+                .execute(self.connection())
+                .await?;
+            self.changed(Table::Grants, &row.id, Some(mac));
+        }
+        Ok(failed)
+    }
+
+    /// The rows that are not what carnet wrote.
+    pub(in crate::store) async fn forged_grants(&mut self) -> Result<Vec<ForgedRow>, StoreError> {
+        let keyring = self.keyring()?;
+        let rows = sqlx::query(ALL).fetch_all(self.connection()).await?;
+        let forged = rows
+            .iter()
+            .filter(|row| !Row::from_row(*row).is_ok_and(|row| row.is_authentic(mac(&keyring))))
+            .map(|row| ForgedRow::of(TABLE, row.try_get("id").ok()));
+        Ok(forged.collect())
+    }
+
+    /// For a recovery, after the keys `before` were replaced: deletes every row but those of `keep`, which get their
+    /// new MAC. Returns the authentic grants that were deleted and the rows that were not authentic.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] when a row of `keep` is not there, or not as it is given; other [`StoreError`]s when
+    /// the database cannot be read or a statement fails.
+    pub async fn keep_grants(
+        &mut self,
+        keep: &[StoredGrant],
+        renewal: &Renewal,
+    ) -> Result<(Vec<Grant>, Vec<ForgedRow>), StoreError> {
+        let (before, after) = (mac(&renewal.before), mac(&renewal.after));
+        let rows = sqlx::query(ALL).fetch_all(self.connection()).await?;
+        let (mut kept, mut ended, mut forged) = (Vec::new(), Vec::new(), Vec::new());
+        for row in rows {
+            let read = Row::from_row(&row).ok().and_then(|row| row.read(before).ok());
+            match read {
+                Some(GrantRow::Authentic(stored)) if keep.iter().any(|keep| stored.is_same(keep)) => {
+                    kept.push(stored);
+                }
+                Some(GrantRow::Authentic(stored)) => ended.push(stored.grant),
+                _ => forged.push(ForgedRow::of(TABLE, row.try_get("id").ok())),
+            }
+        }
+        if let Some(missing) = keep.iter().find(|keep| !kept.iter().any(|kept| kept.is_same(keep))) {
+            let id = missing.grant.id.to_string();
+            return Err(corrupt(TABLE, &id, "is not what was shown a moment ago"));
+        }
+        // All go, whatever stands in `id`: it need not be text.
+        sqlx::query("DELETE FROM grants").execute(self.connection()).await?;
+        for stored in kept {
+            self.insert_row(Row::new(&stored, after)?).await?;
+        }
+        Ok((ended, forged))
+    }
+
+    /// For the acceptance of a database that was put back: revokes every grant, and deletes rows that are not authentic.
+    /// Returns the grants that were not revoked before, and the rows that are deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read or a statement fails.
+    pub async fn revoke_all_grants(
+        &mut self,
+        now: Timestamp,
+    ) -> Result<(Vec<Grant>, Vec<ForgedRow>), StoreError> {
+        self.begin_change().await?;
+        let keyring = self.keyring()?;
+        let (mut revoked, mut forged) = (Vec::new(), Vec::new());
+        let rows = sqlx::query(ALL).fetch_all(self.connection()).await?;
+        // All go, whatever stands in `id`: it need not be text.
+        sqlx::query("DELETE FROM grants").execute(self.connection()).await?;
+        for row in rows {
+            let read = Row::from_row(&row).ok().and_then(|row| row.read(mac(&keyring)).ok());
+            let Some(GrantRow::Authentic(mut stored)) = read else {
+                forged.push(ForgedRow::of(TABLE, row.try_get("id").ok()));
+                continue;
+            };
+            if stored.grant.revoked_at.is_none() {
+                stored.grant.revoked_at = Some(now);
+                revoked.push(stored.grant.clone());
+            }
+            self.insert_row(Row::new(&stored, mac(&keyring))?).await?;
+        }
+        Ok((revoked, forged))
+    }
+}
