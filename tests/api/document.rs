@@ -64,8 +64,13 @@ fn every_member_of_every_schema_is_described_and_no_request_takes_unknown_ones()
         let reference = schema["$ref"].as_str();
         bodies.insert(reference.unwrap_or_else(|| panic!("{method} {path} {schema}")).to_owned());
         let is_required = operation["requestBody"]["required"] == true;
-        let may_be_absent =
-            ["createCredential", "createRegistryCredential", "checkFeed", "revokeSigningKey", "rotateSigningKeys"];
+        let may_be_absent = [
+            "createCredential",
+            "createRegistryCredential",
+            "checkFeed",
+            "revokeSigningKey",
+            "rotateSigningKeys",
+        ];
         let name = operation["operationId"].as_str().unwrap();
         assert_eq!(is_required, !may_be_absent.contains(&name), "{name}");
     }
