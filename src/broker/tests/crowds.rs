@@ -181,8 +181,9 @@ async fn run(steps: Vec<Step>) {
         capacity: 60,
         flights: 64,
         flights_per_feed: 32,
-        per_provider: 16,
-        per_feed: 8,
+        // Three groups that take all that they may leave one place of these free.
+        per_provider: 64,
+        per_feed: 32,
         ..BrokerLimits::default()
     };
     let world = World::with(limits);
