@@ -67,9 +67,6 @@ fn hostile_display_names_stay_inside_their_words() {
             };
             assert!(plain.len() > 3, "{}: {plain:?}", case.name);
             assert_eq!(shape(&calls), shape(&plain), "{}: {name}", case.name);
-            let json: Value = serde_json::from_str(&hostile.render(Format::Json)).unwrap();
-            let text = json.to_string();
-            assert!(!text.contains('\u{202e}'), "{text}");
         }
     }
 }
@@ -198,8 +195,9 @@ fn what_a_cloud_cannot_say_is_refused_with_the_reason() {
 fn a_policy_too_long_for_a_role_is_refused_and_too_many_keys_for_google_too() {
     let feed: Feed = CASES[0].feed();
     let issuer: IssuerUrl = CASES[0].issuer.parse().unwrap();
-    let names = (0..200).map(|n| format!("repository-{n:03}").parse().unwrap());
-    let scope = Scope::new(Some(names), None::<Vec<_>>).unwrap();
+    // A grant from before there was a limit may have so many.
+    let names: Vec<_> = (0..200).map(|n| format!("repository-{n:03}")).collect();
+    let scope: Scope = serde_json::from_value(json!({ "repositories": names })).unwrap();
     let options = SetupOptions { scope, ..SetupOptions::default() };
     let error = setup(&feed, &issuer, &options).unwrap_err();
     assert!(matches!(error, SetupError::PolicyTooLong { limit: 10_240, .. }), "{error}");

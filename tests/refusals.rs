@@ -56,7 +56,7 @@ fn state(carnet: &Carnet) -> (String, Vec<String>, Vec<u8>) {
     files.sort();
     let master_key = fs::read(carnet.keys_dir().join("master.key")).unwrap_or_default();
     // A refusal is recorded, and changes nothing else.
-    (database::dump_but(&carnet.database(), "audit"), files, master_key)
+    (database::dump_but_audit(&carnet.database()), files, master_key)
 }
 
 fn walk(folder: &Path) -> Vec<String> {
@@ -406,7 +406,7 @@ fn without_its_own_master_key_a_database_opens_for_nobody() {
     refused("empty", &["master.key", "does not hold a master key"]);
     fs::remove_file(&master_key).unwrap();
     refused("missing", &["master.key", "does not exist"]);
-    fs::remove_dir(carnet.keys_dir()).unwrap();
+    fs::remove_dir_all(carnet.keys_dir()).unwrap();
     refused("missing with its folder", &["master.key", "does not exist"]);
     fs::write(carnet.keys_dir(), "").unwrap();
     refused("a file in the folder's place", &["keys/master.key", "cannot be read"]);

@@ -42,7 +42,7 @@ fn reading(now: Timestamp) -> KeyReading {
         unconfirmed: Duration::from_millis(250),
         clock: ClockState::Steady,
         erasure_pending: true,
-        state: None,
+        state: Some(StateReading { n: 7, refused: false, unproved: true, file_failed: false }),
         places: Vec::new(),
     }
 }

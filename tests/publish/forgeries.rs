@@ -93,8 +93,8 @@ fn a_running_server_publishes_a_revocation_over_a_forged_label() {
     let listed = keys::list(&publisher.carnet);
     let revoked = keys::the(&listed, "ES256", "active").to_string();
     publisher.carnet.ok(&["key", "revoke", &revoked, "--yes"]);
-    follows(&publisher, &server);
-    assert!(!publisher.kids().contains(&revoked));
+    let gone = wait_until(PATIENCE, || (!publisher.kids().contains(&revoked)).then_some(()));
+    assert!(gone.is_some(), "{}", server.process.stderr());
     let recorded = wait_until(PATIENCE, || (publisher.alterations() == 1).then_some(()));
     assert!(recorded.is_some(), "{}", server.process.stderr());
     assert!(server.process.stderr().contains("changed by something other than carnet"));

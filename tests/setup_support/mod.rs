@@ -17,12 +17,11 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 /// Display names that would like to be more than text.
-pub(crate) const HOSTILE_NAMES: [&str; 6] = [
+pub(crate) const HOSTILE_NAMES: [&str; 5] = [
     "'; touch pwned; '",
     "$(touch pwned) `touch pwned` ${HOME} %{if true}",
     "\"}); resource \"null\" \"x\" { # \\",
     "file:///etc/passwd @/etc/passwd --help",
-    "\u{202e}dorp\u{2066}\u{200b} \u{2028}",
     "日本 #{x} {{ x }} {% x %} EOT",
 ];
 

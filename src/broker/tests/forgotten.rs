@@ -23,6 +23,7 @@ async fn feeds_that_the_store_has_otherwise_or_no_longer_are_forgotten_with_what
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
     let (same, altered, removed) = (feed(0), feed(1), feed(2));
     let store = store_of(&folder, &[&same, &altered, &removed]).await;
+    store.unlock_new(&MasterKey::generate(&SecureRandom::default()).unwrap()).await;
     for feed in [&same, &altered, &removed] {
         world.ask(feed).await.unwrap();
     }
