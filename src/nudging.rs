@@ -71,6 +71,7 @@ pub(crate) enum NudgeError {
 }
 
 /// A verifier and what it did with the token.
+#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the command shows them"))]
 #[derive(Debug)]
 pub(crate) struct Shown {
     pub(crate) verifier: Verifier,
@@ -78,6 +79,7 @@ pub(crate) struct Shown {
 }
 
 /// What a verifier did with the token.
+#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the command shows them"))]
 #[derive(Debug)]
 pub(crate) enum Reaction {
     /// It refused the token, as it should.

@@ -11,7 +11,7 @@ use crate::visible::is_hidden;
 
 /// 1–200 characters, all of which a reader sees: no control characters, no direction marks, none without width.
 ///
-/// Rows from before that rule may hold such characters; [`DisplayName::stored`] takes them.
+/// Rows from before that rule may hold such characters; they stay readable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DisplayName(String);

@@ -24,7 +24,7 @@ impl Write {
     ///
     /// # Errors
     ///
-    /// As [`Store::grant`].
+    /// [`StoreError`] when the database cannot be read or an authentic row is not one that this program understands.
     pub async fn grants_made_by(&mut self, maker: Uuid) -> Result<Vec<GrantRow>, StoreError> {
         let ids: Vec<(String,)> = sqlx::query_as(MADE_BY)
             .bind(Actor::grant(maker).to_string())
@@ -42,7 +42,7 @@ impl Write {
     ///
     /// # Errors
     ///
-    /// As [`Store::grant`].
+    /// [`StoreError`] when the database cannot be read or an authentic row is not one that this program understands.
     pub async fn makers_of(&mut self, grant: &Grant) -> Result<Vec<Grant>, StoreError> {
         let mut makers = vec![grant.clone()];
         let mut made_by = grant.created_by.clone();
