@@ -77,7 +77,7 @@ pub enum DatabaseClockError {
 }
 
 impl ClockView {
-    /// Whether a wrong clock has left times that lie in the future.
+    /// Returns whether a wrong clock has left times that lie in the future.
     #[must_use]
     pub fn has_later_times(&self) -> bool {
         let leeway = self.settings.policy.leeway();

@@ -260,7 +260,7 @@ impl Grants {
         Ok(revoked)
     }
 
-    /// Whether the grant is honoured still, by its row at this moment.
+    /// Returns whether the grant is honoured still, by its row at this moment.
     ///
     /// # Errors
     ///

@@ -233,7 +233,7 @@ impl Nudging {
         Ok(())
     }
 
-    /// Whether every copy of the documents shows the key that signs, and none a revoked one.
+    /// Returns whether every copy of the documents shows the key that signs, and none a revoked one.
     pub(crate) fn copies_show(&self, nudge: &Nudge) -> bool {
         let key_set = self.issuer.key_set();
         let is_shown = nudge.kid.as_ref().is_none_or(|kid| {
@@ -278,7 +278,7 @@ impl Nudging {
         }
     }
 
-    /// Whether the verifier can fetch from the issuer: no vendor reaches one on loopback.
+    /// Returns whether the verifier can fetch from the issuer: no vendor reaches one on loopback.
     fn fetches(&self, verifier: &Verifier) -> bool {
         !(self.issuer.url().is_loopback() && verifier.is_vendors())
     }

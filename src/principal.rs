@@ -115,13 +115,13 @@ impl Confirmed {
         if self.is_unlimited() { Ok(()) } else { Err(PrincipalError::Limited) }
     }
 
-    /// Whether nothing limits the principal.
+    /// Returns whether nothing limits the principal.
     #[must_use]
     pub fn is_unlimited(&self) -> bool {
         self.permissions.is_unlimited_admin()
     }
 
-    /// Whether the principal may know of `grant`, and revoke it if it is an admin: see [`Grant::sees`].
+    /// Returns whether the principal may know of `grant`, and revoke it if it is an admin: see [`Grant::sees`].
     #[must_use]
     pub fn sees(&self, grant: &Grant) -> bool {
         self.grant.as_ref().is_none_or(|own| own.sees(grant))

@@ -138,7 +138,7 @@ impl AuditKey {
         finish(context)
     }
 
-    /// Whether `tag` is what [`AuditKey::epoch_tag`] gives; takes the same time for every wrong one.
+    /// Returns whether `tag` is what [`AuditKey::epoch_tag`] gives; takes the same time for every wrong one.
     #[must_use]
     pub fn is_epoch(&self, epoch: i64, end: &Anchor, tag: &Mac) -> bool {
         constant_time_eq(&self.epoch_tag(epoch, end), tag)

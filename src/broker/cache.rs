@@ -195,7 +195,7 @@ impl Cache {
         }
     }
 
-    /// Whether the last attempt of the feed failed in a way that others wait behind.
+    /// Returns whether the last attempt of the feed failed in a way that others wait behind.
     pub(super) fn is_suspect(&self, feed: Uuid) -> bool {
         self.feeds.get(&feed).is_some_and(|of_feed| of_feed.health.suspect)
     }

@@ -167,7 +167,7 @@ impl Exchanger for MintingExchanger {
 }
 
 impl MintingExchanger {
-    /// Whether a provider refused a token of a key that signs no longer.
+    /// Returns whether a provider refused a token of a key that signs no longer.
     fn is_of_another_key(&self, request: &Request, error: &ExchangeError) -> bool {
         let key_set = self.issuer.issuer().key_set();
         let signs = key_set.signer(request.feed.alg).map(|signer| signer.kid().as_str());

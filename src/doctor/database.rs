@@ -97,7 +97,7 @@ pub fn check_key_rows(read: Result<usize, &StoreError>) -> Finding {
     }
 }
 
-/// Whether every row that carries a MAC is what carnet wrote, whatever its table.
+/// Returns whether every row that carries a MAC is what carnet wrote, whatever its table.
 #[must_use]
 pub fn check_macs(forged: Result<Vec<ForgedRow>, StoreError>) -> Finding {
     match forged {

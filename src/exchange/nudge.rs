@@ -59,12 +59,12 @@ impl Verifier {
         Ok(Some(Self { provider, account, host, is_overridden: feed.endpoints.get(endpoint).is_some() }))
     }
 
-    /// Whether the host is the vendor's own.
+    /// Returns whether the host is the vendor's own.
     pub(crate) fn is_vendors(&self) -> bool {
         !self.is_overridden
     }
 
-    /// Whether it looks at the subject first, and fetches keys only for one that it knows. Not documented for Entra,
+    /// Returns whether it looks at the subject first, and fetches keys only for one that it knows. Not documented for Entra,
     /// which finds the federated credential by issuer and subject.
     pub(crate) fn looks_at_the_subject_first(&self) -> bool {
         self.provider == "azure" && self.is_vendors()

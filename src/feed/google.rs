@@ -124,7 +124,7 @@ pub enum GoogleError {
     },
 }
 
-/// Whether this is a registry of Google's: exactly `gcr.io`, `NAME.gcr.io`, `LOCATION-docker.pkg.dev` or its regional
+/// Returns whether this is a registry of Google's: exactly `gcr.io`, `NAME.gcr.io`, `LOCATION-docker.pkg.dev` or its regional
 /// endpoint `docker.LOCATION.rep.pkg.dev`, where `NAME` and `LOCATION` are one label, without a port.
 #[must_use]
 pub fn is_google_registry(registry: &RegistryHost) -> bool {

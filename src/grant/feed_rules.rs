@@ -51,7 +51,7 @@ impl FeedRefusal {
 }
 
 impl Permissions {
-    /// Whether the holder of a grant that reaches `feed` may make it.
+    /// Returns whether the holder of a grant that reaches `feed` may make it.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Permissions {
         Ok(())
     }
 
-    /// Whether the holder of a grant that reaches the feed may change `before` into `after`.
+    /// Returns whether the holder of a grant that reaches the feed may change `before` into `after`.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ impl Permissions {
         Ok(())
     }
 
-    /// Whether credentials, rather than feeds, are limited.
+    /// Returns whether credentials, rather than feeds, are limited.
     fn is_limited_in_use(&self) -> bool {
         let unlimited = Self::unlimited_admin();
         self.context.wider_key(&unlimited.context).is_some() || !self.scope.is_everything()

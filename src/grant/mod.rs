@@ -106,13 +106,13 @@ impl Grant {
         self.covers(&draft.permissions, draft.expires_at)
     }
 
-    /// Whether the holder of this grant may know of `other`: this one covers it in every respect, or has made it.
+    /// Returns whether the holder of this grant may know of `other`: this one covers it in every respect, or has made it.
     #[must_use]
     pub fn sees(&self, other: &Self) -> bool {
         self.covers(&other.permissions, other.expires_at).is_ok() || other.was_made_by(self.id)
     }
 
-    /// Whether the grant `maker` has made this one.
+    /// Returns whether the grant `maker` has made this one.
     #[must_use]
     pub fn was_made_by(&self, maker: Uuid) -> bool {
         self.created_by == Actor::grant(maker).as_str()

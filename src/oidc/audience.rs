@@ -38,7 +38,7 @@ impl Audience {
         &self.0
     }
 
-    /// Whether the audience is `issuer` or lies below it. What carnet itself accepts is addressed there, so a feed's
+    /// Returns whether the audience is `issuer` or lies below it. What carnet itself accepts is addressed there, so a feed's
     /// token must never be.
     ///
     /// Other spellings of such a URL count as well: another scheme or none, another case of the host, the default

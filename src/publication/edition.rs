@@ -54,7 +54,7 @@ impl Edition {
         self.label.clone().signed(&self.mac, target, name, &self.document(name).body)
     }
 
-    /// Whether this database has written what stands at `target` as `name`, for this issuer.
+    /// Returns whether this database has written what stands at `target` as `name`, for this issuer.
     #[must_use]
     pub fn has_written(&self, target: &TargetUrl, name: DocumentName, stored: &Stored) -> bool {
         stored.label.as_ref().is_some_and(|label| {

@@ -71,7 +71,7 @@ impl Label {
         Self { mac: Some(tag), ..self }
     }
 
-    /// Whether the holder of `mac` wrote this label for `body`, standing as `name` at `target`.
+    /// Returns whether the holder of `mac` wrote this label for `body`, standing as `name` at `target`.
     #[must_use]
     pub fn is_authentic(&self, mac: &RowMac, target: &TargetUrl, name: DocumentName, body: &[u8]) -> bool {
         let Some(tag) = &self.mac else { return false };

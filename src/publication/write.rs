@@ -51,7 +51,7 @@ pub enum Conflict {
 }
 
 impl Conflict {
-    /// Whether what stands there is not known to be this database's.
+    /// Returns whether what stands there is not known to be this database's.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
         !matches!(self, Self::Newer { .. })

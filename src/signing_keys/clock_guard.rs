@@ -204,13 +204,13 @@ impl ClockGuard {
     }
 }
 
-/// Whether a clock that says `now` is further behind `high_water` than clocks may disagree.
+/// Returns whether a clock that says `now` is further behind `high_water` than clocks may disagree.
 #[must_use]
 pub fn is_behind(now: Timestamp, high_water: Timestamp, leeway: Duration) -> bool {
     later(now, leeway) < high_water
 }
 
-/// Whether a clock that says `now` is so far beyond `high_water` that somebody has to accept it. With no high-water
+/// Returns whether a clock that says `now` is so far beyond `high_water` that somebody has to accept it. With no high-water
 /// time there is nothing to be beyond of.
 #[must_use]
 pub fn is_far_ahead(now: Timestamp, high_water: Timestamp, policy: &RotationPolicy) -> bool {

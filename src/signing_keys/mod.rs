@@ -145,7 +145,7 @@ impl SigningKey {
         matches!(self.stage, Stage::Prepared | Stage::Active { .. })
     }
 
-    /// Whether the row of a retired key would keep it published for longer than its retirement and its longest token
+    /// Returns whether the row of a retired key would keep it published for longer than its retirement and its longest token
     /// allow. `latest` is the latest time that is known to have been; a clock may have been ahead of it by up to
     /// `rotate_every` when the key retired. What has left the JWKS at `now` is not looked at.
     #[must_use]

@@ -29,7 +29,7 @@ pub struct StoredGrant {
 }
 
 impl StoredGrant {
-    /// Whether both are one grant and one token; when it was last used does not matter.
+    /// Returns whether both are one grant and one token; when it was last used does not matter.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let unused = |grant: &Grant| Grant { last_used_at: None, ..grant.clone() };

@@ -63,7 +63,7 @@ impl Store {
 }
 
 impl Store {
-    /// Whether the latest change of the master key was recorded with words that begin so.
+    /// Returns whether the latest change of the master key was recorded with words that begin so.
     ///
     /// # Errors
     ///

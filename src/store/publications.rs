@@ -306,7 +306,7 @@ impl Write {
 }
 
 impl WrittenText<'_> {
-    /// Whether it replaced a text that carnet did not write, where the last one that it wrote had this digest.
+    /// Returns whether it replaced a text that carnet did not write, where the last one that it wrote had this digest.
     fn is_altered(&self, last: Option<String>) -> bool {
         self.foreign.is_some() && self.foreign != last.as_deref()
     }

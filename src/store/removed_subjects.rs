@@ -53,7 +53,7 @@ impl RemovedSubject {
         FeedPath { space: self.feed.space.clone(), slug: self.feed.feed.clone() }
     }
 
-    /// Whether a feed with these keys and this identity can give the subject.
+    /// Returns whether a feed with these keys and this identity can give the subject.
     #[must_use]
     pub fn is_given_by(&self, keys: &SubjectKeys, feed: &FeedIdentity) -> bool {
         let own_former = self.feed.feed_id == feed.feed_id;
@@ -194,7 +194,7 @@ impl Write {
 }
 
 impl Row {
-    /// Whether the row says by itself that the keys are not known.
+    /// Returns whether the row says by itself that the keys are not known.
     fn is_unknown(&self) -> bool {
         self.subject_keys.is_empty() && self.mac.is_empty()
     }

@@ -184,7 +184,7 @@ impl Scene {
         self.can(by, "POST", "/spaces/here/feeds/dev-a/credentials", Some(request))
     }
 
-    /// Whether the caller can make a feed `dev-…` of the space here, with these members besides.
+    /// Returns whether the caller can make a feed `dev-…` of the space here, with these members besides.
     fn makes_feed(&mut self, by: &Grant, members: Value) -> bool {
         let registry = self.registry();
         let mut new = json!({

@@ -63,7 +63,7 @@ impl OpenBao {
         Ok(Self { _process: process, _folder: folder, address })
     }
 
-    /// Whether it lets the token log in.
+    /// Returns whether it lets the token log in.
     pub(crate) fn accepts(&self, token: &str) -> bool {
         self.client().accepts(token)
     }
@@ -97,7 +97,7 @@ impl OpenBao {
 pub(crate) struct Login(SocketAddr);
 
 impl Login {
-    /// Whether it lets the token log in.
+    /// Returns whether it lets the token log in.
     pub(crate) fn accepts(self, token: &str) -> bool {
         let body = json!({"role": "feed", "jwt": token});
         let (status, answer) = OpenBao::post(self.0, "auth/jwt/login", None, &body).unwrap();

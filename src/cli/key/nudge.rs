@@ -81,7 +81,7 @@ async fn rounds(carnet: &Carnet, algorithm: Algorithm) -> Result<Vec<Nudge>, Fai
     Ok(all.into_iter().filter(|nudge| nudge.algorithm == algorithm).collect())
 }
 
-/// Whether it is a first round that no process has taken.
+/// Returns whether it is a first round that no process has taken.
 fn is_free(nudge: &Nudge) -> bool {
     nudge.round == 1 && nudge.claimed_at.is_none()
 }

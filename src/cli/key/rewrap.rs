@@ -37,7 +37,7 @@ pub(in crate::cli) struct Rewrap {
 }
 
 impl Rewrap {
-    /// Whether it is to recover from a leak, for which the issuer need not open.
+    /// Returns whether it is to recover from a leak, for which the issuer need not open.
     pub(super) fn is_recovery(&self) -> bool {
         self.leaked
     }

@@ -116,7 +116,7 @@ impl SubjectKeys {
         self.0.iter().map(|(key, presence)| (*key, *presence == Presence::Required))
     }
 
-    /// Whether `key` is required; `None` if the keys do not name it.
+    /// Returns whether `key` is required; `None` if the keys do not name it.
     #[must_use]
     pub fn is_required(&self, key: SubjectKey) -> Option<bool> {
         self.0.get(&key).map(|presence| *presence == Presence::Required)

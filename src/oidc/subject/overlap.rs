@@ -7,7 +7,7 @@ use super::keys::Presence;
 use super::{FeedIdentity, SubjectKey, SubjectKeys};
 
 impl SubjectKeys {
-    /// Whether some context of the feed `own` and some context of the feed `other`, whose keys are `keys`, give one
+    /// Returns whether some context of the feed `own` and some context of the feed `other`, whose keys are `keys`, give one
     /// subject. Exact, except that the providers' limits on the length of subjects are not considered.
     #[must_use]
     pub fn overlap(&self, own: &FeedIdentity, keys: &Self, other: &FeedIdentity) -> bool {
@@ -25,7 +25,7 @@ impl SubjectKeys {
         })
     }
 
-    /// Whether feeds with other slugs in the same space can give one of these subjects.
+    /// Returns whether feeds with other slugs in the same space can give one of these subjects.
     #[must_use]
     pub fn names_one_feed(&self) -> bool {
         self.contains(SubjectKey::Feed) || self.contains(SubjectKey::FeedId)

@@ -65,7 +65,7 @@ impl Sight {
         *self != Self::default()
     }
 
-    /// Whether a record about `home` is inside.
+    /// Returns whether a record about `home` is inside.
     fn contains(&self, home: &Home) -> bool {
         let space = match &self.spaces {
             SpaceLimit::All => true,
@@ -215,7 +215,7 @@ impl AuditFilter {
     }
 }
 
-/// Whether the ranges are those of [`AuditFilter::grant`].
+/// Returns whether the ranges are those of [`AuditFilter::grant`].
 fn is_grant(way: &Way) -> bool {
     matches!(way, Way::Ranges(ranges) if ranges.iter().flatten().any(|(column, _)| *column == "grant_id"))
 }
