@@ -43,9 +43,6 @@ const ALL: &str = "SELECT space, slug, feed_id, subject_keys, removed_at, mac FR
 const COLUMNS: &str =
     "SELECT space, slug, feed_id, subject_keys, removed_at, mac FROM removed_subjects WHERE space = ";
 
-/// The most marks of one space that are looked at: each is a reason to refuse, and one is enough.
-const MAX_FOUND: i64 = 100;
-
 impl RemovedSubject {
     /// The feed's name at the time.
     #[must_use]
@@ -90,7 +87,8 @@ impl Write {
             }
             query.push(")");
         }
-        query.push(" ORDER BY removed_at DESC LIMIT ").push_bind(MAX_FOUND);
+        // Without a limit: newer marks that do not fit must not hide an older one that does.
+        query.push(" ORDER BY removed_at DESC");
         let rows: Vec<Row> = query.build_query_as().fetch_all(self.connection()).await?;
         let removed = rows.into_iter().map(|row| row.read(mac)).collect::<Result<Vec<_>, _>>()?;
         Ok(removed.into_iter().filter(|removed| removed.is_given_by(keys, feed)).collect())
