@@ -1,5 +1,6 @@
 //! `carnet serve --publish`: the copy follows the keys, and keys wait for it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
@@ -33,14 +34,25 @@ fn readiness(server: &Announced) -> Value {
     Connection::to(server.announced("/listening"), None).get("/readyz").json()
 }
 
-/// Waits until the copy is what the server serves.
+/// Waits until the copy and `server` show the keys that the database says are published.
+///
+/// Equal documents prove nothing alone: for a moment after a change, both are of the state before it.
 #[track_caller]
 pub(crate) fn follows(publisher: &Publisher, server: &Announced) {
+    let listed = keys::list(&publisher.carnet);
+    let is_published =
+        |key: &&Value| matches!(key["state"].as_str(), Some("prepared" | "active" | "retired"));
+    let expected: BTreeSet<&str> =
+        listed.iter().filter(is_published).map(|key| key["kid"].as_str().unwrap()).collect();
     let mut connection = Connection::to(server.announced("/listening"), None);
     let done = wait_until(PATIENCE, || {
         let mut same =
             |document: &str| connection.get(&format!("/{document}")).body == publisher.read(document);
-        (same(JWKS) && same(DISCOVERY)).then_some(())
+        let copied = publisher.kids();
+        (same(JWKS)
+            && same(DISCOVERY)
+            && copied.iter().map(String::as_str).collect::<BTreeSet<_>>() == expected)
+            .then_some(())
     });
     assert!(done.is_some(), "{}", server.process.stderr());
 }
