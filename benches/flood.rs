@@ -13,9 +13,9 @@
     reason = "set-up that fails should end the benchmark where it stands"
 )]
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/it/support/mod.rs"]
 mod support;
-#[path = "../tests/api/world.rs"]
+#[path = "../tests/it/api/world.rs"]
 #[allow(dead_code, reason = "a benchmark uses a part")]
 mod world;
 

@@ -8,13 +8,13 @@
     reason = "set-up that fails should fail the test where it stands; what was measured is shown"
 )]
 
-#[path = "../support/mod.rs"]
+#[path = "../it/support/mod.rs"]
 mod support;
 
-#[path = "../check_support/mod.rs"]
+#[path = "../it/check_support/mod.rs"]
 mod check_support;
 
-#[path = "../setup_support/mod.rs"]
+#[path = "../it/setup_support/mod.rs"]
 mod setup_support;
 
 mod api_schema;

@@ -39,7 +39,7 @@ fn shellcheck_has_nothing_to_say_about_any_script() {
 
 #[test]
 fn terraform_would_format_nothing_otherwise() {
-    let Some(terraform) = Terraform::or_skip("terraform_would_format_nothing_otherwise") else { return };
+    let terraform = Terraform::installed();
     let folder = tempfile::tempdir().unwrap();
     for (index, case) in cases().enumerate() {
         let file = folder.path().join(format!("{}-{index}.tf", case.name));
@@ -51,15 +51,12 @@ fn terraform_would_format_nothing_otherwise() {
 
 #[test]
 fn terraform_holds_the_configurations_for_aws_valid() {
-    const TEST: &str = "terraform_holds_the_configurations_for_aws_valid";
-    let Some(terraform) = Terraform::or_skip(TEST) else { return };
+    let terraform = Terraform::installed();
     for name in ["aws-ecr", "aws-ecr-cn", "aws-ecr-public"] {
         let folder = tempfile::tempdir().unwrap();
         let case = Case { display_name: HOSTILE_NAMES[2], ..*Case::named(name) };
         std::fs::write(folder.path().join("main.tf"), case.render(Format::Terraform)).unwrap();
-        if !terraform.init_or_skip(folder.path(), "aws", TEST) {
-            return;
-        }
+        terraform.init(folder.path(), "aws");
         let output = terraform.run(folder.path(), &["validate", "-no-color"]);
         assert_eq!(output.status, 0, "{name}: {output:?}");
     }
@@ -68,7 +65,7 @@ fn terraform_holds_the_configurations_for_aws_valid() {
 /// The same quoting as in the configurations, read back as Terraform understood it.
 #[test]
 fn terraform_reads_hostile_strings_as_they_are() {
-    let Some(terraform) = Terraform::or_skip("terraform_reads_hostile_strings_as_they_are") else { return };
+    let terraform = Terraform::installed();
     let folder = tempfile::tempdir().unwrap();
     let audiences =
         ["${file(\"/etc/passwd\")}", "$${a} %%{b} $$${c}", "a\"b\\c\\n'%{if true}x%{endif}", "ü 日本 {{}}"];

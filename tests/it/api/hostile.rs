@@ -1,0 +1,309 @@
+//! Requests that nobody honest sends. Each is refused, and the server is as well afterwards as before.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+
+use serde_json::json;
+
+use crate::api::world::{World, credentials_of, refusal, success};
+use crate::support::http::Answer;
+
+const FEED: &str = "default/a";
+
+fn world() -> World {
+    let world = World::new("");
+    world.add_feed(FEED, &[]);
+    world
+}
+
+/// The server answers, works and has not grown by more than `megabytes` over `before`.
+#[track_caller]
+fn is_well(world: &World, before: usize, megabytes: usize) {
+    assert_eq!(world.api.connect().get("/healthz").status, 200);
+    success(&world.credentials(&world.admin, FEED, &json!({})));
+    let grown = world.issuer.server.process.resident_bytes().saturating_sub(before) / (1024 * 1024);
+    assert!(grown <= megabytes, "it has grown by {grown} MB");
+}
+
+impl World {
+    fn resident(&self) -> usize {
+        success(&self.credentials(&self.admin, FEED, &json!({})));
+        self.issuer.server.process.resident_bytes()
+    }
+
+    fn raw(&self, path: &str, headers: &str, body: &[u8]) -> Answer {
+        self.api.send("POST", path, Some(&self.admin.token), headers, Some(body))
+    }
+}
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+#[test]
+fn bodies_that_are_no_request_are_refused_by_kind() {
+    let world = world();
+    let before = world.resident();
+    let (credentials, grants) = (credentials_of(FEED), "/grants");
+    let deep = |open: &str, close: &str| {
+        let body = format!("{{\"actions\": {}{}}}", open.repeat(20_000), close.repeat(20_000));
+        body.into_bytes()
+    };
+    let long = format!("{{\"repositories\": [\"{}\"]}}", "a".repeat(70_000)).into_bytes();
+    let many = format!("{{\"repositories\": [{}\"a\"]}}", "\"a\",".repeat(10_000)).into_bytes();
+    for (what, path, body, refused) in [
+        ("too long", &*credentials, long, &[(413, "too-large")][..]),
+        ("deep arrays", &credentials, deep("[", "]"), &[(400, "malformed-request"), (422, "invalid-field")]),
+        ("deep objects", &credentials, deep("{\"a\":", ""), &[(413, "too-large")]),
+        ("many", &credentials, many, &[(422, "scope-refused")]),
+        ("cut off", &credentials, b"{\"actions\": [".to_vec(), &[(400, "malformed-request")]),
+        ("two values", &credentials, b"{} {}".to_vec(), &[(400, "malformed-request")]),
+        ("a list", &credentials, b"[]".to_vec(), &[(400, "malformed-request")]),
+        ("null", grants, b"null".to_vec(), &[(400, "malformed-request")]),
+        ("not UTF-8", &credentials, b"{\"actions\": [\"\xff\"]}".to_vec(), &[(400, "malformed-request")]),
+        (
+            "half a surrogate",
+            &credentials,
+            br#"{"actions": ["\ud800"]}"#.to_vec(),
+            &[(400, "malformed-request")],
+        ),
+        ("UTF-16", &credentials, b"{\0}\0".to_vec(), &[(400, "malformed-request")]),
+        ("a byte order mark", &credentials, b"\xef\xbb\xbf{}".to_vec(), &[(400, "malformed-request")]),
+        ("NUL", &credentials, b"\0".to_vec(), &[(400, "malformed-request")]),
+        ("an unknown member", &credentials, br#"{"contxt": {}}"#.to_vec(), &[(422, "invalid-field")]),
+        (
+            "a member twice",
+            &credentials,
+            br#"{"actions": ["pull"], "actions": ["push"]}"#.to_vec(),
+            &[(400, "malformed-request"), (422, "invalid-field")],
+        ),
+        (
+            "a key twice",
+            &credentials,
+            br#"{"context": {"tenant": "a", "tenant": "b"}}"#.to_vec(),
+            &[(422, "invalid-field")],
+        ),
+        (
+            "a role twice",
+            grants,
+            br#"{"role": "viewer", "role": "admin", "name": "n"}"#.to_vec(),
+            &[(400, "malformed-request"), (422, "invalid-field")],
+        ),
+        (
+            "a rule twice",
+            grants,
+            br#"{"role": "viewer", "name": "n", "context": {"tenant": "a", "tenant": "*"}}"#.to_vec(),
+            &[(422, "invalid-field")],
+        ),
+        (
+            "an endpoint twice",
+            "/spaces/default/feeds",
+            br#"{"slug": "b", "type": "aws-ecr", "endpoints": {"sts": "https://a", "sts": "https://b"}}"#
+                .to_vec(),
+            &[(422, "invalid-field")],
+        ),
+        (
+            "a number too large",
+            &credentials,
+            br#"{"min_remaining_seconds": 1e400}"#.to_vec(),
+            &[(400, "malformed-request"), (422, "invalid-field")],
+        ),
+        ("nothing", grants, Vec::new(), &[(400, "malformed-request")]),
+    ] {
+        let answer = world.raw(path, JSON, &body);
+        assert!(answer.status >= 400, "{what}: {answer:?}");
+        let (status, kind) = refusal(&answer);
+        assert!(refused.contains(&(status, &kind)), "{what}: {answer:?}");
+        assert!(answer.body.len() < 2_000, "{what}: {} bytes", answer.body.len());
+    }
+    is_well(&world, before, 16);
+}
+
+#[test]
+fn a_body_that_does_not_say_that_it_is_json_is_not_read_as_json() {
+    let world = world();
+    for headers in [
+        "",
+        "Content-Type: text/plain\r\n",
+        "Content-Type: application/x-www-form-urlencoded\r\n",
+        "Content-Type: application/xml\r\n",
+        "Content-Type: application/jsonp\r\n",
+        "Content-Type: \r\n",
+    ] {
+        for (path, body) in [(credentials_of(FEED), "{}"), ("/grants".to_owned(), "{\"role\": \"viewer\"}")] {
+            let answer = world.raw(&path, headers, body.as_bytes());
+            assert_eq!(refusal(&answer), (415, "unsupported-media-type".to_owned()), "{headers:?} {path}");
+        }
+    }
+    let charset = world.raw(&credentials_of(FEED), "Content-Type: application/json;charset=utf-8\r\n", b"{}");
+    success(&charset);
+}
+
+#[test]
+fn paths_name_what_they_say_and_nothing_else() {
+    let world = world();
+    let before = world.resident();
+    for segment in [
+        "%2F",
+        "%2e%2e",
+        "..",
+        ".",
+        "%00",
+        "a%00",
+        "%FF",
+        "%C3%28",
+        "%",
+        "%zz",
+        "a%2Fb",
+        "a%5Cb",
+        "A",
+        "-a",
+        "%20",
+        "a%0D%0AX-Evil:%201",
+        "\u{e4}",
+        "*",
+        "{feed}",
+        "%7Bfeed%7D",
+        &"a".repeat(51),
+        &"a".repeat(8_000),
+    ] {
+        for path in [
+            format!("/spaces/default/feeds/{segment}"),
+            format!("/spaces/{segment}/feeds"),
+            format!("/spaces/{segment}/feeds/a"),
+        ] {
+            let answer = world.api.get(&world.admin, &path);
+            assert_eq!(refusal(&answer), (404, "not-found".to_owned()), "{path}");
+            assert!(answer.header("x-evil").is_none(), "{path}");
+        }
+        for (method, path) in [
+            ("POST", format!("/spaces/default/feeds/{segment}/credentials")),
+            ("POST", format!("/registries/{segment}/credentials")),
+            ("POST", format!("/signing-keys/{segment}/revoke")),
+            ("DELETE", format!("/grants/{segment}")),
+        ] {
+            let answer = world.api.call(method, &path, Some(&world.admin.token), None);
+            assert_eq!(refusal(&answer), (404, "not-found".to_owned()), "{path}");
+        }
+    }
+    // The same name, written otherwise.
+    success(&world.api.get(&world.admin, "/spaces/default/feeds/%61"));
+    is_well(&world, before, 16);
+}
+
+#[test]
+fn heads_that_are_too_large_or_no_http_are_cut_off() {
+    let world = world();
+    let before = world.resident();
+    let token = &world.admin.token;
+    let request = |line: &str, headers: &str| {
+        let mut connection = world.api.connect();
+        connection.write(
+            format!("{line}\r\nHost: carnet.test\r\nAuthorization: Bearer {token}\r\n{headers}\r\n")
+                .as_bytes(),
+        );
+        connection.try_answer("GET").map_or(0, |answer| answer.status)
+    };
+    let query: String = (0..20_000).map(|number| format!("a{number}=1&")).collect();
+    let lines: String = (0..5_000).map(|number| format!("X-{number}: 1\r\n")).collect();
+    let audit = "GET /api/v1/audit HTTP/1.1";
+    for (what, status) in [
+        ("a long header", request(audit, &format!("X-Long: {}\r\n", "a".repeat(1 << 20)))),
+        ("a long token", request(audit, &format!("Authorization: Bearer {}\r\n", "a".repeat(1 << 20)))),
+        ("many headers", request(audit, &lines)),
+        ("many parameters", request(&format!("GET /api/v1/audit?{query} HTTP/1.1"), "")),
+        ("a long path", request(&format!("GET /api/v1/{} HTTP/1.1", "a/".repeat(100_000)), "")),
+        ("no HTTP", request("GET /api/v1/audit", "")),
+        ("another HTTP", request("GET /api/v1/audit HTTP/3.0", "")),
+        ("a folded header", request(audit, "X-A: 1\r\n 2\r\n")),
+        ("a bare NUL", request(audit, "X-A: \0\r\n")),
+        ("two tokens", request(audit, &format!("Authorization: Bearer {token}\r\n"))),
+        ("two lengths", request(audit, "Content-Length: 0\r\nContent-Length: 5\r\n")),
+    ] {
+        assert!([0, 400, 401, 404, 414, 431].contains(&status), "{what}: {status}");
+    }
+    // 1000 parameters that would do no harm are refused for being unknown.
+    let some: String = (0..1000).map(|number| format!("a{number}=1&")).collect();
+    assert_eq!(request(&format!("GET /api/v1/audit?{some} HTTP/1.1"), ""), 400);
+    is_well(&world, before, 16);
+}
+
+#[test]
+fn chunks_that_are_none_and_bodies_that_break_off_end_the_request() {
+    let world = world();
+    let before = world.resident();
+    let path = format!("/api/v1{}", credentials_of(FEED));
+    let head = |more: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: carnet.test\r\nAuthorization: Bearer {}\r\n{JSON}{more}\r\n",
+            world.admin.token
+        )
+    };
+    for (what, more, body, statuses) in [
+        ("rubbish", "Transfer-Encoding: chunked\r\n", "zzz\r\n{}\r\n0\r\n\r\n", &[0, 400][..]),
+        ("a negative chunk", "Transfer-Encoding: chunked\r\n", "-1\r\n{}\r\n0\r\n\r\n", &[0, 400]),
+        ("a huge chunk", "Transfer-Encoding: chunked\r\n", "ffffffffffffffff\r\n{}", &[0, 400, 413]),
+        ("a chunk beyond numbers", "Transfer-Encoding: chunked\r\n", "fffffffffffffffff\r\n{}", &[0, 400]),
+        ("another coding", "Transfer-Encoding: gzip\r\n", "{}", &[0, 400, 501]),
+        (
+            "both",
+            "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n",
+            "2\r\n{}\r\n0\r\n\r\n",
+            &[0, 200, 400],
+        ),
+        ("a length that is none", "Content-Length: two\r\n", "{}", &[0, 400]),
+        ("a length beyond numbers", "Content-Length: 99999999999999999999\r\n", "{}", &[0, 400, 413]),
+        ("a length beyond the limit", "Content-Length: 9999999999\r\n", "{}", &[0, 400, 413]),
+    ] {
+        let mut connection = world.api.connect();
+        connection.write(format!("{}{body}", head(more)).as_bytes());
+        // The client says no more: what is missing will never come.
+        connection.finish();
+        let status = connection.try_answer("POST").map_or(0, |answer| answer.status);
+        assert!(statuses.contains(&status), "{what}: {status}");
+    }
+    // Chunks that are well are a body like any other.
+    let mut connection = world.api.connect();
+    connection.write(format!("{}2\r\n{{}}\r\n0\r\n\r\n", head("Transfer-Encoding: chunked\r\n")).as_bytes());
+    success(&connection.answer("POST"));
+    let mut connection = world.api.connect();
+    let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+    connection
+        .write(format!("{}{}0\r\n\r\n", head("Transfer-Encoding: chunked\r\n"), chunk.repeat(4)).as_bytes());
+    assert_eq!(refusal(&connection.answer("POST")), (413, "too-large".to_owned()));
+    is_well(&world, before, 16);
+}
+
+#[test]
+fn two_thousand_callers_at_once_without_a_grant_do_no_harm() {
+    let world = world();
+    let before = world.resident();
+    let address = world.api.listening.strip_prefix("http://").unwrap();
+    let answered: usize = std::thread::scope(|scope| {
+        let flood = |worker: usize| {
+            let streams: Vec<TcpStream> = (0..100)
+                .map(|number| {
+                    let mut stream = TcpStream::connect(address).unwrap();
+                    let token = format!("carnet_{:0>71}", worker * 100 + number);
+                    let request = format!(
+                        "POST /api/v1{} HTTP/1.1\r\nHost: carnet.test\r\nAuthorization: Bearer {token}\r\n\
+                         Connection: close\r\n\r\n",
+                        credentials_of(FEED)
+                    );
+                    stream.write_all(request.as_bytes()).unwrap();
+                    stream
+                })
+                .collect();
+            streams.into_iter().filter(is_refused).count()
+        };
+        let workers: Vec<_> = (0..20).map(|worker| scope.spawn(move || flood(worker))).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    });
+    assert_eq!(answered, 2_000);
+    is_well(&world, before, 64);
+}
+
+/// With 401, or because there are too many.
+fn is_refused(stream: &TcpStream) -> bool {
+    let mut answer = String::new();
+    let _ = std::io::Read::read_to_string(&mut &*stream, &mut answer);
+    ["401", "429", "503"].iter().any(|status| answer.starts_with(&format!("HTTP/1.1 {status} ")))
+}

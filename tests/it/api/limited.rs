@@ -1,0 +1,280 @@
+//! What an admin with limits may make of feeds, and what it learns of others on the way.
+
+use serde_json::{Value, json};
+
+use crate::api::world::{Grant, ROLE, World, refusal, success};
+use crate::support::http::Answer;
+
+/// A registry of its own for each feed.
+fn registry(number: u32) -> String {
+    format!("{:012}.dkr.ecr.eu-central-1.amazonaws.com", 600_000_000_000_u64 + u64::from(number))
+}
+
+fn feed(slug: &str, number: u32, members: Value) -> Value {
+    let mut new = json!({"slug": slug, "type": "aws-ecr", "registry": registry(number), "role_arn": ROLE});
+    new.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    new
+}
+
+impl World {
+    fn make(&self, by: &Grant, space: &str, new: &Value) -> Answer {
+        self.api.post(by, &format!("/spaces/{space}/feeds"), new)
+    }
+
+    /// Changes a row past carnet.
+    fn write(&self, statement: &'static str) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let changed = runtime.block_on(async {
+            use sqlx::Connection as _;
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.issuer.carnet.database());
+            let mut sql = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+            let changed = sqlx::query(statement).execute(&mut sql).await.unwrap().rows_affected();
+            sql.close().await.unwrap();
+            changed
+        });
+        assert_eq!(changed, 1, "{statement}");
+    }
+
+    fn patch(&self, by: &Grant, path: &str, patch: &Value) -> Answer {
+        let (space, slug) = path.split_once('/').unwrap();
+        self.api.call("PATCH", &format!("/spaces/{space}/feeds/{slug}"), Some(&by.token), Some(patch))
+    }
+}
+
+#[track_caller]
+fn refused(answer: &Answer, status: u16, kind: &str, field: &str) {
+    assert_eq!(refusal(answer), (status, kind.to_owned()), "{answer:?}");
+    assert_eq!(answer.json()["field"], field, "{answer:?}");
+}
+
+#[test]
+fn an_admin_of_some_feeds_cannot_take_the_subject_of_another_feed() {
+    let world = World::new("");
+    let keys = json!(["space", "project"]);
+    success(&world.make(&world.admin, "a", &feed("prod", 1, json!({ "subject_keys": keys }))));
+    let limited = world.grant(&["--role=admin", "--feed=dev-*"]);
+    for keys in [json!(["space", "project"]), json!(["space", "project?"]), json!(["space"])] {
+        let made = world.make(&limited, "a", &feed("dev-a", 2, json!({ "subject_keys": keys })));
+        refused(&made, 403, "forbidden", "subject_keys");
+        // The refusal is the same where no feed has such a subject: nothing is told of feeds outside.
+        let elsewhere = world.make(&limited, "b", &feed("dev-a", 2, json!({ "subject_keys": keys })));
+        assert_eq!(elsewhere.json()["detail"], made.json()["detail"]);
+    }
+    success(&world.make(&limited, "a", &feed("dev-a", 2, json!({}))));
+    refused(
+        &world.patch(&limited, "a/dev-a", &json!({ "subject_keys": keys })),
+        403,
+        "forbidden",
+        "subject_keys",
+    );
+    // A feed with such a subject is not its to change either, though it sees it.
+    success(&world.make(&world.admin, "c", &feed("dev-shared", 3, json!({ "subject_keys": keys }))));
+    refused(&world.patch(&limited, "c/dev-shared", &json!({"name": "n"})), 403, "forbidden", "subject_keys");
+}
+
+#[test]
+fn a_subject_is_shared_only_by_an_admin_without_limits_who_says_so() {
+    let world = World::new("");
+    let of_space = world.grant(&["--role=admin", "--space=a"]);
+    let keys = |keys: &[&str]| json!({ "subject_keys": keys });
+    success(&world.make(&of_space, "a", &feed("one", 1, keys(&["space", "project", "tenant?"]))));
+    let two = |members: Value| feed("two", 2, members);
+    for other in
+        [&["space", "project"][..], &["space", "project", "tenant"], &["space", "project?", "runbook?"]]
+    {
+        refused(&world.make(&world.admin, "a", &two(keys(other))), 409, "subject-shared", "subject_keys");
+        let mut shared = keys(other);
+        shared["share_subject"] = json!(true);
+        refused(&world.make(&of_space, "a", &two(shared)), 409, "subject-shared", "subject_keys");
+    }
+    // Keys that no context makes equal, and another space, share nothing.
+    success(&world.make(&of_space, "a", &feed("three", 3, keys(&["space", "runbook"]))));
+    success(&world.make(&world.admin, "b", &feed("one", 4, keys(&["space", "project"]))));
+    let shared = json!({"subject_keys": ["space", "project"], "share_subject": true});
+    let made = success(&world.make(&world.admin, "a", &two(shared)));
+    assert!(made["notes"][0].as_str().unwrap().contains("the same subject as a/one"), "{made}");
+    // The same for a change.
+    success(&world.make(&of_space, "a", &feed("four", 5, json!({}))));
+    let change = keys(&["space", "runbook"]);
+    refused(&world.patch(&of_space, "a/four", &change), 409, "subject-shared", "subject_keys");
+    refused(&world.patch(&world.admin, "a/four", &change), 409, "subject-shared", "subject_keys");
+    // And on the command line.
+    let update = |more: &[&str]| {
+        let command = ["feed", "update", "a/four", "--subject-keys=space,runbook"];
+        world.issuer.carnet.run(&[&command[..], more].concat())
+    };
+    let output = update(&[]);
+    assert!(output.status == 1 && output.stderr.contains("--share-subject"), "{output:?}");
+    let output = update(&["--share-subject"]);
+    assert!(output.status == 0 && output.stderr.contains("the same subject as a/three"), "{output:?}");
+}
+
+#[test]
+fn a_removed_or_former_subject_is_inherited_only_by_an_admin_without_limits_who_says_so() {
+    let world = World::new("");
+    let of_space = world.grant(&["--role=admin", "--space=a"]);
+    let project = json!({"subject_keys": ["space", "project"]});
+    success(&world.make(&of_space, "a", &feed("one", 1, project.clone())));
+    assert_eq!(world.api.delete(&of_space, "/spaces/a/feeds/one").status, 204);
+    // Another slug with the same keys.
+    let two = |number, more: Value| {
+        let mut new = feed("two", number, project.clone());
+        new.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        new
+    };
+    for by in [&world.admin, &of_space] {
+        refused(&world.make(by, "a", &two(2, json!({}))), 409, "slug-reused", "subject_keys");
+    }
+    refused(
+        &world.make(&of_space, "a", &two(2, json!({"reuse_slug": true}))),
+        409,
+        "slug-reused",
+        "subject_keys",
+    );
+    // A feed that gives other subjects inherits nothing, and cannot be changed into one that does.
+    success(&world.make(&of_space, "a", &feed("two", 2, json!({}))));
+    refused(&world.patch(&of_space, "a/two", &project), 409, "slug-reused", "subject_keys");
+    let mut inherits = project.clone();
+    inherits["reuse_slug"] = json!(true);
+    let changed = success(&world.patch(&world.admin, "a/two", &inherits));
+    assert!(changed["notes"][0].as_str().unwrap().contains("a/one"), "{changed}");
+    // What a feed gave before it was changed leaves a mark as well; its own former subject it may give again.
+    let runbook = json!({"subject_keys": ["space", "runbook"]});
+    success(&world.make(&of_space, "a", &feed("three", 3, runbook.clone())));
+    success(&world.patch(&of_space, "a/three", &json!({"subject_keys": ["space", "feed"]})));
+    let four = world.make(&of_space, "a", &feed("four", 4, runbook.clone()));
+    refused(&four, 409, "slug-reused", "subject_keys");
+    success(&world.patch(&of_space, "a/three", &runbook));
+}
+
+#[test]
+fn a_mark_that_something_else_has_changed_counts_for_every_subject_and_is_named() {
+    let world = World::new("");
+    success(&world.make(&world.admin, "a", &feed("one", 1, json!({}))));
+    assert_eq!(world.api.delete(&world.admin, "/spaces/a/feeds/one").status, 204);
+    let again = feed("one", 1, json!({"subject_keys": ["space", "runbook", "feed"]}));
+    let verify = || world.issuer.carnet.run(&["audit", "verify"]);
+    // Other keys give other subjects.
+    success(&world.make(&world.admin, "a", &again));
+    assert_eq!(world.api.delete(&world.admin, "/spaces/a/feeds/one").status, 204);
+    world.write("DELETE FROM removed_subjects WHERE subject_keys = 'space,runbook,feed'");
+    assert_eq!(verify().status, 0);
+    world.write("UPDATE removed_subjects SET subject_keys = 'space,tenant,feed'");
+    refused(&world.make(&world.admin, "a", &again), 409, "slug-reused", "slug");
+    let named = verify();
+    assert!(named.status == 1 && format!("{named:?}").contains("removed_subjects"), "{named:?}");
+    // A mark of an earlier version has no keys, and counts in the same way.
+    world.write("UPDATE removed_subjects SET subject_keys = '', mac = ''");
+    refused(&world.make(&world.admin, "a", &again), 409, "slug-reused", "slug");
+    assert_eq!(verify().status, 0);
+}
+
+#[test]
+fn an_admin_whose_context_or_repositories_are_limited_cannot_undo_that_by_a_feed() {
+    let world = World::new("");
+    let elsewhere = "arn:aws:iam::123456789012:role/other";
+    success(&world.make(
+        &world.admin,
+        "a",
+        &feed("prod", 1, json!({"subject_keys": ["space", "feed", "tenant"]})),
+    ));
+    for limits in [&["--context=tenant=acme"][..], &["--repository=team/app"], &["--action=pull"]] {
+        let limited = world.grant(&[&["--role=admin", "--space=a"], limits].concat());
+        refused(&world.make(&limited, "a", &feed("mine", 2, json!({}))), 403, "forbidden", "slug");
+        for (field, patch) in [
+            ("subject_keys", json!({"subject_keys": ["space", "feed"]})),
+            ("endpoints", json!({"endpoints": {"sts": "https://sts.example"}})),
+            ("registry", json!({"registry": registry(3)})),
+            ("audience", json!({"audience": "other"})),
+            ("role_arn", json!({"role_arn": elsewhere})),
+            ("session_duration", json!({"session_duration": 900})),
+        ] {
+            let answer = world.patch(&limited, "a/prod", &patch);
+            refused(&answer, 403, "forbidden", field);
+        }
+        success(&world.patch(&limited, "a/prod", &json!({"name": "Images", "token_lifetime": 300})));
+    }
+}
+
+#[test]
+fn a_limited_admin_makes_no_second_feed_for_a_registry_outside_its_limits() {
+    let world = World::new("");
+    success(&world.make(&world.admin, "a", &feed("prod", 1, json!({}))));
+    let limited = world.grant(&["--role=admin", "--space=b"]);
+    let second = world.make(&limited, "b", &feed("one", 1, json!({})));
+    refused(&second, 403, "forbidden", "registry");
+    assert!(!second.body.contains("a/prod"), "{second:?}");
+    success(&world.make(&limited, "b", &feed("one", 2, json!({}))));
+    refused(&world.patch(&limited, "b/one", &json!({"registry": registry(1)})), 403, "forbidden", "registry");
+    // Inside its limits it may, and an admin without limits is told.
+    success(&world.make(&limited, "b", &feed("two", 2, json!({}))));
+    let told = success(&world.make(&world.admin, "b", &feed("three", 1, json!({}))));
+    assert!(told["notes"][0].as_str().unwrap().contains("a/prod"), "{told}");
+}
+
+#[test]
+fn no_feed_is_addressed_to_carnet_itself() {
+    let world = World::new("");
+    let url = &world.issuer.url;
+    success(&world.make(&world.admin, "a", &feed("prod", 1, json!({}))));
+    for audience in [url.clone(), format!("{url}/"), format!("{url}/api"), url.replace("http://", "HTTP://")]
+    {
+        let members = json!({ "audience": audience });
+        let made = world.make(&world.admin, "a", &feed("own", 2, members.clone()));
+        refused(&made, 422, "invalid-field", "audience");
+        refused(&world.patch(&world.admin, "a/prod", &members), 422, "invalid-field", "audience");
+    }
+}
+
+#[test]
+fn a_limited_admin_sees_and_revokes_no_grant_that_its_own_does_not_cover() {
+    let world = World::new("");
+    let others = [
+        &["--role=viewer", "--space=a", "--expires-in=30d"][..],
+        &["--role=viewer", "--space=a", "--feed=prod", "--expires-in=30d"],
+        &["--role=deployer", "--space=a", "--feed=dev-x", "--context=tenant=other", "--expires-in=30d"],
+        &["--role=deployer", "--space=a", "--feed=dev-x", "--context=tenant=acme", "--action=pull"],
+        &["--role=deployer", "--space=a", "--feed=dev-x", "--context=tenant=acme", "--expires-in=30d"],
+    ]
+    .map(|arguments| world.grant(arguments));
+    let limited = world.grant(&[
+        "--role=admin",
+        "--space=a",
+        "--feed=dev-*",
+        "--context=tenant=acme",
+        "--action=pull",
+        "--expires-in=40d",
+    ]);
+    let of = |by: &Grant| -> Vec<String> {
+        let list = success(&world.api.get(by, "/grants"));
+        list.as_array().unwrap().iter().map(|grant| grant["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let body = json!({
+        "role": "deployer", "name": "n", "spaces": ["a"], "feeds": ["dev-y"], "context": {"tenant": "acme"},
+        "actions": ["pull"],
+    });
+    let made = success(&world.api.post(&limited, "/grants", &body))["id"].as_str().unwrap().to_owned();
+    assert_eq!(of(&limited), [limited.id.clone(), made.clone()]);
+    for hidden in others.iter().chain([&world.admin]) {
+        for path in [format!("/grants/{}", hidden.id), format!("/grants?made_by={}", hidden.id)] {
+            let answer = world.api.delete(&limited, &path);
+            assert_eq!(refusal(&answer), (404, "not-found".to_owned()), "{path}");
+        }
+    }
+    assert_eq!(of(&world.admin).len(), others.len() + 3);
+    assert_eq!(world.api.delete(&limited, &format!("/grants/{made}")).status, 204);
+}
+
+#[test]
+fn a_feed_outside_the_grant_is_not_read_on_the_way_to_404() {
+    let world = World::new("");
+    world.add_feed("a/prod", &[]);
+    let deployer = world.grant(&["--role=deployer", "--space=b"]);
+    let viewer = world.grant(&["--role=viewer", "--space=a", "--feed=dev"]);
+    // A row that cannot be read betrays whoever reads it.
+    world.write("UPDATE feeds SET settings = 'none' WHERE slug = 'prod'");
+    let path = format!("/registries/{}/credentials", crate::api::world::REGISTRY);
+    assert_eq!(refusal(&world.api.post(&deployer, &path, &json!({}))), (404, "not-found".to_owned()));
+    assert_eq!(success(&world.api.get(&viewer, "/spaces/a/feeds")), json!([]));
+    assert_eq!(world.api.post(&world.admin, &path, &json!({})).status, 503);
+}

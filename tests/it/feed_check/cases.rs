@@ -1,0 +1,299 @@
+//! What a failure is, and what is to be seen of it: one that is shown, its snapshots, and its mend carried out.
+
+use serde_json::{Value, json};
+
+use crate::check_support::{self as snapshots, said};
+use crate::feed_check::clouds::{AWS, Cloud};
+use crate::feed_check::gate::{Act, Rule};
+use crate::feed_check::mends::{self, Trusted};
+use crate::feed_check::world::World;
+use crate::support::carnet::Carnet;
+
+/// A failure: how the world is, and what the check says of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Case {
+    /// Of the case, of its snapshots and of its feed.
+    pub(crate) name: &'static str,
+    pub(crate) cloud: &'static Cloud,
+    /// Flags of `feed add` that differ from the cloud's own.
+    pub(crate) feed: &'static [&'static str],
+    /// What is run before the check.
+    pub(crate) before: &'static [&'static [&'static str]],
+    /// Of `feed check`.
+    pub(crate) check: &'static [&'static str],
+    /// The sandbox's configuration, in TOML.
+    pub(crate) trust: &'static str,
+    /// The issuer that the sandbox trusts instead.
+    pub(crate) trusts: Option<&'static str>,
+    /// An entry of `[[faults]]` but for its step. Where a flag names `/faulty`, only the sandbox there shows it.
+    pub(crate) fault: &'static str,
+    pub(crate) rules: &'static [Rule],
+    pub(crate) served: Served,
+    /// What the wall clock of carnet is off by, from its first start.
+    pub(crate) clock: Option<&'static str>,
+    /// The same, from the check on.
+    pub(crate) turned: Option<&'static str>,
+    pub(crate) step: &'static str,
+    pub(crate) status: Option<u16>,
+    pub(crate) code: Option<&'static str>,
+    /// A part of the first cause.
+    pub(crate) cause: &'static str,
+    pub(crate) mend: Mend,
+}
+
+/// Who serves the issuer's documents.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Served {
+    Own,
+    /// Nobody.
+    Down,
+    /// Another carnet, under a URL of its own.
+    OtherIssuer,
+    /// Another carnet, under the same URL.
+    OtherKeys,
+}
+
+/// What becomes of what the first cause says.
+#[derive(Clone, Copy)]
+pub(crate) enum Mend {
+    /// It is run, with these words filled in, and the check passes.
+    Run(&'static [(&'static str, &'static str)]),
+    /// The same; what it does in the cloud has something among it that begins so, and ends the fault.
+    Lifts(&'static str),
+    /// It passes by itself, and the command is to check again.
+    Wait,
+    /// It is run and succeeds, but the fault is the stand-in's, who knows nothing of it: the test ends the fault.
+    Ends(&'static [(&'static str, &'static str)]),
+    /// What is told has these words, and the test opens the way that they are about.
+    Way(&'static str),
+    /// What is told has these words, and the test does this. A command that is told, too, only looks.
+    Hand(&'static str, &'static str),
+    /// It cannot be run here, and why.
+    Not(&'static str),
+}
+
+/// Why some mends are not run.
+pub(crate) const UNHEARD_OF: &str = "nobody knows what mends a code that is in no table";
+/// What clouds need of the issuer.
+pub(crate) const INTERNET: Mend = Mend::Way("have {url} answer from the internet");
+
+pub(crate) const CASE: Case = Case {
+    name: "",
+    cloud: &AWS,
+    feed: &[],
+    before: &[],
+    check: &[],
+    trust: "",
+    trusts: None,
+    fault: "",
+    rules: &[],
+    served: Served::Own,
+    clock: None,
+    turned: None,
+    step: "",
+    status: None,
+    code: None,
+    cause: "",
+    mend: Mend::Run(&[]),
+};
+
+impl Case {
+    /// `SPACE/FEED`: one for all that need nothing of their own.
+    fn slug(&self) -> &'static str {
+        if self.feed.is_empty() { "a" } else { self.name }
+    }
+
+    /// What is expected, for the list of all cases.
+    pub(crate) fn in_one_line(&self) -> String {
+        let Self { name, step, mend, .. } = self;
+        let mend = match mend {
+            Mend::Run(_) => "executed".to_owned(),
+            Mend::Lifts(what) => format!("executed: {what}"),
+            Mend::Wait => "executed: it passes by itself".to_owned(),
+            Mend::Ends(_) => "executed; the fault was ended with it".to_owned(),
+            Mend::Way(_) => "executed: opened the way".to_owned(),
+            Mend::Hand(_, act) => format!("executed by hand: {act}"),
+            Mend::Not(why) => format!("NOT executed: {why}"),
+        };
+        format!("{name:44} {step:36} {mend}")
+    }
+}
+
+/// Runs cases of one cloud in one world; those with a clock of their own each in another.
+pub(crate) fn drive(cases: &[Case]) {
+    let mut world = None;
+    for case in cases {
+        let mut own;
+        let world = match case.clock.or(case.turned.map(|_| "+0")) {
+            None => world.get_or_insert_with(|| prepared(World::new(case.cloud))),
+            Some(offset) => {
+                own = prepared(World::of(case.cloud, Carnet::with_clock_off_by(offset)));
+                &mut own
+            }
+        };
+        run(world, case);
+    }
+}
+
+fn prepared(world: World) -> World {
+    world.add("a", &[]);
+    world
+}
+
+pub(crate) fn run(world: &mut World, case: &Case) {
+    arrange(world, case);
+    let feed = format!("default/{}", case.slug());
+    if let Some(offset) = case.turned {
+        // A server that stops writes down how late it was.
+        world.server = None;
+        world.serve_own(&world.url.clone());
+        world.carnet.turn_clock(offset);
+    }
+    let check: Vec<String> = case.check.iter().map(|argument| world.filled(argument)).collect();
+
+    let answer = || world.answer(&feed, &check);
+    // Both at once where each takes its time.
+    let is_slow = case.rules.iter().any(|rule| matches!(rule.act, Act::Silence));
+    let (output, answer) = if is_slow {
+        std::thread::scope(|scope| {
+            let table = scope.spawn(|| world.check(&feed, &check));
+            let answer = answer();
+            (table.join().unwrap(), answer)
+        })
+    } else {
+        (world.check(&feed, &check), answer())
+    };
+    assert_eq!(output.status, 1, "{}: {output:?}", case.name);
+    assert!(output.stderr.contains(&format!("step {} failed", case.step)), "{}: {output:?}", case.name);
+    snapshots::compare(&format!("{}.txt", case.name), &snapshots::of_table(&output.stdout));
+
+    let failed = looked_at(world, case, &answer);
+    snapshots::compare(&format!("{}.json", case.name), &snapshots::of_json(&answer));
+    if mend(world, case, &feed, &failed["causes"][0]) {
+        let output = world.check(&feed, &check);
+        assert_eq!(output.status, 0, "{} is not mended: {output:?}", case.name);
+    }
+}
+
+/// Makes the world as the case says.
+fn arrange(world: &mut World, case: &Case) {
+    let name = case.name;
+    if !case.feed.is_empty() {
+        world.add(name, case.feed);
+    }
+    for command in case.before {
+        let words: Vec<String> = command.iter().map(|word| world.filled(word)).collect();
+        world.carnet.ok(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    let own = world.url.clone();
+    match case.served {
+        Served::Own if world.server.is_some() => {}
+        Served::Own => world.serve_own(&own),
+        Served::Down => {
+            world.server = None;
+            world.gate.behind().issuer = None;
+        }
+        Served::OtherKeys => world.serve(&Carnet::new(), &own),
+        Served::OtherIssuer => world.serve(&Carnet::new(), "https://other.example"),
+    }
+    world.gate.behind().rules = case.rules;
+    let fault = match (case.fault, case.mend) {
+        ("", _) => String::new(),
+        (fault, Mend::Wait) => format!("[[faults]]\nstep = '{}'\n{fault}\ntimes = 2\n", fault_step(case)),
+        (fault, _) => format!("[[faults]]\nstep = '{}'\n{fault}\n", fault_step(case)),
+    };
+    let issuer = case.trusts.unwrap_or(&own);
+    if case.feed.iter().any(|flag| flag.contains("/faulty/")) {
+        world.trust(&trust(case), issuer, 0);
+        world.faulty(&fault);
+    } else {
+        world.trust(&format!("{}\n{fault}", trust(case)), issuer, 0);
+    }
+}
+
+/// The sandbox has one name for both of ECR's.
+fn fault_step(case: &Case) -> &'static str {
+    if case.step.starts_with("ecr-public:") { "ecr:GetAuthorizationToken" } else { case.step }
+}
+
+fn trust(case: &Case) -> String {
+    case.trust.replace("{sub}", &format!("space:default:feed:{}", case.slug()))
+}
+
+/// The step that failed, which is the last, and is what the case says.
+fn looked_at(world: &World, case: &Case, answer: &Value) -> Value {
+    let what = format!("{}: {answer:#}", case.name);
+    let (failed, before) = answer["steps"].as_array().unwrap().split_last().unwrap();
+    assert!(failed["ok"] == false && before.iter().all(|step| step["ok"] == true), "{what}");
+    assert_eq!(failed["step"], case.step, "{what}");
+    assert_eq!(
+        (&failed["upstream"]["status"], &failed["upstream"]["code"]),
+        (&json!(case.status), &json!(case.code)),
+        "{what}"
+    );
+    let cause = &failed["causes"][0];
+    assert!(cause["cause"].as_str().is_some_and(|cause| cause.contains(case.cause)), "{what}");
+    assert!(cause["mend"].is_string(), "{what}");
+    if case.step != "mint" {
+        assert_eq!(failed["presented"]["iss"], world.url, "{what}");
+        for part in ["sub", "aud", "kid", "alg"] {
+            assert!(failed["presented"][part].is_string(), "{what}");
+        }
+    }
+    if case.status.is_some() {
+        let sent = world.gate.last_answer(matches!(case.step, "discovery" | "jwks"));
+        said::assert_verbatim(&sent.unwrap_or_else(|| panic!("nothing was answered, but {what}")), failed);
+    }
+    failed.clone()
+}
+
+/// Carries out what the first cause says, as the case has it. Whether it is to be seen then that the check passes.
+fn mend(world: &mut World, case: &Case, feed: &str, cause: &Value) -> bool {
+    let command = cause["command"].as_str();
+    let (fill, lifts) = match case.mend {
+        Mend::Not(_) => return false,
+        Mend::Way(words) | Mend::Hand(words, _) => {
+            let (words, told) = (world.filled(words), format!("{}; {}", cause["cause"], cause["mend"]));
+            assert!(told.contains(&words), "{}: no {words:?} in {told}", case.name);
+            if let Some(command) = command {
+                let is_of_document = matches!(case.step, "discovery" | "jwks");
+                mends::look(world, command, case.status.filter(|_| is_of_document));
+            }
+            world.put_right(case.feed.iter().any(|flag| flag.contains("{closed}")));
+            return true;
+        }
+        Mend::Wait => {
+            world.gate.behind().rules = &[];
+            (&[][..], None)
+        }
+        Mend::Run(fill) | Mend::Ends(fill) => (fill, None),
+        Mend::Lifts(what) => (&[][..], Some(what)),
+    };
+    let mut command = command.unwrap_or_else(|| panic!("{} has no command", case.name)).to_owned();
+    for (word, by) in fill {
+        assert!(command.contains(word), "{}: no {word} in {command}", case.name);
+        command = command.replace(word, &world.filled(by));
+    }
+    let issuer = case.trusts.unwrap_or(&world.url).to_owned();
+    let config: Value = toml::from_str(&trust(case)).unwrap();
+    let before = Trusted { issuer, config, facts: Vec::new() };
+    let Some(after) = mends::carry_out(world, feed, &command, before) else { return false };
+    if let Some(lifts) = lifts {
+        let facts = &after.facts;
+        assert!(
+            facts.iter().any(|fact| fact.starts_with(lifts)),
+            "{}: {lifts:?} not in {facts:?}",
+            case.name
+        );
+        world.gate.behind().rules = &[];
+    }
+    match case.mend {
+        Mend::Ends(_) => {
+            assert!(after.is_untouched(), "{}: {command} changes the stand-in's trust", case.name);
+            world.put_right(false);
+        }
+        _ if !after.is_untouched() => world.trust_as(after.config, &after.issuer, 0),
+        _ => {}
+    }
+    true
+}

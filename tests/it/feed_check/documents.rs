@@ -1,0 +1,146 @@
+//! The issuer's documents, as this machine sees them, and minting.
+
+use crate::feed_check::cases::{CASE, Case, Mend, Served, drive};
+use crate::feed_check::clouds::GOOGLE;
+use crate::feed_check::gate::{Act, OTHER_JWKS, rule};
+
+const DISCOVERY: &str = "/.well-known/openid-configuration";
+const JWKS: &str = "/.well-known/jwks";
+const HTML: &str = "Content-Type: text/html\r\n";
+/// What stands before carnet is taken away.
+const fn away(words: &'static str) -> Mend {
+    Mend::Hand(words, "what stood before carnet is taken away")
+}
+const SERVE: Mend = Mend::Run(&[]);
+
+const fn discovery(name: &'static str, status: Option<u16>, cause: &'static str) -> Case {
+    Case { name, step: "discovery", status, cause, mend: away(cause), ..CASE }
+}
+
+const fn jwks(name: &'static str, status: Option<u16>, cause: &'static str) -> Case {
+    Case { step: "jwks", ..discovery(name, status, cause) }
+}
+
+const fn mint(name: &'static str, cause: &'static str) -> Case {
+    Case { name, step: "mint", cause, mend: Mend::Run(&[]), ..CASE }
+}
+
+pub(crate) const DOCUMENTS: &[Case] = &[
+    Case {
+        served: Served::Down,
+        mend: SERVE,
+        ..discovery("discovery-down", Some(502), "nothing serves the issuer")
+    },
+    Case {
+        served: Served::OtherIssuer,
+        mend: SERVE,
+        ..discovery("discovery-other-issuer", Some(200), "another issuer is served there")
+    },
+    Case {
+        rules: &[rule(DISCOVERY, Act::Bytes(""))],
+        mend: Mend::Ends(&[]),
+        ..discovery("discovery-closed", None, "nothing serves the issuer")
+    },
+    Case {
+        rules: &[rule(
+            DISCOVERY,
+            Act::Answer("301 Moved Permanently", "Location: https://other.example/\r\n", ""),
+        )],
+        ..discovery(
+            "discovery-redirect",
+            Some(301),
+            "clouds do not follow: serve the documents at the issuer URL itself",
+        )
+    },
+    Case {
+        rules: &[rule(DISCOVERY, Act::Answer("401 Unauthorized", HTML, "<html>Log in</html>"))],
+        ..discovery("discovery-login", Some(401), "asks for a login: both documents must be public")
+    },
+    Case {
+        rules: &[rule(DISCOVERY, Act::Answer("404 Not Found", HTML, "<html>Not found</html>"))],
+        ..discovery(
+            "discovery-not-found",
+            Some(404),
+            "changes the path: /.well-known must arrive below the issuer URL",
+        )
+    },
+    Case {
+        rules: &[rule(DISCOVERY, Act::Answer("200 OK", HTML, "<html>Welcome</html>"))],
+        ..discovery("discovery-page", Some(200), "something else answers there")
+    },
+    Case {
+        rules: &[rule(DISCOVERY, Act::Answer("200 OK", "", r#"{"issuer":"https://other.example"}"#))],
+        ..discovery("discovery-incomplete", Some(200), "something else answers there")
+    },
+    Case {
+        rules: &[rule(DISCOVERY, Act::Long)],
+        ..discovery("discovery-too-long", None, "something else answers there")
+    },
+    Case {
+        rules: &[rule(JWKS, Act::Answer("200 OK", "", r#"{"keys":[]}"#))],
+        mend: Mend::Wait,
+        ..jwks("jwks-older", Some(200), "serves an older JWKS")
+    },
+    Case {
+        rules: &[rule(JWKS, OTHER_JWKS)],
+        mend: Mend::Ends(&[]),
+        ..jwks("jwks-other-keys", Some(200), "works on another database")
+    },
+    Case {
+        served: Served::OtherKeys,
+        mend: SERVE,
+        ..jwks("jwks-other-database", Some(200), "works on another database")
+    },
+    Case {
+        rules: &[rule(JWKS, Act::Answer("200 OK", HTML, "<html>Welcome</html>"))],
+        ..jwks("jwks-page", Some(200), "something else answers there")
+    },
+    Case {
+        rules: &[rule(JWKS, Act::Answer("302 Found", "Location: https://other.example/\r\n", ""))],
+        ..jwks(
+            "jwks-redirect",
+            Some(302),
+            "clouds do not follow: serve the documents at the issuer URL itself",
+        )
+    },
+    Case {
+        rules: &[rule(JWKS, Act::Answer("404 Not Found", HTML, "<html>Not found</html>"))],
+        ..jwks("jwks-not-found", Some(404), "changes the path: /.well-known must arrive below the issuer URL")
+    },
+];
+
+pub(crate) const MINT: &[Case] = &[
+    Case {
+        feed: &["--subject-keys=space,feed,tenant"],
+        mend: Mend::Run(&[("VALUE", "acme")]),
+        ..mint("mint-needs-context", "needs the deployment's tenant")
+    },
+    Case {
+        feed: &["--token-lifetime=50m"],
+        before: &[&["key", "policy", "--max-token-lifetime=30m"]],
+        ..mint("mint-lives-too-long", "the key policy was tightened")
+    },
+    Case { turned: Some("-2h"), ..mint("mint-clock-behind", "this machine's clock is behind") },
+];
+
+/// Of Google, which alone limits a subject by less than it can have.
+pub(crate) const MINT_AT_GOOGLE: &[Case] = &[Case {
+    cloud: &GOOGLE,
+    feed: &["--subject-keys=space,project,tenant,feed"],
+    check: &[
+        "--context=project=a-project-with-quite-a-long-name-of-its-own-0123",
+        "--context=tenant=a-tenant-with-quite-a-long-name-of-its-own-012345",
+    ],
+    ..mint("mint-subject-too-long", "more or longer keys than the provider takes")
+}];
+
+#[test]
+fn every_failure_of_the_issuers_documents_is_told_and_mended() {
+    drive(DOCUMENTS);
+}
+
+#[test]
+fn every_failure_to_mint_is_told_and_mended() {
+    drive(MINT);
+    drive(MINT_AT_GOOGLE);
+}

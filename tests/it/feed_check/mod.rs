@@ -1,0 +1,79 @@
+//! `feed check` and the API's `…/check` and `…/setup`: for every failure that can be shown here, the step that
+//! fails, the cloud's own words, the first cause, and that what is said to mend it does.
+
+mod aws;
+mod azure;
+mod cases;
+mod cloud_calls;
+mod clouds;
+mod documents;
+mod gate;
+mod google;
+mod logins;
+mod mends;
+mod network;
+mod progress;
+mod records;
+mod registry;
+mod routes;
+mod slow;
+mod world;
+
+use std::collections::BTreeSet;
+
+use cases::{Case, Mend};
+
+/// Every failure that a table has.
+const ALL: &[&[Case]] = &[
+    documents::DOCUMENTS,
+    documents::MINT,
+    documents::MINT_AT_GOOGLE,
+    aws::AT_STS,
+    aws::AT_ECR,
+    aws::AT_ECR_PUBLIC,
+    azure::AT_ENTRA,
+    azure::AT_ACR,
+    google::AT_STS,
+    google::AT_ACCOUNT,
+    network::NETWORK,
+    network::AT_GOOGLE,
+    logins::LOGIN,
+    logins::AT_PULL,
+    slow::SLOW,
+];
+
+/// The list of all failures, beside their snapshots.
+const LIST: &str = "MENDS.txt";
+
+#[test]
+fn every_snapshot_is_of_a_failure_that_is_shown() {
+    let shown = ALL.iter().flat_map(|cases| *cases).map(|case| case.name);
+    let names: Vec<&str> =
+        shown.chain(crate::check_support::AT_SEAWEEDFS).chain(records::SHOWN.iter().copied()).collect();
+    let files = names.iter().flat_map(|name| [format!("{name}.txt"), format!("{name}.json")]);
+    let mut expected: BTreeSet<String> = files.collect();
+    assert_eq!(expected.len(), 2 * names.len(), "a name is given twice");
+    expected.insert(LIST.to_owned());
+    assert_eq!(crate::check_support::kept(), expected);
+}
+
+#[test]
+fn every_mend_that_is_not_carried_out_says_why() {
+    let cases = || ALL.iter().flat_map(|cases| *cases);
+    let count = |is: fn(&Mend) -> bool| cases().filter(|case| is(&case.mend)).count();
+    let commands = count(|mend| matches!(mend, Mend::Run(_) | Mend::Lifts(_) | Mend::Wait));
+    let lifts = count(|mend| matches!(mend, Mend::Lifts(_)));
+    let ended = count(|mend| matches!(mend, Mend::Ends(_)));
+    let acts = count(|mend| matches!(mend, Mend::Way(_) | Mend::Hand(..)));
+    let not = count(|mend| matches!(mend, Mend::Not(_)));
+    let mut list = format!(
+        "{} failures. The mend is a command for {commands}, and was executed; for {lifts} of them the fault ended because \
+         of what is named.\nIt is one for {ended} more, where the test ended the fault with it. It is an act for {acts}, \
+         and was done by the test.\nIt was not executed for {not}.\n\n",
+        cases().count()
+    );
+    for case in cases() {
+        list += &(case.in_one_line() + "\n");
+    }
+    crate::check_support::compare(LIST, &list);
+}

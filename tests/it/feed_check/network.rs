@@ -1,0 +1,133 @@
+//! What a network and those who sit in it do, whichever provider is asked.
+
+use crate::feed_check::cases::{CASE, Case, Mend, drive};
+use crate::feed_check::clouds::GOOGLE;
+use crate::feed_check::gate::{Act, rule};
+
+const STS: &str = "sts:AssumeRoleWithWebIdentity";
+const HTML: &str = "Content-Type: text/html\r\n";
+const ELSEWHERE: &[&str] = &["--endpoint=sts={url}/elsewhere"];
+const RIGHT: Mend = Mend::Run(&[("URL", "{url}/aws/sts")]);
+
+/// No answer of AWS's.
+const fn sts(name: &'static str, status: Option<u16>, cause: &'static str) -> Case {
+    Case { name, step: STS, status, cause, feed: ELSEWHERE, mend: RIGHT, ..CASE }
+}
+
+pub(crate) const NETWORK: &[Case] = &[
+    Case {
+        feed: &["--endpoint=sts=http://{closed}/aws/sts"],
+        mend: Mend::Way("open the way to the endpoint"),
+        ..sts("network-refused", None, "resolves and reaches the endpoint")
+    },
+    Case {
+        feed: &["--endpoint=sts=https://sts.nowhere.invalid"],
+        mend: Mend::Not("which names resolve on this machine is not for a test to change"),
+        ..sts("network-no-such-name", None, "resolves and reaches the endpoint")
+    },
+    Case {
+        feed: &["--endpoint=sts=https://169.254.169.254"],
+        ..sts("network-address", None, "never go to link-local")
+    },
+    Case {
+        rules: &[rule("/elsewhere", Act::Bytes(""))],
+        ..sts("network-closed", None, "the connection broke")
+    },
+    Case {
+        rules: &[rule("/elsewhere", Act::Bytes("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n<Assume"))],
+        ..sts("network-closed-mid-answer", None, "the connection broke")
+    },
+    Case {
+        rules: &[rule("/elsewhere", Act::Bytes("SSH-2.0-OpenSSH_9.2\r\n"))],
+        ..sts("network-not-http", None, "does not speak HTTP")
+    },
+    Case {
+        feed: &["--endpoint=sts={tls}/aws/sts"],
+        mend: Mend::Run(&[("FILE", "{ca}")]),
+        ..sts("network-tls-unknown-ca", None, "is not trusted here")
+    },
+    Case {
+        feed: &["--endpoint=sts={tls-other-name}/aws/sts"],
+        check: &["--ca-file={ca}"],
+        ..sts("network-tls-other-name", None, "is for another name")
+    },
+    Case {
+        rules: &[rule("/elsewhere", Act::Answer("403 Forbidden", HTML, "<html>Your company's proxy</html>"))],
+        ..sts("network-page-of-a-proxy", Some(403), "something else may have answered")
+    },
+    Case {
+        rules: &[rule("/elsewhere", Act::Answer("200 OK", HTML, "<html>Welcome to this hotel</html>"))],
+        ..sts("network-welcome-page", Some(200), "not what the provider's API answers")
+    },
+    Case {
+        rules: &[rule(
+            "/elsewhere",
+            Act::Answer(
+                "301 Moved Permanently",
+                "Location: https://login.example/\r\n",
+                "<html>Moved</html>",
+            ),
+        )],
+        ..sts("network-redirect", Some(301), "answers with a redirect")
+    },
+    Case {
+        feed: &[],
+        rules: &[rule("/aws/sts", Act::Answer("502 Bad Gateway", HTML, "<html>Bad Gateway</html>"))],
+        mend: Mend::Wait,
+        ..sts("network-bad-gateway", Some(502), "often passes")
+    },
+    Case {
+        rules: &[rule("/elsewhere", Act::Long)],
+        ..sts("network-too-long", None, "this is not the provider's API")
+    },
+    Case {
+        step: "ecr:GetAuthorizationToken",
+        feed: &["--endpoint=ecr={url}/elsewhere"],
+        rules: &[rule("/elsewhere", Act::Answer("200 OK", "", r#"{"authorizationData":"#))],
+        mend: Mend::Run(&[("URL", "{url}/aws/ecr")]),
+        ..sts("network-cut-json", Some(200), "not what the provider's API answers")
+    },
+    Case {
+        step: "ecr:GetAuthorizationToken",
+        feed: &["--endpoint=ecr={url}/elsewhere"],
+        rules: &[rule("/elsewhere", Act::Answer("400 Bad Request", "", r#"{"__type": [1]}"#))],
+        mend: Mend::Run(&[("URL", "{url}/aws/ecr")]),
+        ..sts("network-strange-json", Some(400), "something else may have answered")
+    },
+];
+
+/// The same page at a step of each other provider.
+pub(crate) const AT_GOOGLE: &[Case] = &[
+    Case {
+        name: "network-page-at-google-sts",
+        cloud: &GOOGLE,
+        step: "sts:token",
+        status: Some(403),
+        cause: "something else may have answered",
+        feed: &["--endpoint=sts={url}/elsewhere"],
+        rules: &[rule("/elsewhere", Act::Answer("403 Forbidden", HTML, "<html>Your company's proxy</html>"))],
+        mend: Mend::Run(&[("URL", "{url}/google/sts")]),
+        ..CASE
+    },
+    Case {
+        name: "network-page-at-google-account",
+        cloud: &GOOGLE,
+        step: "iamcredentials:generateAccessToken",
+        status: Some(403),
+        cause: "something else may have answered",
+        feed: &["--endpoint=iamcredentials={url}/elsewhere"],
+        rules: &[rule("/elsewhere", Act::Answer("403 Forbidden", HTML, "<html>Your company's proxy</html>"))],
+        mend: Mend::Run(&[("URL", "{url}/google/iamcredentials")]),
+        ..CASE
+    },
+];
+
+#[test]
+fn every_failure_of_the_network_is_told_and_mended() {
+    drive(NETWORK);
+}
+
+#[test]
+fn a_proxys_page_is_told_at_every_step_of_google() {
+    drive(AT_GOOGLE);
+}

@@ -1,0 +1,103 @@
+use serde_json::{Value, json};
+
+use crate::feed_check::clouds::AWS;
+use crate::feed_check::world::World;
+use crate::support::http::{Answer, Connection};
+
+fn grant(world: &World, role: &str) -> String {
+    let token = world.carnet.ok(&["grant", "create", "--role", role, "--name", role, "--space=default"]);
+    format!("Authorization: Bearer {}\r\n", token.trim_end())
+}
+
+fn get(world: &World, query: &str, grant: &str) -> Answer {
+    let listening = world.server.as_ref().unwrap().announced("/listening");
+    let path = format!("/api/v1/spaces/default/feeds/{query}");
+    Connection::to(listening, None).request("GET", &path, grant)
+}
+
+fn post(world: &World, path: &str, grant: &str, body: &str) -> Answer {
+    let mut connection = Connection::to(world.server.as_ref().unwrap().announced("/listening"), None);
+    let length = body.len();
+    let request = format!(
+        "POST /api/v1/spaces/default/feeds/{path} HTTP/1.1\r\nHost: carnet.test\r\n{grant}Content-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
+    connection.write(request.as_bytes());
+    connection.answer("POST")
+}
+
+#[test]
+fn the_setup_is_what_the_command_line_prints_for_who_may_read_the_feed() {
+    let world = World::new(&AWS);
+    world.add("a", &["--subject-keys=space,feed,tenant?"]);
+    let (viewer, deployer) = (grant(&world, "viewer"), grant(&world, "deployer"));
+    for format in ["cli", "terraform", "json"] {
+        let answer =
+            get(&world, &format!("a/setup?format={format}&context.tenant=acme&action=pull,push"), &viewer);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let answer = answer.json();
+        let flag = format!("--format={format}");
+        let printed = world.carnet.ok(&[
+            "feed",
+            "setup",
+            "default/a",
+            &flag,
+            "--context=tenant=acme",
+            "--action=pull",
+            "--action=push",
+        ]);
+        assert_eq!(answer["format"], format);
+        assert_eq!(answer["trusted"]["subject"], "space:default:tenant:acme:feed:a");
+        assert!(!answer["notes"].as_array().unwrap().is_empty());
+        match format {
+            "json" => assert_eq!(answer["content"], serde_json::from_str::<Value>(&printed).unwrap()),
+            _ => assert_eq!(answer["content"], printed),
+        }
+    }
+    for (query, grant, status) in [
+        ("a/setup", &deployer, 403),
+        ("b/setup", &deployer, 403),
+        ("b/setup", &viewer, 404),
+        ("a/setup", &String::new(), 401),
+        ("a/setup?colour=red", &viewer, 400),
+        ("a/setup?format=xml", &viewer, 400),
+        ("a/setup?context.tenant=Acme", &viewer, 422),
+        ("a/setup?repository=A*", &viewer, 422),
+        ("a/setup?action=fly", &viewer, 422),
+        ("a/setup?identity=managed", &viewer, 422),
+    ] {
+        let answer = get(&world, query, grant);
+        assert_eq!(answer.status, status, "{query}: {answer:?}");
+        assert!(answer.header("content-type").unwrap().starts_with("application/problem+json"), "{query}");
+    }
+}
+
+#[test]
+fn a_check_is_for_admins_and_answers_what_the_command_line_prints() {
+    let world = World::new(&AWS);
+    world.add("a", &[]);
+    let admin = grant(&world, "admin");
+    for (role, status) in [("viewer", 403), ("deployer", 403)] {
+        assert_eq!(post(&world, "a/check", &grant(&world, role), "").status, status, "{role}");
+    }
+    assert_eq!(post(&world, "b/check", &admin, "").status, 404);
+    assert_eq!(post(&world, "a/check", &admin, r#"{"colour":"red"}"#).status, 422);
+    assert_eq!(post(&world, "a/check", &admin, r#"{"image":"A B"}"#).status, 422);
+
+    let answer = post(&world, "a/check", &admin, r#"{"image":"app:v1"}"#);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let without_time = |mut answer: Value| {
+        for step in answer["steps"].as_array_mut().unwrap() {
+            step["duration_ms"] = json!(0);
+            if step["step"] == "mint" {
+                step["detail"] = json!("");
+            }
+        }
+        answer
+    };
+    assert_eq!(
+        without_time(answer.json()),
+        without_time(world.answer("default/a", &["--image=app:v1".to_owned()]))
+    );
+    assert!(!answer.body.contains("hunter2"));
+}

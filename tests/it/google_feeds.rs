@@ -1,0 +1,152 @@
+//! Feeds of types `google-artifact-registry` and `aws-ecr-public` on the command line: what is shown, what
+//! changes, what is refused and why.
+
+use crate::support::carnet::{Carnet, Output};
+use serde_json::{Value, json};
+
+const NAME: &str = "projects/123456789012/locations/global/workloadIdentityPools/carnet/providers/issuer";
+const ACCOUNT: &str = "pull@my-project.iam.gserviceaccount.com";
+const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
+
+/// `feed add google-artifact-registry` with good fields, but for those in `flags`, written `--flag=value`.
+fn add(carnet: &Carnet, flags: &[&str]) -> Output {
+    let good = [
+        "--space=default".to_owned(),
+        "--slug=a".to_owned(),
+        "--registry=europe-west1-docker.pkg.dev".to_owned(),
+        format!("--workload-identity-provider={NAME}"),
+    ];
+    let mut arguments = vec!["feed", "add", "google-artifact-registry", "--output=json"];
+    arguments.extend(good.iter().map(String::as_str).filter(|default| {
+        let name = default.split('=').next();
+        flags.iter().all(|flag| flag.split('=').next() != name)
+    }));
+    arguments.extend(flags);
+    carnet.run(&arguments)
+}
+
+fn shown(carnet: &Carnet, feed: &str) -> Value {
+    serde_json::from_str(&carnet.ok(&["feed", "show", feed, "--output", "json"])).unwrap()
+}
+
+#[test]
+fn a_feed_of_google_is_added_shown_and_changed() {
+    let carnet = Carnet::new();
+    let added = add(&carnet, &[&format!("--workload-identity-provider=https://iam.googleapis.com/{NAME}")]);
+    assert_eq!(added.status, 0, "{added:?}");
+    let feed: Value = serde_json::from_str(&added.stdout).unwrap();
+    assert_eq!(feed["type"], "google-artifact-registry");
+    assert_eq!(feed["workload_identity_provider"], NAME);
+    assert_eq!(feed["audience"], format!("//iam.googleapis.com/{NAME}"));
+    assert_eq!((&feed["alg"], &feed["lifetime"]), (&json!("ES256"), &json!(3600)));
+    assert_eq!(feed.get("service_account"), None);
+
+    carnet.ok(&["feed", "update", "default/a", "--service-account", ACCOUNT, "--lifetime", "12h"]);
+    let feed = shown(&carnet, "default/a");
+    assert_eq!((&feed["service_account"], &feed["lifetime"]), (&json!(ACCOUNT), &json!(43_200)));
+    let table = carnet.ok(&["feed", "show", "default/a"]);
+    assert!(table.contains(NAME) && table.contains(ACCOUNT) && table.contains("43200 s"), "{table}");
+
+    let other = NAME.replace("issuer", "other");
+    carnet.ok(&[
+        "feed",
+        "update",
+        "default/a",
+        "--no-service-account",
+        "--workload-identity-provider",
+        &other,
+    ]);
+    let feed = shown(&carnet, "default/a");
+    assert_eq!(feed.get("service_account"), None);
+    assert_eq!(feed["audience"], format!("//iam.googleapis.com/{other}"), "a default audience follows");
+
+    let custom = format!("https://iam.googleapis.com/{other}");
+    carnet.ok(&["feed", "update", "default/a", "--audience", &custom, "--alg", "RS256"]);
+    let feed = shown(&carnet, "default/a");
+    assert_eq!((&feed["audience"], &feed["alg"]), (&json!(custom), &json!("RS256")));
+}
+
+#[test]
+fn each_refusal_names_the_field_and_the_rule() {
+    let carnet = Carnet::new();
+    let provider = |name: &str| format!("--workload-identity-provider={name}");
+    let other_audience = format!("--audience=https://iam.googleapis.com/{}", NAME.replace("issuer", "other"));
+    for (flags, words) in [
+        (vec![provider(&NAME.replace("123456789012", "my-project"))], ["--workload", "number, not its id"]),
+        (vec![provider("carnet/issuer")], ["--workload", "write projects/NUMBER/"]),
+        (
+            vec!["--service-account=pull@example.com".into()],
+            ["--service-account", ".iam.gserviceaccount.com"],
+        ),
+        (vec!["--lifetime=13h".into()], ["--lifetime", "43200"]),
+        (vec![other_audience], ["audience: ", "names another provider"]),
+        (vec!["--registry=gcr.io.evil.example".into()], ["registry: ", "not one of Google's"]),
+        (vec!["--registry=localhost:5000".into()], ["registry: ", "the endpoint sts must be given too"]),
+        (
+            vec![
+                "--registry=localhost:5000".into(),
+                "--endpoint=sts=http://localhost:1".into(),
+                format!("--service-account={ACCOUNT}"),
+            ],
+            ["registry: ", "the endpoint iamcredentials must be given too"],
+        ),
+        (vec!["--endpoint=ecr=https://a.example".into()], ["\"ecr\"", "use sts or iamcredentials"]),
+    ] {
+        let output = add(&carnet, &flags.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!((output.status, output.stdout.as_str()), (2, ""), "{flags:?}: {output:?}");
+        assert!(words.iter().all(|word| output.stderr.contains(word)), "{flags:?}: {}", output.stderr);
+    }
+    assert_eq!(add(&carnet, &[]).status, 0);
+    let output = carnet.run(&["feed", "update", "default/a", "--role-arn", ROLE]);
+    assert_eq!(output.status, 2, "{output:?}");
+    assert!(
+        output.stderr.contains("--role-arn: a feed of type google-artifact-registry has no such field"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn a_subject_that_is_too_long_for_google_is_refused_before_it_is_minted() {
+    let carnet = Carnet::new();
+    let added = add(&carnet, &["--subject-keys=space,project,environment,feed_id"]);
+    assert_eq!(added.status, 0, "{added:?}");
+    let context = |project: &str| ["--context".to_owned(), format!("project={project}")];
+    let mint = |project: &str| {
+        let [flag, value] = context(project);
+        let issuer = ["--issuer", "https://issuer.example", "--context", "environment=live"];
+        carnet.run(&[&["token", "mint", "default/a", &flag, &value], &issuer[..]].concat())
+    };
+    // 13 + 1 + 8 + project + 1 + 16 + 1 + 44 bytes.
+    let good = mint(&"p".repeat(43));
+    assert_eq!(good.status, 0, "{good:?}");
+    let refused = mint(&"p".repeat(44));
+    assert_eq!((refused.status, refused.stdout.as_str()), (1, ""), "{refused:?}");
+    assert!(refused.stderr.contains("has 128 bytes, and the provider takes 127"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_feed_of_ecr_public_knows_its_registry_and_takes_roles_of_one_partition() {
+    let carnet = Carnet::new();
+    let add = ["feed", "add", "aws-ecr-public", "--space", "default", "--slug", "public", "--role-arn"];
+    let refused = carnet.run(&[&add[..], &["arn:aws-cn:iam::123456789012:role/pull"]].concat());
+    assert_eq!(refused.status, 2, "{refused:?}");
+    assert!(
+        refused.stderr.contains("role_arn: Amazon ECR Public takes roles of partition aws"),
+        "{refused:?}"
+    );
+    let refused = carnet.run(&[&add[..], &[ROLE, "--registry", "public.ecr.aws.evil.example"]].concat());
+    assert!(refused.stderr.contains("registry: public.ecr.aws.evil.example is not"), "{refused:?}");
+
+    carnet.ok(&[&add[..], &[ROLE]].concat());
+    carnet.ok(&["feed", "update", "default/public", "--session-duration", "2h"]);
+    let feed = shown(&carnet, "default/public");
+    for (field, value) in [
+        ("type", json!("aws-ecr-public")),
+        ("registry", json!("public.ecr.aws")),
+        ("audience", json!("sts.amazonaws.com")),
+        ("role_arn", json!(ROLE)),
+        ("session_duration", json!(7200)),
+    ] {
+        assert_eq!(feed[field], value, "{field}");
+    }
+}

@@ -1,0 +1,289 @@
+//! Database and master key have leaked: what whoever has them puts into the database before, between and after the
+//! commands of docs/keys.md, and that none of it is believed. The commands are read from there.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use carnet::carnet::{Config, MasterKeySource};
+use carnet::store::states::Witnesses;
+use serde_json::Value;
+
+use crate::key_cli::{PATIENCE, founded, json_of};
+use crate::support::carnet::{Announced, Carnet};
+use crate::support::database;
+use crate::support::http::Connection;
+use crate::support::keys::{self, jwks, list_all, published};
+use crate::support::process::wait_until;
+
+/// Whoever has a copy of the database and of the master key, and can write the database.
+struct Thief {
+    copy: Carnet,
+}
+
+/// Rows whose MACs are right under the keys that have leaked.
+struct Forged {
+    /// A retired key, whose private half the thief has.
+    kid: String,
+    grant: String,
+    token: String,
+}
+
+impl Thief {
+    fn of(victim: &Carnet) -> Self {
+        let copy = Carnet::new();
+        database::run(&victim.database(), &format!("VACUUM INTO '{}'", copy.database().display()));
+        fs::create_dir(copy.keys_dir()).unwrap();
+        let key = copy.keys_dir().join("master.key");
+        fs::copy(victim.keys_dir().join("master.key"), &key).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        // From here on every key of the copy is the thief's own.
+        copy.ok(&["key", "revoke", "--all", "--yes"]);
+        Self { copy }
+    }
+
+    /// Has carnet make the rows, in the thief's own copy.
+    fn forge(&self) -> Forged {
+        let mint = || keys::kid(self.copy.ok(&["token", "mint", "default/es256"]).trim());
+        let kid = mint();
+        self.copy.ok(&["key", "rotate", "--force", "--yes", "--alg=ES256"]);
+        assert_ne!(mint(), kid);
+        let grant = json_of(&self.copy, &["grant", "create", "--role=admin", "--name=thief"]);
+        let text = |name: &str| grant[name].as_str().unwrap().to_owned();
+        Forged { kid, grant: text("id"), token: text("token") }
+    }
+
+    /// Makes a state that vouches for all that is in the victim's database, with the keys that have leaked.
+    fn vouch(&self, victim: &Path) -> Result<(), Box<dyn std::error::Error>> {
+        let keys = MasterKeySource::Folder(self.copy.keys_dir());
+        let config = Config { state_file: None, ..Config::new(victim.to_owned().into(), keys) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let store = carnet::carnet::Carnet::open_store_to_read(&config).await?;
+            carnet::carnet::Carnet::unlock_store(&store, &config).await?;
+            store.tolerate_state(&Witnesses::default())?;
+            let mut write = store.write().await?;
+            let settings = write.key_settings().await?;
+            write.set_key_settings(&settings.policy, settings.rsa_bits).await?;
+            write.commit().await?;
+            store.close().await;
+            Ok(())
+        })
+    }
+
+    /// Puts the rows of the copy into the victim's database, in the place of what stands there.
+    fn plant(&self, forged: &Forged, victim: &Path) {
+        for (table, name, id) in [("signing_keys", "kid", &forged.kid), ("grants", "id", &forged.grant)] {
+            let from = self.copy.database();
+            database::run_all(
+                victim,
+                &[
+                    &format!("ATTACH '{}' AS thief", from.display()),
+                    &format!(
+                        "INSERT OR REPLACE INTO {table} SELECT * FROM thief.{table} WHERE {name} = '{id}'"
+                    ),
+                    "UPDATE key_state SET generation = generation + 1",
+                ],
+            );
+        }
+    }
+}
+
+fn status_with(server: &Announced, token: &str) -> u16 {
+    let headers = format!("Authorization: Bearer {token}\r\n");
+    Connection::to(server.announced("/listening"), None).request("GET", "/api/v1/grants", &headers).status
+}
+
+#[track_caller]
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    assert!(wait_until(PATIENCE, || holds().then_some(())).is_some(), "never: {what}");
+}
+
+/// The commands of the section, in order: what begins with `carnet`, without comments.
+fn documented() -> Vec<Vec<String>> {
+    let text = include_str!("../../../docs/keys.md");
+    let section = text.split("## Everything leaked, hour by hour").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let lines = section.lines().filter_map(|line| line.strip_prefix("carnet "));
+    let words = |line: &str| -> Vec<String> {
+        line.split(" #").next().unwrap().split_whitespace().map(ToOwned::to_owned).collect()
+    };
+    lines.map(words).collect()
+}
+
+/// Runs one of the documented commands, with what a person would fill in.
+fn follow(victim: &Carnet, command: &[String], keep: &str) -> crate::support::carnet::Output {
+    let fill = |word: &String| word.replace("GRANT-ID", keep);
+    let mut words: Vec<String> = command.iter().map(fill).collect();
+    if words.iter().any(|word| word == "rewrap") {
+        words.push("--yes".to_owned());
+    }
+    if words[0] == "doctor" {
+        words.push("--output=json".to_owned());
+    }
+    victim.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// The identifiers of failed checks that name `what`.
+fn doctor_names(output: &crate::support::carnet::Output, what: &str) -> bool {
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    findings.iter().any(|finding| finding["status"] == "failed" && finding.to_string().contains(what))
+}
+
+#[test]
+fn nothing_that_a_thief_of_database_and_master_key_puts_in_is_believed_after_the_documented_commands() {
+    let victim = founded("+0");
+    keys::add_feeds(&victim, &[]);
+    let server = keys::serve(&victim);
+    let make = |name: &str| json_of(&victim, &["grant", "create", "--role=admin", "--name", name]);
+    let (kept, revoked) = (make("kept"), make("revoked"));
+    let text = |grant: &Value, name: &str| grant[name].as_str().unwrap().to_owned();
+    let thief = Thief::of(&victim);
+    let (before, between, after) = (thief.forge(), thief.forge(), thief.forge());
+
+    // What is planted before is believed: nothing tells it from what carnet wrote.
+    thief.plant(&before, &victim.database());
+    thief.vouch(&victim.database()).unwrap();
+    eventually("the forged key is published", || published(&jwks(&server)).contains(&before.kid));
+    eventually("the forged grant is honoured", || status_with(&server, &before.token) == 200);
+    let ours: Vec<String> = list_all(&victim).iter().map(|key| text(key, "kid")).collect();
+
+    let commands = documented();
+    let rewrap = commands.iter().position(|command| command.iter().any(|word| word == "--leaked")).unwrap();
+    let keep = text(&kept, "id");
+    for command in &commands[..rewrap] {
+        let output = follow(&victim, command, &keep);
+        assert_eq!(output.status, 0, "{command:?}: {}", output.stderr);
+    }
+    thief.plant(&between, &victim.database());
+    thief.vouch(&victim.database()).unwrap();
+    eventually("the second forged key is published", || published(&jwks(&server)).contains(&between.kid));
+
+    let output = follow(&victim, &commands[rewrap], &keep);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    for told in ["kept", "token_sha256", &before.grant, &between.grant, &text(&revoked, "id")] {
+        assert!(output.stderr.contains(told), "should tell {told}: {}", output.stderr);
+    }
+    for told in ["feed default/es256", "role_arn: arn:aws:iam::123456789012:role/pull", "endpoints:"] {
+        assert!(output.stdout.contains(told), "should print {told}: {}", output.stdout);
+    }
+    let unbelieved = |what: &str, forged: &Forged| {
+        eventually(what, || {
+            let jwks = jwks(&server);
+            let gone = ours.iter().chain([&forged.kid]).all(|kid| !published(&jwks).contains(kid));
+            gone && published(&jwks).len() == 4
+        });
+        for token in [&forged.token, &text(&revoked, "token")] {
+            // 503 where the server sees that the database was altered.
+            assert!(matches!(status_with(&server, token), 401 | 503), "{what}");
+        }
+    };
+    unbelieved("what was put in before is gone", &before);
+    unbelieved("what was put in between is gone", &between);
+    assert_eq!(status_with(&server, &before.token), 401);
+    assert_eq!(status_with(&server, &text(&kept, "token")), 200, "the kept grant");
+    for command in &commands[rewrap + 1..] {
+        let output = follow(&victim, command, &keep);
+        // The issuer's URL leads nowhere here, so that `doctor` has something to say; not about rows.
+        let clean = !["key-rows", "grant-rows", "audit-log"]
+            .iter()
+            .any(|id| output.stdout.contains(&format!("\"id\": \"{id}\",\n      \"status\": \"failed\"")));
+        assert!(clean && (output.status == 0 || command[0] == "doctor"), "{command:?}: {}", output.stderr);
+    }
+
+    // Afterwards: rows with MACs of the old keys, added, or in the place of ours.
+    for forged in [&after, &before] {
+        thief.plant(forged, &victim.database());
+        assert!(thief.vouch(&victim.database()).is_err(), "the keys that have leaked vouch for rows");
+        unbelieved("what is put in afterwards is not published", forged);
+        assert_eq!(victim.run(&["key", "list"]).status, 1, "a command starts on a forged key row");
+        let verified = victim.run(&["audit", "verify"]);
+        assert_eq!(verified.status, 1);
+        let doctor = victim.run(&["doctor", "--output=json"]);
+        for row in [&forged.kid, &forged.grant] {
+            assert!(verified.stdout.contains(row.as_str()), "audit verify names {row}: {}", verified.stdout);
+            assert!(doctor_names(&doctor, row), "doctor names {row}: {}", doctor.stdout);
+        }
+        if std::ptr::eq(forged, &after) {
+            for (table, name, id) in [("signing_keys", "kid", &forged.kid), ("grants", "id", &forged.grant)] {
+                database::run(&victim.database(), &format!("DELETE FROM {table} WHERE {name} = '{id}'"));
+            }
+        } else {
+            // A row of ours is gone: the recovery again.
+            let again = ["key", "rewrap", "--leaked", "--yes", "--new-key-file=again.key", "--keep", &keep];
+            victim.ok(&again);
+        }
+        victim.ok(&["audit", "verify"]);
+        keys::assert_invariants(&keys::list(&victim));
+        let kept = text(&kept, "token");
+        eventually("the server goes on", || status_with(&server, &kept) == 200);
+    }
+
+    // The keys that have leaked open nothing any more.
+    database::run_all(
+        &victim.database(),
+        &[
+            &format!("ATTACH '{}' AS thief", thief.copy.database().display()),
+            "INSERT OR REPLACE INTO sealed_keys SELECT * FROM thief.sealed_keys",
+            "UPDATE key_state SET epoch = 1, generation = generation + 1",
+        ],
+    );
+    let refused = victim.run(&["key", "list"]);
+    assert_eq!(refused.status, 1);
+    assert!(refused.stderr.contains("master key"), "{}", refused.stderr);
+    assert_eq!(status_with(&server, &text(&kept, "token")), 503);
+    assert_eq!(published(&jwks(&server)).len(), 4);
+}
+
+#[test]
+fn a_key_that_may_have_leaked_does_not_take_its_own_place_and_a_recovery_can_be_repeated() {
+    let carnet = founded("+0");
+    let before = list_all(&carnet);
+    let same = format!("--new-key-file={}", carnet.keys_dir().join("master.key").display());
+    let refused = carnet.run(&["key", "rewrap", "--leaked", "--yes", &same]);
+    assert_eq!(refused.status, 1);
+    assert!(refused.stderr.contains("cannot take its own place"), "{}", refused.stderr);
+    assert_eq!(list_all(&carnet), before);
+    for told in ["new ones are in their place", "had been done already"] {
+        let output = carnet.run(&["key", "rewrap", "--leaked", "--yes", "--new-key-file=new.key"]);
+        assert_eq!(output.status, 0, "{}", output.stderr);
+        assert!(output.stderr.contains(told), "should tell {told}: {}", output.stderr);
+    }
+    let after = list_all(&carnet);
+    let active = |keys: &[Value]| keys.iter().filter(|key| key["state"] == "active").count();
+    assert_eq!((active(&after), after.len()), (2, before.len() + 4));
+    let names = fs::read_dir(carnet.keys_dir()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+    names.retain(|name| name.ends_with(".key"));
+    names.sort();
+    assert!(names.len() == 2 && names[0].starts_with("leaked-") && names[1] == "master.key", "{names:?}");
+}
+
+#[test]
+fn a_forged_key_row_that_stops_every_start_does_not_stop_the_recovery() {
+    let carnet = founded("+0");
+    database::run(
+        &carnet.database(),
+        "UPDATE signing_keys SET prepared_at = prepared_at - 1 WHERE alg = 'ES256'",
+    );
+    assert_eq!(carnet.run(&["key", "list"]).status, 1);
+    let output = carnet.run(&["key", "rewrap", "--leaked", "--yes", "--new-key-file=new.key"]);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    assert!(output.stderr.contains("failed its MAC"), "{}", output.stderr);
+    keys::assert_invariants(&keys::list(&carnet));
+    carnet.ok(&["audit", "verify"]);
+}
+
+#[test]
+fn a_grant_that_is_not_authentic_is_not_kept_and_nothing_changes() {
+    let carnet = founded("+0");
+    let grant = json_of(&carnet, &["grant", "create", "--role=admin", "--name=changed"]);
+    database::run(&carnet.database(), "UPDATE grants SET created_by = 'other'");
+    let dump = database::dump(&carnet.database());
+    let keep = format!("--keep={}", grant["id"].as_str().unwrap());
+    let refused = carnet.run(&["key", "rewrap", "--leaked", "--yes", "--new-key-file=new.key", &keep]);
+    assert_eq!(refused.status, 1);
+    assert!(refused.stderr.contains("no authentic grant"), "{}", refused.stderr);
+    assert_eq!(database::dump(&carnet.database()), dump);
+}

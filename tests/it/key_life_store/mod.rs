@@ -1,0 +1,12 @@
+//! The life of a key on the real thing: rotator, keeper, issuer and store of several processes on one
+//! SQLite file, with a simulated clock and keys made beforehand.
+
+mod answers;
+mod clock;
+mod copy;
+mod failures;
+mod forged;
+mod histories;
+mod nudges;
+mod published;
+pub(crate) mod world;

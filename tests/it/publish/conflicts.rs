@@ -1,0 +1,74 @@
+//! What is not overwritten, and how it is taken over.
+
+use serde_json::json;
+
+use crate::publish::{DISCOVERY, ISSUER, JWKS, Publisher};
+
+#[test]
+fn an_older_copy_of_the_database_never_wins() {
+    let publisher = Publisher::new();
+    publisher.ok(&[]);
+    let backup = publisher.copy();
+    publisher.carnet.ok(&["key", "rotate", "--force", "--yes"]);
+    publisher.ok(&[]);
+    let kids = publisher.kids();
+
+    let told =
+        ["was not brought up to date", "is generation", "newer than", "hint: a later state", "--take-over"];
+    backup.refused(&[], 1, &told);
+    backup.refused(&["--once"], 1, &told);
+    backup.refused(&["--take-over"], 2, &["It will be overwritten", "hint: --yes confirms"]);
+    assert_eq!(publisher.kids(), kids);
+
+    let (answer, notes) = backup.ok(&["--take-over", "--yes"]);
+    assert!(notes.contains("It will be overwritten"), "{notes}");
+    assert_eq!(answer["written"][0], JWKS);
+    assert_ne!(publisher.kids(), kids);
+}
+
+#[test]
+fn another_issuers_copy_is_refused_and_taken_over_on_a_word() {
+    let first = Publisher::new();
+    first.ok(&[]);
+    let second = Publisher { folder: first.folder.clone(), ..Publisher::of("https://other.example") };
+    second.refused(
+        &[],
+        1,
+        &[
+            ".well-known/jwks there belongs to the issuer https://issuer.example",
+            "hint: one place stands for one issuer",
+        ],
+    );
+    assert!(second.read(DISCOVERY).contains(ISSUER));
+
+    let (answer, _) = second.ok(&["--take-over", "--yes"]);
+    assert_eq!(answer["written"], json!([JWKS, DISCOVERY]));
+    assert!(second.read(DISCOVERY).contains("https://other.example"));
+    // Keys of the first wait for the place, so what is there without its label is overwritten.
+    let (_, notes) = first.ok(&[]);
+    assert!(notes.contains("changed by something other than carnet"), "{notes}");
+    assert!(first.read(DISCOVERY).contains(ISSUER));
+}
+
+#[test]
+fn what_somebody_has_put_there_is_refused_at_first_and_mended_once_keys_wait_for_it() {
+    let publisher = Publisher::new();
+    std::fs::create_dir_all(publisher.folder.join(".well-known")).unwrap();
+    std::fs::write(publisher.folder.join(JWKS), r#"{"keys":[]}"#).unwrap();
+    publisher.refused(
+        &[],
+        1,
+        &[".well-known/jwks there was not written by carnet", "hint: somebody else has put that file there"],
+    );
+    publisher.ok(&["--take-over", "--yes"]);
+    let kids = publisher.kids();
+
+    std::fs::write(publisher.folder.join(JWKS), r#"{"keys":[]}"#).unwrap();
+    let (answer, notes) = publisher.ok(&[]);
+    assert_eq!(answer["written"], json!([JWKS]));
+    assert!(
+        notes.contains("changed by something other than carnet") && notes.contains("is the issuer"),
+        "{notes}"
+    );
+    assert_eq!(publisher.kids(), kids);
+}

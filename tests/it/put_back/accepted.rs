@@ -1,0 +1,106 @@
+//! `carnet database accept`: the operator takes an older database, and nothing that it held is believed any more.
+
+use std::fs;
+
+use crate::put_back::{
+    Copy, active, assert_refused, assert_starts, founded, get, grant, revoke_grant, revoke_key, stop,
+};
+use crate::support::keys;
+
+#[test]
+fn an_accepted_database_has_new_keys_and_no_grant_and_is_the_one_from_then_on() {
+    let carnet = founded();
+    let (held, revoked) = (grant(&carnet, &[]), grant(&carnet, &[]));
+    let kid = active(&carnet);
+    let published = keys::kids(&keys::list(&carnet));
+    let before = Copy::of(&carnet);
+    revoke_grant(&carnet, &revoked);
+    revoke_key(&carnet, &kid);
+    let lost = Copy::of(&carnet);
+    before.put_back(&carnet);
+    assert_refused(&carnet, "an older database");
+    // Nobody is asked, and nothing happens, without a terminal or --yes.
+    let asked = carnet.run(&["database", "accept"]);
+    assert_eq!(asked.status, 2, "{}", asked.stderr);
+    assert_refused(&carnet, "an older database");
+
+    let accepted = carnet.run(&["database", "accept", "--yes"]);
+    assert_eq!(accepted.status, 0, "{}", accepted.stderr);
+    for words in ["grants are revoked", "every signing key"] {
+        assert!(accepted.stderr.contains(words), "should tell {words:?}: {}", accepted.stderr);
+    }
+    let server = keys::serve(&carnet);
+    for grant in [&held, &revoked] {
+        assert_eq!(get(&server, grant, "/api/v1/signing-keys").status, 401);
+    }
+    let jwks = keys::jwks(&server);
+    assert!(!jwks.contains(&kid), "{jwks}");
+    assert!(keys::published(&jwks).is_disjoint(&published));
+    stop(server);
+    let audited = carnet.ok(&["audit", "list", "--kind=database.accept", "--output=json"]);
+    assert!(audited.contains("database.accept"), "{audited}");
+    carnet.ok(&["audit", "verify"]);
+
+    // Neither the one that was accepted nor the one that was lost is taken any more.
+    let now = Copy::of(&carnet);
+    before.put_back(&carnet);
+    assert_refused(&carnet, "an older database");
+    lost.put_back(&carnet);
+    assert_refused(&carnet, "an older database");
+    now.put_back(&carnet);
+    assert_starts(&carnet);
+}
+
+#[test]
+fn rows_that_were_put_in_do_not_outlive_it() {
+    let carnet = founded();
+    let held = grant(&carnet, &[]);
+    crate::support::database::execute(
+        &carnet.database(),
+        "INSERT INTO grants SELECT 'forged', name, token_hash, role, spaces, feeds, context, scope, created_at, \
+         created_by, expires_at, revoked_at, last_used_at, mac FROM grants",
+    );
+    assert_refused(&carnet, "put back, inserted");
+    carnet.ok(&["database", "accept", "--yes"]);
+    let rows = crate::support::database::texts(&carnet.database(), "SELECT id FROM grants");
+    assert_eq!(rows, [held.id]);
+    assert_starts(&carnet);
+}
+
+#[test]
+fn a_state_file_that_is_not_believed_is_moved_aside_and_kept() {
+    let carnet = founded();
+    let file = carnet.keys_dir().join("state");
+    fs::write(&file, "nonsense\n").unwrap();
+    assert_refused(&carnet, "the state file");
+    carnet.ok(&["database", "accept", "--yes"]);
+    assert_eq!(fs::read_to_string(carnet.keys_dir().join("state.refused")).unwrap(), "nonsense\n");
+    assert_starts(&carnet);
+}
+
+#[test]
+fn after_a_recovery_from_a_leak_neither_the_old_file_nor_its_rows_are_taken() {
+    let carnet = founded();
+    drop(grant(&carnet, &[]));
+    let before = Copy::of(&carnet);
+    let new_key = carnet.home().join("recovered.key");
+    let flag = format!("--new-key-file={}", new_key.display());
+    carnet.ok(&["key", "rewrap", "--leaked", &flag, "--yes"]);
+    let now = Copy::of(&carnet);
+
+    before.put_back(&carnet);
+    let refused = carnet.run(&["key", "list"]);
+    assert!(refused.status == 1 && refused.stderr.contains("master key"), "{}", refused.stderr);
+    for rows in ["grants", "signing_keys", "states"] {
+        now.put_back(&carnet);
+        let statement = format!(
+            "ATTACH '{}' AS old; DELETE FROM {rows}; INSERT INTO {rows} SELECT * FROM old.{rows}",
+            before.file().display()
+        );
+        crate::put_back::at_the_start::run(&carnet, &statement);
+        let refused = carnet.run(&["key", "list"]);
+        assert_eq!(refused.status, 1, "{rows}: {}", refused.stdout);
+    }
+    now.put_back(&carnet);
+    assert_starts(&carnet);
+}
