@@ -4,14 +4,28 @@
 test *ARGS:
     ./scripts/test {{ARGS}}
 
-# Formatting and clippy
+# Unit tests alone: no other program, seconds after a change
+unit *ARGS:
+    cargo nextest run --all-features --lib {{ARGS}}
+
+# Tests of the real binary
+it *ARGS:
+    cargo nextest run --all-features --test it {{ARGS}}
+
+# Tests against real programs
+peers *ARGS:
+    ./scripts/peers
+    cargo nextest run --all-features --test peers {{ARGS}}
+
+# Formatting, clippy, unused dependencies, spelling
 lint:
+    ./scripts/peers --lint
     cargo fmt --check
     ./scripts/lint
 
 # Bans, licences, sources and, where the network allows, advisories
 deny:
-    ./scripts/peers --deny
+    ./scripts/peers --lint
     ./scripts/deny
 
 # The library's documentation, warnings denied
