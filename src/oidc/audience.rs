@@ -41,8 +41,8 @@ impl Audience {
     /// Returns whether the audience is `issuer` or lies below it. What carnet itself accepts is addressed there, so a feed's
     /// token must never be.
     ///
-    /// Other spellings of such a URL count as well: another scheme or none, another case of the host, the default
-    /// port, dot segments and escapes.
+    /// Other spellings of such a URL count as well: another scheme or none, any number of slashes or backslashes behind
+    /// it, another case of the host or a dot at its end, the default port, dot segments and escapes.
     #[must_use]
     pub fn is_at_or_below(&self, issuer: &IssuerUrl) -> bool {
         // Asked at every mint, and most audiences are of another host.
@@ -52,22 +52,30 @@ impl Audience {
         if is_plain && names_a_host && !contains_ignoring_case(&self.0, host) {
             return false;
         }
-        let with_scheme = match self.0.split_once("//") {
-            Some(("", rest)) => format!("https://{rest}"),
-            Some((scheme, _)) if scheme.ends_with(':') => self.0.clone(),
-            _ => format!("https://{}", self.0),
-        };
-        let (Ok(own), Ok(issuer)) = (Url::parse(&with_scheme), Url::parse(issuer.as_str())) else {
-            return false;
-        };
-        let host_of = |url: &Url| url.host_str().map(str::to_ascii_lowercase);
-        if host_of(&own) != host_of(&issuer) || own.port_or_known_default() != issuer.port_or_known_default()
-        {
-            return false;
-        }
-        let (own, issuer) = (segments(&own), segments(&issuer));
-        own.starts_with(&issuer)
+        let Ok(issuer) = Url::parse(issuer.as_str()) else { return false };
+        readings(&self.0)
+            .any(|own| has_authority_of(&own, &issuer) && segments(&own).starts_with(&segments(&issuer)))
     }
+}
+
+/// The web URLs that a parser may read in `text`: with its scheme or without, as `http` and as `https`.
+///
+/// A parser of the URL Standard takes `https:host`, `https:/host` and `https:\\\\host` for `https://host`.
+fn readings(text: &str) -> impl Iterator<Item = Url> {
+    let behind_scheme = text.split_once(':').map(|(_, rest)| rest);
+    let bare =
+        [Some(text), behind_scheme].into_iter().flatten().map(|text| text.trim_start_matches(['/', '\\']));
+    let urls =
+        bare.flat_map(|text| ["https", "http"].map(|scheme| Url::parse(&format!("{scheme}://{text}"))));
+    urls.filter_map(Result::ok)
+}
+
+/// Returns whether both URLs lead to the same host, and to the same port or each to the default one.
+fn has_authority_of(own: &Url, issuer: &Url) -> bool {
+    let host = |url: &Url| url.host_str().map(|host| host.trim_end_matches('.').to_ascii_lowercase());
+    let has_port =
+        own.port() == issuer.port() || own.port_or_known_default() == issuer.port_or_known_default();
+    host(own) == host(issuer) && has_port
 }
 
 fn contains_ignoring_case(text: &str, part: &str) -> bool {
@@ -220,6 +228,16 @@ mod tests {
             ("//issuer.example/a/b/c", true),
             ("issuer.example/a/b", true),
             ("https://user@issuer.example/a/b", true),
+            ("http://issuer.example/a/b", true),
+            ("https:issuer.example/a/b", true),
+            ("HTTP:issuer.example/a/b", true),
+            ("https:/issuer.example/a/b", true),
+            ("http:\\\\issuer.example\\a\\b", true),
+            ("https:///\\/issuer.example/a/b", true),
+            ("\\\\issuer.example/a/b", true),
+            ("issuer.example:443/a/b", true),
+            ("wss://issuer.example/a/b", true),
+            ("https://issuer.example./a/b", true),
             ("https://issuer.example/a", false),
             ("https://issuer.example/a/bc", false),
             ("https://issuer.example:8443/a/b", false),
@@ -234,6 +252,31 @@ mod tests {
         let local: IssuerUrl = "http://127.0.0.1:8080".parse().unwrap();
         assert!("http://127.0.0.1:8080/x".parse::<Audience>().unwrap().is_at_or_below(&local));
         assert!(!"http://127.0.0.1:8081/x".parse::<Audience>().unwrap().is_at_or_below(&local));
+    }
+
+    proptest::proptest! {
+        /// Whatever a parser of the URL Standard takes for the issuer's host and path.
+        #[test]
+        fn no_spelling_that_a_parser_takes_for_the_issuer_is_missed(
+            scheme in "(?i)https?:",
+            slashes in r"[/\\\\]{0,4}",
+            user in "(u(:p)?@)?",
+            host in "(?i)(i|%69)ssuer[.]example[.]?",
+            port in "(:443|:80)?",
+            path in r"([/\\\\](a|b|[.]{1,2}|%61|x)){0,5}",
+            rest in "[?#]?",
+        ) {
+            let issuer: IssuerUrl = "https://issuer.example/a/b".parse().unwrap();
+            let text = format!("{scheme}{slashes}{user}{host}{port}{path}{rest}");
+            if let (Ok(audience), Ok(url)) = (text.parse::<Audience>(), Url::parse(&text)) {
+                let names_host = url.host_str().is_some_and(|host| host.trim_end_matches('.') == "issuer.example");
+                let is_default = url.port_or_known_default() == Some(443) || url.port().is_none();
+                let is_below = format!("{}/", url.path().replace("%61", "a")).starts_with("/a/b/");
+                if names_host && is_default && is_below {
+                    proptest::prop_assert!(audience.is_at_or_below(&issuer), "{}", text);
+                }
+            }
+        }
     }
 
     #[test]
