@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 pub use self::rules::{FeedNote, MAX_FEEDS, MAX_FEEDS_IN_SPACE, MAX_SPACES};
-use self::rules::{check_registry, check_room, check_subject, named};
+use self::rules::{check_marks, check_registry, check_room, check_subject, named};
 use crate::audit::members::{differing, listed};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::clock::Clock;
@@ -203,6 +203,7 @@ impl Feeds {
         let mut notes = Vec::new();
         if before.subject_keys != after.subject_keys {
             notes = check_subject(&mut write, &after, &confirmed, sharing).await?;
+            check_marks(&mut write, &before, &confirmed).await?;
             write.mark_removed_subject(&before, now).await?;
         }
         if before.registry != after.registry {
@@ -229,6 +230,7 @@ impl Feeds {
         let by = by.into();
         let (mut write, confirmed, now) = self.begin(&by).await?;
         let feed = seen(&mut write, path, &confirmed).await?;
+        check_marks(&mut write, &feed, &confirmed).await?;
         write.remove_feed(&feed, now).await?;
         tell_keys(&mut write, Some(&feed), None).await?;
         let event = Event::new(EventKind::FeedRemove, Outcome::Done, &by.actor()).about_feed(&feed);

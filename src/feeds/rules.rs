@@ -20,6 +20,11 @@ pub const MAX_SPACES: i64 = 10_000;
 /// Limited admins leave this part of the feeds and spaces to the command line and to admins without limits: a tenth.
 const RESERVED_PART: i64 = 10;
 
+/// The most marks of removed subjects that one space holds before admins with limits can leave no more there.
+pub const MAX_MARKS_IN_SPACE: i64 = 50_000;
+/// The most marks of removed subjects that feeds of one name have before admins with limits can leave no more of it.
+pub const MAX_MARKS_OF_NAME: i64 = 32;
+
 /// The most feeds that a message names.
 const NAMED: u32 = 5;
 
@@ -141,6 +146,24 @@ pub(super) async fn check_room(write: &mut Write, feed: &Feed, by: &Confirmed) -
         ("feeds in the space", counts.in_space, MAX_FEEDS_IN_SPACE),
         ("feeds", counts.feeds, most(MAX_FEEDS)),
         ("spaces", if counts.space_exists { 0 } else { counts.spaces }, most(MAX_SPACES)),
+    ] {
+        if have >= most {
+            return Err(FeedsError::TooMany { what, most });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a limited principal a change after which `feed` no longer gives its subject, if there is no room for the mark
+/// that it leaves. Marks are never removed, and every later change in the space reads those that may fit.
+pub(super) async fn check_marks(write: &mut Write, feed: &Feed, by: &Confirmed) -> Result<(), FeedsError> {
+    if by.is_unlimited() || !feed.trust_follows_the_slug() {
+        return Ok(());
+    }
+    let (in_space, of_name) = write.count_removed_subjects(feed, MAX_MARKS_IN_SPACE).await?;
+    for (what, have, most) in [
+        ("former subjects of feeds of this name", of_name, MAX_MARKS_OF_NAME),
+        ("former subjects of feeds of the space", in_space, MAX_MARKS_IN_SPACE),
     ] {
         if have >= most {
             return Err(FeedsError::TooMany { what, most });

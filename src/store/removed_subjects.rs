@@ -94,6 +94,28 @@ impl Write {
         Ok(removed.into_iter().filter(|removed| removed.is_given_by(keys, feed)).collect())
     }
 
+    /// Counts the marks of the feed's space and of its name, each up to `most`, without the one that the feed's present
+    /// subject has left already.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read.
+    pub async fn count_removed_subjects(&mut self, feed: &Feed, most: i64) -> Result<(i64, i64), StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM removed_subjects WHERE space = $1 \
+             AND NOT (feed_id = $3 AND subject_keys = $4) LIMIT $5) AS of_space), \
+             (SELECT COUNT(*) FROM (SELECT 1 FROM removed_subjects WHERE space = $1 AND slug = $2 \
+             AND NOT (feed_id = $3 AND subject_keys = $4) LIMIT $5) AS of_name)",
+        )
+        .bind(feed.space.as_str())
+        .bind(feed.slug.as_str())
+        .bind(feed.id.to_string())
+        .bind(feed.subject_keys.to_string())
+        .bind(most)
+        .fetch_one(self.connection())
+        .await?)
+    }
+
     /// Leaves the mark of the subject that `feed` gave until now, unless no other feed can ever give it.
     ///
     /// # Errors

@@ -147,6 +147,91 @@ fn a_removed_or_former_subject_is_inherited_only_by_an_admin_without_limits_who_
     success(&world.patch(&of_space, "a/three", &runbook));
 }
 
+/// Every choice of `space` and others of the keys, each required, optional or not there, that requires one of `required`.
+fn choices(required: &[&str], others: &[&str]) -> Vec<Value> {
+    let mut choices = vec![Vec::new()];
+    for key in ["project", "runbook", "tenant", "environment", "type"] {
+        choices = choices
+            .into_iter()
+            .flat_map(|chosen: Vec<String>| {
+                let with = |text: String| [&chosen[..], &[text]].concat();
+                [chosen.clone(), with(key.to_owned()), with(format!("{key}?"))]
+            })
+            .collect();
+    }
+    choices.retain(|chosen| chosen.iter().any(|key| required.contains(&key.as_str())));
+    let all = |chosen: Vec<String>| {
+        json!(
+            [
+                &["space".to_owned()],
+                &chosen[..],
+                &others.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>()
+            ]
+            .concat()
+        )
+    };
+    choices.into_iter().map(all).collect()
+}
+
+#[test]
+fn no_number_of_newer_former_subjects_hides_an_older_one() {
+    let world = World::new("");
+    let of_space = world.grant(&["--role=admin", "--space=a"]);
+    // Removed long ago: a subject of all feeds, and one of this name.
+    for (slug, keys) in
+        [("other", json!(["space", "project"])), ("busy", json!(["space", "project", "feed"]))]
+    {
+        success(&world.make(&world.admin, "a", &feed(slug, 1, json!({ "subject_keys": keys }))));
+        assert_eq!(world.api.delete(&world.admin, &format!("/spaces/a/feeds/{slug}")).status, 204);
+    }
+    for (others, last, field) in [
+        (&["feed"][..], json!(["space", "project?", "tenant?", "feed"]), "slug"),
+        (&[], json!(["space", "project?", "tenant?"]), "subject_keys"),
+    ] {
+        let choices = choices(&["runbook", "environment"], others);
+        assert!(choices.len() > 110, "{}", choices.len());
+        let first = feed("busy", 2, json!({ "subject_keys": choices[0] }));
+        success(&world.make(&world.admin, "a", &first));
+        for keys in &choices[1..111] {
+            success(&world.patch(&world.admin, "a/busy", &json!({ "subject_keys": keys })));
+        }
+        for by in [&world.admin, &of_space] {
+            let answer = world.patch(by, "a/busy", &json!({ "subject_keys": last }));
+            refused(&answer, 409, "slug-reused", field);
+        }
+        // Another name may not either, where the subject names no feed.
+        if others.is_empty() {
+            let answer = world.make(&of_space, "a", &feed("fresh", 3, json!({ "subject_keys": last })));
+            refused(&answer, 409, "slug-reused", "subject_keys");
+        }
+        assert_eq!(world.api.delete(&world.admin, "/spaces/a/feeds/busy").status, 204);
+    }
+}
+
+#[test]
+fn an_admin_with_limits_leaves_a_bounded_number_of_former_subjects() {
+    let world = World::new("");
+    let of_space = world.grant(&["--role=admin", "--space=a"]);
+    let choices = choices(&["runbook"], &["feed"]);
+    success(&world.make(&of_space, "a", &feed("busy", 1, json!({ "subject_keys": choices[0] }))));
+    for keys in &choices[1..33] {
+        success(&world.patch(&of_space, "a/busy", &json!({ "subject_keys": keys })));
+    }
+    let before = success(&world.api.get(&of_space, "/spaces/a/feeds/busy"));
+    let full = world.patch(&of_space, "a/busy", &json!({ "subject_keys": choices[33] }));
+    assert_eq!(refusal(&full), (409, "limit-reached".to_owned()), "{full:?}");
+    let kept = world.api.delete(&of_space, "/spaces/a/feeds/busy");
+    assert_eq!(refusal(&kept), (409, "limit-reached".to_owned()), "{kept:?}");
+    assert_eq!(success(&world.api.get(&of_space, "/spaces/a/feeds/busy")), before);
+    // A subject that has left its mark already leaves no other, and other names have room.
+    success(&world.patch(&of_space, "a/busy", &json!({"name": "Images"})));
+    success(&world.make(&of_space, "a", &feed("calm", 2, json!({}))));
+    assert_eq!(world.api.delete(&of_space, "/spaces/a/feeds/calm").status, 204);
+    // An admin without limits goes on.
+    success(&world.patch(&world.admin, "a/busy", &json!({ "subject_keys": choices[33] })));
+    assert_eq!(world.api.delete(&world.admin, "/spaces/a/feeds/busy").status, 204);
+}
+
 #[test]
 fn a_mark_that_something_else_has_changed_counts_for_every_subject_and_is_named() {
     let world = World::new("");
