@@ -9,6 +9,7 @@ use crate::feed::registry_host::RegistryHost;
 use crate::feed::{Feed, FeedPath};
 use crate::principal::Confirmed;
 use crate::store::Write;
+use crate::store::feeds::FeedCounts;
 
 /// The most feeds of one space.
 pub const MAX_FEEDS_IN_SPACE: i64 = 50_000;
@@ -21,9 +22,9 @@ pub const MAX_SPACES: i64 = 10_000;
 const RESERVED_PART: i64 = 10;
 
 /// The most marks of removed subjects that one space holds before admins with limits can leave no more there.
-pub const MAX_MARKS_IN_SPACE: i64 = 50_000;
+const MAX_MARKS_IN_SPACE: i64 = 50_000;
 /// The most marks of removed subjects that feeds of one name have before admins with limits can leave no more of it.
-pub const MAX_MARKS_OF_NAME: i64 = 32;
+const MAX_MARKS_OF_NAME: i64 = 32;
 
 /// The most feeds that a message names.
 const NAMED: u32 = 5;
@@ -141,17 +142,23 @@ pub(super) async fn check_registry(
 /// Refuses a feed for which there is no room.
 pub(super) async fn check_room(write: &mut Write, feed: &Feed, by: &Confirmed) -> Result<(), FeedsError> {
     let counts = write.count_feeds(&feed.space).await?;
-    let most = |most: i64| if by.is_unlimited() { most } else { most - most / RESERVED_PART };
-    for (what, have, most) in [
+    match exhausted(counts, by.is_unlimited()) {
+        Some((what, most)) => Err(FeedsError::TooMany { what, most }),
+        None => Ok(()),
+    }
+}
+
+/// The limit that one more feed would exceed.
+fn exhausted(counts: FeedCounts, is_unlimited: bool) -> Option<(&'static str, i64)> {
+    let most = |most: i64| if is_unlimited { most } else { most - most / RESERVED_PART };
+    [
         ("feeds in the space", counts.in_space, MAX_FEEDS_IN_SPACE),
         ("feeds", counts.feeds, most(MAX_FEEDS)),
         ("spaces", if counts.space_exists { 0 } else { counts.spaces }, most(MAX_SPACES)),
-    ] {
-        if have >= most {
-            return Err(FeedsError::TooMany { what, most });
-        }
-    }
-    Ok(())
+    ]
+    .into_iter()
+    .find(|(_, have, most)| have >= most)
+    .map(|(what, _, most)| (what, most))
 }
 
 /// Refuses a limited principal a change after which `feed` no longer gives its subject, if there is no room for the mark
@@ -170,4 +177,34 @@ pub(super) async fn check_marks(write: &mut Write, feed: &Feed, by: &Confirmed) 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_feed_and_space_that_there_may_be_are_made_and_no_other_and_a_tenth_is_reserved() {
+        let counts =
+            |in_space, feeds, spaces, space_exists| FeedCounts { in_space, feeds, spaces, space_exists };
+        for (counts, limited, unlimited) in [
+            (counts(0, 0, 0, false), None, None),
+            (counts(49_999, 49_999, 1, true), None, None),
+            (counts(50_000, 50_000, 1, true), Some("feeds in the space"), Some("feeds in the space")),
+            (counts(1, 449_999, 9, true), None, None),
+            (counts(1, 450_000, 9, true), Some("feeds"), None),
+            (counts(1, 499_999, 9, true), Some("feeds"), None),
+            (counts(1, 500_000, 9, true), Some("feeds"), Some("feeds")),
+            (counts(0, 9_000, 8_999, false), None, None),
+            (counts(0, 9_000, 9_000, false), Some("spaces"), None),
+            (counts(0, 10_000, 9_999, false), Some("spaces"), None),
+            (counts(0, 10_000, 10_000, false), Some("spaces"), Some("spaces")),
+            (counts(1, 10_000, 10_000, true), None, None),
+        ] {
+            for (is_unlimited, expected) in [(false, limited), (true, unlimited)] {
+                let what = exhausted(counts, is_unlimited).map(|(what, _)| what);
+                assert_eq!(what, expected, "{counts:?}, unlimited: {is_unlimited}");
+            }
+        }
+    }
 }

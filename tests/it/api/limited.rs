@@ -22,17 +22,32 @@ impl World {
     }
 
     /// Changes a row past carnet.
-    fn write(&self, statement: &'static str) {
+    fn write(&self, statement: &str) {
+        assert_eq!(self.execute(statement.to_owned()), 1, "{statement}");
+    }
+
+    fn execute(&self, statement: String) -> u64 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let changed = runtime.block_on(async {
+        runtime.block_on(async {
             use sqlx::Connection as _;
             let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.issuer.carnet.database());
             let mut sql = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
-            let changed = sqlx::query(statement).execute(&mut sql).await.unwrap().rows_affected();
+            let changed =
+                sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut sql).await.unwrap().rows_affected();
             sql.close().await.unwrap();
             changed
-        });
-        assert_eq!(changed, 1, "{statement}");
+        })
+    }
+
+    /// Copies a feed of space `a` until there are `number` in it.
+    fn fill(&self, number: u32) {
+        let statement = format!(
+            "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {number}) \
+             INSERT INTO feeds SELECT printf('00000000-0000-4000-8000-%012d', i), version, space, 'copy-' || i, name, type, \
+             registry, audience, subject_keys, alg, token_lifetime, settings, endpoints, created_at, updated_at \
+             FROM feeds, n"
+        );
+        assert_eq!(self.execute(statement), u64::from(number) - 1);
     }
 
     fn patch(&self, by: &Grant, path: &str, patch: &Value) -> Answer {
@@ -145,6 +160,18 @@ fn a_removed_or_former_subject_is_inherited_only_by_an_admin_without_limits_who_
     let four = world.make(&of_space, "a", &feed("four", 4, runbook.clone()));
     refused(&four, 409, "slug-reused", "subject_keys");
     success(&world.patch(&of_space, "a/three", &runbook));
+}
+
+#[test]
+fn a_full_space_takes_no_more_feeds_and_others_do() {
+    let world = World::new("");
+    success(&world.make(&world.admin, "a", &feed("one", 1, json!({}))));
+    world.fill(50_000);
+    let full = world.make(&world.admin, "a", &feed("two", 2, json!({})));
+    assert_eq!(refusal(&full), (409, "limit-reached".to_owned()), "{full:?}");
+    success(&world.make(&world.admin, "b", &feed("two", 2, json!({}))));
+    assert_eq!(world.api.delete(&world.admin, "/spaces/a/feeds/copy-2").status, 204);
+    success(&world.make(&world.admin, "a", &feed("two", 3, json!({}))));
 }
 
 /// Every choice of `space` and others of the keys, each required, optional or not there, that requires one of `required`.
