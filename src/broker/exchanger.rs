@@ -18,7 +18,6 @@ use crate::clock::Clock;
 use crate::exchange::transport::HttpTransport;
 use crate::exchange::{Credential, ExchangeError, ExchangeRequest, Failure, exchange};
 use crate::feed::Feed;
-use crate::feed::endpoints::Endpoints;
 use crate::feed::scope::Scope;
 use crate::issuer::MintError;
 use crate::issuer_url::IssuerUrl;
@@ -180,8 +179,7 @@ impl MintingExchanger {
         let token = self.issuer.mint(feed, context, minted).await?;
         let event = Event::new(EventKind::Exchange, Outcome::Failed, &self.actor);
         let event = event.about_feed(feed).with_token(&token.presented, token.jti);
-        let mut departed =
-            Departed { log: self.issuer.log(), event: Some(event), endpoints: &feed.endpoints };
+        let mut departed = Departed { log: self.issuer.log(), event: Some(event), feed };
         let asked = ExchangeRequest { feed, token: &token, scope };
         let provider = feed.provider.feed_type();
         let attempt = self.issuer.issuer().metrics().issuance.attempt(provider, self.clock.as_ref());
@@ -197,14 +195,14 @@ impl MintingExchanger {
 struct Departed<'a> {
     log: &'a AuditLog,
     event: Option<Event>,
-    endpoints: &'a Endpoints,
+    feed: &'a Feed,
 }
 
 impl Departed<'_> {
     fn arrived(&mut self, failed: Option<&ExchangeError>) {
         let (Some(event), Some(error)) = (self.event.take(), failed) else { return };
         // No credential depends on it, so nobody waits for it.
-        self.log.note(error.recorded(event, self.endpoints));
+        self.log.note(error.recorded(event, self.feed));
     }
 }
 
@@ -214,7 +212,7 @@ impl Drop for Departed<'_> {
             // Without a runtime, the process is about to end.
             && tokio::runtime::Handle::try_current().is_ok()
         {
-            let asked = self.endpoints.asked();
+            let asked = crate::exchange::asked(self.feed);
             self.log.note(event.detail(&format!("{asked}given up before the provider had answered")));
         }
     }

@@ -53,6 +53,11 @@ impl Apis {
     pub(super) fn token(&self) -> &Uri {
         &self.token
     }
+
+    /// ACR's token exchange.
+    pub(super) fn exchange(&self) -> &Uri {
+        &self.exchange
+    }
 }
 
 impl Call<'_> {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::transport::{TransportError, TransportErrorKind};
 use super::upstream::{Step, Upstream};
 use crate::audit::{Event, Outcome};
-use crate::feed::endpoints::Endpoints;
+use crate::feed::Feed;
 use crate::feed::scope::ScopeError;
 use crate::knowledge::{self, Cause, Mend, general};
 use crate::metrics::ExchangeOutcome;
@@ -191,10 +191,10 @@ impl ExchangeError {
     /// of the log may be those who chose the endpoint, so where the feed names one it says [`NO_PROVIDER`] of whatever
     /// is there; the process's own log says it all.
     ///
-    /// The hosts that the feed names come first: what a provider answers may fill the rest.
-    pub(crate) fn recorded(&self, event: Event, endpoints: &Endpoints) -> Event {
-        let asked = endpoints.asked();
-        if !endpoints.is_empty() && self.is_about_the_endpoint() {
+    /// The hosts that were asked come first: what a provider answers may fill the rest.
+    pub(crate) fn recorded(&self, event: Event, feed: &Feed) -> Event {
+        let asked = super::asked(feed);
+        if !feed.endpoints.is_empty() && self.is_about_the_endpoint() {
             let Step { provider, name } = self.step();
             tracing::warn!(step = name, jti = ?event.jti, error = %self.failure(), upstream = ?self.upstream(), "{NO_PROVIDER}");
             let event = event.detail(&format!("{asked}{provider} {name}: {NO_PROVIDER}"));

@@ -18,6 +18,8 @@ use crate::secret::SecretString;
 /// The only scope that is asked for, of both steps; what the token may do is decided by IAM.
 pub(crate) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
+const IAM_CREDENTIALS: &str = "https://iamcredentials.googleapis.com";
+
 /// An access token of either step.
 struct AccessToken {
     token: SecretString,
@@ -42,7 +44,7 @@ pub(super) async fn exchange(
         None => ("sts", federated),
         Some(account) => {
             let step = iam_credentials::STEP;
-            let base = base(feed, "iamcredentials", "https://iamcredentials.googleapis.com");
+            let base = base(feed, "iamcredentials", IAM_CREDENTIALS);
             let token =
                 iam_credentials::generate_access_token(call, base, google, account, &federated).await?;
             call.unexpired(step, token.expires_at)?;
@@ -76,6 +78,12 @@ pub(super) fn sts_url(feed: &Feed) -> Result<Uri, String> {
     let base = base(feed, "sts", "https://sts.googleapis.com");
     let base = base.strip_suffix(PATH).unwrap_or(base);
     format!("{base}{PATH}").parse().map_err(|error| format!("the URL of sts: {error}"))
+}
+
+/// The host that is asked for a service account's token.
+pub(super) fn iam_credentials_host(feed: &Feed) -> String {
+    let host = base(feed, "iamcredentials", IAM_CREDENTIALS).split_once("://").map_or("", |(_, rest)| rest);
+    host.split('/').next().unwrap_or_default().to_owned()
 }
 
 /// The URL before an API's path.

@@ -5,6 +5,7 @@
 //! credentials and passwords never appear in its errors and logs.
 
 pub mod address;
+mod asked;
 pub(crate) mod aws;
 mod aws_ecr;
 pub(crate) mod azure;
@@ -37,6 +38,7 @@ use crate::feed::scope::Scope;
 use crate::feed::{Feed, Provider};
 use crate::oidc::token::SignedToken;
 use crate::secret::SecretString;
+pub(crate) use asked::asked;
 use aws::ecr::Ecr;
 use transport::HttpTransport;
 

@@ -1,15 +1,15 @@
 mod azure;
 mod registry_token;
 mod scope;
+mod scripted;
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::json;
 use uuid::Uuid;
 
-use super::transport::{SendFuture, TransportError, TransportErrorKind};
+pub(super) use self::scripted::Scripted;
+use super::transport::TransportErrorKind;
 use super::*;
 use crate::clock::SimulatedClock;
 use crate::feed::FeedDraft;
@@ -22,35 +22,6 @@ pub(super) const TOKEN: &str = "aGVhZGVy.cGF5bG9hZA.c2lnbmF0dXJlLXNpZ25hdHVyZQ";
 pub(super) const SIGNATURE: &str = "c2lnbmF0dXJlLXNpZ25hdHVyZQ";
 const SESSION_TOKEN: &str = "session/token+with==";
 pub(super) const NOW: &str = "2026-03-01T12:00:00Z";
-
-/// Answers in order, and keeps what it was asked.
-#[derive(Debug, Default)]
-pub(super) struct Scripted {
-    answers: Mutex<VecDeque<Result<Response<Bytes>, TransportErrorKind>>>,
-    requests: Mutex<Vec<Request<Bytes>>>,
-}
-
-impl Scripted {
-    pub(super) fn new(
-        answers: impl IntoIterator<Item = Result<Response<Bytes>, TransportErrorKind>>,
-    ) -> Self {
-        Self { answers: Mutex::new(answers.into_iter().collect()), requests: Mutex::default() }
-    }
-
-    pub(super) fn request(&self, index: usize) -> (http::request::Parts, String) {
-        let requests = self.requests.lock().unwrap();
-        let (parts, body) = requests[index].clone().into_parts();
-        (parts, String::from_utf8(body.to_vec()).unwrap())
-    }
-}
-
-impl HttpTransport for Scripted {
-    fn send(&self, request: Request<Bytes>) -> SendFuture<'_> {
-        self.requests.lock().unwrap().push(request);
-        let answer = self.answers.lock().unwrap().pop_front().expect("no answer left");
-        Box::pin(async move { answer.map_err(|kind| TransportError::new(kind, None)) })
-    }
-}
 
 pub(super) fn answer(status: u16, body: impl Into<Bytes>) -> Result<Response<Bytes>, TransportErrorKind> {
     Ok(Response::builder().status(status).body(body.into()).unwrap())
@@ -165,6 +136,7 @@ async fn credential_carries_both_expiries_and_ends_with_the_earlier() {
 async fn requests_are_what_aws_documents() {
     let transport = Scripted::new([assumed(), login("QVdTOmh1bnRlcjI=", 1_772_409_600.0)]);
     run(&transport, &ecr_feed()).await.unwrap();
+    transport.assert_sent_where_the_log_says(&ecr_feed());
 
     let (sts, form) = transport.request(0);
     assert_eq!(sts.uri, "https://sts.eu-west-1.amazonaws.com/");
@@ -201,6 +173,7 @@ async fn overridden_endpoints_are_used_and_signed_for_the_partitions_home_region
     let transport = Scripted::new([assumed(), login("QVdTOmh1bnRlcjI=", 1_772_409_600.0)]);
     let feed = feed("localhost:5000", &["sts=http://localhost:1/aws/sts", "ecr=http://localhost:2"]);
     let credential = run(&transport, &feed).await.unwrap();
+    transport.assert_sent_where_the_log_says(&feed);
     assert_eq!(credential.registry.as_str(), "localhost:5000");
     assert_eq!(transport.request(0).0.uri, "http://localhost:1/aws/sts");
     let (ecr, _) = transport.request(1);
@@ -246,6 +219,7 @@ async fn ecr_public_is_asked_in_its_one_region_under_its_own_name() {
         assert_eq!(credential.registry.as_str(), registry);
         let stated: Vec<_> = credential.expiries.iter().map(|expiry| expiry.of).collect();
         assert_eq!(stated, ["sts", "ecr-public"]);
+        transport.assert_sent_where_the_log_says(&feed);
         assert_eq!(transport.request(0).0.uri, sts);
         let (asked, body) = transport.request(1);
         assert_eq!((asked.uri.to_string().as_str(), body.as_str()), (ecr, "{}"));

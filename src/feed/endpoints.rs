@@ -237,17 +237,6 @@ impl Endpoints {
         self.0.is_empty()
     }
 
-    /// Lists the hosts that are asked instead of the cloud's own, as `asked ecr at a.example, sts at b.example: `, to
-    /// begin a text of the audit log; empty without overrides.
-    #[must_use]
-    pub fn asked(&self) -> String {
-        let at = |(name, url): (&str, &EndpointUrl)| format!("{name} at {}", url.host());
-        match self.iter().map(at).collect::<Vec<_>>() {
-            hosts if hosts.is_empty() => String::new(),
-            hosts => format!("asked {}: ", hosts.join(", ")),
-        }
-    }
-
     /// All overrides, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &EndpointUrl)> {
         self.0.iter().map(|(name, url)| (name.as_str(), url))

@@ -87,7 +87,7 @@ async fn local(
 /// What the audit log says of a request that came to this.
 fn event(actor: &Actor, feed: &Feed, outcome: &Result<Served, BrokerError>) -> Event {
     let event = |outcome| Event::new(EventKind::Credential, outcome, actor).about_feed(feed);
-    let asked = feed.endpoints.asked();
+    let asked = crate::exchange::asked(feed);
     match outcome {
         Ok(served) => {
             let detail = format!("{asked}{}, expires at {}", served.source, served.credential.expires_at);

@@ -113,6 +113,7 @@ fn fields(form: &str) -> Vec<(String, String)> {
 async fn direct_access_is_one_request_as_google_documents_it() {
     let transport = Scripted::new([exchanged()]);
     let credential = run(&transport, &direct()).await.unwrap();
+    transport.assert_sent_where_the_log_says(&direct());
     assert_eq!(
         (credential.username().unwrap(), credential.password().unwrap().reveal()),
         ("oauth2accesstoken", FEDERATED)
@@ -140,6 +141,7 @@ async fn direct_access_is_one_request_as_google_documents_it() {
 async fn impersonation_is_a_second_request_whose_expiry_alone_counts() {
     let transport = Scripted::new([exchanged(), generated("2026-03-01T23:00:00Z")]);
     let credential = run(&transport, &impersonating()).await.unwrap();
+    transport.assert_sent_where_the_log_says(&impersonating());
     assert_eq!(credential.password().unwrap().reveal(), "ya29.hunter2");
     assert_eq!(credential.expires_at.to_string(), "2026-03-01T23:00:00Z");
     assert_eq!(credential.expiries.iter().map(|stated| stated.of).collect::<Vec<_>>(), ["iamcredentials"]);

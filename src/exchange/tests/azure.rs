@@ -72,6 +72,7 @@ pub(super) fn refused_by_acr(status: u16, code: &str, message: &str) -> Answer {
 async fn the_credential_is_the_refresh_token_and_ends_with_it() {
     let transport = Scripted::new([access(), refresh(1_772_377_200)]);
     let credential = run(&transport, &public_feed()).await.unwrap();
+    transport.assert_sent_where_the_log_says(&public_feed());
     assert_eq!(credential.username(), Some("00000000-0000-0000-0000-000000000000"));
     assert_eq!(credential.password().unwrap().reveal(), jwt(&json!({ "exp": 1_772_377_200 })));
     assert_eq!(credential.issued_at, NOW.parse().unwrap());

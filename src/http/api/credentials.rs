@@ -106,7 +106,7 @@ async fn answer(
     };
     // Providers take their time: a grant that has ended meanwhile gets nothing, and nothing is recorded as given.
     caller.confirm(api).await?;
-    let asked = feed.endpoints.asked();
+    let asked = crate::exchange::asked(feed);
     let event = caller
         .event(EventKind::Credential, Outcome::Done)
         .about_feed(feed)

@@ -241,12 +241,12 @@ impl Chain<'_> {
         let log = self.issuer.log();
         match exchanged {
             Ok(credential) => {
-                let asked = feed.endpoints.asked();
+                let asked = crate::exchange::asked(feed);
                 log.note(event.detail(&format!("{asked}checked; the credential was handed to nobody")));
                 Ok(credential)
             }
             Err(error) => {
-                log.note(error.recorded(event, &feed.endpoints));
+                log.note(error.recorded(event, feed));
                 let failed = Failed::new(error.failure().to_string(), error.causes().to_vec());
                 Err((
                     error.step().name,

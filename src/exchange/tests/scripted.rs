@@ -1,0 +1,52 @@
+//! A provider that answers by a script.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use crate::exchange::asked;
+use crate::exchange::transport::{HttpTransport, SendFuture, TransportError, TransportErrorKind};
+use crate::feed::Feed;
+
+/// Answers in order, and keeps what it was asked.
+#[derive(Debug, Default)]
+pub(in crate::exchange) struct Scripted {
+    answers: Mutex<VecDeque<Result<Response<Bytes>, TransportErrorKind>>>,
+    requests: Mutex<Vec<Request<Bytes>>>,
+}
+
+impl Scripted {
+    pub(in crate::exchange) fn new(
+        answers: impl IntoIterator<Item = Result<Response<Bytes>, TransportErrorKind>>,
+    ) -> Self {
+        Self { answers: Mutex::new(answers.into_iter().collect()), requests: Mutex::default() }
+    }
+
+    /// The requests went to the hosts that the audit log names for the feed, and to no others.
+    #[track_caller]
+    pub(in crate::exchange) fn assert_sent_where_the_log_says(&self, feed: &Feed) {
+        let requests = self.requests.lock().unwrap();
+        let sent: BTreeSet<_> =
+            requests.iter().map(|request| request.uri().authority().unwrap().to_string()).collect();
+        let text = asked(feed);
+        let listed = text.strip_prefix("asked ").and_then(|rest| rest.strip_suffix(": ")).unwrap();
+        let named = listed.split(", ").map(|item| item.split_once(" at ").unwrap().1.to_owned());
+        assert_eq!(named.collect::<BTreeSet<_>>(), sent);
+    }
+
+    pub(in crate::exchange) fn request(&self, index: usize) -> (http::request::Parts, String) {
+        let requests = self.requests.lock().unwrap();
+        let (parts, body) = requests[index].clone().into_parts();
+        (parts, String::from_utf8(body.to_vec()).unwrap())
+    }
+}
+
+impl HttpTransport for Scripted {
+    fn send(&self, request: Request<Bytes>) -> SendFuture<'_> {
+        self.requests.lock().unwrap().push(request);
+        let answer = self.answers.lock().unwrap().pop_front().expect("no answer left");
+        Box::pin(async move { answer.map_err(|kind| TransportError::new(kind, None)) })
+    }
+}
