@@ -277,6 +277,7 @@ impl Asked<'_> {
 pub(crate) fn unreachable(kind: TransportErrorKind, asked: &Asked<'_>) -> Cause {
     let noun = asked.noun();
     match kind {
+        TransportErrorKind::Proxy(failure) => failure.cause(noun),
         TransportErrorKind::Connect => Cause::act(
             format!(
                 "check that this machine resolves and reaches the {noun}; proxy variables of the environment are not used, \

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use thiserror::Error;
 use url::Url;
 
+use crate::knowledge::{Cause, Mend};
 use crate::secret::SecretString;
 
 /// The URL of an HTTP proxy, which may hold a user name and a password.
@@ -22,7 +23,142 @@ pub struct ProxyUrl {
 #[error("it is not the URL of a proxy: {0}")]
 pub struct ProxyUrlError(&'static str);
 
+/// Why a proxy passed no request on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyFailure {
+    /// Its name was not found, or it took no connection.
+    Unreached,
+    /// It took the connection or opened the tunnel too late, or not at all.
+    Silent,
+    /// The TLS handshake with it failed: most often a certificate that is not trusted here.
+    Tls,
+    /// The TLS handshake with it failed: its certificate is one for another name.
+    TlsName,
+    /// It asks for a login (status 407).
+    Login {
+        /// The proxy's URL has one, which it does not take.
+        given: bool,
+    },
+    /// It opens no tunnel (`CONNECT`) to the host, and this is its status, if it has one.
+    Refused(Option<u16>),
+    /// It hung up, or what it says is not HTTP.
+    NotHttp,
+    /// It says that the tunnel is open, and then sends something of its own, or nothing.
+    NoTunnel,
+}
+
+impl ProxyFailure {
+    /// Returns true if the same request may well succeed a moment later.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        matches!(
+            self,
+            Self::Unreached | Self::Silent | Self::NoTunnel | Self::Refused(Some(429 | 500 | 502..=504))
+        )
+    }
+}
+
+impl ProxyFailure {
+    /// Why it failed and what fixes that, where a request was for a `noun`: an endpoint, a registry, an issuer.
+    pub(super) fn cause(self, noun: &str) -> Cause {
+        let again = |arguments: &str| Mend::CheckWith(arguments.to_owned());
+        let url = "--proxy http://HOST:PORT";
+        match self {
+            Self::Unreached => Cause::new(
+                format!(
+                    "the proxy that --proxy or CARNET_PROXY names takes no connection from here: check its host and port, \
+                     and the way to it; the {noun} was not asked"
+                ),
+                again(url),
+            ),
+            Self::Silent => Cause::act(
+                format!(
+                    "the proxy that --proxy or CARNET_PROXY names does not answer, or does not reach the {noun}, in time"
+                ),
+                format!("see in the proxy's log whether it reaches the {noun}, then check again"),
+            ),
+            Self::Tls => Cause::new(
+                "the proxy's own certificate is not trusted here: a private proxy needs its CA configured",
+                again("--ca-file FILE"),
+            ),
+            Self::TlsName => Cause::new(
+                "the proxy's own certificate is for another name: name the proxy by one of its own names",
+                again("--proxy https://HOST:PORT"),
+            ),
+            Self::Login { given: false } => Cause::act(
+                "the proxy passes on nothing without a login, and its URL has none",
+                "put the proxy's URL with user name and password, http://USER:PASSWORD@HOST:PORT, into CARNET_PROXY: \
+                 arguments can be listed by others",
+            ),
+            Self::Login { given: true } => Cause::act(
+                "the proxy does not take the user name and password that its URL has, or not in the one way that carnet \
+                 sends them (Basic; not NTLM, Negotiate or Digest)",
+                "correct them in CARNET_PROXY, with @ : / and % written as %40 %3A %2F and %25, or have the proxy let \
+                 this machine through without a login",
+            ),
+            Self::Refused(Some(429)) => Cause::early("the proxy limits how often it is asked"),
+            Self::Refused(Some(400 | 404 | 405 | 501)) => Cause::new(
+                "what listens at the proxy's address opens no tunnels (CONNECT), which https needs: it is a web server, or \
+                 a proxy for plain http alone",
+                again(url),
+            ),
+            Self::Refused(Some(300..=399 | 511)) => Cause::act(
+                "the proxy, or the network before it, wants somebody to sign in on a page of its own",
+                "sign this machine in there, or have the network let it through; then check again",
+            ),
+            Self::Refused(Some(500 | 502..=504)) => Cause::act(
+                format!(
+                    "the proxy does not reach the {noun}: it cannot resolve its name, or finds no way to it, or is \
+                     overloaded"
+                ),
+                format!("see in the proxy's log why it does not reach the {noun}, then check again"),
+            ),
+            Self::Refused(_) => Cause::act(
+                format!("the proxy's rules do not let this machine through to the {noun}"),
+                format!(
+                    "have the proxy's operators allow CONNECT to the {noun}'s host and port from this machine"
+                ),
+            ),
+            Self::NotHttp => Cause::new(
+                "what listens at the proxy's address hangs up or does not speak HTTP: check its port, and whether it is a \
+                 proxy of https (https://) or of another protocol, such as SOCKS",
+                again(url),
+            ),
+            Self::NoTunnel => Cause::act(
+                format!(
+                    "the proxy says that the way is open, and then sends something of its own in the place of the {noun}, \
+                     such as a page, or hangs up"
+                ),
+                format!("have the proxy's operators pass CONNECT to the {noun}'s host through untouched"),
+            ),
+        }
+    }
+}
+
+impl fmt::Display for ProxyFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreached => "could not connect to the proxy",
+            Self::Silent => "no answer of the proxy in time",
+            Self::Tls | Self::TlsName => "the TLS handshake with the proxy failed",
+            Self::Login { given: false } => "the proxy asks for a login (407)",
+            Self::Login { given: true } => "the proxy does not take the login that its URL has (407)",
+            Self::Refused(Some(status)) => {
+                return write!(f, "the proxy opens no tunnel to the host, and answers {status}");
+            }
+            Self::Refused(None) => "the proxy opens no tunnel to the host",
+            Self::NotHttp => "the proxy hung up, or does not speak HTTP",
+            Self::NoTunnel => "the proxy does not connect to the host as it says",
+        })
+    }
+}
+
 impl ProxyUrl {
+    /// Returns true if it has a user name or a password.
+    pub(crate) fn has_login(&self) -> bool {
+        Url::parse(self.reveal()).is_ok_and(|url| !url.username().is_empty() || url.password().is_some())
+    }
+
     /// The whole URL, with what stands before `@`.
     pub(crate) fn reveal(&self) -> &str {
         self.whole.reveal()

@@ -15,8 +15,10 @@ use http::{Request, Response};
 use reqwest::redirect::Policy;
 
 use super::address::{AddressError, Loopback, VettingResolver, vet_host};
-use super::proxy::ProxyUrl;
+use super::proxy::{ProxyFailure, ProxyUrl};
 use super::upstream::Redactor;
+
+mod proxied;
 
 /// Sends one request and reads the whole answer.
 ///
@@ -57,6 +59,8 @@ pub enum TransportErrorKind {
     Address,
     /// The answer was longer than the limit.
     TooLarge,
+    /// The proxy failed: the request never came to the host that it was for.
+    Proxy(ProxyFailure),
     /// Anything else: a connection that broke, an answer that is not HTTP.
     Other,
 }
@@ -64,6 +68,7 @@ pub enum TransportErrorKind {
 impl fmt::Display for TransportErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Proxy(failure) => return failure.fmt(f),
             Self::Connect => "could not connect",
             Self::Timeout => "no answer in time",
             Self::Tls | Self::TlsName => "the TLS handshake failed",
@@ -104,7 +109,11 @@ impl TransportError {
     /// Whether the same request may well succeed a moment later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self.kind, TransportErrorKind::Connect | TransportErrorKind::Timeout)
+        match self.kind {
+            TransportErrorKind::Connect | TransportErrorKind::Timeout => true,
+            TransportErrorKind::Proxy(failure) => failure.is_transient(),
+            _ => false,
+        }
     }
 }
 
@@ -114,9 +123,7 @@ impl From<reqwest::Error> for TransportError {
             TransportErrorKind::Timeout
         } else if error.is_connect() {
             match cause(&error) {
-                Some(ConnectCause::Tls(why)) if why.contains("not valid for name") => {
-                    TransportErrorKind::TlsName
-                }
+                Some(cause @ ConnectCause::Tls(_)) if cause.is_other_name() => TransportErrorKind::TlsName,
                 Some(ConnectCause::Tls(_)) => TransportErrorKind::Tls,
                 Some(ConnectCause::Address) => TransportErrorKind::Address,
                 None => TransportErrorKind::Connect,
@@ -133,6 +140,13 @@ enum ConnectCause {
     /// In the words of rustls, whose errors are no part of reqwest's interface.
     Tls(String),
     Address,
+}
+
+impl ConnectCause {
+    /// Returns true if the certificate is one for another name.
+    fn is_other_name(&self) -> bool {
+        matches!(self, Self::Tls(why) if why.contains("not valid for name"))
+    }
 }
 
 fn cause(error: &reqwest::Error) -> Option<ConnectCause> {
@@ -234,6 +248,7 @@ pub struct ReqwestTransport {
     client: reqwest::Client,
     max_response: usize,
     loopback: Loopback,
+    proxy: Option<ProxyUrl>,
 }
 
 impl ReqwestTransport {
@@ -255,7 +270,8 @@ impl ReqwestTransport {
             ),
         };
         let client = builder.build().map_err(TransportConfigError::Client)?;
-        Ok(Self { client, max_response: config.max_response, loopback: config.loopback })
+        let TransportConfig { max_response, loopback, proxy, .. } = config;
+        Ok(Self { client, max_response, loopback, proxy })
     }
 
     async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
@@ -263,7 +279,12 @@ impl ReqwestTransport {
         let request: reqwest::Request = request.try_into()?;
         vet_host(request.url(), self.loopback)
             .map_err(|error| TransportError::new(TransportErrorKind::Address, Some(Box::new(error))))?;
-        let mut answer = self.client.execute(request).await?;
+        let target = request.url().clone();
+        let answer = self.client.execute(request).await;
+        let mut answer = match &self.proxy {
+            None => answer?,
+            Some(proxy) => proxied::answer(&self.client, proxy, &target, answer).await?,
+        };
         let mut body = BytesMut::new();
         while let Some(mut chunk) = answer.chunk().await? {
             if let Some(wanted) = wanted
@@ -287,10 +308,11 @@ impl ReqwestTransport {
 /// The client's own `Debug` is not known to keep a proxy's password to itself.
 impl fmt::Debug for ReqwestTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { max_response, loopback, .. } = self;
+        let Self { max_response, loopback, proxy, .. } = self;
         f.debug_struct("ReqwestTransport")
             .field("max_response", max_response)
             .field("loopback", loopback)
+            .field("proxy", proxy)
             .finish_non_exhaustive()
     }
 }

@@ -17,6 +17,18 @@ pub(crate) fn advice(target: &TargetUrl, reason: &str) -> Option<String> {
             "the server's certificate is not trusted here: --ca-file names a file of the authority that gave it"
                 .to_owned()
         }
+        _ if says(&["tunnel error: proxy authorization required", "407 "]) => {
+            "the proxy passes on nothing without a login that it takes: put its URL with user name and password into \
+             CARNET_PROXY (carnet sends them as Basic)"
+                .to_owned()
+        }
+        _ if says(&["tunnel error: failed to create underlying connection"]) => {
+            "the proxy that --proxy or CARNET_PROXY names is not reached from here: check its host and port".to_owned()
+        }
+        _ if says(&["tunnel error"]) => {
+            "the proxy opens no tunnel (CONNECT) to the store: have its operators allow it, and see in its log why not"
+                .to_owned()
+        }
         // The metadata service is asked last.
         ObjectService::S3 if says(&["169.254.", "fd00:ec2"]) => {
             "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or run \
@@ -140,6 +152,17 @@ mod tests {
             ("s3://bucket", "Received redirect without LOCATION", "set AWS_REGION"),
             ("s3://bucket", "501 Not Implemented: NotImplemented: no", "no conditional writes"),
             ("s3://bucket", "invalid peer certificate: UnknownIssuer", "--ca-file"),
+            (
+                "s3://bucket",
+                "client error (Connect): tunnel error: proxy authorization required",
+                "CARNET_PROXY",
+            ),
+            (
+                "gs://bucket",
+                "client error (Connect): tunnel error: failed to create underlying connection: tcp connect error",
+                "the proxy that --proxy or CARNET_PROXY names",
+            ),
+            ("az://container", "client error (Connect): tunnel error: unsuccessful", "CONNECT"),
             ("gs://bucket", "403 Forbidden: AccessDenied: Access denied.", "roles/storage.objectUser"),
             (
                 "gs://bucket",

@@ -46,6 +46,7 @@ mod key_life_store;
 mod listeners;
 mod metrics;
 mod no_secrets;
+mod proxies;
 mod publish;
 mod put_back;
 mod refusals;

@@ -189,7 +189,7 @@ async fn what_goes_over_tls_is_tunnelled_and_a_refusing_proxy_shows_no_password(
     );
     assert!(!request.contains("secret"));
     let error = outcome.unwrap_err();
-    assert_eq!(error.kind(), TransportErrorKind::Connect);
+    assert_eq!(error.kind(), TransportErrorKind::Proxy(ProxyFailure::Login { given: true }));
     let shown = format!("{transport} {}", shown(&error));
     for secret in ["hunter2", "dXNlcjpodW50ZXIy", "/path"] {
         assert!(!shown.contains(secret), "{shown}");

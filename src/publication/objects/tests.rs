@@ -320,6 +320,19 @@ async fn requests_go_through_the_proxy_that_was_named_but_not_those_to_this_mach
 }
 
 #[tokio::test]
+async fn a_proxy_that_opens_no_tunnel_is_told_as_the_proxy() {
+    for (status, word) in [("407 x", "into CARNET_PROXY"), ("403 x", "opens no tunnel")] {
+        let (proxy, _) = server(move |_| answer(status, "", ""));
+        let options =
+            TargetOptions { proxy: Some(format!("http://{proxy}").parse().unwrap()), extra_ca_pem: None };
+        let target = s3("x", &[("AWS_ENDPOINT_URL", "https://objects.example")], &options);
+        let error = read(&target).await.unwrap_err().to_string();
+        let advice = crate::knowledge::target::advice(&"s3://bucket".parse().unwrap(), &error);
+        assert!(advice.as_ref().is_some_and(|advice| advice.contains(word)), "{error}: {advice:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_the_environment_lacks_is_told_before_anything_is_asked() {
     let open = |service, variables: &[(&str, &str)]| {
         let place = Place { service, bucket: "bucket", prefix: "" };

@@ -110,6 +110,7 @@ impl Documents<'_> {
                 TransportErrorKind::Timeout
                 | TransportErrorKind::Tls
                 | TransportErrorKind::TlsName
+                | TransportErrorKind::Proxy(_)
                 | TransportErrorKind::Address => {
                     vec![unreached]
                 }

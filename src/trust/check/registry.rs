@@ -241,7 +241,10 @@ impl<'a> Registry<'a> {
     /// No answer at all.
     fn silent(&self, step: &'static str, error: &TransportError) -> Failed {
         let unreached = unreachable(error.kind(), &Asked::Registry);
-        let causes = std::iter::once(unreached).chain(knowledge::of_login(self.feed, None));
+        let is_proxys = matches!(error.kind(), TransportErrorKind::Proxy(_));
+        // A proxy's failure says nothing of the registry.
+        let others = if is_proxys { Vec::new() } else { knowledge::of_login(self.feed, None) };
+        let causes = std::iter::once(unreached).chain(others);
         let upstream = UpstreamAnswer { message: Some(error.told()), ..nothing(step) };
         Failed::new(format!("{} gives no answer: {error}", self.feed.registry), causes.collect())
             .answered(upstream)

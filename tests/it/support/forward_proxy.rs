@@ -1,5 +1,5 @@
 //! A forward proxy for plain HTTP, as a client is told to use one: it writes down what it is asked for, who
-//! asks, and what is answered, and hands the request on.
+//! asks, and what is answered, and hands the request on. It opens no tunnels, and says so as it is told to.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -18,6 +18,11 @@ pub(crate) struct ForwardProxy {
 impl ForwardProxy {
     /// Starts a proxy that serves only those who say `authorization`, if it is given.
     pub(crate) fn start(authorization: Option<&'static str>) -> Self {
+        Self::answering(authorization, "HTTP/1.1 501 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    }
+
+    /// The same, whose answer to `CONNECT` these bytes are.
+    pub(crate) fn answering(authorization: Option<&'static str>, tunnel: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -25,7 +30,7 @@ impl ForwardProxy {
         let proxy = Self { address, requests: Arc::clone(&requests), answers: Arc::clone(&answers) };
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                if let Err(error) = serve(client, authorization, &requests, &answers) {
+                if let Err(error) = serve(client, authorization, tunnel, &requests, &answers) {
                     eprintln!("forward proxy: {error}");
                 }
             }
@@ -47,12 +52,16 @@ impl ForwardProxy {
 fn serve(
     mut client: TcpStream,
     authorization: Option<&str>,
+    tunnel: &str,
     requests: &Mutex<Vec<Recorded>>,
     answers: &Mutex<Vec<String>>,
 ) -> std::io::Result<()> {
     let request = read_request(&mut BufReader::new(client.try_clone()?))?;
     requests.lock().unwrap().push(request.clone());
     let given = request.headers.get("proxy-authorization").map(String::as_str);
+    if request.method == "CONNECT" {
+        return client.write_all(tunnel.as_bytes());
+    }
     let target = request.target.strip_prefix("http://").and_then(|rest| rest.split_once('/'));
     let Some((host, path)) = target.filter(|_| authorization.is_none() || given == authorization) else {
         let status = if target.is_none() { "501 x" } else { "407 x" };

@@ -1,0 +1,170 @@
+//! Failures on the way through a proxy: which are the proxy's own, and in which words it refuses.
+//!
+//! Nothing here decides what is sent where; requests have failed, or have been answered, before it looks.
+
+use std::error::Error;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::{Method, StatusCode};
+use reqwest::{Client, Response};
+use url::Url;
+
+use super::{ConnectCause, TransportError, TransportErrorKind, cause};
+use crate::exchange::proxy::{ProxyFailure, ProxyUrl};
+use crate::exchange::upstream::Redactor;
+
+/// How long a proxy that has refused is listened to once more, for its status and its words.
+const WORDS_WITHIN: Duration = Duration::from_secs(2);
+/// So much is kept of a page.
+const LONGEST_PAGE: usize = 512;
+
+/// A proxy, and what is known of its failure.
+#[derive(Debug, thiserror::Error)]
+#[error("{proxy}: {said}")]
+struct ProxyError {
+    proxy: ProxyUrl,
+    said: String,
+}
+
+/// The answer to a request for `target` that went through `proxy`, with failures of the proxy told as such.
+pub(super) async fn answer(
+    client: &Client,
+    proxy: &ProxyUrl,
+    target: &Url,
+    answer: reqwest::Result<Response>,
+) -> Result<Response, TransportError> {
+    let failed = |failure, said: String| {
+        let source = ProxyError { proxy: proxy.clone(), said };
+        TransportError::new(TransportErrorKind::Proxy(failure), Some(Box::new(source)))
+    };
+    let login = ProxyFailure::Login { given: proxy.has_login() };
+    let is_tunnelled = target.scheme() == "https";
+    let error = match answer {
+        // Through a tunnel, that status is the host's own.
+        Ok(answer) if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED && !is_tunnelled => {
+            return Err(failed(login, schemes(&answer)));
+        }
+        Ok(answer) => return Ok(answer),
+        Err(error) => error,
+    };
+    if !error.is_connect() {
+        return Err(error.into());
+    }
+    if error.is_timeout() {
+        return Err(failed(ProxyFailure::Silent, "no answer, or no tunnel, in time".to_owned()));
+    }
+    let said = innermost(&error);
+    let failure = match (stage(&error, is_tunnelled), cause(&error)) {
+        (Stage::Login, _) => login,
+        (Stage::Refused, _) => {
+            let words = words(client, proxy, target).await;
+            let (status, said) = words.map_or((None, said), |(status, said)| (Some(status), said));
+            return Err(failed(
+                if status == Some(407) { login } else { ProxyFailure::Refused(status) },
+                said,
+            ));
+        }
+        (Stage::HangUp, _) => ProxyFailure::NotHttp,
+        (Stage::Proxy, Some(tls @ ConnectCause::Tls(_))) if tls.is_other_name() => ProxyFailure::TlsName,
+        (Stage::Proxy, Some(ConnectCause::Tls(_))) => ProxyFailure::Tls,
+        (Stage::Proxy, _) => ProxyFailure::Unreached,
+        // Of a certificate, the host's or an inspecting proxy's, the error says more.
+        (Stage::Host, Some(ConnectCause::Tls(why))) if why.contains("corrupt message") => {
+            ProxyFailure::NoTunnel
+        }
+        // What a proxy sends right behind its answer is dropped by the client.
+        (Stage::Host, None) if said.contains("handshake eof") => ProxyFailure::NoTunnel,
+        (Stage::Host, _) => return Err(error.into()),
+    };
+    Err(failed(failure, said))
+}
+
+/// How far a connection came.
+enum Stage {
+    /// Not to the proxy.
+    Proxy,
+    /// The proxy asks for a login.
+    Login,
+    /// The proxy has answered that it opens no tunnel.
+    Refused,
+    /// The proxy has not answered in HTTP.
+    HangUp,
+    /// Through the proxy.
+    Host,
+}
+
+/// Reads the stage off the error's texts: the type of a tunnel's error is no part of any interface.
+fn stage(error: &reqwest::Error, is_tunnelled: bool) -> Stage {
+    let mut next = error.source();
+    while let Some(error) = next {
+        match error.to_string().strip_prefix("tunnel error: ") {
+            Some("proxy authorization required") => return Stage::Login,
+            Some("unsuccessful") => return Stage::Refused,
+            Some("failed to create underlying connection") => return Stage::Proxy,
+            Some(_) => return Stage::HangUp,
+            None => next = error.source(),
+        }
+    }
+    if is_tunnelled { Stage::Host } else { Stage::Proxy }
+}
+
+/// Asks for the tunnel once more, as a request whose answer can be read: the client tells nothing but that
+/// the first was refused.
+async fn words(client: &Client, proxy: &ProxyUrl, target: &Url) -> Option<(u16, String)> {
+    // `CONNECT` is for a host and a port; that it is plain http makes the client speak to the proxy itself.
+    let authority = format!("{}:{}", target.host_str()?, target.port_or_known_default()?);
+    let request = client.request(Method::CONNECT, format!("http://{authority}/")).timeout(WORDS_WITHIN);
+    let mut answer = request.send().await.ok().filter(|answer| !answer.status().is_success())?;
+    let mut page = Vec::new();
+    while page.len() < LONGEST_PAGE
+        && let Ok(Some(chunk)) = answer.chunk().await
+    {
+        page.extend_from_slice(&chunk[..chunk.len().min(LONGEST_PAGE - page.len())]);
+    }
+    let secrets = secrets(proxy);
+    let page = Redactor::new(secrets.iter().map(String::as_str)).text(&String::from_utf8_lossy(&page));
+    let status = answer.status();
+    let said = format!("CONNECT {authority} is answered {status}");
+    Some((status.as_u16(), if page.is_empty() { said } else { format!("{said}: {page}") }))
+}
+
+/// The login of the proxy's URL, in each form that is sent.
+fn secrets(proxy: &ProxyUrl) -> Vec<String> {
+    let Ok(url) = Url::parse(proxy.reveal()) else { return Vec::new() };
+    let decoded = |text: &str| {
+        let form = format!("x={}", text.replace('+', "%2B").replace('&', "%26"));
+        let mut pairs = url::form_urlencoded::parse(form.as_bytes());
+        pairs.next().map_or_else(String::new, |(_, text)| text.into_owned())
+    };
+    let (user, password) = (url.username(), url.password().unwrap_or_default());
+    let basic = BASE64_STANDARD.encode(format!("{}:{}", decoded(user), decoded(password)));
+    if user.is_empty() && password.is_empty() {
+        return Vec::new();
+    }
+    vec![password.to_owned(), decoded(password), basic]
+}
+
+/// The ways of logging in that a proxy names.
+fn schemes(answer: &Response) -> String {
+    let named = answer.headers().get_all(http::header::PROXY_AUTHENTICATE).iter();
+    let named: Vec<_> = named.filter_map(|value| value.to_str().ok()).collect();
+    if named.is_empty() {
+        return "it names no way of logging in".to_owned();
+    }
+    Redactor::new([]).text(&format!("it asks for {}", named.join(", ")))
+}
+
+/// The cause below all others.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut last = error.source();
+    while let Some(below) = last.and_then(Error::source) {
+        last = Some(below);
+    }
+    last.map_or_else(|| "the connection failed".to_owned(), ToString::to_string)
+}
+
+#[cfg(test)]
+#[cfg(feature = "server")]
+mod tests;
