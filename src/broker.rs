@@ -134,7 +134,7 @@ impl Broker {
 
     async fn answer(&self, wants: Wants<'_>, min_remaining: Option<Duration>) -> Result<Served, BrokerError> {
         let shared = &self.0;
-        let least = shared.limits.min_remaining;
+        let least = wants.feed.min_remaining(shared.limits.min_remaining);
         let wanted = min_remaining.map_or(least, |asked| asked.max(least));
         let key = Key::of(shared.exchanger.issuer(), wants.context, wants.scope);
         let mut life_observed = Duration::ZERO;

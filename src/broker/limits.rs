@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use crate::feed::MIN_REMAINING;
+
 /// A broker's limits. The defaults are the documented ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BrokerLimits {
-    /// Nothing is handed out with less of its life left, whatever a request asks for.
+    /// Nothing is handed out with less of its life left, whatever a request asks for; of a feed whose credentials end with
+    /// their tokens, with less than half of it.
     pub min_remaining: Duration,
     /// How long one exchange may take in all: waiting for its turn, every attempt, every pause.
     pub deadline: Duration,
@@ -28,7 +31,7 @@ pub struct BrokerLimits {
 impl Default for BrokerLimits {
     fn default() -> Self {
         Self {
-            min_remaining: Duration::from_secs(5 * 60),
+            min_remaining: MIN_REMAINING,
             deadline: Duration::from_secs(15),
             attempts: 5,
             failure_memory: Duration::from_secs(5),

@@ -14,7 +14,7 @@ use crate::broker::{AttemptError, BrokerError};
 use crate::carnet::OpenError;
 use crate::client::ClientError;
 use crate::exchange::{self, ExchangeError};
-use crate::feed::FeedPath;
+use crate::feed::{Feed, FeedPath};
 use crate::feeds::FeedsError;
 use crate::grant::DraftError;
 use crate::grants::GrantsError;
@@ -86,10 +86,6 @@ pub(super) struct Failure {
     exit: u8,
 }
 
-/// What helps where no credential lives for as long as was asked for.
-const UNATTAINABLE: &str = "nothing with less than 5m left is handed out; ask for no more than that with --min-remaining, \
-                            or have the provider issue for longer (session_duration, the role's maximum)";
-
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
@@ -110,13 +106,14 @@ impl Failure {
     }
 
     /// No credential.
-    pub(super) fn credential(feed: &FeedPath, error: &BrokerError) -> Self {
+    pub(super) fn credential(feed: &Feed, error: &BrokerError) -> Self {
+        let (provider, feed) = (&feed.provider, &feed.path());
         let failed = match error {
             BrokerError::Failed { error, .. } => error,
             other => {
                 let failure = Self::message(format!("feed {feed}: {other}"));
                 return match other {
-                    BrokerError::MinRemainingUnattainable { .. } => failure.hint(UNATTAINABLE),
+                    BrokerError::MinRemainingUnattainable { .. } => failure.hint(provider.longer_life()),
                     _ => failure,
                 };
             }

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::duration;
 use crate::excerpt::excerpt;
+use crate::feed::MIN_REMAINING;
 use crate::feed::endpoints::{Endpoints, EndpointsError};
 use crate::feed::registry_host::RegistryHost;
 use crate::oidc::audience::Audience;
@@ -67,8 +68,18 @@ impl GoogleArtifactRegistry {
         token_lifetime: Duration,
     ) -> Result<(), GoogleError> {
         endpoints.allow_only(ENDPOINT_NAMES)?;
-        if token_lifetime + BACKDATE > MAX_TOKEN_LIFETIME {
+        if token_lifetime > MAX_TOKEN_LIFETIME {
             return Err(GoogleError::TokenLifetime { given: token_lifetime.as_secs() });
+        }
+        match &self.service_account {
+            // A credential that ends with the token has to keep half of its life past the backdating of `iat`.
+            None if token_lifetime <= BACKDATE * 2 => {
+                return Err(GoogleError::ShortToken { given: token_lifetime.as_secs() });
+            }
+            Some(_) if Duration::from_secs(self.lifetime.as_secs().into()) <= MIN_REMAINING => {
+                return Err(GoogleError::ShortLifetime { given: self.lifetime.as_secs() });
+            }
+            _ => {}
         }
         let own = &self.workload_identity_provider;
         if own.is_of_another_provider(audience) {
@@ -92,13 +103,28 @@ pub enum GoogleError {
     #[error(transparent)]
     Endpoints(#[from] EndpointsError),
     /// A token that Google would hold for too long-lived.
-    #[error(
-        "token_lifetime: Google takes tokens of at most 24 h, counted from an iat that lies 5 s before the minting; \
-         {given} s is too long"
-    )]
+    #[error("token_lifetime: Google takes tokens of at most 24 h; {given} s is too long")]
     TokenLifetime {
         /// As given, in seconds.
         given: u64,
+    },
+    /// A token whose credential would have too little of its life left to be handed out.
+    #[error(
+        "token_lifetime: without a service account the credential ends with the token, and {given} s leaves nothing to hand \
+         out; use at least 11 s, or name a service_account"
+    )]
+    ShortToken {
+        /// As given, in seconds.
+        given: u64,
+    },
+    /// A service account's token that could never be handed out.
+    #[error(
+        "lifetime: a credential of {given} s would never be handed out, because nothing with less than 5 minutes left is; use \
+         more than 300 s"
+    )]
+    ShortLifetime {
+        /// As given, in seconds.
+        given: u32,
     },
     /// An audience that names a provider, and not this feed's.
     #[error(

@@ -41,6 +41,9 @@ use crate::slug::Slug;
 /// Tokens live this long unless the feed says otherwise.
 pub const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
+/// The least of its life that a credential has left when it is handed out, unless the request asks for more.
+pub const MIN_REMAINING: Duration = Duration::from_secs(5 * 60);
+
 /// One registry that deployments pull from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Feed {
@@ -162,6 +165,41 @@ impl Provider {
         }
     }
 
+    /// Returns whether a credential ends when the token ends that it was exchanged for.
+    #[must_use]
+    pub fn ends_with_the_token(&self) -> bool {
+        matches!(self, Self::GoogleArtifactRegistry(google) if google.service_account.is_none())
+    }
+
+    /// The lifetime of tokens where the feed states none: short, because a token is used at once; or, where the credential
+    /// ends with the token, as long as policy and provider allow.
+    fn default_token_lifetime(&self, max_token_lifetime: Duration) -> Duration {
+        let longest =
+            if self.ends_with_the_token() { google::MAX_TOKEN_LIFETIME } else { DEFAULT_TOKEN_LIFETIME };
+        longest.min(max_token_lifetime)
+    }
+
+    /// Advice for somebody who needs a credential of longer life than the feed's.
+    #[must_use]
+    pub fn longer_life(&self) -> &'static str {
+        match self {
+            Self::AwsEcr(_) | Self::AwsEcrPublic(_) => {
+                "ask for a credential with less life left, or raise the feed's session_duration and the role's maximum session \
+                 duration"
+            }
+            Self::AzureAcr(_) => {
+                "ask for a credential with less life left: the registry alone decides how long its refresh token lives"
+            }
+            Self::GoogleArtifactRegistry(google) if google.service_account.is_none() => {
+                "ask for a credential with less life left, or raise the feed's token_lifetime, up to the key policy's \
+                 max-token-lifetime: without a service account the credential ends with the token"
+            }
+            Self::GoogleArtifactRegistry(_) => {
+                "ask for a credential with less life left, or raise the feed's lifetime; above 1h an organisation policy must allow it"
+            }
+        }
+    }
+
     /// Google's provider that somebody uploads the issuer's keys to, if that is how it comes by them.
     #[must_use]
     pub fn uploaded_to(&self) -> Option<&WorkloadIdentityProvider> {
@@ -202,7 +240,8 @@ pub struct FeedDraft {
     pub subject_keys: Option<SubjectKeys>,
     /// The signature algorithm; the provider's own if absent.
     pub alg: Option<Algorithm>,
-    /// The lifetime of tokens; [`DEFAULT_TOKEN_LIFETIME`], or the policy's longest if that is shorter.
+    /// The lifetime of tokens. By default [`DEFAULT_TOKEN_LIFETIME`], or the policy's longest if that is shorter; where the
+    /// credential ends with the token, the policy's longest.
     pub token_lifetime: Option<Duration>,
     /// Endpoint overrides.
     pub endpoints: Endpoints,
@@ -306,7 +345,9 @@ impl Feed {
             audience: draft.audience.unwrap_or(default_audience),
             subject_keys: draft.subject_keys.unwrap_or_default(),
             alg: draft.alg.unwrap_or_else(|| draft.provider.default_algorithm()),
-            token_lifetime: draft.token_lifetime.unwrap_or(DEFAULT_TOKEN_LIFETIME.min(max_token_lifetime)),
+            token_lifetime: draft
+                .token_lifetime
+                .unwrap_or_else(|| draft.provider.default_token_lifetime(max_token_lifetime)),
             provider: draft.provider,
             endpoints: draft.endpoints,
             created_at: now,
@@ -340,6 +381,13 @@ impl Feed {
             None if was_default => provider.default_audience(&registry, &endpoints),
             None => self.audience.clone(),
         };
+        let had_default_lifetime =
+            self.token_lifetime == self.provider.default_token_lifetime(max_token_lifetime);
+        let token_lifetime = match changes.token_lifetime {
+            Some(lifetime) => lifetime,
+            None if had_default_lifetime => provider.default_token_lifetime(max_token_lifetime),
+            None => self.token_lifetime,
+        };
         let feed = Self {
             id: self.id,
             version: self.version + 1,
@@ -351,12 +399,19 @@ impl Feed {
             registry,
             subject_keys: changes.subject_keys.unwrap_or_else(|| self.subject_keys.clone()),
             alg: changes.alg.unwrap_or(self.alg),
-            token_lifetime: changes.token_lifetime.unwrap_or(self.token_lifetime),
+            token_lifetime,
             endpoints,
             created_at: self.created_at,
             updated_at: now,
         };
         feed.checked(max_token_lifetime)
+    }
+
+    /// The least of its life that a credential of this feed has left when it is handed out, where that is `standard` for
+    /// others. A credential that ends with its token is good for half of the token's life at most.
+    #[must_use]
+    pub fn min_remaining(&self, standard: Duration) -> Duration {
+        if self.provider.ends_with_the_token() { standard.min(self.token_lifetime / 2) } else { standard }
     }
 
     fn checked(self, max_token_lifetime: Duration) -> Result<Self, FeedError> {

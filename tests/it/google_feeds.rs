@@ -1,6 +1,7 @@
 //! Feeds of types `google-artifact-registry` and `aws-ecr-public` on the command line: what is shown, what
 //! changes, what is refused and why.
 
+use crate::api::world::World;
 use crate::support::carnet::{Carnet, Output};
 use serde_json::{Value, json};
 
@@ -103,6 +104,60 @@ fn each_refusal_names_the_field_and_the_rule() {
         output.stderr.contains("--role-arn: a feed of type google-artifact-registry has no such field"),
         "{output:?}"
     );
+}
+
+#[test]
+fn without_a_service_account_a_credential_lives_as_long_as_the_token_and_is_handed_out_all_the_same() {
+    let world = World::new("");
+    let carnet = &world.issuer.carnet;
+    let sts = format!("--endpoint=sts={}", world.sandbox.announced("/endpoints/google/sts"));
+    let seconds = |answer: &Value| -> i64 {
+        let time = |name: &str| answer[name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        time("expires_at").as_second() - time("issued_at").as_second()
+    };
+    for (slug, lifetime, most) in [("default", None, 3600), ("short", Some("--token-lifetime=5m"), 300)] {
+        let slug = format!("--slug={slug}");
+        let made = add(carnet, &[&[slug.as_str(), sts.as_str()], lifetime.as_slice()].concat());
+        assert_eq!(made.status, 0, "{made:?}");
+        let feed: Value = serde_json::from_str(&made.stdout).unwrap();
+        assert_eq!(feed["token_lifetime"], most);
+    }
+    let credential = |feed: &str, more: &[&str]| {
+        carnet.run(&[&["feed", "credentials", feed, "--allow-loopback-endpoints"], more].concat())
+    };
+    for (feed, most) in [("default/default", 3600), ("default/short", 300)] {
+        let printed = credential(feed, &[]);
+        assert_eq!(printed.status, 0, "{printed:?}");
+        // Less the five seconds by which `iat` is backdated, and the time that the request took.
+        let lived = seconds(&serde_json::from_str(&printed.stdout).unwrap());
+        assert!(lived <= most - 5 && lived > most / 2, "{feed}: {lived} s");
+    }
+    // More than the token's life is refused with what would help, and nothing of another cloud's.
+    let refused = credential("default/short", &["--min-remaining=20m"]);
+    let told = &refused.stderr;
+    assert!(
+        refused.status == 1 && told.contains("without a service account the credential ends with the token"),
+        "{told}"
+    );
+    assert!(told.contains("token_lifetime") && !told.contains("session"), "{told}");
+    let (viewer, wish) =
+        (world.grant(&["--role=deployer", "--space=default"]), json!({"min_remaining_seconds": 1200}));
+    let refused = world.credentials(&viewer, "default/short", &wish);
+    assert_eq!(refused.status, 422, "{refused:?}");
+    assert!(refused.json()["hint"].as_str().unwrap().contains("token_lifetime"), "{refused:?}");
+    let credential = world.credentials(&viewer, "default/short", &json!({}));
+    assert_eq!(credential.status, 200, "{credential:?}");
+    // What could never be handed out is no feed.
+    for (flags, words) in [
+        (vec!["--slug=c", "--token-lifetime=10s"], "token_lifetime: without a service account"),
+        (
+            vec!["--slug=d", "--lifetime=5m", "--service-account", ACCOUNT],
+            "lifetime: a credential of 300 s would never",
+        ),
+    ] {
+        let refused = add(carnet, &flags);
+        assert!(refused.status != 0 && refused.stderr.contains(words), "{refused:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A server's answers that are none: its problem details, or nothing that carnet says.
 
-use super::{Failure, UNATTAINABLE, details};
+use super::{Failure, details};
 use crate::api::problem::{Problem, ProblemType};
 use crate::client::ClientError;
 use crate::exchange::transport::TransportErrorKind;
@@ -53,7 +53,6 @@ fn hint(problem: &Problem) -> Option<&'static str> {
             Some("leave that --context off, or have a grant made that opens or fixes the key")
         }
         ProblemType::MissingContext => Some("give it with --context KEY=VALUE"),
-        ProblemType::MinRemainingUnattainable => Some(UNATTAINABLE),
         ProblemType::RateLimited => Some(
             "too many requests with this grant or from this address: spread them, or raise the server's limits",
         ),

@@ -78,7 +78,7 @@ async fn local(
     let recorded = carnet.audit_log().record(event(carnet.actor(), &feed, &outcome)).await;
     // How an exchange failed is recorded behind its back.
     carnet.audit_log().flush().await;
-    let served = outcome.map_err(|error| Failure::credential(path, &error))?;
+    let served = outcome.map_err(|error| Failure::credential(&feed, &error))?;
     // What cannot be recorded is not handed out.
     recorded?;
     Ok(CredentialAnswer::new(path, &served))

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::feed::{Feed, FeedChanges, FeedDraft, FeedError, Provider};
+use crate::feed::{DEFAULT_TOKEN_LIFETIME, Feed, FeedChanges, FeedDraft, FeedError, Provider};
 use crate::oidc::subject::SubjectKeys;
 
 const NAME: &str = "projects/123456789012/locations/global/workloadIdentityPools/carnet/providers/issuer";
@@ -173,15 +173,46 @@ fn an_audience_may_be_custom_but_not_another_providers_name() {
 }
 
 #[test]
-fn tokens_live_for_a_day_at_most_from_their_backdated_iat() {
-    let check = |seconds| {
-        let google = google(None);
+fn a_token_lives_for_a_day_at_most_and_leaves_something_to_hand_out() {
+    let check = |account: Option<&str>, seconds, lifetime: u32| {
+        let mut google = google(account);
+        google.lifetime = lifetime.try_into().unwrap();
         let audience = google.workload_identity_provider.default_audience();
-        let lifetime = Duration::from_secs(seconds);
-        google.check(&"gcr.io".parse().unwrap(), &audience, &Endpoints::default(), lifetime)
+        let token_lifetime = Duration::from_secs(seconds);
+        google.check(&"gcr.io".parse().unwrap(), &audience, &Endpoints::default(), token_lifetime)
     };
-    assert_eq!(check(86_395), Ok(()));
-    assert_eq!(check(86_396), Err(GoogleError::TokenLifetime { given: 86_396 }));
+    assert_eq!(check(None, 86_400, 3600), Ok(()));
+    assert_eq!(check(None, 86_401, 3600), Err(GoogleError::TokenLifetime { given: 86_401 }));
+    // Without an account the credential ends with the token, whatever `lifetime` says.
+    assert_eq!(check(None, 11, 1), Ok(()));
+    assert_eq!(check(None, 10, 3600), Err(GoogleError::ShortToken { given: 10 }));
+    // With one it ends by itself, and nothing with five minutes left is handed out.
+    let account = Some("pull@p.iam.gserviceaccount.com");
+    assert_eq!(check(account, 1, 301), Ok(()));
+    assert_eq!(check(account, 600, 300), Err(GoogleError::ShortLifetime { given: 300 }));
+}
+
+#[test]
+fn the_default_lifetime_of_tokens_is_the_longest_where_the_credential_ends_with_the_token() {
+    let (hour, standard) = (Duration::from_secs(3600), Duration::from_secs(300));
+    let unchanged = || feed(FeedChanges::default()).unwrap();
+    assert_eq!((unchanged().token_lifetime, unchanged().min_remaining(standard)), (hour, standard));
+    let with_account = Provider::GoogleArtifactRegistry(google(Some("pull@p.iam.gserviceaccount.com")));
+    let changes = || FeedChanges { provider: Some(with_account.clone()), ..FeedChanges::default() };
+    let impersonating = feed(changes()).unwrap();
+    assert_eq!(impersonating.token_lifetime, DEFAULT_TOKEN_LIFETIME);
+    assert_eq!(impersonating.min_remaining(standard), standard);
+    // A default follows, and what somebody chose stays.
+    let back = FeedChanges {
+        provider: Some(Provider::GoogleArtifactRegistry(google(None))),
+        ..FeedChanges::default()
+    };
+    assert_eq!(impersonating.changed(back, hour, jiff::Timestamp::UNIX_EPOCH).unwrap().token_lifetime, hour);
+    let chosen = Duration::from_secs(400);
+    let short = feed(FeedChanges { token_lifetime: Some(chosen), ..FeedChanges::default() }).unwrap();
+    assert_eq!(short.min_remaining(standard), chosen / 2);
+    let changed = short.changed(changes(), hour, jiff::Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!((changed.token_lifetime, changed.min_remaining(standard)), (chosen, standard));
 }
 
 fn feed(changes: FeedChanges) -> Result<Feed, FeedError> {

@@ -12,6 +12,7 @@ use crate::api::credentials::{CredentialAnswer, CredentialRequest, MAX_MIN_REMAI
 use crate::api::problem::{Problem, ProblemType};
 use crate::api::texts::{RegistryText, SlugText};
 use crate::audit::{EventKind, Outcome};
+use crate::broker::BrokerError;
 use crate::feed::Feed;
 use crate::grant::Role;
 use crate::store::feeds::FeedsOf;
@@ -99,6 +100,9 @@ async fn answer(
     feed.provider.check_scope(&scope)?;
     let served = api.broker().credential_for(caller.account(), feed, &context, &scope, min_remaining).await;
     let served = match served {
+        Err(error @ BrokerError::MinRemainingUnattainable { .. }) => {
+            return Err(Refusal::from(error).hint(feed.provider.longer_life()));
+        }
         Err(error) if !permissions.is_unlimited_admin() && !feed.endpoints.is_empty() => {
             return Err(Refusal::of_named_endpoint(error));
         }

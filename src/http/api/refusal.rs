@@ -68,6 +68,12 @@ impl Refusal {
         self
     }
 
+    /// With advice.
+    pub(super) fn hint(mut self, hint: &str) -> Self {
+        self.0.problem = self.0.problem.hint(Some(hint));
+        self
+    }
+
     /// The feed that the request was about, for the audit log.
     pub(super) fn about(mut self, feed: &FeedPath) -> Self {
         self.0.about = Some(feed.clone());

@@ -62,7 +62,9 @@ async fn token(google: &Google, headers: &HeaderMap, body: &[u8]) -> Result<Valu
     trust.admit(&ask.provider, &identity)?;
 
     let access_token = google.access_token()?;
-    let lifetime = google.config.credential_lifetime;
+    // As with Google, an access token does not outlive the token that it was exchanged for.
+    let left = identity.exp.as_second() - google.clock.now().as_second();
+    let lifetime = google.config.credential_lifetime.min(u32::try_from(left).unwrap_or(0));
     let expires_at = google.expiry(lifetime);
     tracing::info!(
         provider = %ask.provider, sub = identity.sub, aud = identity.aud, kid = identity.kid, %expires_at,
