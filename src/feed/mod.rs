@@ -14,6 +14,7 @@ pub mod endpoints;
 mod feed_type;
 pub mod google;
 pub mod own_fields;
+mod provider;
 pub mod registry_host;
 pub mod scope;
 
@@ -22,17 +23,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use self::aws::AssumedRole;
-use self::azure::AzureAcr;
 use self::display_name::DisplayName;
 use self::endpoints::Endpoints;
 pub use self::feed_type::FeedType;
-use self::google::{GoogleArtifactRegistry, JwksSource, WorkloadIdentityProvider};
+pub use self::provider::Provider;
 use self::registry_host::RegistryHost;
-use self::scope::{Scope, ScopeError};
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
 use crate::oidc::subject::{FeedIdentity, SubjectKey, SubjectKeys};
@@ -77,148 +75,6 @@ pub struct Feed {
     pub created_at: Timestamp,
     /// When the feed last changed.
     pub updated_at: Timestamp,
-}
-
-/// The cloud behind a registry, with the fields of its type.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-pub enum Provider {
-    /// A private registry of Amazon ECR.
-    AwsEcr(AssumedRole),
-    /// Amazon ECR Public.
-    AwsEcrPublic(AssumedRole),
-    /// An Azure container registry.
-    AzureAcr(AzureAcr),
-    /// Google Artifact Registry, and Container Registry before it.
-    GoogleArtifactRegistry(GoogleArtifactRegistry),
-}
-
-impl Provider {
-    /// The type.
-    #[must_use]
-    pub fn feed_type(&self) -> FeedType {
-        match self {
-            Self::AwsEcr(_) => FeedType::AwsEcr,
-            Self::AwsEcrPublic(_) => FeedType::AwsEcrPublic,
-            Self::AzureAcr(_) => FeedType::AzureAcr,
-            Self::GoogleArtifactRegistry(_) => FeedType::GoogleArtifactRegistry,
-        }
-    }
-
-    fn default_audience(&self, registry: &RegistryHost, endpoints: &Endpoints) -> Audience {
-        match self {
-            Self::AwsEcr(_) | Self::AwsEcrPublic(_) => Audience::well_known("sts.amazonaws.com"),
-            Self::AzureAcr(_) => Audience::well_known(azure::cloud(registry, endpoints).default_audience()),
-            Self::GoogleArtifactRegistry(google) => google.workload_identity_provider.default_audience(),
-        }
-    }
-
-    fn default_algorithm(&self) -> Algorithm {
-        match self {
-            Self::AwsEcr(_) | Self::AwsEcrPublic(_) | Self::GoogleArtifactRegistry(_) => Algorithm::Es256,
-            Self::AzureAcr(_) => Algorithm::Rs256,
-        }
-    }
-
-    /// The longest subject that the provider takes, in bytes, if it states one.
-    #[must_use]
-    pub fn subject_limit(&self) -> Option<usize> {
-        match self {
-            Self::AwsEcr(_) | Self::AwsEcrPublic(_) => None,
-            Self::AzureAcr(_) => Some(azure::MAX_SUBJECT),
-            Self::GoogleArtifactRegistry(_) => Some(google::MAX_SUBJECT),
-        }
-    }
-
-    /// Whether credentials of this type can be limited to `scope` at all.
-    ///
-    /// # Errors
-    ///
-    /// [`ScopeError`] says why not; [`Scope::everything`] always can.
-    pub fn check_scope(&self, scope: &Scope) -> Result<(), ScopeError> {
-        match self {
-            _ if scope.is_everything() => Ok(()),
-            Self::AwsEcr(_) => Ok(()),
-            Self::AwsEcrPublic(_) => Err(ScopeError::EcrPublic),
-            // What is limited otherwise is the actions alone.
-            Self::AzureAcr(_) if scope.repositories().is_some() => Ok(()),
-            Self::AzureAcr(_) => Err(ScopeError::Azure),
-            Self::GoogleArtifactRegistry(_) => Err(ScopeError::Google),
-        }
-    }
-
-    /// Checks the rules of the feed's type.
-    fn check(&self, feed: &Feed) -> Result<(), FeedError> {
-        let Feed { registry, endpoints, .. } = feed;
-        match self {
-            Self::AwsEcr(role) => role.check(registry, endpoints).map_err(FeedError::AwsEcr),
-            Self::AwsEcrPublic(role) => {
-                ecr_public::check(role, registry, endpoints).map_err(FeedError::AwsEcrPublic)
-            }
-            Self::AzureAcr(azure) => {
-                azure.check(registry, endpoints, feed.alg, feed.token_lifetime).map_err(FeedError::AzureAcr)
-            }
-            Self::GoogleArtifactRegistry(google) => {
-                let checked = google.check(registry, &feed.audience, endpoints, feed.token_lifetime);
-                checked.map_err(FeedError::GoogleArtifactRegistry)
-            }
-        }
-    }
-
-    /// Returns whether a credential ends when the token ends that it was exchanged for.
-    #[must_use]
-    pub fn ends_with_the_token(&self) -> bool {
-        matches!(self, Self::GoogleArtifactRegistry(google) if google.service_account.is_none())
-    }
-
-    /// The lifetime of tokens where the feed states none: short, because a token is used at once; or, where the credential
-    /// ends with the token, as long as policy and provider allow.
-    fn default_token_lifetime(&self, max_token_lifetime: Duration) -> Duration {
-        let longest =
-            if self.ends_with_the_token() { google::MAX_TOKEN_LIFETIME } else { DEFAULT_TOKEN_LIFETIME };
-        longest.min(max_token_lifetime)
-    }
-
-    /// Advice for somebody who needs a credential of longer life than the feed's.
-    #[must_use]
-    pub fn longer_life(&self) -> &'static str {
-        match self {
-            Self::AwsEcr(_) | Self::AwsEcrPublic(_) => {
-                "ask for a credential with less life left, or raise the feed's session_duration and the role's maximum session \
-                 duration"
-            }
-            Self::AzureAcr(_) => {
-                "ask for a credential with less life left: the registry alone decides how long its refresh token lives"
-            }
-            Self::GoogleArtifactRegistry(google) if google.service_account.is_none() => {
-                "ask for a credential with less life left, or raise the feed's token_lifetime, up to the key policy's \
-                 max-token-lifetime: without a service account the credential ends with the token"
-            }
-            Self::GoogleArtifactRegistry(_) => {
-                "ask for a credential with less life left, or raise the feed's lifetime; above 1h an organisation policy must allow it"
-            }
-        }
-    }
-
-    /// Google's provider that somebody uploads the issuer's keys to, if that is how it comes by them.
-    #[must_use]
-    pub fn uploaded_to(&self) -> Option<&WorkloadIdentityProvider> {
-        match self {
-            Self::GoogleArtifactRegistry(google) if google.jwks == JwksSource::Uploaded => {
-                Some(&google.workload_identity_provider)
-            }
-            _ => None,
-        }
-    }
-
-    /// How the cloud comes by the issuer's keys: only Google can have them uploaded.
-    #[must_use]
-    pub fn jwks(&self) -> JwksSource {
-        match self {
-            Self::GoogleArtifactRegistry(google) => google.jwks,
-            Self::AwsEcr(_) | Self::AwsEcrPublic(_) | Self::AzureAcr(_) => JwksSource::Fetched,
-        }
-    }
 }
 
 /// A feed as somebody wants it; what is absent gets its default.

@@ -3,8 +3,8 @@ use http::Request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::{HttpTransport as _, ReqwestTransport, TransportConfig};
 use super::*;
+use crate::exchange::transport::{HttpTransport as _, ReqwestTransport, TransportConfig};
 use crate::feed::scope::Scope;
 use crate::knowledge::{Asked, Cause};
 use crate::oidc::subject::Context;
