@@ -1,9 +1,14 @@
-//! `WWW-Authenticate` as registries send it: which scheme, and for a bearer token where to ask for it.
+//! `WWW-Authenticate` challenges of registries: the scheme, and for a bearer token the address that issues it.
 
+use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
-use http::{HeaderMap, HeaderValue};
+use http_auth::ChallengeRef;
+use http_auth::parser::ChallengeParser;
 
-/// What a registry wants to see.
+/// The longest header value that is read. The challenges of registries have a few hundred bytes.
+const MAX_LENGTH: usize = 8 * 1024;
+
+/// The authorization that a registry asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Challenge {
     /// The password itself.
@@ -13,71 +18,45 @@ pub(super) enum Challenge {
 }
 
 impl Challenge {
-    /// The first challenge of a scheme that is known, a bearer token before a password.
+    /// Returns the first challenge of a known scheme, and prefers a bearer token to a password.
+    ///
+    /// A value is read up to its first syntax error: the challenges before it count.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
-        let values: Vec<&str> = headers
-            .get_all(WWW_AUTHENTICATE)
-            .iter()
-            .filter_map(|value: &HeaderValue| value.to_str().ok())
-            .collect();
-        let bearer = values.iter().find_map(|value| {
-            let parameters = parameters(after_scheme(value, "bearer")?);
-            let get = |wanted: &str| {
-                parameters.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
-            };
-            Some(Self::Bearer { realm: get("realm")?, service: get("service"), scope: get("scope") })
-        });
-        bearer.or_else(|| {
-            values.iter().any(|value| after_scheme(value, "basic").is_some()).then_some(Self::Basic)
-        })
-    }
-}
-
-fn after_scheme<'a>(value: &'a str, wanted: &str) -> Option<&'a str> {
-    let value = value.trim_start();
-    let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
-    scheme.eq_ignore_ascii_case(wanted).then_some(rest)
-}
-
-/// `name=value` and `name="value"`, separated by commas (RFC 9110 section 11.2); names in lower case.
-fn parameters(text: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut rest = text;
-    while let Some((name, after)) = rest.split_once('=') {
-        let name = name.trim_matches([' ', ',', '\t']).to_ascii_lowercase();
-        let (value, after) = match after.trim_start().strip_prefix('"') {
-            Some(quoted) => until_quote(quoted),
-            None => match after.split_once(',') {
-                Some((value, after)) => (value.trim().to_owned(), after),
-                None => (after.trim().to_owned(), ""),
-            },
-        };
-        found.push((name, value));
-        rest = after;
-    }
-    found
-}
-
-/// What stands before the closing quote, with its escapes taken off, and what stands after it.
-fn until_quote(text: &str) -> (String, &str) {
-    let mut value = String::new();
-    let mut characters = text.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '"' => return (value, &text[at + 1..]),
-            '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
-            _ => value.push(character),
+        let mut is_basic = false;
+        for value in headers.get_all(WWW_AUTHENTICATE) {
+            let Some(value) = value.to_str().ok().filter(|value| value.len() <= MAX_LENGTH) else { continue };
+            for challenge in ChallengeParser::new(value).map_while(Result::ok) {
+                let bearer = Self::bearer(&challenge);
+                if bearer.is_some() {
+                    return bearer;
+                }
+                is_basic |= challenge.scheme.eq_ignore_ascii_case("basic");
+            }
         }
+        is_basic.then_some(Self::Basic)
     }
-    (value, "")
+
+    fn bearer(challenge: &ChallengeRef<'_>) -> Option<Self> {
+        if !challenge.scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        let get = |wanted: &str| {
+            let mut parameters = challenge.params.iter();
+            let (_, value) = parameters.find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
+            Some(value.to_unescaped())
+        };
+        Some(Self::Bearer { realm: get("realm")?, service: get("service"), scope: get("scope") })
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
-    fn a_challenge_says_where_to_ask_for_what() {
+    fn a_challenge_tells_the_scheme_and_the_address_of_the_token() {
         let bearer = |realm: &str, service: Option<&str>, scope: Option<&str>| {
             let owned = |text: &str| text.to_owned();
             Some(Challenge::Bearer {
@@ -87,20 +66,33 @@ mod tests {
             })
         };
         for (values, expected) in [
-            (&["Basic realm=\"r\""][..], Some(Challenge::Basic)),
+            (&[r#"Basic realm="r""#][..], Some(Challenge::Basic)),
             (&["basic"], Some(Challenge::Basic)),
             (
-                &["Bearer realm=\"https://r/token\",service=\"r\",scope=\"repository:a/b:pull,push\""],
+                &[r#"Bearer realm="https://r/token",service="r",scope="repository:a/b:pull,push""#],
                 bearer("https://r/token", Some("r"), Some("repository:a/b:pull,push")),
             ),
-            (
-                &["BEARER Realm=https://r/token , service = \"a\\\"b\""],
-                bearer("https://r/token", Some("a\"b"), None),
-            ),
-            (&["Basic realm=\"x\"", "Bearer realm=\"y\""], bearer("y", None, None)),
-            (&["Bearer service=\"r\""], None),
+            (&[r#"BEARER Realm=r , service = "a\"b""#], bearer("r", Some("a\"b"), None)),
+            (&[r#"Basic realm="x""#, r#"Bearer realm="y""#], bearer("y", None, None)),
+            // Several on one line: the parameters of each belong to it alone.
+            (&[r#"Basic realm="x", Bearer realm="y",service="s""#], bearer("y", Some("s"), None)),
+            (&[r#"Bearer realm="y",service="s", Basic realm="x""#], bearer("y", Some("s"), None)),
+            (&[r#"Bearer realm="y", Basic realm="x",scope="z""#], bearer("y", None, None)),
+            (&[r#"Bearer realm="y",Bearer realm="z""#], bearer("y", None, None)),
+            (&[r#"Bearer error="x", Basic realm="r""#], Some(Challenge::Basic)),
+            (&[r#"Digest realm="x, Bearer", nonce=n, Basic realm="r""#], Some(Challenge::Basic)),
+            (&[r#"Custom a="1, Bearer realm=\"no\"", Bearer realm="y, z""#], bearer("y, z", None, None)),
+            (&["Negotiate, Bearer realm=y"], bearer("y", None, None)),
+            (&[", ,Negotiate,,Basic,"], Some(Challenge::Basic)),
+            // Before a syntax error they count, after it no longer.
+            (&[r#"Basic realm="x", Bearer realm="never closed"#], Some(Challenge::Basic)),
+            (&["Negotiate dG9rZW4=, Bearer realm=y"], None),
+            (&["Negotiate dG9rZW4=", "Bearer realm=y"], bearer("y", None, None)),
+            (&[r#"Bearer service="r""#], None),
             (&["Negotiate"], None),
-            (&["Bearer realm=\"never closed"], bearer("never closed", None, None)),
+            (&["Bearer"], None),
+            (&[r#"Bearer realm="never closed"#], None),
+            (&[""], None),
             (&[], None),
         ] {
             let mut headers = HeaderMap::new();
@@ -109,5 +101,16 @@ mod tests {
             }
             assert_eq!(Challenge::of(&headers), expected, "{values:?}");
         }
+    }
+
+    #[test]
+    fn a_longer_value_than_any_registry_sends_is_not_read() {
+        let challenge = |length: usize| {
+            let start = "Bearer realm=y,service=";
+            let value = format!("{start}{}", "s".repeat(length - start.len()));
+            Challenge::of(&HeaderMap::from_iter([(WWW_AUTHENTICATE, HeaderValue::from_str(&value).unwrap())]))
+        };
+        assert!(challenge(MAX_LENGTH).is_some());
+        assert_eq!(challenge(MAX_LENGTH + 1), None);
     }
 }
