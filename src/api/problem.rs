@@ -110,7 +110,7 @@ problem_types! {
 /// Problem details of a refusal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// `urn:carnet:problem:NAME`; the names are listed in the reference.
+    /// `urn:carnet:problem:NAME`; the names are listed in `docs/api.md`.
     #[serde(rename = "type")]
     #[schema(example = "urn:carnet:problem:not-found", pattern = "^urn:carnet:problem:[a-z-]+$")]
     pub problem_type: String,

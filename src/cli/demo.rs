@@ -341,7 +341,7 @@ impl Stage {
         line_or(&format!("  export CARNET_URL={}", self.carnet.issuer().url()))?;
         line_or("  carnet feed credentials default/prod")?;
         line_or(&format!(
-            "  {}{}/reference describes the API",
+            "  {}{}/openapi.json describes the API",
             self.carnet.issuer().url(),
             crate::api::PREFIX
         ))

@@ -8,7 +8,6 @@ pub(super) const ROUTES: &[&str] = &[
     "/readyz",
     "/metrics",
     "/api/v1/openapi.json",
-    "/api/v1/reference",
     "/api/v1/signing-keys",
     "/api/v1/signing-keys/rotate",
     "/api/v1/signing-keys/{kid}/revoke",

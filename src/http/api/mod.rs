@@ -18,7 +18,6 @@ mod grants;
 mod limits;
 mod metrics;
 mod openapi;
-mod reference;
 mod refusal;
 mod setup;
 mod signing_keys;
@@ -80,7 +79,7 @@ impl Api {
     /// among their extensions, as [`crate::http::server::serve`] puts it there.
     pub fn router(&self) -> Router {
         let (router, description) = self.described();
-        let documents = reference::router(&description);
+        let documents = openapi::router(&description);
         let metrics = Router::new().route("/metrics", axum::routing::get(metrics::metrics));
         let metrics = metrics.route_layer(from_fn_with_state(self.clone(), metrics::admit));
         Router::new()

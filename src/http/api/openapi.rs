@@ -2,11 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use axum::Router;
+use axum::response::{IntoResponse as _, Response as HttpResponse};
+use axum::routing::get;
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Content, Ref, RefOr, Required, Response, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
+use crate::api::PREFIX;
 use crate::api::problem::{PROBLEM_JSON, Problem, ProblemType};
 use crate::api::texts::{EventKindName, KidText, OutcomeName, RegistryText, SlugText, TimeText};
 
@@ -43,6 +50,19 @@ impl Modify for BearerTokens {
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("grant", SecurityScheme::Http(bearer));
     }
+}
+
+/// The route of the document. It is public: it tells nothing that the source code does not.
+pub(super) fn router(description: &utoipa::openapi::OpenApi) -> Router {
+    let json = Bytes::from(serde_json::to_vec(description).unwrap_or_default());
+    let answer = move || -> std::future::Ready<HttpResponse> {
+        let headers = [
+            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        ];
+        std::future::ready((headers, json.clone()).into_response())
+    };
+    Router::new().route(&format!("{PREFIX}/openapi.json"), get(answer))
 }
 
 /// Describes a body that may be absent as what it is when it is there, and not required. utoipa describes it as that

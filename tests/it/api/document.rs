@@ -98,18 +98,14 @@ fn every_documented_route_is_counted_by_its_own_name() {
 }
 
 #[test]
-fn every_type_of_problem_is_explained_where_people_look() {
+fn every_type_of_problem_and_every_route_is_explained_in_the_documentation() {
     let world = World::new("");
-    let page = world.api.call("GET", "/reference", None, None);
-    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
     let documentation = std::fs::read_to_string(in_package("docs/api.md")).unwrap();
     for problem in carnet::api::problem::ProblemType::ALL {
         let row = format!("| `{}` | {} |", problem.name(), problem.status());
         assert!(documentation.contains(&row), "docs/api.md has no row {row}");
-        assert!(page.body.contains(problem.name()), "the reference page lacks {}", problem.name());
     }
     for (path, ..) in operations(&document(&world)) {
-        assert!(page.body.contains(path), "the reference page lacks {path}");
         assert!(documentation.contains(path), "docs/api.md lacks {path}");
     }
 }

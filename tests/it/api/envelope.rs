@@ -74,7 +74,6 @@ fn another_method_is_refused_with_those_that_there_are() {
         ("OPTIONS", "/audit", vec!["GET", "HEAD"]),
         ("TRACE", "/signing-keys", vec!["GET", "HEAD"]),
         ("POST", "/openapi.json", vec!["GET", "HEAD"]),
-        ("DELETE", "/reference", vec!["GET", "HEAD"]),
     ] {
         let answer = world.api.call(method, path, Some(&world.admin.token), None);
         assert_eq!(refusal(&answer), (405, "method-not-allowed".to_owned()), "{method} {path}");
@@ -106,7 +105,6 @@ fn head_answers_as_get_does_without_the_body() {
         ("/audit", None),
         ("/spaces/a/feeds/b", Some(&world.admin)),
         ("/openapi.json", None),
-        ("/reference", None),
     ] {
         let token = token.map(|grant| grant.token.as_str());
         let ask = |method: &str| {

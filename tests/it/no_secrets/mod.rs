@@ -196,7 +196,6 @@ fn read_everything(life: &mut Life, grants: &Grants) {
         "/api/v1/spaces/default/feeds",
         "/api/v1/spaces/default/feeds/google",
         "/api/v1/openapi.json",
-        "/api/v1/reference",
         "/readyz",
         "/.well-known/openid-configuration",
         "/.well-known/jwks",
