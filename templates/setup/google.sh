@@ -15,20 +15,47 @@ export CLOUDSDK_CORE_DISABLE_PROMPTS=1
 project=$(gcloud projects describe {{ project_number }} --format='value(projectId)')
 
 # The pool. Whoever owns a provider in it can speak for every subject of it: it is for this issuer alone.
-if ! gcloud iam workload-identity-pools describe {{ pool }} --project="$project" --location=global > /dev/null 2>&1; then
+if state=$(gcloud iam workload-identity-pools describe {{ pool }} --project="$project" --location=global \
+  --format='value[separator="|"](state,disabled)' 2> /dev/null); then
+  case "$state" in
+    DELETED*)
+      echo "The pool" {{ pool }} "is deleted, and its name stays taken for 30 days. To have it back with its providers:" >&2
+      echo "gcloud iam workload-identity-pools undelete" {{ pool }} "--project=$project --location=global" >&2
+      exit 1 ;;
+    *[Tt]rue)
+      echo "The pool" {{ pool }} "is disabled. To enable it with all its providers:" >&2
+      echo "gcloud iam workload-identity-pools update" {{ pool }} "--project=$project --location=global --no-disabled" >&2
+      exit 1 ;;
+  esac
+else
   gcloud iam workload-identity-pools create {{ pool }} --project="$project" --location=global --display-name=carnet
 fi
 
 # The provider, which lets this subject in and no other. One that trusts something else is left alone.
 do=create-oidc
-if trusted=$(gcloud iam workload-identity-pools providers describe {{ provider }} --project="$project" \
+if found=$(gcloud iam workload-identity-pools providers describe {{ provider }} --project="$project" \
   --location=global --workload-identity-pool={{ pool }} \
-  --format='value[separator=" "](oidc.issuerUri,attributeCondition)' 2> /dev/null); then
+  --format='value[separator="|"](state,disabled,oidc.issuerUri,attributeCondition)' 2> /dev/null); then
+  state=${found%%|*} found=${found#*|}
+  disabled=${found%%|*} trusted=${found#*|}
+  of="--project=$project --location=global --workload-identity-pool="{{ pool }}
+  if [ "$state" = DELETED ]; then
+    echo "The provider" {{ provider }} "is deleted, and its name stays taken for 30 days. To have it back:" >&2
+    echo "gcloud iam workload-identity-pools providers undelete" {{ provider }} "$of" >&2
+    echo "Then run this again. Or give the feed a provider of another name." >&2
+    exit 1
+  fi
   if [ "$trusted" != {{ found }} ]; then
     echo "There is a provider" {{ provider }} "that trusts something else: $trusted" >&2
     echo "Give the feed a provider of its own. This one would have to trust:" {{ found }} >&2
     exit 1
   fi
+  case "$disabled" in
+    [Tt]rue)
+      echo "The provider" {{ provider }} "is disabled. To enable it, and then run this again:" >&2
+      echo "gcloud iam workload-identity-pools providers update-oidc" {{ provider }} "$of --no-disabled" >&2
+      exit 1 ;;
+  esac
   do=update-oidc
 fi
 {%- if let Some(jwks) = jwks %}

@@ -22,6 +22,11 @@ variable "create_pool" {
   default     = true
 }
 
+# Google keeps deleted pools and providers, and their names, for 30 days. Where one of this name is deleted, have it back by
+# `gcloud iam workload-identity-pools undelete` or `gcloud iam workload-identity-pools providers undelete`, and take it
+# into the state by `terraform import`. A pool that is not created here must not be disabled
+# (`gcloud iam workload-identity-pools update NAME --no-disabled`).
+
 # Whoever owns a provider in the pool can speak for every subject of it: it is for this issuer alone.
 resource "google_iam_workload_identity_pool" "carnet" {
   count = var.create_pool ? 1 : 0
@@ -29,6 +34,7 @@ resource "google_iam_workload_identity_pool" "carnet" {
   project                   = {{ project }}
   workload_identity_pool_id = {{ pool }}
   display_name              = "carnet"
+  disabled                  = false
 }
 
 # Lets this subject in and no other.
@@ -38,6 +44,7 @@ resource "google_iam_workload_identity_pool_provider" "feed" {
   workload_identity_pool_provider_id = {{ provider }}
   description                        = {{ description }}
   attribute_condition                = {{ condition }}
+  disabled                           = false
 
   attribute_mapping = {
     {{ attribute }} = {{ assertion }}

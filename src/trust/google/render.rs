@@ -103,7 +103,7 @@ impl GoogleSetup {
             issuer: Word::new(&self.issuer),
             mapping: Word::new(format!("{attribute}={assertion}")),
             condition: Word::new(&self.condition),
-            found: Word::new(format!("{} {}", self.issuer, self.condition)),
+            found: Word::new(format!("{}|{}", self.issuer, self.condition)),
             audiences: audiences.map(Word::new),
             jwks: self.jwks.as_ref().map(Word::new),
             description: Word::new(&self.description),

@@ -1,13 +1,18 @@
 //! What `feed setup` writes: exactly, for every type of feed, in every format, whatever names feeds have.
 
 use crate::setup_support::{CASES, Case, HOSTILE_NAMES, recorded_calls};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
 use carnet::feed::Feed;
 use carnet::feed::scope::Scope;
 use carnet::issuer_url::IssuerUrl;
 use carnet::trust::{Format, Identity, KeysToUpload, SetupError, SetupOptions, setup};
 use serde_json::{Value, json};
 
+use crate::support::carnet::Output;
 use crate::support::in_package;
+use crate::support::process::clean_command;
 
 const FORMATS: [(Format, &str); 3] = [(Format::Cli, "sh"), (Format::Terraform, "tf"), (Format::Json, "json")];
 
@@ -42,6 +47,78 @@ fn no_setup_trusts_by_pattern_or_by_less_than_issuer_subject_and_audience() {
             }
         }
     }
+}
+
+/// Runs the setup of a Google feed where gcloud shows `pool` and `provider` as theirs; `None` is not there.
+fn at_google(pool: Option<&str>, provider: Option<&str>) -> (Output, String) {
+    const GCLOUD: &str = r#"#!/bin/sh
+case "$*" in
+  *'projects describe'*) echo my-project ;;
+  *'providers describe'*) [ -n "${PROVIDER+x}" ] && echo "$PROVIDER" ;;
+  *'pools describe'*) [ -n "${POOL+x}" ] && echo "$POOL" ;;
+  *) echo "$*" >> calls ;;
+esac
+"#;
+    let folder = tempfile::tempdir().unwrap();
+    let gcloud = folder.path().join("gcloud");
+    std::fs::write(&gcloud, GCLOUD).unwrap();
+    std::fs::set_permissions(&gcloud, Permissions::from_mode(0o755)).unwrap();
+    let script = Case::named("google-direct").render(Format::Cli);
+    let mut command = clean_command("sh");
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    command.args(["-c", &script]).env("PATH", path).current_dir(folder.path());
+    command.envs(pool.map(|pool| ("POOL", pool))).envs(provider.map(|provider| ("PROVIDER", provider)));
+    let output = Output::of(&mut command, b"");
+    (output, std::fs::read_to_string(folder.path().join("calls")).unwrap_or_default())
+}
+
+#[test]
+fn a_pool_or_provider_of_google_that_is_deleted_or_disabled_is_not_taken_for_usable() {
+    const TRUST: &str = "https://issuer.example|assertion.sub == 'space:default:feed:prod'";
+    let of = |state: &str| format!("{state}|{TRUST}");
+    for (pool, provider, told) in [
+        ("DELETED|", None, "workload-identity-pools undelete carnet --project=my-project --location=global"),
+        ("DELETED|True", Some(of("ACTIVE|")), "workload-identity-pools undelete carnet "),
+        (
+            "ACTIVE|True",
+            None,
+            "workload-identity-pools update carnet --project=my-project --location=global --no-disabled",
+        ),
+        (
+            "ACTIVE|",
+            Some(of("DELETED|")),
+            "providers undelete prod --project=my-project --location=global --workload-identity-pool=carnet",
+        ),
+        (
+            "ACTIVE|",
+            Some(of("ACTIVE|True")),
+            "providers update-oidc prod --project=my-project --location=global --workload-identity-pool=carnet --no-disabled",
+        ),
+        // Whatever state it is in, one that trusts something else is somebody else's.
+        (
+            "ACTIVE|",
+            Some("ACTIVE|True|https://other.example|x".to_owned()),
+            "trusts something else: https://other.example|x",
+        ),
+    ] {
+        let (output, changes) = at_google(Some(pool), provider.as_deref());
+        assert_eq!((output.status, changes.as_str()), (1, ""), "{pool} {provider:?}: {output:?}");
+        assert!(output.stderr.contains(told), "{pool} {provider:?}: {}", output.stderr);
+    }
+    for (pool, provider, operation) in [
+        (None, None, "providers create-oidc prod"),
+        (Some("ACTIVE|"), None, "providers create-oidc prod"),
+        (Some("ACTIVE|False"), Some(of("ACTIVE|False")), "providers update-oidc prod"),
+        (Some("ACTIVE|"), Some(of("ACTIVE|")), "providers update-oidc prod"),
+    ] {
+        let (output, changes) = at_google(pool, provider.as_deref());
+        assert_eq!(output.status, 0, "{output:?}");
+        assert!(changes.contains(operation), "{changes}");
+        assert_eq!(changes.contains("workload-identity-pools create carnet"), pool.is_none(), "{changes}");
+    }
+    let configuration = Case::named("google-direct").render(Format::Terraform);
+    assert_eq!(configuration.matches("= false\n").count(), 2, "{configuration}");
+    assert!(configuration.contains("providers undelete"), "{configuration}");
 }
 
 #[test]
