@@ -180,6 +180,7 @@ impl From<OpenError> for Failure {
             OpenError::Store(StoreError::TooNew { .. }) => Some(
                 "run the carnet that wrote it, or a later one; going back needs a backup from before the upgrade",
             ),
+            OpenError::Store(error) if error.is_unwritable() => Some(UNWRITABLE),
             OpenError::MasterKeyOf { .. } => Some(
                 "--keys-dir names the folder that holds master.key, CARNET_MASTER_KEY_FILE the file; without that very \
                  key the signing keys in this database cannot be read",
@@ -206,6 +207,11 @@ impl From<OpenError> for Failure {
         Self { hint: hint.map(ToOwned::to_owned), ..Self::plain(error) }
     }
 }
+
+/// What helps where a database cannot be written.
+const UNWRITABLE: &str = "the database's file and the folder around it must be writable for this process's user, also for commands \
+                          that only show something: SQLite keeps -wal and -shm files there. On a read-only mount, name a \
+                          writable copy by --database and --keys-dir";
 
 /// What helps where a database is not believed.
 fn state_hint(error: &StateError) -> &'static str {
@@ -312,6 +318,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let hint = match &error {
             StoreError::State(error) => Some(state_hint(error).to_owned()),
+            error if error.is_unwritable() => Some(UNWRITABLE.to_owned()),
             _ => None,
         };
         Self { hint, ..Self::plain(error) }

@@ -23,6 +23,11 @@ fn unread(text: &str) -> Result<SecretString, Infallible> {
 }
 
 impl ProxyOption {
+    /// The proxy as it was given, unless a password or a user is in it.
+    pub(super) fn without_secret(&self) -> Option<&str> {
+        self.proxy.as_ref().map(SecretString::reveal).filter(|proxy| !proxy.contains('@'))
+    }
+
     /// The proxy.
     ///
     /// # Errors

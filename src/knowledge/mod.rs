@@ -18,8 +18,8 @@ pub(crate) mod target;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use crate::feed::FeedPath;
 use crate::feed::scope::{Action, Scope};
+use crate::feed::{FeedPath, FeedType};
 use crate::oidc::subject::Context;
 
 /// Why something may have failed, and what mends it.
@@ -74,6 +74,11 @@ pub struct Asked<'a> {
     pub scope: &'a Scope,
     /// What a little was to be pulled of, as the command line takes it.
     pub image: Option<&'a str>,
+    /// The type of the feed.
+    pub feed_type: FeedType,
+    /// Options of the command line that lead to the clouds, such as `--proxy URL`, each ready for a shell: without them the
+    /// same check may end elsewhere.
+    pub network: &'a [String],
 }
 
 impl Asked<'_> {
@@ -104,6 +109,11 @@ impl Asked<'_> {
         }
         if !arguments.is_empty() {
             line.extend([" ", arguments]);
+        }
+        // An option that the advice names has a new value.
+        let is_named = |option: &&String| option.split(' ').next() == arguments.split(' ').next();
+        for option in self.network.iter().filter(|option| !is_named(option)) {
+            line.extend([" ", option]);
         }
         line
     }
@@ -142,10 +152,14 @@ impl Mend {
     pub fn told(&self, asked: &Asked<'_>) -> (String, Option<String>) {
         let feed = asked.feed;
         match self {
-            Self::Trust => (
-                "carry out what this prints, in the cloud's own account".to_owned(),
-                Some(asked.command("setup")),
-            ),
+            Self::Trust => {
+                let managed = match asked.feed_type {
+                    FeedType::AzureAcr => "; add --identity managed if client_id is a managed identity's",
+                    _ => "",
+                };
+                let what = format!("carry out what this prints, in the cloud's own account{managed}");
+                (what, Some(asked.command("setup")))
+            }
             Self::Upload { upload, kid } => (
                 format!(
                     "carry out what this prints, whose upload is `{upload}`; then say `carnet feed confirm-jwks {kid} {feed}`"
@@ -170,7 +184,7 @@ fn push(line: &mut String, option: &str, value: &str) {
 }
 
 /// One word of a shell's: as it is where every shell reads it so.
-fn word(text: &str) -> Cow<'_, str> {
+pub(crate) fn word(text: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
     match !text.is_empty() && text.chars().all(is_plain) {
         true => text.into(),

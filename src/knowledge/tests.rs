@@ -1,5 +1,5 @@
 use super::*;
-use crate::feed::Provider;
+use crate::feed::{FeedType, Provider};
 use crate::jose::Algorithm;
 use crate::oidc::subject::ContextKey;
 use crate::oidc::token::Presented;
@@ -86,7 +86,14 @@ fn mends_are_commands_for_this_feed_and_context() {
     let feed: FeedPath = "default/a".parse().unwrap();
     let mut context = Context::empty();
     context.insert(ContextKey::Tenant, "acme".parse().unwrap());
-    let asked = Asked { feed: &feed, context: &context, scope: &Scope::everything(), image: None };
+    let asked = Asked {
+        feed: &feed,
+        context: &context,
+        scope: &Scope::everything(),
+        image: None,
+        feed_type: FeedType::AwsEcr,
+        network: &[],
+    };
     for (mend, command) in [
         (Mend::Trust, Some("carnet feed setup default/a --context tenant=acme")),
         (Mend::Feed("--lifetime 1h".to_owned()), Some("carnet feed update default/a --lifetime 1h")),
@@ -116,7 +123,11 @@ fn checking_again_asks_for_the_same_once_more() {
         (Some("app/one:v1"), with("--ca-file FILE"), " --image app/one:v1 --ca-file FILE"),
         (Some("it's; x"), Mend::Again, r" --image 'it'\''s; x'"),
     ] {
-        let asked = Asked { feed: &feed, context: &Context::empty(), scope: &scope, image };
-        assert_eq!(mend.told(&asked).1, Some(format!("{narrow}{more}")));
+        let feed_type = FeedType::AwsEcr;
+        let network = ["--ca-file own.pem", "--proxy http://proxy.example:3128"].map(ToOwned::to_owned);
+        let network = if more.contains("--ca-file") { &network[..] } else { &network[1..] };
+        let asked =
+            Asked { feed: &feed, context: &Context::empty(), scope: &scope, image, feed_type, network };
+        assert_eq!(mend.told(&asked).1, Some(format!("{narrow}{more} --proxy http://proxy.example:3128")));
     }
 }

@@ -161,6 +161,30 @@ pub enum StoreError {
     LogTooSlow,
 }
 
+impl StoreError {
+    /// Returns whether the database's file or folder cannot be written, as on a read-only mount.
+    #[must_use]
+    pub fn is_unwritable(&self) -> bool {
+        /// SQLite's primary result codes <https://www.sqlite.org/rescode.html>: READONLY and CANTOPEN.
+        const CODES: [i32; 2] = [8, 14];
+        let of_database = |error: &sqlx::Error| {
+            let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+            code.is_some_and(|code| CODES.contains(&(code & 0xff)))
+        };
+        match self {
+            Self::Open { source, .. } | Self::Sql(source) => of_database(source),
+            Self::Migration { source: MigrateError::Execute(source), .. } => of_database(source),
+            Self::Create { source, .. } => {
+                matches!(
+                    source.kind(),
+                    std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem
+                )
+            }
+            _ => false,
+        }
+    }
+}
+
 /// An open database.
 #[derive(Debug, Clone)]
 pub struct Store {

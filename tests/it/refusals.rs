@@ -317,7 +317,11 @@ fn databases_that_carnet_cannot_use_are_refused_by_name() {
         ("carnet.db", USAGE, ["--database", "sqlite:PATH"]),
         ("", USAGE, ["--database", "sqlite:PATH"]),
         ("sqlite:absent.db", FAILED, ["sqlite:absent.db", "there is no database"]),
-        ("sqlite:folder.db", FAILED, ["sqlite:folder.db", "cannot be opened"]),
+        (
+            "sqlite:folder.db",
+            FAILED,
+            ["cannot be opened", "hint: the database's file and the folder around it must be writable"],
+        ),
         ("sqlite:text.db", FAILED, ["sqlite:text.db", "file is not a database"]),
         ("sqlite:empty.db", FAILED, ["sqlite:empty.db", "has not been set up"]),
     ] {

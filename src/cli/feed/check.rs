@@ -1,7 +1,7 @@
 //! `carnet feed check`: each step of the chain, and what is wrong with the first that fails.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -16,6 +16,7 @@ use crate::cli::{opening, output};
 use crate::exchange::address::Loopback;
 use crate::feed::FeedPath;
 use crate::feeds::FeedsError;
+use crate::knowledge::word;
 use crate::trust::check::{self, ImageReference, Progress};
 use crate::visible;
 
@@ -47,6 +48,7 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Che
     let path = arguments.feed;
     let context = arguments.context.context()?;
     let scope = arguments.scope.scope()?;
+    let network = network(arguments.ca_file.as_deref(), &arguments.proxy, arguments.allow_loopback_endpoints);
     let mut config = opening.config();
     config.transport.extra_ca_pem =
         arguments.ca_file.as_deref().map(crate::cli::read_certificates("--ca-file")).transpose()?;
@@ -59,7 +61,14 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Che
     let image = arguments.image.map(|image| ImageReference::parse(&image, &feed.registry));
     let image = image.transpose().map_err(|error| Failure::usage(format!("--image: {error}")))?;
     let asked = Event::new(EventKind::TokenMint, Outcome::Done, carnet.actor()).detail("feed check");
-    let wanted = check::Check { feed: &feed, context: &context, scope: &scope, image: image.as_ref(), asked };
+    let wanted = check::Check {
+        feed: &feed,
+        context: &context,
+        scope: &scope,
+        image: image.as_ref(),
+        network: &network,
+        asked,
+    };
     let is_watched = output::is_watched();
     let watch = |progress: Progress<'_>| {
         if is_watched {
@@ -78,6 +87,15 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Che
         None => Ok(()),
         Some(step) => Err(Failure::message(format!("feed {}: step {} failed", answer.feed, step.step))),
     }
+}
+
+/// The options that led to the clouds, as a shell takes them. A proxy with a password is left out: it came from the
+/// environment, or belongs there.
+fn network(ca_file: Option<&Path>, proxy: &ProxyOption, allow_loopback_endpoints: bool) -> Vec<String> {
+    let ca_file = ca_file.map(|file| format!("--ca-file {}", word(&file.to_string_lossy())));
+    let proxy = proxy.without_secret().map(|proxy| format!("--proxy {}", word(proxy)));
+    let loopback = allow_loopback_endpoints.then(|| "--allow-loopback-endpoints".to_owned());
+    [ca_file, proxy, loopback].into_iter().flatten().collect()
 }
 
 /// One line a step, which says first that it runs and then what came of it.

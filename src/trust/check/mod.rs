@@ -51,6 +51,8 @@ pub struct Check<'a> {
     pub scope: &'a Scope,
     /// What to pull a little of.
     pub image: Option<&'a ImageReference>,
+    /// Options of the command line that lead to the clouds, to be said again with a command that checks again.
+    pub network: &'a [String],
     /// Who asks, for the audit log; kind and outcome are set here.
     pub asked: Event,
 }
@@ -117,7 +119,7 @@ struct Chain<'a> {
 impl Chain<'_> {
     async fn run(&self, progress: OnProgress<'_>) -> CheckAnswer {
         let recorder = Recorder::new(self.clock, progress);
-        let Check { feed, context, scope, image, .. } = &self.check;
+        let Check { feed, context, scope, image, network, .. } = &self.check;
         let mut presented = self.expected();
         for warning in warnings(self.signer()) {
             recorder.warn(warning);
@@ -126,7 +128,8 @@ impl Chain<'_> {
             Ok(()) => recorder.end(),
             Err((step, failed)) => {
                 let (feed, image) = (&feed.path(), image.map(ToString::to_string));
-                let asked = Asked { feed, context, scope, image: image.as_deref() };
+                let feed_type = self.check.feed.provider.feed_type();
+                let asked = Asked { feed, context, scope, image: image.as_deref(), feed_type, network };
                 recorder.fail(step, failed, presented.as_ref(), &asked);
             }
         }

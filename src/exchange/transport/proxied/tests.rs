@@ -50,8 +50,14 @@ async fn failure(proxy: &str, url: &str) -> TransportError {
 fn fix_of(cause: &Cause) -> String {
     let feed = "default/a".parse().unwrap();
     let (context, scope) = (Context::empty(), Scope::everything());
-    let (told, command) =
-        cause.mend.told(&Asked { feed: &feed, context: &context, scope: &scope, image: None });
+    let (told, command) = cause.mend.told(&Asked {
+        feed: &feed,
+        context: &context,
+        scope: &scope,
+        image: None,
+        feed_type: crate::feed::FeedType::AwsEcr,
+        network: &[],
+    });
     format!("{told}: {}", command.unwrap_or_default())
 }
 
