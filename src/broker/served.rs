@@ -65,7 +65,10 @@ pub enum BrokerError {
         age: Option<Duration>,
     },
     /// A fresh credential does not live as long as was asked for.
-    #[error("credentials of this feed live {life_observed:?}, less than the {wanted:?} asked for")]
+    #[error(
+        "a fresh credential of this feed has {} s left, less than the {} s asked for",
+        life_observed.as_secs(), wanted.as_secs()
+    )]
     MinRemainingUnattainable {
         /// What was asked for.
         wanted: Duration,

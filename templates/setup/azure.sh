@@ -55,8 +55,17 @@ if ! principal=$(az ad sp show --id={{ client_id }} --query=id --output=tsv 2> /
   principal=$(az ad sp create --id={{ client_id }} --query=id --output=tsv)
 fi
 
-# What it trusts.
-if az ad app federated-credential show --id={{ client_id }} --federated-credential-id={{ credential_name }} > /dev/null 2>&1; then
+# What it trusts. One of another subject is removed first: after a change in place, Entra may go on with the earlier one.
+do=create
+if subject=$(az ad app federated-credential show --id={{ client_id }} --federated-credential-id={{ credential_name }} \
+  --query=subject --output=tsv 2> /dev/null); then
+  if [ "$subject" = {{ subject }} ]; then
+    do=update
+  else
+    az ad app federated-credential delete --id={{ client_id }} --federated-credential-id={{ credential_name }} > /dev/null
+  fi
+fi
+if [ "$do" = update ]; then
   az ad app federated-credential update --id={{ client_id }} --federated-credential-id={{ credential_name }} \
     --parameters={{ credential }} > /dev/null
 else

@@ -43,7 +43,7 @@ fn a_credential_lives_at_least_as_long_as_was_asked_for_or_is_not_handed_out() {
 
     let output = credentials(&issuer.carnet, &["--min-remaining", "1h"]);
     assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{output:?}");
-    for part in ["feed default/a", "less than the 3600s asked for", "hint: "] {
+    for part in ["feed default/a", "less than the 3600 s asked for", "hint: "] {
         assert!(output.stderr.contains(part), "no {part:?} in:\n{}", output.stderr);
     }
 }

@@ -177,7 +177,11 @@ fn a_providers_refusal_is_told_as_if_it_had_been_asked_here() {
         assert_refused(
             &output,
             1,
-            &["feed default/trusted: ", "less than the 43200s asked for", "hint: nothing with"],
+            &[
+                "feed default/trusted: ",
+                "less than the 43200 s asked for",
+                "hint: ask for a credential with less life left",
+            ],
         );
     }
     assert_refused(&world.by_server("default/trusted", &long), 1, &["43200 at most"]);

@@ -122,6 +122,38 @@ fn a_pool_or_provider_of_google_that_is_deleted_or_disabled_is_not_taken_for_usa
 }
 
 #[test]
+fn a_federated_credential_of_another_subject_is_made_anew_and_its_own_is_brought_up_to_date() {
+    const AZ: &str = r#"#!/bin/sh
+case "$*" in
+  *'cloud show'*) echo AzureCloud ;;
+  *'account show'*) echo 8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c ;;
+  *'roleAssignmentMode'*) echo LegacyRegistryPermissions ;;
+  *'federated-credential show'*) [ -n "${SUBJECT+x}" ] && echo "$SUBJECT" ;;
+  *' show '*) echo there ;;
+  *federated-credential*) echo "$4" >> calls ;;
+esac
+"#;
+    for (subject, expected) in [
+        (None, "create\n"),
+        (Some("space:default:feed:prod"), "update\n"),
+        (Some("space:default:feed:Prod"), "delete\ncreate\n"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let az = folder.path().join("az");
+        std::fs::write(&az, AZ).unwrap();
+        std::fs::set_permissions(&az, Permissions::from_mode(0o755)).unwrap();
+        let script = Case::named("azure-app").render(Format::Cli);
+        let mut command = clean_command("sh");
+        let path = format!("{}:/usr/bin:/bin", folder.path().display());
+        command.args(["-c", &script]).env("PATH", path).current_dir(folder.path());
+        command.envs(subject.map(|subject| ("SUBJECT", subject)));
+        let output = Output::of(&mut command, b"");
+        assert_eq!(output.status, 0, "{output:?}");
+        assert_eq!(std::fs::read_to_string(folder.path().join("calls")).unwrap(), expected, "{subject:?}");
+    }
+}
+
+#[test]
 fn hostile_display_names_stay_inside_their_words() {
     for case in CASES {
         for name in HOSTILE_NAMES {

@@ -35,8 +35,17 @@ if ! principal=$(az ad sp show --id='0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e' --que
   principal=$(az ad sp create --id='0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e' --query=id --output=tsv)
 fi
 
-# What it trusts.
-if az ad app federated-credential show --id='0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e' --federated-credential-id='carnet-prod-0a0b77865c0a4ac0' > /dev/null 2>&1; then
+# What it trusts. One of another subject is removed first: after a change in place, Entra may go on with the earlier one.
+do=create
+if subject=$(az ad app federated-credential show --id='0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e' --federated-credential-id='carnet-prod-0a0b77865c0a4ac0' \
+  --query=subject --output=tsv 2> /dev/null); then
+  if [ "$subject" = 'space:default:feed:prod' ]; then
+    do=update
+  else
+    az ad app federated-credential delete --id='0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e' --federated-credential-id='carnet-prod-0a0b77865c0a4ac0' > /dev/null
+  fi
+fi
+if [ "$do" = update ]; then
   az ad app federated-credential update --id='0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e' --federated-credential-id='carnet-prod-0a0b77865c0a4ac0' \
     --parameters='{
   "name": "carnet-prod-0a0b77865c0a4ac0",
