@@ -30,6 +30,13 @@ pub const MAX_WAITING: usize = 4096;
 /// One transaction takes so many events at most, so that others get their turn to write.
 const MAX_BATCH: usize = 512;
 
+/// After so many transactions in a row the database is left to other processes for [`FREE_FOR`], which is longer than the
+/// pause after which they ask for it again: they would hardly ever find it free otherwise.
+const MAX_IN_A_ROW: u32 = 8;
+
+/// See [`MAX_IN_A_ROW`].
+const FREE_FOR: Duration = Duration::from_millis(10);
+
 /// Whoever records an event waits no longer than this.
 pub const RECORDED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -267,7 +274,13 @@ struct Writer {
 
 impl Writer {
     async fn write(mut self) {
+        let mut in_a_row = 0;
         loop {
+            if in_a_row == MAX_IN_A_ROW {
+                in_a_row = 0;
+                leave_free().await;
+            }
+            in_a_row += 1;
             let batch = self.shared.queue().take(MAX_BATCH);
             if batch.is_empty() {
                 self.is_done = true;
@@ -291,6 +304,12 @@ impl Writer {
             }
         }
     }
+}
+
+/// Waits for [`FREE_FOR`] in real time, in which other processes wait.
+#[expect(clippy::disallowed_methods, reason = "no decision depends on this pause")]
+async fn leave_free() {
+    tokio::time::sleep(FREE_FOR).await;
 }
 
 impl Drop for Writer {

@@ -1,4 +1,5 @@
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -270,4 +271,32 @@ async fn refusals_that_cannot_be_recorded_stay_counted() {
     let records =
         store.audit(&AuditFilter::default(), Direction::OldestFirst(0), 1000).await.unwrap().records;
     assert_eq!(records.iter().map(|record| record.event.count).collect::<Vec<_>>(), [2]);
+}
+
+/// One process always has events to write; another one asks for the database now and then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_records_all_the_time_leaves_the_database_to_others() {
+    let database = Database::new();
+    let busy = AuditLog::new(database.store().await, system(), Arc::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    let recording: Vec<_> = (0..64)
+        .map(|_| {
+            let (log, stop) = (busy.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    log.record(event("busy")).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let other = database.store().await;
+    for turn in 0..20 {
+        let begun = other.write().await;
+        begun.unwrap_or_else(|error| panic!("turn {turn}: {error:?}")).commit().await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    for recording in recording {
+        recording.await.unwrap();
+    }
+    verified(&other).await;
 }

@@ -18,6 +18,8 @@ use sqlx::SqliteConnection;
 pub(super) use self::epochs::Ended;
 pub use self::filter::{AuditFilter, Sight};
 pub use self::paging::{Direction, MAX_PAGE, Page};
+#[cfg(test)]
+pub(super) use self::row::COLUMNS;
 use self::row::Row;
 use super::keyring::Purpose;
 use super::{Store, StoreError, Write, corrupt, parse};
@@ -102,8 +104,10 @@ impl Write {
 
     /// Begins the log of a database that has none, under a key that was just made.
     pub(super) async fn begin_audit(&mut self, key: &AuditKey) -> Result<(), StoreError> {
-        let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM audit").fetch_one(self.connection()).await?;
-        if rows > 0 || Base::read(self.connection()).await?.is_some() {
+        let first: Option<i64> = sqlx::query_scalar("SELECT seq FROM audit ORDER BY seq LIMIT 1")
+            .fetch_optional(self.connection())
+            .await?;
+        if first.is_some() || Base::read(self.connection()).await?.is_some() {
             // A fresh key would make every row a forgery, and hide the one that is.
             return Err(corrupt(
                 "sealed_keys",

@@ -17,6 +17,8 @@ pub mod key_events;
 pub mod keyring;
 pub mod master_key;
 pub mod nudges;
+#[cfg(test)]
+mod plan_tests;
 pub mod publications;
 mod readers;
 pub mod removed_subjects;
@@ -53,6 +55,10 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// How long a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A transaction that waits for another process's asks again at least this often. SQLite alone asks ten times a second,
+/// and so misses the moments between the transactions of a process that writes all the time.
+const ASKED_EVERY: Duration = Duration::from_millis(8);
 
 /// How long a checkpoint waits for readers: a server has better things to do, and tries again.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(250);
@@ -239,9 +245,16 @@ impl Store {
             .pragma("secure_delete", "ON")
             // How long a statement took says more of the machine than of the database.
             .disable_statement_logging();
-        let writer = writing_pool().max_connections(1).connect_with(options.clone()).await.map_err(open)?;
-        use_write_ahead_log(&writer).await.map_err(open)?;
-        migrate(url, &writer).await?;
+        let mut opening = SqliteConnection::connect_with(&options).await.map_err(open)?;
+        use_write_ahead_log(&mut opening).await.map_err(open)?;
+        migrate(url, &mut opening).await?;
+        let writer = writing_pool()
+            .max_connections(1)
+            .connect_with(options.clone().busy_timeout(ASKED_EVERY))
+            .await
+            .map_err(open)?;
+        // After the first connection of the writer: the last one to be closed would empty the log.
+        opening.close().await.map_err(open)?;
         let checkpointer = readers::pool()
             .max_connections(1)
             .connect_lazy_with(options.clone().busy_timeout(CHECKPOINT_TIMEOUT));
@@ -275,7 +288,19 @@ impl Store {
     ///
     /// As there.
     pub async fn write_first(&self) -> Result<Write, StoreError> {
-        self.begun(self.writer.begin_with("BEGIN IMMEDIATE").await?).await
+        self.begun(self.begin_immediate().await?).await
+    }
+
+    /// Begins a transaction that may write, once no other process has one.
+    async fn begin_immediate(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
+        let mut left = BUSY_TIMEOUT.as_millis() / ASKED_EVERY.as_millis();
+        loop {
+            left -= 1;
+            match self.writer.begin_with("BEGIN IMMEDIATE").await {
+                Err(error) if is_busy(&error) && left > 0 => {}
+                begun => return begun,
+            }
+        }
     }
 
     /// Begins a reading transaction: one snapshot, and the keys that authenticate it.
@@ -397,8 +422,7 @@ fn writing_pool() -> SqlitePoolOptions {
 ///
 /// While another process is at the same switch SQLite answers "busy" at once, whatever the busy
 /// time-out. Beginning a transaction does wait for that process, so it is the pause between tries.
-async fn use_write_ahead_log(writer: &SqlitePool) -> sqlx::Result<()> {
-    let mut connection = writer.acquire().await?;
+async fn use_write_ahead_log(connection: &mut SqliteConnection) -> sqlx::Result<()> {
     let mut tries = 0;
     loop {
         tries += 1;
@@ -419,9 +443,8 @@ fn is_busy(error: &sqlx::Error) -> bool {
 
 /// Brings the schema up to date inside one immediate transaction: sqlx takes no lock on SQLite, and
 /// two processes that start at once must migrate once.
-async fn migrate(url: &DatabaseUrl, writer: &SqlitePool) -> Result<(), StoreError> {
+async fn migrate(url: &DatabaseUrl, connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let open = |source| StoreError::Open { database: url.clone(), source };
-    let mut connection = writer.acquire().await.map_err(open)?;
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(open)?;
     match MIGRATIONS.run_direct(None, &mut *transaction, false).await {
         Ok(()) => transaction.commit().await.map_err(open),

@@ -61,7 +61,7 @@ impl Store {
         let keyring = match Box::pin(read.load_keyring(Arc::clone(&sealer))).await? {
             Some(keyring) => keyring,
             None => {
-                let mut write = self.inside(self.writer.begin_with("BEGIN IMMEDIATE").await?);
+                let mut write = self.inside(self.begin_immediate().await?);
                 Box::pin(write.complete_keys(&sealer, random)).await?;
                 let loaded = Box::pin(write.load_keyring(sealer)).await?;
                 let keyring = loaded.ok_or_else(|| gone(Purpose::SigningKeys))?;

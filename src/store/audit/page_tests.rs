@@ -245,3 +245,34 @@ async fn whoever_goes_away_leaves_no_statement_running() {
     assert!(stopped.await.unwrap().unwrap_err().to_string().contains("interrupted"));
     store.close().await;
 }
+
+/// SQLite compares each name in a statement with all others before it: a batch of events would hold the database's
+/// lock for seconds.
+#[test]
+fn the_statement_that_appends_rows_names_no_value_and_has_a_bounded_number_of_them() {
+    for rows in [1, row::MAX_ROWS] {
+        let statement = row::insertion(rows);
+        assert_eq!(statement.matches('?').count(), rows * row::COLUMNS.split(',').count());
+        assert!(!statement.contains(['$', ':', '@']), "{statement}");
+    }
+    const { assert!(row::MAX_ROWS <= 64) };
+}
+
+#[tokio::test]
+async fn a_batch_of_any_size_is_appended_in_its_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(&folder).await;
+    let mut expected = 0;
+    for size in [1, row::MAX_ROWS - 1, row::MAX_ROWS, row::MAX_ROWS + 1, 512] {
+        let events: Vec<_> = (0..size)
+            .map(|n| {
+                event(EventKind::Credential, Outcome::Done, "serve", "s/f")
+                    .with_jti(Uuid::from_u128(n as u128))
+            })
+            .collect();
+        expected += i64::try_from(size).unwrap();
+        assert_eq!(append(&store, at(0), &events).await.seq, expected);
+    }
+    let report = store.verify_audit(&[]).await.unwrap();
+    assert_eq!((report.rows, report.findings.len()), (u64::try_from(expected).unwrap(), 0));
+}

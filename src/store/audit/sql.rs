@@ -18,7 +18,8 @@ impl Bound {
     /// Adds a value and gives its place in the text.
     pub(super) fn place(&mut self, value: Value) -> String {
         self.0.push(value);
-        format!("${}", self.0.len())
+        // A number, where `$1` would be a name to SQLite: with hundreds of values, looking names up takes long.
+        format!("?{}", self.0.len())
     }
 
     pub(super) fn number(&mut self, number: i64) -> String {
