@@ -9,9 +9,6 @@ use super::cache::Discarded;
 use super::{Broker, State};
 use crate::store::{Store, StoreError};
 
-/// Up to so many feeds are looked up one by one, more by reading all.
-const FEW: usize = 64;
-
 /// The state in which the database was last compared with what is remembered.
 #[derive(Debug, Default)]
 pub(super) struct Compared {
@@ -62,16 +59,7 @@ impl Broker {
 
 /// Those of `versions` that are not the store's.
 async fn outdated(store: &Store, versions: &[(Uuid, i64)]) -> Result<HashSet<(Uuid, i64)>, StoreError> {
-    let mut outdated = HashSet::new();
-    if versions.len() > FEW {
-        let stored = store.feed_versions().await?;
-        outdated.extend(versions.iter().filter(|(id, version)| stored.get(id) != Some(version)));
-    } else {
-        for (id, version) in versions {
-            if store.feed_version(*id).await? != Some(*version) {
-                outdated.insert((*id, *version));
-            }
-        }
-    }
-    Ok(outdated)
+    let ids: Vec<Uuid> = versions.iter().map(|(id, _)| *id).collect();
+    let stored = store.feed_versions(&ids).await?;
+    Ok(versions.iter().copied().filter(|(id, version)| stored.get(id) != Some(version)).collect())
 }

@@ -18,10 +18,14 @@ use crate::doctor::{
     Finding, Report, Status, clock, database, feeds, files, grants, issuer_url, keys, public, publication,
     state,
 };
+use crate::feed::FeedType;
 use crate::issuer_url::IssuerUrl;
 use crate::store::signing_keys::StoredKeys;
 use crate::store::{Store, StoreError};
 use crate::visible;
+
+/// So many feeds are read at once.
+const FEEDS_OF_A_PAGE: u32 = 1000;
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArguments {
@@ -138,8 +142,23 @@ impl Examination<'_> {
     }
 
     async fn feeds(&self, stored: &StoredKeys, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
-        let feeds = self.store.feeds(None).await?;
-        findings.extend(feeds::check(&feeds, stored.settings.policy.max_token_lifetime()));
+        let longest = stored.settings.policy.max_token_lifetime();
+        let mut seen = feeds::Seen {
+            feeds: usize::try_from(self.store.feed_count().await?).unwrap_or_default(),
+            beyond_lifetime: self.store.feeds_beyond_lifetime(longest).await?,
+            ..feeds::Seen::default()
+        };
+        // Only Google's limit is shorter than the longest subject that there is.
+        let mut after = None;
+        loop {
+            let page = FeedType::GoogleArtifactRegistry;
+            let page = self.store.feeds_of_type(page, after.as_ref(), FEEDS_OF_A_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.path());
+            seen.limited += page.len();
+            seen.too_long.extend(page.into_iter().filter(feeds::can_exceed));
+        }
+        findings.extend(feeds::check(&seen, longest));
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use crate::carnet::{Carnet, Config};
 use crate::duration;
 use crate::exchange::address::Loopback;
 use crate::http::api::{Api, ApiLimits, Rate};
+use crate::http::limits;
 use crate::http::public::{Detail, PublicDocuments};
 use crate::http::server::Served;
 use crate::publication::{self, BeginError, Publisher, TargetOptions};
@@ -27,12 +28,25 @@ use crate::target_url::TargetUrl;
 
 mod listening;
 
-/// After the last request, this is the longest time for writing down what is left. With the time that requests under
-/// way have, and that for closing the database, it makes less than ten seconds.
+/// After the last request, this is the longest time for writing down what is left.
 const FINISHED_WITHIN: Duration = Duration::from_millis(1500);
 
 /// The longest time for closing the database.
 const CLOSED_WITHIN: Duration = Duration::from_millis(500);
+
+/// The longest time from SIGTERM to the end of the process, besides a `--shutdown-delay` that the operator asks for: each
+/// step on the way has a limit of its own.
+const ENDED_WITHIN: Duration = Duration::from_secs(10);
+
+const _: () = {
+    let steps = [limits::DRAIN, FINISHED_WITHIN, CLOSED_WITHIN, super::BLOCKING_TASKS_WITHIN];
+    let (mut all, mut step) = (Duration::ZERO, 0);
+    while step < steps.len() {
+        all = all.saturating_add(steps[step]);
+        step += 1;
+    }
+    assert!(all.as_millis() < ENDED_WITHIN.as_millis());
+};
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArguments {

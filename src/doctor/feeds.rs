@@ -8,42 +8,63 @@ use crate::feed::Feed;
 const LIFETIME: &str = "feed-lifetime";
 const SUBJECT: &str = "feed-subject";
 
-/// What is to be said of all feeds under a policy with this longest token lifetime.
-#[must_use]
-pub fn check(feeds: &[Feed], max_token_lifetime: Duration) -> Vec<Finding> {
-    vec![check_lifetimes(feeds, max_token_lifetime), check_subjects(feeds)]
+/// The feeds of a database, as far as there is something to say of them.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The number of all feeds.
+    pub feeds: usize,
+    /// Those whose tokens would live longer than the policy lets them.
+    pub beyond_lifetime: Vec<Feed>,
+    /// The number of feeds whose provider limits the length of subjects.
+    pub limited: usize,
+    /// Those of them that [`can_exceed`].
+    pub too_long: Vec<Feed>,
 }
 
-fn check_lifetimes(feeds: &[Feed], longest: Duration) -> Finding {
-    let exceeding: Vec<String> = feeds
+/// Judges what was seen under a policy with this longest token lifetime.
+#[must_use]
+pub fn check(seen: &Seen, max_token_lifetime: Duration) -> Vec<Finding> {
+    vec![check_lifetimes(seen, max_token_lifetime), check_subjects(seen)]
+}
+
+/// Tells whether some context gives a subject that is longer than the provider takes.
+#[must_use]
+pub fn can_exceed(feed: &Feed) -> bool {
+    feed.provider.subject_limit().is_some_and(|limit| longest_subject(feed) > limit)
+}
+
+fn longest_subject(feed: &Feed) -> usize {
+    feed.subject_keys.longest(&feed.identity())
+}
+
+fn check_lifetimes(seen: &Seen, longest: Duration) -> Finding {
+    let exceeding: Vec<String> = seen
+        .beyond_lifetime
         .iter()
-        .filter(|feed| feed.token_lifetime > longest)
         .map(|feed| format!("{} asks for {} s", feed.path(), feed.token_lifetime.as_secs()))
         .collect();
     let policy = format!("max-token-lifetime of {} s", longest.as_secs());
     if exceeding.is_empty() {
-        return Finding::ok(LIFETIME, format!("{} within the policy's {policy}", count(feeds.len(), "feed")));
+        return Finding::ok(LIFETIME, format!("{} within the policy's {policy}", count(seen.feeds, "feed")));
     }
     Finding::failed(LIFETIME, format!("{} beyond the policy's {policy}", count(exceeding.len(), "feed")))
         .detail(format!("{}. No token is minted for them.", listed(&exceeding)))
         .hint("`carnet feed update SPACE/FEED --token-lifetime …`, or `carnet key policy --max-token-lifetime …`")
 }
 
-fn check_subjects(feeds: &[Feed]) -> Finding {
-    let limited: Vec<_> =
-        feeds.iter().filter_map(|feed| Some((feed, feed.provider.subject_limit()?))).collect();
-    let exceeding: Vec<String> = limited
+fn check_subjects(seen: &Seen) -> Finding {
+    let exceeding: Vec<String> = seen
+        .too_long
         .iter()
-        .map(|(feed, limit)| (feed, feed.subject_keys.longest(&feed.identity()), limit))
-        .filter(|(_, longest, limit)| longest > limit)
-        .map(|(feed, longest, limit)| {
-            format!("{}: up to {longest} bytes, of which {limit} are taken", feed.path())
+        .filter_map(|feed| {
+            let (path, limit) = (feed.path(), feed.provider.subject_limit()?);
+            Some(format!("{path}: up to {} bytes, of which {limit} are taken", longest_subject(feed)))
         })
         .collect();
     if exceeding.is_empty() {
         return Finding::ok(
             SUBJECT,
-            format!("no subject of {} can be too long", count(limited.len(), "Google feed")),
+            format!("no subject of {} can be too long", count(seen.limited, "Google feed")),
         );
     }
     Finding::warning(SUBJECT, format!("{} could get a subject that Google refuses", count(exceeding.len(), "feed")))

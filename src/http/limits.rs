@@ -9,6 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::network::network;
 
+/// The usual [`Limits::drain`].
+pub const DRAIN: Duration = Duration::from_secs(7);
+
 /// The limits of one listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -55,7 +58,7 @@ impl Default for Limits {
             answer: Duration::from_secs(30),
             // Longer than most exchanges with a provider take, and short enough for a server that must be gone within
             // ten seconds.
-            drain: Duration::from_secs(7),
+            drain: DRAIN,
             header_bytes: 16 * 1024,
         }
     }

@@ -1,17 +1,23 @@
 //! Spaces and feeds.
 
 mod limits;
+mod queries;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::QueryBuilder;
 use uuid::Uuid;
 
+use self::queries::{
+    ALL, BEYOND_LIFETIME, COUNT, COUNTS, IN_SPACE, OF_ALGORITHM, OF_TYPE, ONE, inside, of_registry,
+    sharing_subject, versions_of,
+};
 use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, parse, to_millis, to_seconds};
 use crate::feed::display_name::DisplayName;
+use crate::feed::google::JwksSource;
 use crate::feed::registry_host::RegistryHost;
-use crate::feed::{Feed, FeedPath, Provider};
+use crate::feed::{Feed, FeedPath, FeedType, Provider};
 use crate::grant::{FeedLimit, SpaceLimit};
 use crate::jose::Algorithm;
 use crate::oidc::subject::{FeedIdentity, SubjectKeys};
@@ -36,23 +42,20 @@ struct Row {
 }
 
 const TABLE: &str = "feeds";
-const ONE: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
-                   settings, endpoints, created_at, updated_at FROM feeds WHERE space = $1 AND slug = $2";
-const ALL: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
-                   settings, endpoints, created_at, updated_at FROM feeds ORDER BY space, slug";
-const IN_SPACE: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
-                        settings, endpoints, created_at, updated_at FROM feeds WHERE space = $1 ORDER BY slug";
-const COLUMNS: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
-                       settings, endpoints, created_at, updated_at FROM feeds";
-
 /// Which feeds to list.
 #[derive(Debug, Clone, Copy)]
 pub enum FeedsOf<'a> {
     /// Those of this space.
     Space(&'a Slug),
-    /// Those that have this registry.
+    /// Those that have this registry, at most [`MAX_OF_REGISTRY`] of them.
     Registry(&'a RegistryHost),
 }
+
+/// No more feeds of one registry are read for one caller.
+pub const MAX_OF_REGISTRY: u32 = 100;
+
+/// So many identifiers are looked up by one statement.
+const IDS_OF_A_STATEMENT: usize = 500;
 
 /// How much of what is limited there is.
 #[derive(Debug, Clone, Copy)]
@@ -66,10 +69,6 @@ pub struct FeedCounts {
     /// Whether the space is one of them.
     pub space_exists: bool,
 }
-
-const OF_ALGORITHM: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
-                            settings, endpoints, created_at, updated_at FROM feeds WHERE alg = $1 AND id > $2 \
-                            ORDER BY id LIMIT $3";
 
 impl Store {
     /// At most `limit` feeds whose tokens are signed with `algorithm`, from the one after `after` on, by id.
@@ -126,22 +125,11 @@ impl Store {
         (spaces, feeds): (&SpaceLimit, &FeedLimit),
         of: FeedsOf<'_>,
     ) -> Result<Vec<Feed>, StoreError> {
-        let mut query = QueryBuilder::new(COLUMNS);
-        query.push(" WHERE ");
         let readers = match of {
-            FeedsOf::Space(space) => {
-                query.push("space = ").push_bind(space.as_str());
-                &self.readers.lists
-            }
-            FeedsOf::Registry(registry) => {
-                query.push("registry = ").push_bind(registry.as_str());
-                &self.readers.lookups
-            }
+            FeedsOf::Space(_) => &self.readers.lists,
+            FeedsOf::Registry(_) => &self.readers.lookups,
         };
-        query.push(" AND ");
-        limits::push_inside(&mut query, spaces, feeds);
-        query.push(" ORDER BY space, slug");
-        let rows: Vec<Row> = query.build_query_as().fetch_all(readers).await?;
+        let rows: Vec<Row> = inside(spaces, feeds, of).build_query_as().fetch_all(readers).await?;
         rows.into_iter().map(Row::feed).collect()
     }
 
@@ -155,25 +143,60 @@ impl Store {
         Ok(query.fetch_optional(&self.readers.pulse).await?)
     }
 
-    /// Returns the version of the feed with this identifier.
+    /// Returns the versions of those of these feeds that there are.
     ///
     /// # Errors
     ///
     /// As [`Store::feed`].
-    pub async fn feed_version(&self, id: Uuid) -> Result<Option<i64>, StoreError> {
-        let query = sqlx::query_scalar("SELECT version FROM feeds WHERE id = $1").bind(id.to_string());
-        Ok(query.fetch_optional(&self.readers.lookups).await?)
+    pub async fn feed_versions(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, i64>, StoreError> {
+        let mut versions = HashMap::with_capacity(ids.len());
+        for ids in ids.chunks(IDS_OF_A_STATEMENT) {
+            let rows: Vec<(String, i64)> =
+                versions_of(ids).build_query_as().fetch_all(&self.readers.lists).await?;
+            for (id, version) in rows {
+                versions.insert(parse(TABLE, &id, &id)?, version);
+            }
+        }
+        Ok(versions)
     }
 
-    /// The version of every feed.
+    /// Returns the number of feeds.
     ///
     /// # Errors
     ///
     /// As [`Store::feed`].
-    pub async fn feed_versions(&self) -> Result<HashMap<Uuid, i64>, StoreError> {
-        let rows: Vec<(String, i64)> =
-            sqlx::query_as("SELECT id, version FROM feeds").fetch_all(&self.readers.lists).await?;
-        rows.into_iter().map(|(id, version)| Ok((parse(TABLE, &id, &id)?, version))).collect()
+    pub async fn feed_count(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar(COUNT).fetch_one(&self.readers.lists).await?)
+    }
+
+    /// Returns the feeds whose tokens would live for longer than `longest`, those that live longest last.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::feed`].
+    pub async fn feeds_beyond_lifetime(&self, longest: Duration) -> Result<Vec<Feed>, StoreError> {
+        let query = sqlx::query_as::<_, Row>(BEYOND_LIFETIME).bind(to_seconds(longest));
+        query.fetch_all(&self.readers.lists).await?.into_iter().map(Row::feed).collect()
+    }
+
+    /// Returns at most `limit` feeds of this type, from the one after `after` on, by name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::feed`].
+    pub async fn feeds_of_type(
+        &self,
+        feed_type: FeedType,
+        after: Option<&FeedPath>,
+        limit: u32,
+    ) -> Result<Vec<Feed>, StoreError> {
+        let (space, slug) = after.map_or(("", ""), |path| (path.space.as_str(), path.slug.as_str()));
+        let query = sqlx::query_as::<_, Row>(OF_TYPE)
+            .bind(feed_type.as_str())
+            .bind(space)
+            .bind(slug)
+            .bind(i64::from(limit));
+        query.fetch_all(&self.readers.lists).await?.into_iter().map(Row::feed).collect()
     }
 }
 
@@ -205,15 +228,7 @@ impl Write {
         if overlapping.is_empty() {
             return Ok(Vec::new());
         }
-        let mut query = QueryBuilder::new("SELECT slug FROM feeds WHERE space = ");
-        query.push_bind(feed.space.as_str()).push(" AND subject_keys IN (");
-        let mut list = query.separated(", ");
-        for keys in overlapping {
-            list.push_bind(keys.to_string());
-        }
-        query.push(") AND id <> ").push_bind(feed.feed_id.to_string());
-        // In no order: sorting by slug would have SQLite walk all feeds of the space.
-        query.push(" LIMIT ").push_bind(i64::from(limit));
+        let mut query = sharing_subject(&overlapping, feed, limit);
         let mut slugs: Vec<(String,)> = query.build_query_as().fetch_all(self.connection()).await?;
         slugs.sort();
         slugs.into_iter().map(|(slug,)| path(&feed.space, &slug)).collect()
@@ -232,13 +247,7 @@ impl Write {
         outside: Option<(&SpaceLimit, &FeedLimit)>,
         limit: u32,
     ) -> Result<Vec<FeedPath>, StoreError> {
-        let mut query = QueryBuilder::new("SELECT space, slug FROM feeds WHERE registry = ");
-        query.push_bind(registry.as_str()).push(" AND id <> ").push_bind(except.to_string());
-        if let Some((spaces, feeds)) = outside {
-            query.push(" AND NOT ");
-            limits::push_inside(&mut query, spaces, feeds);
-        }
-        query.push(" ORDER BY space, slug LIMIT ").push_bind(i64::from(limit));
+        let mut query = of_registry(registry, except, outside, limit);
         let names: Vec<(String, String)> = query.build_query_as().fetch_all(self.connection()).await?;
         names.iter().map(|(space, slug)| path(&parse(TABLE, slug, space)?, slug)).collect()
     }
@@ -249,14 +258,9 @@ impl Write {
     ///
     /// [`StoreError`] when the database cannot be read.
     pub async fn count_feeds(&mut self, space: &Slug) -> Result<FeedCounts, StoreError> {
-        let (in_space, feeds, spaces, space_exists): (i64, i64, i64, i64) = sqlx::query_as(
-            "SELECT (SELECT COUNT(*) FROM feeds WHERE space = $1), (SELECT COUNT(*) FROM feeds), \
-             (SELECT COUNT(*) FROM spaces), (SELECT COUNT(*) FROM spaces WHERE slug = $1)",
-        )
-        .bind(space.as_str())
-        .fetch_one(self.connection())
-        .await?;
-        Ok(FeedCounts { in_space, feeds, spaces, space_exists: space_exists > 0 })
+        let (feeds, spaces, in_space): (i64, i64, Option<i64>) =
+            sqlx::query_as(COUNTS).bind(space.as_str()).fetch_one(self.connection()).await?;
+        Ok(FeedCounts { in_space: in_space.unwrap_or(0), feeds, spaces, space_exists: in_space.is_some() })
     }
 
     /// Writes a new feed, and its space if that is new.
@@ -265,18 +269,19 @@ impl Write {
     ///
     /// [`StoreError`] when a statement fails, as for a name that is taken.
     pub async fn insert_feed(&mut self, feed: &Feed) -> Result<(), StoreError> {
-        sqlx::query(
+        let space = sqlx::query(
             "INSERT INTO spaces (slug, name, created_at) VALUES ($1, $1, $2) ON CONFLICT (slug) DO NOTHING",
         )
         .bind(feed.space.as_str())
         .bind(to_millis(feed.created_at))
         .execute(self.connection())
         .await?;
+        let new_spaces = i64::try_from(space.rows_affected()).unwrap_or_default();
         let row = Row::new(feed)?;
         sqlx::query(
             "INSERT INTO feeds (id, version, space, slug, name, type, registry, audience, subject_keys, alg, \
-             token_lifetime, settings, endpoints, created_at, updated_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+             token_lifetime, settings, endpoints, created_at, updated_at, has_uploaded_jwks) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
         )
         .bind(row.id)
         .bind(row.version)
@@ -293,8 +298,10 @@ impl Write {
         .bind(row.endpoints)
         .bind(row.created_at)
         .bind(row.updated_at)
+        .bind(feed.provider.jwks() == JwksSource::Uploaded)
         .execute(self.connection())
         .await?;
+        self.count_feeds_by(&feed.space, 1, new_spaces).await?;
         self.count_feed_change().await
     }
 
@@ -307,7 +314,8 @@ impl Write {
         let row = Row::new(feed)?;
         sqlx::query(
             "UPDATE feeds SET version = $2, name = $3, registry = $4, audience = $5, subject_keys = $6, alg = $7, \
-             token_lifetime = $8, settings = $9, endpoints = $10, updated_at = $11 WHERE id = $1",
+             token_lifetime = $8, settings = $9, endpoints = $10, updated_at = $11, has_uploaded_jwks = $12 \
+             WHERE id = $1",
         )
         .bind(row.id)
         .bind(row.version)
@@ -320,6 +328,7 @@ impl Write {
         .bind(row.settings)
         .bind(row.endpoints)
         .bind(row.updated_at)
+        .bind(feed.provider.jwks() == JwksSource::Uploaded)
         .execute(self.connection())
         .await?;
         self.count_feed_change().await
@@ -332,11 +341,28 @@ impl Write {
     /// [`StoreError`] when a statement fails.
     pub async fn remove_feed(&mut self, feed: &Feed, now: Timestamp) -> Result<(), StoreError> {
         self.mark_removed_subject(feed, now).await?;
-        sqlx::query("DELETE FROM feeds WHERE id = $1")
+        let removed = sqlx::query("DELETE FROM feeds WHERE id = $1")
             .bind(feed.id.to_string())
             .execute(self.connection())
             .await?;
+        let removed = i64::try_from(removed.rows_affected()).unwrap_or_default();
+        self.count_feeds_by(&feed.space, -removed, 0).await?;
         self.count_feed_change().await
+    }
+
+    /// Adds to the counts, which nothing else changes.
+    async fn count_feeds_by(&mut self, space: &Slug, feeds: i64, spaces: i64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE feed_counts SET feeds = feeds + $1, spaces = spaces + $2 WHERE id = 1")
+            .bind(feeds)
+            .bind(spaces)
+            .execute(self.connection())
+            .await?;
+        sqlx::query("UPDATE spaces SET feeds = feeds + $2 WHERE slug = $1")
+            .bind(space.as_str())
+            .bind(feeds)
+            .execute(self.connection())
+            .await?;
+        Ok(())
     }
 
     async fn count_feed_change(&mut self) -> Result<(), StoreError> {
@@ -393,3 +419,6 @@ impl Row {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

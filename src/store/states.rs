@@ -212,8 +212,8 @@ impl Write {
         witness: &str,
     ) -> Result<(), StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT n, database_id, digest, head, mac FROM states \
-             WHERE n >= $1 OR n = (SELECT MIN(n) FROM states) ORDER BY n",
+            "SELECT n, database_id, digest, head, mac FROM states WHERE n >= $1 \
+             UNION SELECT n, database_id, digest, head, mac FROM states WHERE n = (SELECT MIN(n) FROM states) ORDER BY n",
         )
         .bind(known.n)
         .fetch_all(self.connection())

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{StoreError, Write, from_millis, parse, to_millis};
 use crate::feed::google::JwksSource;
-use crate::feed::{FeedPath, FeedType, Provider};
+use crate::feed::{FeedPath, Provider};
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
 use crate::signing_keys::publication::Place;
@@ -45,9 +45,8 @@ impl Write {
     /// [`StoreError`] when the database cannot be read, or a confirmation is not one that carnet writes.
     pub async fn uploaded_jwks(&mut self) -> Result<Vec<UploadedJwks>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT id, space, slug, alg, settings FROM feeds WHERE type = $1 ORDER BY space, slug",
+            "SELECT id, space, slug, alg, settings FROM feeds WHERE has_uploaded_jwks = TRUE ORDER BY space, slug",
         )
-        .bind(FeedType::GoogleArtifactRegistry.as_str())
         .fetch_all(self.connection())
         .await?;
         let mut found = Vec::new();

@@ -15,7 +15,7 @@ use crate::audit::{EventKind, Outcome};
 use crate::broker::BrokerError;
 use crate::feed::Feed;
 use crate::grant::Role;
-use crate::store::feeds::FeedsOf;
+use crate::store::feeds::{FeedsOf, MAX_OF_REGISTRY};
 
 /// Get a credential of a feed's registry
 ///
@@ -73,12 +73,17 @@ pub(super) async fn of_registry(
     match feeds.as_slice() {
         [] => Err(Refusal::not_found()),
         [feed] => answer(&api, &caller, feed, &request).await.map_err(|refusal| refusal.about(&feed.path())),
-        several => Err(Problem {
-            feeds: Some(several.iter().map(|feed| feed.path().to_string()).collect()),
-            ..Problem::new(ProblemType::SeveralFeeds)
-                .detail("name one of them: POST /spaces/{space}/feeds/{feed}/credentials")
+        several => {
+            // With more there is nobody whom a list would help.
+            let more = if several.len() >= MAX_OF_REGISTRY as usize {
+                " (only the first ones are listed)"
+            } else {
+                ""
+            };
+            let detail = format!("name one of them{more}: POST /spaces/{{space}}/feeds/{{feed}}/credentials");
+            let feeds = Some(several.iter().map(|feed| feed.path().to_string()).collect());
+            Err(Problem { feeds, ..Problem::new(ProblemType::SeveralFeeds).detail(detail) }.into())
         }
-        .into()),
     }
 }
 

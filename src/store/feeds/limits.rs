@@ -17,12 +17,30 @@ pub(super) fn push_inside(query: &mut QueryBuilder<Sqlite>, spaces: &SpaceLimit,
     }
     if let FeedLimit::Matching(patterns) = feeds {
         query.push(" AND (");
-        let mut list = query.separated(" OR ");
-        for pattern in patterns {
-            // Patterns have no character of LIKE's own, and slugs no capitals, which SQLite would not tell apart.
-            list.push("slug LIKE ").push_bind_unseparated(pattern.as_str().replace('*', "%"));
+        for (number, pattern) in patterns.iter().enumerate() {
+            if number > 0 {
+                query.push(" OR ");
+            }
+            push_matching(query, pattern.as_str());
         }
         query.push(")");
     }
     query.push(")");
+}
+
+/// Appends a condition that holds for the slugs that match: equality, or a range by the text before the first `*`, which
+/// an index serves, and the pattern itself.
+fn push_matching(query: &mut QueryBuilder<Sqlite>, pattern: &str) {
+    let Some((prefix, _)) = pattern.split_once('*') else {
+        query.push("slug = ").push_bind(pattern.to_owned());
+        return;
+    };
+    query.push("(");
+    if !prefix.is_empty() {
+        // Slugs are ASCII: nothing that begins with the prefix comes behind the prefix and its last character.
+        query.push("slug >= ").push_bind(prefix.to_owned());
+        query.push(" AND slug < ").push_bind(format!("{prefix}\u{7f}")).push(" AND ");
+    }
+    // Patterns have no character of LIKE's own, and slugs no capitals, which SQLite would not tell apart.
+    query.push("slug LIKE ").push_bind(pattern.replace('*', "%")).push(")");
 }

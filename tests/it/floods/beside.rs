@@ -11,6 +11,10 @@ use crate::support::http::{Answer, Connection};
 /// Connections of most floods.
 const CONNECTIONS: usize = 32;
 
+/// A flood lasts this long, and with `CARNET_TEST_LONG=1` that long.
+const USUAL: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
+
 /// The deployer asks this often: less than what a grant has of its own where its address has nothing left.
 const PACE: Duration = Duration::from_millis(150);
 
@@ -67,7 +71,7 @@ pub(crate) fn beside_connections(
     let own = |tenant: &str| json!({ "context": { "tenant": tenant } });
     success(&world.credentials(&deployer, "default/own", &own("kept")));
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let lasts = if std::env::var_os("CARNET_TEST_LONG").is_some() { 60 } else { 6 };
+    let lasts = if std::env::var("CARNET_TEST_LONG").is_ok_and(|long| long == "1") { LONG } else { USUAL };
     std::thread::scope(|scope| {
         for connection in 0..connections {
             let (of, stop, answered, api) = (&of, &stop, &answered, &world.api);
@@ -90,9 +94,9 @@ pub(crate) fn beside_connections(
             asked
         });
         let revoked = scope.spawn(|| {
-            std::thread::sleep(Duration::from_secs(lasts / 2));
+            std::thread::sleep(lasts / 2);
             let took = revoke(world);
-            std::thread::sleep(Duration::from_secs(lasts / 2));
+            std::thread::sleep(lasts / 2);
             stop.store(true, Ordering::Relaxed);
             took
         });

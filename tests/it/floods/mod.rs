@@ -2,7 +2,7 @@
 //! revokes a key meanwhile. The real binary, and the sandbox's clouds.
 //!
 //! None of the deployer's requests may fail, and a revoked key is gone from the JWKS within a second of the
-//! revocation's answer. Each flood lasts seconds; `CARNET_TEST_LONG=1` makes it a minute.
+//! revocation's answer. Each flood lasts 20 seconds; `CARNET_TEST_LONG=1` makes it a minute.
 
 mod beside;
 mod callers;
