@@ -67,6 +67,15 @@ fn main() -> ExitCode {
     let (idle_small, idle_large) = side::idle(&small, &large, IDLE);
     report.idle("idle, part of a core", BUSY, (idle_small, idle_large));
     report.compared("start", Some(START), started(&mut small, &mut large));
+    let run = |side: &Side, arguments: &[&str]| side.run(arguments);
+    for (name, limit, rounds, arguments) in [
+        ("key list, as a command", Some(START), STARTS, &["key", "list"][..]),
+        ("audit list, as a command", Some(START), STARTS, &["audit", "list", "--limit=10"]),
+        // Verifies every row of the log: that takes its time.
+        ("doctor, with the whole log verified", None, 3, &["doctor", "--allow-private"]),
+    ] {
+        report.compared(name, limit, in_turns(rounds, || run(&small, arguments), || run(&large, arguments)));
+    }
     if report.print() || !std::env::args().any(|argument| argument == "--bench") {
         ExitCode::SUCCESS
     } else {

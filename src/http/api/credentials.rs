@@ -75,11 +75,9 @@ pub(super) async fn of_registry(
         [feed] => answer(&api, &caller, feed, &request).await.map_err(|refusal| refusal.about(&feed.path())),
         several => {
             // With more there is nobody whom a list would help.
-            let more = if several.len() >= MAX_OF_REGISTRY as usize {
-                " (only the first ones are listed)"
-            } else {
-                ""
-            };
+            let is_cut = several.len() >= MAX_OF_REGISTRY as usize;
+            let more =
+                if is_cut { format!(" (the first {MAX_OF_REGISTRY} are listed)") } else { String::new() };
             let detail = format!("name one of them{more}: POST /spaces/{{space}}/feeds/{{feed}}/credentials");
             let feeds = Some(several.iter().map(|feed| feed.path().to_string()).collect());
             Err(Problem { feeds, ..Problem::new(ProblemType::SeveralFeeds).detail(detail) }.into())

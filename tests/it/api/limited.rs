@@ -43,11 +43,15 @@ impl World {
     fn fill(&self, number: u32) {
         let statement = format!(
             "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {number}) \
-             INSERT INTO feeds SELECT printf('00000000-0000-4000-8000-%012d', i), version, space, 'copy-' || i, name, type, \
+             INSERT INTO feeds (id, version, space, slug, name, type, registry, audience, subject_keys, alg, token_lifetime, \
+             settings, endpoints, created_at, updated_at) \
+             SELECT printf('00000000-0000-4000-8000-%012d', i), version, space, 'copy-' || i, name, type, \
              registry, audience, subject_keys, alg, token_lifetime, settings, endpoints, created_at, updated_at \
              FROM feeds, n"
         );
         assert_eq!(self.execute(statement), u64::from(number) - 1);
+        assert_eq!(self.execute(format!("UPDATE spaces SET feeds = {number} WHERE slug = 'a'")), 1);
+        assert_eq!(self.execute(format!("UPDATE feed_counts SET feeds = {number}")), 1);
     }
 
     fn patch(&self, by: &Grant, path: &str, patch: &Value) -> Answer {
@@ -172,6 +176,28 @@ fn a_full_space_takes_no_more_feeds_and_others_do() {
     success(&world.make(&world.admin, "b", &feed("two", 2, json!({}))));
     assert_eq!(world.api.delete(&world.admin, "/spaces/a/feeds/copy-2").status, 204);
     success(&world.make(&world.admin, "a", &feed("two", 3, json!({}))));
+}
+
+#[test]
+fn a_registry_that_many_feeds_have_is_answered_with_the_first_hundred_of_them() {
+    let world = World::new("");
+    success(&world.make(&world.admin, "a", &feed("one", 1, json!({}))));
+    world.fill(1_000);
+    let path = format!("/registries/{}/credentials", registry(1));
+    let several = |deployer: &Grant| {
+        let answer = world.api.post(deployer, &path, &json!({}));
+        assert_eq!(refusal(&answer), (409, "several-feeds".to_owned()), "{answer:?}");
+        let problem = answer.json();
+        let said = problem["detail"].as_str().unwrap().contains("the first 100 are listed");
+        (problem["feeds"].as_array().unwrap().len(), said)
+    };
+    let of_space = world.grant(&["--role=deployer", "--space=a"]);
+    let of_feeds = world.grant(&["--role=deployer", "--feed=copy-99*", "--feed=one"]);
+    assert_eq!(several(&of_space), (100, true));
+    // The copies 99 and 990 to 999, and the feed that they are copies of.
+    assert_eq!(several(&of_feeds), (12, false));
+    let nothing = world.grant(&["--role=deployer", "--feed=other-*"]);
+    assert_eq!(world.api.post(&nothing, &path, &json!({})).status, 404);
 }
 
 /// Every choice of `space` and others of the keys, each required, optional or not there, that requires one of `required`.
