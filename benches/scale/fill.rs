@@ -80,7 +80,7 @@ async fn fill_log(store: &Store, feeds: &[Feed], size: Size) -> Known {
         let events: Vec<Event> = (from..size.rows.min(from + batch))
             .map(|row| {
                 // A token's minting, a failed exchange or none, and a credential follow each other.
-                if row % 3 == 0 {
+                if row.is_multiple_of(3) {
                     jti = uuid(&random).expect("randomness");
                 }
                 event(row, &feeds[row / 3 % feeds.len()], actors[row / 3 % actors.len()], jti)
@@ -104,7 +104,7 @@ fn event(row: usize, feed: &Feed, actor: Uuid, jti: Uuid) -> Event {
     let (kind, outcome) = match row % 20 {
         7 => (EventKind::Exchange, Became::Failed),
         13 => (EventKind::Request, Became::Refused),
-        _ if row % 3 == 0 => (EventKind::TokenMint, Became::Done),
+        _ if row.is_multiple_of(3) => (EventKind::TokenMint, Became::Done),
         _ => (EventKind::Credential, Became::Done),
     };
     let event = Event::new(kind, outcome, &Actor::grant(actor)).about_feed(feed);

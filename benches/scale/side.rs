@@ -226,6 +226,7 @@ impl Request {
 }
 
 type Query = fn(&Known) -> String;
+type Caller = fn(&Side) -> &Grant;
 
 /// Filters of the audit log.
 const FILTERS: [(&str, Query); 18] = [
@@ -267,7 +268,7 @@ pub(crate) fn requests() -> Vec<Request> {
     };
     let mut requests: Vec<Request> = FILTERS.into_iter().map(|filter| filtered(page, filter)).collect();
     requests.extend(COMBINED.into_iter().map(|filters| filtered(None, filters)));
-    let roles: [(&str, fn(&Side) -> &Grant); 6] = [
+    let roles: [(&str, Caller); 6] = [
         ("admin", |side| &side.world.admin),
         ("viewer", |side| &side.viewer),
         ("admin of a space", |side| &side.admin_of_space),
@@ -288,7 +289,7 @@ pub(crate) fn requests() -> Vec<Request> {
     requests.extend(
         lists.map(|(name, path)| Request::new(name, page, move |side| Side::get(path, &side.world.admin))),
     );
-    let lookups: [(&str, u16, &str, fn(&Side) -> &Grant); 6] = [
+    let lookups: [(&str, u16, &str, Caller); 6] = [
         ("deployer", 200, REGISTRY, |side| &side.deployer),
         ("deployer of a space", 200, REGISTRY, |side| &side.deployer_of_space),
         ("deployer of a space, popular host", 200, POPULAR, |side| &side.deployer_of_space),
