@@ -153,6 +153,38 @@ async fn filters_and_pages_give_what_they_say() {
 }
 
 #[tokio::test]
+async fn rows_of_a_clock_that_was_ahead_are_as_old_as_what_follows_them() {
+    let at = |hour: u32| Timestamp::UNIX_EPOCH + HOUR * hour;
+    let (actor, ahead) = (Actor::server(), 90_000);
+    for (hours, expected) in [
+        (&[1, ahead, ahead + 1, 2, 9][..], 4),
+        (&[1, ahead, 9, 2], 1),
+        // Nothing says yet how old it is.
+        (&[ahead, ahead], 0),
+        (&[ahead, 9], 0),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = store(&folder).await;
+        for hour in hours {
+            append(&store, at(*hour), &[full_event()]).await;
+        }
+        assert_eq!(store.prune_audit(at(4), &actor, at(10)).await.unwrap(), expected, "{hours:?}");
+        assert!(store.verify_audit(&[]).await.unwrap().is_clean(), "{hours:?}");
+    }
+    // More of them than one transaction removes.
+    let page = usize::try_from(MAX_PAGE).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(&folder).await;
+    append(&store, at(ahead), &vec![full_event(); page + 10]).await;
+    append(&store, at(2), &[full_event()]).await;
+    append(&store, at(9), &[full_event()]).await;
+    assert_eq!(store.prune_audit(at(4), &actor, at(10)).await.unwrap(), page);
+    assert_eq!(store.prune_audit(at(4), &actor, at(10)).await.unwrap(), 11);
+    assert_eq!(store.prune_audit(at(4), &actor, at(10)).await.unwrap(), 0);
+    assert!(store.verify_audit(&[]).await.unwrap().is_clean());
+}
+
+#[tokio::test]
 async fn pruning_takes_old_rows_from_the_head_and_leaves_a_log_that_proves_itself() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = store(&folder).await;
