@@ -1,5 +1,7 @@
 //! Bringing a target up to date: what to write over what, and in which order.
 
+use serde_json::Value;
+
 use super::edition::Edition;
 use super::target::{DocumentName, Stored, Target, TargetError, Version, sha256};
 use crate::issuer_url::IssuerUrl;
@@ -140,7 +142,9 @@ async fn bring_up_to_date(
         }
         published.written.push(name);
         if let Some(stored) = stored.filter(|stored| stored.body != document.body) {
-            if !edition.has_written(target.url(), name, &stored) {
+            if !edition.has_written(target.url(), name, &stored)
+                && !says_the_same(&stored.body, &document.body)
+            {
                 published.foreign.push(Foreign { name, sha256: sha256(&stored.body) });
             }
             if name == DocumentName::Jwks {
@@ -176,11 +180,24 @@ fn decide<'a>(
         Some(label) if label.issuer != edition.label.issuer => {
             Err(Conflict::OtherIssuer { document: name, issuer: label.issuer.clone() })
         }
-        // The same text loses nothing by being labelled.
-        _ if is_current => Ok(write),
+        // What says the same loses nothing by being written and labelled.
+        _ if says_the_same(&stored.body, &edition.document(name).body) => Ok(write),
         Some(_) => Err(Conflict::Unauthentic(name)),
         None => Err(Conflict::Unlabelled(name)),
     }
+}
+
+/// Returns whether both documents have the same members, and the same keys in any order: an earlier version of carnet wrote
+/// the same JWKS in another order.
+fn says_the_same(one: &[u8], other: &[u8]) -> bool {
+    let content = |body: &[u8]| -> Option<Value> {
+        let mut value: Value = serde_json::from_slice(body).ok()?;
+        if let Some(keys) = value.get_mut("keys").and_then(Value::as_array_mut) {
+            keys.sort_by_key(|key| key["kid"].as_str().unwrap_or_default().to_owned());
+        }
+        Some(value)
+    };
+    one == other || content(one).is_some_and(|content_of_one| content(other) == Some(content_of_one))
 }
 
 #[cfg(test)]

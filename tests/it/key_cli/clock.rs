@@ -162,6 +162,27 @@ fn a_clock_is_accepted_by_somebody_who_has_been_asked() {
 }
 
 #[test]
+fn a_rotation_by_a_clock_some_days_ahead_leaves_a_database_that_serves_and_is_set_back() {
+    let mut carnet = issuer();
+    carnet.turn_clock("+20d");
+    carnet.ok(&["key", "rotate", "--force", "--yes"]);
+    carnet.turn_clock("+0");
+    // The documents are served; nothing is minted before somebody says what time it is.
+    let server = serve(&carnet);
+    wait_for_clock(&server, "behind");
+    stop(server);
+    carnet.ok(&["key", "clock", "--set-back", &now().to_string()]);
+    mint(&carnet);
+    let server = serve(&carnet);
+    wait_for_clock(&server, "steady");
+    let latest = now() + SignedDuration::from_secs(60);
+    for key in list(&carnet) {
+        let until = &key["published_until"];
+        assert!(until.is_null() || time(until) <= latest + SignedDuration::from_secs(3900), "{key}");
+    }
+}
+
+#[test]
 fn after_a_wrong_clock_was_believed_set_back_corrects_what_was_made_by_it_and_minting_works() {
     let mut carnet = issuer();
     let lasting = json_of(&carnet, &["grant", "create", "--role=viewer", "--name=lasting", "--feed=*"]);

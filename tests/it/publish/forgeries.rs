@@ -117,6 +117,35 @@ fn labels_without_a_mac_are_taken_over_with_their_text_and_nothing_is_recorded()
 }
 
 #[test]
+fn a_copy_of_an_earlier_version_with_the_same_keys_in_another_order_raises_no_alarm() {
+    let publisher = Publisher::new();
+    publisher.ok(&[]);
+    let mut jwks: Value = serde_json::from_str(&publisher.read(JWKS)).unwrap();
+    jwks["keys"].as_array_mut().unwrap().reverse();
+    // As it was then: the other order, and a label without a MAC.
+    let mut label = publisher.labels()["documents"][JWKS][0].clone();
+    label.as_object_mut().unwrap().remove("mac");
+    publisher.forge(&jwks.to_string(), label);
+    let (answer, notes) = publisher.ok(&[]);
+    assert_eq!(answer["written"], json!([JWKS]));
+    assert!(!notes.contains("changed by something other than carnet"), "{notes}");
+    assert_eq!(publisher.alterations(), 0);
+    // One key more or less, or one that differs, does.
+    for change in ["remove", "alter"] {
+        let mut jwks: Value = serde_json::from_str(&publisher.read(JWKS)).unwrap();
+        let keys = jwks["keys"].as_array_mut().unwrap();
+        match change {
+            "remove" => drop(keys.pop()),
+            _ => keys[0]["alg"] = json!("none"),
+        }
+        publisher.forge(&jwks.to_string(), json!({"issuer": ISSUER, "generation": "1-0"}));
+        let (_, notes) = publisher.ok(&[]);
+        assert!(notes.contains("changed by something other than carnet"), "{change}: {notes}");
+    }
+    assert_eq!(publisher.alterations(), 2);
+}
+
+#[test]
 fn two_servers_at_one_place_raise_no_alarm_when_keys_and_macs_change() {
     let publisher = Publisher::never_started();
     let (first, second) = (publisher.serve(), publisher.serve());
