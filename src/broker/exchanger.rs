@@ -21,6 +21,7 @@ use crate::feed::Feed;
 use crate::feed::scope::Scope;
 use crate::issuer::MintError;
 use crate::issuer_url::IssuerUrl;
+use crate::knowledge::Retry;
 use crate::metrics::ExchangeOutcome;
 use crate::oidc::subject::Context;
 
@@ -101,6 +102,11 @@ impl AttemptError {
             // The log is waited for long enough already.
             Self::Mint(_) | Self::Audit(_) | Self::ArrivedExpired(_) | Self::TooLong(_) => false,
         }
+    }
+
+    /// Returns true if the same attempt may succeed once more, though the failure is not transient.
+    pub(super) fn is_worth_one_more(&self) -> bool {
+        matches!(self, Self::Exchange(error) if error.retry() == Retry::Once)
     }
 
     /// Whether a provider was asked: only then is there somebody to spare.

@@ -13,7 +13,7 @@ use crate::feed::Feed;
 use crate::feed::aws::RoleArn;
 use crate::feed::ecr_host::EcrHost;
 use crate::feed::ecr_public;
-use crate::knowledge::{Cause, aws};
+use crate::knowledge::{Cause, Retry, aws};
 use ecr::Ecr;
 
 /// Where the APIs of one feed are.
@@ -68,12 +68,12 @@ impl Call<'_> {
         redactor: &Redactor<'_>,
         causes: impl FnOnce(&str, &str) -> Vec<Cause>,
     ) -> ExchangeError {
-        self.refused(step, answer, refusal, redactor, &["x-amzn-requestid"], |upstream| Advice {
-            causes: upstream
-                .code
-                .as_deref()
-                .map_or_else(Vec::new, |code| causes(code, upstream.message.as_deref().unwrap_or_default())),
-            transient: upstream.code.as_deref().is_some_and(aws::is_transient),
+        self.refused(step, answer, refusal, redactor, &["x-amzn-requestid"], |upstream| {
+            let message = upstream.message.as_deref().unwrap_or_default();
+            match upstream.code.as_deref() {
+                Some(code) => Advice { causes: causes(code, message), retry: aws::retry(code, message) },
+                None => Advice { causes: Vec::new(), retry: Retry::Never },
+            }
         })
     }
 }

@@ -12,7 +12,7 @@ use super::{Call, ExchangeError, Failure};
 use crate::feed::Feed;
 use crate::feed::acr_host::AzureCloud;
 use crate::feed::azure::{AzureAcr, cloud};
-use crate::knowledge::{Cause, azure};
+use crate::knowledge::{Cause, Retry, azure};
 
 /// Where the APIs of one feed are.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Call<'_> {
         const IDS: &[&str] = &["x-ms-correlation-request-id", "x-ms-request-id"];
         self.refused(step, answer, refusal, redactor, IDS, |upstream| Advice {
             causes: causes(upstream),
-            transient: upstream.code.as_deref().is_some_and(azure::is_transient),
+            retry: upstream.code.as_deref().map_or(Retry::Never, azure::retry),
         })
     }
 }

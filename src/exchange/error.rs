@@ -10,8 +10,9 @@ use super::transport::{TransportError, TransportErrorKind};
 use super::upstream::{Step, Upstream};
 use crate::audit::{Event, Outcome};
 use crate::feed::Feed;
+use crate::feed::endpoints::Endpoints;
 use crate::feed::scope::ScopeError;
-use crate::knowledge::{self, Cause, Mend, general};
+use crate::knowledge::{self, Cause, Mend, Retry, general};
 use crate::metrics::ExchangeOutcome;
 use crate::oidc::token::Presented;
 
@@ -32,7 +33,9 @@ struct Inner {
     step: Step,
     presented: Presented,
     causes: Vec<Cause>,
-    transient: bool,
+    retry: Retry,
+    /// The feed names no endpoint, so that there is none to change.
+    is_vendors: bool,
     failure: Failure,
 }
 
@@ -100,8 +103,9 @@ impl Error for ExchangeError {
 }
 
 impl ExchangeError {
-    pub(crate) fn new(step: Step, presented: &Presented, failure: Failure) -> Self {
-        let transient = match &failure {
+    /// `endpoints` are those that the feed names: only what it names can be changed.
+    pub(crate) fn new(step: Step, presented: &Presented, endpoints: &Endpoints, failure: Failure) -> Self {
+        let passes = match &failure {
             Failure::Unreachable { source, .. } => source.is_transient(),
             Failure::Refused(upstream) => upstream.status.is_some_and(is_transient_status),
             Failure::Request(_)
@@ -109,30 +113,35 @@ impl ExchangeError {
             | Failure::Unusable { .. }
             | Failure::ArrivedExpired { .. } => false,
         };
+        let named = endpoints.get(general::endpoint_name(step.name)).is_some();
         let causes = match &failure {
             Failure::Unreachable { source, .. } => {
-                vec![unreachable(source.kind(), &Asked::Endpoint(step.name))]
+                vec![unreachable(source.kind(), &Asked::Endpoint { step: step.name, named })]
             }
             Failure::Refused(Upstream { provider, step, status, code, .. }) => {
-                vec![general::refused(provider, step, *status, code.as_deref())]
+                vec![general::refused(provider, step, *status, code.as_deref(), named)]
             }
-            Failure::Unusable { .. } => vec![general::unusable(step.name)],
+            Failure::Unusable { .. } => vec![general::unusable(step.name, named)],
             Failure::ArrivedExpired { .. } => vec![general::arrived_expired()],
             // The reason says what to do.
             Failure::Request(_) | Failure::Scope(_) => Vec::new(),
         };
-        Self(Box::new(Inner { step, presented: presented.clone(), causes, transient, failure }))
+        let retry = if passes { Retry::Passing } else { Retry::Never };
+        let is_vendors = endpoints.is_empty();
+        Self(Box::new(Inner { step, presented: presented.clone(), causes, retry, is_vendors, failure }))
     }
 
     /// With a provider's own advice; what is transient by itself stays so.
-    pub(super) fn advise(mut self, causes: Vec<Cause>, transient: bool) -> Self {
+    pub(crate) fn advise(mut self, causes: Vec<Cause>, retry: Retry) -> Self {
         if !causes.is_empty() {
-            self.0.causes = causes;
-        } else if transient && !self.0.transient {
+            let is_vendors = self.0.is_vendors;
+            let possible = |cause| if is_vendors { general::without_endpoint(cause) } else { cause };
+            self.0.causes = causes.into_iter().map(possible).collect();
+        } else if retry == Retry::Passing && !self.is_transient() {
             // A code that passes under a status that does not.
             self.0.causes = vec![general::troubled(self.0.step.provider)];
         }
-        self.0.transient |= transient;
+        self.0.retry = self.0.retry.max(retry);
         self
     }
 
@@ -219,29 +228,37 @@ impl ExchangeError {
         match &self.0.failure {
             Failure::Request(_) | Failure::Scope(_) => ExchangeOutcome::Impossible,
             Failure::Unreachable { .. } => ExchangeOutcome::Unreachable,
-            Failure::Refused(_) if self.0.transient => ExchangeOutcome::Unavailable,
+            Failure::Refused(_) if self.is_transient() => ExchangeOutcome::Unavailable,
             Failure::Refused(_) => ExchangeOutcome::Refused,
             Failure::Unusable { .. } => ExchangeOutcome::Unusable,
             Failure::ArrivedExpired { .. } => ExchangeOutcome::Expired,
         }
     }
 
-    /// Whether the same exchange may well succeed a moment later.
+    /// Returns true if the same exchange may well succeed a moment later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        self.0.transient
+        self.0.retry == Retry::Passing
+    }
+
+    /// Whether to try again, and how often.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        self.0.retry
     }
 }
 
 fn is_transient_status(status: u16) -> bool {
-    status == StatusCode::TOO_MANY_REQUESTS.as_u16() || status / 100 == 5
+    // What is not implemented now will not be in a moment.
+    let lasts = status == StatusCode::NOT_IMPLEMENTED.as_u16();
+    status == StatusCode::TOO_MANY_REQUESTS.as_u16() || (status / 100 == 5 && !lasts)
 }
 
 /// Who was asked in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked<'a> {
-    /// A provider, at the step of this name.
-    Endpoint(&'a str),
+    /// A provider, at the step of this name; the feed names the endpoint, or not.
+    Endpoint { step: &'a str, named: bool },
     /// The feed's registry.
     #[cfg(feature = "server")]
     Registry,
@@ -253,7 +270,7 @@ pub(crate) enum Asked<'a> {
 impl Asked<'_> {
     fn noun(&self) -> &'static str {
         match self {
-            Self::Endpoint(_) => "endpoint",
+            Self::Endpoint { .. } => "endpoint",
             #[cfg(feature = "server")]
             Self::Registry => "registry",
             #[cfg(feature = "server")]
@@ -264,7 +281,7 @@ impl Asked<'_> {
     /// To ask somebody else, or to look at who answers.
     fn other(&self) -> Mend {
         match self {
-            Self::Endpoint(step) => general::endpoint(step),
+            Self::Endpoint { step, named } => general::endpoint_if(*named, step),
             #[cfg(feature = "server")]
             Self::Registry => Mend::Feed("--registry HOST".to_owned()),
             #[cfg(feature = "server")]
@@ -310,7 +327,7 @@ pub(crate) fn unreachable(kind: TransportErrorKind, asked: &Asked<'_>) -> Cause 
             asked.other(),
         ),
         TransportErrorKind::TooLarge => {
-            let what = if matches!(asked, Asked::Endpoint(_)) { "provider's API" } else { noun };
+            let what = if matches!(asked, Asked::Endpoint { .. }) { "provider's API" } else { noun };
             Cause::new(format!("this is not the {what}, whose answers are short"), asked.other())
         }
         TransportErrorKind::Other => {

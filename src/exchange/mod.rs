@@ -33,6 +33,7 @@ pub(crate) use upstream::Redactor;
 pub use upstream::{MAX_TEXT, Step, Upstream};
 
 use crate::clock::Clock;
+use crate::feed::endpoints::Endpoints;
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::scope::Scope;
 use crate::feed::{Feed, Provider};
@@ -158,7 +159,7 @@ pub(crate) async fn exchange_in_steps(
     on_step: OnStep<'_>,
 ) -> Result<Credential, ExchangeError> {
     let ExchangeRequest { feed, token, scope } = request;
-    let call = Call { transport, token, clock, scope, on_step };
+    let call = Call { transport, token, clock, scope, endpoints: &feed.endpoints, on_step };
     if let Err(error) = feed.provider.check_scope(scope) {
         let step = Step { provider: feed.provider.feed_type().as_str(), name: "scope" };
         return Err(call.fail(step, Failure::Scope(error)));
@@ -180,6 +181,8 @@ pub(crate) struct Call<'a> {
     clock: &'a dyn Clock,
     /// One that [`Provider::check_scope`] has let through.
     scope: &'a Scope,
+    /// Those that the feed names.
+    endpoints: &'a Endpoints,
     on_step: OnStep<'a>,
 }
 
@@ -219,7 +222,7 @@ impl Call<'_> {
     }
 
     fn fail(&self, step: Step, failure: Failure) -> ExchangeError {
-        ExchangeError::new(step, &self.token.presented, failure)
+        ExchangeError::new(step, &self.token.presented, self.endpoints, failure)
     }
 }
 

@@ -88,7 +88,8 @@ pub(crate) async fn present(
     token: &SignedToken,
     clock: &dyn Clock,
 ) -> Result<(), ExchangeError> {
-    let call = Call { transport, token, clock, scope: &Scope::default(), on_step: SILENT };
+    let (scope, endpoints) = (&Scope::default(), &feed.endpoints);
+    let call = Call { transport, token, clock, scope, endpoints, on_step: SILENT };
     let unknown = |step, reason: String| call.fail(step, super::Failure::Request(reason));
     match &feed.provider {
         Provider::AwsEcr(role) | Provider::AwsEcrPublic(role) => {

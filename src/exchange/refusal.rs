@@ -5,7 +5,7 @@ use http::Response;
 
 use super::upstream::{Redactor, Step, Upstream};
 use super::{Call, ExchangeError, Failure};
-use crate::knowledge::Cause;
+use crate::knowledge::{Cause, Retry};
 
 /// A refusal as far as the answer could be read.
 #[derive(Default)]
@@ -19,8 +19,8 @@ pub(super) struct Refusal {
 pub(super) struct Advice {
     /// What it most often means, most likely first; empty for what no table knows.
     pub(super) causes: Vec<Cause>,
-    /// Whether its code says that the same request may well succeed a moment later.
-    pub(super) transient: bool,
+    /// Whether its code, and where that stands for several things its message, says to try again.
+    pub(super) retry: Retry,
 }
 
 impl Call<'_> {
@@ -48,7 +48,7 @@ impl Call<'_> {
                 .or_else(|| id_headers.iter().find_map(|name| redactor.header(answer, name))),
             ..Upstream::answered(step, answer.status())
         };
-        let Advice { causes, transient } = advise(&upstream);
-        self.fail(step, Failure::Refused(upstream)).advise(causes, transient)
+        let Advice { causes, retry } = advise(&upstream);
+        self.fail(step, Failure::Refused(upstream)).advise(causes, retry)
     }
 }

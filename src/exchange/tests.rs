@@ -1,4 +1,6 @@
 mod azure;
+#[cfg(feature = "sandbox")]
+mod published;
 mod registry_token;
 mod scope;
 mod scripted;

@@ -1,13 +1,19 @@
-//! What an error code of AWS's most often means, said in terms of what was presented.
+//! What an error code of AWS's most often means, said in terms of what was presented. A denial stands for every
+//! policy that can deny: which one, the message says.
 
-use super::general::throttled;
-use super::{Cause, Mend};
+use super::general::{throttled, troubled};
+use super::{Cause, Mend, Retry};
 use crate::feed::aws::AssumedRole;
 use crate::oidc::token::Presented;
 
-/// Codes after which the same request may well succeed a moment later, whatever their status.
-pub(crate) fn is_transient(code: &str) -> bool {
-    code == "IDPCommunicationError" || is_throttling(code)
+/// Whether the same request may well succeed a moment later, whatever its status.
+pub(crate) fn retry(code: &str, message: &str) -> Retry {
+    let passes = code == "IDPCommunicationError"
+        || is_throttling(code)
+        || is_outage(code)
+        // AWS says this of an issuer that it could not reach at that moment, too.
+        || (code == "InvalidIdentityToken" && is_about_keys(message));
+    if passes { Retry::Passing } else { Retry::Never }
 }
 
 /// AWS answers throttling with 400 as often as with 429.
@@ -16,10 +22,131 @@ fn is_throttling(code: &str) -> bool {
         code,
         "Throttling"
             | "ThrottlingException"
+            | "ThrottledException"
+            | "RequestThrottled"
+            | "RequestThrottledException"
             | "RequestLimitExceeded"
             | "TooManyRequestsException"
             | "SlowDown"
     )
+}
+
+/// Some of these come with a status that does not pass.
+fn is_outage(code: &str) -> bool {
+    matches!(
+        code,
+        "InternalFailure"
+            | "InternalError"
+            | "InternalServerError"
+            | "InternalServerException"
+            | "RequestAbortedException"
+            | "RequestTimeout"
+            | "RequestTimeoutException"
+            | "ServerException"
+            | "ServiceUnavailable"
+            | "ServiceUnavailableException"
+    )
+}
+
+fn is_denial(code: &str) -> bool {
+    matches!(code, "AccessDenied" | "AccessDeniedException" | "NotAuthorized" | "UnauthorizedOperation")
+}
+
+/// What both APIs give for reasons that nothing of the feed's changes.
+fn of_either(code: &str, account: &str) -> Vec<Cause> {
+    match code {
+        code if is_throttling(code) => vec![throttled("aws")],
+        code if is_outage(code) => vec![troubled("aws")],
+        "OptInRequired" | "SubscriptionRequiredException" => vec![Cause::act(
+            format!("account {account} is not signed up for this service of AWS's, or not in this region"),
+            "have the account's administrators activate the service and the region",
+        )],
+        "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "InvalidParameterCombination"
+        | "InvalidParameterException"
+        | "InvalidParameterValue"
+        | "InvalidQueryParameter"
+        | "MalformedHttpRequestException"
+        | "MalformedQueryString"
+        | "MissingAction"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "MissingParameter"
+        | "RequestEntityTooLargeException" => vec![Cause::act(
+            "AWS cannot read the request, which is the same for every feed: something on the way changes it, or AWS's \
+             API is no longer as it was",
+            "see that no proxy changes requests; if none does, report it as a fault of carnet",
+        )],
+        _ => Vec::new(),
+    }
+}
+
+/// The policies that AWS names in a message, and whose they are: nothing that `feed setup` makes can change them.
+const POLICIES: [(&str, &str, &str); 5] = [
+    (
+        "service control policy",
+        "a service control policy of the organization",
+        "the AWS organization's administrators",
+    ),
+    (
+        "resource control policy",
+        "a resource control policy of the organization",
+        "the AWS organization's administrators",
+    ),
+    (
+        "permissions boundary",
+        "the permissions boundary of the role",
+        "whoever set the role's permissions boundary",
+    ),
+    (
+        "vpc endpoint policy",
+        "the policy of the VPC endpoint that the request went through",
+        "whoever keeps the VPC endpoint",
+    ),
+    (
+        "session policy",
+        "the session policy, which carnet made of the repositories and actions asked for,",
+        "",
+    ),
+];
+
+/// What the registry is asked for with a credential; ECR names its actions in the message.
+pub(super) const PULL: &str = "the pull";
+
+/// The policy that refused, where the message names one.
+pub(super) fn of_policy(message: &str, action: &str, assumed: &AssumedRole) -> Option<Vec<Cause>> {
+    let role = &assumed.role_arn;
+    let message = message.to_ascii_lowercase();
+    let explicit = message.contains("explicit deny");
+    let how = if explicit { "denies" } else { "does not allow" };
+    if let Some((_, policy, whose)) = POLICIES.iter().find(|(words, ..)| message.contains(words)) {
+        let why = format!("{policy} {how} {action} to {role}, whatever the role itself allows");
+        let fix = match *whose {
+            "" => {
+                "ask without repositories and actions; if that works, report the policy as a fault of carnet"
+                    .to_owned()
+            }
+            whose if explicit => {
+                format!("have {whose} except {role} from the statement that denies {action}")
+            }
+            whose => format!("have {whose} allow {action} to {role}"),
+        };
+        return Some(vec![Cause::act(why, fix)]);
+    }
+    let own = match () {
+        () if message.contains("identity-based policy") => format!("a policy of {role} itself"),
+        () if message.contains("resource-based policy") && action == PULL => {
+            "the repository's policy".to_owned()
+        }
+        () if message.contains("resource-based policy") => format!("the trust policy of {role}"),
+        () if message.contains("role trust policy") => format!("the trust policy of {role}"),
+        () => return None,
+    };
+    explicit.then(|| {
+        let why = format!("{own} denies {action} explicitly, and a denial outweighs all that allows it");
+        vec![Cause::act(why, format!("take the statement that denies {action} out of {own}"))]
+    })
 }
 
 /// Refusals of `AssumeRoleWithWebIdentity`.
@@ -30,8 +157,7 @@ pub(crate) fn of_sts(code: &str, message: &str, presented: &Presented, assumed: 
     // IAM names condition keys after the provider's URL without its scheme.
     let provider = iss.split_once("://").map_or(iss.as_str(), |(_, rest)| rest);
     match code {
-        code if is_throttling(code) => vec![throttled("aws")],
-        "AccessDenied" | "AccessDeniedException" => vec![
+        code if is_denial(code) => of_policy(message, "sts:AssumeRoleWithWebIdentity", assumed).unwrap_or_else(|| vec![
             Cause::trust(format!(
                 "the trust policy of {role} must allow sts:AssumeRoleWithWebIdentity to the OIDC provider {provider} \
                  with exactly {provider}:aud = {aud} and {provider}:sub = {sub}"
@@ -41,9 +167,9 @@ pub(crate) fn of_sts(code: &str, message: &str, presented: &Presented, assumed: 
                 Mend::Feed("--role-arn ARN".to_owned()),
             ),
             Cause::early("and for some seconds after a change"),
-        ],
+        ]),
         "InvalidIdentityToken" => invalid_token(message, presented, account),
-        "ExpiredTokenException" => {
+        "ExpiredTokenException" | "ExpiredToken" => {
             vec![Cause::clock("AWS holds the token for expired or not yet valid: check this machine's clock")]
         }
         "IDPRejectedClaim" => vec![Cause::trust(format!(
@@ -60,21 +186,12 @@ pub(crate) fn of_sts(code: &str, message: &str, presented: &Presented, assumed: 
             ),
             Cause::early("and it often passes"),
         ],
-        "ValidationError" => vec![
-            Cause::new(
-                format!(
-                    "check that session_duration, which is {} s, is not above the maximum session duration of {role}",
-                    assumed.session_duration.as_secs()
-                ),
-                Mend::Feed("--session-duration 1h".to_owned()),
-            ),
-            Cause::new("and the role's ARN", Mend::Feed("--role-arn ARN".to_owned())),
-        ],
-        "MalformedPolicyDocument" => vec![Cause::act(
+        "ValidationError" | "ValidationException" => invalid_value(message, assumed),
+        "MalformedPolicyDocument" | "MalformedPolicyDocumentException" => vec![Cause::act(
             "AWS could not read the session policy",
             "ask without repositories and actions; if that works, report the policy as a fault of carnet",
         )],
-        "PackedPolicyTooLarge" => vec![Cause::act(
+        "PackedPolicyTooLarge" | "PackedPolicyTooLargeException" => vec![Cause::act(
             "the session policy is too large: ask for fewer repositories",
             "name fewer repositories in the request or in the grant",
         )],
@@ -88,7 +205,33 @@ pub(crate) fn of_sts(code: &str, message: &str, presented: &Presented, assumed: 
             "the endpoint sts is not an AWS STS",
             Mend::Feed("--endpoint sts=URL".to_owned()),
         )],
-        _ => Vec::new(),
+        code => of_either(code, account),
+    }
+}
+
+/// Which value it is, the message says; the duration is the usual one.
+fn invalid_value(message: &str, assumed: &AssumedRole) -> Vec<Cause> {
+    let role = &assumed.role_arn;
+    let message = message.to_ascii_lowercase();
+    let duration = Cause::new(
+        format!(
+            "check that session_duration, which is {} s, is not above the maximum session duration of {role}",
+            assumed.session_duration.as_secs()
+        ),
+        Mend::Feed("--session-duration 1h".to_owned()),
+    );
+    let arn = |why: &str| Cause::new(why, Mend::Feed("--role-arn ARN".to_owned()));
+    if message.contains("duration") {
+        vec![duration]
+    } else if message.contains("arn") {
+        vec![arn("AWS does not take the role's ARN")]
+    } else if ["rolesessionname", "webidentitytoken", "policy"].iter().any(|field| message.contains(field)) {
+        vec![Cause::act(
+            "AWS does not take a value that carnet has made",
+            "report the message as a fault of carnet, with `carnet feed show`'s output",
+        )]
+    } else {
+        vec![duration, arn("and the role's ARN")]
     }
 }
 
@@ -105,11 +248,23 @@ fn invalid_token(message: &str, presented: &Presented, account: &str) -> Vec<Cau
         ),
         iss,
     );
-    if message.to_ascii_lowercase().contains("verification key") {
-        vec![keys, provider]
+    let message = message.to_ascii_lowercase();
+    if is_about_keys(&message) {
+        vec![keys, Cause::early("and it often passes")]
+    } else if message.contains("no openidconnect provider") || message.contains("audience") {
+        vec![provider]
+    } else if message.contains("not a valid jwt") {
+        vec![Cause::act(
+            "AWS does not take what arrived for a token: something on the way changes the request",
+            "see that no proxy changes requests; if none does, report it as a fault of carnet",
+        )]
     } else {
         vec![provider, keys]
     }
+}
+
+fn is_about_keys(message: &str) -> bool {
+    message.to_ascii_lowercase().contains("verification key")
 }
 
 fn unreachable(why: String, iss: &str) -> Cause {
@@ -117,28 +272,47 @@ fn unreachable(why: String, iss: &str) -> Cause {
 }
 
 /// Refusals of `GetAuthorizationToken`, of ECR or of ECR Public.
-pub(crate) fn of_ecr(code: &str, is_public: bool, assumed: &AssumedRole) -> Vec<Cause> {
+pub(crate) fn of_ecr(code: &str, message: &str, is_public: bool, assumed: &AssumedRole) -> Vec<Cause> {
+    let account = assumed.role_arn.account_id();
     match code {
-        code if is_throttling(code) => vec![throttled("aws")],
-        "AccessDenied" | "AccessDeniedException" => {
+        code if is_denial(code) => {
             let actions = if is_public {
                 "ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken"
             } else {
                 "ecr:GetAuthorizationToken"
             };
-            vec![
-                Cause::trust(format!(
-                    "the role {} needs a policy that allows {actions} on resource *",
-                    assumed.role_arn
-                )),
-                Cause::early("a new policy takes some seconds until it works"),
-            ]
+            of_policy(message, actions, assumed).unwrap_or_else(|| {
+                vec![
+                    Cause::trust(format!(
+                        "the role {} needs a policy that allows {actions} on resource *",
+                        assumed.role_arn
+                    )),
+                    Cause::early("a new policy takes some seconds until it works"),
+                ]
+            })
         }
-        "UnrecognizedClientException" | "InvalidClientTokenId" => vec![Cause::new(
-            "ECR does not know the session that STS issued: the endpoints sts and ecr must belong together, and the \
-             registry's region must be enabled in the account",
-            Mend::Feed("--endpoint sts=URL --endpoint ecr=URL".to_owned()),
-        )],
+        "UnrecognizedClientException" | "InvalidClientTokenId" => vec![
+            Cause::new(
+                "ECR does not know the session that STS issued: the endpoints sts and ecr must belong together",
+                Mend::Feed("--endpoint sts=URL --endpoint ecr=URL".to_owned()),
+            ),
+            Cause::act(
+                format!("and the registry's region must be enabled in account {account}"),
+                "have the account's administrators enable the region",
+            ),
+        ],
+        "InvalidSignatureException" | "SignatureDoesNotMatch" if message.contains("Signature expired") => {
+            vec![Cause::clock("ECR holds the request for too old: check this machine's clock")]
+        }
+        "InvalidSignatureException" | "SignatureDoesNotMatch" if message.contains("not yet current") => {
+            vec![Cause::clock("ECR holds the request for one of the future: check this machine's clock")]
+        }
+        "InvalidSignatureException" | "SignatureDoesNotMatch" if message.contains("scoped to") => {
+            vec![Cause::act(
+                "ECR refused the request's signature, which is for another region or service than it is of itself",
+                "check that the registry's region and the endpoint ecr, if the feed names one, are of one region",
+            )]
+        }
         "InvalidSignatureException" | "SignatureDoesNotMatch" | "RequestExpired" => vec![Cause::clock(
             "ECR refused the request's signature: check this machine's clock, the registry's region, and that no \
              proxy changes the request",
@@ -146,10 +320,10 @@ pub(crate) fn of_ecr(code: &str, is_public: bool, assumed: &AssumedRole) -> Vec<
         "ExpiredTokenException" | "ExpiredToken" => {
             vec![Cause::clock("ECR holds the role session for expired: check this machine's clock")]
         }
-        "UnknownOperationException" => vec![Cause::new(
+        "UnknownOperationException" | "UnsupportedCommandException" | "InvalidAction" => vec![Cause::new(
             "the endpoint ecr is not an Amazon ECR API",
             Mend::Feed("--endpoint ecr=URL".to_owned()),
         )],
-        _ => Vec::new(),
+        code => of_either(code, account),
     }
 }

@@ -1,13 +1,30 @@
-//! What a code of Entra or ACR most often means, said in terms of what was presented.
+//! What a code of Entra or ACR most often means, said in terms of what was presented; those about the identity itself
+//! are in `identity`.
 
-use super::{Cause, Mend};
+mod identity;
+
+use super::general::throttled;
+use super::{Cause, Mend, Retry};
 use crate::feed::azure::AzureAcr;
 use crate::oidc::token::Presented;
 
-/// Codes after which the same request may well succeed a moment later, whatever their status: Entra
-/// could not reach the issuer.
-pub(crate) fn is_transient(code: &str) -> bool {
-    matches!(code, "AADSTS90061" | "AADSTS50166" | "AADSTS501661")
+/// Whether to try again.
+pub(crate) fn retry(code: &str) -> Retry {
+    match code {
+        // Entra could not reach the issuer.
+        "AADSTS90061" | "AADSTS50166" | "AADSTS501661" => Retry::Passing,
+        code if identity::is_outage(code) || is_throttling(code) => Retry::Passing,
+        // Entra's replicas learn of identities and their credentials one after another, and forget nothing, but now and then
+        // one does not know what the others know.
+        "AADSTS70021" | "AADSTS700211" | "AADSTS700212" | "AADSTS700213" | "AADSTS70025" | "AADSTS700016"
+        | "AADSTS7000229" => Retry::Once,
+        _ => Retry::Never,
+    }
+}
+
+/// Not of a client that asks the same again and again (AADSTS50196): that one is to stop.
+fn is_throttling(code: &str) -> bool {
+    code == "AADSTS90055"
 }
 
 /// Refusals of Entra's token endpoint.
@@ -19,6 +36,7 @@ pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> V
     let new = || Cause::early("a new one takes some minutes until it works");
     let tenant = || Mend::Feed("--tenant-id UUID".to_owned());
     match code {
+        "AADSTS70025" => vec![Cause::trust(format!("{client_id} has no federated credential at all")), new()],
         "AADSTS70021" => vec![
             Cause::trust(format!(
                 "{credential} must name exactly the issuer {iss}, the subject {sub} and the audience {aud}"
@@ -70,6 +88,12 @@ pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> V
         "AADSTS900612" => vec![jwks(format!(
             "Entra could not read the JWKS of {iss}: check that nothing on the way changes it"
         ))],
+        "AADSTS700027" | "AADSTS50012" | "AADSTS50006" | "AADSTS900384" => vec![jwks(format!(
+            "Entra could not verify the token's signature: it must find the RSA key {kid} in the JWKS of {iss}"
+        ))],
+        "AADSTS50048" => vec![Cause::trust(format!(
+            "{credential} must name exactly the issuer {iss} and the subject {sub}"
+        ))],
         "AADSTS500011" => vec![Cause::new(
             format!(
                 "tenant {tenant_id} knows no resource of the scope that was asked for: check tenant_id, and that it \
@@ -77,42 +101,91 @@ pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> V
             ),
             tenant(),
         )],
-        "AADSTS700016" => vec![Cause::new(
-            format!(
-                "tenant {tenant_id} has no application or managed identity with the client id {client_id}: not its \
-                 object id, and not one of another tenant"
+        "AADSTS700016" | "AADSTS700011" => vec![
+            Cause::new(
+                format!(
+                    "tenant {tenant_id} has no application or managed identity with the client id {client_id}: not its \
+                     object id, and not one of another tenant"
+                ),
+                Mend::Feed("--client-id UUID".to_owned()),
             ),
-            Mend::Feed("--client-id UUID".to_owned()),
-        )],
-        "AADSTS90002" => vec![Cause::new(format!("there is no tenant {tenant_id} in this cloud"), tenant())],
+            new(),
+        ],
+        "AADSTS90002" | "AADSTS900021" | "AADSTS900023" => {
+            vec![Cause::new(format!("there is no tenant {tenant_id} in this cloud"), tenant())]
+        }
+        "AADSTS90038" | "AADSTS900382" | "AADSTS900432" | "AADSTS90051" | "AADSTS1000104" => {
+            vec![Cause::new(
+                format!("tenant {tenant_id} is of another of Azure's clouds than the registry"),
+                tenant(),
+            )]
+        }
+        code if is_throttling(code) => vec![throttled("azure")],
         "AADSTS70023" => vec![Cause::new(
             "the token lives longer than Entra accepts: lower token_lifetime",
             Mend::Feed("--token-lifetime 10m".to_owned()),
         )],
-        _ => Vec::new(),
+        code => identity::of_state(code, azure),
     }
 }
 
-/// Refusals of the registry's token endpoints, where it calls itself `service`.
-pub(crate) fn of_acr(code: Option<&str>, status: Option<u16>, azure: &AzureAcr, service: &str) -> Vec<Cause> {
+/// Refusals of the registry's token endpoints, where it calls itself `service`. The code is the same for a role that is
+/// missing and for a network rule: which it is, the message says.
+pub(crate) fn of_acr(
+    code: Option<&str>,
+    status: Option<u16>,
+    message: &str,
+    azure: &AzureAcr,
+    service: &str,
+) -> Vec<Cause> {
     let AzureAcr { tenant_id, client_id } = azure;
     match (code, status) {
-        (Some("UNAUTHORIZED" | "DENIED"), _) | (_, Some(401 | 403)) => vec![
-            Cause::trust(format!("{client_id} needs a role on {service} that lets it pull, such as AcrPull")),
-            Cause::new(
-                format!("the registry must be of tenant {tenant_id}"),
-                Mend::Feed("--tenant-id UUID".to_owned()),
-            ),
-            Cause::act(
-                "and its network rules must let this machine in",
-                "allow this machine's address in the registry's network rules",
-            ),
-            Cause::early("a new role assignment takes some minutes until it works"),
-        ],
         (_, Some(404 | 405)) => vec![Cause::new(
             "the endpoint registry is not an Azure container registry",
             Mend::Feed("--endpoint registry=URL".to_owned()),
         )],
+        (Some("UNAUTHORIZED" | "DENIED"), _) | (None, Some(401 | 403)) => {
+            if let Some(causes) = of_network(message, service) {
+                return causes;
+            }
+            if message.to_ascii_lowercase().contains("tenant") {
+                return vec![Cause::new(
+                    format!("the registry is of another tenant than {tenant_id}"),
+                    Mend::Feed("--tenant-id UUID".to_owned()),
+                )];
+            }
+            vec![
+                Cause::trust(format!(
+                    "{client_id} needs a role on {service} that lets it pull, such as AcrPull"
+                )),
+                Cause::new(
+                    format!("the registry must be of tenant {tenant_id}"),
+                    Mend::Feed("--tenant-id UUID".to_owned()),
+                ),
+                Cause::act(
+                    "and its network rules must let this machine in",
+                    "allow this machine's address in the registry's network rules",
+                ),
+                Cause::early("a new role assignment takes some minutes until it works"),
+            ]
+        }
         _ => Vec::new(),
     }
+}
+
+/// A refusal of a registry's network rules, if the message is of one.
+pub(super) fn of_network(message: &str, service: &str) -> Option<Vec<Cause>> {
+    let message = message.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    let why = if says(&["client with ip", "acr/firewall"]) {
+        format!("the network rules of {service} do not let this machine's address in")
+    } else if says(&["public network access", "private endpoint", "private link"]) {
+        format!("{service} takes no requests from public networks")
+    } else {
+        return None;
+    };
+    let what = format!(
+        "allow this machine's address in the network rules of {service}, or reach it by its private endpoint"
+    );
+    Some(vec![Cause::act(why, what)])
 }

@@ -2,39 +2,93 @@
 
 use super::{Cause, Mend};
 
-/// For a code that the provider's own table does not know, and for an answer without one.
-pub(crate) fn refused(provider: &str, step: &str, status: Option<u16>, code: Option<&str>) -> Cause {
+/// For a code that the provider's own table does not know, and for an answer without one. `named` says that the
+/// feed names the endpoint of the step.
+pub(crate) fn refused(
+    provider: &str,
+    step: &str,
+    status: Option<u16>,
+    code: Option<&str>,
+    named: bool,
+) -> Cause {
     match (status.unwrap_or_default(), code) {
-        (300..=399, _) => Cause::new(
+        (300..=399, _) if named => Cause::new(
             "the endpoint answers with a redirect, which is never followed: point the endpoint at the API itself",
             endpoint(step),
         ),
+        (300..=399, _) => Cause::act(
+            "something answers with a redirect, which is never followed, and which this API never gives",
+            BETWEEN,
+        ),
         (429, _) => throttled(provider),
-        (500.., _) => troubled(provider),
-        (_, Some(code)) => Cause::trust(format!(
-            "look up {code} in what {provider} documents about {step}, and compare what was presented with what is \
-             set up there"
-        )),
-        (_, None) => Cause::new(
+        (500 | 502.., _) => troubled(provider),
+        (_, Some(code)) => unknown(provider, step, code),
+        (_, None) if named => Cause::new(
             format!(
                 "this is not how {provider} refuses, so something else may have answered: check the endpoint of {step}"
             ),
             endpoint(step),
         ),
+        (_, None) => Cause::act(
+            format!("this is not how {provider} refuses, so something else has answered in its place"),
+            BETWEEN,
+        ),
     }
+}
+
+/// What to do where the feed names no endpoint, and yet somebody else answers.
+const BETWEEN: &str = "have what is between this machine and the provider, such as a proxy, a filter or a name server of your \
+                       own, let its requests through unchanged";
+
+/// Nothing is offered for a code that no table has: what would help is not known.
+fn unknown(provider: &str, step: &str, code: &str) -> Cause {
+    let list = match provider {
+        "azure" if code.starts_with("AADSTS") => "https://login.microsoftonline.com/error has Entra's codes",
+        "azure" => "the documentation of Entra, or of Azure Container Registry, may have it",
+        "aws" => "AWS's API references have the errors of each operation, and a list of those that all have",
+        "google" => "Google's guides for troubleshooting workload identity federation and IAM may have it",
+        _ => "the provider's documentation may have it",
+    };
+    Cause::act(
+        format!(
+            "carnet knows nothing of this code: look up {code} in what {provider} documents about {step}, and compare what \
+             was presented with what is set up there"
+        ),
+        list,
+    )
 }
 
 /// Another endpoint for `step`, by the name that feeds have for it.
 pub(crate) fn endpoint(step: &str) -> Mend {
-    let name = match step {
+    Mend::Feed(format!("--endpoint {}=URL", endpoint_name(step)))
+}
+
+/// Another endpoint for `step`, if the feed names one; else nobody is asked but the provider's own.
+pub(crate) fn endpoint_if(named: bool, step: &str) -> Mend {
+    if named { endpoint(step) } else { Mend::Act(BETWEEN.to_owned()) }
+}
+
+/// The cause, of a feed that names no endpoint: the provider's own is not to be pointed elsewhere.
+pub(crate) fn without_endpoint(cause: Cause) -> Cause {
+    match &cause.mend {
+        // That of another region is named in full.
+        Mend::Feed(arguments) if arguments.starts_with("--endpoint ") && arguments.ends_with("=URL") => {
+            Cause::act(cause.why, BETWEEN)
+        }
+        _ => cause,
+    }
+}
+
+/// The name that feeds have for the endpoint of `step`.
+pub(crate) fn endpoint_name(step: &str) -> &'static str {
+    match step {
         "ecr:GetAuthorizationToken" | "ecr-public:GetAuthorizationToken" => "ecr",
         "entra:token" => "authority",
         "acr:exchange" | "acr:token" => "registry",
         "iamcredentials:generateAccessToken" => "iamcredentials",
         // Of AWS and of Google.
         _ => "sts",
-    };
-    Mend::Feed(format!("--endpoint {name}=URL"))
+    }
 }
 
 /// For status 429, and for codes that say the same.
@@ -54,10 +108,10 @@ pub(crate) fn troubled(provider: &str) -> Cause {
 }
 
 /// A success in form that cannot be used.
-pub(crate) fn unusable(step: &str) -> Cause {
+pub(crate) fn unusable(step: &str, named: bool) -> Cause {
     Cause::new(
         "this is not what the provider's API answers: check the endpoint, and that nothing on the way changes answers",
-        endpoint(step),
+        endpoint_if(named, step),
     )
 }
 

@@ -3,37 +3,96 @@
 //! Google puts everything that is wrong with a token under `invalid_grant`: there the message decides
 //! which causes come first.
 
-use super::{Cause, Mend, quoted};
+use super::{Cause, Mend, Retry, quoted};
 use crate::feed::google::{
     GoogleArtifactRegistry, JwksSource, MAX_SUBJECT, ServiceAccount, WorkloadIdentityProvider,
 };
 use crate::oidc::token::Presented;
 
-/// Codes after which the same request may well succeed a moment later, whatever their status.
-pub(crate) fn is_transient(code: &str) -> bool {
-    matches!(
+/// A refusal, as far as causes follow from it.
+pub(crate) struct Refused<'a> {
+    /// Of OAuth, or the name of a `google.rpc.Code`.
+    pub(crate) code: &'a str,
+    /// What it says, details included.
+    pub(crate) message: &'a str,
+    /// That of Google's `ErrorInfo`, which is finer than the code.
+    pub(crate) reason: Option<&'a str>,
+}
+
+/// Whether the same request may well succeed a moment later, whatever its status.
+pub(crate) fn retry(code: &str, message: &str, presented: &Presented) -> Retry {
+    let passes = matches!(
         code,
         "temporarily_unavailable"
             | "server_error"
+            | "internal_failure"
             | "UNAVAILABLE"
             | "RESOURCE_EXHAUSTED"
             | "INTERNAL"
             | "DEADLINE_EXCEEDED"
             | "ABORTED"
-    )
+            | "CANCELLED"
+    );
+    // Google says this of an issuer that it could not reach at that moment.
+    if passes || (code == "invalid_grant" && said(message, presented).contains("connecting")) {
+        Retry::Passing
+    } else {
+        Retry::Never
+    }
+}
+
+/// The message without the issuer's own name, which may hold any of the words that are looked for.
+fn said(message: &str, presented: &Presented) -> String {
+    message.replace(&presented.iss, "").to_ascii_lowercase()
+}
+
+/// What Google's APIs give for reasons that nothing of the feed's changes: policies over the project, and its state.
+pub(super) fn of_organization(refused: &Refused<'_>, project: &str) -> Option<Vec<Cause>> {
+    let message = refused.message.to_ascii_lowercase();
+    let is = |reason: &str| refused.reason == Some(reason);
+    let (why, what) = if is("SECURITY_POLICY_VIOLATED")
+        || message.contains("vpcservicecontrols")
+        || message.contains("vpc_service_controls")
+        || message.contains("prohibited by organization's policy")
+    {
+        (
+            format!("a VPC Service Controls perimeter around {project} refuses the request from here"),
+            "have the perimeter's administrators look up the identifier in the message, and let this identity or this \
+             machine's address in by an ingress rule or an access level",
+        )
+    } else if is("ORG_POLICY_VIOLATED") || message.contains("orgpolicy:") || message.contains("constraints/")
+    {
+        (
+            format!("an organization policy over {project} refuses it: the message names the constraint"),
+            "have the organization's administrators allow it there",
+        )
+    } else if is("BILLING_DISABLED") {
+        (format!("billing is off for {project}"), "have the project's owners link a billing account")
+    } else if is("CONSUMER_SUSPENDED") || is("CONSUMER_INVALID") {
+        (
+            format!("{project} is suspended or deleted"),
+            "have the project's owners look at it in the Google Cloud console",
+        )
+    } else {
+        return None;
+    };
+    Some(vec![Cause::act(why, what)])
 }
 
 /// Refusals of the Security Token Service.
 pub(crate) fn of_sts(
-    code: &str,
-    message: &str,
+    refused: &Refused<'_>,
     presented: &Presented,
     google: &GoogleArtifactRegistry,
 ) -> Vec<Cause> {
     let Presented { sub, aud, .. } = presented;
     let provider = &google.workload_identity_provider;
-    match code {
-        "invalid_grant" => of_token(message, presented, google),
+    let project = format!("the project of {provider}");
+    if let Some(causes) = of_organization(refused, &project) {
+        return causes;
+    }
+    match refused.code {
+        "invalid_grant" => of_token(refused.message, presented, google),
         "invalid_target" => vec![
             Cause::trust(format!(
                 "the provider {provider} does not exist, or it or its pool is disabled or deleted"
@@ -75,7 +134,7 @@ pub(crate) fn of_sts(
             ),
             Mend::Feed("--endpoint sts=URL".to_owned()),
         )],
-        "PERMISSION_DENIED" => vec![
+        "PERMISSION_DENIED" | "access_denied" => vec![
             Cause::new(
                 format!("the Security Token Service API must be enabled in the project of {provider}"),
                 enable("sts.googleapis.com", provider.project_number()),
@@ -146,21 +205,26 @@ fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistr
         ),
         &format!("--allowed-audiences={}", quoted(&list)),
     );
-    // The issuer's own name may hold any of the words that are looked for.
-    let message = message.replace(iss, "").to_ascii_lowercase();
-    if message.contains("audience") {
+    let issuer = update(
+        google,
+        format!("the provider {provider} must have exactly the issuer {iss}"),
+        &format!("--issuer-uri={}", quoted(iss)),
+    );
+    let message = said(message, presented);
+    if message.contains("connecting") {
+        // It is the provider's issuer that Google fetches, whatever the token says.
+        vec![documents, issuer, Cause::early("and it often passes")]
+    } else if message.contains("audience") {
         vec![audience]
+    } else if message.contains("issuer") && message.contains("match") {
+        vec![issuer]
     } else if message.contains("expired") || message.contains("stale") || message.contains("issued at") {
         vec![Cause::clock("Google holds the token for expired or not yet valid: check this machine's clock")]
-    } else if message.contains("connecting") || message.contains("signature") || message.contains("key") {
+    } else if message.contains("signature") || message.contains("key") {
         vec![documents]
     } else {
         let others = vec![
-            update(
-                google,
-                format!("the provider {provider} must have exactly the issuer {iss}"),
-                &format!("--issuer-uri={}", quoted(iss)),
-            ),
+            issuer,
             Cause::clock(format!(
                 "the token must be signed with {alg} and in its time (check this machine's clock)"
             )),
@@ -185,15 +249,17 @@ fn upload_to(provider: &WorkloadIdentityProvider) -> String {
     )
 }
 
-/// Refusals of `generateAccessToken`; `reason` is that of Google's `ErrorInfo`.
+/// Refusals of `generateAccessToken`.
 pub(crate) fn of_iam_credentials(
-    code: &str,
-    reason: Option<&str>,
+    refused: &Refused<'_>,
     presented: &Presented,
     google: &GoogleArtifactRegistry,
 ) -> Vec<Cause> {
     let Some(account) = google.service_account.as_ref() else { return Vec::new() };
-    if reason == Some("SERVICE_DISABLED") {
+    if let Some(causes) = of_organization(refused, &format!("the project of {account}")) {
+        return causes;
+    }
+    if refused.reason == Some("SERVICE_DISABLED") {
         return vec![Cause::new(
             format!(
                 "enable the IAM Service Account Credentials API, iamcredentials.googleapis.com, in the project of \
@@ -202,21 +268,20 @@ pub(crate) fn of_iam_credentials(
             enable("iamcredentials.googleapis.com", project_of(account)),
         )];
     }
-    match code {
-        "PERMISSION_DENIED" | "NOT_FOUND" => vec![
+    let absent = |why: String| Cause::new(why, Mend::Feed("--service-account EMAIL".to_owned()));
+    match refused.code {
+        "NOT_FOUND" => vec![absent(format!("there is no service account {account}, or it was deleted"))],
+        "PERMISSION_DENIED" => vec![
             Cause::trust(format!(
                 "principal://iam.googleapis.com/{}/subject/{} needs the permission iam.serviceAccounts.getAccessToken \
                  on {account}: grant it roles/iam.workloadIdentityUser there",
                 google.workload_identity_provider.pool(),
                 presented.sub,
             )),
-            Cause::new(
-                "Google answers the same when the account does not exist",
-                Mend::Feed("--service-account EMAIL".to_owned()),
-            ),
+            absent("Google answers the same when the account does not exist".to_owned()),
             Cause::early("and a grant takes a few minutes"),
         ],
-        "INVALID_ARGUMENT" => vec![Cause::new(
+        "INVALID_ARGUMENT" | "OUT_OF_RANGE" => vec![Cause::new(
             format!(
                 "check lifetime, which is {}: above 3600s the organisation policy \
                  constraints/iam.allowServiceAccountCredentialLifetimeExtension must name {account}",

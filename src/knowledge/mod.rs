@@ -1,8 +1,8 @@
 //! What a failure most often means, and what mends it: one table for each provider, from code, and where
 //! a code stands for several things from the message, to causes, most likely first.
 //!
-//! Pure. Whatever is not in a table is shown as the provider said it. Nothing but advice ever follows
-//! from a message: the texts change.
+//! Pure. Whatever is not in a table is shown as the provider said it, and nothing is offered that may not help. From a
+//! message follow only advice and whether to try again: the texts change.
 
 pub(crate) mod aws;
 pub(crate) mod azure;
@@ -61,6 +61,17 @@ pub enum Mend {
     CheckWith(String),
     /// What no one command does.
     Act(String),
+}
+
+/// Whether a request that was refused may succeed when it is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Retry {
+    /// Nothing changes by itself.
+    Never,
+    /// One of the provider's replicas may not know yet what the others know: another one is asked, once.
+    Once,
+    /// It may well succeed a moment later.
+    Passing,
 }
 
 /// What a check was asked about: what every command that goes on from it says again.

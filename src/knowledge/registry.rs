@@ -1,12 +1,28 @@
 //! What a registry's refusal of a fresh credential most often means. Codes are those of OCI's distribution
 //! specification.
 
-use super::{Cause, Mend};
-use crate::feed::Feed;
+use super::{Cause, Mend, aws, azure, google};
+use crate::feed::{Feed, Provider};
+
+/// A refusal whose message names a policy or a network rule: no permission of the identity's changes these.
+fn of_policy(feed: &Feed, message: &str) -> Option<Vec<Cause>> {
+    match &feed.provider {
+        Provider::AwsEcr(role) | Provider::AwsEcrPublic(role) => aws::of_policy(message, aws::PULL, role),
+        Provider::AzureAcr(_) => azure::of_network(message, feed.registry.as_str()),
+        Provider::GoogleArtifactRegistry(_) => {
+            let project = format!("the project of {}", feed.registry);
+            let refused = google::Refused { code: "DENIED", message, reason: None };
+            google::of_organization(&refused, &project)
+        }
+    }
+}
 
 /// The credential was refused at `/v2/`, or by its token endpoint.
-pub(crate) fn of_login(feed: &Feed, status: Option<u16>) -> Vec<Cause> {
+pub(crate) fn of_login(feed: &Feed, status: Option<u16>, message: &str) -> Vec<Cause> {
     let host = &feed.registry;
+    if let (Some(401 | 403), Some(causes)) = (status, of_policy(feed, message)) {
+        return causes;
+    }
     let other = || Mend::Feed("--registry HOST".to_owned());
     match status {
         Some(401) => vec![
@@ -58,7 +74,16 @@ pub(crate) fn of_empty_index() -> Vec<Cause> {
 }
 
 /// An image cannot be had with a credential that the registry has accepted.
-pub(crate) fn of_pull(image: &str, code: Option<&str>, status: Option<u16>, feed: &Feed) -> Vec<Cause> {
+pub(crate) fn of_pull(
+    image: &str,
+    code: Option<&str>,
+    status: Option<u16>,
+    message: &str,
+    feed: &Feed,
+) -> Vec<Cause> {
+    if let (Some(401 | 403), Some(causes)) = (status, of_policy(feed, message)) {
+        return causes;
+    }
     match (code, status) {
         (Some("NAME_UNKNOWN"), _) => vec![
             Cause::new("there is no such repository", Mend::CheckWith("--image NAME:TAG".to_owned())),
@@ -70,6 +95,10 @@ pub(crate) fn of_pull(image: &str, code: Option<&str>, status: Option<u16>, feed
         (Some("BLOB_UNKNOWN"), _) => vec![Cause::act(
             "the registry has the image's manifest, but not its first layer",
             "push the image again",
+        )],
+        (Some("NAME_INVALID" | "TAG_INVALID" | "DIGEST_INVALID"), _) => vec![Cause::new(
+            "the registry does not take the image's name",
+            Mend::CheckWith("--image NAME:TAG".to_owned()),
         )],
         (Some("TOOMANYREQUESTS"), _) | (_, Some(429)) => {
             vec![Cause::early(format!("{} limits how often it is asked", feed.registry))]
@@ -87,6 +116,10 @@ pub(crate) fn of_pull(image: &str, code: Option<&str>, status: Option<u16>, feed
         (_, Some(500..)) => {
             vec![Cause::early(format!("the trouble is at {} and often passes", feed.registry))]
         }
+        (Some(code), Some(400..=499)) => vec![Cause::act(
+            format!("carnet knows nothing of this code: look up {code} in what the registry documents"),
+            "pull it with another client, and compare",
+        )],
         _ => vec![Cause::act(
             "the registry does not serve this image as OCI's distribution specification says",
             "pull it with another client, and compare",

@@ -82,6 +82,23 @@ async fn other_failures_are_not_tried_again() {
 }
 
 #[tokio::test]
+async fn what_one_replica_does_not_know_is_asked_of_another_once() {
+    for (knows, attempts) in [(true, 2), (false, 2)] {
+        let world = World::new();
+        let feed = feed(0);
+        let mut first = true;
+        world.fake.decides(move |_| match std::mem::take(&mut first) || !knows {
+            true => Outcome::Unknown,
+            false => Outcome::Credential(HOUR),
+        });
+        let asking = world.asking(&feed);
+        world.pass(SECOND).await;
+        assert_eq!(asking.await.unwrap().is_ok(), knows);
+        assert_eq!(world.fake.attempts(&feed), attempts);
+    }
+}
+
+#[tokio::test]
 async fn one_deadline_ends_every_attempt_and_pause() {
     let world = World::new();
     let feed = feed(0);

@@ -9,10 +9,12 @@ use tokio::sync::watch;
 use crate::broker::*;
 use crate::clock::SimulatedClock;
 use crate::exchange::{Credential, ExchangeError, Failure, Secret, StatedExpiry, Step, Upstream};
+use crate::feed::endpoints::Endpoints;
 use crate::feed::{FeedChanges, FeedDraft};
 use crate::issuer::MintError;
 use crate::issuer_url::IssuerUrl;
 use crate::jose::Algorithm;
+use crate::knowledge::Retry;
 use crate::oidc::token::Presented;
 use crate::random::RandomnessUnavailable;
 use crate::secret::SecretString;
@@ -35,6 +37,8 @@ pub(super) enum Outcome {
     Transient,
     /// HTTP 403.
     Refused,
+    /// HTTP 401, of a replica that does not know yet what the others know.
+    Unknown,
     /// No token to trade.
     Unminted,
     /// No answer, ever.
@@ -91,6 +95,7 @@ impl Fake {
             Outcome::Expired => now,
             Outcome::Transient => return Err(failure(503).into()),
             Outcome::Refused => return Err(failure(403).into()),
+            Outcome::Unknown => return Err(failure(401).advise(Vec::new(), Retry::Once).into()),
             Outcome::Unminted => return Err(MintError::Unconfirmed(Duration::from_secs(10)).into()),
             Outcome::Hang => std::future::pending().await,
             Outcome::Panic => panic!("as the test wants"),
@@ -156,7 +161,7 @@ fn failure(status: u16) -> ExchangeError {
         message: None,
         request_id: None,
     };
-    ExchangeError::new(step, &presented, Failure::Refused(upstream))
+    ExchangeError::new(step, &presented, &Endpoints::default(), Failure::Refused(upstream))
 }
 
 /// The full pause, always.

@@ -82,8 +82,8 @@ pub(in crate::exchange) async fn authorization_token(
     let answer = call.send(step, request).await?;
     if !answer.status().is_success() {
         let redactor = Redactor::new([session.session_token.reveal(), session.secret_access_key.reveal()]);
-        return Err(call.refused_by_aws(step, &answer, refusal(&answer), &redactor, |code, _| {
-            of_ecr(code, ecr == Ecr::Public, role)
+        return Err(call.refused_by_aws(step, &answer, refusal(&answer), &redactor, |code, message| {
+            of_ecr(code, message, ecr == Ecr::Public, role)
         }));
     }
     login(ecr, &answer).map_err(|reason| call.unusable(step, &answer, reason))

@@ -50,7 +50,8 @@ pub(crate) async fn refresh_token(
     if !answer.status().is_success() {
         let redactor = Redactor::for_token(access_token.reveal());
         return Err(call.refused_by_azure(STEP, &answer, refusal(&answer), &redactor, |upstream| {
-            of_acr(upstream.code.as_deref(), upstream.status, azure, &apis.service)
+            let message = upstream.message.as_deref().unwrap_or_default();
+            of_acr(upstream.code.as_deref(), upstream.status, message, azure, &apis.service)
         }));
     }
     refresh(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
@@ -78,7 +79,8 @@ pub(crate) async fn access_token(
     if !answer.status().is_success() {
         let redactor = Redactor::for_token(refresh_token.reveal());
         return Err(call.refused_by_azure(NARROW, &answer, refusal(&answer), &redactor, |upstream| {
-            of_acr(upstream.code.as_deref(), upstream.status, azure, &apis.service)
+            let message = upstream.message.as_deref().unwrap_or_default();
+            of_acr(upstream.code.as_deref(), upstream.status, message, azure, &apis.service)
         }));
     }
     access(&answer, repositories, call.scope).map_err(|reason| call.unusable(NARROW, &answer, reason))

@@ -10,7 +10,8 @@ use crate::exchange::refusal::{Advice, Refusal};
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError};
 use crate::feed::google::GoogleArtifactRegistry;
-use crate::knowledge::google::{is_transient, of_iam_credentials, of_sts};
+use crate::knowledge::Retry;
+use crate::knowledge::google::{Refused, of_iam_credentials, of_sts, retry};
 
 /// `reason` of a `google.rpc.ErrorInfo`: finer than the code, and a code itself.
 type Reason = Option<String>;
@@ -28,13 +29,17 @@ impl Call<'_> {
         self.refused(step, answer, refusal, redactor, &[], |upstream| Advice {
             causes: upstream.code.as_deref().map_or_else(Vec::new, |code| {
                 let (message, presented) = (upstream.message.as_deref(), &self.token.presented);
+                let refused =
+                    Refused { code, message: message.unwrap_or_default(), reason: reason.as_deref() };
                 if step == sts::STEP {
-                    of_sts(code, message.unwrap_or_default(), presented, google)
+                    of_sts(&refused, presented, google)
                 } else {
-                    of_iam_credentials(code, reason.as_deref(), presented, google)
+                    of_iam_credentials(&refused, presented, google)
                 }
             }),
-            transient: upstream.code.as_deref().is_some_and(is_transient),
+            retry: upstream.code.as_deref().map_or(Retry::Never, |code| {
+                retry(code, upstream.message.as_deref().unwrap_or_default(), &self.token.presented)
+            }),
         })
     }
 }

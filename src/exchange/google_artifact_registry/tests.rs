@@ -184,7 +184,7 @@ async fn endpoints_override_hosts_and_a_whole_token_url_is_understood() {
 async fn every_refusal_of_the_token_service_keeps_its_code_and_says_what_to_look_at() {
     let documents = "https://issuer.example/x/.well-known/openid-configuration and find key key-1";
     for (status, code, description, hint, transient) in [
-        (400, "invalid_grant", "Error connecting to the given credential's issuer.", documents, false),
+        (400, "invalid_grant", "Error connecting to the given credential's issuer.", documents, true),
         (400, "invalid_grant", "Invalid ID Token signature.", documents, false),
         (
             400,

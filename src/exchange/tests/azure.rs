@@ -2,8 +2,8 @@
 
 use super::*;
 
-const TENANT: &str = "8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c";
-const CLIENT: &str = "0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e";
+pub(super) const TENANT: &str = "8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c";
+pub(super) const CLIENT: &str = "0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e";
 const ACCESS: &str = "aGVhZGVy.YWNjZXNz.YWNjZXNzLXNpZ25hdHVyZQ";
 const ACCESS_SIGNATURE: &str = "YWNjZXNzLXNpZ25hdHVyZQ";
 const MANAGEMENT: &str = "scope=https%3A%2F%2Fmanagement.azure.com%2F.default";
@@ -52,7 +52,7 @@ pub(super) fn refresh(exp: i64) -> Answer {
     answer(200, json!({ "refresh_token": jwt(&json!({ "exp": exp })) }).to_string())
 }
 
-fn refused_by_entra(status: u16, error: &str, number: u64, text: &str) -> Answer {
+pub(super) fn refused_by_entra(status: u16, error: &str, number: u64, text: &str) -> Answer {
     let body = json!({
         "error": error, "error_description": format!("AADSTS{number}: {text} Correlation ID: corr-1"),
         "error_codes": [number], "timestamp": "2026-03-01 12:00:00Z", "trace_id": "trace-1",
@@ -197,6 +197,12 @@ async fn every_refusal_of_entra_keeps_its_code_and_says_what_to_look_at() {
         (400, "unauthorized_client", 700_016, CLIENT, false),
         (400, "invalid_request", 90_002, TENANT, false),
         (400, "invalid_request", 70_023, "token_lifetime", false),
+        (401, "invalid_client", 70_025, "has no federated credential at all", false),
+        (401, "invalid_client", 7_000_112, "is disabled in tenant", false),
+        (401, "invalid_client", 7_000_229, "has no service principal in tenant", false),
+        (400, "invalid_grant", 53_003, "a Conditional Access or security policy of tenant", false),
+        (400, "invalid_request", 90_055, "limits how often", true),
+        (400, "invalid_request", 90_033, "often passes", true),
         (400, "invalid_request", 4_242, "look up AADSTS4242 in what azure documents", false),
         (429, "temporarily_unavailable", 4_242, "limits how often", true),
         (503, "temporarily_unavailable", 4_242, "often passes", true),

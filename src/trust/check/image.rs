@@ -198,13 +198,15 @@ async fn manifest(
 
 fn refused(registry: &Registry<'_>, image: &ImageReference, answer: &Response<Bytes>) -> Failed {
     let upstream = registry.told(STEP, answer);
+    let (code, message) = (upstream.code.as_deref(), upstream.message.as_deref());
+    let image_name = image.to_string();
     let causes =
-        knowledge::of_pull(&image.to_string(), upstream.code.as_deref(), upstream.status, registry.feed);
+        knowledge::of_pull(&image_name, code, upstream.status, message.unwrap_or_default(), registry.feed);
     Failed::new(format!("{image} cannot be pulled"), causes).answered(upstream)
 }
 
 fn broken(registry: &Registry<'_>, image: &ImageReference, why: &str) -> Failed {
-    unpullable(image, why, knowledge::of_pull(&image.to_string(), None, None, registry.feed))
+    unpullable(image, why, knowledge::of_pull(&image.to_string(), None, None, "", registry.feed))
 }
 
 fn unpullable(image: &ImageReference, why: &str, causes: Vec<Cause>) -> Failed {

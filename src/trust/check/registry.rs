@@ -172,7 +172,7 @@ impl<'a> Registry<'a> {
         let Some(token) = token else {
             return Err(Failed::new(
                 "the registry's token endpoint gives no token",
-                knowledge::of_login(self.feed, None),
+                knowledge::of_login(self.feed, None, ""),
             ));
         };
         self.authorization = Some(sensitive(format!("Bearer {}", token.reveal()))?);
@@ -243,7 +243,7 @@ impl<'a> Registry<'a> {
         let unreached = unreachable(error.kind(), &Asked::Registry);
         let is_proxys = matches!(error.kind(), TransportErrorKind::Proxy(_));
         // A proxy's failure says nothing of the registry.
-        let others = if is_proxys { Vec::new() } else { knowledge::of_login(self.feed, None) };
+        let others = if is_proxys { Vec::new() } else { knowledge::of_login(self.feed, None, "") };
         let causes = std::iter::once(unreached).chain(others);
         let upstream = UpstreamAnswer { message: Some(error.told()), ..nothing(step) };
         Failed::new(format!("{} gives no answer: {error}", self.feed.registry), causes.collect())
@@ -253,7 +253,8 @@ impl<'a> Registry<'a> {
     /// An answer that is not the wanted one, at logging in.
     fn refused(&self, step: &'static str, answer: &Response<Bytes>) -> Failed {
         let upstream = self.told(step, answer);
-        let causes = knowledge::of_login(self.feed, upstream.status);
+        let causes =
+            knowledge::of_login(self.feed, upstream.status, upstream.message.as_deref().unwrap_or_default());
         let what = format!("{} answers {}", self.feed.registry, answer.status().as_u16());
         Failed::new(what, causes).answered(upstream)
     }
