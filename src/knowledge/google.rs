@@ -216,7 +216,7 @@ fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistr
         vec![documents, issuer, Cause::early("and it often passes")]
     } else if message.contains("audience") {
         vec![audience]
-    } else if message.contains("issuer") && message.contains("match") {
+    } else if message.starts_with("the issuer") && message.contains("match") {
         vec![issuer]
     } else if message.contains("expired") || message.contains("stale") || message.contains("issued at") {
         vec![Cause::clock("Google holds the token for expired or not yet valid: check this machine's clock")]

@@ -43,7 +43,7 @@ async fn every_failure_at_aws_names_its_step_and_code_and_says_what_to_look_at()
         refused("expired", STS, 400, "ExpiredTokenException", "this machine's clock").claim("exp", past),
         Case {
             kid: Some("other"),
-            ..refused("unknown key", STS, 400, INVALID, "find key ES256 in its JWKS")
+            ..refused("unknown key", STS, 400, INVALID, "find key ES256 in its JWKS").transient()
         },
         Case {
             documents: Some((503, "")),
@@ -56,7 +56,10 @@ async fn every_failure_at_aws_names_its_step_and_code_and_says_what_to_look_at()
             )
             .transient()
         },
-        Case { documents: Some((200, "<html>")), ..refused("JWKS unreadable", STS, 400, INVALID, "JWKS") },
+        Case {
+            documents: Some((200, "<html>")),
+            ..refused("JWKS unreadable", STS, 400, INVALID, "JWKS").transient()
+        },
         refused("role absent", STS, 403, DENIED, "the role does not exist").feed(absent),
         refused("session too long", STS, 400, "ValidationError", "session_duration")
             .feed(json!({ "session_duration": 7200 })),

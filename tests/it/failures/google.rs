@@ -65,9 +65,17 @@ async fn every_failure_at_google_names_its_step_and_code_and_says_what_to_look_a
         refused("expired", STS, 400, GRANT, "this machine's clock").claim("exp", past),
         refused("more than 24 hours", STS, 400, GRANT, "in its time").claim("exp", past + 86_401),
         Case { kid: Some("other"), ..refused("unknown key", STS, 400, GRANT, "find key ES256 in its JWKS") },
-        Case { documents: Some((503, "")), ..refused("JWKS unreachable", STS, 400, GRANT, fetch) },
-        Case { documents: Some((200, "<html>")), ..refused("JWKS unreadable", STS, 400, GRANT, fetch) },
-        refused("unreachable, as Google says", STS, 400, GRANT, fetch).fault("issuer-unreachable"),
+        Case {
+            documents: Some((503, "")),
+            ..refused("JWKS unreachable", STS, 400, GRANT, fetch).transient()
+        },
+        Case {
+            documents: Some((200, "<html>")),
+            ..refused("JWKS unreadable", STS, 400, GRANT, fetch).transient()
+        },
+        refused("unreachable, as Google says", STS, 400, GRANT, fetch)
+            .fault("issuer-unreachable")
+            .transient(),
         refused("pool disabled", STS, 400, "invalid_target", "disabled or deleted").feed(disabled),
         refused("propagation", STS, 400, "invalid_target", "a new one takes a few minutes")
             .fault("propagating"),
