@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 
 use super::*;
+use crate::feed::FeedType;
 use crate::knowledge::{Asked, Cause, Mend, Retry, registry};
 use crate::oidc::subject::Context;
 
@@ -241,7 +242,12 @@ async fn the_page_of_failures_says_what_carnet_says() {
 fn told(step: &str, said: &Said) -> String {
     let feed = "default/a".parse().unwrap();
     let (context, scope) = (Context::empty(), Scope::everything());
-    let asked = Asked { feed: &feed, context: &context, scope: &scope, image: None };
+    let feed_type = match step {
+        "entra:token" | "acr:exchange" => FeedType::AzureAcr,
+        "sts:token" | "iamcredentials:generateAccessToken" => FeedType::GoogleArtifactRegistry,
+        _ => FeedType::AwsEcr,
+    };
+    let asked = Asked { feed: &feed, context: &context, scope: &scope, image: None, feed_type, network: &[] };
     let one = |cause: &Cause| {
         let (fix, command) = cause.mend.told(&asked);
         let command = command.map_or_else(String::new, |command| format!(": `{command}`"));

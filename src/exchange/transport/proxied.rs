@@ -74,8 +74,8 @@ pub(super) async fn answer(
         (Stage::Host, Some(ConnectCause::Tls(why))) if why.contains("corrupt message") => {
             ProxyFailure::NoTunnel
         }
-        // What a proxy sends right behind its answer is dropped by the client.
-        (Stage::Host, None) if said.contains("handshake eof") => ProxyFailure::NoTunnel,
+        // The tunnel ended, or was reset, before there was TLS. What a proxy sends right behind its answer is dropped.
+        (Stage::Host, None) => ProxyFailure::NoTunnel,
         (Stage::Host, _) => return Err(error.into()),
     };
     Err(failed(failure, said))

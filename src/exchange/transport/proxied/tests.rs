@@ -76,7 +76,7 @@ async fn each_failure_of_a_proxy_is_told_as_its_own_with_its_words_and_fix() {
         ("501 x\r\n\r\n", refused(501), "501", "check again", false),
         ("302 x\r\nlocation: http://login/\r\n\r\n", refused(302), "302", "sign this machine in", false),
         ("511 x\r\n\r\n<a>sign in</a>", refused(511), "sign in", "sign this machine in", false),
-        ("200 x\r\n\r\n<h1>Welcome</h1>", ProxyFailure::NoTunnel, "handshake eof", "untouched", true),
+        ("200 x\r\n\r\n<h1>Welcome</h1>", ProxyFailure::NoTunnel, "hangs up", "untouched", true),
     ];
     for (answer, expected, words, fix, transient) in table {
         let address = proxy(format!("HTTP/1.1 {answer}")).await;
