@@ -24,19 +24,26 @@ use std::time::Duration;
 
 use carnet::clock::{Clock as _, SystemClock};
 use serde_json::{Value, json};
+use support::carnet::Issuer;
 use support::http::Connection;
-use world::{Grant, World, credentials_of};
+use world::{Api, Grant, World, credentials_of};
 
 const ROUNDS: usize = 12;
 /// How long each turn of each round lasts.
 const TURN: Duration = Duration::from_secs(2);
 const CONNECTIONS: usize = 32;
+/// The address that a flood comes from.
+const FLOODS_ADDRESS: &str = "X-Forwarded-For: 192.0.2.2\r\n";
 
 /// Makes the request of a connection's number and of how many it has sent.
 type Flood<'a> = (&'static str, Box<dyn Fn(usize, usize) -> String + Sync + 'a>);
 
 fn main() {
-    let world = World::new("");
+    // The deployer and the flood come from different addresses, as a proxy says: one address has a rate of its own.
+    let issuer = Issuer::http_with(&["--trusted-proxies=127.0.0.1"]);
+    let sandbox = issuer.carnet.sandbox(&issuer.url, "");
+    let admin = world::grant(&issuer.carnet, &["--role=admin", "--expires-in=never"]);
+    let world = World { api: Api::of(&issuer.server), issuer, sandbox, admin };
     world.add_feed("default/own", &[]);
     let (deployer, hostile) = (
         world.grant(&["--role=deployer", "--space=default", "--context=tenant=*"]),
@@ -86,6 +93,7 @@ fn turn(
 ) -> (f64, usize) {
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let own = request("POST", &credentials_of("default/own"), deployer, Some(&json!({})));
+    let own = own.replace(FLOODS_ADDRESS, "X-Forwarded-For: 192.0.2.1\r\n");
     std::thread::scope(|scope| {
         for connection in 0..CONNECTIONS {
             let (Some(flood), stop, answered) = (flood, &stop, &answered) else { break };
@@ -119,7 +127,7 @@ fn turn(
 fn request(method: &str, path: &str, of: &Grant, body: Option<&Value>) -> String {
     let body = body.map(Value::to_string).unwrap_or_default();
     format!(
-        "{method} /api/v1{path} HTTP/1.1\r\nHost: carnet.test\r\nAuthorization: Bearer {}\r\n\
+        "{method} /api/v1{path} HTTP/1.1\r\nHost: carnet.test\r\nAuthorization: Bearer {}\r\n{FLOODS_ADDRESS}\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         of.token,
         body.len()
