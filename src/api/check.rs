@@ -66,7 +66,7 @@ pub struct CheckCause {
     /// What is likely wrong.
     pub cause: String,
     /// What to do about it.
-    pub mend: String,
+    pub fix: String,
     /// The command that does it, if one does; words in capitals stand for values that carnet cannot know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,

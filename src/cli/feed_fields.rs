@@ -270,7 +270,7 @@ impl Changes {
             token_lifetime: common.token_lifetime,
             endpoints: changes_endpoints.then(|| match no_endpoints {
                 true => endpoints,
-                // A mend names the one endpoint that is wrong.
+                // A fix names the one endpoint that is wrong.
                 false => feed.endpoints.overlaid_by(&endpoints),
             }),
         })

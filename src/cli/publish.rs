@@ -170,7 +170,7 @@ pub(super) fn not_opened(url: &TargetUrl, error: OpenTargetError) -> Failure {
 
 pub(super) fn not_published(url: &TargetUrl, error: PublishError) -> Failure {
     let hint = match &error {
-        PublishError::Conflict(conflict) => Some(mend(conflict, url)),
+        PublishError::Conflict(conflict) => Some(fix(conflict, url)),
         PublishError::Target(TargetError::Failed { reason, .. }) => knowledge::target::advice(url, reason),
         PublishError::Target(TargetError::Changed(_)) => {
             Some("somebody else writes there at this moment: look who, and try again".to_owned())
@@ -183,7 +183,7 @@ pub(super) fn not_published(url: &TargetUrl, error: PublishError) -> Failure {
     hinted(failure, hint)
 }
 
-fn mend(conflict: &Conflict, url: &TargetUrl) -> String {
+fn fix(conflict: &Conflict, url: &TargetUrl) -> String {
     match conflict {
         Conflict::Newer { .. } => format!(
             "a later state of this issuer stands at {url}, so this database is an old copy, or another process is ahead of \

@@ -12,7 +12,7 @@ use crate::audit::{Event, Outcome};
 use crate::feed::Feed;
 use crate::feed::endpoints::Endpoints;
 use crate::feed::scope::ScopeError;
-use crate::knowledge::{self, Cause, Mend, Retry, general};
+use crate::knowledge::{self, Cause, Fix, Retry, general};
 use crate::metrics::ExchangeOutcome;
 use crate::oidc::token::Presented;
 
@@ -279,13 +279,13 @@ impl Asked<'_> {
     }
 
     /// To ask somebody else, or to look at who answers.
-    fn other(&self) -> Mend {
+    fn other(&self) -> Fix {
         match self {
             Self::Endpoint { step, named } => general::endpoint_if(*named, step),
             #[cfg(feature = "server")]
-            Self::Registry => Mend::Feed("--registry HOST".to_owned()),
+            Self::Registry => Fix::Feed("--registry HOST".to_owned()),
             #[cfg(feature = "server")]
-            Self::Issuer(url) => Mend::Command(format!("curl -i {url}")),
+            Self::Issuer(url) => Fix::Command(format!("curl -i {url}")),
         }
     }
 }
@@ -311,7 +311,7 @@ pub(crate) fn unreachable(kind: TransportErrorKind, asked: &Asked<'_>) -> Cause 
                 "the {noun}'s certificate is not trusted here: a private {noun} or an inspecting proxy needs its CA \
                  configured"
             ),
-            Mend::CheckWith("--ca-file FILE".to_owned()),
+            Fix::CheckWith("--ca-file FILE".to_owned()),
         ),
         TransportErrorKind::TlsName => Cause::new(
             format!(

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use thiserror::Error;
 use url::Url;
 
-use crate::knowledge::{Cause, Mend};
+use crate::knowledge::{Cause, Fix};
 use crate::secret::SecretString;
 
 /// The URL of an HTTP proxy, which may hold a user name and a password.
@@ -61,7 +61,7 @@ impl ProxyFailure {
 impl ProxyFailure {
     /// Why it failed and what fixes that, where a request was for a `noun`: an endpoint, a registry, an issuer.
     pub(super) fn cause(self, noun: &str) -> Cause {
-        let again = |arguments: &str| Mend::CheckWith(arguments.to_owned());
+        let again = |arguments: &str| Fix::CheckWith(arguments.to_owned());
         let url = "--proxy http://HOST:PORT";
         match self {
             Self::Unreached => Cause::new(

@@ -2,7 +2,7 @@
 //! policy that can deny: which one, the message says.
 
 use super::general::{throttled, troubled};
-use super::{Cause, Mend, Retry};
+use super::{Cause, Fix, Retry};
 use crate::feed::aws::AssumedRole;
 use crate::oidc::token::Presented;
 
@@ -164,7 +164,7 @@ pub(crate) fn of_sts(code: &str, message: &str, presented: &Presented, assumed: 
             )),
             Cause::new(
                 "AWS answers the same when the role does not exist",
-                Mend::Feed("--role-arn ARN".to_owned()),
+                Fix::Feed("--role-arn ARN".to_owned()),
             ),
             Cause::early("and for some seconds after a change"),
         ]),
@@ -199,11 +199,11 @@ pub(crate) fn of_sts(code: &str, message: &str, presented: &Presented, assumed: 
             format!(
                 "activate STS for the registry's region in account {account}, or override the sts endpoint"
             ),
-            Mend::Feed("--endpoint sts=https://sts.REGION.amazonaws.com".to_owned()),
+            Fix::Feed("--endpoint sts=https://sts.REGION.amazonaws.com".to_owned()),
         )],
         "InvalidAction" | "UnknownOperationException" => vec![Cause::new(
             "the endpoint sts is not an AWS STS",
-            Mend::Feed("--endpoint sts=URL".to_owned()),
+            Fix::Feed("--endpoint sts=URL".to_owned()),
         )],
         code => of_either(code, account),
     }
@@ -218,9 +218,9 @@ fn invalid_value(message: &str, assumed: &AssumedRole) -> Vec<Cause> {
             "check that session_duration, which is {} s, is not above the maximum session duration of {role}",
             assumed.session_duration.as_secs()
         ),
-        Mend::Feed("--session-duration 1h".to_owned()),
+        Fix::Feed("--session-duration 1h".to_owned()),
     );
-    let arn = |why: &str| Cause::new(why, Mend::Feed("--role-arn ARN".to_owned()));
+    let arn = |why: &str| Cause::new(why, Fix::Feed("--role-arn ARN".to_owned()));
     if message.contains("duration") {
         vec![duration]
     } else if message.contains("arn") {
@@ -294,7 +294,7 @@ pub(crate) fn of_ecr(code: &str, message: &str, is_public: bool, assumed: &Assum
         "UnrecognizedClientException" | "InvalidClientTokenId" => vec![
             Cause::new(
                 "ECR does not know the session that STS issued: the endpoints sts and ecr must belong together",
-                Mend::Feed("--endpoint sts=URL --endpoint ecr=URL".to_owned()),
+                Fix::Feed("--endpoint sts=URL --endpoint ecr=URL".to_owned()),
             ),
             Cause::act(
                 format!("and the registry's region must be enabled in account {account}"),
@@ -322,7 +322,7 @@ pub(crate) fn of_ecr(code: &str, message: &str, is_public: bool, assumed: &Assum
         }
         "UnknownOperationException" | "UnsupportedCommandException" | "InvalidAction" => vec![Cause::new(
             "the endpoint ecr is not an Amazon ECR API",
-            Mend::Feed("--endpoint ecr=URL".to_owned()),
+            Fix::Feed("--endpoint ecr=URL".to_owned()),
         )],
         code => of_either(code, account),
     }

@@ -4,7 +4,7 @@
 mod identity;
 
 use super::general::throttled;
-use super::{Cause, Mend, Retry};
+use super::{Cause, Fix, Retry};
 use crate::feed::azure::AzureAcr;
 use crate::oidc::token::Presented;
 
@@ -31,10 +31,10 @@ fn is_throttling(code: &str) -> bool {
 pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> Vec<Cause> {
     let Presented { iss, sub, aud, kid, alg } = presented;
     let AzureAcr { tenant_id, client_id } = azure;
-    let jwks = |why: String| Cause::new(why, Mend::Command(format!("curl -i {iss}/.well-known/jwks")));
+    let jwks = |why: String| Cause::new(why, Fix::Command(format!("curl -i {iss}/.well-known/jwks")));
     let credential = format!("a federated credential of {client_id}");
     let new = || Cause::early("a new one takes some minutes until it works");
-    let tenant = || Mend::Feed("--tenant-id UUID".to_owned());
+    let tenant = || Fix::Feed("--tenant-id UUID".to_owned());
     match code {
         "AADSTS70025" => vec![Cause::trust(format!("{client_id} has no federated credential at all")), new()],
         "AADSTS70021" => vec![
@@ -74,7 +74,7 @@ pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> V
         "AADSTS5002730" => vec![
             Cause::new(
                 format!("Entra verifies RS256 only, and the token is signed with {alg}"),
-                Mend::Feed("--alg RS256".to_owned()),
+                Fix::Feed("--alg RS256".to_owned()),
             ),
             jwks(format!("or it takes the key {kid} for one that is not RSA")),
         ],
@@ -107,7 +107,7 @@ pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> V
                     "tenant {tenant_id} has no application or managed identity with the client id {client_id}: not its \
                      object id, and not one of another tenant"
                 ),
-                Mend::Feed("--client-id UUID".to_owned()),
+                Fix::Feed("--client-id UUID".to_owned()),
             ),
             new(),
         ],
@@ -123,7 +123,7 @@ pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> V
         code if is_throttling(code) => vec![throttled("azure")],
         "AADSTS70023" => vec![Cause::new(
             "the token lives longer than Entra accepts: lower token_lifetime",
-            Mend::Feed("--token-lifetime 10m".to_owned()),
+            Fix::Feed("--token-lifetime 10m".to_owned()),
         )],
         code => identity::of_state(code, azure),
     }
@@ -142,7 +142,7 @@ pub(crate) fn of_acr(
     match (code, status) {
         (_, Some(404 | 405)) => vec![Cause::new(
             "the endpoint registry is not an Azure container registry",
-            Mend::Feed("--endpoint registry=URL".to_owned()),
+            Fix::Feed("--endpoint registry=URL".to_owned()),
         )],
         (Some("UNAUTHORIZED" | "DENIED"), _) | (None, Some(401 | 403)) => {
             if let Some(causes) = of_network(message, service) {
@@ -151,7 +151,7 @@ pub(crate) fn of_acr(
             if message.to_ascii_lowercase().contains("tenant") {
                 return vec![Cause::new(
                     format!("the registry is of another tenant than {tenant_id}"),
-                    Mend::Feed("--tenant-id UUID".to_owned()),
+                    Fix::Feed("--tenant-id UUID".to_owned()),
                 )];
             }
             vec![
@@ -160,7 +160,7 @@ pub(crate) fn of_acr(
                 )),
                 Cause::new(
                     format!("the registry must be of tenant {tenant_id}"),
-                    Mend::Feed("--tenant-id UUID".to_owned()),
+                    Fix::Feed("--tenant-id UUID".to_owned()),
                 ),
                 Cause::act(
                     "and its network rules must let this machine in",

@@ -1,6 +1,6 @@
 //! What holds at every provider: throttling, outages, and answers that no table knows.
 
-use super::{Cause, Mend};
+use super::{Cause, Fix};
 
 /// For a code that the provider's own table does not know, and for an answer without one. `named` says that the
 /// feed names the endpoint of the step.
@@ -59,20 +59,20 @@ fn unknown(provider: &str, step: &str, code: &str) -> Cause {
 }
 
 /// Another endpoint for `step`, by the name that feeds have for it.
-pub(crate) fn endpoint(step: &str) -> Mend {
-    Mend::Feed(format!("--endpoint {}=URL", endpoint_name(step)))
+pub(crate) fn endpoint(step: &str) -> Fix {
+    Fix::Feed(format!("--endpoint {}=URL", endpoint_name(step)))
 }
 
 /// Another endpoint for `step`, if the feed names one; else nobody is asked but the provider's own.
-pub(crate) fn endpoint_if(named: bool, step: &str) -> Mend {
-    if named { endpoint(step) } else { Mend::Act(BETWEEN.to_owned()) }
+pub(crate) fn endpoint_if(named: bool, step: &str) -> Fix {
+    if named { endpoint(step) } else { Fix::Act(BETWEEN.to_owned()) }
 }
 
 /// The cause, of a feed that names no endpoint: the provider's own is not to be pointed elsewhere.
 pub(crate) fn without_endpoint(cause: Cause) -> Cause {
-    match &cause.mend {
+    match &cause.fix {
         // That of another region is named in full.
-        Mend::Feed(arguments) if arguments.starts_with("--endpoint ") && arguments.ends_with("=URL") => {
+        Fix::Feed(arguments) if arguments.starts_with("--endpoint ") && arguments.ends_with("=URL") => {
             Cause::act(cause.why, BETWEEN)
         }
         _ => cause,

@@ -3,7 +3,7 @@
 //! Google puts everything that is wrong with a token under `invalid_grant`: there the message decides
 //! which causes come first.
 
-use super::{Cause, Mend, Retry, quoted};
+use super::{Cause, Fix, Retry, quoted};
 use crate::feed::google::{
     GoogleArtifactRegistry, JwksSource, MAX_SUBJECT, ServiceAccount, WorkloadIdentityProvider,
 };
@@ -121,18 +121,18 @@ pub(crate) fn of_sts(
                      subject {sub} has {})",
                     sub.len()
                 ),
-                Mend::Feed("--subject-keys feed_id".to_owned()),
+                Fix::Feed("--subject-keys feed_id".to_owned()),
             ),
             Cause::new(
                 "and the provider is named by its project's number",
-                Mend::Feed("--workload-identity-provider projects/NUMBER/…".to_owned()),
+                Fix::Feed("--workload-identity-provider projects/NUMBER/…".to_owned()),
             ),
         ],
         "unsupported_grant_type" | "NOT_FOUND" | "UNIMPLEMENTED" => vec![Cause::new(
             format!(
                 "the endpoint sts is not Google's Security Token Service, which expects the audience {aud}"
             ),
-            Mend::Feed("--endpoint sts=URL".to_owned()),
+            Fix::Feed("--endpoint sts=URL".to_owned()),
         )],
         "PERMISSION_DENIED" | "access_denied" => vec![
             Cause::new(
@@ -153,12 +153,12 @@ fn update(google: &GoogleArtifactRegistry, why: impl Into<String>, flags: &str) 
     let provider = &google.workload_identity_provider;
     let what = "change the provider by this, if no other feed rests on what it trusts now".to_owned();
     let command = format!("gcloud iam workload-identity-pools providers update-oidc {provider} {flags}");
-    Cause::new(why, Mend::Change { what, command })
+    Cause::new(why, Fix::Change { what, command })
 }
 
-fn enable(api: &str, project: &str) -> Mend {
+fn enable(api: &str, project: &str) -> Fix {
     let command = format!("gcloud services enable {api} --project={project}");
-    Mend::Change { what: "enable it by this".to_owned(), command }
+    Fix::Change { what: "enable it by this".to_owned(), command }
 }
 
 /// The project that the account's name says it is of, if it does.
@@ -191,7 +191,7 @@ fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistr
                 "the JWKS that was uploaded to {provider} must hold the key {kid}: Google fetches none from {iss}, and \
                  looks at an uploaded one only when a token comes"
             ),
-            Mend::Upload { upload: upload_to(provider), kid: kid.clone() },
+            Fix::Upload { upload: upload_to(provider), kid: kid.clone() },
         ),
     };
     // gcloud separates a list by commas, unless it is told of another sign.
@@ -268,7 +268,7 @@ pub(crate) fn of_iam_credentials(
             enable("iamcredentials.googleapis.com", project_of(account)),
         )];
     }
-    let absent = |why: String| Cause::new(why, Mend::Feed("--service-account EMAIL".to_owned()));
+    let absent = |why: String| Cause::new(why, Fix::Feed("--service-account EMAIL".to_owned()));
     match refused.code {
         "NOT_FOUND" => vec![absent(format!("there is no service account {account}, or it was deleted"))],
         "PERMISSION_DENIED" => vec![
@@ -287,16 +287,16 @@ pub(crate) fn of_iam_credentials(
                  constraints/iam.allowServiceAccountCredentialLifetimeExtension must name {account}",
                 google.lifetime
             ),
-            Mend::Feed("--lifetime 1h".to_owned()),
+            Fix::Feed("--lifetime 1h".to_owned()),
         )],
         "UNAUTHENTICATED" => vec![Cause::new(
             "Google does not know the token that its Security Token Service issued: the endpoints sts and \
              iamcredentials must belong together",
-            Mend::Feed("--endpoint sts=URL --endpoint iamcredentials=URL".to_owned()),
+            Fix::Feed("--endpoint sts=URL --endpoint iamcredentials=URL".to_owned()),
         )],
         "FAILED_PRECONDITION" => vec![Cause::new(
             format!("the service account {account} may be disabled"),
-            Mend::Change {
+            Fix::Change {
                 what: "enable it by this".to_owned(),
                 command: format!("gcloud iam service-accounts enable {account}"),
             },

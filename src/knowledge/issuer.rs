@@ -1,16 +1,16 @@
 //! What is wrong with an issuer's own documents, as fetched from its URL, and with its minting.
 
-use super::{Cause, Mend};
+use super::{Cause, Fix};
 
 /// The provider metadata or the JWKS at `url` cannot be had: an answer of this status, or none.
 pub(crate) fn unavailable(iss: &str, url: &str, status: Option<u16>) -> Vec<Cause> {
     let serve = || {
         Cause::new(
             format!("nothing serves the issuer {iss} at this moment"),
-            Mend::Command(format!("carnet serve --issuer {iss}")),
+            Fix::Command(format!("carnet serve --issuer {iss}")),
         )
     };
-    let look = |why: &str| Cause::new(why, Mend::Command(format!("curl -i {url}")));
+    let look = |why: &str| Cause::new(why, Fix::Command(format!("curl -i {url}")));
     match status {
         Some(300..=399) => vec![look(
             "it answers with a redirect, which clouds do not follow: serve the documents at the issuer URL itself",
@@ -40,9 +40,9 @@ pub(crate) fn other_issuer(iss: &str, url: &str) -> Vec<Cause> {
             format!(
                 "another issuer is served there: what it says must be {iss}, to the byte, without a slash at its end"
             ),
-            Mend::Command(format!("carnet serve --issuer {iss}")),
+            Fix::Command(format!("carnet serve --issuer {iss}")),
         ),
-        Cause::new("a proxy or cache changes the document", Mend::Command(format!("curl -i {url}"))),
+        Cause::new("a proxy or cache changes the document", Fix::Command(format!("curl -i {url}"))),
     ]
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn other_issuer(iss: &str, url: &str) -> Vec<Cause> {
 pub(crate) fn unreadable(url: &str) -> Vec<Cause> {
     vec![Cause::new(
         "something else answers there, or changes the document on the way",
-        Mend::Command(format!("curl -i {url}")),
+        Fix::Command(format!("curl -i {url}")),
     )]
 }
 
@@ -60,11 +60,11 @@ pub(crate) fn key_not_visible(iss: &str, kid: &str, jwks_uri: &str, strange: boo
     let cache = || Cause::early(format!("a cache before carnet serves an older JWKS, without the key {kid}"));
     let look = Cause::new(
         "or one keeps it longer than its Cache-Control says",
-        Mend::Command(format!("curl -i {jwks_uri}")),
+        Fix::Command(format!("curl -i {jwks_uri}")),
     );
     let database = Cause::new(
         "the server at the issuer URL works on another database than this one: it knows none of this one's keys",
-        Mend::Command(format!("carnet serve --issuer {iss}")),
+        Fix::Command(format!("carnet serve --issuer {iss}")),
     );
     if strange { vec![database, cache(), look] } else { vec![cache(), look] }
 }
@@ -73,7 +73,7 @@ pub(crate) fn key_not_visible(iss: &str, kid: &str, jwks_uri: &str, strange: boo
 pub(crate) fn missing_context(key: &str) -> Vec<Cause> {
     vec![Cause::new(
         format!("the feed's subject needs the deployment's {key}"),
-        Mend::CheckWith(format!("--context {key}=VALUE")),
+        Fix::CheckWith(format!("--context {key}=VALUE")),
     )]
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn missing_context(key: &str) -> Vec<Cause> {
 pub(crate) fn subject_too_long() -> Vec<Cause> {
     vec![Cause::new(
         "the feed's subject has more or longer keys than the provider takes",
-        Mend::Feed("--subject-keys feed_id".to_owned()),
+        Fix::Feed("--subject-keys feed_id".to_owned()),
     )]
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn subject_too_long() -> Vec<Cause> {
 pub(crate) fn lifetime(longest: std::time::Duration) -> Vec<Cause> {
     vec![Cause::new(
         "the key policy was tightened after the feed was made",
-        Mend::Feed(format!("--token-lifetime {}s", longest.as_secs())),
+        Fix::Feed(format!("--token-lifetime {}s", longest.as_secs())),
     )]
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn lifetime(longest: std::time::Duration) -> Vec<Cause> {
 pub(crate) fn own_audience() -> Vec<Cause> {
     vec![Cause::new(
         "the feed was given an audience at or below the issuer URL before the issuer was known, or not by carnet",
-        Mend::Feed("--audience AUDIENCE".to_owned()),
+        Fix::Feed("--audience AUDIENCE".to_owned()),
     )]
 }
 

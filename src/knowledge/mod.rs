@@ -1,4 +1,4 @@
-//! What a failure most often means, and what mends it: one table for each provider, from code, and where
+//! What a failure most often means, and what fixes it: one table for each provider, from code, and where
 //! a code stands for several things from the message, to causes, most likely first.
 //!
 //! Pure. Whatever is not in a table is shown as the provider said it, and nothing is offered that may not help. From a
@@ -22,18 +22,18 @@ use crate::feed::scope::{Action, Scope};
 use crate::feed::{FeedPath, FeedType};
 use crate::oidc::subject::Context;
 
-/// Why something may have failed, and what mends it.
+/// Why something may have failed, and what fixes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
     /// What is likely wrong, in terms of what was presented.
     pub why: String,
     /// What to do about it.
-    pub mend: Mend,
+    pub fix: Fix,
 }
 
 /// What to do about a [`Cause`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mend {
+pub enum Fix {
     /// Carry out what `carnet feed setup` prints.
     Trust,
     /// Upload the JWKS anew with what `carnet feed setup` prints, where this one command does the upload, and then
@@ -131,33 +131,33 @@ impl Asked<'_> {
 }
 
 impl Cause {
-    pub(crate) fn new(why: impl Into<String>, mend: Mend) -> Self {
-        Self { why: why.into(), mend }
+    pub(crate) fn new(why: impl Into<String>, fix: Fix) -> Self {
+        Self { why: why.into(), fix }
     }
 
-    /// Something that no one command mends.
+    /// Something that no one command fixes.
     pub(crate) fn act(why: impl Into<String>, what: impl Into<String>) -> Self {
-        Self::new(why, Mend::Act(what.into()))
+        Self::new(why, Fix::Act(what.into()))
     }
 
     /// Something that the cloud's trust lacks.
     pub(crate) fn trust(why: impl Into<String>) -> Self {
-        Self::new(why, Mend::Trust)
+        Self::new(why, Fix::Trust)
     }
 
     /// Something that is not known everywhere yet.
     pub(crate) fn early(why: impl Into<String>) -> Self {
-        Self::new(why, Mend::Again)
+        Self::new(why, Fix::Again)
     }
 
     /// A clock that is wrong.
     pub(crate) fn clock(why: impl Into<String>) -> Self {
         let what = "set this machine's clock; where systemd keeps it, by this".to_owned();
-        Self::new(why, Mend::Change { what, command: "timedatectl set-ntp true".to_owned() })
+        Self::new(why, Fix::Change { what, command: "timedatectl set-ntp true".to_owned() })
     }
 }
 
-impl Mend {
+impl Fix {
     /// What to do, as a sentence for people, and the command that does it, if one does.
     #[must_use]
     pub fn told(&self, asked: &Asked<'_>) -> (String, Option<String>) {

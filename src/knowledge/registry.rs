@@ -1,7 +1,7 @@
 //! What a registry's refusal of a fresh credential most often means. Codes are those of OCI's distribution
 //! specification.
 
-use super::{Cause, Mend, aws, azure, google};
+use super::{Cause, Fix, aws, azure, google};
 use crate::feed::{Feed, Provider};
 
 /// A refusal whose message names a policy or a network rule: no permission of the identity's changes these.
@@ -23,7 +23,7 @@ pub(crate) fn of_login(feed: &Feed, status: Option<u16>, message: &str) -> Vec<C
     if let (Some(401 | 403), Some(causes)) = (status, of_policy(feed, message)) {
         return causes;
     }
-    let other = || Mend::Feed("--registry HOST".to_owned());
+    let other = || Fix::Feed("--registry HOST".to_owned());
     match status {
         Some(401) => vec![
             Cause::new(
@@ -60,7 +60,7 @@ pub(crate) fn foreign_realm(feed: &Feed, realm: &str) -> Vec<Cause> {
              registry that it is taken for",
             feed.registry
         ),
-        Mend::Feed("--registry HOST".to_owned()),
+        Fix::Feed("--registry HOST".to_owned()),
     )]
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn of_empty_index() -> Vec<Cause> {
     vec![Cause::new(
         "the tag stands for an index without any image, which some builds push before the images themselves: there is \
          nothing to pull, and the credential is not to blame",
-        Mend::CheckWith("--image NAME:TAG".to_owned()),
+        Fix::CheckWith("--image NAME:TAG".to_owned()),
     )]
 }
 
@@ -86,11 +86,11 @@ pub(crate) fn of_pull(
     }
     match (code, status) {
         (Some("NAME_UNKNOWN"), _) => vec![
-            Cause::new("there is no such repository", Mend::CheckWith("--image NAME:TAG".to_owned())),
+            Cause::new("there is no such repository", Fix::CheckWith("--image NAME:TAG".to_owned())),
             Cause::trust("some registries say the same of a repository that the identity may not read"),
         ],
         (Some("MANIFEST_UNKNOWN"), _) => {
-            vec![Cause::new("there is no such tag or digest", Mend::CheckWith("--image NAME:TAG".to_owned()))]
+            vec![Cause::new("there is no such tag or digest", Fix::CheckWith("--image NAME:TAG".to_owned()))]
         }
         (Some("BLOB_UNKNOWN"), _) => vec![Cause::act(
             "the registry has the image's manifest, but not its first layer",
@@ -98,7 +98,7 @@ pub(crate) fn of_pull(
         )],
         (Some("NAME_INVALID" | "TAG_INVALID" | "DIGEST_INVALID"), _) => vec![Cause::new(
             "the registry does not take the image's name",
-            Mend::CheckWith("--image NAME:TAG".to_owned()),
+            Fix::CheckWith("--image NAME:TAG".to_owned()),
         )],
         (Some("TOOMANYREQUESTS"), _) | (_, Some(429)) => {
             vec![Cause::early(format!("{} limits how often it is asked", feed.registry))]
@@ -110,7 +110,7 @@ pub(crate) fn of_pull(
         (_, Some(404)) => {
             vec![Cause::new(
                 "there is no such repository, tag or digest",
-                Mend::CheckWith("--image NAME:TAG".to_owned()),
+                Fix::CheckWith("--image NAME:TAG".to_owned()),
             )]
         }
         (_, Some(500..)) => {

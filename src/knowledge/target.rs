@@ -1,5 +1,5 @@
 //! What the refusal of a place for the documents most often means: from the code or the words in what it said to
-//! what mends it. The codes are those of S3, of Google Cloud Storage's XML API and of Azure Blob Storage.
+//! what fixes it. The codes are those of S3, of Google Cloud Storage's XML API and of Azure Blob Storage.
 
 use crate::target_url::{ObjectService, TargetUrl};
 
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_leads_to_what_mends_it() {
+    fn a_refusal_leads_to_what_fixes_it() {
         let table = [
             (
                 "s3://bucket/a",

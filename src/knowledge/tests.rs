@@ -19,7 +19,7 @@ fn provider(json: &str) -> Provider {
 }
 
 #[test]
-fn every_code_that_vendors_document_has_a_cause_and_a_mend() {
+fn every_code_that_vendors_document_has_a_cause_and_a_fix() {
     let Provider::AwsEcr(role) =
         provider(r#"{"type":"aws-ecr","role_arn":"arn:aws:iam::123456789012:role/pull"}"#)
     else {
@@ -67,7 +67,7 @@ fn every_code_that_vendors_document_has_a_cause_and_a_mend() {
 }
 
 #[test]
-fn mends_are_commands_for_this_feed_and_context() {
+fn fixes_are_commands_for_this_feed_and_context() {
     let feed: FeedPath = "default/a".parse().unwrap();
     let mut context = Context::empty();
     context.insert(ContextKey::Tenant, "acme".parse().unwrap());
@@ -79,18 +79,18 @@ fn mends_are_commands_for_this_feed_and_context() {
         feed_type: FeedType::AwsEcr,
         network: &[],
     };
-    for (mend, command) in [
-        (Mend::Trust, Some("carnet feed setup default/a --context tenant=acme")),
-        (Mend::Feed("--lifetime 1h".to_owned()), Some("carnet feed update default/a --lifetime 1h")),
-        (Mend::Again, Some("carnet feed check default/a --context tenant=acme")),
+    for (fix, command) in [
+        (Fix::Trust, Some("carnet feed setup default/a --context tenant=acme")),
+        (Fix::Feed("--lifetime 1h".to_owned()), Some("carnet feed update default/a --lifetime 1h")),
+        (Fix::Again, Some("carnet feed check default/a --context tenant=acme")),
         (
-            Mend::CheckWith("--image x".to_owned()),
+            Fix::CheckWith("--image x".to_owned()),
             Some("carnet feed check default/a --context tenant=acme --image x"),
         ),
-        (Mend::Command("carnet key list".to_owned()), Some("carnet key list")),
-        (Mend::Act("think".to_owned()), None),
+        (Fix::Command("carnet key list".to_owned()), Some("carnet key list")),
+        (Fix::Act("think".to_owned()), None),
     ] {
-        assert_eq!(mend.told(&asked).1.as_deref(), command);
+        assert_eq!(fix.told(&asked).1.as_deref(), command);
     }
 }
 
@@ -99,20 +99,20 @@ fn checking_again_asks_for_the_same_once_more() {
     let feed: FeedPath = "default/a".parse().unwrap();
     let repositories = ["app/two", "app/one"].map(|name| name.parse().unwrap());
     let scope = Scope::new(Some(repositories), Some([Action::Pull])).unwrap();
-    let with = |arguments: &str| Mend::CheckWith(arguments.to_owned());
+    let with = |arguments: &str| Fix::CheckWith(arguments.to_owned());
     let narrow = "carnet feed check default/a --repository app/one --repository app/two --action pull";
-    for (image, mend, more) in [
-        (None, Mend::Again, ""),
-        (Some("app/one:v1"), Mend::Again, " --image app/one:v1"),
+    for (image, fix, more) in [
+        (None, Fix::Again, ""),
+        (Some("app/one:v1"), Fix::Again, " --image app/one:v1"),
         (Some("app/one:v1"), with("--image NAME:TAG"), " --image NAME:TAG"),
         (Some("app/one:v1"), with("--ca-file FILE"), " --image app/one:v1 --ca-file FILE"),
-        (Some("it's; x"), Mend::Again, r" --image 'it'\''s; x'"),
+        (Some("it's; x"), Fix::Again, r" --image 'it'\''s; x'"),
     ] {
         let feed_type = FeedType::AwsEcr;
         let network = ["--ca-file own.pem", "--proxy http://proxy.example:3128"].map(ToOwned::to_owned);
         let network = if more.contains("--ca-file") { &network[..] } else { &network[1..] };
         let asked =
             Asked { feed: &feed, context: &Context::empty(), scope: &scope, image, feed_type, network };
-        assert_eq!(mend.told(&asked).1, Some(format!("{narrow}{more} --proxy http://proxy.example:3128")));
+        assert_eq!(fix.told(&asked).1, Some(format!("{narrow}{more} --proxy http://proxy.example:3128")));
     }
 }

@@ -1,5 +1,5 @@
 //! `feed check` before an STS that others wrote: SeaweedFS's refusals, snapshotted beside those of the stand-ins,
-//! and a trust policy that is mended by what the first cause's command prints.
+//! and a trust policy that is fixed by what the first cause's command prints.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -84,7 +84,7 @@ fn shown(
 }
 
 #[test]
-fn what_seaweedfs_refuses_is_told_and_a_subject_is_mended_by_the_setup() {
+fn what_seaweedfs_refuses_is_told_and_a_subject_is_fixed_by_the_setup() {
     let ca = Ca::new();
     let issuer = Issuer::https(&ca);
     let certificate = ca.certificate();
@@ -131,8 +131,8 @@ fn what_seaweedfs_refuses_is_told_and_a_subject_is_mended_by_the_setup() {
     };
     drop(seaweedfs);
     let trust = Trust { audience: condition(":aud"), subject: condition(":sub"), ..trust };
-    let mended = SeaweedFs::start(&trust);
-    issuer.carnet.ok(&["feed", "update", "default/b", "--endpoint", &format!("sts={}", mended.sts())]);
+    let fixed = SeaweedFs::start(&trust);
+    issuer.carnet.ok(&["feed", "update", "default/b", "--endpoint", &format!("sts={}", fixed.sts())]);
     let check = ["feed", "check", "default/b", "--output=json", "--ca-file", certificate.to_str().unwrap()];
     let answer: Value = serde_json::from_str(&issuer.carnet.run(&check).stdout).unwrap();
     let sts = &answer["steps"][3];

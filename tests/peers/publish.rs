@@ -290,7 +290,7 @@ fn azurite_refuses_to_make_what_has_been_made_meanwhile() {
 }
 
 #[test]
-fn what_the_stores_refuse_is_told_in_their_words_with_what_mends_it() {
+fn what_the_stores_refuse_is_told_in_their_words_with_what_fixes_it() {
     let (s3, azure) = (Store::s3(), Store::azure());
     let carnet = carnet(&s3);
     let refused = |store: &Store, target: &str, change: &dyn Fn(&mut Command), told: &[&str]| {

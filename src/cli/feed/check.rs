@@ -129,7 +129,7 @@ fn print(answer: &CheckAnswer) -> Result<(), Failure> {
     if text.is_empty() { Ok(()) } else { output::line(text.trim_end()) }
 }
 
-/// What was presented, what was answered, and what mends it.
+/// What was presented, what was answered, and what fixes it.
 fn explain(text: &mut String, step: &CheckStep) {
     let detail = visible::line(step.detail.as_deref().unwrap_or_default());
     let _ = writeln!(text, "\n{} failed: {detail}", step.step);
@@ -168,7 +168,7 @@ fn explain(text: &mut String, step: &CheckStep) {
             "  {}. {}\n     {}",
             index + 1,
             visible::line(&cause.cause),
-            visible::line(&cause.mend)
+            visible::line(&cause.fix)
         );
         if let Some(command) = &cause.command {
             let _ = writeln!(text, "       {}", visible::line(command));

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::feed::FeedType;
-use crate::knowledge::{Asked, Cause, Mend, Retry, registry};
+use crate::knowledge::{Asked, Cause, Fix, Retry, registry};
 use crate::oidc::subject::Context;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/failures.md");
@@ -175,12 +175,13 @@ async fn what_is_said_of_a_published_code_is_what_it_is_about() {
 
 fn fits(step: &str, code: &Code, said: &Said) -> Result<(), &'static str> {
     let Said { causes, retry } = said;
-    let any = |is: fn(&Mend) -> bool| causes.iter().any(|cause| is(&cause.mend));
-    let setup = any(|mend| matches!(mend, Mend::Trust | Mend::Upload { .. }));
-    let feed = any(|mend| matches!(mend, Mend::Feed(_)));
-    let changes = any(|mend| matches!(mend, Mend::Change { .. }));
+    let any = |is: fn(&Fix) -> bool| causes.iter().any(|cause| is(&cause.fix));
+    let setup = any(|fix| matches!(fix, Fix::Trust | Fix::Upload { .. }));
+    let feed = any(|fix| matches!(fix, Fix::Feed(_)));
+    let changes = any(|fix| matches!(fix, Fix::Change { .. }));
     let knows_nothing = causes.iter().any(|cause| cause.why.contains("carnet knows nothing of this code"));
-    let sets_the_clock = |cause: &Cause| matches!(&cause.mend, Mend::Change { command, .. } if command.contains("timedatectl"));
+    let sets_the_clock =
+        |cause: &Cause| matches!(&cause.fix, Fix::Change { command, .. } if command.contains("timedatectl"));
     let Some(first) = causes.first() else { return Err("nothing is said") };
     if knows_nothing != (code.about == About::Unknown) {
         return Err("what is known of it, and what is said");
@@ -197,7 +198,7 @@ fn fits(step: &str, code: &Code, said: &Said) -> Result<(), &'static str> {
         About::Issuer | About::Image => !setup,
         About::Clock => !setup && sets_the_clock(first),
         About::Passing => !setup,
-        About::Unknown => causes.len() == 1 && matches!(first.mend, Mend::Act(_)),
+        About::Unknown => causes.len() == 1 && matches!(first.fix, Fix::Act(_)),
     };
     if is_right { Ok(()) } else { Err("what is offered") }
 }
@@ -249,7 +250,7 @@ fn told(step: &str, said: &Said) -> String {
     };
     let asked = Asked { feed: &feed, context: &context, scope: &scope, image: None, feed_type, network: &[] };
     let one = |cause: &Cause| {
-        let (fix, command) = cause.mend.told(&asked);
+        let (fix, command) = cause.fix.told(&asked);
         let command = command.map_or_else(String::new, |command| format!(": `{command}`"));
         format!("{} → {fix}{command}", cause.why)
     };

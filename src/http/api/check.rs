@@ -66,7 +66,7 @@ fn hide_endpoints(answer: &mut CheckAnswer) {
         step.causes = vec![CheckCause {
             cause: "nothing listens there, or something else than the provider; which of these, only the server's operator is told"
                 .to_owned(),
-            mend: "ask the operator of the server for its log, or for `carnet feed check` on its host".to_owned(),
+            fix: "ask the operator of the server for its log, or for `carnet feed check` on its host".to_owned(),
             command: None,
         }];
     }

@@ -3,7 +3,7 @@
 
 use crate::feed::azure::AzureAcr;
 use crate::knowledge::general::troubled;
-use crate::knowledge::{Cause, Mend};
+use crate::knowledge::{Cause, Fix};
 
 /// Codes of Entra's own trouble, which passes.
 pub(super) fn is_outage(code: &str) -> bool {
@@ -27,7 +27,7 @@ pub(super) fn is_outage(code: &str) -> bool {
 pub(super) fn of_state(code: &str, azure: &AzureAcr) -> Vec<Cause> {
     let AzureAcr { tenant_id, client_id } = azure;
     let admins = |what: &str| format!("have the administrators of tenant {tenant_id} {what}");
-    let change = |what: &str, command: String| Mend::Change { what: what.to_owned(), command };
+    let change = |what: &str, command: String| Fix::Change { what: what.to_owned(), command };
     match code {
         "AADSTS7000112" | "AADSTS70001" | "AADSTS1000031" => vec![
             Cause::new(

@@ -1,5 +1,5 @@
 //! Whether a feed's chain holds: every link of it tried in order, and of the first that breaks what was
-//! presented, what was answered, and what most often mends that.
+//! presented, what was answered, and what most often fixes that.
 //!
 //! Asks past the broker and its memory. What is minted and traded is recorded as a check; the credential is
 //! used for the check alone and handed to nobody.

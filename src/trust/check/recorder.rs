@@ -126,6 +126,6 @@ impl<'a> Recorder<'a> {
 }
 
 fn told(cause: &Cause, asked: &Asked<'_>) -> CheckCause {
-    let (mend, command) = cause.mend.told(asked);
-    CheckCause { cause: cause.why.clone(), mend, command }
+    let (fix, command) = cause.fix.told(asked);
+    CheckCause { cause: cause.why.clone(), fix, command }
 }

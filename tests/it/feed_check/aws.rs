@@ -1,6 +1,6 @@
 //! AWS: STS, Amazon ECR, and ECR Public.
 
-use crate::feed_check::cases::{CASE, Case, INTERNET, Mend, UNHEARD_OF, drive};
+use crate::feed_check::cases::{CASE, Case, Fix, INTERNET, UNHEARD_OF, drive};
 use crate::feed_check::clouds::AWS_PUBLIC;
 use crate::feed_check::gate::{Act, OTHER_JWKS, second};
 
@@ -36,38 +36,38 @@ const fn public(name: &'static str, status: u16, code: &'static str, cause: &'st
 pub(crate) const AT_STS: &[Case] = &[
     Case {
         fault: "fault = 'throttled'",
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..sts("aws-sts-throttled", 400, "Throttling", "limits how often")
     },
     Case {
         fault: "fault = 'unavailable'",
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..sts("aws-sts-unavailable", 503, "ServiceUnavailable", "often passes")
     },
     Case {
         fault: "fault = 'propagating'",
-        mend: Mend::Lifts("aws iam create-role"),
+        fix: Fix::Lifts("aws iam create-role"),
         ..sts("aws-sts-propagating", 403, "AccessDenied", "the trust policy of")
     },
     Case {
         fault: "fault = 'issuer-unreachable'",
-        mend: INTERNET,
+        fix: INTERNET,
         ..sts("aws-sts-issuer-unreachable", 400, "IDPCommunicationError", "could not fetch")
     },
     // What the cloud sees differs from what this machine sees: its requests for the documents are the second ones.
     Case {
         rules: &[second("/.well-known/openid-configuration", Act::Answer("503 Service Unavailable", "", ""))],
-        mend: INTERNET,
+        fix: INTERNET,
         ..sts("aws-sts-discovery-unreachable", 400, "IDPCommunicationError", "could not fetch")
     },
     Case {
         rules: &[second("/.well-known/jwks", Act::Answer("200 OK", "", "<html>"))],
-        mend: INTERNET,
+        fix: INTERNET,
         ..sts("aws-sts-jwks-unreadable", 400, "InvalidIdentityToken", "must be able to fetch")
     },
     Case {
         rules: &[second("/.well-known/jwks", OTHER_JWKS)],
-        mend: INTERNET,
+        fix: INTERNET,
         ..sts("aws-sts-unknown-key", 400, "InvalidIdentityToken", "must be able to fetch")
     },
     Case {
@@ -99,43 +99,43 @@ pub(crate) const AT_STS: &[Case] = &[
     },
     Case {
         fault: "fault = 'refused'\nstatus = 403\ncode = 'IDPRejectedClaim'",
-        mend: Mend::Lifts("aws iam create-role"),
+        fix: Fix::Lifts("aws iam create-role"),
         ..sts("aws-sts-claim-refused", 403, "IDPRejectedClaim", "refused a claim")
     },
     Case {
         fault: "fault = 'refused'\nstatus = 400\ncode = 'MalformedPolicyDocument'",
         check: &["--repository=app/one"],
-        mend: Mend::Not("a fault of carnet's own, which is to be reported"),
+        fix: Fix::Not("a fault of carnet's own, which is to be reported"),
         ..sts("aws-sts-policy-malformed", 400, "MalformedPolicyDocument", "session policy")
     },
     Case {
         fault: "fault = 'refused'\nstatus = 400\ncode = 'PackedPolicyTooLarge'",
         check: &["--repository=app/one", "--repository=app/two"],
-        mend: Mend::Not("which repositories to leave off is the caller's choice"),
+        fix: Fix::Not("which repositories to leave off is the caller's choice"),
         ..sts("aws-sts-policy-too-large", 400, "PackedPolicyTooLarge", "fewer repositories")
     },
     Case {
         feed: &["--endpoint=sts={url}/faulty/aws/sts"],
         fault: "fault = 'refused'\nstatus = 403\ncode = 'RegionDisabledException'",
-        mend: Mend::Run(&[("https://sts.REGION.amazonaws.com", STS_URL)]),
+        fix: Fix::Run(&[("https://sts.REGION.amazonaws.com", STS_URL)]),
         ..sts("aws-sts-region-disabled", 403, "RegionDisabledException", "activate STS")
     },
     Case {
         feed: &["--endpoint=sts={url}/faulty/aws/sts"],
         fault: "fault = 'refused'\nstatus = 400\ncode = 'InvalidAction'",
-        mend: Mend::Run(&[("URL", STS_URL)]),
+        fix: Fix::Run(&[("URL", STS_URL)]),
         ..sts("aws-sts-not-sts", 400, "InvalidAction", "is not an AWS STS")
     },
     Case {
         fault: "fault = 'refused'\nstatus = 400\ncode = 'NewException'",
-        mend: Mend::Not(UNHEARD_OF),
+        fix: Fix::Not(UNHEARD_OF),
         ..sts("aws-sts-new-code", 400, "NewException", "look up NewException")
     },
     Case {
         feed: &["--endpoint=sts={url}/faulty/aws/sts"],
         fault: "fault = 'malformed'",
         code: None,
-        mend: Mend::Run(&[("URL", STS_URL)]),
+        fix: Fix::Run(&[("URL", STS_URL)]),
         ..sts("aws-sts-malformed", 200, "", "not what the provider's API answers")
     },
     Case {
@@ -143,7 +143,7 @@ pub(crate) const AT_STS: &[Case] = &[
         fault: "fault = 'oversized'",
         status: None,
         code: None,
-        mend: Mend::Run(&[("URL", STS_URL)]),
+        fix: Fix::Run(&[("URL", STS_URL)]),
         ..sts("aws-sts-oversized", 200, "", "this is not the provider's API")
     },
 ];
@@ -151,18 +151,18 @@ pub(crate) const AT_STS: &[Case] = &[
 pub(crate) const AT_ECR: &[Case] = &[
     Case {
         fault: "fault = 'throttled'",
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..ecr("aws-ecr-throttled", 400, "ThrottlingException", "limits how often")
     },
     Case {
         fault: "fault = 'unavailable'",
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..ecr("aws-ecr-unavailable", 500, "ServerException", "often passes")
     },
     Case {
         trust: TRUST,
         fault: "fault = 'propagating'",
-        mend: Mend::Lifts("the role may ecr:GetAuthorizationToken on [\"*\"]"),
+        fix: Fix::Lifts("the role may ecr:GetAuthorizationToken on [\"*\"]"),
         ..ecr(
             "aws-ecr-no-permission",
             400,
@@ -173,35 +173,35 @@ pub(crate) const AT_ECR: &[Case] = &[
     Case {
         // Another sandbox, which has opened no session.
         feed: &["--endpoint=ecr={url}/faulty/aws/ecr"],
-        mend: Mend::Run(&[("sts=URL", "sts={url}/aws/sts"), ("ecr=URL", "ecr={url}/aws/ecr")]),
+        fix: Fix::Run(&[("sts=URL", "sts={url}/aws/sts"), ("ecr=URL", "ecr={url}/aws/ecr")]),
         ..ecr("aws-ecr-other-session", 400, "UnrecognizedClientException", "must belong together")
     },
     Case {
         trust: "[aws]\nregion = 'eu-central-1'",
-        mend: Mend::Hand("the registry's region", "the stand-in is put into the region that was signed for"),
+        fix: Fix::Hand("the registry's region", "the stand-in is put into the region that was signed for"),
         ..ecr("aws-ecr-other-region", 400, "InvalidSignatureException", "refused the request's signature")
     },
     Case {
         fault: "fault = 'refused'\nstatus = 400\ncode = 'ExpiredTokenException'",
-        mend: Mend::Ends(&[]),
+        fix: Fix::Ends(&[]),
         ..ecr("aws-ecr-session-expired", 400, "ExpiredTokenException", "this machine's clock")
     },
     Case {
         feed: &["--endpoint=ecr={url}/faulty/aws/ecr"],
         fault: "fault = 'refused'\nstatus = 400\ncode = 'UnknownOperationException'",
-        mend: Mend::Run(&[("URL", ECR_URL)]),
+        fix: Fix::Run(&[("URL", ECR_URL)]),
         ..ecr("aws-ecr-not-ecr", 400, "UnknownOperationException", "is not an Amazon ECR API")
     },
     Case {
         fault: "fault = 'refused'\nstatus = 400\ncode = 'NewException'",
-        mend: Mend::Not(UNHEARD_OF),
+        fix: Fix::Not(UNHEARD_OF),
         ..ecr("aws-ecr-new-code", 400, "NewException", "look up NewException")
     },
     Case {
         trust: "[aws]\ncredential_lifetime = 0",
         status: None,
         code: None,
-        mend: Mend::Hand(
+        fix: Fix::Hand(
             "compare this machine's clock with the provider's",
             "the stand-in's time is set right",
         ),
@@ -211,7 +211,7 @@ pub(crate) const AT_ECR: &[Case] = &[
         feed: &["--endpoint=ecr={url}/faulty/aws/ecr"],
         fault: "fault = 'malformed'",
         code: None,
-        mend: Mend::Run(&[("URL", ECR_URL)]),
+        fix: Fix::Run(&[("URL", ECR_URL)]),
         ..ecr("aws-ecr-malformed", 200, "", "not what the provider's API answers")
     },
     Case {
@@ -219,7 +219,7 @@ pub(crate) const AT_ECR: &[Case] = &[
         fault: "fault = 'oversized'",
         status: None,
         code: None,
-        mend: Mend::Run(&[("URL", ECR_URL)]),
+        fix: Fix::Run(&[("URL", ECR_URL)]),
         ..ecr("aws-ecr-oversized", 200, "", "this is not the provider's API")
     },
 ];
@@ -227,25 +227,25 @@ pub(crate) const AT_ECR: &[Case] = &[
 pub(crate) const AT_ECR_PUBLIC: &[Case] = &[
     Case {
         fault: "fault = 'throttled'",
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..public("aws-ecr-public-throttled", 400, "ThrottlingException", "limits how often")
     },
     Case {
         fault: "fault = 'unavailable'",
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..public("aws-ecr-public-unavailable", 500, "ServerException", "often passes")
     },
     Case {
         trust: TRUST,
         fault: "fault = 'propagating'",
-        mend: Mend::Lifts("the role may sts:GetServiceBearerToken on [\"*\"]"),
+        fix: Fix::Lifts("the role may sts:GetServiceBearerToken on [\"*\"]"),
         ..public("aws-ecr-public-no-permission", 400, "AccessDeniedException", "sts:GetServiceBearerToken")
     },
     Case {
         feed: &["--endpoint=ecr={url}/faulty/aws/ecr"],
         fault: "fault = 'malformed'",
         code: None,
-        mend: Mend::Run(&[("URL", ECR_URL)]),
+        fix: Fix::Run(&[("URL", ECR_URL)]),
         ..public("aws-ecr-public-malformed", 200, "", "not what the provider's API answers")
     },
     Case {
@@ -256,16 +256,16 @@ pub(crate) const AT_ECR_PUBLIC: &[Case] = &[
 ];
 
 #[test]
-fn every_failure_of_sts_is_told_and_mended() {
+fn every_failure_of_sts_is_told_and_fixed() {
     drive(AT_STS);
 }
 
 #[test]
-fn every_failure_of_ecr_is_told_and_mended() {
+fn every_failure_of_ecr_is_told_and_fixed() {
     drive(AT_ECR);
 }
 
 #[test]
-fn every_failure_of_ecr_public_is_told_and_mended() {
+fn every_failure_of_ecr_public_is_told_and_fixed() {
     drive(AT_ECR_PUBLIC);
 }

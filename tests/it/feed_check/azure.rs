@@ -1,6 +1,6 @@
 //! Azure: Entra, and the token endpoints of a container registry.
 
-use crate::feed_check::cases::{CASE, Case, INTERNET, Mend, UNHEARD_OF, drive};
+use crate::feed_check::cases::{CASE, Case, Fix, INTERNET, UNHEARD_OF, drive};
 use crate::feed_check::clouds::AZURE;
 use crate::feed_check::gate::{Act, OTHER_JWKS, rule, second};
 
@@ -38,7 +38,7 @@ const fn shown(
     code: &'static str,
     cause: &'static str,
 ) -> Case {
-    Case { fault, mend: Mend::Ends(&[]), ..entra(name, status, code, cause) }
+    Case { fault, fix: Fix::Ends(&[]), ..entra(name, status, code, cause) }
 }
 
 /// A code that the registry gives at the exchange.
@@ -54,16 +54,16 @@ const fn narrow(name: &'static str, status: u16, code: &'static str, cause: &'st
 pub(crate) const AT_ENTRA: &[Case] = &[
     Case {
         fault: "fault = 'throttled'",
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..entra("azure-entra-throttled", 429, "AADSTS90055", "limits how often")
     },
     Case {
         fault: "fault = 'unavailable'",
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..entra("azure-entra-unavailable", 503, "AADSTS90033", "often passes")
     },
     Case {
-        mend: INTERNET,
+        fix: INTERNET,
         ..shown(
             "azure-entra-unreachable-50166",
             "fault = 'issuer-unreachable'",
@@ -74,7 +74,7 @@ pub(crate) const AT_ENTRA: &[Case] = &[
     },
     Case {
         fault: "fault = 'propagating'",
-        mend: Mend::Lifts("az ad app federated-credential create"),
+        fix: Fix::Lifts("az ad app federated-credential create"),
         ..entra("azure-entra-propagating", 401, "AADSTS70021", "must name exactly the issuer")
     },
     Case {
@@ -109,12 +109,12 @@ pub(crate) const AT_ENTRA: &[Case] = &[
     ),
     Case {
         rules: &[second("/.well-known/jwks", OTHER_JWKS)],
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..entra("azure-entra-unknown-key", 401, "AADSTS50013", "an earlier JWKS")
     },
     Case {
         fault: "fault = 'refused'\nstatus = 400\ncode = 'AADSTS50027'",
-        mend: Mend::Hand("in the JWKS of {url}", "Entra finds the key in the JWKS"),
+        fix: Fix::Hand("in the JWKS of {url}", "Entra finds the key in the JWKS"),
         ..entra("azure-entra-invalid-token", 400, "AADSTS50027", "the RSA key")
     },
     shown(
@@ -125,7 +125,7 @@ pub(crate) const AT_ENTRA: &[Case] = &[
         "RS256 only",
     ),
     Case {
-        mend: INTERNET,
+        fix: INTERNET,
         ..shown(
             "azure-entra-unreachable-90061",
             "fault = 'refused'\nstatus = 400\ncode = 'AADSTS90061'",
@@ -136,12 +136,12 @@ pub(crate) const AT_ENTRA: &[Case] = &[
     },
     Case {
         rules: &[second("/.well-known/openid-configuration", Act::Answer("503 Service Unavailable", "", ""))],
-        mend: INTERNET,
+        fix: INTERNET,
         ..entra("azure-entra-unreachable-501661", 400, "AADSTS501661", "could not fetch")
     },
     Case {
         rules: &[second("/.well-known/jwks", Act::Answer("200 OK", "", "<html>"))],
-        mend: Mend::Hand("check that nothing on the way changes it", "what changed the JWKS is taken away"),
+        fix: Fix::Hand("check that nothing on the way changes it", "what changed the JWKS is taken away"),
         ..entra("azure-entra-jwks-unreadable", 400, "AADSTS900612", "could not read the JWKS")
     },
     Case {
@@ -151,19 +151,19 @@ pub(crate) const AT_ENTRA: &[Case] = &[
             "/azure/entra/11111111-2222-4333-8444-555555555555/",
             Act::Answer("400 Bad Request", "Content-Type: application/json\r\n", NO_RESOURCE),
         )],
-        mend: Mend::Run(&[("UUID", crate::feed_check::clouds::TENANT)]),
+        fix: Fix::Run(&[("UUID", crate::feed_check::clouds::TENANT)]),
         ..entra("azure-entra-no-resource", 400, "AADSTS500011", "knows no resource")
     },
     Case {
         feed: &["--client-id=11111111-2222-4333-8444-555555555555"],
         trust: TRUST,
-        mend: Mend::Run(&[("UUID", crate::feed_check::clouds::CLIENT)]),
+        fix: Fix::Run(&[("UUID", crate::feed_check::clouds::CLIENT)]),
         ..entra("azure-entra-no-application", 400, "AADSTS700016", "no application or managed identity")
     },
     Case {
         feed: &["--tenant-id=11111111-2222-4333-8444-555555555555"],
         trust: TENANT,
-        mend: Mend::Run(&[("UUID", crate::feed_check::clouds::TENANT)]),
+        fix: Fix::Run(&[("UUID", crate::feed_check::clouds::TENANT)]),
         ..entra("azure-entra-no-tenant", 400, "AADSTS90002", "there is no tenant")
     },
     Case {
@@ -178,13 +178,13 @@ pub(crate) const AT_ENTRA: &[Case] = &[
     },
     Case {
         fault: "fault = 'refused'\nstatus = 400\ncode = 'AADSTS4242'",
-        mend: Mend::Not(UNHEARD_OF),
+        fix: Fix::Not(UNHEARD_OF),
         ..entra("azure-entra-new-code", 400, "AADSTS4242", "look up AADSTS4242")
     },
     Case {
         feed: &["--endpoint=authority={url}/faulty/azure/entra"],
         code: None,
-        mend: Mend::Run(&[("URL", AUTHORITY_URL)]),
+        fix: Fix::Run(&[("URL", AUTHORITY_URL)]),
         ..shown(
             "azure-entra-malformed",
             "fault = 'malformed'",
@@ -197,7 +197,7 @@ pub(crate) const AT_ENTRA: &[Case] = &[
         feed: &["--endpoint=authority={url}/faulty/azure/entra"],
         status: None,
         code: None,
-        mend: Mend::Run(&[("URL", AUTHORITY_URL)]),
+        fix: Fix::Run(&[("URL", AUTHORITY_URL)]),
         ..shown("azure-entra-oversized", "fault = 'oversized'", 200, "", "this is not the provider's API")
     },
 ];
@@ -205,22 +205,22 @@ pub(crate) const AT_ENTRA: &[Case] = &[
 pub(crate) const AT_ACR: &[Case] = &[
     Case {
         fault: "fault = 'throttled'",
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..acr("azure-acr-throttled", 429, "TOOMANYREQUESTS", "limits how often")
     },
     Case {
         fault: "fault = 'unavailable'",
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..acr("azure-acr-unavailable", 503, "UNAVAILABLE", "often passes")
     },
     Case {
         fault: "fault = 'propagating'",
-        mend: Mend::Lifts(ACR_PULL),
+        fix: Fix::Lifts(ACR_PULL),
         ..acr("azure-acr-no-role", 401, "UNAUTHORIZED", "AcrPull")
     },
     Case {
         fault: "fault = 'refused'\nstatus = 403\ncode = 'DENIED'",
-        mend: Mend::Lifts(ACR_PULL),
+        fix: Fix::Lifts(ACR_PULL),
         ..acr("azure-acr-denied", 403, "DENIED", "AcrPull")
     },
     Case {
@@ -230,12 +230,12 @@ pub(crate) const AT_ACR: &[Case] = &[
             Act::Answer("404 Not Found", "Content-Type: text/html\r\n", "<html>Not found"),
         )],
         code: None,
-        mend: Mend::Run(&[("URL", REGISTRY_URL)]),
+        fix: Fix::Run(&[("URL", REGISTRY_URL)]),
         ..acr("azure-acr-not-acr", 404, "", "is not an Azure container registry")
     },
     Case {
         fault: "fault = 'refused'\nstatus = 400\ncode = 'NEW'",
-        mend: Mend::Not(UNHEARD_OF),
+        fix: Fix::Not(UNHEARD_OF),
         ..acr("azure-acr-new-code", 400, "NEW", "look up NEW")
     },
     Case {
@@ -243,7 +243,7 @@ pub(crate) const AT_ACR: &[Case] = &[
         trust: "[azure]\nrefresh_token = 'e30.eyJleHAiOjF9.c2ln'",
         status: None,
         code: None,
-        mend: Mend::Hand(
+        fix: Fix::Hand(
             "compare this machine's clock with the provider's",
             "the stand-in's time is set right",
         ),
@@ -253,7 +253,7 @@ pub(crate) const AT_ACR: &[Case] = &[
         feed: &["--endpoint=registry={url}/faulty/azure/acr"],
         fault: "fault = 'malformed'",
         code: None,
-        mend: Mend::Run(&[("URL", REGISTRY_URL)]),
+        fix: Fix::Run(&[("URL", REGISTRY_URL)]),
         ..acr("azure-acr-malformed", 200, "", "not what the provider's API answers")
     },
     Case {
@@ -261,29 +261,29 @@ pub(crate) const AT_ACR: &[Case] = &[
         fault: "fault = 'oversized'",
         status: None,
         code: None,
-        mend: Mend::Run(&[("URL", REGISTRY_URL)]),
+        fix: Fix::Run(&[("URL", REGISTRY_URL)]),
         ..acr("azure-acr-oversized", 200, "", "this is not the provider's API")
     },
     Case {
         fault: "fault = 'throttled'",
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..narrow("azure-acr-token-throttled", 429, "TOOMANYREQUESTS", "limits how often")
     },
     Case {
         fault: "fault = 'unavailable'",
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..narrow("azure-acr-token-unavailable", 503, "UNAVAILABLE", "often passes")
     },
     Case {
         fault: "fault = 'propagating'",
-        mend: Mend::Lifts(ACR_PULL),
+        fix: Fix::Lifts(ACR_PULL),
         ..narrow("azure-acr-token-no-role", 401, "UNAUTHORIZED", "AcrPull")
     },
     Case {
         feed: AROUND,
         rules: &[rule("//127.0.0.2/azure/acr/oauth2/token", Act::Answer("200 OK", "", "<html>Welcome"))],
         code: None,
-        mend: Mend::Run(&[("URL", REGISTRY_URL)]),
+        fix: Fix::Run(&[("URL", REGISTRY_URL)]),
         ..narrow("azure-acr-token-malformed", 200, "", "not what the provider's API answers")
     },
     Case {
@@ -291,7 +291,7 @@ pub(crate) const AT_ACR: &[Case] = &[
         rules: &[rule("//127.0.0.2/azure/acr/oauth2/token", Act::Long)],
         status: None,
         code: None,
-        mend: Mend::Run(&[("URL", REGISTRY_URL)]),
+        fix: Fix::Run(&[("URL", REGISTRY_URL)]),
         ..narrow("azure-acr-token-oversized", 200, "", "this is not the provider's API")
     },
 ];
@@ -300,11 +300,11 @@ pub(crate) const AT_ACR: &[Case] = &[
 const NO_RESOURCE: &str = r#"{"error":"invalid_resource","error_description":"AADSTS500011: The resource principal named https://management.azure.com was not found in the tenant named 11111111-2222-4333-8444-555555555555.","error_codes":[500011]}"#;
 
 #[test]
-fn every_failure_of_entra_is_told_and_mended() {
+fn every_failure_of_entra_is_told_and_fixed() {
     drive(AT_ENTRA);
 }
 
 #[test]
-fn every_failure_of_acr_is_told_and_mended() {
+fn every_failure_of_acr_is_told_and_fixed() {
     drive(AT_ACR);
 }

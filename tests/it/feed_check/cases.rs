@@ -1,11 +1,11 @@
-//! What a failure is, and what is to be seen of it: one that is shown, its snapshots, and its mend carried out.
+//! What a failure is, and what is to be seen of it: one that is shown, its snapshots, and its fix carried out.
 
 use serde_json::{Value, json};
 
 use crate::check_support::{self as snapshots, said};
 use crate::feed_check::clouds::{AWS, Cloud};
+use crate::feed_check::fixes::{self, Trusted};
 use crate::feed_check::gate::{Act, Rule};
-use crate::feed_check::mends::{self, Trusted};
 use crate::feed_check::world::World;
 use crate::support::carnet::Carnet;
 
@@ -38,7 +38,7 @@ pub(crate) struct Case {
     pub(crate) code: Option<&'static str>,
     /// A part of the first cause.
     pub(crate) cause: &'static str,
-    pub(crate) mend: Mend,
+    pub(crate) fix: Fix,
 }
 
 /// Who serves the issuer's documents.
@@ -55,7 +55,7 @@ pub(crate) enum Served {
 
 /// What becomes of what the first cause says.
 #[derive(Clone, Copy)]
-pub(crate) enum Mend {
+pub(crate) enum Fix {
     /// It is run, with these words filled in, and the check passes.
     Run(&'static [(&'static str, &'static str)]),
     /// The same; what it does in the cloud has something among it that begins so, and ends the fault.
@@ -72,10 +72,10 @@ pub(crate) enum Mend {
     Not(&'static str),
 }
 
-/// Why some mends are not run.
-pub(crate) const UNHEARD_OF: &str = "nobody knows what mends a code that is in no table";
+/// Why some fixes are not run.
+pub(crate) const UNHEARD_OF: &str = "nobody knows what fixes a code that is in no table";
 /// What clouds need of the issuer.
-pub(crate) const INTERNET: Mend = Mend::Way("have {url} answer from the internet");
+pub(crate) const INTERNET: Fix = Fix::Way("have {url} answer from the internet");
 
 pub(crate) const CASE: Case = Case {
     name: "",
@@ -94,7 +94,7 @@ pub(crate) const CASE: Case = Case {
     status: None,
     code: None,
     cause: "",
-    mend: Mend::Run(&[]),
+    fix: Fix::Run(&[]),
 };
 
 impl Case {
@@ -105,17 +105,17 @@ impl Case {
 
     /// What is expected, for the list of all cases.
     pub(crate) fn in_one_line(&self) -> String {
-        let Self { name, step, mend, .. } = self;
-        let mend = match mend {
-            Mend::Run(_) => "executed".to_owned(),
-            Mend::Lifts(what) => format!("executed: {what}"),
-            Mend::Wait => "executed: it passes by itself".to_owned(),
-            Mend::Ends(_) => "executed; the fault was ended with it".to_owned(),
-            Mend::Way(_) => "executed: opened the way".to_owned(),
-            Mend::Hand(_, act) => format!("executed by hand: {act}"),
-            Mend::Not(why) => format!("NOT executed: {why}"),
+        let Self { name, step, fix, .. } = self;
+        let fix = match fix {
+            Fix::Run(_) => "executed".to_owned(),
+            Fix::Lifts(what) => format!("executed: {what}"),
+            Fix::Wait => "executed: it passes by itself".to_owned(),
+            Fix::Ends(_) => "executed; the fault was ended with it".to_owned(),
+            Fix::Way(_) => "executed: opened the way".to_owned(),
+            Fix::Hand(_, act) => format!("executed by hand: {act}"),
+            Fix::Not(why) => format!("NOT executed: {why}"),
         };
-        format!("{name:44} {step:36} {mend}")
+        format!("{name:44} {step:36} {fix}")
     }
 }
 
@@ -169,9 +169,9 @@ pub(crate) fn run(world: &mut World, case: &Case) {
 
     let failed = looked_at(world, case, &answer);
     snapshots::compare(&format!("{}.json", case.name), &snapshots::of_json(&answer));
-    if mend(world, case, &feed, &failed["causes"][0]) {
+    if fix(world, case, &feed, &failed["causes"][0]) {
         let output = world.check(&feed, &check);
-        assert_eq!(output.status, 0, "{} is not mended: {output:?}", case.name);
+        assert_eq!(output.status, 0, "{} is not fixed: {output:?}", case.name);
     }
 }
 
@@ -197,9 +197,9 @@ fn arrange(world: &mut World, case: &Case) {
         Served::OtherIssuer => world.serve(&Carnet::new(), "https://other.example"),
     }
     world.gate.behind().rules = case.rules;
-    let fault = match (case.fault, case.mend) {
+    let fault = match (case.fault, case.fix) {
         ("", _) => String::new(),
-        (fault, Mend::Wait) => format!("[[faults]]\nstep = '{}'\n{fault}\ntimes = 2\n", fault_step(case)),
+        (fault, Fix::Wait) => format!("[[faults]]\nstep = '{}'\n{fault}\ntimes = 2\n", fault_step(case)),
         (fault, _) => format!("[[faults]]\nstep = '{}'\n{fault}\n", fault_step(case)),
     };
     let issuer = case.trusts.unwrap_or(&own);
@@ -233,7 +233,7 @@ fn looked_at(world: &World, case: &Case, answer: &Value) -> Value {
     );
     let cause = &failed["causes"][0];
     assert!(cause["cause"].as_str().is_some_and(|cause| cause.contains(case.cause)), "{what}");
-    assert!(cause["mend"].is_string(), "{what}");
+    assert!(cause["fix"].is_string(), "{what}");
     if case.step != "mint" {
         assert_eq!(failed["presented"]["iss"], world.url, "{what}");
         for part in ["sub", "aud", "kid", "alg"] {
@@ -248,26 +248,26 @@ fn looked_at(world: &World, case: &Case, answer: &Value) -> Value {
 }
 
 /// Carries out what the first cause says, as the case has it. Whether it is to be seen then that the check passes.
-fn mend(world: &mut World, case: &Case, feed: &str, cause: &Value) -> bool {
+fn fix(world: &mut World, case: &Case, feed: &str, cause: &Value) -> bool {
     let command = cause["command"].as_str();
-    let (fill, lifts) = match case.mend {
-        Mend::Not(_) => return false,
-        Mend::Way(words) | Mend::Hand(words, _) => {
-            let (words, told) = (world.filled(words), format!("{}; {}", cause["cause"], cause["mend"]));
+    let (fill, lifts) = match case.fix {
+        Fix::Not(_) => return false,
+        Fix::Way(words) | Fix::Hand(words, _) => {
+            let (words, told) = (world.filled(words), format!("{}; {}", cause["cause"], cause["fix"]));
             assert!(told.contains(&words), "{}: no {words:?} in {told}", case.name);
             if let Some(command) = command {
                 let is_of_document = matches!(case.step, "discovery" | "jwks");
-                mends::look(world, command, case.status.filter(|_| is_of_document));
+                fixes::look(world, command, case.status.filter(|_| is_of_document));
             }
             world.put_right(case.feed.iter().any(|flag| flag.contains("{closed}")));
             return true;
         }
-        Mend::Wait => {
+        Fix::Wait => {
             world.gate.behind().rules = &[];
             (&[][..], None)
         }
-        Mend::Run(fill) | Mend::Ends(fill) => (fill, None),
-        Mend::Lifts(what) => (&[][..], Some(what)),
+        Fix::Run(fill) | Fix::Ends(fill) => (fill, None),
+        Fix::Lifts(what) => (&[][..], Some(what)),
     };
     let mut command = command.unwrap_or_else(|| panic!("{} has no command", case.name)).to_owned();
     for (word, by) in fill {
@@ -277,7 +277,7 @@ fn mend(world: &mut World, case: &Case, feed: &str, cause: &Value) -> bool {
     let issuer = case.trusts.unwrap_or(&world.url).to_owned();
     let config: Value = toml::from_str(&trust(case)).unwrap();
     let before = Trusted { issuer, config, facts: Vec::new() };
-    let Some(after) = mends::carry_out(world, feed, &command, before) else { return false };
+    let Some(after) = fixes::carry_out(world, feed, &command, before) else { return false };
     if let Some(lifts) = lifts {
         let facts = &after.facts;
         assert!(
@@ -287,8 +287,8 @@ fn mend(world: &mut World, case: &Case, feed: &str, cause: &Value) -> bool {
         );
         world.gate.behind().rules = &[];
     }
-    match case.mend {
-        Mend::Ends(_) => {
+    match case.fix {
+        Fix::Ends(_) => {
             assert!(after.is_untouched(), "{}: {command} changes the stand-in's trust", case.name);
             world.put_right(false);
         }

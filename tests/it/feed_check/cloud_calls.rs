@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::feed_check::mends::Trusted;
+use crate::feed_check::fixes::Trusted;
 
 /// A call: what it is, and its flags.
 struct Call {

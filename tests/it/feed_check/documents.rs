@@ -1,6 +1,6 @@
 //! The issuer's documents, as this machine sees them, and minting.
 
-use crate::feed_check::cases::{CASE, Case, Mend, Served, drive};
+use crate::feed_check::cases::{CASE, Case, Fix, Served, drive};
 use crate::feed_check::clouds::GOOGLE;
 use crate::feed_check::gate::{Act, OTHER_JWKS, rule};
 
@@ -8,13 +8,13 @@ const DISCOVERY: &str = "/.well-known/openid-configuration";
 const JWKS: &str = "/.well-known/jwks";
 const HTML: &str = "Content-Type: text/html\r\n";
 /// What stands before carnet is taken away.
-const fn away(words: &'static str) -> Mend {
-    Mend::Hand(words, "what stood before carnet is taken away")
+const fn away(words: &'static str) -> Fix {
+    Fix::Hand(words, "what stood before carnet is taken away")
 }
-const SERVE: Mend = Mend::Run(&[]);
+const SERVE: Fix = Fix::Run(&[]);
 
 const fn discovery(name: &'static str, status: Option<u16>, cause: &'static str) -> Case {
-    Case { name, step: "discovery", status, cause, mend: away(cause), ..CASE }
+    Case { name, step: "discovery", status, cause, fix: away(cause), ..CASE }
 }
 
 const fn jwks(name: &'static str, status: Option<u16>, cause: &'static str) -> Case {
@@ -22,23 +22,23 @@ const fn jwks(name: &'static str, status: Option<u16>, cause: &'static str) -> C
 }
 
 const fn mint(name: &'static str, cause: &'static str) -> Case {
-    Case { name, step: "mint", cause, mend: Mend::Run(&[]), ..CASE }
+    Case { name, step: "mint", cause, fix: Fix::Run(&[]), ..CASE }
 }
 
 pub(crate) const DOCUMENTS: &[Case] = &[
     Case {
         served: Served::Down,
-        mend: SERVE,
+        fix: SERVE,
         ..discovery("discovery-down", Some(502), "nothing serves the issuer")
     },
     Case {
         served: Served::OtherIssuer,
-        mend: SERVE,
+        fix: SERVE,
         ..discovery("discovery-other-issuer", Some(200), "another issuer is served there")
     },
     Case {
         rules: &[rule(DISCOVERY, Act::Bytes(""))],
-        mend: Mend::Ends(&[]),
+        fix: Fix::Ends(&[]),
         ..discovery("discovery-closed", None, "nothing serves the issuer")
     },
     Case {
@@ -78,17 +78,17 @@ pub(crate) const DOCUMENTS: &[Case] = &[
     },
     Case {
         rules: &[rule(JWKS, Act::Answer("200 OK", "", r#"{"keys":[]}"#))],
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..jwks("jwks-older", Some(200), "serves an older JWKS")
     },
     Case {
         rules: &[rule(JWKS, OTHER_JWKS)],
-        mend: Mend::Ends(&[]),
+        fix: Fix::Ends(&[]),
         ..jwks("jwks-other-keys", Some(200), "works on another database")
     },
     Case {
         served: Served::OtherKeys,
-        mend: SERVE,
+        fix: SERVE,
         ..jwks("jwks-other-database", Some(200), "works on another database")
     },
     Case {
@@ -112,7 +112,7 @@ pub(crate) const DOCUMENTS: &[Case] = &[
 pub(crate) const MINT: &[Case] = &[
     Case {
         feed: &["--subject-keys=space,feed,tenant"],
-        mend: Mend::Run(&[("VALUE", "acme")]),
+        fix: Fix::Run(&[("VALUE", "acme")]),
         ..mint("mint-needs-context", "needs the deployment's tenant")
     },
     Case {
@@ -135,12 +135,12 @@ pub(crate) const MINT_AT_GOOGLE: &[Case] = &[Case {
 }];
 
 #[test]
-fn every_failure_of_the_issuers_documents_is_told_and_mended() {
+fn every_failure_of_the_issuers_documents_is_told_and_fixed() {
     drive(DOCUMENTS);
 }
 
 #[test]
-fn every_failure_to_mint_is_told_and_mended() {
+fn every_failure_to_mint_is_told_and_fixed() {
     drive(MINT);
     drive(MINT_AT_GOOGLE);
 }

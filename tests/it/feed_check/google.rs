@@ -1,6 +1,6 @@
 //! Google: the Security Token Service, and the credentials of service accounts.
 
-use crate::feed_check::cases::{CASE, Case, INTERNET, Mend, UNHEARD_OF, drive};
+use crate::feed_check::cases::{CASE, Case, Fix, INTERNET, UNHEARD_OF, drive};
 use crate::feed_check::clouds::GOOGLE;
 use crate::feed_check::gate::{Act, OTHER_JWKS, second};
 
@@ -38,37 +38,37 @@ const fn account(name: &'static str, status: u16, code: &'static str, cause: &'s
 pub(crate) const AT_STS: &[Case] = &[
     Case {
         fault: "fault = 'throttled'",
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..sts("google-sts-throttled", 429, "RESOURCE_EXHAUSTED", "limits how often")
     },
     Case {
         fault: "fault = 'unavailable'",
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..sts("google-sts-unavailable", 503, "UNAVAILABLE", "often passes")
     },
     Case {
         fault: "fault = 'issuer-unreachable'",
-        mend: INTERNET,
+        fix: INTERNET,
         ..sts("google-sts-issuer-unreachable", 400, "invalid_grant", "must be able to fetch")
     },
     Case {
         rules: &[second("/.well-known/openid-configuration", Act::Answer("503 Service Unavailable", "", ""))],
-        mend: INTERNET,
+        fix: INTERNET,
         ..sts("google-sts-discovery-unreachable", 400, "invalid_grant", "must be able to fetch")
     },
     Case {
         rules: &[second("/.well-known/jwks", Act::Answer("200 OK", "", "<html>"))],
-        mend: INTERNET,
+        fix: INTERNET,
         ..sts("google-sts-jwks-unreadable", 400, "invalid_grant", "must be able to fetch")
     },
     Case {
         rules: &[second("/.well-known/jwks", OTHER_JWKS)],
-        mend: INTERNET,
+        fix: INTERNET,
         ..sts("google-sts-unknown-key", 400, "invalid_grant", "must be able to fetch")
     },
     Case {
         fault: "fault = 'propagating'",
-        mend: Mend::Lifts("gcloud iam workload-identity-pools providers create-oidc carnet"),
+        fix: Fix::Lifts("gcloud iam workload-identity-pools providers create-oidc carnet"),
         ..sts("google-sts-propagating", 400, "invalid_target", "disabled or deleted")
     },
     Case {
@@ -103,30 +103,30 @@ pub(crate) const AT_STS: &[Case] = &[
         // In truth carnet refuses such a subject before it asks: mint-subject-too-long.
         feed: &["--subject-keys=space,feed"],
         fault: "fault = 'refused'\nstatus = 400\ncode = 'invalid_request'",
-        mend: Mend::Ends(&[]),
+        fix: Fix::Ends(&[]),
         ..sts("google-sts-subject-too-long", 400, "invalid_request", "at most 127 bytes")
     },
     Case {
         fault: "fault = 'refused'\nstatus = 403\ncode = 'PERMISSION_DENIED'",
-        mend: Mend::Lifts("gcloud services enable sts.googleapis.com"),
+        fix: Fix::Lifts("gcloud services enable sts.googleapis.com"),
         ..sts("google-sts-api-off", 403, "PERMISSION_DENIED", "must be enabled")
     },
     Case {
         feed: &["--endpoint=sts={url}/faulty/google/sts"],
         fault: "fault = 'refused'\nstatus = 400\ncode = 'unsupported_grant_type'",
-        mend: Mend::Run(&[("URL", STS_URL)]),
+        fix: Fix::Run(&[("URL", STS_URL)]),
         ..sts("google-sts-not-sts", 400, "unsupported_grant_type", "is not Google's Security Token Service")
     },
     Case {
         fault: "fault = 'refused'\nstatus = 400\ncode = 'new_code'",
-        mend: Mend::Not(UNHEARD_OF),
+        fix: Fix::Not(UNHEARD_OF),
         ..sts("google-sts-new-code", 400, "new_code", "look up new_code")
     },
     Case {
         feed: &["--endpoint=sts={url}/faulty/google/sts"],
         fault: "fault = 'malformed'",
         code: None,
-        mend: Mend::Run(&[("URL", STS_URL)]),
+        fix: Fix::Run(&[("URL", STS_URL)]),
         ..sts("google-sts-malformed", 200, "", "not what the provider's API answers")
     },
     Case {
@@ -134,7 +134,7 @@ pub(crate) const AT_STS: &[Case] = &[
         fault: "fault = 'oversized'",
         status: None,
         code: None,
-        mend: Mend::Run(&[("URL", STS_URL)]),
+        fix: Fix::Run(&[("URL", STS_URL)]),
         ..sts("google-sts-oversized", 200, "", "this is not the provider's API")
     },
 ];
@@ -142,17 +142,17 @@ pub(crate) const AT_STS: &[Case] = &[
 pub(crate) const AT_ACCOUNT: &[Case] = &[
     Case {
         fault: "fault = 'throttled'",
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..account("google-account-throttled", 429, "RESOURCE_EXHAUSTED", "limits how often")
     },
     Case {
         fault: "fault = 'unavailable'",
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..account("google-account-unavailable", 503, "UNAVAILABLE", "often passes")
     },
     Case {
         fault: "fault = 'propagating'",
-        mend: Mend::Lifts(
+        fix: Fix::Lifts(
             "gcloud iam service-accounts add-iam-policy-binding pull@my-project.iam.gserviceaccount.com",
         ),
         ..account(
@@ -179,7 +179,7 @@ pub(crate) const AT_ACCOUNT: &[Case] = &[
     Case {
         // Another sandbox, whose own Security Token Service has been asked for nothing.
         feed: &["--endpoint=iamcredentials={url}/faulty/google/iamcredentials"],
-        mend: Mend::Run(&[
+        fix: Fix::Run(&[
             ("sts=URL", "sts={url}/google/sts"),
             ("iamcredentials=URL", "iamcredentials={url}/google/iamcredentials"),
         ]),
@@ -187,12 +187,12 @@ pub(crate) const AT_ACCOUNT: &[Case] = &[
     },
     Case {
         fault: "fault = 'refused'\nstatus = 400\ncode = 'FAILED_PRECONDITION'",
-        mend: Mend::Lifts("gcloud iam service-accounts enable pull@my-project.iam.gserviceaccount.com"),
+        fix: Fix::Lifts("gcloud iam service-accounts enable pull@my-project.iam.gserviceaccount.com"),
         ..account("google-account-disabled", 400, "FAILED_PRECONDITION", "may be disabled")
     },
     Case {
         fault: "fault = 'refused'\nstatus = 400\ncode = 'NEW_CODE'",
-        mend: Mend::Not(UNHEARD_OF),
+        fix: Fix::Not(UNHEARD_OF),
         ..account("google-account-new-code", 400, "NEW_CODE", "look up NEW_CODE")
     },
     Case {
@@ -200,7 +200,7 @@ pub(crate) const AT_ACCOUNT: &[Case] = &[
             "/google/iamcredentials",
             Act::Answer("403 Forbidden", "Content-Type: application/json\r\n", SERVICE_DISABLED),
         )],
-        mend: Mend::Lifts("gcloud services enable iamcredentials.googleapis.com"),
+        fix: Fix::Lifts("gcloud services enable iamcredentials.googleapis.com"),
         ..account(
             "google-account-api-off",
             403,
@@ -213,7 +213,7 @@ pub(crate) const AT_ACCOUNT: &[Case] = &[
         trust: "[google]\ncredential_lifetime = 0",
         status: None,
         code: None,
-        mend: Mend::Hand(
+        fix: Fix::Hand(
             "compare this machine's clock with the provider's",
             "the stand-in's time is set right",
         ),
@@ -223,7 +223,7 @@ pub(crate) const AT_ACCOUNT: &[Case] = &[
         feed: &["--endpoint=iamcredentials={url}/faulty/google/iamcredentials"],
         fault: "fault = 'malformed'",
         code: None,
-        mend: Mend::Run(&[("URL", ACCOUNT_URL)]),
+        fix: Fix::Run(&[("URL", ACCOUNT_URL)]),
         ..account("google-account-malformed", 200, "", "not what the provider's API answers")
     },
     Case {
@@ -231,7 +231,7 @@ pub(crate) const AT_ACCOUNT: &[Case] = &[
         fault: "fault = 'oversized'",
         status: None,
         code: None,
-        mend: Mend::Run(&[("URL", ACCOUNT_URL)]),
+        fix: Fix::Run(&[("URL", ACCOUNT_URL)]),
         ..account("google-account-oversized", 200, "", "this is not the provider's API")
     },
 ];
@@ -240,11 +240,11 @@ pub(crate) const AT_ACCOUNT: &[Case] = &[
 const SERVICE_DISABLED: &str = r#"{"error":{"code":403,"message":"IAM Service Account Credentials API has not been used in project 1 before or it is disabled.","status":"PERMISSION_DENIED","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"SERVICE_DISABLED","domain":"googleapis.com"}]}}"#;
 
 #[test]
-fn every_failure_of_googles_sts_is_told_and_mended() {
+fn every_failure_of_googles_sts_is_told_and_fixed() {
     drive(AT_STS);
 }
 
 #[test]
-fn every_failure_of_a_service_account_is_told_and_mended() {
+fn every_failure_of_a_service_account_is_told_and_fixed() {
     drive(AT_ACCOUNT);
 }

@@ -1,11 +1,11 @@
 //! The registry: logging in and pulling.
 
-use crate::feed_check::cases::{CASE, Case, Mend, drive};
+use crate::feed_check::cases::{CASE, Case, Fix, drive};
 use crate::feed_check::gate::{Act, rule};
 
 const PULL: &[&str] = &["--image=app:v1"];
 const OTHER: &[&str] = &["--registry={other-host}"];
-const RIGHT: Mend = Mend::Run(&[("HOST", "{host}")]);
+const RIGHT: Fix = Fix::Run(&[("HOST", "{host}")]);
 const MANIFEST: &str = "/v2/app/manifests/v1";
 const JSON: &str = "Content-Type: application/json\r\n";
 const DENIED: &str =
@@ -20,7 +20,7 @@ const fn login(
     code: Option<&'static str>,
     cause: &'static str,
 ) -> Case {
-    Case { name, step: "registry", status, code, cause, feed: OTHER, mend: RIGHT, ..CASE }
+    Case { name, step: "registry", status, code, cause, feed: OTHER, fix: RIGHT, ..CASE }
 }
 
 const fn pull(name: &'static str, status: u16, code: Option<&'static str>, cause: &'static str) -> Case {
@@ -58,7 +58,7 @@ pub(crate) const LOGIN: &[Case] = &[
     },
     Case {
         rules: &[rule("//127.0.0.2/v2/", Act::Answer("403 Forbidden", JSON, DENIED))],
-        mend: Mend::Lifts("the role may ecr:GetAuthorizationToken on [\"*\"]"),
+        fix: Fix::Lifts("the role may ecr:GetAuthorizationToken on [\"*\"]"),
         ..login("registry-denied", Some(403), Some("DENIED"), "has no permission there")
     },
     Case {
@@ -75,18 +75,18 @@ pub(crate) const LOGIN: &[Case] = &[
     Case {
         rules: &[rule("/v2/", Act::Answer("429 Too Many Requests", JSON, TOO_MANY))],
         feed: &[],
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..login("registry-throttled", Some(429), Some("TOOMANYREQUESTS"), "limits how often")
     },
     Case {
         rules: &[rule("/v2/", Act::Answer("503 Service Unavailable", "", ""))],
         feed: &[],
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..login("registry-unavailable", Some(503), None, "often passes")
     },
     Case {
         feed: &["--registry={closed}"],
-        mend: Mend::Way("open the way to the registry"),
+        fix: Fix::Way("open the way to the registry"),
         ..login("registry-down", None, None, "resolves and reaches the registry")
     },
     Case {
@@ -107,27 +107,27 @@ pub(crate) const LOGIN: &[Case] = &[
 pub(crate) const AT_PULL: &[Case] = &[
     Case {
         check: &["--image=app:v2"],
-        mend: Mend::Run(&[("NAME:TAG", "app:v1")]),
+        fix: Fix::Run(&[("NAME:TAG", "app:v1")]),
         ..pull("pull-no-tag", 404, Some("MANIFEST_UNKNOWN"), "no such tag")
     },
     Case {
         check: &["--image=other:v1"],
-        mend: Mend::Run(&[("NAME:TAG", "app:v1")]),
+        fix: Fix::Run(&[("NAME:TAG", "app:v1")]),
         ..pull("pull-no-repository", 404, Some("NAME_UNKNOWN"), "no such repository")
     },
     Case {
         rules: &[rule(MANIFEST, Act::Answer("403 Forbidden", JSON, DENIED))],
-        mend: Mend::Lifts("the role may ecr:BatchGetImage on"),
+        fix: Fix::Lifts("the role may ecr:BatchGetImage on"),
         ..pull("pull-denied", 403, Some("DENIED"), "may log in, but not pull app:v1")
     },
     Case {
         rules: &[rule(MANIFEST, Act::Answer("429 Too Many Requests", JSON, TOO_MANY))],
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..pull("pull-throttled", 429, Some("TOOMANYREQUESTS"), "limits how often")
     },
     Case {
         rules: &[rule(MANIFEST, Act::Answer("502 Bad Gateway", "", "<html>Bad Gateway</html>"))],
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..pull("pull-unavailable", 502, None, "often passes")
     },
     Case {
@@ -139,23 +139,23 @@ pub(crate) const AT_PULL: &[Case] = &[
                 r#"{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown"}]}"#,
             ),
         )],
-        mend: Mend::Hand("push the image again", "the registry has the layer"),
+        fix: Fix::Hand("push the image again", "the registry has the layer"),
         ..pull("pull-no-layer", 404, Some("BLOB_UNKNOWN"), "but not its first layer")
     },
     Case {
         rules: &[rule(MANIFEST, Act::Answer("200 OK", JSON, r#"{"layers":[{"digest":"md5:1"}]}"#))],
         status: None,
-        mend: Mend::Hand("does not serve this image as", "the registry serves the manifest as OCI says"),
+        fix: Fix::Hand("does not serve this image as", "the registry serves the manifest as OCI says"),
         ..pull("pull-strange-manifest", 0, None, "does not serve this image")
     },
 ];
 
 #[test]
-fn every_failure_to_log_in_at_a_registry_is_told_and_mended() {
+fn every_failure_to_log_in_at_a_registry_is_told_and_fixed() {
     drive(LOGIN);
 }
 
 #[test]
-fn every_failure_to_pull_is_told_and_mended() {
+fn every_failure_to_pull_is_told_and_fixed() {
     drive(AT_PULL);
 }

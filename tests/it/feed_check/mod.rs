@@ -1,5 +1,5 @@
 //! `feed check` and the API's `…/check` and `…/setup`: for every failure that can be shown here, the step that
-//! fails, the cloud's own words, the first cause, and that what is said to mend it does.
+//! fails, the cloud's own words, the first cause, and that what is said to fix it does.
 
 mod aws;
 mod azure;
@@ -7,10 +7,10 @@ mod cases;
 mod cloud_calls;
 mod clouds;
 mod documents;
+mod fixes;
 mod gate;
 mod google;
 mod logins;
-mod mends;
 mod network;
 mod progress;
 mod records;
@@ -21,7 +21,7 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use cases::{Case, Mend};
+use cases::{Case, Fix};
 
 /// Every failure that a table has.
 const ALL: &[&[Case]] = &[
@@ -43,7 +43,7 @@ const ALL: &[&[Case]] = &[
 ];
 
 /// The list of all failures, beside their snapshots.
-const LIST: &str = "MENDS.txt";
+const LIST: &str = "FIXES.txt";
 
 #[test]
 fn every_snapshot_is_of_a_failure_that_is_shown() {
@@ -58,16 +58,16 @@ fn every_snapshot_is_of_a_failure_that_is_shown() {
 }
 
 #[test]
-fn every_mend_that_is_not_carried_out_says_why() {
+fn every_fix_that_is_not_carried_out_says_why() {
     let cases = || ALL.iter().flat_map(|cases| *cases);
-    let count = |is: fn(&Mend) -> bool| cases().filter(|case| is(&case.mend)).count();
-    let commands = count(|mend| matches!(mend, Mend::Run(_) | Mend::Lifts(_) | Mend::Wait));
-    let lifts = count(|mend| matches!(mend, Mend::Lifts(_)));
-    let ended = count(|mend| matches!(mend, Mend::Ends(_)));
-    let acts = count(|mend| matches!(mend, Mend::Way(_) | Mend::Hand(..)));
-    let not = count(|mend| matches!(mend, Mend::Not(_)));
+    let count = |is: fn(&Fix) -> bool| cases().filter(|case| is(&case.fix)).count();
+    let commands = count(|fix| matches!(fix, Fix::Run(_) | Fix::Lifts(_) | Fix::Wait));
+    let lifts = count(|fix| matches!(fix, Fix::Lifts(_)));
+    let ended = count(|fix| matches!(fix, Fix::Ends(_)));
+    let acts = count(|fix| matches!(fix, Fix::Way(_) | Fix::Hand(..)));
+    let not = count(|fix| matches!(fix, Fix::Not(_)));
     let mut list = format!(
-        "{} failures. The mend is a command for {commands}, and was executed; for {lifts} of them the fault ended because \
+        "{} failures. The fix is a command for {commands}, and was executed; for {lifts} of them the fault ended because \
          of what is named.\nIt is one for {ended} more, where the test ended the fault with it. It is an act for {acts}, \
          and was done by the test.\nIt was not executed for {not}.\n\n",
         cases().count()

@@ -1,28 +1,28 @@
 //! What a network and those who sit in it do, whichever provider is asked.
 
-use crate::feed_check::cases::{CASE, Case, Mend, drive};
+use crate::feed_check::cases::{CASE, Case, Fix, drive};
 use crate::feed_check::clouds::GOOGLE;
 use crate::feed_check::gate::{Act, rule};
 
 const STS: &str = "sts:AssumeRoleWithWebIdentity";
 const HTML: &str = "Content-Type: text/html\r\n";
 const ELSEWHERE: &[&str] = &["--endpoint=sts={url}/elsewhere"];
-const RIGHT: Mend = Mend::Run(&[("URL", "{url}/aws/sts")]);
+const RIGHT: Fix = Fix::Run(&[("URL", "{url}/aws/sts")]);
 
 /// No answer of AWS's.
 const fn sts(name: &'static str, status: Option<u16>, cause: &'static str) -> Case {
-    Case { name, step: STS, status, cause, feed: ELSEWHERE, mend: RIGHT, ..CASE }
+    Case { name, step: STS, status, cause, feed: ELSEWHERE, fix: RIGHT, ..CASE }
 }
 
 pub(crate) const NETWORK: &[Case] = &[
     Case {
         feed: &["--endpoint=sts=http://{closed}/aws/sts"],
-        mend: Mend::Way("open the way to the endpoint"),
+        fix: Fix::Way("open the way to the endpoint"),
         ..sts("network-refused", None, "resolves and reaches the endpoint")
     },
     Case {
         feed: &["--endpoint=sts=https://sts.nowhere.invalid"],
-        mend: Mend::Not("which names resolve on this machine is not for a test to change"),
+        fix: Fix::Not("which names resolve on this machine is not for a test to change"),
         ..sts("network-no-such-name", None, "resolves and reaches the endpoint")
     },
     Case {
@@ -43,7 +43,7 @@ pub(crate) const NETWORK: &[Case] = &[
     },
     Case {
         feed: &["--endpoint=sts={tls}/aws/sts"],
-        mend: Mend::Run(&[("FILE", "{ca}")]),
+        fix: Fix::Run(&[("FILE", "{ca}")]),
         ..sts("network-tls-unknown-ca", None, "is not trusted here")
     },
     Case {
@@ -73,7 +73,7 @@ pub(crate) const NETWORK: &[Case] = &[
     Case {
         feed: &[],
         rules: &[rule("/aws/sts", Act::Answer("502 Bad Gateway", HTML, "<html>Bad Gateway</html>"))],
-        mend: Mend::Wait,
+        fix: Fix::Wait,
         ..sts("network-bad-gateway", Some(502), "often passes")
     },
     Case {
@@ -84,14 +84,14 @@ pub(crate) const NETWORK: &[Case] = &[
         step: "ecr:GetAuthorizationToken",
         feed: &["--endpoint=ecr={url}/elsewhere"],
         rules: &[rule("/elsewhere", Act::Answer("200 OK", "", r#"{"authorizationData":"#))],
-        mend: Mend::Run(&[("URL", "{url}/aws/ecr")]),
+        fix: Fix::Run(&[("URL", "{url}/aws/ecr")]),
         ..sts("network-cut-json", Some(200), "not what the provider's API answers")
     },
     Case {
         step: "ecr:GetAuthorizationToken",
         feed: &["--endpoint=ecr={url}/elsewhere"],
         rules: &[rule("/elsewhere", Act::Answer("400 Bad Request", "", r#"{"__type": [1]}"#))],
-        mend: Mend::Run(&[("URL", "{url}/aws/ecr")]),
+        fix: Fix::Run(&[("URL", "{url}/aws/ecr")]),
         ..sts("network-strange-json", Some(400), "something else may have answered")
     },
 ];
@@ -106,7 +106,7 @@ pub(crate) const AT_GOOGLE: &[Case] = &[
         cause: "something else may have answered",
         feed: &["--endpoint=sts={url}/elsewhere"],
         rules: &[rule("/elsewhere", Act::Answer("403 Forbidden", HTML, "<html>Your company's proxy</html>"))],
-        mend: Mend::Run(&[("URL", "{url}/google/sts")]),
+        fix: Fix::Run(&[("URL", "{url}/google/sts")]),
         ..CASE
     },
     Case {
@@ -117,13 +117,13 @@ pub(crate) const AT_GOOGLE: &[Case] = &[
         cause: "something else may have answered",
         feed: &["--endpoint=iamcredentials={url}/elsewhere"],
         rules: &[rule("/elsewhere", Act::Answer("403 Forbidden", HTML, "<html>Your company's proxy</html>"))],
-        mend: Mend::Run(&[("URL", "{url}/google/iamcredentials")]),
+        fix: Fix::Run(&[("URL", "{url}/google/iamcredentials")]),
         ..CASE
     },
 ];
 
 #[test]
-fn every_failure_of_the_network_is_told_and_mended() {
+fn every_failure_of_the_network_is_told_and_fixed() {
     drive(NETWORK);
 }
 

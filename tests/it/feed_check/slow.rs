@@ -1,6 +1,6 @@
 //! What takes the request and says nothing, at each step. A check waits ten seconds for each: all at once here.
 
-use crate::feed_check::cases::{CASE, Case, Mend, run};
+use crate::feed_check::cases::{CASE, Case, Fix, run};
 use crate::feed_check::clouds::{AWS, AWS_PUBLIC, AZURE, Cloud, GOOGLE};
 use crate::feed_check::gate::{Act, Rule, rule};
 use crate::feed_check::world::World;
@@ -21,23 +21,23 @@ const fn slow(
         feed,
         rules,
         cause: "is slow, or a firewall drops",
-        mend: Mend::Way("open the way to the endpoint"),
+        fix: Fix::Way("open the way to the endpoint"),
         ..CASE
     }
 }
 
-const ISSUER: Mend = Mend::Way("open the way to the issuer");
-const REGISTRY: Mend = Mend::Way("open the way to the registry");
+const ISSUER: Fix = Fix::Way("open the way to the issuer");
+const REGISTRY: Fix = Fix::Way("open the way to the registry");
 
 pub(crate) const SLOW: &[Case] = &[
     Case {
         rules: &[rule("/.well-known/openid", Act::Silence)],
-        mend: ISSUER,
+        fix: ISSUER,
         ..slow(&AWS, "slow-discovery", "discovery", &[])
     },
     Case {
         rules: &[rule("/.well-known/jwks", Act::Silence)],
-        mend: ISSUER,
+        fix: ISSUER,
         ..slow(&AWS, "slow-jwks", "jwks", &[])
     },
     slow(
@@ -76,13 +76,13 @@ pub(crate) const SLOW: &[Case] = &[
         // Its certificate is trusted, so that what fails is not TLS.
         check: &["--ca-file={ca}"],
         rules: &[rule("/v2/", Act::Silence)],
-        mend: REGISTRY,
+        fix: REGISTRY,
         ..slow(&AWS, "slow-registry", "registry", &[])
     },
     Case {
         check: &["--image=app:v1"],
         rules: &[rule("/v2/app/manifests/", Act::Silence)],
-        mend: REGISTRY,
+        fix: REGISTRY,
         ..slow(&AWS, "slow-pull", "pull", &[])
     },
 ];

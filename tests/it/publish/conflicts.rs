@@ -51,7 +51,7 @@ fn another_issuers_copy_is_refused_and_taken_over_on_a_word() {
 }
 
 #[test]
-fn what_somebody_has_put_there_is_refused_at_first_and_mended_once_keys_wait_for_it() {
+fn what_somebody_has_put_there_is_refused_at_first_and_fixed_once_keys_wait_for_it() {
     let publisher = Publisher::new();
     std::fs::create_dir_all(publisher.folder.join(".well-known")).unwrap();
     std::fs::write(publisher.folder.join(JWKS), r#"{"keys":[]}"#).unwrap();

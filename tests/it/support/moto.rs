@@ -1,4 +1,4 @@
-//! moto, whose ECR API answers as AWS's does, and a man in the middle that mends its one flaw.
+//! moto, whose ECR API answers as AWS's does, and a man in the middle that fixes its one flaw.
 //!
 //! moto implements no `ecr-public`, so that feeds of ECR Public have no peer that somebody else wrote: the sandbox
 //! alone answers, to AWS's own client too (`tests/peers/ecr_public.rs`).

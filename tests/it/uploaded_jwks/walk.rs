@@ -68,13 +68,13 @@ fn an_issuer_that_google_cannot_reach_works_by_upload_and_confirmation() {
     let cause = &failed["causes"][0];
     assert!(cause["cause"].as_str().unwrap().contains(&unknown), "{cause}");
     assert_eq!(cause["command"], "carnet feed setup default/prod");
-    let mend = cause["mend"].as_str().unwrap();
+    let fix = cause["fix"].as_str().unwrap();
     for part in [
         "providers update-oidc prod --project=\"$(gcloud projects describe 1 --format='value(projectId)')\"",
         "--workload-identity-pool=pool --jwk-json-path=FILE",
         &format!("carnet feed confirm-jwks {unknown} default/prod"),
     ] {
-        assert!(mend.contains(part), "no {part:?} in {mend}");
+        assert!(fix.contains(part), "no {part:?} in {fix}");
     }
 
     upload(&carnet, &uploaded);

@@ -50,7 +50,7 @@ async fn failure(proxy: &str, url: &str) -> TransportError {
 fn fix_of(cause: &Cause) -> String {
     let feed = "default/a".parse().unwrap();
     let (context, scope) = (Context::empty(), Scope::everything());
-    let (told, command) = cause.mend.told(&Asked {
+    let (told, command) = cause.fix.told(&Asked {
         feed: &feed,
         context: &context,
         scope: &scope,

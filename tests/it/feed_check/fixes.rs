@@ -1,4 +1,4 @@
-//! Mends, carried out: carnet's own commands by carnet, the clouds' by what they say, applied to what the
+//! Fixes, carried out: carnet's own commands by carnet, the clouds' by what they say, applied to what the
 //! stand-in trusts. A command or a flag that is not known here fails the test.
 
 use std::fs;
