@@ -6,7 +6,7 @@
 //! static cloud secret is stored anywhere.
 //!
 //! The modules form floors. A module uses those of its own floor and of lower ones, never of higher
-//! ones; `tests/architecture.rs` holds the list and checks it.
+//! ones; `tests/architecture` holds the list and checks it.
 //!
 //! Start at [`carnet::Carnet::open`].
 

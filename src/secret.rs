@@ -3,6 +3,8 @@
 //! A secret is wiped from memory when dropped and has no `Display` or `Serialize`; its `Debug`
 //! says only that it is there. [`SecretString::reveal`] is the door, so that a reader finds every
 //! use of a secret by searching for one word.
+//!
+//! By hand: `secrecy` takes text through `into_boxed_str`, whose reallocation can leave a copy that is never wiped.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! What a broker remembers: credentials, failures, and exchanges that are under way.
 //!
-//! A map of our own rather than a cache library's: entries with an exchange under way must stay,
+//! By hand, a map instead of a cache library: entries with an exchange under way must stay,
 //! those of a changed feed must go as one, and no library takes our clock. Every entry belongs to those who
 //! were given it; [`Claims`] bounds how many there are, and says whose leave.
 

@@ -45,7 +45,7 @@ pub(super) struct DoctorArguments {
 pub(super) async fn run(opening: OpeningOptions, arguments: DoctorArguments) -> Result<(), Failure> {
     let trust = match &arguments.ca {
         None => Trust::PublicWebRoots,
-        Some(file) => Trust::Only { file: file.clone(), pem: super::read_certificates("--ca")(file)? },
+        Some(file) => Trust::Only { file: file.clone(), pem: super::files::read_certificates("--ca")(file)? },
     };
     let reach = if arguments.allow_private { Reach::AllowPrivate } else { Reach::PublicOnly };
     let config = opening.config();

@@ -6,7 +6,6 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::output;
 use crate::api::problem::{PresentedClaims, UpstreamAnswer};
 use crate::audit_log::AuditError;
 use crate::audited_issuer::AuditedMintError;
@@ -148,8 +147,8 @@ impl Failure {
         server::unanswered(error)
     }
 
-    /// Writes the failure to stderr; what it returns is the process's exit code.
-    pub(super) fn report(&self) -> ExitCode {
+    /// The text for people: each error of the chain once, the details, the hint.
+    pub(super) fn text(&self) -> String {
         let mut text = String::from("error: ");
         let chain: Vec<String> = self.error.chain().map(ToString::to_string).collect();
         for (depth, message) in chain.iter().enumerate() {
@@ -166,7 +165,10 @@ impl Failure {
         if let Some(hint) = &self.hint {
             let _ = write!(text, "\nhint: {}", visible::line(hint));
         }
-        output::note(&text);
+        text
+    }
+
+    pub(super) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.exit)
     }
 }

@@ -13,7 +13,7 @@ use super::output::{self, LogStyle};
 use super::traces;
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = super::COMMON_OPTIONS)]
+#[command(next_help_heading = super::output::COMMON_OPTIONS)]
 pub(super) struct LoggingOptions {
     /// What to log: error, warn, info, debug, trace, or per module as in `carnet=debug` [default: info for serve, else warn]
     #[arg(long, global = true, env = "CARNET_LOG", value_name = "FILTER", value_parser = filter)]

@@ -8,6 +8,7 @@ mod doctor;
 mod failure;
 mod feed;
 mod feed_fields;
+mod files;
 mod grant;
 mod key;
 mod logging;
@@ -25,17 +26,13 @@ mod token;
 mod traces;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::failure::Failure;
 use crate::excerpt::excerpt;
-use crate::{regular_file, visible};
-
-/// Where help shows the options that every command has, below the command's own.
-const COMMON_OPTIONS: &str = "Options of every command";
+use crate::visible;
 
 /// An OpenID Connect issuer that turns its own identity into short-lived container registry credentials.
 #[derive(Debug, Parser)]
@@ -81,9 +78,6 @@ enum Command {
     Sandbox(sandbox::SandboxArguments),
 }
 
-/// The longest wait for tasks that cannot be cancelled.
-const BLOCKING_TASKS_WITHIN: Duration = Duration::from_millis(100);
-
 /// Runs the command that the process was called with.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -98,14 +92,14 @@ pub fn main() -> ExitCode {
     memory::keep_private();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return Failure::from(error).report(),
+        Err(error) => return output::failure(&Failure::from(error)),
     };
     let outcome = runtime.block_on(run(arguments));
     // The command is done: a key that is still being made, or a name that is still being looked up, holds nobody up.
-    runtime.shutdown_timeout(BLOCKING_TASKS_WITHIN);
+    runtime.shutdown_timeout(serve::BLOCKING_TASKS_WITHIN);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => output::failure(&failure),
     }
 }
 
@@ -125,13 +119,13 @@ fn not_run(error: &clap::Error) -> ExitCode {
         && let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
         && let Some(rule) = std::error::Error::source(error)
     {
-        return Failure::usage(format!("{argument}: {rule}")).report();
+        return output::failure(&Failure::usage(format!("{argument}: {rule}")));
     }
     let is_hidden = |argument: &String| argument.contains(visible::is_hidden);
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     if let Some(argument) = arguments.skip(1).find(is_hidden).filter(|_| error.use_stderr()) {
         // clap would repeat it, and what follows an end of line in it would look like ours.
-        return Failure::usage(format!("{}: {}", error.kind(), excerpt(&argument))).report();
+        return output::failure(&Failure::usage(format!("{}: {}", error.kind(), excerpt(&argument))));
     }
     output::usage(error);
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
@@ -154,34 +148,6 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-/// No file that a flag names is longer: certificates, configurations, anchors of the audit log.
-const LONGEST_FILE: usize = 16 << 20;
-
-/// Reads a file that a flag names.
-fn read_file(flag: &'static str) -> impl Fn(&std::path::Path) -> Result<Vec<u8>, Failure> {
-    move |path| {
-        regular_file::read(path, LONGEST_FILE)
-            .map(|mut content| std::mem::take(&mut *content))
-            .map_err(|error| anyhow::Error::new(error).context(format!("{flag} {}", path.display())).into())
-    }
-}
-
-/// Reads certificates in PEM from a file that a flag names.
-fn read_certificates(flag: &'static str) -> impl Fn(&std::path::Path) -> Result<Vec<u8>, Failure> {
-    move |path| {
-        let content = read_file(flag)(path)?;
-        // DER begins with a SEQUENCE.
-        if content.first() == Some(&0x30) {
-            let file = path.display();
-            return Err(Failure::usage(format!(
-                "{flag} {file}: this is a certificate in DER, and PEM is needed"
-            ))
-            .hint(format!("openssl x509 -inform der -in {file} -out {file}.pem")));
-        }
-        Ok(content)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -191,7 +157,7 @@ mod tests {
     fn help_shows_a_commands_own_options_before_those_of_every_command() {
         fn check(command: &mut clap::Command, path: &str) {
             for argument in command.get_arguments() {
-                let expected = argument.is_global_set().then_some(super::COMMON_OPTIONS);
+                let expected = argument.is_global_set().then_some(crate::cli::output::COMMON_OPTIONS);
                 assert_eq!(argument.get_help_heading(), expected, "{path} {}", argument.get_id());
             }
             let help = command.render_long_help().to_string();

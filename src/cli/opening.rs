@@ -20,7 +20,7 @@ const LONGEST_USERS: usize = 16 << 20;
 
 /// Which issuer to work on.
 #[derive(Debug, Args)]
-#[command(next_help_heading = super::COMMON_OPTIONS)]
+#[command(next_help_heading = super::output::COMMON_OPTIONS)]
 pub(super) struct OpeningOptions {
     /// The database
     #[arg(

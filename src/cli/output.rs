@@ -7,6 +7,7 @@
 //! keeps the rest of the code away from `stdout` and `stderr`.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use comfy_table::Table;
@@ -16,6 +17,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::failure::Failure;
 use crate::visible;
+
+/// Where help shows the options that every command has, below the command's own.
+pub(super) const COMMON_OPTIONS: &str = "Options of every command";
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct OutputOptions {
@@ -30,6 +34,12 @@ pub(super) enum Format {
     Table,
     /// For programs
     Json,
+}
+
+/// Writes a failure to stderr and returns the process's exit code.
+pub(super) fn failure(failure: &Failure) -> ExitCode {
+    note(&failure.text());
+    failure.exit_code()
 }
 
 /// Writes `text`, which may be several lines, and a line's end. Parts that come from outside and may hold ends of

@@ -64,7 +64,11 @@ struct Answer {
 
 pub(super) async fn run(opening: OpeningOptions, arguments: PublishArguments) -> Result<(), Failure> {
     let options = TargetOptions {
-        extra_ca_pem: arguments.ca_file.as_deref().map(super::read_certificates("--ca-file")).transpose()?,
+        extra_ca_pem: arguments
+            .ca_file
+            .as_deref()
+            .map(super::files::read_certificates("--ca-file"))
+            .transpose()?,
         proxy: arguments.proxy.proxy()?,
     };
     let carnet = opening.open().await?;

@@ -8,8 +8,9 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::failure::Failure;
+use super::files::{read_certificates, read_file};
 use super::serve::{shutdown_signal, stopped};
-use super::{opening, output, read_certificates, read_file};
+use super::{opening, output};
 use crate::clock::SystemClock;
 use crate::random::SecureRandom;
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxEndpoints};

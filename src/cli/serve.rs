@@ -34,12 +34,15 @@ const FINISHED_WITHIN: Duration = Duration::from_millis(1500);
 /// The longest time for closing the database.
 const CLOSED_WITHIN: Duration = Duration::from_millis(500);
 
+/// The longest wait for tasks that cannot be cancelled.
+pub(super) const BLOCKING_TASKS_WITHIN: Duration = Duration::from_millis(100);
+
 /// The longest time from SIGTERM to the end of the process, besides a `--shutdown-delay` that the operator asks for: each
 /// step on the way has a limit of its own.
 const ENDED_WITHIN: Duration = Duration::from_secs(10);
 
 const _: () = {
-    let steps = [limits::DRAIN, FINISHED_WITHIN, CLOSED_WITHIN, super::BLOCKING_TASKS_WITHIN];
+    let steps = [limits::DRAIN, FINISHED_WITHIN, CLOSED_WITHIN, BLOCKING_TASKS_WITHIN];
     let (mut all, mut step) = (Duration::ZERO, 0);
     while step < steps.len() {
         all = all.saturating_add(steps[step]);
@@ -120,7 +123,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
     let mut config = config;
     config.transport.proxy = arguments.proxy.proxy()?;
     config.transport.extra_ca_pem =
-        arguments.ca_file.as_deref().map(super::read_certificates("--ca-file")).transpose()?;
+        arguments.ca_file.as_deref().map(super::files::read_certificates("--ca-file")).transpose()?;
     if arguments.allow_loopback_endpoints {
         config.transport.loopback = Loopback::Allow;
     }

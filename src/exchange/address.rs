@@ -4,6 +4,8 @@
 //! requests that carry tokens never go to an address that belongs to the machine's own link or to a
 //! cloud's metadata service, where answers are credentials of the machine itself. The connector
 //! gets only addresses that [`vet`] let through, and asks no resolver again.
+//!
+//! By hand: `IpAddr::is_global` is not stable, and knows neither the clouds' metadata addresses nor IPv4 inside IPv6.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
 

@@ -8,8 +8,6 @@ use jiff::Timestamp;
 
 use super::transport::{TransportError, TransportErrorKind};
 use super::upstream::{Step, Upstream};
-use crate::audit::{Event, Outcome};
-use crate::feed::Feed;
 use crate::feed::endpoints::Endpoints;
 use crate::feed::scope::ScopeError;
 use crate::knowledge::{self, Cause, Fix, Retry, general};
@@ -193,32 +191,6 @@ impl ExchangeError {
             Failure::Refused(upstream) => upstream.code.is_none(),
             Failure::Unreachable { .. } | Failure::Unusable { .. } => true,
             Failure::Request(_) | Failure::Scope(_) | Failure::ArrivedExpired { .. } => false,
-        }
-    }
-
-    /// `event` with what the audit log should say of it: the outcome, the step, and the provider's own words. Readers
-    /// of the log may be those who chose the endpoint, so where the feed names one it says [`NO_PROVIDER`] of whatever
-    /// is there; the process's own log says it all.
-    ///
-    /// The hosts that were asked come first: what a provider answers may fill the rest.
-    pub(crate) fn recorded(&self, event: Event, feed: &Feed) -> Event {
-        let asked = super::asked(feed);
-        if !feed.endpoints.is_empty() && self.is_about_the_endpoint() {
-            let Step { provider, name } = self.step();
-            tracing::warn!(step = name, jti = ?event.jti, error = %self.failure(), upstream = ?self.upstream(), "{NO_PROVIDER}");
-            let event = event.detail(&format!("{asked}{provider} {name}: {NO_PROVIDER}"));
-            return Event { outcome: Outcome::Failed, ..event };
-        }
-        let outcome = match self.failure() {
-            Failure::Refused(_) | Failure::Scope(_) => Outcome::Refused,
-            _ => Outcome::Failed,
-        };
-        let Step { provider, name } = self.step();
-        let event =
-            Event { outcome, ..event.detail(&format!("{asked}{provider} {name}: {}", self.failure())) };
-        match self.upstream().and_then(|upstream| upstream.request_id.as_deref()) {
-            Some(id) => event.upstream_request(id),
-            None => event,
         }
     }
 

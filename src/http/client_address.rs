@@ -2,6 +2,8 @@
 //!
 //! Owns which part of a request's header is believed about that. What a client writes can never make
 //! it somebody else, and never makes it local.
+//!
+//! By hand: the usual extractors believe a header by its name; here it counts only behind a peer in a trusted network.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

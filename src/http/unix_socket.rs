@@ -1,4 +1,7 @@
 //! A Unix socket's file: made, replaced and removed without ever touching anything else.
+//!
+//! By hand: tokio binds a socket, but does not replace one that no server listens on, set its mode before anybody can
+//! connect, or remove only its own.
 
 use std::fs::{self, File, Permissions};
 use std::io;

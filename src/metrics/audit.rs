@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::SECONDS;
+use super::buckets::SECONDS;
 
 /// Metrics of the audit log. While a row waits, so does the credential that it tells of.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::SECONDS;
+use super::buckets::SECONDS;
 use super::labels::{Series, labels};
 use crate::clock::Clock;
 use crate::feed::FeedType;

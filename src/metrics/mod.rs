@@ -10,6 +10,7 @@
 //! clock is worked out when somebody asks.
 
 mod audit;
+mod buckets;
 mod issuance;
 mod keys;
 mod labels;
@@ -79,9 +80,6 @@ impl Default for Metrics {
         Self::new()
     }
 }
-
-/// Upper bounds in seconds, from a millisecond to what the longest request may take.
-const SECONDS: [f64; 13] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0];
 
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::buckets::SECONDS;
 use super::labels::{Label as _, Pairs, Series, labels};
-use super::{SECONDS, routes};
+use super::routes;
 
 labels! {
     /// A limit that refused a request.

@@ -6,6 +6,7 @@ use http::{Method, StatusCode};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
+use super::buckets::SECONDS;
 use super::labels::Label;
 use super::*;
 use crate::clock::SimulatedClock;

@@ -12,14 +12,16 @@ pub mod open;
 pub mod publisher;
 pub mod records;
 pub mod target;
+mod target_options;
 mod write;
 
 pub use edition::Edition;
 pub use folder::FolderTarget;
 #[cfg(feature = "publish")]
 pub use objects::ObjectTarget;
-pub use open::{OpenTargetError, TargetOptions, open};
+pub use open::open;
 pub use publisher::{BeginError, Publisher};
 pub use records::Records;
 pub use target::{DocumentName, Label, Stored, Target, TargetError, Version};
+pub use target_options::{OpenTargetError, TargetOptions};
 pub use write::{Conflict, Foreign, Mode, PublishError, Published, publish};

@@ -23,10 +23,10 @@ use object_store::{
 };
 
 use self::http::Connector;
-use super::open::{OpenTargetError, TargetOptions};
 use super::target::{
     DocumentName, LONGEST_DOCUMENT, Label, Stored, Target, TargetError, TargetFuture, Version,
 };
+use super::target_options::{OpenTargetError, TargetOptions};
 use crate::oidc::metadata::Document;
 use crate::target_url::{ObjectService, TargetUrl};
 

@@ -4,6 +4,7 @@
 mod acr;
 pub(super) mod config;
 mod entra;
+mod entra_error;
 mod registry;
 mod tokens;
 mod trust;

@@ -150,7 +150,7 @@ pub(super) async fn show(State(faults): State<Arc<Faults>>, request: Request, ne
     };
     tracing::info!(?step, fault = ?fault.kind, "sandbox shows a fault");
     // Who answers before it has read leaves a client with a connection that breaks, not with the fault.
-    let _ = axum::body::to_bytes(request.into_body(), super::MAX_REQUEST).await;
+    let _ = axum::body::to_bytes(request.into_body(), super::form::MAX_REQUEST).await;
     match &fault.kind {
         Kind::Refusal(refusal) => {
             let id = uuid(faults.random.as_ref()).unwrap_or_default();

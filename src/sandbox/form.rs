@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+/// Longest request that any stand-in reads, in bytes; a token is at most 20,000.
+pub(super) const MAX_REQUEST: usize = 64 * 1024;
+
 /// The fields of a request.
 pub(super) struct Form<'a>(HashMap<Cow<'a, str>, Cow<'a, str>>);
 

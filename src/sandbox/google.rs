@@ -3,6 +3,7 @@
 
 pub(super) mod config;
 mod iam_credentials;
+mod oauth_error;
 mod sts;
 mod trust;
 

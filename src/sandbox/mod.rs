@@ -41,9 +41,6 @@ use crate::exchange::transport::{ReqwestTransport, TransportConfig, TransportCon
 use crate::issuer_url::IssuerUrl;
 use crate::random::Random;
 
-/// Longest request that any stand-in reads, in bytes; a token is at most 20,000.
-const MAX_REQUEST: usize = 64 * 1024;
-
 /// The stand-ins, trusting one issuer.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
@@ -98,7 +95,7 @@ impl Sandbox {
         aws::router(Arc::clone(&self.aws))
             .merge(azure::router(Arc::clone(&self.azure)))
             .merge(google::router(Arc::clone(&self.google)))
-            .layer(DefaultBodyLimit::max(MAX_REQUEST))
+            .layer(DefaultBodyLimit::max(form::MAX_REQUEST))
             .layer(from_fn_with_state(Arc::clone(&self.faults), faults::show))
     }
 

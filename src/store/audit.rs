@@ -20,12 +20,11 @@ pub use self::filter::{AuditFilter, Sight};
 pub use self::paging::{Direction, MAX_PAGE, Page};
 #[cfg(test)]
 pub(super) use self::row::COLUMNS;
-use self::row::Row;
+use self::row::{Row, TABLE};
 use super::keyring::Purpose;
 use super::{Store, StoreError, Write, corrupt, parse};
 use crate::audit::{Anchor, AuditKey, Event, Mac};
 
-const TABLE: &str = "audit";
 const BASE_TABLE: &str = "audit_base";
 
 /// Where the log begins, as it is stored.

@@ -13,6 +13,7 @@ use self::queries::{
     ALL, BEYOND_LIFETIME, COUNT, COUNTS, IN_SPACE, OF_ALGORITHM, OF_TYPE, ONE, inside, of_registry,
     sharing_subject, versions_of,
 };
+pub use self::queries::{FeedsOf, MAX_OF_REGISTRY};
 use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, parse, to_millis, to_seconds};
 use crate::feed::display_name::DisplayName;
 use crate::feed::google::JwksSource;
@@ -42,17 +43,6 @@ struct Row {
 }
 
 const TABLE: &str = "feeds";
-/// Which feeds to list.
-#[derive(Debug, Clone, Copy)]
-pub enum FeedsOf<'a> {
-    /// Those of this space.
-    Space(&'a Slug),
-    /// Those that have this registry, at most [`MAX_OF_REGISTRY`] of them.
-    Registry(&'a RegistryHost),
-}
-
-/// No more feeds of one registry are read for one caller.
-pub const MAX_OF_REGISTRY: u32 = 100;
 
 /// So many identifiers are looked up by one statement.
 const IDS_OF_A_STATEMENT: usize = 500;

@@ -1,5 +1,7 @@
 //! Text inside generated shell and Terraform: one way to quote for each, and types that templates
 //! print instead of bare strings, so that nothing gets into a script unquoted.
+//!
+//! By hand: crates that quote for a shell know nothing of HCL's templates, and the rule for a shell is one line.
 
 use std::fmt::{self, Write as _};
 

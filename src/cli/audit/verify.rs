@@ -106,7 +106,7 @@ fn account(report: &Report, anchors: usize) -> String {
 /// The anchors in a file: one a line, as the last word of it, so that lines of a server's log will do. Empty lines
 /// and those that begin with `#` are left out.
 fn read(file: &std::path::Path) -> Result<Vec<Anchor>, Failure> {
-    let text = crate::cli::read_file("--anchors-file")(file)?;
+    let text = crate::cli::files::read_file("--anchors-file")(file)?;
     let text = String::from_utf8_lossy(&text);
     let mut anchors = Vec::new();
     for (number, line) in (1..).zip(text.lines().map(str::trim)) {

@@ -51,7 +51,7 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Che
     let network = network(arguments.ca_file.as_deref(), &arguments.proxy, arguments.allow_loopback_endpoints);
     let mut config = opening.config();
     config.transport.extra_ca_pem =
-        arguments.ca_file.as_deref().map(crate::cli::read_certificates("--ca-file")).transpose()?;
+        arguments.ca_file.as_deref().map(crate::cli::files::read_certificates("--ca-file")).transpose()?;
     config.transport.proxy = arguments.proxy.proxy()?;
     if arguments.allow_loopback_endpoints {
         config.transport.loopback = Loopback::Allow;

@@ -31,7 +31,8 @@ pub(in crate::cli) async fn run(
     };
     request.scope().map_err(|error| Failure::usage(error.to_string()))?;
     let format = arguments.format.named(arguments.secret_name, &path.slug)?;
-    let ca_pem = arguments.ca_file.as_deref().map(crate::cli::read_certificates("--ca-file")).transpose()?;
+    let ca_pem =
+        arguments.ca_file.as_deref().map(crate::cli::files::read_certificates("--ca-file")).transpose()?;
     let answer = match arguments.server.client(opening.local_flag, ca_pem.as_deref())? {
         Some(client) => client
             .credential(&path, &request)

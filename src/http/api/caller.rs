@@ -22,9 +22,9 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::Api;
-use super::envelope::RequestId;
 use super::limits::Place;
 use super::refusal::Refusal;
+use super::request_id::RequestId;
 use crate::actor::Actor;
 use crate::api::problem::ProblemType;
 use crate::audit::{Event, EventKind, Outcome};

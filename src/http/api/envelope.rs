@@ -2,57 +2,33 @@
 //! is a refusal, and no place in any cache.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use tracing::Instrument as _;
 
 use super::Api;
 use super::caller::Caller;
 use super::refusal::Refused;
+use super::request_id::{REQUEST_ID, RequestId};
 use crate::api::PREFIX;
 use crate::api::problem::{PROBLEM_JSON, Problem, ProblemType};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::http::client_address::ClientAddress;
 
-/// Names a request in the answer, the log and the audit log.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
 /// The methods that are named in records.
 const METHODS: [Method; 6] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-
-/// Longest request identifier that is taken from a client.
-const MAX_REQUEST_ID: usize = 64;
-
-/// A request's identifier: the client's own, or a new one.
-#[derive(Debug, Clone)]
-pub(crate) struct RequestId(Arc<str>);
-
-impl RequestId {
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The client's, if it is a harmless word.
-    fn of(headers: &HeaderMap) -> Option<Self> {
-        let text = headers.get(REQUEST_ID)?.to_str().ok()?;
-        let fits = (1..=MAX_REQUEST_ID).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-        fits.then(|| Self(text.into()))
-    }
-}
 
 /// Puts a request into its envelope.
 pub(super) async fn envelope(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let id = match RequestId::of(request.headers()) {
         Some(id) => id,
-        None => RequestId(api.new_request_id().into()),
+        None => RequestId::new(api.new_request_id()),
     };
     request.extensions_mut().insert(id.clone());
     let method = request.method().clone();
@@ -147,25 +123,4 @@ fn with_problem(response: Response, problem: Problem) -> Response {
     parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     parts.headers.remove(CONTENT_LENGTH);
     Response::from_parts(parts, Body::from(serde_json::to_vec(&problem).unwrap_or_default()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_harmless_word_of_the_clients_names_a_request() {
-        for (given, taken) in [
-            ("3f2a-1.b_C", true),
-            (&"x".repeat(64), true),
-            (&"x".repeat(65), false),
-            ("", false),
-            ("a b", false),
-            ("a\"b", false),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(REQUEST_ID, HeaderValue::from_str(given).unwrap());
-            assert_eq!(RequestId::of(&headers).is_some(), taken, "{given:?}");
-        }
-    }
 }

@@ -19,6 +19,7 @@ mod limits;
 mod metrics;
 mod openapi;
 mod refusal;
+mod request_id;
 mod setup;
 mod signing_keys;
 

@@ -1,4 +1,6 @@
 //! The certificate that is served, and its reload.
+//!
+//! By hand: rustls reads no file again, and a watcher of files cannot tell a whole pair from half of one.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -22,8 +22,8 @@ use url::{Host, Url};
 use super::words;
 use crate::exchange::proxy::ProxyUrl;
 use crate::exchange::transport::{TransportConfigError, strict_client};
-use crate::publication::open::TargetOptions;
 use crate::publication::target::LONGEST_DOCUMENT;
+use crate::publication::target_options::TargetOptions;
 
 const CONNECTS_WITHIN: Duration = Duration::from_secs(3);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(8);

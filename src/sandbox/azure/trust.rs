@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use super::config::AzureApplication;
-use super::entra::EntraError;
+use super::entra_error::EntraError;
 use crate::feed::azure::{EntraId, MAX_TOKEN_LIFETIME};
 use crate::sandbox::identity::Identity;
 

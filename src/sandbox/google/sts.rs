@@ -6,12 +6,12 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 use serde_json::{Value, json};
 
+use super::oauth_error::OAuthError;
 use super::{Federated, Google, trust};
 use crate::feed::google::WorkloadIdentityProvider;
-use crate::random::RandomnessUnavailable;
 use crate::sandbox::form::Form;
 use crate::sandbox::identity::{BOTH, Rejection};
 
@@ -19,27 +19,6 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 const SUBJECT_TOKEN_TYPES: [&str; 2] =
     ["urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token"];
-
-/// A refusal in the words of OAuth.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct OAuthError {
-    pub(super) status: StatusCode,
-    pub(super) code: &'static str,
-    pub(super) description: String,
-}
-
-impl OAuthError {
-    pub(super) fn new(code: &'static str, description: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, code, description: description.into() }
-    }
-}
-
-impl From<RandomnessUnavailable> for OAuthError {
-    fn from(error: RandomnessUnavailable) -> Self {
-        let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Self { status, ..Self::new("server_error", error.to_string()) }
-    }
-}
 
 pub(super) async fn handle(State(google): State<Arc<Google>>, headers: HeaderMap, body: Bytes) -> Response {
     match token(&google, &headers, &body).await {

@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::SignedDuration;
 
 use super::config::{GoogleProvider, GoogleServiceAccount};
-use super::sts::OAuthError;
+use super::oauth_error::OAuthError;
 use crate::feed::google::{
     AccessTokenLifetime, MAX_SUBJECT, MAX_TOKEN_LIFETIME, ServiceAccount, WorkloadIdentityProvider,
 };

@@ -8,8 +8,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::filter::Way;
-use super::paging::{Bounds, statement};
+use super::paging::statement;
 use super::tests::{append, store};
+use super::times::Bounds;
 use super::*;
 use crate::actor::Actor;
 use crate::audit::{EventKind, Outcome};

@@ -2,9 +2,9 @@
 //! short or empty and says where to go on.
 
 use super::filter::{AuditFilter, Home, Range, Way};
-use super::row::{COLUMNS, Row};
+use super::row::{COLUMNS, Row, TABLE};
 use super::sql::{Bound, Conditions, Value};
-use super::{TABLE, times};
+use super::times::{self, Bounds};
 use crate::audit::Record;
 use crate::store::readers::{LOG_DEADLINE, LogConnection};
 use crate::store::{Store, StoreError, parse};
@@ -33,13 +33,6 @@ pub struct Page {
     pub next: Option<i64>,
     /// The last row of the log when the page was read.
     pub end: i64,
-}
-
-/// The first and the last row to read.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) lowest: i64,
-    pub(super) highest: i64,
 }
 
 impl Store {

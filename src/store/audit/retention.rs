@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use sqlx::FromRow as _;
 
 use super::paging::MAX_PAGE;
-use super::row::{COLUMNS, Row};
-use super::{BASE_TABLE, Base, TABLE, mac};
+use super::row::{COLUMNS, Row, TABLE};
+use super::{BASE_TABLE, Base, mac};
 use crate::actor::Actor;
 use crate::audit::verify::{Row as Link, Verifier};
 use crate::audit::{Event, EventKind, Outcome};

@@ -4,10 +4,12 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use super::TABLE;
 use crate::actor::Actor;
 use crate::audit::{Event, Record};
 use crate::store::{StoreError, corrupt, from_millis, parse, to_millis};
+
+/// The table of the log.
+pub(super) const TABLE: &str = "audit";
 
 /// Every column, in the order of the table.
 pub(in crate::store) const COLUMNS: &str = "seq, at, kind, outcome, actor, space, feed, feed_id, grant_id, jti, sub, aud, kid, \

@@ -7,8 +7,14 @@
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
-use super::paging::Bounds;
 use crate::store::{StoreError, to_millis};
+
+/// The first and the last row to read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) lowest: i64,
+    pub(super) highest: i64,
+}
 
 /// The part of `whole` that holds every row written at `since` or later and before `until`, and few others.
 pub(super) async fn within(

@@ -3,10 +3,23 @@
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use super::{FeedsOf, MAX_OF_REGISTRY, limits};
+use super::limits;
 use crate::feed::registry_host::RegistryHost;
 use crate::grant::{FeedLimit, SpaceLimit};
 use crate::oidc::subject::{FeedIdentity, SubjectKeys};
+use crate::slug::Slug;
+
+/// Which feeds to list.
+#[derive(Debug, Clone, Copy)]
+pub enum FeedsOf<'a> {
+    /// Those of this space.
+    Space(&'a Slug),
+    /// Those that have this registry, at most [`MAX_OF_REGISTRY`] of them.
+    Registry(&'a RegistryHost),
+}
+
+/// No more feeds of one registry are read for one caller.
+pub const MAX_OF_REGISTRY: u32 = 100;
 
 pub(super) const ONE: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
                    settings, endpoints, created_at, updated_at FROM feeds WHERE space = $1 AND slug = $2";

@@ -1,0 +1,34 @@
+//! Files that flags name.
+
+use std::path::Path;
+
+use super::failure::Failure;
+use crate::regular_file;
+
+/// No file that a flag names is longer: certificates, configurations, anchors of the audit log.
+const LONGEST_FILE: usize = 16 << 20;
+
+/// Reads a file that a flag names.
+pub(super) fn read_file(flag: &'static str) -> impl Fn(&Path) -> Result<Vec<u8>, Failure> {
+    move |path| {
+        regular_file::read(path, LONGEST_FILE)
+            .map(|mut content| std::mem::take(&mut *content))
+            .map_err(|error| anyhow::Error::new(error).context(format!("{flag} {}", path.display())).into())
+    }
+}
+
+/// Reads certificates in PEM from a file that a flag names.
+pub(super) fn read_certificates(flag: &'static str) -> impl Fn(&Path) -> Result<Vec<u8>, Failure> {
+    move |path| {
+        let content = read_file(flag)(path)?;
+        // DER begins with a SEQUENCE.
+        if content.first() == Some(&0x30) {
+            let file = path.display();
+            return Err(Failure::usage(format!(
+                "{flag} {file}: this is a certificate in DER, and PEM is needed"
+            ))
+            .hint(format!("openssl x509 -inform der -in {file} -out {file}.pem")));
+        }
+        Ok(content)
+    }
+}

@@ -1,0 +1,26 @@
+//! Refusals of the Security Token Service, as its endpoint and its decision tell them.
+
+use http::StatusCode;
+
+use crate::random::RandomnessUnavailable;
+
+/// A refusal in the words of OAuth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OAuthError {
+    pub(super) status: StatusCode,
+    pub(super) code: &'static str,
+    pub(super) description: String,
+}
+
+impl OAuthError {
+    pub(super) fn new(code: &'static str, description: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code, description: description.into() }
+    }
+}
+
+impl From<RandomnessUnavailable> for OAuthError {
+    fn from(error: RandomnessUnavailable) -> Self {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self { status, ..Self::new("server_error", error.to_string()) }
+    }
+}

@@ -1,0 +1,50 @@
+//! Dependencies point strictly downward, what only some modules may touch stays there, and the files of a room form
+//! no circle: read off the source by its syntax, and told file by line when it fails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a source tree that cannot be read should fail the test where it stands"
+)]
+
+mod circles;
+mod floors;
+mod source;
+mod states;
+
+use std::path::Path;
+
+use crate::source::Source;
+
+#[test]
+fn dependencies_point_downward_and_doors_stay_shut() {
+    let violations: Vec<String> = sources().iter().flat_map(floors::violations).collect();
+    assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+#[test]
+fn the_files_of_a_room_form_no_circle() {
+    let violations = circles::violations(&sources(), circles::PARENTS);
+    assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+/// The files below `src/`.
+fn sources() -> Vec<Source> {
+    let src = &Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut sources = Vec::new();
+    let mut folders = vec![src.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let path = path.strip_prefix(src).unwrap().to_str().unwrap().to_owned();
+                sources.push(Source { path, text });
+            }
+        }
+    }
+    assert!(sources.len() > 20, "the source tree was not found");
+    sources
+}
