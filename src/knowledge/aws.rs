@@ -169,6 +169,10 @@ pub(crate) fn of_sts(code: &str, message: &str, presented: &Presented, assumed: 
             Cause::early("and for some seconds after a change"),
         ]),
         "InvalidIdentityToken" => invalid_token(message, presented, account),
+        // As an STS that others wrote says it; AWS's own has the code for values that carnet makes.
+        "InvalidParameterValue" if message.to_ascii_lowercase().contains("audience") => {
+            invalid_token(message, presented, account)
+        }
         "ExpiredTokenException" | "ExpiredToken" => {
             vec![Cause::clock("AWS holds the token for expired or not yet valid: check this machine's clock")]
         }

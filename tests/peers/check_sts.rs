@@ -93,7 +93,7 @@ fn what_seaweedfs_refuses_is_told_and_a_subject_is_fixed_by_the_setup() {
     let witness = Witness::before(&seaweedfs.sts());
 
     add_feed(&issuer.carnet, "a", &witness.url, &["--audience=somebody.else.example"]);
-    let refusal = (400, "InvalidParameterValue", "look up InvalidParameterValue");
+    let refusal = (400, "InvalidParameterValue", "the client id");
     shown("seaweedfs-audience", &issuer.carnet, "a", &ca, &witness, refusal);
 
     // Another carnet that claims the same issuer URL; where the real one serves, its key is not.
