@@ -331,3 +331,6 @@ fn answered(error: &ExchangeError) -> Option<String> {
     let status = upstream.status.filter(|_| !error.is_transient())?;
     Some(format!("{} (HTTP {status})", upstream.code.as_deref().unwrap_or("refused")))
 }
+
+#[cfg(test)]
+mod tests;

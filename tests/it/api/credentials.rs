@@ -203,7 +203,12 @@ fn what_listens_at_an_endpoint_is_told_to_nobody_with_limits() {
         let rows = rows["records"].as_array().unwrap().iter().map(|row| {
             let detail = row["detail"].as_str().unwrap();
             // Who may see the feed knows this much; of what is there nothing is said.
-            assert!(detail.starts_with(&format!("asked sts at {host}: ")), "{row}");
+            assert!(
+                detail.starts_with(&format!(
+                    "asked ecr at api.ecr.eu-central-1.amazonaws.com, sts at {host}: "
+                )),
+                "{row}"
+            );
             format!("{} {}", row["outcome"], detail.replace(host, "HOST"))
         });
         (problem, step.to_string(), rows.collect::<BTreeSet<_>>())
