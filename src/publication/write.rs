@@ -180,7 +180,7 @@ fn decide<'a>(
         Some(label) if label.issuer != edition.label.issuer => {
             Err(Conflict::OtherIssuer { document: name, issuer: label.issuer.clone() })
         }
-        // What says the same loses nothing by being written and labelled.
+        // Rewriting and labelling equal content loses nothing.
         _ if says_the_same(&stored.body, &edition.document(name).body) => Ok(write),
         Some(_) => Err(Conflict::Unauthentic(name)),
         None => Err(Conflict::Unlabelled(name)),
@@ -192,6 +192,10 @@ fn decide<'a>(
 fn says_the_same(one: &[u8], other: &[u8]) -> bool {
     let content = |body: &[u8]| -> Option<Value> {
         let mut value: Value = serde_json::from_slice(body).ok()?;
+        // The text of a document is its members and nothing else: a member given twice would read otherwise elsewhere.
+        if serde_json::to_vec(&value).ok()? != body {
+            return None;
+        }
         if let Some(keys) = value.get_mut("keys").and_then(Value::as_array_mut) {
             keys.sort_by_key(|key| key["kid"].as_str().unwrap_or_default().to_owned());
         }

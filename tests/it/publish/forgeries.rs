@@ -131,18 +131,22 @@ fn a_copy_of_an_earlier_version_with_the_same_keys_in_another_order_raises_no_al
     assert!(!notes.contains("changed by something other than carnet"), "{notes}");
     assert_eq!(publisher.alterations(), 0);
     // One key more or less, or one that differs, does.
-    for change in ["remove", "alter"] {
+    for change in ["remove", "alter", "double"] {
         let mut jwks: Value = serde_json::from_str(&publisher.read(JWKS)).unwrap();
         let keys = jwks["keys"].as_array_mut().unwrap();
         match change {
             "remove" => drop(keys.pop()),
+            "double" => {}
             _ => keys[0]["alg"] = json!("none"),
         }
-        publisher.forge(&jwks.to_string(), json!({"issuer": ISSUER, "generation": "1-0"}));
+        // A reader that takes the first of two equal members gets no key here.
+        let doubled = format!(r#"{{"keys":[],{}"#, &jwks.to_string()[1..]);
+        let forged = if change == "double" { doubled } else { jwks.to_string() };
+        publisher.forge(&forged, json!({"issuer": ISSUER, "generation": "1-0"}));
         let (_, notes) = publisher.ok(&[]);
         assert!(notes.contains("changed by something other than carnet"), "{change}: {notes}");
     }
-    assert_eq!(publisher.alterations(), 2);
+    assert_eq!(publisher.alterations(), 3);
 }
 
 #[test]
