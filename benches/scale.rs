@@ -19,6 +19,8 @@ mod fill;
 mod report;
 #[path = "scale/side.rs"]
 mod side;
+#[path = "support/spread.rs"]
+mod spread;
 #[path = "../tests/it/support/mod.rs"]
 mod support;
 #[path = "../tests/it/api/world.rs"]
@@ -29,20 +31,21 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use self::fill::Size;
-use self::report::{Report, Spread};
+use self::report::Report;
 use self::side::{Request, Side, Timed};
+use self::spread::Spread;
 
 const SMALL: Size = Size { feeds: 10, rows: 200, actors: 5 };
 const LARGE: Size = Size { feeds: 100_000, rows: 1_000_000, actors: 1000 };
 
-/// Rounds of each request, and how often each server is asked it in one.
+/// Rounds of each request, and requests to each server in a round.
 const ROUNDS: usize = 21;
 const ASKED: usize = 25;
 
-/// How long idle servers are watched.
+/// The time for which idle servers are watched.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// How often each server is started.
+/// The number of starts of each server.
 const STARTS: usize = 9;
 
 /// The largest ratio of a page, a look-up by registry and a start, and the largest part of a core for an idle server.

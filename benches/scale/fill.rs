@@ -18,7 +18,7 @@ use crate::world::ROLE;
 /// The number of feeds that share each space.
 const FEEDS_OF_A_SPACE: usize = 1000;
 
-/// One feed of so many is at [`POPULAR`]; every other one has a registry of its own.
+/// One feed in this many is at [`POPULAR`]; every other feed has a registry of its own.
 const POPULAR_SHARE: usize = 10;
 
 /// The registry that many feeds have.
@@ -27,12 +27,12 @@ pub(crate) const POPULAR: &str = "210987654321.dkr.ecr.eu-central-1.amazonaws.co
 /// The number of rows that one transaction writes.
 const BATCH: usize = 5000;
 
-/// How much a database holds.
+/// The amount of data in a database.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) feeds: usize,
     pub(crate) rows: usize,
-    /// Whoever wrote the rows.
+    /// Different actors of the rows.
     pub(crate) actors: usize,
 }
 

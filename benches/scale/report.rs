@@ -1,27 +1,9 @@
 //! The table that is printed.
 
 use crate::side::Timed;
+use crate::spread::Spread;
 
-/// The median, and the range that eight of ten values lie in.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Spread {
-    pub(crate) low: f64,
-    pub(crate) median: f64,
-    pub(crate) high: f64,
-}
-
-impl Spread {
-    pub(crate) fn of(mut values: Vec<f64>) -> Self {
-        values.sort_unstable_by(f64::total_cmp);
-        let at = |percent: usize| {
-            let index = values.len().saturating_sub(1) * percent / 100;
-            values.get(index).copied().unwrap_or(f64::NAN)
-        };
-        Self { low: at(10), median: at(50), high: at(90) }
-    }
-}
-
-/// What was measured so far.
+/// The printed table, and whether all limits held so far.
 pub(crate) struct Report {
     is_within: bool,
 }

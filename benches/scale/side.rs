@@ -8,7 +8,7 @@ use carnet::clock::{Clock as _, SystemClock};
 use serde_json::json;
 
 use crate::fill::{self, Known, POPULAR, Size};
-use crate::report::Spread;
+use crate::spread::Spread;
 use crate::support::http::Connection;
 use crate::world::{Grant, REGISTRY, World};
 

@@ -1,5 +1,7 @@
 //! What the benchmarks share: an issuer to measure, ratios with their spread, and the report.
 
+mod spread;
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -8,6 +10,8 @@ use carnet::carnet::{Carnet, Config, MasterKeySource};
 use carnet::issuer::Issuer;
 use carnet::store::IfMissing;
 use tempfile::TempDir;
+
+pub(crate) use self::spread::Spread;
 
 /// A benchmark that cannot run says why.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -36,24 +40,6 @@ impl TemporaryIssuer {
     /// What signs and publishes.
     pub(crate) fn issuer(&self) -> &Arc<Issuer> {
         self.carnet.issuer()
-    }
-}
-
-/// The middle of many measurements, and the range that eight of ten of them lie in.
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    low: f64,
-    high: f64,
-}
-
-impl Spread {
-    pub(crate) fn of(mut values: Vec<f64>) -> Self {
-        values.sort_unstable_by(f64::total_cmp);
-        let at = |percent: usize| {
-            let index = values.len().saturating_sub(1) * percent / 100;
-            values.get(index).copied().unwrap_or(f64::NAN)
-        };
-        Self { median: at(50), low: at(10), high: at(90) }
     }
 }
 

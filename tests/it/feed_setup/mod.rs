@@ -49,7 +49,21 @@ fn no_setup_trusts_by_pattern_or_by_less_than_issuer_subject_and_audience() {
     }
 }
 
-/// Runs the setup of a Google feed where gcloud shows `pool` and `provider` as theirs; `None` is not there.
+/// Runs the setup script of the case `name`, in which the vendor's command is `stand_in`, with `variables`. Returns the
+/// output, and what the stand-in has written to the file `calls`.
+fn run_with(name: &str, (command, stand_in): (&str, &str), variables: &[(&str, &str)]) -> (Output, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(command);
+    std::fs::write(&file, stand_in).unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let mut shell = clean_command("sh");
+    shell.args(["-c", &Case::named(name).render(Format::Cli)]).env("PATH", path).current_dir(folder.path());
+    let output = Output::of(shell.envs(variables.iter().copied()), b"");
+    (output, std::fs::read_to_string(folder.path().join("calls")).unwrap_or_default())
+}
+
+/// Runs the setup of a Google feed where gcloud shows `pool` and `provider`; `None` does not exist.
 fn at_google(pool: Option<&str>, provider: Option<&str>) -> (Output, String) {
     const GCLOUD: &str = r#"#!/bin/sh
 case "$*" in
@@ -59,17 +73,11 @@ case "$*" in
   *) echo "$*" >> calls ;;
 esac
 "#;
-    let folder = tempfile::tempdir().unwrap();
-    let gcloud = folder.path().join("gcloud");
-    std::fs::write(&gcloud, GCLOUD).unwrap();
-    std::fs::set_permissions(&gcloud, Permissions::from_mode(0o755)).unwrap();
-    let script = Case::named("google-direct").render(Format::Cli);
-    let mut command = clean_command("sh");
-    let path = format!("{}:/usr/bin:/bin", folder.path().display());
-    command.args(["-c", &script]).env("PATH", path).current_dir(folder.path());
-    command.envs(pool.map(|pool| ("POOL", pool))).envs(provider.map(|provider| ("PROVIDER", provider)));
-    let output = Output::of(&mut command, b"");
-    (output, std::fs::read_to_string(folder.path().join("calls")).unwrap_or_default())
+    let variables: Vec<_> = [("POOL", pool), ("PROVIDER", provider)]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect();
+    run_with("google-direct", ("gcloud", GCLOUD), &variables)
 }
 
 #[test]
@@ -94,7 +102,7 @@ fn a_pool_or_provider_of_google_that_is_deleted_or_disabled_is_not_taken_for_usa
             Some(of("ACTIVE|True")),
             "providers update-oidc prod --project=my-project --location=global --workload-identity-pool=carnet --no-disabled",
         ),
-        // Whatever state it is in, one that trusts something else is somebody else's.
+        // A provider that trusts something else is somebody else's in every state.
         (
             "ACTIVE|",
             Some("ACTIVE|True|https://other.example|x".to_owned()),
@@ -138,18 +146,10 @@ esac
         (Some("space:default:feed:prod"), "update\n"),
         (Some("space:default:feed:Prod"), "delete\ncreate\n"),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        let az = folder.path().join("az");
-        std::fs::write(&az, AZ).unwrap();
-        std::fs::set_permissions(&az, Permissions::from_mode(0o755)).unwrap();
-        let script = Case::named("azure-app").render(Format::Cli);
-        let mut command = clean_command("sh");
-        let path = format!("{}:/usr/bin:/bin", folder.path().display());
-        command.args(["-c", &script]).env("PATH", path).current_dir(folder.path());
-        command.envs(subject.map(|subject| ("SUBJECT", subject)));
-        let output = Output::of(&mut command, b"");
+        let variables: Vec<_> = subject.map(|subject| ("SUBJECT", subject)).into_iter().collect();
+        let (output, calls) = run_with("azure-app", ("az", AZ), &variables);
         assert_eq!(output.status, 0, "{output:?}");
-        assert_eq!(std::fs::read_to_string(folder.path().join("calls")).unwrap(), expected, "{subject:?}");
+        assert_eq!(calls, expected, "{subject:?}");
     }
 }
 
