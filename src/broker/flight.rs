@@ -167,7 +167,7 @@ async fn attempts(crew: &Crew) -> Result<Held, Arc<AttemptError>> {
                     break;
                 }
             }
-            // Another of the provider's replicas may know what this one does not; nobody is asked a third time.
+            // A second attempt may reach another replica of the provider; there is no third.
             Err(error) if attempt == 0 && error.is_worth_one_more() => last = Some(error),
             // That carnet itself refused in the end tells less than what the provider or the network did before.
             Err(error) if matches!(*error, AttemptError::Mint(_) | AttemptError::Audit(_)) => {

@@ -7,8 +7,7 @@ use crate::feed::MIN_REMAINING;
 /// A broker's limits. The defaults are the documented ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BrokerLimits {
-    /// Nothing is handed out with less of its life left, whatever a request asks for; of a feed whose credentials end with
-    /// their tokens, with less than half of it.
+    /// The minimum remaining life of a credential that is handed out; see [`Feed::min_remaining`](crate::feed::Feed::min_remaining).
     pub min_remaining: Duration,
     /// How long one exchange may take in all: waiting for its turn, every attempt, every pause.
     pub deadline: Duration,

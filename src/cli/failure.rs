@@ -210,12 +210,12 @@ impl From<OpenError> for Failure {
     }
 }
 
-/// What helps where a database cannot be written.
+/// The hint for a database that cannot be written.
 const UNWRITABLE: &str = "the database's file and the folder around it must be writable for this process's user, also for commands \
                           that only show something: SQLite keeps -wal and -shm files there. On a read-only mount, name a \
                           writable copy by --database and --keys-dir";
 
-/// What helps where a database is not believed.
+/// The hint for a database that is not believed.
 fn state_hint(error: &StateError) -> &'static str {
     match error {
         StateError::Unknown { .. } => {

@@ -18,7 +18,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::failure::Failure;
 use crate::visible;
 
-/// Where help shows the options that every command has, below the command's own.
+/// The help heading of the options that every command has.
 pub(super) const COMMON_OPTIONS: &str = "Options of every command";
 
 #[derive(Debug, Clone, Copy, Args)]

@@ -28,7 +28,7 @@ use crate::target_url::TargetUrl;
 
 mod listening;
 
-/// After the last request, this is the longest time for writing down what is left.
+/// The time limit for the last writes after the last request.
 const FINISHED_WITHIN: Duration = Duration::from_millis(1500);
 
 /// The longest time for closing the database.

@@ -8,7 +8,7 @@ use crate::feed::Feed;
 const LIFETIME: &str = "feed-lifetime";
 const SUBJECT: &str = "feed-subject";
 
-/// The feeds of a database, as far as there is something to say of them.
+/// The counts of feeds, and those feeds that a finding names.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// The number of all feeds.
@@ -27,7 +27,7 @@ pub fn check(seen: &Seen, max_token_lifetime: Duration) -> Vec<Finding> {
     vec![check_lifetimes(seen, max_token_lifetime), check_subjects(seen)]
 }
 
-/// Tells whether some context gives a subject that is longer than the provider takes.
+/// Returns whether some context gives a subject that is longer than the provider takes.
 #[must_use]
 pub fn can_exceed(feed: &Feed) -> bool {
     feed.provider.subject_limit().is_some_and(|limit| longest_subject(feed) > limit)

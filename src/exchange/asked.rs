@@ -1,4 +1,4 @@
-//! The hosts that an exchange asks, and its failure, for the audit log.
+//! Audit records of an exchange: the hosts that it asks, and its failure.
 
 use http::Uri;
 
@@ -8,6 +8,7 @@ use super::upstream::Step;
 use super::{aws, azure, google_artifact_registry};
 use crate::audit::{Event, Outcome};
 use crate::feed::aws::AssumedRole;
+use crate::feed::google::GoogleArtifactRegistry;
 use crate::feed::{Feed, Provider};
 
 /// Lists the hosts that an exchange of `feed` asks, as `asked ecr at a.example, sts at b.example: `, to begin a text of the
@@ -20,12 +21,7 @@ pub(crate) fn asked(feed: &Feed) -> String {
         Provider::AwsEcrPublic(role) => of_aws(feed, role, Ecr::Public),
         Provider::AzureAcr(azure) => azure::Apis::of(feed, azure)
             .map(|apis| vec![("authority", host(apis.token())), ("registry", host(apis.exchange()))]),
-        Provider::GoogleArtifactRegistry(google) => google_artifact_registry::sts_url(feed).map(|sts| {
-            let account = google.service_account.as_ref();
-            let account =
-                account.map(|_| ("iamcredentials", google_artifact_registry::iam_credentials_host(feed)));
-            account.into_iter().chain([("sts", host(&sts))]).collect()
-        }),
+        Provider::GoogleArtifactRegistry(google) => of_google(feed, google),
     };
     match hosts {
         Ok(hosts) => {
@@ -37,11 +33,10 @@ pub(crate) fn asked(feed: &Feed) -> String {
 }
 
 impl ExchangeError {
-    /// `event` with what the audit log should say of it: the outcome, the step, and the provider's own words. Readers
-    /// of the log may be those who chose the endpoint, so where the feed names one it says [`NO_PROVIDER`] of whatever
-    /// is there; the process's own log says it all.
+    /// Adds outcome, step and the provider's message to `event`. Readers of the log may have chosen the endpoint, so where the
+    /// feed names one the record says [`NO_PROVIDER`] instead of the message; the process's own log has it all.
     ///
-    /// The hosts that were asked come first: what a provider answers may fill the rest.
+    /// The hosts come first, because a provider's message may fill the rest.
     pub(crate) fn recorded(&self, event: Event, feed: &Feed) -> Event {
         let asked = asked(feed);
         if !feed.endpoints.is_empty() && self.is_about_the_endpoint() {
@@ -69,7 +64,15 @@ fn of_aws(feed: &Feed, role: &AssumedRole, ecr: Ecr) -> Result<Vec<(&'static str
     Ok(vec![("ecr", host(&apis.ecr)), ("sts", host(&apis.sts))])
 }
 
+fn of_google(feed: &Feed, google: &GoogleArtifactRegistry) -> Result<Vec<(&'static str, String)>, String> {
+    let mut hosts = vec![("sts", host(&google_artifact_registry::sts_url(feed)?))];
+    if google.service_account.is_some() {
+        hosts.insert(0, ("iamcredentials", host(&google_artifact_registry::iam_credentials_url(feed)?)));
+    }
+    Ok(hosts)
+}
+
 /// The host, with its port if one is named.
-fn host(url: &Uri) -> String {
+pub(super) fn host(url: &Uri) -> String {
     url.authority().map(ToString::to_string).unwrap_or_default()
 }

@@ -213,7 +213,7 @@ impl ExchangeError {
         self.0.retry == Retry::Passing
     }
 
-    /// Whether to try again, and how often.
+    /// Returns whether the same exchange is worth another attempt, and how many.
     #[must_use]
     pub fn retry(&self) -> Retry {
         self.0.retry
@@ -221,7 +221,7 @@ impl ExchangeError {
 }
 
 fn is_transient_status(status: u16) -> bool {
-    // What is not implemented now will not be in a moment.
+    // A server that does not implement something now will not in a moment.
     let lasts = status == StatusCode::NOT_IMPLEMENTED.as_u16();
     status == StatusCode::TOO_MANY_REQUESTS.as_u16() || (status / 100 == 5 && !lasts)
 }

@@ -80,10 +80,10 @@ pub(super) fn sts_url(feed: &Feed) -> Result<Uri, String> {
     format!("{base}{PATH}").parse().map_err(|error| format!("the URL of sts: {error}"))
 }
 
-/// The host that is asked for a service account's token.
-pub(super) fn iam_credentials_host(feed: &Feed) -> String {
-    let host = base(feed, "iamcredentials", IAM_CREDENTIALS).split_once("://").map_or("", |(_, rest)| rest);
-    host.split('/').next().unwrap_or_default().to_owned()
+/// The URL before the path of the API that gives a service account's token.
+pub(super) fn iam_credentials_url(feed: &Feed) -> Result<Uri, String> {
+    let base = base(feed, "iamcredentials", IAM_CREDENTIALS);
+    base.parse().map_err(|error| format!("the URL of iamcredentials: {error}"))
 }
 
 /// The URL before an API's path.

@@ -5,7 +5,7 @@ use std::fmt;
 use super::aws::{ecr::Ecr, sts};
 use super::azure::entra;
 use super::transport::HttpTransport;
-use super::{Call, ExchangeError, OnStep, aws, azure, google_artifact_registry};
+use super::{Call, ExchangeError, OnStep, asked, aws, azure, google_artifact_registry};
 use crate::clock::Clock;
 use crate::feed::scope::Scope;
 use crate::feed::{Feed, Provider};
@@ -55,7 +55,7 @@ impl Verifier {
                 ("google", pool, google_artifact_registry::sts_url(feed)?, "sts")
             }
         };
-        let host = uri.authority().map(ToString::to_string).unwrap_or_default();
+        let host = asked::host(&uri);
         Ok(Some(Self { provider, account, host, is_overridden: feed.endpoints.get(endpoint).is_some() }))
     }
 

@@ -23,7 +23,7 @@ pub struct ProxyUrl {
 #[error("it is not the URL of a proxy: {0}")]
 pub struct ProxyUrlError(&'static str);
 
-/// Why a proxy passed no request on.
+/// The reason that a proxy did not pass a request on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyFailure {
     /// Its name was not found, or it took no connection.
@@ -56,10 +56,8 @@ impl ProxyFailure {
             Self::Unreached | Self::Silent | Self::NoTunnel | Self::Refused(Some(429 | 500 | 502..=504))
         )
     }
-}
 
-impl ProxyFailure {
-    /// Why it failed and what fixes that, where a request was for a `noun`: an endpoint, a registry, an issuer.
+    /// The cause of the failure and its fix, for a request to a `noun`: an endpoint, a registry or an issuer.
     pub(super) fn cause(self, noun: &str) -> Cause {
         let again = |arguments: &str| Fix::CheckWith(arguments.to_owned());
         let url = "--proxy http://HOST:PORT";

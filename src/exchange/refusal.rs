@@ -17,9 +17,9 @@ pub(super) struct Refusal {
 
 /// What a provider's file knows about a refusal.
 pub(super) struct Advice {
-    /// What it most often means, most likely first; empty for what no table knows.
+    /// The causes, most likely first; empty for a code that is in no table.
     pub(super) causes: Vec<Cause>,
-    /// Whether its code, and where that stands for several things its message, says to try again.
+    /// The retry that the code asks for, or the message where a code stands for several things.
     pub(super) retry: Retry,
 }
 

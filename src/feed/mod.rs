@@ -39,7 +39,7 @@ use crate::slug::Slug;
 /// Tokens live this long unless the feed says otherwise.
 pub const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
-/// The least of its life that a credential has left when it is handed out, unless the request asks for more.
+/// The minimum remaining life of a credential that is handed out, unless the request asks for more.
 pub const MIN_REMAINING: Duration = Duration::from_secs(5 * 60);
 
 /// One registry that deployments pull from.
@@ -263,8 +263,8 @@ impl Feed {
         feed.checked(max_token_lifetime)
     }
 
-    /// The least of its life that a credential of this feed has left when it is handed out, where that is `standard` for
-    /// others. A credential that ends with its token is good for half of the token's life at most.
+    /// The minimum remaining life of a credential that is handed out: `standard`, or half of the token's life if the
+    /// credential ends with the token and that is less.
     #[must_use]
     pub fn min_remaining(&self, standard: Duration) -> Duration {
         if self.provider.ends_with_the_token() { standard.min(self.token_lifetime / 2) } else { standard }

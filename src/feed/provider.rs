@@ -65,7 +65,7 @@ impl Provider {
         }
     }
 
-    /// Whether credentials of this type can be limited to `scope` at all.
+    /// Checks that credentials of this type can be limited to `scope` at all.
     ///
     /// # Errors
     ///
@@ -75,7 +75,7 @@ impl Provider {
             _ if scope.is_everything() => Ok(()),
             Self::AwsEcr(_) => Ok(()),
             Self::AwsEcrPublic(_) => Err(ScopeError::EcrPublic),
-            // What is limited otherwise is the actions alone.
+            // Without repositories, only the actions are limited.
             Self::AzureAcr(_) if scope.repositories().is_some() => Ok(()),
             Self::AzureAcr(_) => Err(ScopeError::Azure),
             Self::GoogleArtifactRegistry(_) => Err(ScopeError::Google),
@@ -146,7 +146,7 @@ impl Provider {
         }
     }
 
-    /// How the cloud comes by the issuer's keys: only Google can have them uploaded.
+    /// The source of the issuer's keys for the cloud. Only Google can have them uploaded.
     #[must_use]
     pub fn jwks(&self) -> JwksSource {
         match self {

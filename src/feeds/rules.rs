@@ -21,9 +21,9 @@ pub const MAX_SPACES: i64 = 10_000;
 /// Limited admins leave this part of the feeds and spaces to the command line and to admins without limits: a tenth.
 const RESERVED_PART: i64 = 10;
 
-/// The most marks of removed subjects that one space holds before admins with limits can leave no more there.
+/// The number of marks of removed subjects in a space from which on admins with limits leave no more there.
 const MAX_MARKS_IN_SPACE: i64 = 50_000;
-/// The most marks of removed subjects that feeds of one name have before admins with limits can leave no more of it.
+/// The number of marks of removed subjects of one feed name from which on admins with limits leave no more of it.
 const MAX_MARKS_OF_NAME: i64 = 32;
 
 /// The most feeds that a message names.
@@ -161,8 +161,8 @@ fn exhausted(counts: FeedCounts, is_unlimited: bool) -> Option<(&'static str, i6
     .map(|(what, _, most)| (what, most))
 }
 
-/// Refuses a limited principal a change after which `feed` no longer gives its subject, if there is no room for the mark
-/// that it leaves. Marks are never removed, and every later change in the space reads those that may fit.
+/// Refuses a limited principal a change that ends the feed's subject, if there is no room for its mark. Marks are never
+/// removed, and later changes in the space read those that may fit.
 pub(super) async fn check_marks(write: &mut Write, feed: &Feed, by: &Confirmed) -> Result<(), FeedsError> {
     if by.is_unlimited() || !feed.trust_follows_the_slug() {
         return Ok(());

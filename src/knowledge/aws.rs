@@ -1,12 +1,12 @@
-//! What an error code of AWS's most often means, said in terms of what was presented. A denial stands for every
-//! policy that can deny: which one, the message says.
+//! The likely causes of AWS's error codes, in terms of the presented token. `AccessDenied` stands for every policy that
+//! can deny; only the message names the policy.
 
 use super::general::{throttled, troubled};
 use super::{Cause, Fix, Retry};
 use crate::feed::aws::AssumedRole;
 use crate::oidc::token::Presented;
 
-/// Whether the same request may well succeed a moment later, whatever its status.
+/// Returns whether the same request may succeed a moment later, regardless of its status.
 pub(crate) fn retry(code: &str, message: &str) -> Retry {
     let passes = code == "IDPCommunicationError"
         || is_throttling(code)
@@ -31,7 +31,7 @@ fn is_throttling(code: &str) -> bool {
     )
 }
 
-/// Some of these come with a status that does not pass.
+/// Some of these come with a status that is not transient.
 fn is_outage(code: &str) -> bool {
     matches!(
         code,
@@ -52,7 +52,7 @@ fn is_denial(code: &str) -> bool {
     matches!(code, "AccessDenied" | "AccessDeniedException" | "NotAuthorized" | "UnauthorizedOperation")
 }
 
-/// What both APIs give for reasons that nothing of the feed's changes.
+/// Causes that are the same at both APIs; no change of the feed fixes them.
 fn of_either(code: &str, account: &str) -> Vec<Cause> {
     match code {
         code if is_throttling(code) => vec![throttled("aws")],
@@ -82,7 +82,7 @@ fn of_either(code: &str, account: &str) -> Vec<Cause> {
     }
 }
 
-/// The policies that AWS names in a message, and whose they are: nothing that `feed setup` makes can change them.
+/// The policies that AWS names in a message, each with its owner. `feed setup` creates none of them.
 const POLICIES: [(&str, &str, &str); 5] = [
     (
         "service control policy",
@@ -111,10 +111,10 @@ const POLICIES: [(&str, &str, &str); 5] = [
     ),
 ];
 
-/// What the registry is asked for with a credential; ECR names its actions in the message.
+/// The registry's action; ECR names its own actions in the message.
 pub(super) const PULL: &str = "the pull";
 
-/// The policy that refused, where the message names one.
+/// Causes for a policy that the message names; `None` if it names none.
 pub(super) fn of_policy(message: &str, action: &str, assumed: &AssumedRole) -> Option<Vec<Cause>> {
     let role = &assumed.role_arn;
     let message = message.to_ascii_lowercase();
@@ -207,13 +207,13 @@ pub(crate) fn of_sts(code: &str, message: &str, presented: &Presented, assumed: 
         )],
         "InvalidAction" | "UnknownOperationException" => vec![Cause::new(
             "the endpoint sts is not an AWS STS",
-            Fix::Feed("--endpoint sts=URL".to_owned()),
+            Fix::Endpoints(&["sts"]),
         )],
         code => of_either(code, account),
     }
 }
 
-/// Which value it is, the message says; the duration is the usual one.
+/// The message names the value; most often it is the duration.
 fn invalid_value(message: &str, assumed: &AssumedRole) -> Vec<Cause> {
     let role = &assumed.role_arn;
     let message = message.to_ascii_lowercase();
@@ -298,7 +298,7 @@ pub(crate) fn of_ecr(code: &str, message: &str, is_public: bool, assumed: &Assum
         "UnrecognizedClientException" | "InvalidClientTokenId" => vec![
             Cause::new(
                 "ECR does not know the session that STS issued: the endpoints sts and ecr must belong together",
-                Fix::Feed("--endpoint sts=URL --endpoint ecr=URL".to_owned()),
+                Fix::Endpoints(&["sts", "ecr"]),
             ),
             Cause::act(
                 format!("and the registry's region must be enabled in account {account}"),
@@ -324,10 +324,9 @@ pub(crate) fn of_ecr(code: &str, message: &str, is_public: bool, assumed: &Assum
         "ExpiredTokenException" | "ExpiredToken" => {
             vec![Cause::clock("ECR holds the role session for expired: check this machine's clock")]
         }
-        "UnknownOperationException" | "UnsupportedCommandException" | "InvalidAction" => vec![Cause::new(
-            "the endpoint ecr is not an Amazon ECR API",
-            Fix::Feed("--endpoint ecr=URL".to_owned()),
-        )],
+        "UnknownOperationException" | "UnsupportedCommandException" | "InvalidAction" => {
+            vec![Cause::new("the endpoint ecr is not an Amazon ECR API", Fix::Endpoints(&["ecr"]))]
+        }
         code => of_either(code, account),
     }
 }

@@ -1,5 +1,5 @@
-//! What a code of Entra or ACR most often means, said in terms of what was presented; those about the identity itself
-//! are in `identity`.
+//! The likely causes of Entra's and ACR's codes, in terms of the presented token. Codes about the identity itself are in
+//! `identity`.
 
 mod identity;
 
@@ -8,21 +8,20 @@ use super::{Cause, Fix, Retry};
 use crate::feed::azure::AzureAcr;
 use crate::oidc::token::Presented;
 
-/// Whether to try again.
+/// Returns whether the same request may succeed when it is sent again.
 pub(crate) fn retry(code: &str) -> Retry {
     match code {
         // Entra could not reach the issuer.
         "AADSTS90061" | "AADSTS50166" | "AADSTS501661" => Retry::Passing,
         code if identity::is_outage(code) || is_throttling(code) => Retry::Passing,
-        // Entra's replicas learn of identities and their credentials one after another, and forget nothing, but now and then
-        // one does not know what the others know.
+        // A replica of Entra now and then does not know an identity or a credential that the others know.
         "AADSTS70021" | "AADSTS700211" | "AADSTS700212" | "AADSTS700213" | "AADSTS70025" | "AADSTS700016"
         | "AADSTS7000229" => Retry::Once,
         _ => Retry::Never,
     }
 }
 
-/// Not of a client that asks the same again and again (AADSTS50196): that one is to stop.
+/// AADSTS50196 is not throttling: it tells a client in a loop to stop.
 fn is_throttling(code: &str) -> bool {
     code == "AADSTS90055"
 }
@@ -129,8 +128,8 @@ pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> V
     }
 }
 
-/// Refusals of the registry's token endpoints, where it calls itself `service`. The code is the same for a role that is
-/// missing and for a network rule: which it is, the message says.
+/// Refusals of the registry's token endpoints, where the registry is named `service`. A missing role and a network rule give
+/// the same code; the message tells them apart.
 pub(crate) fn of_acr(
     code: Option<&str>,
     status: Option<u16>,
@@ -142,7 +141,7 @@ pub(crate) fn of_acr(
     match (code, status) {
         (_, Some(404 | 405)) => vec![Cause::new(
             "the endpoint registry is not an Azure container registry",
-            Fix::Feed("--endpoint registry=URL".to_owned()),
+            Fix::Endpoints(&["registry"]),
         )],
         (Some("UNAUTHORIZED" | "DENIED"), _) | (None, Some(401 | 403)) => {
             if let Some(causes) = of_network(message, service) {
@@ -173,7 +172,7 @@ pub(crate) fn of_acr(
     }
 }
 
-/// A refusal of a registry's network rules, if the message is of one.
+/// Causes for a refusal by the registry's network rules; `None` if the message is about something else.
 pub(super) fn of_network(message: &str, service: &str) -> Option<Vec<Cause>> {
     let message = message.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));

@@ -1,4 +1,4 @@
-//! What holds at every provider: throttling, outages, and answers that no table knows.
+//! Causes at every provider: throttling, outages, and responses that no table knows.
 
 use super::{Cause, Fix};
 
@@ -36,11 +36,11 @@ pub(crate) fn refused(
     }
 }
 
-/// What to do where the feed names no endpoint, and yet somebody else answers.
+/// The fix where something other than the provider answers at the provider's own host.
 const BETWEEN: &str = "have what is between this machine and the provider, such as a proxy, a filter or a name server of your \
                        own, let its requests through unchanged";
 
-/// Nothing is offered for a code that no table has: what would help is not known.
+/// Offers no command for a code that no table has, because the fix is not known.
 fn unknown(provider: &str, step: &str, code: &str) -> Cause {
     let list = match provider {
         "azure" if code.starts_with("AADSTS") => "https://login.microsoftonline.com/error has Entra's codes",
@@ -60,34 +60,37 @@ fn unknown(provider: &str, step: &str, code: &str) -> Cause {
 
 /// Another endpoint for `step`, by the name that feeds have for it.
 pub(crate) fn endpoint(step: &str) -> Fix {
-    Fix::Feed(format!("--endpoint {}=URL", endpoint_name(step)))
+    Fix::Endpoints(endpoints_of(step))
 }
 
-/// Another endpoint for `step`, if the feed names one; else nobody is asked but the provider's own.
+/// Another endpoint for `step` if the feed names one. Otherwise the provider's own host is asked, and only the network can
+/// be at fault.
 pub(crate) fn endpoint_if(named: bool, step: &str) -> Fix {
     if named { endpoint(step) } else { Fix::Act(BETWEEN.to_owned()) }
 }
 
-/// The cause, of a feed that names no endpoint: the provider's own is not to be pointed elsewhere.
+/// Adapts a cause to a feed that names no endpoint: its requests must not be pointed away from the provider.
 pub(crate) fn without_endpoint(cause: Cause) -> Cause {
-    match &cause.fix {
-        // That of another region is named in full.
-        Fix::Feed(arguments) if arguments.starts_with("--endpoint ") && arguments.ends_with("=URL") => {
-            Cause::act(cause.why, BETWEEN)
-        }
+    match cause.fix {
+        Fix::Endpoints(_) => Cause::act(cause.why, BETWEEN),
         _ => cause,
     }
 }
 
 /// The name that feeds have for the endpoint of `step`.
 pub(crate) fn endpoint_name(step: &str) -> &'static str {
+    let [name] = endpoints_of(step);
+    name
+}
+
+fn endpoints_of(step: &str) -> &'static [&'static str; 1] {
     match step {
-        "ecr:GetAuthorizationToken" | "ecr-public:GetAuthorizationToken" => "ecr",
-        "entra:token" => "authority",
-        "acr:exchange" | "acr:token" => "registry",
-        "iamcredentials:generateAccessToken" => "iamcredentials",
+        "ecr:GetAuthorizationToken" | "ecr-public:GetAuthorizationToken" => &["ecr"],
+        "entra:token" => &["authority"],
+        "acr:exchange" | "acr:token" => &["registry"],
+        "iamcredentials:generateAccessToken" => &["iamcredentials"],
         // Of AWS and of Google.
-        _ => "sts",
+        _ => &["sts"],
     }
 }
 
@@ -107,7 +110,7 @@ pub(crate) fn troubled(provider: &str) -> Cause {
     ))
 }
 
-/// A success in form that cannot be used.
+/// A 2xx response that cannot be used.
 pub(crate) fn unusable(step: &str, named: bool) -> Cause {
     Cause::new(
         "this is not what the provider's API answers: check the endpoint, and that nothing on the way changes answers",

@@ -1,7 +1,6 @@
-//! What an error code of Google's most often means, said in terms of what was presented.
+//! The likely causes of Google's error codes, in terms of the presented token.
 //!
-//! Google puts everything that is wrong with a token under `invalid_grant`: there the message decides
-//! which causes come first.
+//! Google reports every fault of a token as `invalid_grant`: there the message decides which causes come first.
 
 use super::{Cause, Fix, Retry, quoted};
 use crate::feed::google::{
@@ -9,17 +8,17 @@ use crate::feed::google::{
 };
 use crate::oidc::token::Presented;
 
-/// A refusal, as far as causes follow from it.
+/// The parts of a refusal that decide its causes.
 pub(crate) struct Refused<'a> {
-    /// Of OAuth, or the name of a `google.rpc.Code`.
+    /// OAuth's error code, or the name of a `google.rpc.Code`.
     pub(crate) code: &'a str,
-    /// What it says, details included.
+    /// The message, details included.
     pub(crate) message: &'a str,
-    /// That of Google's `ErrorInfo`, which is finer than the code.
+    /// The reason in Google's `ErrorInfo`, which is finer than the code.
     pub(crate) reason: Option<&'a str>,
 }
 
-/// Whether the same request may well succeed a moment later, whatever its status.
+/// Returns whether the same request may succeed a moment later, regardless of its status.
 pub(crate) fn retry(code: &str, message: &str, presented: &Presented) -> Retry {
     let passes = matches!(
         code,
@@ -46,7 +45,7 @@ fn said(message: &str, presented: &Presented) -> String {
     message.replace(&presented.iss, "").to_ascii_lowercase()
 }
 
-/// What Google's APIs give for reasons that nothing of the feed's changes: policies over the project, and its state.
+/// Causes in the project's policies and state; no change of the feed fixes them.
 pub(super) fn of_organization(refused: &Refused<'_>, project: &str) -> Option<Vec<Cause>> {
     let message = refused.message.to_ascii_lowercase();
     let is = |reason: &str| refused.reason == Some(reason);
@@ -101,7 +100,7 @@ pub(crate) fn of_sts(
             Cause::early("a new one takes a few minutes to be known everywhere"),
         ],
         "unauthorized_client" => vec![
-            // What `feed setup` prints leaves a provider alone that trusts something else.
+            // The script of `feed setup` does not change a provider that trusts something else.
             update(
                 google,
                 format!(
@@ -132,7 +131,7 @@ pub(crate) fn of_sts(
             format!(
                 "the endpoint sts is not Google's Security Token Service, which expects the audience {aud}"
             ),
-            Fix::Feed("--endpoint sts=URL".to_owned()),
+            Fix::Endpoints(&["sts"]),
         )],
         "PERMISSION_DENIED" | "access_denied" => vec![
             Cause::new(
@@ -292,7 +291,7 @@ pub(crate) fn of_iam_credentials(
         "UNAUTHENTICATED" => vec![Cause::new(
             "Google does not know the token that its Security Token Service issued: the endpoints sts and \
              iamcredentials must belong together",
-            Fix::Feed("--endpoint sts=URL --endpoint iamcredentials=URL".to_owned()),
+            Fix::Endpoints(&["sts", "iamcredentials"]),
         )],
         "FAILED_PRECONDITION" => vec![Cause::new(
             format!("the service account {account} may be disabled"),

@@ -1,8 +1,8 @@
-//! What a failure most often means, and what fixes it: one table for each provider, from code, and where
-//! a code stands for several things from the message, to causes, most likely first.
+//! The causes of failures and their fixes: a table for each provider from the code, and from the message where a code
+//! stands for several things, to causes, most likely first.
 //!
-//! Pure. Whatever is not in a table is shown as the provider said it, and nothing is offered that may not help. From a
-//! message follow only advice and whether to try again: the texts change.
+//! Pure. A code that no table has is shown as the provider sent it, without a fix. Messages change, so only advice and
+//! retries follow from them.
 
 pub(crate) mod aws;
 pub(crate) mod azure;
@@ -25,13 +25,13 @@ use crate::oidc::subject::Context;
 /// Why something may have failed, and what fixes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// What is likely wrong, in terms of what was presented.
+    /// The likely fault, in terms of the presented token.
     pub why: String,
-    /// What to do about it.
+    /// The fix.
     pub fix: Fix,
 }
 
-/// What to do about a [`Cause`].
+/// The fix of a [`Cause`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fix {
     /// Carry out what `carnet feed setup` prints.
@@ -46,6 +46,8 @@ pub enum Fix {
     },
     /// `carnet feed update` with these arguments.
     Feed(String),
+    /// `carnet feed update` with other URLs for these endpoints. Only a feed that names its endpoints can do that.
+    Endpoints(&'static [&'static str]),
     /// Another command, ready for a shell, which only looks or serves.
     Command(String),
     /// A command that changes something outside carnet, and what it changes.
@@ -59,36 +61,36 @@ pub enum Fix {
     Again,
     /// Check again with these arguments.
     CheckWith(String),
-    /// What no one command does.
+    /// An action that no single command carries out.
     Act(String),
 }
 
-/// Whether a request that was refused may succeed when it is sent again.
+/// The chance that a refused request succeeds when it is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Retry {
-    /// Nothing changes by itself.
+    /// The failure stays until somebody changes something.
     Never,
-    /// One of the provider's replicas may not know yet what the others know: another one is asked, once.
+    /// One replica of the provider may lag behind the others: a second attempt may reach another one.
     Once,
-    /// It may well succeed a moment later.
+    /// The failure is transient.
     Passing,
 }
 
-/// What a check was asked about: what every command that goes on from it says again.
+/// The arguments of a check, which the printed commands repeat.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
     /// The feed.
     pub feed: &'a FeedPath,
     /// The deployment.
     pub context: &'a Context,
-    /// What the credential was limited to.
+    /// The scope of the credential.
     pub scope: &'a Scope,
-    /// What a little was to be pulled of, as the command line takes it.
+    /// The image to pull a part of, as the command line takes it.
     pub image: Option<&'a str>,
     /// The type of the feed.
     pub feed_type: FeedType,
-    /// Options of the command line that lead to the clouds, such as `--proxy URL`, each ready for a shell: without them the
-    /// same check may end elsewhere.
+    /// The network options of the command line, such as `--proxy URL`, each quoted for a shell: without them a repeated
+    /// check may take another way.
     pub network: &'a [String],
 }
 
@@ -177,6 +179,11 @@ impl Fix {
                 ),
                 Some(asked.command("setup")),
             ),
+            Self::Endpoints(names) => {
+                let arguments =
+                    names.iter().map(|name| format!(" --endpoint {name}=URL")).collect::<String>();
+                ("change the feed".to_owned(), Some(format!("carnet feed update {feed}{arguments}")))
+            }
             Self::Feed(arguments) => {
                 ("change the feed".to_owned(), Some(format!("carnet feed update {feed} {arguments}")))
             }

@@ -38,7 +38,7 @@ impl Audience {
         &self.0
     }
 
-    /// Returns whether the audience is `issuer` or lies below it. What carnet itself accepts is addressed there, so a feed's
+    /// Returns whether the audience is `issuer` or lies below it. Tokens for carnet itself are addressed there, so a feed's
     /// token must never be.
     ///
     /// Other spellings of such a URL count as well: another scheme or none, any number of slashes or backslashes behind
@@ -70,7 +70,7 @@ fn readings(text: &str) -> impl Iterator<Item = Url> {
     urls.filter_map(Result::ok)
 }
 
-/// Returns whether both URLs lead to the same host, and to the same port or each to the default one.
+/// Returns whether both URLs have the same host, and the same port or each their scheme's default port.
 fn has_authority_of(own: &Url, issuer: &Url) -> bool {
     let host = |url: &Url| url.host_str().map(|host| host.trim_end_matches('.').to_ascii_lowercase());
     let has_port =
@@ -255,7 +255,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever a parser of the URL Standard takes for the issuer's host and path.
+        /// Covers every spelling that a parser of the URL Standard reads as the issuer's host and path.
         #[test]
         fn no_spelling_that_a_parser_takes_for_the_issuer_is_missed(
             scheme in "(?i)https?:",

@@ -1,10 +1,10 @@
-//! What opening a target takes, and how it fails.
+//! The options for opening a target, and its errors.
 
 use crate::exchange::proxy::ProxyUrl;
 use crate::exchange::transport::TransportConfigError;
 use crate::target_url::TargetUrl;
 
-/// How object stores are reached. Folders need none of it.
+/// Network options for object stores; folders need none.
 #[derive(Debug, Clone, Default)]
 pub struct TargetOptions {
     /// Certificates in PEM that are trusted beside the operating system's.
@@ -23,12 +23,12 @@ pub enum OpenTargetError {
     /// The HTTP client could not be made.
     #[error(transparent)]
     Client(#[from] TransportConfigError),
-    /// What the environment says of the object store is of no use.
+    /// The environment's settings for the object store cannot be used.
     #[error("{target} cannot be reached with what the environment says: {reason}")]
     Environment {
         /// The target.
         target: TargetUrl,
-        /// What is missing or wrong.
+        /// The setting that is missing or wrong.
         reason: String,
     },
 }

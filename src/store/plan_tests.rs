@@ -136,7 +136,7 @@ fn statements() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for file in sources(&folder) {
         let text = std::fs::read_to_string(&file).unwrap();
-        // What follows is for tests alone.
+        // The rest of the file is for tests alone.
         let text = text.split("#[cfg(test)]\nimpl").next().unwrap_or_default();
         let name = file.strip_prefix(&folder).unwrap().display().to_string();
         for literal in literals(text) {

@@ -72,7 +72,7 @@ pub(crate) fn violations(sources: &[Source], parents: &[Parent]) -> Vec<String> 
     for Parent { file, reason } in parents {
         assert!(!reason.is_empty(), "{file} is allowed without a reason");
         let below = |from: &str| from.starts_with(&format!("{}/", folder(file)));
-        // What is allowed must still close a circle.
+        // An exception must still close a circle.
         let closes = graph.iter().any(|(from, to)| {
             below(from) && to.contains_key(*file) && path_between(&graph, file, from).is_some()
         });

@@ -76,7 +76,7 @@ const DOORS: &[Door] = &[
     Door { krate: "hyper", modules: &[], only_in: &["http"] },
     Door { krate: "anyhow", modules: &[], only_in: &["cli"] },
     Door { krate: "clap", modules: &[], only_in: &["cli"] },
-    // Whoever ends the process skips destructors, and with them the wiping of keys.
+    // Ending the process skips destructors, and with them the wiping of keys.
     Door { krate: "process", modules: &["exit", "abort"], only_in: &[] },
     Door { krate: "libc", modules: &[], only_in: &[] },
 ];

@@ -147,7 +147,7 @@ fn without_a_service_account_a_credential_lives_as_long_as_the_token_and_is_hand
     assert!(refused.json()["hint"].as_str().unwrap().contains("token_lifetime"), "{refused:?}");
     let credential = world.credentials(&viewer, "default/short", &json!({}));
     assert_eq!(credential.status, 200, "{credential:?}");
-    // What could never be handed out is no feed.
+    // A feed whose credentials could never be handed out is refused.
     for (flags, words) in [
         (vec!["--slug=c", "--token-lifetime=10s"], "token_lifetime: without a service account"),
         (

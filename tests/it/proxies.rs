@@ -1,5 +1,5 @@
-//! What a proxy does to `feed check` and `feed credentials`: each of its failures is told as the proxy's, with
-//! its words and what fixes it, never as the endpoint's.
+//! `feed check` and `feed credentials` behind a failing proxy: each failure is reported as the proxy's, with its reason and
+//! fix, never as the endpoint's.
 
 use std::net::TcpListener;
 
@@ -35,7 +35,7 @@ fn credentials(issuer: &Issuer, proxy: &str) -> Output {
     issuer.carnet.run(&["feed", "credentials", "default/a", "--proxy", proxy])
 }
 
-/// What a proxy answers to `CONNECT`, what is told of it, and what fixes it.
+/// A proxy's response to `CONNECT`, with a part of the message and of the fix.
 const REFUSALS: &[(&str, &str, &str)] = &[
     ("407 Proxy Authentication Required\r\n\r\n", "asks for a login", "CARNET_PROXY"),
     ("403 Forbidden\r\n\r\n<h1>Category: cloud</h1>", "Category: cloud", "allow CONNECT"),

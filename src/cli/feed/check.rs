@@ -89,7 +89,7 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Che
     }
 }
 
-/// The options that led to the clouds, as a shell takes them. A proxy with a password is left out: it came from the
+/// The network options of this check, quoted for a shell. A proxy with a password is left out: it came from the
 /// environment, or belongs there.
 fn network(ca_file: Option<&Path>, proxy: &ProxyOption, allow_loopback_endpoints: bool) -> Vec<String> {
     let ca_file = ca_file.map(|file| format!("--ca-file {}", word(&file.to_string_lossy())));
@@ -98,7 +98,7 @@ fn network(ca_file: Option<&Path>, proxy: &ProxyOption, allow_loopback_endpoints
     [ca_file, proxy, loopback].into_iter().flatten().collect()
 }
 
-/// One line a step, which says first that it runs and then what came of it.
+/// Prints one line for each step: first that it runs, then its result.
 fn show(progress: &Progress<'_>) {
     match progress {
         Progress::Began(step) => output::progress_began(&format!("{step} …")),
@@ -129,7 +129,7 @@ fn print(answer: &CheckAnswer) -> Result<(), Failure> {
     if text.is_empty() { Ok(()) } else { output::line(text.trim_end()) }
 }
 
-/// What was presented, what was answered, and what fixes it.
+/// Describes the failed step: the token's claims, the response, and the causes with their fixes.
 fn explain(text: &mut String, step: &CheckStep) {
     let detail = visible::line(step.detail.as_deref().unwrap_or_default());
     let _ = writeln!(text, "\n{} failed: {detail}", step.step);

@@ -30,7 +30,7 @@ struct Code {
     reason: Option<String>,
 }
 
-/// What a code is about, as the vendors have it.
+/// The subject of a code in the vendors' documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum About {
@@ -46,7 +46,7 @@ enum About {
     Unknown,
 }
 
-/// What carnet says of a code.
+/// The advice that carnet gives for a code.
 struct Said {
     causes: Vec<Cause>,
     retry: Retry,
@@ -177,7 +177,7 @@ fn fits(step: &str, code: &Code, said: &Said) -> Result<(), &'static str> {
     let Said { causes, retry } = said;
     let any = |is: fn(&Fix) -> bool| causes.iter().any(|cause| is(&cause.fix));
     let setup = any(|fix| matches!(fix, Fix::Trust | Fix::Upload { .. }));
-    let feed = any(|fix| matches!(fix, Fix::Feed(_)));
+    let feed = any(|fix| matches!(fix, Fix::Feed(_) | Fix::Endpoints(_)));
     let changes = any(|fix| matches!(fix, Fix::Change { .. }));
     let knows_nothing = causes.iter().any(|cause| cause.why.contains("carnet knows nothing of this code"));
     let sets_the_clock =
@@ -217,7 +217,7 @@ async fn the_page_of_failures_says_what_carnet_says() {
                 (None, "") => String::new(),
                 (None, message) => format!("“{message}”"),
             };
-            // What differs in the code alone is said once.
+            // Codes with the same advice share a row.
             let told = told(step, &said(step, code).await).replace(&code.code, "the code");
             match rows.last_mut() {
                 Some((names, last, same)) if message.is_empty() && last.is_empty() && *same == told => {

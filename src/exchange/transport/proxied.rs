@@ -1,6 +1,6 @@
-//! Failures on the way through a proxy: which are the proxy's own, and in which words it refuses.
+//! Tells the proxy's own failures from the host's, and reads the proxy's reason.
 //!
-//! Nothing here decides what is sent where; requests have failed, or have been answered, before it looks.
+//! Runs after a request has failed or has been answered; it never decides where a request goes.
 
 use std::error::Error;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use super::{ConnectCause, TransportError, TransportErrorKind, cause};
 use crate::exchange::proxy::{ProxyFailure, ProxyUrl};
 use crate::exchange::upstream::Redactor;
 
-/// How long a proxy that has refused is listened to once more, for its status and its words.
+/// The time limit for asking a proxy again for its status and reason.
 const WORDS_WITHIN: Duration = Duration::from_secs(2);
-/// So much is kept of a page.
+/// The longest part of a proxy's page that is kept, in bytes.
 const LONGEST_PAGE: usize = 512;
 
-/// A proxy, and what is known of its failure.
+/// The failure of a proxy.
 #[derive(Debug, thiserror::Error)]
 #[error("{proxy}: {said}")]
 struct ProxyError {
@@ -81,9 +81,9 @@ pub(super) async fn answer(
     Err(failed(failure, said))
 }
 
-/// How far a connection came.
+/// The point at which a connection failed.
 enum Stage {
-    /// Not to the proxy.
+    /// Before the proxy was reached.
     Proxy,
     /// The proxy asks for a login.
     Login,
@@ -91,7 +91,7 @@ enum Stage {
     Refused,
     /// The proxy has not answered in HTTP.
     HangUp,
-    /// Through the proxy.
+    /// Behind the proxy.
     Host,
 }
 

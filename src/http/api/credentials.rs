@@ -74,7 +74,7 @@ pub(super) async fn of_registry(
         [] => Err(Refusal::not_found()),
         [feed] => answer(&api, &caller, feed, &request).await.map_err(|refusal| refusal.about(&feed.path())),
         several => {
-            // With more there is nobody whom a list would help.
+            // A longer list would help nobody.
             let is_cut = several.len() >= MAX_OF_REGISTRY as usize;
             let more =
                 if is_cut { format!(" (the first {MAX_OF_REGISTRY} are listed)") } else { String::new() };

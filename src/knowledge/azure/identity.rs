@@ -1,11 +1,10 @@
-//! Entra's codes that are not about the token, but about the identity that it is for, the tenant, the resource, and the
-//! policies over them. Nothing that `feed setup` makes changes any of these.
+//! Entra's codes about the identity, the tenant, the resource and their policies. `feed setup` fixes none of these.
 
 use crate::feed::azure::AzureAcr;
 use crate::knowledge::general::troubled;
 use crate::knowledge::{Cause, Fix};
 
-/// Codes of Entra's own trouble, which passes.
+/// Returns whether the code reports a passing outage of Entra's own.
 pub(super) fn is_outage(code: &str) -> bool {
     matches!(
         code,
@@ -23,7 +22,7 @@ pub(super) fn is_outage(code: &str) -> bool {
     )
 }
 
-/// What is the matter with the identity and all that it depends on.
+/// Causes in the state of the identity, its tenant and its policies.
 pub(super) fn of_state(code: &str, azure: &AzureAcr) -> Vec<Cause> {
     let AzureAcr { tenant_id, client_id } = azure;
     let admins = |what: &str| format!("have the administrators of tenant {tenant_id} {what}");

@@ -12,7 +12,7 @@ pub(super) struct EntraError {
     pub(super) status: u16,
     /// OAuth's error code.
     pub(super) error: &'static str,
-    /// What follows `AADSTS`.
+    /// The number behind `AADSTS`.
     pub(super) number: u32,
     pub(super) message: String,
 }

@@ -11,7 +11,7 @@ use crate::audit::verify::{Row as Link, Verifier};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::store::{Store, StoreError, Write, corrupt, to_millis};
 
-/// Rows behind a page that are read for one with a time that can be right.
+/// The number of rows behind a page that are searched for a time that can be right.
 const LOOK_AHEAD: i64 = 100_000;
 
 impl Store {
@@ -81,30 +81,30 @@ impl Store {
 impl Write {
     /// Counts the rows at the head of the log, which begins with `rows`, that are older than `before`.
     ///
-    /// A row dated after `now` was written by a wrong clock. Rows are in the order in which they were written, so that it is
-    /// older than the first row behind it with a time that can be right.
+    /// A row dated after `now` was written by a wrong clock. Rows are in writing order, so such a row is older than the first
+    /// row behind it whose time can be right.
     async fn aged(&mut self, rows: &[Row], before: Timestamp, now: Timestamp) -> Result<usize, StoreError> {
         let (before, now) = (to_millis(before), to_millis(now));
         let young = rows.iter().position(|row| (before..=now).contains(&row.at)).unwrap_or(rows.len());
         let (aged, page_end) = (&rows[..young], rows.last().map(|row| row.seq));
         let is_dated = |row: &Row| row.at < before;
-        match page_end {
-            // What follows the page decides about rows of a wrong clock at its end.
-            Some(end) if young == rows.len() && !aged.last().is_some_and(is_dated) => {
-                let next: Option<(i64,)> = sqlx::query_as(
-                    "SELECT at FROM (SELECT seq, at FROM audit WHERE seq > $1 ORDER BY seq LIMIT $3) AS next \
-                     WHERE at <= $2 ORDER BY seq LIMIT 1",
-                )
-                .bind(end)
-                .bind(now)
-                .bind(LOOK_AHEAD)
-                .fetch_optional(self.connection())
-                .await?;
-                if next.is_some_and(|(at,)| at < before) {
-                    return Ok(rows.len());
-                }
+        // Rows behind the page decide about rows of a wrong clock at its end.
+        if let Some(end) = page_end
+            && young == rows.len()
+            && !aged.last().is_some_and(is_dated)
+        {
+            let next: Option<(i64,)> = sqlx::query_as(
+                "SELECT at FROM (SELECT seq, at FROM audit WHERE seq > $1 ORDER BY seq LIMIT $3) AS next \
+                 WHERE at <= $2 ORDER BY seq LIMIT 1",
+            )
+            .bind(end)
+            .bind(now)
+            .bind(LOOK_AHEAD)
+            .fetch_optional(self.connection())
+            .await?;
+            if next.is_some_and(|(at,)| at < before) {
+                return Ok(rows.len());
             }
-            _ => {}
         }
         Ok(aged.iter().rposition(is_dated).map_or(0, |last| last + 1))
     }

@@ -78,7 +78,7 @@ async fn feeds_and_spaces_are_counted_as_they_come_and_go() {
     assert_eq!((of_a.in_space, of_a.feeds, of_a.spaces, of_a.space_exists), (2, 3, 2, true));
     let of_c = write.count_feeds(&"c".parse().unwrap()).await.unwrap();
     assert_eq!((of_c.in_space, of_c.feeds, of_c.spaces, of_c.space_exists), (0, 3, 2, false));
-    // What is undone was never counted.
+    // A transaction that is rolled back counts nothing.
     write.insert_feed(&feed("c/one", false)).await.unwrap();
     drop(write);
     let mut write = store.write().await.unwrap();

@@ -1,4 +1,4 @@
-//! What a failure is, and what is to be seen of it: one that is shown, its snapshots, and its fix carried out.
+//! A failure of `feed check` as a case: how it is caused, its snapshots, and its fix carried out.
 
 use serde_json::{Value, json};
 
