@@ -3,8 +3,8 @@
 // usage: verify_jose.mjs ISSUER AUDIENCE FOLDER_OF_NODE_MODULES [CACHE_SECONDS [COOLDOWN_SECONDS]]
 //
 // Reads one compact token a line on standard input and answers each with one line of JSON: the verified
-// `claims`, or the `error` code that jose threw. `fetches` counts how often the JWKS has been fetched so
-// far. One process keeps one cache, so a token whose key it already holds costs no fetch. With CACHE_SECONDS the
+// `claims`, or the `error` code that jose threw. `fetches` counts the fetches of the JWKS so far, `age` is the
+// time in seconds since the last one began. One process keeps one cache, so a token whose key it already holds costs no fetch. With CACHE_SECONDS the
 // cache is that old before it is fetched again, and not sooner for a key that it does not hold either, unless
 // COOLDOWN_SECONDS says how soon.
 
@@ -19,10 +19,12 @@ const jose = await import(pathToFileURL(installed));
 const metadata = await (await fetch(`${issuer}/.well-known/openid-configuration`)).json();
 const age = cacheSeconds && { cacheMaxAge: cacheSeconds * 1000, cooldownDuration: cooldownSeconds * 1000 };
 let fetches = 0;
+let fetchedAt = performance.now();
 const keys = jose.createRemoteJWKSet(new URL(metadata.jwks_uri), {
   ...age,
   [jose.customFetch]: (...request) => {
     fetches += 1;
+    fetchedAt = performance.now();
     return fetch(...request);
   },
 });
@@ -40,5 +42,5 @@ for await (const line of createInterface({ input: process.stdin })) {
   } catch (error) {
     result = { error: error.code ?? error.name };
   }
-  console.log(JSON.stringify({ ...result, fetches }));
+  console.log(JSON.stringify({ ...result, fetches, age: (performance.now() - fetchedAt) / 1000 }));
 }

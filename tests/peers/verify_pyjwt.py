@@ -3,8 +3,8 @@
 usage: verify_pyjwt.py ISSUER AUDIENCE CA_FILE [CACHE_SECONDS]
 
 Reads one compact token a line on standard input and answers each with one line of JSON: the verified
-`claims`, or the `error` that PyJWT raised. `fetches` counts how often the JWKS has been fetched so far.
-One process keeps one cache, so a token whose key it already holds costs no fetch. With
+`claims`, or the `error` that PyJWT raised. `fetches` counts the fetches of the JWKS so far, `age` is the time in
+seconds since the last one began. One process keeps one cache, so a token whose key it already holds costs no fetch. With
 CACHE_SECONDS the cache is that old before it is fetched again, and not sooner for a key that it does not hold
 either.
 """
@@ -12,6 +12,7 @@ either.
 import json
 import ssl
 import sys
+import time
 import urllib.request
 
 import jwt
@@ -22,9 +23,11 @@ tls = ssl.create_default_context(cafile=ca_file)
 
 class CountingClient(jwt.PyJWKClient):
     fetches = 0
+    fetched_at = time.monotonic()
 
     def fetch_data(self):
         self.fetches += 1
+        self.fetched_at = time.monotonic()
         return super().fetch_data()
 
 
@@ -49,4 +52,4 @@ for line in sys.stdin:
         result = {"claims": claims}
     except jwt.PyJWTError as error:
         result = {"error": type(error).__name__}
-    print(json.dumps({**result, "fetches": client.fetches}), flush=True)
+    print(json.dumps({**result, "fetches": client.fetches, "age": time.monotonic() - client.fetched_at}), flush=True)

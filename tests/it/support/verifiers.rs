@@ -23,8 +23,10 @@ pub(crate) struct Verifier {
 pub(crate) struct Verdict {
     /// The claims, or the verifier's own name for what is wrong.
     pub(crate) claims: Result<Value, String>,
-    /// How often this verifier has fetched the JWKS so far.
+    /// The number of times that this verifier has fetched the JWKS so far.
     pub(crate) fetches: u64,
+    /// The time since the last fetch of the JWKS began.
+    pub(crate) age: Duration,
 }
 
 impl Verifier {
@@ -93,7 +95,8 @@ impl Verifier {
             Value::Null => Err(verdict["error"].as_str().unwrap().to_owned()),
             claims => Ok(claims),
         };
-        Verdict { claims, fetches: verdict["fetches"].as_u64().unwrap() }
+        let age = Duration::from_secs_f64(verdict["age"].as_f64().unwrap());
+        Verdict { claims, fetches: verdict["fetches"].as_u64().unwrap(), age }
     }
 }
 
