@@ -10,11 +10,11 @@ mod support;
 
 use std::sync::Arc;
 
-use carnet::actor::Actor;
 use carnet::audit::{Event, EventKind, Outcome as Became};
 use carnet::audit_log::AuditLog;
-use carnet::clock::{Clock, SystemClock};
 use carnet::store::Store;
+use carnet::values::actor::Actor;
+use carnet::values::clock::{Clock, SystemClock};
 use support::{Outcome, Row, Spread, TemporaryIssuer, report};
 
 const CLIENTS: [usize; 4] = [1, 16, 64, 256];

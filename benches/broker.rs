@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carnet::broker::{Broker, BrokerLimits, ExchangeFuture, Exchanged, Exchanger, Request};
-use carnet::clock::{Clock, SystemClock};
 use carnet::exchange::{Credential, Secret};
 use carnet::feed::scope::Scope;
 use carnet::feed::{Feed, FeedDraft};
-use carnet::issuer_url::IssuerUrl;
 use carnet::oidc::subject::Context;
-use carnet::random::{SecureRandom, uuid};
-use carnet::secret::SecretString;
+use carnet::values::clock::{Clock, SystemClock};
+use carnet::values::issuer_url::IssuerUrl;
+use carnet::values::random::{SecureRandom, uuid};
+use carnet::values::secret::SecretString;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 

@@ -13,14 +13,14 @@ use std::time::Duration;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256};
-use carnet::clock::{Clock as _, SystemClock};
 use carnet::feed::aws::{AssumedRole, SessionDuration};
 use carnet::feed::endpoints::Endpoints;
 use carnet::feed::{Feed, FeedDraft, Provider};
 use carnet::feeds::{Feeds, Sharing};
 use carnet::jose::Algorithm;
 use carnet::oidc::subject::Context;
-use carnet::random::SecureRandom;
+use carnet::values::clock::{Clock as _, SystemClock};
+use carnet::values::random::SecureRandom;
 use support::{Outcome, Row, Spread, TemporaryIssuer, report};
 
 const ROUNDS: usize = 500;

@@ -24,8 +24,8 @@ use carnet::feed::{Feed, FeedDraft, FeedPath, Provider};
 use carnet::feeds::{Feeds, Sharing};
 use carnet::oidc::subject::Context;
 use carnet::oidc::token::Presented;
-use carnet::random::SecureRandom;
 use carnet::store::IfMissing;
+use carnet::values::random::SecureRandom;
 use http::StatusCode;
 use tokio::net::TcpListener;
 

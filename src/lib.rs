@@ -11,64 +11,44 @@
 //! Start at [`carnet::Carnet::open`].
 
 // Floor 0: values.
-pub mod actor;
-pub mod authority;
-pub mod clock;
-pub mod duration;
-mod excerpt;
-pub mod issuer_url;
-mod network;
-pub mod random;
-mod regular_file;
-pub mod secret;
-pub mod shares;
-pub mod slug;
-pub mod target_url;
-#[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only the command line has a terminal"))]
-mod visible;
-pub mod x509;
+pub mod values;
 // Floor 1: the standards' own vocabulary, pure.
 pub mod jose;
 pub mod oidc;
 // Floor 2: decisions, pure: `now` is an argument and nothing is async.
 pub mod audit;
+pub mod diagnosis;
 pub mod feed;
 pub mod grant;
-pub mod knowledge;
 pub mod metrics;
+#[cfg(feature = "server")]
+pub mod setup;
 pub mod signing_keys;
 pub mod states;
 // Floor 3: storage.
 pub mod store;
 // Floor 4: services.
-#[cfg(feature = "server")]
-pub mod api;
+pub mod access;
 pub mod audit_log;
-pub mod audited_issuer;
 pub mod broker;
 pub mod carnet;
 pub mod clock_watch;
-pub mod database_clock;
-#[cfg(feature = "cli")]
-pub mod doctor;
-pub mod evidence;
 pub mod exchange;
 pub mod feeds;
-pub mod grants;
 pub mod issuer;
-pub mod keeper;
 mod nudging;
-pub mod principal;
-pub mod publication;
-pub mod rotator;
-#[cfg(feature = "server")]
-pub mod trust;
-pub mod uploads;
+pub mod publish;
 // Floor 5: edges.
+#[cfg(feature = "server")]
+pub mod api_types;
+#[cfg(feature = "server")]
+pub mod check;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "server")]
 pub mod client;
+#[cfg(feature = "cli")]
+pub mod doctor;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "sandbox")]

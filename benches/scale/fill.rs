@@ -1,14 +1,14 @@
 //! Filling a database through carnet's own code: every row of the audit log has its true MAC.
 
-use carnet::actor::Actor;
 use carnet::audit::{Event, EventKind, Outcome as Became};
 use carnet::carnet::{Carnet, Config, MasterKeySource};
-use carnet::clock::{Clock as _, SystemClock};
 use carnet::feed::aws::AssumedRole;
 use carnet::feed::endpoints::Endpoints;
 use carnet::feed::{Feed, FeedDraft, Provider};
-use carnet::random::{SecureRandom, uuid};
 use carnet::store::Store;
+use carnet::values::actor::Actor;
+use carnet::values::clock::{Clock as _, SystemClock};
+use carnet::values::random::{SecureRandom, uuid};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 

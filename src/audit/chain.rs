@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Serialize, Serializer};
 
-use crate::secret::SecretBytes;
+use crate::values::secret::SecretBytes;
 
 const ROW: &[u8] = b"carnet audit row 1";
 const BASE: &[u8] = b"carnet audit base 1";

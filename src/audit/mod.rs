@@ -21,10 +21,10 @@ pub use self::kind::{EventKind, Outcome, UnknownName};
 pub use self::record::Record;
 use self::text::bounded;
 pub use self::text::{MAX_ID, MAX_TEXT};
-use crate::actor::Actor;
 use crate::feed::{Feed, FeedPath};
 use crate::oidc::token::Presented;
-use crate::slug::Slug;
+use crate::values::actor::Actor;
+use crate::values::slug::Slug;
 
 /// What happened, before it has a place in the log.
 ///

@@ -1,6 +1,6 @@
 //! Text from outside, made fit for a log.
 
-use crate::visible::is_hidden;
+use crate::values::visible::is_hidden;
 
 /// Longest text of a column, in bytes.
 pub const MAX_TEXT: usize = 2048;

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use uuid::Uuid;
 
 use crate::audit::Event;
-use crate::network::network;
-use crate::slug::Slug;
+use crate::values::network::network;
+use crate::values::slug::Slug;
 
 /// So many networks and reasons are told apart until the counts are taken; beyond that, reasons alone.
 const MAX_KINDS: usize = 256;
@@ -134,8 +134,8 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::actor::Actor;
     use crate::audit::{EventKind, Outcome};
+    use crate::values::actor::Actor;
 
     #[test]
     fn a_flood_from_everywhere_is_counted_whole_and_kept_small() {

@@ -6,11 +6,11 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::audit::verify::Report;
-use crate::clock::{SimulatedClock, SystemClock};
-use crate::random::SecureRandom;
 use crate::store::IfMissing;
 use crate::store::audit::{AuditFilter, Direction};
 use crate::store::master_key::MasterKey;
+use crate::values::clock::{SimulatedClock, SystemClock};
+use crate::values::random::SecureRandom;
 
 /// A database that has been set up.
 struct Database {

@@ -19,7 +19,7 @@ use super::flights::Flights;
 use super::held::{Held, Now};
 use super::key::Key;
 use crate::feed::Feed;
-use crate::shares::Account;
+use crate::values::shares::Account;
 
 /// How often expired credentials are looked for, and removed from memory.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);

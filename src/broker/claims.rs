@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
 
 use super::key::Key;
-use crate::shares::{Account, Shares};
+use crate::values::shares::{Account, Shares};
 
 /// Nothing of anyone who holds as much as the caller may go: exchanges are under way for all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,20 +10,20 @@ use jiff::Timestamp;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::actor::Actor;
 use crate::audit::{Event, EventKind, Outcome};
 use crate::audit_log::{AuditError, AuditLog};
-use crate::audited_issuer::{AuditedIssuer, AuditedMintError};
-use crate::clock::Clock;
+use crate::diagnosis::Retry;
 use crate::exchange::transport::HttpTransport;
 use crate::exchange::{Credential, ExchangeError, ExchangeRequest, Failure, exchange};
 use crate::feed::Feed;
 use crate::feed::scope::Scope;
 use crate::issuer::MintError;
-use crate::issuer_url::IssuerUrl;
-use crate::knowledge::Retry;
+use crate::issuer::audited::{AuditedIssuer, AuditedMintError};
 use crate::metrics::ExchangeOutcome;
 use crate::oidc::subject::Context;
+use crate::values::actor::Actor;
+use crate::values::clock::Clock;
+use crate::values::issuer_url::IssuerUrl;
 
 /// The longest password or token that is taken, with its user name. Google's access tokens, the longest of
 /// all, have at most 12 KiB; a feed whose endpoint answers with more must not fill the memory.

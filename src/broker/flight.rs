@@ -14,8 +14,8 @@ use super::exchanger::{AttemptError, Request};
 use super::held::{Held, Now};
 use super::key::Key;
 use super::{BrokerError, Shared};
-use crate::random::Random;
-use crate::shares::Account;
+use crate::values::random::Random;
+use crate::values::shares::Account;
 
 /// How a flight ended.
 pub(super) type Landing = Result<Arc<Held>, Missed>;

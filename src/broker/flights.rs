@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::shares::{Account, Shares};
+use crate::values::shares::{Account, Shares};
 
 /// Exchanges that wait or run, charged to whoever asked first.
 #[derive(Debug)]

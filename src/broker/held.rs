@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::exchanger::{AttemptError, Exchanged, MAX_SECRET};
 use super::{Served, Source};
-use crate::clock::Clock;
 use crate::exchange::Credential;
+use crate::values::clock::Clock;
 
 /// Both clocks, read together.
 #[derive(Debug, Clone, Copy)]

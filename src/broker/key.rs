@@ -3,8 +3,8 @@
 use aws_lc_rs::digest::{Context as Digest, SHA256};
 
 use crate::feed::scope::{Action, Scope};
-use crate::issuer_url::IssuerUrl;
 use crate::oidc::subject::Context;
+use crate::values::issuer_url::IssuerUrl;
 
 /// Everything that shapes a credential beside the feed and its version: a hash, because a caller chooses
 /// how long the parts are.

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::shares::{Account, Shares};
+use crate::values::shares::{Account, Shares};
 
 /// The attempts of one provider, those of suspect feeds apart from the others.
 type Lane = (&'static str, bool);

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use super::adoption::{adopt_issuer, unlock};
 use super::recovery::RewrapError;
 use super::{Config, OpenError};
-use crate::actor::Actor;
 use crate::audit::{Event, EventKind, Outcome};
-use crate::clock::Clock;
 use crate::clock_watch::ClockWatch;
-use crate::rotator::Rotator;
+use crate::issuer::rotator::Rotator;
 use crate::signing_keys::rotation::Change;
 use crate::states::StatePoint;
 use crate::store::custody;
 use crate::store::rewrap::ForgedRow;
 use crate::store::states::Witnesses;
 use crate::store::{IfMissing, Store};
+use crate::values::actor::Actor;
+use crate::values::clock::Clock;
 
 /// A database that is to be accepted, whatever is remembered of it.
 #[derive(Debug)]

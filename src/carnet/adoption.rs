@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::{Config, OpenError};
 use crate::audit::{Event, EventKind, Outcome};
-use crate::issuer_url::IssuerUrl;
 use crate::store::master_key::{MasterKey, MasterKeyError, MasterKeySource};
 use crate::store::sealed::{SealError, Sealer};
 use crate::store::states::StateStatus;
 use crate::store::vault::Vault;
 use crate::store::{IfMissing, Store, StoreError, Write};
+use crate::values::issuer_url::IssuerUrl;
 
 /// Unlocks `store` with its master key; sets up a database that is new, if `config` allows it.
 pub(super) async fn unlock(store: &Store, config: &Config) -> Result<(), OpenError> {

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use super::Carnet;
-use crate::random::uuid;
+use crate::values::random::uuid;
 
 /// A key that was put in place is told after at most this long.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -12,15 +12,11 @@ use uuid::Uuid;
 
 use super::adoption::{adopt_issuer, unlock};
 use super::{Carnet, Config, OpenError};
-use crate::actor::Actor;
 use crate::audit::{Event, EventKind, Outcome};
-use crate::clock::Clock;
 use crate::clock_watch::ClockWatch;
 use crate::feed::Feed;
 use crate::grant::{Grant, GrantState};
-use crate::issuer_url::IssuerUrl;
-use crate::random::Random;
-use crate::rotator::{RotationError, Rotator};
+use crate::issuer::rotator::{RotationError, Rotator};
 use crate::signing_keys::Stage;
 use crate::signing_keys::rotation::Change;
 use crate::store::custody;
@@ -31,6 +27,10 @@ use crate::store::sealed::Sealer;
 use crate::store::states::Witnesses;
 use crate::store::vault::Vault;
 use crate::store::{IfMissing, Store, StoreError};
+use crate::values::actor::Actor;
+use crate::values::clock::Clock;
+use crate::values::issuer_url::IssuerUrl;
+use crate::values::random::Random;
 
 /// A server that finds the new key by itself has said so after this long.
 const SERVERS_SAY_WITHIN: Duration = Duration::from_secs(3);

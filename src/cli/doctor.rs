@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::opening::OpeningOptions;
 use super::output::{self, Format};
 use crate::carnet::{Carnet, Config, OpenError};
-use crate::database_clock::DatabaseClock;
+use crate::clock_watch::database_clock::DatabaseClock;
 use crate::doctor::address::Reach;
 use crate::doctor::fetch::{Fetcher, Trust};
 use crate::doctor::public::Published;
@@ -19,10 +19,10 @@ use crate::doctor::{
     state,
 };
 use crate::feed::FeedType;
-use crate::issuer_url::IssuerUrl;
 use crate::store::signing_keys::StoredKeys;
 use crate::store::{Store, StoreError};
-use crate::visible;
+use crate::values::issuer_url::IssuerUrl;
+use crate::values::visible;
 
 /// So many feeds are read at once.
 const FEEDS_OF_A_PAGE: u32 = 1000;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use clap::Args;
 
 use super::failure::Failure;
-use crate::duration;
 use crate::feed::aws::{AssumedRole, RoleArn, SessionDuration};
 use crate::feed::azure::{AzureAcr, EntraId};
 use crate::feed::display_name::DisplayName;
@@ -21,7 +20,8 @@ use crate::feeds::Sharing;
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
 use crate::oidc::subject::{Context, ContextKey, SubjectKeys};
-use crate::slug::Slug;
+use crate::values::duration;
+use crate::values::slug::Slug;
 
 /// The fields that every feed has, each optional.
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::failure::Failure;
-use crate::regular_file;
+use crate::values::regular_file;
 
 /// No file that a flag names is longer: certificates, configurations, anchors of the audit log.
 const LONGEST_FILE: usize = 16 << 20;

@@ -31,8 +31,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::failure::Failure;
-use crate::excerpt::excerpt;
-use crate::visible;
+use crate::values::excerpt::excerpt;
+use crate::values::visible;
 
 /// An OpenID Connect issuer that turns its own identity into short-lived container registry credentials.
 #[derive(Debug, Parser)]

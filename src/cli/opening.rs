@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::actor::Actor;
+use crate::access::grants::Grants;
 use crate::carnet::{Carnet, Config, MasterKeySource, OpenError};
-use crate::grants::Grants;
-use crate::issuer_url::IssuerUrl;
-use crate::regular_file;
 use crate::states::StatePoint;
 use crate::store::database_url::DatabaseUrl;
 use crate::store::state_file;
 use crate::store::{IfMissing, Store};
+use crate::values::actor::Actor;
+use crate::values::issuer_url::IssuerUrl;
+use crate::values::regular_file;
 
 /// No file of users is longer.
 const LONGEST_USERS: usize = 16 << 20;

@@ -16,7 +16,7 @@ use serde::Serialize;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::failure::Failure;
-use crate::visible;
+use crate::values::visible;
 
 /// The help heading of the options that every command has.
 pub(super) const COMMON_OPTIONS: &str = "Options of every command";

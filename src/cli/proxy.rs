@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use crate::exchange::proxy::ProxyUrl;
-use crate::secret::SecretString;
+use crate::values::secret::SecretString;
 
 /// A proxy, or none.
 #[derive(Debug, Args)]

@@ -12,16 +12,16 @@ use super::output::{self, Format};
 use super::proxy::ProxyOption;
 use super::times;
 use crate::carnet::Carnet;
-use crate::issuer_url::IssuerUrl;
+use crate::diagnosis;
 use crate::jose::jwk::Kid;
-use crate::knowledge;
-use crate::publication::publisher::lacked;
-use crate::publication::records::Found;
-use crate::publication::{
+use crate::publish::publisher::lacked;
+use crate::publish::records::Found;
+use crate::publish::{
     Conflict, Edition, Mode, OpenTargetError, PublishError, Published, Target, TargetError, TargetOptions,
     open, publish,
 };
-use crate::target_url::TargetUrl;
+use crate::values::issuer_url::IssuerUrl;
+use crate::values::target_url::TargetUrl;
 
 /// From then on no key signs before the place has shown it for the policy's propagation.
 #[derive(Debug, Args)]
@@ -166,7 +166,7 @@ async fn forget(carnet: &Carnet, arguments: &PublishArguments) -> Result<(), Fai
 
 pub(super) fn not_opened(url: &TargetUrl, error: OpenTargetError) -> Failure {
     let hint = match &error {
-        OpenTargetError::Environment { reason, .. } => knowledge::target::advice(url, reason),
+        OpenTargetError::Environment { reason, .. } => diagnosis::target::advice(url, reason),
         OpenTargetError::Client(_) | OpenTargetError::NotBuilt(_) => None,
     };
     hinted(error.into(), hint)
@@ -175,7 +175,7 @@ pub(super) fn not_opened(url: &TargetUrl, error: OpenTargetError) -> Failure {
 pub(super) fn not_published(url: &TargetUrl, error: PublishError) -> Failure {
     let hint = match &error {
         PublishError::Conflict(conflict) => Some(fix(conflict, url)),
-        PublishError::Target(TargetError::Failed { reason, .. }) => knowledge::target::advice(url, reason),
+        PublishError::Target(TargetError::Failed { reason, .. }) => diagnosis::target::advice(url, reason),
         PublishError::Target(TargetError::Changed(_)) => {
             Some("somebody else writes there at this moment: look who, and try again".to_owned())
         }
@@ -253,7 +253,7 @@ fn tell(carnet: &Carnet, answer: &Answer, was_altered: bool, is_new: bool) {
              to date; `carnet publish {target} --forget` ends this. Clouds come to {issuer}/{}: \
              `carnet doctor` says whether that leads here.",
             times::span(propagation.as_secs()),
-            crate::publication::DocumentName::Discovery,
+            crate::publish::DocumentName::Discovery,
         ));
     } else if !answer.registered {
         output::note(

@@ -6,7 +6,7 @@ use clap::parser::ValueSource;
 
 use super::failure::Failure;
 use crate::client::{ApiClient, ServerUrl};
-use crate::secret::SecretString;
+use crate::values::secret::SecretString;
 
 /// Holds the grant's token. There is no flag for it: others can list arguments.
 const TOKEN: &str = "CARNET_TOKEN";

@@ -11,9 +11,9 @@ use super::failure::Failure;
 use super::files::{read_certificates, read_file};
 use super::serve::{shutdown_signal, stopped};
 use super::{opening, output};
-use crate::clock::SystemClock;
-use crate::random::SecureRandom;
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxEndpoints};
+use crate::values::clock::SystemClock;
+use crate::values::random::SecureRandom;
 
 /// Really fetches the issuer's discovery and JWKS and verifies every token; trusts any subject and
 /// audience of that issuer unless --config narrows it.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::StatusCode;
 
 use super::server_url::ServerUrl;
-use crate::api::problem::{PresentedClaims, Problem, UpstreamAnswer};
+use crate::api_types::problem::{PresentedClaims, Problem, UpstreamAnswer};
 use crate::exchange::Redactor;
 use crate::exchange::transport::TransportError;
 
@@ -92,7 +92,7 @@ pub(super) fn cleared(problem: Problem, redactor: &Redactor<'_>) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::problem::ProblemType;
+    use crate::api_types::problem::ProblemType;
 
     #[test]
     fn what_a_server_says_moves_no_cursor_and_repeats_no_token() {

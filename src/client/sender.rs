@@ -10,12 +10,12 @@ use zeroize::Zeroizing;
 
 use super::error::{ClientError, cleared};
 use super::server_url::ServerUrl;
-use crate::api::PREFIX;
-use crate::api::problem::Problem;
-use crate::clock::Clock;
+use crate::api_types::PREFIX;
+use crate::api_types::problem::Problem;
 use crate::exchange::Redactor;
 use crate::exchange::transport::TransportErrorKind;
-use crate::secret::SecretString;
+use crate::values::clock::Clock;
+use crate::values::secret::SecretString;
 
 /// Longest answer that is read, in bytes: the longest page of the audit log is well below.
 const MAX_ANSWER: usize = 4 << 20;

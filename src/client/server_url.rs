@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use url::{Host, Url};
 
-use crate::excerpt::excerpt;
+use crate::values::excerpt::excerpt;
 
 /// Where a server is: `https://…`, `http://` on loopback, or `unix:/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use jiff::fmt::rfc2822::DateTimeParser;
 
 use super::Finding;
 use super::fetch::Fetched;
-use crate::database_clock::ClockView;
+use crate::clock_watch::database_clock::ClockView;
 
 const CLOCK: &str = "clock";
 const HIGH_WATER: &str = "clock-high-water";
@@ -88,13 +88,13 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::clock::SimulatedClock;
     use crate::clock_watch::ClockWatch;
     use crate::doctor::Status;
     use crate::doctor::fetch::Answer;
     use crate::jose::key_pair::RsaBits;
     use crate::signing_keys::policy::RotationPolicy;
     use crate::store::issuer::KeySettings;
+    use crate::values::clock::SimulatedClock;
 
     const LEEWAY: Duration = Duration::from_secs(300);
 

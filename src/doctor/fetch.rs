@@ -20,8 +20,8 @@ use url::{Host, Url};
 
 use super::address::{OutOfReach, Reach, within};
 use super::causes;
-use crate::clock::Clock;
-use crate::x509;
+use crate::values::clock::Clock;
+use crate::values::x509;
 
 /// After this long nothing is waited for any more: twice what AWS waits.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(10);

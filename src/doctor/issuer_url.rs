@@ -3,7 +3,7 @@
 use super::Finding;
 use super::address::Reach;
 use super::fetch::Trust;
-use crate::issuer_url::IssuerUrl;
+use crate::values::issuer_url::IssuerUrl;
 
 /// How it was looked at.
 pub const VIEW: &str = "view";

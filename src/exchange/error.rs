@@ -8,9 +8,9 @@ use jiff::Timestamp;
 
 use super::transport::{TransportError, TransportErrorKind};
 use super::upstream::{Step, Upstream};
+use crate::diagnosis::{self, Cause, Fix, Retry, general};
 use crate::feed::endpoints::Endpoints;
 use crate::feed::scope::ScopeError;
-use crate::knowledge::{self, Cause, Fix, Retry, general};
 use crate::metrics::ExchangeOutcome;
 use crate::oidc::token::Presented;
 
@@ -181,7 +181,7 @@ impl ExchangeError {
     /// What to look at: the causes in one line.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        knowledge::in_one_line(&self.0.causes)
+        diagnosis::in_one_line(&self.0.causes)
     }
 
     /// Returns true if the failure says something of what listens at the endpoint, and nothing of what the provider

@@ -32,13 +32,13 @@ pub use error::{ExchangeError, Failure};
 pub(crate) use upstream::Redactor;
 pub use upstream::{MAX_TEXT, Step, Upstream};
 
-use crate::clock::Clock;
 use crate::feed::endpoints::Endpoints;
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::scope::Scope;
 use crate::feed::{Feed, Provider};
 use crate::oidc::token::SignedToken;
-use crate::secret::SecretString;
+use crate::values::clock::Clock;
+use crate::values::secret::SecretString;
 pub(crate) use asked::asked;
 use aws::ecr::Ecr;
 use transport::HttpTransport;

@@ -6,10 +6,10 @@ use super::aws::{ecr::Ecr, sts};
 use super::azure::entra;
 use super::transport::HttpTransport;
 use super::{Call, ExchangeError, OnStep, asked, aws, azure, google_artifact_registry};
-use crate::clock::Clock;
 use crate::feed::scope::Scope;
 use crate::feed::{Feed, Provider};
 use crate::oidc::token::SignedToken;
+use crate::values::clock::Clock;
 
 const SESSION: &str = "carnet-nudge";
 const SILENT: OnStep<'static> = &|_| {};

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use thiserror::Error;
 use url::Url;
 
-use crate::knowledge::{Cause, Fix};
-use crate::secret::SecretString;
+use crate::diagnosis::{Cause, Fix};
+use crate::values::secret::SecretString;
 
 /// The URL of an HTTP proxy, which may hold a user name and a password.
 ///

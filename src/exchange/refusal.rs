@@ -5,7 +5,7 @@ use http::Response;
 
 use super::upstream::{Redactor, Step, Upstream};
 use super::{Call, ExchangeError, Failure};
-use crate::knowledge::{Cause, Retry};
+use crate::diagnosis::{Cause, Retry};
 
 /// A refusal as far as the answer could be read.
 #[derive(Default)]

@@ -6,7 +6,7 @@
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::visible::is_hidden;
+use crate::values::visible::is_hidden;
 
 /// Longest text kept of anything a provider says, in bytes.
 pub const MAX_TEXT: usize = 2048;

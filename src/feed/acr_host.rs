@@ -8,7 +8,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::registry_host::RegistryHost;
-use crate::excerpt::excerpt;
+use crate::values::excerpt::excerpt;
 
 /// A separately run part of Azure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::excerpt::excerpt;
 use crate::feed::acr_host::{AcrHost, AcrHostError, AzureCloud};
 use crate::feed::endpoints::{EndpointUrl, Endpoints, EndpointsError};
 use crate::feed::registry_host::RegistryHost;
 use crate::jose::Algorithm;
+use crate::values::excerpt::excerpt;
 
 /// The endpoints that an Azure feed can override.
 pub const ENDPOINT_NAMES: &[&str] = &["authority", "registry"];

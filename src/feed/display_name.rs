@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::excerpt::character;
-use crate::slug::Slug;
-use crate::visible::is_hidden;
+use crate::values::excerpt::character;
+use crate::values::slug::Slug;
+use crate::values::visible::is_hidden;
 
 /// 1–200 characters, all of which a reader sees: no control characters, no direction marks, none without width.
 ///

@@ -10,8 +10,8 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
-use crate::authority::{Authority, AuthorityError, AuthorityRule};
-use crate::excerpt::excerpt;
+use crate::values::authority::{Authority, AuthorityError, AuthorityRule};
+use crate::values::excerpt::excerpt;
 
 /// Where an override points to: `https://host[:port][/path]`, or `http` on a loopback host.
 ///

@@ -34,7 +34,7 @@ use self::registry_host::RegistryHost;
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
 use crate::oidc::subject::{FeedIdentity, SubjectKey, SubjectKeys};
-use crate::slug::Slug;
+use crate::values::slug::Slug;
 
 /// Tokens live this long unless the feed says otherwise.
 pub const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(10 * 60);
@@ -321,7 +321,7 @@ pub enum FeedPathError {
     NotAPath,
     /// One of the two is not a slug.
     #[error(transparent)]
-    Slug(#[from] crate::slug::SlugError),
+    Slug(#[from] crate::values::slug::SlugError),
 }
 
 impl FromStr for FeedPath {

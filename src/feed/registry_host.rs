@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
-use crate::authority::{Authority, AuthorityError};
-use crate::excerpt::excerpt;
+use crate::values::authority::{Authority, AuthorityError};
+use crate::values::excerpt::excerpt;
 
 /// A registry: `host` or `host:port`, in lower case, without scheme or path.
 ///

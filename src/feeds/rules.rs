@@ -5,9 +5,9 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::{FeedsError, Sharing};
+use crate::access::principal::Confirmed;
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::{Feed, FeedPath};
-use crate::principal::Confirmed;
 use crate::store::Write;
 use crate::store::feeds::FeedCounts;
 

@@ -11,9 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use super::role::Role;
-use crate::excerpt::excerpt;
 use crate::oidc::subject::{Context, ContextError, ContextKey};
-use crate::slug::Slug;
+use crate::values::excerpt::excerpt;
+use crate::values::slug::Slug;
 
 /// What a grant says of one context key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

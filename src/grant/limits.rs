@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::pattern::FeedPattern;
-use crate::slug::Slug;
+use crate::values::slug::Slug;
 
 /// The spaces of a grant. In JSON `null` for all, else a list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

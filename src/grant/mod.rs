@@ -29,8 +29,8 @@ pub use self::pattern::{FeedPattern, FeedPatternError, FeedPatternRule};
 pub use self::permissions::{Permissions, Wider};
 pub use self::role::{Role, RoleError};
 pub use self::token::{GrantToken, ParsedToken, TokenError, TokenHash};
-use crate::actor::Actor;
 use crate::feed::display_name::DisplayName;
+use crate::values::actor::Actor;
 
 /// A caller's right to use the API.
 ///

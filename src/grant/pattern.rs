@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::excerpt::{character, excerpt};
-use crate::slug::Slug;
+use crate::values::excerpt::{character, excerpt};
+use crate::values::slug::Slug;
 
 /// A slug in which `*` stands for any run of characters, also none: `prod`, `prod-*`, `*`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use super::role::Role;
 use crate::feed::FeedPath;
 use crate::feed::scope::{Action, Scope};
 use crate::oidc::subject::ContextKey;
-use crate::slug::Slug;
+use crate::values::slug::Slug;
 
 /// What a caller may do, where, in what context, and with which repositories.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@ use super::*;
 use crate::feed::FeedPath;
 use crate::feed::scope::{Action, Scope};
 use crate::oidc::subject::{Context, ContextKey};
-use crate::slug::Slug;
+use crate::values::slug::Slug;
 
 fn slug(text: &str) -> Slug {
     text.parse().unwrap()

@@ -17,8 +17,8 @@ use thiserror::Error;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::random::{Random, RandomnessUnavailable};
-use crate::secret::SecretString;
+use crate::values::random::{Random, RandomnessUnavailable};
+use crate::values::secret::SecretString;
 
 const PREFIX: &str = "carnet_";
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -197,7 +197,7 @@ fn push_random(text: &mut String, random: &dyn Random) -> Result<(), RandomnessU
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::SecureRandom;
+    use crate::values::random::SecureRandom;
     use proptest::prelude::*;
 
     fn token(id: Uuid) -> GrantToken {

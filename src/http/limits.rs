@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::network::network;
+use crate::values::network::network;
 
 /// The usual [`Limits::drain`].
 pub const DRAIN: Duration = Duration::from_secs(7);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::excerpt::excerpt;
+use crate::values::excerpt::excerpt;
 
 const UNIX: &str = "unix:";
 

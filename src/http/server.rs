@@ -31,7 +31,7 @@ use super::limits::{Admission, Limits};
 use super::listener::{Listener, Stream};
 use super::public::PublicDocuments;
 use super::slow::{TimedBody, Watched};
-use crate::clock::Clock;
+use crate::values::clock::Clock;
 
 /// After an accept fails, as when file descriptors run out, the loop waits this long.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);

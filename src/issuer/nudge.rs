@@ -12,15 +12,15 @@ use uuid::Uuid;
 
 use super::{Issuer, KeyStateError, MintError, STALE_AFTER};
 use crate::feed::Feed;
-use crate::issuer_url::IssuerUrl;
 use crate::jose::jwk::Kid;
 use crate::jose::jws::Signer;
 use crate::oidc::audience::Audience;
 use crate::oidc::claims::BACKDATE;
 use crate::oidc::subject::{Context, NUDGE_SUBJECT};
 use crate::oidc::token::{Presented, SignedToken};
-use crate::secret::SecretString;
 use crate::signing_keys::Stage;
+use crate::values::issuer_url::IssuerUrl;
+use crate::values::secret::SecretString;
 
 /// The lifetime, `exp − iat`.
 pub(crate) const NUDGE_LIFETIME: Duration = Duration::from_secs(60);

@@ -245,7 +245,7 @@ fn refused(_: aws_lc_rs::error::Unspecified) -> JoseError {
 mod tests {
     use super::*;
     use crate::jose::key_pair::{KeyPair, RsaBits};
-    use crate::random::SecureRandom;
+    use crate::values::random::SecureRandom;
 
     fn pair(algorithm: Algorithm) -> KeyPair {
         KeyPair::generate(algorithm, RsaBits::Rsa2048, &SecureRandom::default()).unwrap()

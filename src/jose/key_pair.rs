@@ -9,8 +9,8 @@ use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey};
 use super::Algorithm;
 use super::jwk::PublicKey;
 use super::jws::Signer;
-use crate::random::{Random, RandomnessUnavailable};
-use crate::secret::SecretBytes;
+use crate::values::random::{Random, RandomnessUnavailable};
+use crate::values::secret::SecretBytes;
 
 /// The size of an RSA modulus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -182,7 +182,7 @@ fn generate_p256(random: &dyn Random) -> Result<SecretBytes, KeyPairError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::SecureRandom;
+    use crate::values::random::SecureRandom;
 
     #[derive(Debug)]
     struct Zeros;

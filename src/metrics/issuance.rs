@@ -9,9 +9,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::buckets::SECONDS;
 use super::labels::{Series, labels};
-use crate::clock::Clock;
 use crate::feed::FeedType;
 use crate::jose::Algorithm;
+use crate::values::clock::Clock;
 
 labels! {
     /// What came of minting a token.

@@ -9,13 +9,13 @@ use proptest::prelude::*;
 use super::buckets::SECONDS;
 use super::labels::Label;
 use super::*;
-use crate::clock::SimulatedClock;
 use crate::feed::FeedType;
 use crate::jose::Algorithm;
 use crate::jose::key_pair::{KeyPair, RsaBits};
-use crate::random::SecureRandom;
 use crate::signing_keys::policy::RotationPolicy;
 use crate::signing_keys::{SigningKey, Stage};
+use crate::values::clock::SimulatedClock;
+use crate::values::random::SecureRandom;
 
 const DAY: i64 = 24 * 3600;
 

@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use super::*;
 use crate::carnet::{Carnet, Config, MasterKeySource};
-use crate::clock::SimulatedClock;
 use crate::feed::FeedDraft;
 use crate::feed::endpoints::Endpoints;
 use crate::store::IfMissing;
+use crate::values::clock::SimulatedClock;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

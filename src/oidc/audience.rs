@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use url::Url;
 
-use crate::excerpt::{character, excerpt};
-use crate::issuer_url::IssuerUrl;
+use crate::values::excerpt::{character, excerpt};
+use crate::values::issuer_url::IssuerUrl;
 
 /// The `aud` of a token: 1–255 visible characters and inner spaces.
 ///

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::audience::Audience;
 use super::subject::{Context, ContextKey, FeedIdentity, Subject};
-use crate::issuer_url::IssuerUrl;
-use crate::slug::Slug;
+use crate::values::issuer_url::IssuerUrl;
+use crate::values::slug::Slug;
 
 /// How far `iat` and `nbf` lie before the minting: Google insists that `iat` is in the past by its
 /// own clock, which may be behind ours.

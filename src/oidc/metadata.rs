@@ -10,9 +10,9 @@ use http::HeaderValue;
 use serde::Serialize;
 
 use super::claims::CLAIM_NAMES;
-use crate::issuer_url::IssuerUrl;
 use crate::jose::Algorithm;
 use crate::jose::jwk::{PublicKey, jwk_set};
+use crate::values::issuer_url::IssuerUrl;
 
 /// The path of the provider metadata below the issuer URL.
 pub const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";

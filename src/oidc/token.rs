@@ -5,7 +5,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::jose::Algorithm;
-use crate::secret::SecretString;
+use crate::values::secret::SecretString;
 
 /// The parts of a token that a verifier decides on. Not secret: shown in every refusal, because
 /// trust fails on exactly these.

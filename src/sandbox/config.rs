@@ -8,7 +8,7 @@ use super::azure::config::AzureConfig;
 use super::faults::Fault;
 use super::google::config::GoogleConfig;
 use crate::feed::aws::{RoleArn, SessionDuration};
-use crate::secret::{SecretString, deserialize_option as secret};
+use crate::values::secret::{SecretString, deserialize_option as secret};
 
 /// All settings; by default any subject and audience of the issuer is accepted.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -15,10 +15,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::clock::Clock;
 use crate::exchange::transport::HttpTransport;
-use crate::issuer_url::IssuerUrl;
-use crate::regular_file;
+use crate::values::clock::Clock;
+use crate::values::issuer_url::IssuerUrl;
+use crate::values::regular_file;
 
 /// No JWKS that anybody uploads is longer.
 const LONGEST_FILE: usize = 1 << 20;

@@ -35,11 +35,11 @@ pub use config::{AwsConfig, AwsRole, SandboxConfig, SandboxConfigError};
 pub use faults::Fault;
 pub use google::config::{GoogleConfig, GoogleProvider, GoogleServiceAccount};
 
-use crate::clock::Clock;
 use crate::exchange::address::Loopback;
 use crate::exchange::transport::{ReqwestTransport, TransportConfig, TransportConfigError};
-use crate::issuer_url::IssuerUrl;
-use crate::random::Random;
+use crate::values::clock::Clock;
+use crate::values::issuer_url::IssuerUrl;
+use crate::values::random::Random;
 
 /// The stand-ins, trusting one issuer.
 #[derive(Debug, Clone)]

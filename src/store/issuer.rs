@@ -4,12 +4,12 @@ use jiff::Timestamp;
 
 use super::sealed::Sealer;
 use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, parse, to_millis, to_seconds};
-use crate::issuer_url::IssuerUrl;
 use crate::jose::key_pair::RsaBits;
-use crate::random::Random;
 use crate::signing_keys::clock_guard::DatabaseTime;
 use crate::signing_keys::policy::{PolicyDurations, RotationPolicy};
 use crate::states::{StatePoint, Table};
+use crate::values::issuer_url::IssuerUrl;
+use crate::values::random::Random;
 
 /// How keys are made and rotated, the same for every process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Store, StoreError, Write, from_millis, to_millis};
-use crate::actor::Actor;
 use crate::audit::{Event, EventKind, Outcome};
+use crate::values::actor::Actor;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

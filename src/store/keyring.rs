@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::sealed::{RowMac, SealError, SealedFor, Sealer};
 use crate::audit::{AuditKey, AuditKeys, ClosedEpoch};
-use crate::random::Random;
-use crate::secret::SecretBytes;
+use crate::values::random::Random;
+use crate::values::secret::SecretBytes;
 
 /// The version of the list of purposes. A purpose that is added later raises it.
 pub(super) const LIST_VERSION: i64 = 1;

@@ -49,7 +49,7 @@ use self::readers::{LOG_DEADLINE, Readers};
 use self::sealed::SealError;
 use self::sealed_keys::Keyholder;
 use self::states::{Change, Guard, StateError, Vouched};
-use crate::issuer_url::IssuerUrl;
+use crate::values::issuer_url::IssuerUrl;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 

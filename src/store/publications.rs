@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Store, StoreError, Write, from_millis, parse, to_millis};
-use crate::actor::Actor;
 use crate::audit::{Event, EventKind, Outcome};
 use crate::jose::jwk::Kid;
 use crate::signing_keys::publication::{Generation, Place};
-use crate::target_url::TargetUrl;
+use crate::values::actor::Actor;
+use crate::values::target_url::TargetUrl;
 
 const TABLE: &str = "publication_targets";
 

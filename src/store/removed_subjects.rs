@@ -15,7 +15,7 @@ use super::sealed::RowMac;
 use super::{StoreError, Write, from_millis, parse, to_millis};
 use crate::feed::{Feed, FeedPath};
 use crate::oidc::subject::{FeedIdentity, SubjectKeys};
-use crate::slug::Slug;
+use crate::values::slug::Slug;
 
 /// A subject that no feed gives any more.
 #[derive(Debug, Clone, PartialEq, Eq)]

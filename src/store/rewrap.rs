@@ -9,7 +9,7 @@ use super::audit::Ended;
 use super::keyring::{Keyring, LIST_VERSION, Purpose, Symmetric};
 use super::sealed::Sealer;
 use super::{Store, StoreError, Write, corrupt};
-use crate::random::Random;
+use crate::values::random::Random;
 
 /// A row whose MAC is wrong: something other than carnet wrote it, or wrote it with the keys of an earlier epoch.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]

@@ -10,8 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use super::master_key::{MasterKey, MasterKeyId};
-use crate::random::{Random, RandomnessUnavailable};
-use crate::secret::SecretBytes;
+use crate::values::random::{Random, RandomnessUnavailable};
+use crate::values::secret::SecretBytes;
 
 /// Sealed bytes do not open, or something is not what it was when carnet wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -223,7 +223,7 @@ fn joined(fields: &[&str]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::SecureRandom;
+    use crate::values::random::SecureRandom;
 
     const SIGNING_KEY: SealedFor<'static> =
         SealedFor { purpose: "signing-key", name: "kid", algorithm: "ES256", issuer: "https://a.example" };

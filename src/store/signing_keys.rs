@@ -10,14 +10,14 @@ use super::keyring::{Keyring, Purpose};
 use super::rewrap::ForgedRow;
 use super::sealed::{RowMac, SealError, SealedFor, Sealer};
 use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, to_millis, to_seconds};
-use crate::issuer_url::IssuerUrl;
 use crate::jose::jwk::PublicKey;
 use crate::jose::jws::Signer;
 use crate::jose::key_pair::KeyPair;
-use crate::random::Random;
 use crate::signing_keys::publication::{self, Place};
 use crate::signing_keys::{SigningKey, Stage};
 use crate::states::Table;
+use crate::values::issuer_url::IssuerUrl;
+use crate::values::random::Random;
 
 /// A signing key as it is stored: its private half, if it still has one, sealed.
 #[derive(Debug, Clone)]

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::master_key::MasterKeys;
 use super::sealed::{RowMac, Sealer};
 use crate::jose::jwk::Kid;
-use crate::regular_file;
 use crate::states::{DatabaseId, StatePoint};
+use crate::values::regular_file;
 
 /// The name of the file inside the keys folder.
 pub const FILE_NAME: &str = "state";
@@ -327,9 +327,9 @@ fn excerpt(id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::SecureRandom;
     use crate::states::{Contents, State, Table};
     use crate::store::master_key::{MasterKey, MasterKeySource};
+    use crate::values::random::SecureRandom;
 
     struct World {
         folder: tempfile::TempDir,

@@ -10,14 +10,14 @@ use super::rewrap::ForgedRow;
 use super::sealed::Sealer;
 use super::signing_keys::{StoredKey, StoredKeys};
 use super::{Store, StoreError, Write};
-use crate::actor::Actor;
 use crate::audit::EventKind;
-use crate::clock::Clock;
-use crate::issuer_url::IssuerUrl;
 use crate::jose::jws::Signer;
 use crate::jose::key_pair::KeyPair;
-use crate::random::Random;
 use crate::signing_keys::SigningKey;
+use crate::values::actor::Actor;
+use crate::values::clock::Clock;
+use crate::values::issuer_url::IssuerUrl;
+use crate::values::random::Random;
 
 /// Reads and writes signing keys.
 #[derive(Debug)]

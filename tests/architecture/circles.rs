@@ -16,20 +16,26 @@ pub(crate) struct Parent {
 
 pub(crate) const PARENTS: &[Parent] = &[
     Parent {
-        file: "audit_log.rs",
+        file: "audit_log/mod.rs",
         reason: "its error and its bound, which the queue behind it answers with",
     },
-    Parent { file: "broker.rs", reason: "the broker, of which the files below implement a part each" },
-    Parent { file: "carnet.rs", reason: "the opened issuer, of which the files below implement a part each" },
-    Parent { file: "cli/demo.rs", reason: "how a step of the demo is told" },
-    Parent { file: "cli/failure.rs", reason: "the failure that a server's refusal is made into" },
-    Parent { file: "cli/feed.rs", reason: "the arguments of a subcommand" },
-    Parent { file: "cli/grant.rs", reason: "how the limits of a grant are shown" },
-    Parent { file: "cli/key.rs", reason: "the actor that every subcommand records" },
-    Parent { file: "cli/serve.rs", reason: "the signal that ends a server, also while it begins to listen" },
-    Parent { file: "exchange/aws.rs", reason: "the addresses of the calls" },
+    Parent { file: "broker/mod.rs", reason: "the broker, of which the files below implement a part each" },
     Parent {
-        file: "exchange/google_artifact_registry.rs",
+        file: "carnet/mod.rs",
+        reason: "the opened issuer, of which the files below implement a part each",
+    },
+    Parent { file: "cli/demo/mod.rs", reason: "how a step of the demo is told" },
+    Parent { file: "cli/failure/mod.rs", reason: "the failure that a server's refusal is made into" },
+    Parent { file: "cli/feed/mod.rs", reason: "the arguments of a subcommand" },
+    Parent { file: "cli/grant/mod.rs", reason: "how the limits of a grant are shown" },
+    Parent { file: "cli/key/mod.rs", reason: "the actor that every subcommand records" },
+    Parent {
+        file: "cli/serve/mod.rs",
+        reason: "the signal that ends a server, also while it begins to listen",
+    },
+    Parent { file: "exchange/aws/mod.rs", reason: "the addresses of the calls" },
+    Parent {
+        file: "exchange/google_artifact_registry/mod.rs",
         reason: "the token that one call hands to the next",
     },
     Parent {
@@ -37,28 +43,28 @@ pub(crate) const PARENTS: &[Parent] = &[
         reason: "one call, its credential and its error, in which every provider answers",
     },
     Parent {
-        file: "exchange/transport.rs",
+        file: "exchange/transport/mod.rs",
         reason: "the transport's error, in which a proxy's failures are told",
     },
     Parent {
         file: "feed/mod.rs",
         reason: "a feed and its errors, which the rules of each provider speak of",
     },
-    Parent { file: "feeds.rs", reason: "the service's error, in which its rules answer" },
-    Parent { file: "grants.rs", reason: "the service's error, in which its quotas answer" },
+    Parent { file: "feeds/mod.rs", reason: "the service's error, in which its rules answer" },
+    Parent { file: "access/grants/mod.rs", reason: "the service's error, in which its quotas answer" },
     Parent { file: "http/api/mod.rs", reason: "the state that every handler is called with" },
-    Parent { file: "http/tls.rs", reason: "the files and errors of the certificate that is read" },
-    Parent { file: "sandbox/aws.rs", reason: "the state that every handler is called with" },
-    Parent { file: "sandbox/azure.rs", reason: "the state that every handler is called with" },
-    Parent { file: "sandbox/faults.rs", reason: "the step whose answer a fault takes the place of" },
-    Parent { file: "sandbox/google.rs", reason: "the state that every handler is called with" },
+    Parent { file: "http/tls/mod.rs", reason: "the files and errors of the certificate that is read" },
+    Parent { file: "sandbox/aws/mod.rs", reason: "the state that every handler is called with" },
+    Parent { file: "sandbox/azure/mod.rs", reason: "the state that every handler is called with" },
+    Parent { file: "sandbox/faults/mod.rs", reason: "the step whose answer a fault takes the place of" },
+    Parent { file: "sandbox/google/mod.rs", reason: "the state that every handler is called with" },
     Parent { file: "signing_keys/mod.rs", reason: "a key and its stage, of which rotation decides" },
     Parent {
         file: "store/mod.rs",
         reason: "the store and its transaction, of which the files below implement a part each",
     },
-    Parent { file: "trust/check/mod.rs", reason: "why a step failed, in which every step answers" },
-    Parent { file: "trust/mod.rs", reason: "the rule and its error, in which every provider answers" },
+    Parent { file: "check/mod.rs", reason: "why a step failed, in which every step answers" },
+    Parent { file: "setup/mod.rs", reason: "the rule and its error, in which every provider answers" },
 ];
 
 /// The dependencies of a file, each with the line where it is named first.

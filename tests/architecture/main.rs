@@ -28,6 +28,18 @@ fn the_files_of_a_room_form_no_circle() {
     assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
 }
 
+/// A module with files below it is their `mod.rs`, so that a folder holds all of a module.
+#[test]
+fn a_module_with_files_below_it_is_their_mod_file() {
+    let sources = sources();
+    let beside = |source: &&Source| {
+        let folder = source.path.trim_end_matches(".rs").to_owned() + "/";
+        sources.iter().any(|other| other.path.starts_with(&folder))
+    };
+    let found: Vec<&str> = sources.iter().filter(beside).map(|source| source.path.as_str()).collect();
+    assert!(found.is_empty(), "move each to `mod.rs` of its folder: {found:?}");
+}
+
 /// The files below `src/`.
 fn sources() -> Vec<Source> {
     let src = &Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

@@ -7,14 +7,14 @@ use crate::support::database;
 use crate::support::needles::Needles;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use carnet::actor::Actor;
 use carnet::carnet::{Carnet, Config, MasterKeySource};
+use carnet::issuer::rotator::{GeneratedKeys, KeySource};
 use carnet::jose::Algorithm;
 use carnet::jose::key_pair::{KeyPair, KeyPairError, RsaBits};
-use carnet::random::SecureRandom;
-use carnet::rotator::{GeneratedKeys, KeySource};
 use carnet::signing_keys::rotation::RotationRequest;
 use carnet::store::IfMissing;
+use carnet::values::actor::Actor;
+use carnet::values::random::SecureRandom;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 

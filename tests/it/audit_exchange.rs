@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use carnet::actor::Actor;
 use carnet::audit::{EventKind, Outcome, Record};
 use carnet::broker::{AttemptError, Exchanger as _, MintingExchanger, Request};
 use carnet::carnet::{Carnet, Config, MasterKeySource};
@@ -19,6 +18,7 @@ use carnet::oidc::subject::Context;
 use carnet::signing_keys::rotation::RotationRequest;
 use carnet::store::audit::{AuditFilter, Direction};
 use carnet::store::{IfMissing, Store};
+use carnet::values::actor::Actor;
 use http::Response;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};

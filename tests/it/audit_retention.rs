@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carnet::audit::{Event, EventKind, Outcome, Record};
-use carnet::audit_log::AuditKeeper;
+use carnet::carnet::tasks::audit_log::AuditKeeper;
+use carnet::carnet::tasks::maintenance::Keeper;
 use carnet::carnet::{Carnet, Config, MasterKeySource};
-use carnet::clock::{Clock as _, SimulatedClock};
-use carnet::keeper::Keeper;
 use carnet::store::IfMissing;
 use carnet::store::audit::{AuditFilter, Direction};
+use carnet::values::clock::{Clock as _, SimulatedClock};
 use jiff::Timestamp;
 use tempfile::TempDir;
 

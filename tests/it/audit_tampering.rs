@@ -6,15 +6,15 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
-use carnet::actor::Actor;
 use carnet::audit::verify::{Problem, Report};
 use carnet::audit::{Anchor, Event, EventKind, Outcome};
 use carnet::audit_log::AuditLog;
 use carnet::carnet::{Carnet, Config, MasterKeySource};
-use carnet::clock::SystemClock;
 use carnet::jose::Algorithm;
 use carnet::oidc::token::Presented;
 use carnet::store::{IfMissing, Store};
+use carnet::values::actor::Actor;
+use carnet::values::clock::SystemClock;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;

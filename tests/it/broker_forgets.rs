@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use carnet::actor::Actor;
 use carnet::broker::BrokerError;
 use carnet::carnet::{Carnet, Config, MasterKeySource};
-use carnet::clock::SystemClock;
 use carnet::feed::endpoints::Endpoints;
 use carnet::feed::scope::Scope;
 use carnet::feed::{FeedDraft, aws};
 use carnet::feeds::{Feeds, Sharing};
 use carnet::oidc::subject::Context;
-use carnet::random::SecureRandom;
 use carnet::store::IfMissing;
+use carnet::values::actor::Actor;
+use carnet::values::clock::SystemClock;
+use carnet::values::random::SecureRandom;
 use serde_json::json;
 use tokio::net::TcpListener;
 

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carnet::actor::Actor;
 use carnet::carnet::{Carnet, Config, MasterKeySource};
-use carnet::clock::SimulatedClock;
 use carnet::jose::Algorithm;
 use carnet::signing_keys::rotation::RotationRequest;
 use carnet::store::IfMissing;
+use carnet::values::actor::Actor;
+use carnet::values::clock::SimulatedClock;
 use jiff::Timestamp;
 
 async fn open(folder: &Path, url: &str, clock: &SimulatedClock, change_issuer: bool) -> Carnet {

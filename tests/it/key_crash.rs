@@ -21,7 +21,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use carnet::jose::Algorithm;
 use carnet::jose::key_pair::{KeyPair, RsaBits};
-use carnet::random::SecureRandom;
+use carnet::values::random::SecureRandom;
 use jiff::Timestamp;
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 //! a cloud does, without credentials, and PyJWT verifies tokens by it.
 //!
 //! Google Cloud Storage has no stand-in that takes what its clients send (their XML API); its wire format is
-//! tested in `src/publication/objects`.
+//! tested in `src/publish/objects`.
 
 use std::process::Command;
 use std::time::Duration;

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::audit::{AuditKey, ClosedEpoch};
-use crate::secret::SecretBytes;
+use crate::values::secret::SecretBytes;
 
 /// A row as a database holds it, for somebody to tamper with.
 #[derive(Debug, Clone, PartialEq)]

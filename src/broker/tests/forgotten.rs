@@ -2,9 +2,9 @@ use jiff::Timestamp;
 
 use super::support::*;
 use crate::broker::*;
-use crate::random::SecureRandom;
 use crate::store::master_key::MasterKey;
 use crate::store::{IfMissing, Store};
+use crate::values::random::SecureRandom;
 
 /// A store with these feeds.
 async fn store_of(folder: &tempfile::TempDir, feeds: &[&Feed]) -> Store {

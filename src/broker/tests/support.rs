@@ -7,17 +7,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
 
 use crate::broker::*;
-use crate::clock::SimulatedClock;
+use crate::diagnosis::Retry;
 use crate::exchange::{Credential, ExchangeError, Failure, Secret, StatedExpiry, Step, Upstream};
 use crate::feed::endpoints::Endpoints;
 use crate::feed::{FeedChanges, FeedDraft};
 use crate::issuer::MintError;
-use crate::issuer_url::IssuerUrl;
 use crate::jose::Algorithm;
-use crate::knowledge::Retry;
 use crate::oidc::token::Presented;
-use crate::random::RandomnessUnavailable;
-use crate::secret::SecretString;
+use crate::values::clock::SimulatedClock;
+use crate::values::issuer_url::IssuerUrl;
+use crate::values::random::RandomnessUnavailable;
+use crate::values::secret::SecretString;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);

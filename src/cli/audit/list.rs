@@ -9,13 +9,13 @@ use uuid::Uuid;
 use crate::audit::{EventKind, Outcome, Record};
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::clock::{Clock, SystemClock};
-use crate::duration;
 use crate::feed::FeedPath;
-use crate::slug::Slug;
 use crate::store::Store;
 use crate::store::audit::{AuditFilter, Direction, MAX_PAGE, Sight};
-use crate::visible;
+use crate::values::clock::{Clock, SystemClock};
+use crate::values::duration;
+use crate::values::slug::Slug;
+use crate::values::visible;
 
 /// New records are looked for this often.
 const FOLLOW_EVERY: Duration = Duration::from_millis(250);

@@ -11,7 +11,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{self, Format};
 use crate::store::Store;
 use crate::store::rewrap::ForgedRow;
-use crate::visible;
+use crate::values::visible;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Verify {

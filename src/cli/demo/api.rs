@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, bail, ensure};
 
 use super::{line_or, step};
-use crate::actor::Actor;
-use crate::api::PREFIX;
-use crate::api::credentials::{CredentialAnswer, CredentialRequest};
-use crate::api::problem::ProblemType;
+use crate::api_types::PREFIX;
+use crate::api_types::credentials::{CredentialAnswer, CredentialRequest};
+use crate::api_types::problem::ProblemType;
 use crate::carnet::Carnet;
 use crate::client::{ApiClient, ClientError};
 use crate::feed::FeedPath;
 use crate::feed::scope::Scope;
 use crate::grant::{ContextRules, FeedLimit, GrantDraft, Permissions, Role, SpaceLimit};
-use crate::secret::SecretString;
+use crate::values::actor::Actor;
+use crate::values::secret::SecretString;
 
 /// Asks the server at `server` for credentials of `feed`, with a grant for its space.
 pub(super) async fn play(carnet: &Carnet, server: &str, feed: &FeedPath) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! A server's answers that are none: its problem details, or nothing that carnet says.
 
 use super::{Failure, details};
-use crate::api::problem::{Problem, ProblemType};
+use crate::api_types::problem::{Problem, ProblemType};
 use crate::client::ClientError;
 use crate::exchange::transport::TransportErrorKind;
 use crate::feed::FeedPath;

@@ -5,20 +5,20 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::api::check::{CheckAnswer, CheckStep};
+use crate::api_types::check::{CheckAnswer, CheckStep};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::carnet::Carnet;
+use crate::check::{self, ImageReference, Progress};
 use crate::cli::failure::Failure;
 use crate::cli::feed_fields::{ContextArguments, ScopeArguments};
 use crate::cli::output::Format;
 use crate::cli::proxy::ProxyOption;
 use crate::cli::{opening, output};
+use crate::diagnosis::word;
 use crate::exchange::address::Loopback;
 use crate::feed::FeedPath;
 use crate::feeds::FeedsError;
-use crate::knowledge::word;
-use crate::trust::check::{self, ImageReference, Progress};
-use crate::visible;
+use crate::values::visible;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Check {

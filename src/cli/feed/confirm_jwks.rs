@@ -9,8 +9,8 @@ use crate::cli::failure::Failure;
 use crate::cli::opening::actor;
 use crate::cli::{confirm, output, times};
 use crate::feed::FeedPath;
+use crate::feeds::uploads::{Confirmation, UploadsError};
 use crate::jose::jwk::Kid;
-use crate::uploads::{Confirmation, UploadsError};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ConfirmJwks {

@@ -12,7 +12,7 @@ use crate::feed::FeedPath;
 use crate::feed::google::JwksSource;
 use crate::feed::scope::{Action, RepositoryName, Scope};
 use crate::feeds::FeedsError;
-use crate::trust::{self, KeysToUpload, SetupError, SetupOptions, Trusted};
+use crate::setup::{self, KeysToUpload, SetupError, SetupOptions, Trusted};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Setup {
@@ -79,7 +79,7 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Set
         let keys = &carnet.issuer().key_set().keys;
         options.uploaded_jwks = Some(KeysToUpload::of(keys, carnet.clock().now()));
     }
-    let setup = trust::setup(&feed, &issuer, &options)?;
+    let setup = setup::setup(&feed, &issuer, &options)?;
     let text = setup.render(arguments.format.into())?;
     output::note(&told(&setup.trusted, &setup.notes, arguments.format));
     output::line(&text)
@@ -120,7 +120,7 @@ fn told(trusted: &Trusted, notes: &[String], format: Format) -> String {
     text
 }
 
-impl From<Format> for trust::Format {
+impl From<Format> for setup::Format {
     fn from(format: Format) -> Self {
         match format {
             Format::Cli => Self::Cli,
@@ -130,7 +130,7 @@ impl From<Format> for trust::Format {
     }
 }
 
-impl From<Identity> for trust::Identity {
+impl From<Identity> for setup::Identity {
     fn from(identity: Identity) -> Self {
         match identity {
             Identity::App => Self::App,

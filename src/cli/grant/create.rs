@@ -6,19 +6,19 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{context, feeds, scope, spaces};
+use crate::access::grants::GrantsError;
 use crate::cli::failure::Failure;
 use crate::cli::feed_fields::ScopeArguments;
 use crate::cli::output::{self, Format};
 use crate::cli::{opening, times};
-use crate::clock::{Clock as _, SystemClock};
-use crate::duration::{self, DurationError};
 use crate::feed::display_name::{DisplayName, DisplayNameError};
 use crate::grant::{
     ContextRule, ContextRules, FeedLimit, FeedPattern, Grant, GrantDraft, Permissions, Role, SpaceLimit,
 };
-use crate::grants::GrantsError;
 use crate::oidc::subject::{ContextError, ContextKey};
-use crate::slug::Slug;
+use crate::values::clock::{Clock as _, SystemClock};
+use crate::values::duration::{self, DurationError};
+use crate::values::slug::Slug;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Create {

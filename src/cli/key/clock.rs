@@ -13,9 +13,9 @@ use crate::cli::failure::Failure;
 use crate::cli::opening::{OpeningOptions, actor};
 use crate::cli::output::{self, Format};
 use crate::cli::{confirm, times};
-use crate::clock::SystemClock;
-use crate::database_clock::{ClockView, Correction, DatabaseClock, DatabaseClockError};
+use crate::clock_watch::database_clock::{ClockView, Correction, DatabaseClock, DatabaseClockError};
 use crate::signing_keys::clock_guard::ClockTrust;
+use crate::values::clock::SystemClock;
 
 /// Without an option, this machine's clock is compared with the database.
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use clap::Args;
 use jiff::Timestamp;
 
-use crate::api::signing_keys::{self, SeenBy, SigningKeyAnswer};
+use crate::api_types::signing_keys::{self, SeenBy, SigningKeyAnswer};
 use crate::carnet::Carnet;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Format};
@@ -15,7 +15,7 @@ use crate::jose::jwk::Kid;
 use crate::signing_keys::publication::missing_at;
 use crate::signing_keys::{State, prepared};
 use crate::store::jwks_clients::JwksClient;
-use crate::visible;
+use crate::values::visible;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct List {

@@ -8,9 +8,9 @@ use serde::Serialize;
 use crate::carnet::Carnet;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Format};
-use crate::duration;
 use crate::jose::key_pair::RsaBits;
 use crate::signing_keys::policy::RotationPolicy;
+use crate::values::duration;
 
 /// Durations are seconds (600) or have a unit (10m, 1h, 30d). Without any, the policy is shown.
 #[derive(Debug, Args)]

@@ -54,8 +54,9 @@ pub(super) async fn run(carnet: &Carnet, arguments: Revoke) -> Result<(), Failur
     let rotation = match &arguments.kid {
         Some(kid) => {
             let key = key_set.keys.iter().find(|key| key.kid() == *kid);
-            let key = key
-                .ok_or_else(|| Failure::from(crate::rotator::RotationError::from(UnknownKey(kid.clone()))))?;
+            let key = key.ok_or_else(|| {
+                Failure::from(crate::issuer::rotator::RotationError::from(UnknownKey(kid.clone())))
+            })?;
             if !key.is_published(now) {
                 output::note(&format!("Nothing to do: {kid} is {} already.", key.state(now).as_str()));
                 return Ok(());

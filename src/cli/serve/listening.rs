@@ -12,8 +12,6 @@ use tokio::sync::watch;
 
 use super::stopped;
 use crate::cli::failure::Failure;
-use crate::clock::Clock;
-use crate::duration;
 use crate::http::client_address::TrustedProxies;
 use crate::http::condition::Condition;
 use crate::http::limits::Limits;
@@ -21,8 +19,10 @@ use crate::http::listen_address::{ListenAddress, SocketMode};
 use crate::http::listener::Listener;
 use crate::http::server::{Served, Settings, serve};
 use crate::http::tls::Certificate;
-use crate::issuer_url::IssuerUrl;
 use crate::metrics::{Listener as Shown, Metrics};
+use crate::values::clock::Clock;
+use crate::values::duration;
+use crate::values::issuer_url::IssuerUrl;
 
 /// Files that a server needs besides its connections: the database, connections to the clouds, itself.
 const OTHER_FILES: usize = 256;

@@ -6,8 +6,8 @@ use url::Url;
 use super::served;
 use crate::doctor::Finding;
 use crate::doctor::fetch::Fetched;
-use crate::issuer_url::IssuerUrl;
 use crate::jose::Algorithm;
+use crate::values::issuer_url::IssuerUrl;
 
 const DISCOVERY: &str = "discovery";
 const ISSUER: &str = "issuer";

@@ -3,10 +3,10 @@ use http::{HeaderMap, HeaderValue};
 
 use super::*;
 use crate::doctor::Status;
-use crate::issuer_url::IssuerUrl;
 use crate::jose::jwk::{PublicKey, jwk_set};
 use crate::signing_keys::policy::RotationPolicy;
 use crate::signing_keys::{SigningKey, Stage};
+use crate::values::issuer_url::IssuerUrl;
 
 const ISSUER: &str = "https://issuer.example/a";
 const METADATA: &str = r#"{"issuer":"https://issuer.example/a","jwks_uri":"https://issuer.example/a/.well-known/jwks","response_types_supported":["id_token"],"subject_types_supported":["public"],"id_token_signing_alg_values_supported":["RS256","ES256"]}"#;

@@ -16,12 +16,12 @@ use zeroize::Zeroizing;
 
 use super::Apis;
 use super::sts::Session;
+use crate::diagnosis::aws::of_ecr;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError, Failure};
 use crate::feed::aws::AssumedRole;
-use crate::knowledge::aws::of_ecr;
-use crate::secret::{self, SecretString};
+use crate::values::secret::{self, SecretString};
 
 /// Which of the two registries is asked: they differ in names and in the shape of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

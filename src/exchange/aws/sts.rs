@@ -6,12 +6,12 @@ use http::{Request, Response, Uri};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
+use crate::diagnosis::aws::of_sts;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError, Failure};
 use crate::feed::aws::AssumedRole;
-use crate::knowledge::aws::of_sts;
-use crate::secret::SecretString;
+use crate::values::secret::SecretString;
 
 /// The operation, as IAM names it.
 pub(crate) const STEP: Step = Step { provider: "aws", name: "sts:AssumeRoleWithWebIdentity" };

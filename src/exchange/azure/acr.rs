@@ -10,14 +10,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Apis;
+use crate::diagnosis::azure::of_acr;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError};
 use crate::feed::azure::AzureAcr;
 use crate::feed::scope::{Action, RepositoryName, Scope};
 use crate::jose::jws::decode_unverified;
-use crate::knowledge::azure::of_acr;
-use crate::secret::{SecretString, deserialize_option as secret};
+use crate::values::secret::{SecretString, deserialize_option as secret};
 
 /// The exchange.
 pub(crate) const STEP: Step = Step { provider: "azure", name: "acr:exchange" };

@@ -6,12 +6,12 @@ use http::Response;
 use serde::Deserialize;
 
 use super::Apis;
+use crate::diagnosis::azure::of_entra;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError};
 use crate::feed::azure::AzureAcr;
-use crate::knowledge::azure::of_entra;
-use crate::secret::{SecretString, deserialize_option as secret};
+use crate::values::secret::{SecretString, deserialize_option as secret};
 
 /// The token endpoint.
 pub(crate) const STEP: Step = Step { provider: "azure", name: "entra:token" };

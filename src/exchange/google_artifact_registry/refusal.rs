@@ -6,12 +6,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::sts;
+use crate::diagnosis::Retry;
+use crate::diagnosis::google::{Refused, of_iam_credentials, of_sts, retry};
 use crate::exchange::refusal::{Advice, Refusal};
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError};
 use crate::feed::google::GoogleArtifactRegistry;
-use crate::knowledge::Retry;
-use crate::knowledge::google::{Refused, of_iam_credentials, of_sts, retry};
 
 /// `reason` of a `google.rpc.ErrorInfo`: finer than the code, and a code itself.
 type Reason = Option<String>;

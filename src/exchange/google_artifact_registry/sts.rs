@@ -10,7 +10,7 @@ use super::{AccessToken, SCOPE};
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError, Failure};
 use crate::feed::google::GoogleArtifactRegistry;
-use crate::secret::{self, SecretString};
+use crate::values::secret::{self, SecretString};
 
 pub(super) const STEP: Step = Step { provider: "google", name: "sts:token" };
 

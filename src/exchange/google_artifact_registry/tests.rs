@@ -5,7 +5,6 @@ use http::Response;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::clock::SimulatedClock;
 use crate::exchange::tests::{NOW, SIGNATURE, Scripted, TOKEN, answer, shown};
 use crate::exchange::transport::TransportErrorKind;
 use crate::exchange::{Credential, ExchangeError, ExchangeRequest, Failure, exchange};
@@ -15,7 +14,8 @@ use crate::feed::scope::Scope;
 use crate::feed::{Feed, FeedDraft};
 use crate::jose::Algorithm;
 use crate::oidc::token::{Presented, SignedToken};
-use crate::secret::SecretString;
+use crate::values::clock::SimulatedClock;
+use crate::values::secret::SecretString;
 
 type Answer = Result<Response<Bytes>, TransportErrorKind>;
 

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 
 use super::*;
+use crate::diagnosis::{Asked, Cause, Fix, Retry, registry};
 use crate::feed::FeedType;
-use crate::knowledge::{Asked, Cause, Fix, Retry, registry};
 use crate::oidc::subject::Context;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/failures.md");

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::excerpt::excerpt;
 use crate::oidc::audience::Audience;
+use crate::values::excerpt::excerpt;
 
 /// What makes a resource's name a full one.
 const SERVICE: &str = "//iam.googleapis.com/";

@@ -12,12 +12,12 @@ use super::body::Parameters;
 use super::caller::Caller;
 use super::openapi::Refusals;
 use super::refusal::Refusal;
-use crate::api::audit::{AuditPage, AuditRecord};
-use crate::api::texts::{EventKindName, OutcomeName, SlugText, TimeText};
+use crate::api_types::audit::{AuditPage, AuditRecord};
+use crate::api_types::texts::{EventKindName, OutcomeName, SlugText, TimeText};
 use crate::audit::{EventKind, Outcome};
 use crate::grant::{Permissions, Role};
-use crate::slug::Slug;
 use crate::store::audit::{AuditFilter, Direction, MAX_PAGE, Sight};
+use crate::values::slug::Slug;
 
 /// Which rows, from where.
 #[derive(Debug, Default, Deserialize, IntoParams)]

@@ -8,8 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::refusal::Refusal;
-use crate::api::problem::{Problem, ProblemType};
-use crate::clock::Clock;
+use crate::api_types::problem::{Problem, ProblemType};
+use crate::values::clock::Clock;
 
 /// The longest wait for the same grant's reading before.
 const WITHIN: Duration = Duration::from_millis(500);
@@ -82,7 +82,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::clock::SimulatedClock;
+    use crate::values::clock::SimulatedClock;
 
     #[tokio::test]
     async fn a_grant_reads_once_at_a_time_and_is_forgotten_afterwards() {

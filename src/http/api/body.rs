@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::Api;
 use super::caller::Caller;
 use super::refusal::Refusal;
-use crate::api::problem::{Problem, ProblemType};
+use crate::api_types::problem::{Problem, ProblemType};
 use crate::http::slow::BodyError;
 
 /// A JSON body.
@@ -165,7 +165,7 @@ fn without_place(error: &serde_json::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::credentials::CredentialRequest;
+    use crate::api_types::credentials::CredentialRequest;
     use crate::http::api::refusal::Refused;
 
     fn refused(body: &str) -> (String, Option<String>, String) {

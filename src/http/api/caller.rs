@@ -25,18 +25,18 @@ use super::Api;
 use super::limits::Place;
 use super::refusal::Refusal;
 use super::request_id::RequestId;
-use crate::actor::Actor;
-use crate::api::problem::ProblemType;
+use crate::access::grants::AuthenticationError;
+use crate::access::principal::Principal;
+use crate::api_types::problem::ProblemType;
 use crate::audit::{Event, EventKind, Outcome};
 use crate::feed::FeedPath;
 use crate::grant::{Grant, Permissions, Role};
-use crate::grants::AuthenticationError;
 use crate::http::client_address::ClientAddress;
 use crate::metrics::GrantOutcome;
-use crate::principal::Principal;
-use crate::secret::SecretString;
-use crate::shares::Account;
-use crate::slug::Slug;
+use crate::values::actor::Actor;
+use crate::values::secret::SecretString;
+use crate::values::shares::Account;
+use crate::values::slug::Slug;
 
 /// A grant's row is read again once its last reading is this old. Less than a second, after which no answer may begin
 /// that accepts a grant whose revocation was answered.
@@ -148,7 +148,7 @@ impl Caller {
 }
 
 fn forbidden(why: impl Into<String>) -> Refusal {
-    crate::api::problem::Problem::new(ProblemType::Forbidden).detail(why).into()
+    crate::api_types::problem::Problem::new(ProblemType::Forbidden).detail(why).into()
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {

@@ -8,14 +8,14 @@ use super::body::{Names, OptionalJsonBody};
 use super::caller::Caller;
 use super::openapi::Refusals;
 use super::refusal::Refusal;
-use crate::api::check::{CheckAnswer, CheckCause, CheckRequest, CheckStep};
-use crate::api::problem::ProblemType;
-use crate::api::texts::SlugText;
+use crate::api_types::check::{CheckAnswer, CheckCause, CheckRequest, CheckStep};
+use crate::api_types::problem::ProblemType;
+use crate::api_types::texts::SlugText;
 use crate::audit::{EventKind, Outcome};
+use crate::check::{Check, ImageReference, check};
 use crate::exchange::NO_PROVIDER;
 use crate::exchange::transport::TransportConfigError;
 use crate::grant::Role;
-use crate::trust::check::{Check, ImageReference, check};
 
 /// Check a feed's chain
 ///

@@ -15,8 +15,8 @@ use super::Api;
 use super::caller::Caller;
 use super::refusal::Refused;
 use super::request_id::{REQUEST_ID, RequestId};
-use crate::api::PREFIX;
-use crate::api::problem::{PROBLEM_JSON, Problem, ProblemType};
+use crate::api_types::PREFIX;
+use crate::api_types::problem::{PROBLEM_JSON, Problem, ProblemType};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::http::client_address::ClientAddress;
 

@@ -12,9 +12,9 @@ use super::body::{JsonBody, Names, Parameters};
 use super::caller::Caller;
 use super::openapi::{Conflicts, Refusals};
 use super::refusal::Refusal;
-use crate::api::grants::{GrantAnswer, NewGrant, NewGrantAnswer, RevokedGrantsAnswer};
+use crate::api_types::grants::{GrantAnswer, NewGrant, NewGrantAnswer, RevokedGrantsAnswer};
 use crate::grant::Role;
-use crate::secret::SecretString;
+use crate::values::secret::SecretString;
 
 /// List the grants
 ///

@@ -13,11 +13,11 @@ use governor::{Quota, RateLimiter};
 use uuid::Uuid;
 
 use super::refusal::Refusal;
-use crate::api::problem::{Problem, ProblemType};
-use crate::clock::Clock;
+use crate::api_types::problem::{Problem, ProblemType};
 use crate::metrics::{Limit, Metrics};
-use crate::network::network;
-use crate::shares::{Account, Shares};
+use crate::values::clock::Clock;
+use crate::values::network::network;
+use crate::values::shares::{Account, Shares};
 
 /// A rate: so many a second in the long run, so many at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,7 +201,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::clock::SimulatedClock;
+    use crate::values::clock::SimulatedClock;
 
     #[test]
     fn each_limit_refuses_by_itself_and_is_counted() {

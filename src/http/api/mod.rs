@@ -1,7 +1,7 @@
 //! The API below `/api/v1`: grants come in, credentials and answers go out.
 //!
 //! Handlers translate: a request into calls of the services below, their results into the shapes of
-//! [`crate::api`]. They decide nothing but whether the caller's permissions allow what he asks for.
+//! [`crate::api_types`]. They decide nothing but whether the caller's permissions allow what he asks for.
 //!
 //! Invariants: role comes before anything is looked up; what a caller may not see is not there for him; no
 //! credential is answered before its audit row is durable; every refusal is problem details.
@@ -38,12 +38,12 @@ use self::audit_turns::AuditTurns;
 use self::limits::Limits;
 pub use self::limits::{ApiLimits, Rate};
 use self::refusal::Refusal;
-use crate::api::PREFIX;
-use crate::api::problem::ProblemType;
+use crate::api_types::PREFIX;
+use crate::api_types::problem::ProblemType;
 use crate::broker::Broker;
 use crate::carnet::Carnet;
 use crate::exchange::transport::TransportConfigError;
-use crate::random::Uuids;
+use crate::values::random::Uuids;
 
 /// The API of one issuer. Clones share everything.
 #[derive(Debug, Clone)]

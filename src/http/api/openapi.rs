@@ -13,9 +13,9 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Content, Ref, RefOr, Required, Response, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
-use crate::api::PREFIX;
-use crate::api::problem::{PROBLEM_JSON, Problem, ProblemType};
-use crate::api::texts::{EventKindName, KidText, OutcomeName, RegistryText, SlugText, TimeText};
+use crate::api_types::PREFIX;
+use crate::api_types::problem::{PROBLEM_JSON, Problem, ProblemType};
+use crate::api_types::texts::{EventKindName, KidText, OutcomeName, RegistryText, SlugText, TimeText};
 
 /// What is said once for all routes.
 #[derive(OpenApi)]

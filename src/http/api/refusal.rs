@@ -9,7 +9,9 @@ use axum::response::{IntoResponse, Response};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 
-use crate::api::problem::{Problem, ProblemType, UpstreamAnswer};
+use crate::access::grants::GrantsError;
+use crate::access::principal::PrincipalError;
+use crate::api_types::problem::{Problem, ProblemType, UpstreamAnswer};
 use crate::audit_log::AuditError;
 use crate::broker::{AttemptError, BrokerError};
 use crate::exchange::{ExchangeError, Failure, NO_PROVIDER, Step};
@@ -18,11 +20,9 @@ use crate::feed::scope::ScopeError;
 use crate::feed::{FeedError, FeedPath};
 use crate::feeds::FeedsError;
 use crate::grant::{ContextRefusal, DraftError};
-use crate::grants::GrantsError;
+use crate::issuer::rotator::RotationError;
 use crate::issuer::{KeyStateError, MintError};
 use crate::oidc::subject::SubjectError;
-use crate::principal::PrincipalError;
-use crate::rotator::RotationError;
 use crate::store::StoreError;
 
 /// A request that is refused.
@@ -197,8 +197,8 @@ impl From<DraftError> for Refusal {
     }
 }
 
-impl From<crate::random::RandomnessUnavailable> for Refusal {
-    fn from(error: crate::random::RandomnessUnavailable) -> Self {
+impl From<crate::values::random::RandomnessUnavailable> for Refusal {
+    fn from(error: crate::values::random::RandomnessUnavailable) -> Self {
         Self::hidden(ProblemType::Internal, &error)
     }
 }

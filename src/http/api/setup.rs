@@ -12,16 +12,16 @@ use super::body::{Names, Parameters};
 use super::caller::Caller;
 use super::openapi::Refusals;
 use super::refusal::Refusal;
-use crate::api::feeds::JwksSourceName;
-use crate::api::problem::{Problem, ProblemType};
-use crate::api::setup::SetupAnswer;
-use crate::api::texts::SlugText;
+use crate::api_types::feeds::JwksSourceName;
+use crate::api_types::problem::{Problem, ProblemType};
+use crate::api_types::setup::SetupAnswer;
+use crate::api_types::texts::SlugText;
 use crate::feed::google::JwksSource;
 use crate::feed::scope::{Action, Scope};
 use crate::grant::Role;
 use crate::issuer::MintError;
 use crate::oidc::subject::{Context, ContextKey};
-use crate::trust::{self, KeysToUpload, SetupError, SetupOptions};
+use crate::setup::{self, KeysToUpload, SetupError, SetupOptions};
 
 /// How to write it, and for which deployment.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -115,7 +115,7 @@ pub(super) async fn show(
     if parameters.jwks.unwrap_or(feed.provider.jwks()) == JwksSource::Uploaded {
         options.uploaded_jwks = Some(KeysToUpload::of(&issuer.key_set().keys, api.carnet().clock().now()));
     }
-    let setup = trust::setup(&feed, issuer.url(), &options)?;
+    let setup = setup::setup(&feed, issuer.url(), &options)?;
     Ok(Json(SetupAnswer::new(&setup, format)?))
 }
 
@@ -140,8 +140,8 @@ impl SetupParameters {
         let scope =
             Scope::new(repositories, Some(actions)).map_err(|error| Refusal::field("repository", error))?;
         let identity = match self.identity {
-            IdentityName::App => trust::Identity::App,
-            IdentityName::Managed => trust::Identity::Managed,
+            IdentityName::App => setup::Identity::App,
+            IdentityName::Managed => setup::Identity::Managed,
         };
         Ok(SetupOptions { context, scope, identity, uploaded_jwks: None })
     }
@@ -151,7 +151,7 @@ fn listed<T: FromStr<Err: std::fmt::Display>>(field: &str, list: &str) -> Result
     list.split(',').map(|item| item.parse().map_err(|error: T::Err| Refusal::field(field, error))).collect()
 }
 
-impl From<FormatName> for trust::Format {
+impl From<FormatName> for setup::Format {
     fn from(format: FormatName) -> Self {
         match format {
             FormatName::Cli => Self::Cli,

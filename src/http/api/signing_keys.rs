@@ -10,12 +10,14 @@ use super::body::{Names, OptionalJsonBody, Parameters};
 use super::caller::Caller;
 use super::openapi::{Conflicts, Refusals};
 use super::refusal::Refusal;
-use crate::api::signing_keys::{self, RevocationRequest, RotationAnswer, RotationRequest, SigningKeyAnswer};
-use crate::api::texts::KidText;
+use crate::api_types::signing_keys::{
+    self, RevocationRequest, RotationAnswer, RotationRequest, SigningKeyAnswer,
+};
+use crate::api_types::texts::KidText;
 use crate::grant::Role;
+use crate::issuer::rotator::Rotation;
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
-use crate::rotator::Rotation;
 use crate::signing_keys::rotation;
 
 /// What to list.

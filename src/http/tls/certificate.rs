@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio_rustls::TlsAcceptor;
 
 use super::{Files, Pair, TlsError};
-use crate::clock::Clock;
+use crate::values::clock::Clock;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -8,8 +8,8 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
-use crate::excerpt::excerpt;
-use crate::slug::{Slug, SlugError};
+use crate::values::excerpt::excerpt;
+use crate::values::slug::{Slug, SlugError};
 
 /// A part of a deployment's context, in the order in which subjects name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

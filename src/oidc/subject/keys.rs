@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::context::ContextKey;
-use crate::excerpt::excerpt;
+use crate::values::excerpt::excerpt;
 
 /// A part of a subject, in the order in which subjects name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::sandbox::recent::Recent;
-use crate::secret::SecretString;
+use crate::values::secret::SecretString;
 
 /// Temporary credentials and whose they are.
 #[derive(Debug, Clone)]

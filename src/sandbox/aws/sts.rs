@@ -14,7 +14,7 @@ use super::sessions::Session;
 use super::{Aws, AwsError, trust};
 use crate::feed::aws::{RoleArn, SessionDuration, is_name_byte};
 use crate::sandbox::identity::{BOTH, Identity, Rejection};
-use crate::secret::SecretString;
+use crate::values::secret::SecretString;
 
 const XMLNS: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::Azure;
 use crate::feed::scope::RepositoryName;
-use crate::random::RandomnessUnavailable;
 use crate::sandbox::form::Form;
+use crate::values::random::RandomnessUnavailable;
 
 /// How long a registry's access tokens last here, in seconds.
 const ACCESS_LIFETIME: u32 = 4500;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use crate::feed::acr_host::AzureCloud;
 use crate::feed::azure::EntraId;
 use crate::jose::jws::decode_unverified;
-use crate::secret::SecretString;
+use crate::values::secret::SecretString;
 
 /// What Entra and the registry are like.
 #[derive(Debug, Clone, Deserialize)]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::random::RandomnessUnavailable;
+use crate::values::random::RandomnessUnavailable;
 
 /// A refusal in Entra's words.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::random::{Random, RandomnessUnavailable};
+use crate::values::random::{Random, RandomnessUnavailable};
 
 /// Issues and verifies HS256 tokens; the key is made at the first token and never leaves.
 #[derive(Default)]
@@ -64,7 +64,7 @@ impl Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::SecureRandom;
+    use crate::values::random::SecureRandom;
 
     #[test]
     fn tokens_are_taken_back_by_their_issuer_until_they_end() {

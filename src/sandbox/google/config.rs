@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::feed::google::{AccessTokenLifetime, ServiceAccount, WorkloadIdentityProvider};
-use crate::secret::{self, SecretString};
+use crate::values::secret::{self, SecretString};
 
 /// Settings of the Google stand-in, the table `[google]`.
 #[derive(Debug, Clone, Deserialize)]

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Google, trust};
 use crate::feed::google::{AccessTokenLifetime, ServiceAccount};
-use crate::random::RandomnessUnavailable;
+use crate::values::random::RandomnessUnavailable;
 
 const PERMISSION: &str = "iam.serviceAccounts.getAccessToken";
 

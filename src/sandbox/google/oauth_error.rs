@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::random::RandomnessUnavailable;
+use crate::values::random::RandomnessUnavailable;
 
 /// A refusal in the words of OAuth.
 #[derive(Debug, Clone, PartialEq, Eq)]

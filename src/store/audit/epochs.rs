@@ -2,10 +2,10 @@
 
 use super::{Base, end, mac};
 use crate::audit::{Anchor, AuditKey, ClosedEpoch};
-use crate::random::Random;
 use crate::store::keyring::{Keyring, Purpose, Symmetric};
 use crate::store::sealed::Sealer;
 use crate::store::{StoreError, Write};
+use crate::values::random::Random;
 
 const ALL: &str =
     "SELECT epoch, end_seq, end_mac, master_key_id, sealed, tag FROM audit_epochs ORDER BY epoch";

@@ -10,12 +10,12 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::sql::{Conditions, Value};
-use crate::actor::Actor;
 use crate::audit::{EventKind, Outcome};
 use crate::feed::FeedPath;
 use crate::grant::{FeedLimit, SpaceLimit};
-use crate::slug::Slug;
 use crate::store::to_millis;
+use crate::values::actor::Actor;
+use crate::values::slug::Slug;
 
 /// A page follows at most so many ranges of an index; a grant that names more is read along the log.
 const MAX_RANGES: usize = 256;

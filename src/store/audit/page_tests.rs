@@ -12,9 +12,9 @@ use super::paging::statement;
 use super::tests::{append, store};
 use super::times::Bounds;
 use super::*;
-use crate::actor::Actor;
 use crate::audit::{EventKind, Outcome};
 use crate::grant::{FeedLimit, SpaceLimit};
+use crate::values::actor::Actor;
 
 /// More than a page reads.
 const MANY: i64 = 10_000;

@@ -6,10 +6,10 @@ use sqlx::FromRow as _;
 use super::paging::MAX_PAGE;
 use super::row::{COLUMNS, Row, TABLE};
 use super::{BASE_TABLE, Base, mac};
-use crate::actor::Actor;
 use crate::audit::verify::{Row as Link, Verifier};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::store::{Store, StoreError, Write, corrupt, to_millis};
+use crate::values::actor::Actor;
 
 /// The number of rows behind a page that are searched for a time that can be right.
 const LOOK_AHEAD: i64 = 100_000;

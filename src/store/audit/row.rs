@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use crate::actor::Actor;
 use crate::audit::{Event, Record};
 use crate::store::{StoreError, corrupt, from_millis, parse, to_millis};
+use crate::values::actor::Actor;
 
 /// The table of the log.
 pub(super) const TABLE: &str = "audit";

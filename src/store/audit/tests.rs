@@ -5,12 +5,12 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
-use crate::actor::Actor;
 use crate::audit::{EventKind, Outcome, Record};
 use crate::oidc::token::Presented;
-use crate::random::SecureRandom;
 use crate::store::IfMissing;
 use crate::store::master_key::MasterKey;
+use crate::values::actor::Actor;
+use crate::values::random::SecureRandom;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -7,7 +7,7 @@ use super::limits;
 use crate::feed::registry_host::RegistryHost;
 use crate::grant::{FeedLimit, SpaceLimit};
 use crate::oidc::subject::{FeedIdentity, SubjectKeys};
-use crate::slug::Slug;
+use crate::values::slug::Slug;
 
 /// Which feeds to list.
 #[derive(Debug, Clone, Copy)]

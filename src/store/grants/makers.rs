@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::GrantRow;
-use crate::actor::Actor;
 use crate::grant::Grant;
-use crate::slug::Slug;
 use crate::store::{StoreError, Write, to_millis};
+use crate::values::actor::Actor;
+use crate::values::slug::Slug;
 
 const MADE_BY: &str = "WITH RECURSIVE made (id) AS (SELECT id FROM grants WHERE created_by = $1 UNION \
                        SELECT grants.id FROM grants JOIN made ON grants.created_by = 'grant:' || made.id) \

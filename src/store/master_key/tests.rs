@@ -1,5 +1,5 @@
 use super::*;
-use crate::random::SecureRandom;
+use crate::values::random::SecureRandom;
 
 fn key() -> MasterKey {
     MasterKey::generate(&SecureRandom::default()).unwrap()

@@ -5,13 +5,13 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
-use crate::actor::Actor;
 use crate::grant::{Grant, Permissions, TokenHash};
-use crate::random::SecureRandom;
 use crate::store::IfMissing;
 use crate::store::grants::{GrantRow, StoredGrant};
 use crate::store::master_key::{MasterKey, MasterKeySource};
 use crate::store::vault::Vault;
+use crate::values::actor::Actor;
+use crate::values::random::SecureRandom;
 
 struct Database {
     folder: TempDir,
@@ -54,7 +54,7 @@ impl Database {
         let vault = Vault::new(
             store.clone(),
             "https://issuer.example".parse().unwrap(),
-            Arc::new(crate::clock::SystemClock::new()),
+            Arc::new(crate::values::clock::SystemClock::new()),
             Arc::new(SecureRandom::default()),
         );
         let next = MasterKey::generate(&self.random).unwrap();

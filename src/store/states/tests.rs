@@ -10,13 +10,13 @@ use super::{StateError, Witnesses};
 use crate::grant::{Grant, Permissions, TokenHash};
 use crate::jose::Algorithm;
 use crate::jose::key_pair::{KeyPair, RsaBits};
-use crate::random::SecureRandom;
 use crate::signing_keys::policy::RotationPolicy;
 use crate::signing_keys::{SigningKey, Stage};
 use crate::store::grants::StoredGrant;
 use crate::store::master_key::{MasterKey, MasterKeySource, MasterKeys};
 use crate::store::sealed::Sealer;
 use crate::store::{IfMissing, Store, StoreError, Write};
+use crate::values::random::SecureRandom;
 
 struct World {
     folder: tempfile::TempDir,

@@ -5,14 +5,14 @@ mod hostile;
 
 use crate::support::ca::Ca;
 use crate::support::carnet::{Announced, Issuer};
-use carnet::api::credentials::{CredentialAnswer, CredentialRequest};
-use carnet::api::feeds::{FeedPatch, NewFeed};
-use carnet::api::grants::NewGrant;
-use carnet::api::problem::{Problem, ProblemType};
-use carnet::api::signing_keys::RotationRequest;
+use carnet::api_types::credentials::{CredentialAnswer, CredentialRequest};
+use carnet::api_types::feeds::{FeedPatch, NewFeed};
+use carnet::api_types::grants::NewGrant;
+use carnet::api_types::problem::{Problem, ProblemType};
+use carnet::api_types::signing_keys::RotationRequest;
 use carnet::client::{ApiClient, ClientError};
 use carnet::feed::FeedPath;
-use carnet::secret::SecretString;
+use carnet::values::secret::SecretString;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 

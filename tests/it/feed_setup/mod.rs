@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use carnet::feed::Feed;
 use carnet::feed::scope::Scope;
-use carnet::issuer_url::IssuerUrl;
-use carnet::trust::{Format, Identity, KeysToUpload, SetupError, SetupOptions, setup};
+use carnet::setup::{Format, Identity, KeysToUpload, SetupError, SetupOptions, setup};
+use carnet::values::issuer_url::IssuerUrl;
 use serde_json::{Value, json};
 
 use crate::support::carnet::Output;

@@ -1,8 +1,8 @@
 //! Rows of `grants` that somebody wrote who has the database but not the master key.
 
+use carnet::access::grants::{AuthenticationError, GrantsError, NewGrant};
+use carnet::access::principal::{Principal, PrincipalError};
 use carnet::grant::Permissions;
-use carnet::grants::{AuthenticationError, GrantsError, NewGrant};
-use carnet::principal::{Principal, PrincipalError};
 use sqlx::AssertSqlSafe;
 
 use super::{DAY, World, admin_of, deployer_of};

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carnet::Carnet;
-use carnet::actor::Actor;
+use carnet::access::grants::{AuthenticationError, Grants, NewGrant};
 use carnet::carnet::{Config, MasterKeySource};
-use carnet::clock::{Clock as _, SimulatedClock};
 use carnet::grant::{FeedLimit, Grant, GrantDraft, Permissions, Role, SpaceLimit};
-use carnet::grants::{AuthenticationError, Grants, NewGrant};
 use carnet::store::IfMissing;
+use carnet::values::actor::Actor;
+use carnet::values::clock::{Clock as _, SimulatedClock};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use carnet::access::grants::{GrantsError, MAX_IN_SPACE, MAX_OF_LIMITED, MAX_OF_MAKER, QuotaExceeded};
+use carnet::access::principal::Principal;
 use carnet::grant::{Grant, GrantState, Permissions};
-use carnet::grants::{GrantsError, MAX_IN_SPACE, MAX_OF_LIMITED, MAX_OF_MAKER, QuotaExceeded};
-use carnet::principal::Principal;
 
 use super::{DAY, World, admin_of, deployer_of};
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use carnet::database_clock::DatabaseClock;
+use carnet::clock_watch::database_clock::DatabaseClock;
+use carnet::issuer::rotator::RotationError;
 use carnet::jose::key_pair::RsaBits;
-use carnet::rotator::RotationError;
 use carnet::signing_keys::policy::{PolicyDurations, RotationPolicy};
 use carnet::signing_keys::rotation::{Change, Refusal};
 use carnet::signing_keys::{SigningKey, State, published};

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use carnet::database_clock::DatabaseClock;
+use carnet::clock_watch::database_clock::DatabaseClock;
 use carnet::issuer::MintError;
+use carnet::issuer::rotator::RotationError;
 use carnet::jose::Algorithm;
 use carnet::jose::key_pair::RsaBits;
-use carnet::rotator::RotationError;
 use carnet::signing_keys::State;
 use carnet::signing_keys::clock_guard::{ClockDoubt, ClockTrust};
 use carnet::signing_keys::policy::{PolicyDurations, RotationPolicy};

@@ -5,9 +5,9 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use carnet::oidc::metadata::Document;
-use carnet::publication::target::TargetFuture;
-use carnet::publication::{DocumentName, Label, Stored, Target, TargetError, Version};
-use carnet::target_url::TargetUrl;
+use carnet::publish::target::TargetFuture;
+use carnet::publish::{DocumentName, Label, Stored, Target, TargetError, Version};
+use carnet::values::target_url::TargetUrl;
 
 /// A place that keeps what it is given.
 #[derive(Debug)]

@@ -3,10 +3,10 @@
 use carnet::carnet::OpenError;
 use carnet::jose::Algorithm;
 use carnet::jose::key_pair::{KeyPair, RsaBits};
-use carnet::random::SecureRandom;
 use carnet::signing_keys::State;
 use carnet::store::keyring::Purpose;
 use carnet::store::states::Witnesses;
+use carnet::values::random::SecureRandom;
 use sqlx::SqliteConnection;
 
 use super::world::{Machine, Process, SECOND};

@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use carnet::clock::Clock as _;
 use carnet::issuer::KeySet;
 use carnet::jose::Algorithm;
 use carnet::jose::key_pair::RsaBits;
 use carnet::signing_keys::policy::RotationPolicy;
 use carnet::signing_keys::rotation::safe_at;
 use carnet::signing_keys::{SigningKey, Stage, active, prepared};
+use carnet::values::clock::Clock as _;
 use jiff::Timestamp;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 

@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use carnet::clock::Clock as _;
 use carnet::issuer::MintError;
+use carnet::issuer::rotator::RotationError;
 use carnet::jose::Algorithm;
 use carnet::jose::jwk::{Kid, kids_in};
 use carnet::jose::key_pair::RsaBits;
 use carnet::oidc::token::SignedToken;
-use carnet::publication::{DocumentName, Publisher};
-use carnet::rotator::RotationError;
+use carnet::publish::{DocumentName, Publisher};
 use carnet::signing_keys::policy::{PolicyDurations, RotationPolicy};
 use carnet::signing_keys::rotation::Refusal;
 use carnet::signing_keys::{SigningKey, State};
 use carnet::store::publications::PublicationTarget;
+use carnet::values::clock::Clock as _;
 
 use super::copy::Copy;
 use super::world::{HOUR, Machine, Process, somebody, verifies};
@@ -233,7 +233,7 @@ async fn a_revoked_key_is_still_published_where_the_copy_cannot_be_written_and_i
     published.process.carnet.rotator().revoke(&revoked, &somebody()).await.unwrap();
     published.pass(10 * MINUTE).await;
     let key_set = published.process.carnet.issuer().key_set();
-    let shown = carnet::api::signing_keys::list(
+    let shown = carnet::api_types::signing_keys::list(
         &key_set,
         &[],
         false,

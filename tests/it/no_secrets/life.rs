@@ -5,7 +5,7 @@ use std::sync::mpsc::Receiver;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use carnet::grant::GrantToken;
-use carnet::random::SecureRandom;
+use carnet::values::random::SecureRandom;
 use serde_json::{Value, json};
 
 use crate::no_secrets::secrets::Secrets;

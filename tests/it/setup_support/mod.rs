@@ -12,7 +12,7 @@ use carnet::feed::endpoints::Endpoints;
 use carnet::feed::{Feed, FeedDraft, Provider};
 use carnet::jose::jwk::PublicKey;
 use carnet::oidc::subject::Context;
-use carnet::trust::{Format, Identity, KeysToUpload, Setup, SetupError, SetupOptions, setup};
+use carnet::setup::{Format, Identity, KeysToUpload, Setup, SetupError, SetupOptions, setup};
 use jiff::Timestamp;
 use uuid::Uuid;
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use carnet::actor::Actor;
 use carnet::carnet::{Carnet, Config, MasterKeySource};
 use carnet::feed::aws::AssumedRole;
 use carnet::feed::endpoints::Endpoints;
@@ -10,10 +9,11 @@ use carnet::feed::{Feed, FeedDraft, Provider};
 use carnet::feeds::{Feeds, Sharing};
 use carnet::http::public::{Detail, PublicDocuments};
 use carnet::http::server::{Served, Settings, serve};
-use carnet::issuer_url::IssuerUrl;
-use carnet::random::SecureRandom;
 use carnet::sandbox::{Sandbox, SandboxConfig, SandboxEndpoints};
 use carnet::store::IfMissing;
+use carnet::values::actor::Actor;
+use carnet::values::issuer_url::IssuerUrl;
+use carnet::values::random::SecureRandom;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 

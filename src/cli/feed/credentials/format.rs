@@ -7,12 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use crate::api::credentials::CredentialAnswer;
+use crate::api_types::credentials::CredentialAnswer;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::slug::Slug;
-use crate::trust::shell_word;
-use crate::visible::is_hidden;
+use crate::setup::shell_word;
+use crate::values::slug::Slug;
+use crate::values::visible::is_hidden;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Format {

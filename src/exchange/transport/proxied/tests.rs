@@ -4,9 +4,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::diagnosis::{Asked, Cause};
 use crate::exchange::transport::{HttpTransport as _, ReqwestTransport, TransportConfig};
 use crate::feed::scope::Scope;
-use crate::knowledge::{Asked, Cause};
 use crate::oidc::subject::Context;
 
 /// A proxy that answers each connection with the same bytes, and hangs up.

@@ -1,6 +1,6 @@
 //! Random histories of a copy that comes and goes.
 
-use carnet::publication::{DocumentName, Target as _};
+use carnet::publish::{DocumentName, Target as _};
 use carnet::signing_keys::{SigningKey, State};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};

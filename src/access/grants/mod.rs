@@ -1,0 +1,374 @@
+//! Making, listing and revoking grants, and finding out who calls.
+//!
+//! What a grant allows is [`crate::grant`]'s to say; here it is found, made and ended. Every change is in
+//! the audit log, in the transaction that makes it.
+
+mod quotas;
+mod uses;
+
+use std::error::Error;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use self::quotas::make_room;
+pub use self::quotas::{MAX_GRANTS, MAX_IN_SPACE, MAX_OF_LIMITED, MAX_OF_MAKER, QuotaExceeded};
+use self::uses::Uses;
+use crate::access::principal::{Confirmed, Principal, PrincipalError};
+use crate::audit::{Event, EventKind, Outcome};
+use crate::clock_watch::{ClockReading, ClockWatch};
+use crate::grant::{
+    DraftError, Grant, GrantDraft, GrantState, GrantToken, Role, SpaceLimit, TokenError, Wider,
+};
+use crate::signing_keys::clock_guard::ClockDoubt;
+use crate::store::grants::{GrantRow, StoredGrant};
+use crate::store::{Store, StoreError, Write};
+use crate::values::actor::Actor;
+use crate::values::random::{Random, RandomnessUnavailable, uuid};
+
+/// Keeps the grants of one database.
+#[derive(Debug)]
+pub struct Grants {
+    store: Store,
+    watch: Arc<ClockWatch>,
+    random: Arc<dyn Random>,
+    uses: Uses,
+}
+
+/// A grant that was just made, and the only sight of its token.
+pub struct NewGrant {
+    /// The grant.
+    pub grant: Grant,
+    /// Its token, to be handed over once.
+    pub token: GrantToken,
+}
+
+/// Grants as somebody may see them.
+#[derive(Debug)]
+pub struct GrantList {
+    /// Oldest first.
+    pub grants: Vec<Grant>,
+    /// The ids of rows that carnet did not write as they are, and that are worth nothing. Only whom
+    /// nothing limits is told.
+    pub forged: Vec<String>,
+}
+
+/// A revocation's outcome.
+#[derive(Debug)]
+pub struct Revocation {
+    /// The grant, revoked.
+    pub grant: Grant,
+    /// Whether that is news.
+    pub is_new: bool,
+}
+
+/// Grants were not changed, or not shown.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantsError {
+    /// The draft makes no sense.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
+    /// The grant would be wider than its maker's own.
+    #[error(transparent)]
+    Wider(#[from] Wider),
+    /// The caller's role does not have this.
+    #[error("a {0} cannot do this")]
+    Role(Role),
+    /// The caller's own grant has ended meanwhile.
+    #[error(transparent)]
+    Principal(#[from] PrincipalError),
+    /// There is no such grant, or not for this caller.
+    #[error("there is no grant {0}")]
+    Unknown(Uuid),
+    /// A row fails its MAC.
+    #[error("the row of grant {0} fails its MAC: something other than carnet wrote it; it is not honoured")]
+    Forged(String),
+    /// A quota is used up.
+    #[error(transparent)]
+    TooMany(#[from] QuotaExceeded),
+    /// This machine's clock is not believed.
+    #[error("{0}; no grant is made by a clock that is not believed")]
+    Clock(ClockDoubt),
+    /// The database would not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nothing to make a token of.
+    #[error(transparent)]
+    Randomness(#[from] RandomnessUnavailable),
+}
+
+/// A caller's token is not honoured. What it was is never repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthenticationError {
+    /// It is no token.
+    #[error(transparent)]
+    Malformed(#[from] TokenError),
+    /// No grant has it.
+    #[error("no grant has this token")]
+    Unknown,
+    /// Its grant's time is over.
+    #[error("the grant has expired")]
+    Expired,
+    /// Its grant was withdrawn.
+    #[error("the grant was revoked")]
+    Revoked,
+    /// Its grant's row fails its MAC.
+    #[error("the grant's row in the database was not written by carnet")]
+    Forged,
+    /// The database cannot be asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Grants {
+    /// The grants in `store`, which must have been unlocked.
+    #[must_use]
+    pub fn new(store: Store, watch: Arc<ClockWatch>, random: Arc<dyn Random>) -> Self {
+        Self { store, watch, random, uses: Uses::default() }
+    }
+
+    /// Makes a grant and its token.
+    ///
+    /// # Errors
+    ///
+    /// [`GrantsError`]; nothing has changed then.
+    pub async fn create(
+        &self,
+        draft: GrantDraft,
+        by: impl Into<Principal<'_>>,
+    ) -> Result<NewGrant, GrantsError> {
+        let by = by.into();
+        let id = uuid(self.random.as_ref())?;
+        let token = GrantToken::generate(id, self.random.as_ref())?;
+        let mut write = self.store.write().await?;
+        // After the lock was waited for: what ends meanwhile makes no grant.
+        let reading = self.look(&mut write).await?;
+        reading.check().map_err(GrantsError::Clock)?;
+        let now = reading.now;
+        draft.check(now)?;
+        let confirmed = by.confirm(&mut write, now).await?;
+        if let Some(own) = &confirmed.grant {
+            own.may_create(&draft)?;
+        }
+        make_room(&mut write, &draft, &confirmed, reading).await?;
+        let actor = by.actor();
+        let grant = Grant {
+            id,
+            name: draft.name,
+            permissions: draft.permissions,
+            created_at: now,
+            created_by: actor.to_string(),
+            expires_at: draft.expires_at.map(as_stored),
+            revoked_at: None,
+            last_used_at: None,
+        };
+        let stored = StoredGrant { grant, token_hash: token.hash() };
+        write.insert_grant(&stored).await?;
+        write.append_audit(now, &[event(EventKind::GrantCreate, &actor, &stored.grant)]).await?;
+        write.commit().await?;
+        Ok(NewGrant { grant: stored.grant, token })
+    }
+
+    /// The grants that `by` may see: those that its own covers in every respect, and those that it made.
+    ///
+    /// # Errors
+    ///
+    /// [`GrantsError::Role`] for a deployer, else [`GrantsError::Store`].
+    pub async fn list(&self, by: impl Into<Principal<'_>>) -> Result<GrantList, GrantsError> {
+        let own = by.into().presented();
+        if !own.permissions.role.covers(Role::Viewer) {
+            return Err(GrantsError::Role(own.permissions.role));
+        }
+        let mut list = GrantList { grants: Vec::new(), forged: Vec::new() };
+        for row in self.store.grants().await? {
+            match row {
+                GrantRow::Authentic(stored) => list.grants.push(stored.grant),
+                GrantRow::Forged { id } => list.forged.push(report_forged(id)),
+            }
+        }
+        list.grants.retain(|grant| own.sees(grant));
+        if !own.is_unlimited() {
+            list.forged.clear();
+        }
+        Ok(list)
+    }
+
+    /// Withdraws a grant: once this has returned, nobody who asks the database honours it. Again changes
+    /// nothing and is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`GrantsError`]; nothing has changed then. A grant that `by` may not see is
+    /// [`GrantsError::Unknown`], like one that there is not.
+    pub async fn revoke(&self, id: Uuid, by: impl Into<Principal<'_>>) -> Result<Revocation, GrantsError> {
+        let by = by.into();
+        let (mut write, own, now) = self.begin_revocation(&by).await?;
+        let mut stored = match write.grant(id).await? {
+            Some(GrantRow::Authentic(stored)) if own.sees(&stored.grant) => stored,
+            Some(GrantRow::Forged { id }) if own.is_unlimited() => {
+                return Err(GrantsError::Forged(report_forged(id)));
+            }
+            _ => return Err(GrantsError::Unknown(id)),
+        };
+        if stored.grant.revoked_at.is_some() {
+            return Ok(Revocation { grant: stored.grant, is_new: false });
+        }
+        revoke(&mut write, &mut stored, &by, now).await?;
+        write.commit().await?;
+        Ok(Revocation { grant: stored.grant, is_new: true })
+    }
+
+    /// Revokes every grant that `maker` made, those that they made in turn, and so on, in one transaction; `maker`
+    /// itself stays. Returns those that are newly revoked. Rows that carnet did not write are left: they are not
+    /// honoured anyway.
+    ///
+    /// # Errors
+    ///
+    /// [`GrantsError`]; nothing has changed then. A maker that `by` may not see is [`GrantsError::Unknown`], like one
+    /// that there is not and that made nothing.
+    pub async fn revoke_made_by(
+        &self,
+        maker: Uuid,
+        by: impl Into<Principal<'_>>,
+    ) -> Result<Vec<Grant>, GrantsError> {
+        let by = by.into();
+        let (mut write, own, now) = self.begin_revocation(&by).await?;
+        let made = write.grants_made_by(maker).await?;
+        let is_known = match write.grant(maker).await? {
+            Some(GrantRow::Authentic(stored)) => own.sees(&stored.grant),
+            // Its row may be gone, and what it made is still there.
+            Some(GrantRow::Forged { .. }) | None => own.is_unlimited() && !made.is_empty(),
+        };
+        if !is_known {
+            return Err(GrantsError::Unknown(maker));
+        }
+        let mut revoked = Vec::new();
+        for row in made {
+            match row {
+                GrantRow::Authentic(mut stored) if own.sees(&stored.grant) => {
+                    if stored.grant.state(now) != GrantState::Revoked {
+                        revoke(&mut write, &mut stored, &by, now).await?;
+                        revoked.push(stored.grant);
+                    }
+                }
+                GrantRow::Authentic(_) => {}
+                GrantRow::Forged { id } => drop(report_forged(id)),
+            }
+        }
+        write.commit().await?;
+        Ok(revoked)
+    }
+
+    /// Returns whether the grant is honoured still, by its row at this moment.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be asked.
+    pub async fn is_valid(&self, id: Uuid, now: Timestamp) -> Result<bool, StoreError> {
+        Ok(match self.store.grant(id).await? {
+            Some(GrantRow::Authentic(stored)) => stored.grant.state(now) == GrantState::Valid,
+            Some(GrantRow::Forged { .. }) | None => false,
+        })
+    }
+
+    async fn begin_revocation(
+        &self,
+        by: &Principal<'_>,
+    ) -> Result<(Write, Confirmed, Timestamp), GrantsError> {
+        let mut write = self.store.write_first().await?;
+        let now = self.watch.clock().now();
+        let own = by.confirm(&mut write, now).await?;
+        match own.permissions.role {
+            Role::Admin => Ok((write, own, now)),
+            role => Err(GrantsError::Role(role)),
+        }
+    }
+
+    /// The grant whose token this is, if it is honoured at `now`. Reads the database once, or not at all
+    /// if the text cannot be a token; of an id that there is not, as much is computed as of one that
+    /// there is. Only who has the right token is told that its grant has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthenticationError`], which does not repeat the token.
+    pub async fn authenticate(&self, token: &str, now: Timestamp) -> Result<Grant, AuthenticationError> {
+        let token = GrantToken::parse(token)?;
+        let row = self.store.grant(token.id()).await?;
+        let (hash, grant) = match row {
+            Some(GrantRow::Authentic(stored)) => (stored.token_hash, Some(stored.grant)),
+            Some(GrantRow::Forged { id }) => {
+                report_forged(id);
+                return Err(AuthenticationError::Forged);
+            }
+            None => (crate::grant::TokenHash::of_nothing(), None),
+        };
+        let is_its_token = token.hash().matches(&hash);
+        let grant = grant.filter(|_| is_its_token).ok_or(AuthenticationError::Unknown)?;
+        match grant.state(now) {
+            GrantState::Valid => Ok(grant),
+            GrantState::Expired => Err(AuthenticationError::Expired),
+            GrantState::Revoked => Err(AuthenticationError::Revoked),
+        }
+    }
+
+    /// Remembers that a grant was used, until [`Grants::write_uses`].
+    pub fn note_used(&self, id: Uuid, now: Timestamp) {
+        self.uses.note(id, now);
+    }
+
+    /// Writes down which grants were used. A failure is logged and tried again next time: nothing is
+    /// decided by it.
+    pub async fn write_uses(&self) {
+        let uses = self.uses.take();
+        if uses.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.note_grant_uses(&uses).await {
+            tracing::warn!(error = &error as &dyn Error, "the last use of grants could not be written");
+            uses.into_iter().for_each(|(id, at)| self.uses.note(id, at));
+        }
+    }
+
+    async fn look(&self, write: &mut Write) -> Result<ClockReading, StoreError> {
+        let settings = write.key_settings().await?;
+        Ok(self.watch.look(settings.time(), &settings.policy))
+    }
+}
+
+/// Revokes the grant in the caller's transaction.
+async fn revoke(
+    write: &mut Write,
+    stored: &mut StoredGrant,
+    by: &Principal<'_>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    stored.grant.revoked_at = Some(now);
+    write.update_grant_times(stored).await?;
+    write.append_audit(now, &[event(EventKind::GrantRevoke, &by.actor(), &stored.grant)]).await?;
+    Ok(())
+}
+
+/// What the log says of a grant. One of a single space is that space's affair.
+fn event(kind: EventKind, actor: &Actor, grant: &Grant) -> Event {
+    let space = match &grant.permissions.spaces {
+        SpaceLimit::Only(spaces) if spaces.len() == 1 => spaces.first().cloned(),
+        _ => None,
+    };
+    let end = grant.expires_at.map_or_else(|| "never".to_owned(), |end| end.to_string());
+    let detail = format!("{} “{}”, expires {end}", grant.permissions.role, grant.name);
+    Event { space, ..Event::new(kind, Outcome::Done, actor).about_grant(grant.id).detail(&detail) }
+}
+
+fn report_forged(id: String) -> String {
+    tracing::error!(
+        grant = id,
+        "the row of a grant fails its MAC: something other than carnet wrote it; it is not honoured"
+    );
+    id
+}
+
+/// To the millisecond, which is what the database keeps.
+fn as_stored(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
+}

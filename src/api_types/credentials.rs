@@ -1,0 +1,249 @@
+//! Credentials: what deployments ask for.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::secret_text;
+use super::texts::{RepositoryText, SlugText};
+use crate::broker::{Served, Source};
+use crate::exchange::{Secret, StatedExpiry};
+use crate::feed::FeedPath;
+use crate::feed::scope::{Action, RepositoryName, Scope, ScopeError};
+use crate::oidc::subject::Context;
+use crate::values::secret::{self, SecretString};
+
+/// What a deployment asks for. Every member may be absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CredentialRequest {
+    /// How much of its life the credential must have left, in seconds; 300 at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 43200, example = 600)]
+    pub min_remaining_seconds: Option<u32>,
+    /// What the deployment is. The grant may fix keys, and refuses those that it does not allow.
+    #[serde(skip_serializing_if = "Context::is_empty")]
+    #[schema(value_type = ContextBody)]
+    pub context: Context,
+    /// Only for these repositories; inside those that the grant allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<RepositoryText>>, min_items = 1, max_items = 16, example = json!(["team/app"]))]
+    pub repositories: Option<Vec<RepositoryName>>,
+    /// Only for these actions; inside those that the grant allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<ActionName>>, min_items = 1)]
+    pub actions: Option<Vec<Action>>,
+}
+
+/// The longest life that may be asked for: no cloud issues for longer.
+pub const MAX_MIN_REMAINING: Duration = Duration::from_secs(12 * 60 * 60);
+
+impl CredentialRequest {
+    /// The scope that is asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeError`] for a list that is empty or too long.
+    pub fn scope(&self) -> Result<Scope, ScopeError> {
+        listed(self.repositories.as_deref())?;
+        Scope::new(self.repositories.clone(), self.actions.clone())
+    }
+
+    /// The life that is asked for.
+    #[must_use]
+    pub fn min_remaining(&self) -> Option<Duration> {
+        self.min_remaining_seconds.map(|seconds| Duration::from_secs(seconds.into()))
+    }
+}
+
+/// A list has no more names than a scope, not even twice the same.
+pub(super) fn listed(repositories: Option<&[RepositoryName]>) -> Result<(), ScopeError> {
+    match repositories.map_or(0, <[_]>::len) {
+        many if many > Scope::MAX_REPOSITORIES => Err(ScopeError::TooMany(many)),
+        _ => Ok(()),
+    }
+}
+
+/// What a deployment is: slugs by context key.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only described: the type that is parsed is `Context`")]
+pub struct ContextBody {
+    /// The project that is deployed.
+    #[schema(required = false)]
+    project: SlugText,
+    /// The runbook that runs.
+    #[schema(required = false)]
+    runbook: SlugText,
+    /// The tenant that is deployed to.
+    #[schema(required = false)]
+    tenant: SlugText,
+    /// The environment that is deployed to.
+    #[schema(required = false)]
+    environment: SlugText,
+    /// The kind of work.
+    #[schema(required = false)]
+    r#type: SlugText,
+}
+
+/// `pull` or `push`.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum ActionName {
+    /// Read images.
+    Pull,
+    /// Write images.
+    Push,
+}
+
+/// A credential. Answered with `Cache-Control: no-store`; whoever holds its password or token can use it
+/// until it expires.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct CredentialAnswer {
+    /// The feed, as SPACE/FEED.
+    #[schema(example = "default/prod")]
+    pub feed: String,
+    /// The registry that the credential is for.
+    pub registry: String,
+    /// User name of the login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Password of the login.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "secret_text::reveal_option",
+        deserialize_with = "secret::deserialize_option"
+    )]
+    #[schema(value_type = Option<String>, format = Password)]
+    pub password: Option<SecretString>,
+    /// In place of both, for a credential of Azure's that is limited to repositories: a bearer token, the
+    /// `registrytoken` of Docker's configuration.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "secret_text::reveal_option",
+        deserialize_with = "secret::deserialize_option"
+    )]
+    #[schema(value_type = Option<String>, format = Password)]
+    pub registry_token: Option<SecretString>,
+    /// When the exchange began.
+    #[schema(value_type = String, format = DateTime)]
+    pub issued_at: Timestamp,
+    /// When the credential ends for certain.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// Every expiry that the provider stated on the way.
+    pub expiries: Vec<ExpiryAnswer>,
+    /// `exchange`: for this request; `cache`: from memory; `stale-refresh`: from memory, and the
+    /// provider has refused the next one.
+    #[schema(value_type = SourceName)]
+    pub source: String,
+    /// The token that was traded for it.
+    pub jti: Uuid,
+}
+
+/// An expiry, and who stated it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExpiryAnswer {
+    /// The service.
+    pub of: String,
+    /// When what it issued ends.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+}
+
+/// Where a credential came from.
+#[derive(ToSchema)]
+#[schema(rename_all = "kebab-case")]
+pub enum SourceName {
+    /// An exchange for this request, or for others that asked at the same time.
+    Exchange,
+    /// Memory.
+    Cache,
+    /// Memory; the provider was asked for the next one and gave none.
+    StaleRefresh,
+}
+
+impl CredentialAnswer {
+    /// What is answered for `feed`.
+    #[must_use]
+    pub fn new(feed: &FeedPath, served: &Served) -> Self {
+        let credential = &served.credential;
+        let (username, password, registry_token) = match &credential.secret {
+            Secret::Password { username, password } => (Some(username.clone()), Some(password.clone()), None),
+            Secret::RegistryToken(token) => (None, None, Some(token.clone())),
+        };
+        Self {
+            feed: feed.to_string(),
+            registry: credential.registry.as_str().to_owned(),
+            username,
+            password,
+            registry_token,
+            issued_at: credential.issued_at,
+            expires_at: credential.expires_at,
+            expiries: credential.expiries.iter().map(ExpiryAnswer::from).collect(),
+            source: Source::as_str(served.source).to_owned(),
+            jti: served.jti,
+        }
+    }
+}
+
+impl From<&StatedExpiry> for ExpiryAnswer {
+    fn from(expiry: &StatedExpiry) -> Self {
+        Self { of: expiry.of.to_owned(), at: expiry.at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_object_asks_for_anything() {
+        let request: CredentialRequest = serde_json::from_str("{}").unwrap();
+        assert_eq!(request, CredentialRequest::default());
+        assert!(request.scope().unwrap().is_everything());
+        assert_eq!(serde_json::to_string(&request).unwrap(), "{}");
+    }
+
+    #[test]
+    fn what_is_unknown_or_breaks_a_rule_is_refused() {
+        for (body, problem) in [
+            (r#"{"contxt": {}}"#, "unknown field `contxt`"),
+            (r#"{"context": {"stage": "a"}}"#, "not a context key"),
+            (r#"{"context": {"tenant": "A"}}"#, "not a slug"),
+            (r#"{"repositories": ["a*"]}"#, "wildcards"),
+            (r#"{"actions": ["delete"]}"#, "unknown variant"),
+            (r#"{"min_remaining_seconds": -1}"#, "invalid value"),
+        ] {
+            let error = serde_json::from_str::<CredentialRequest>(body).unwrap_err().to_string();
+            assert!(error.contains(problem), "{body}: {error}");
+        }
+        let empty: CredentialRequest = serde_json::from_str(r#"{"repositories": []}"#).unwrap();
+        assert_eq!(empty.scope().unwrap_err(), ScopeError::Empty("repositories"));
+    }
+
+    #[test]
+    fn a_password_is_in_the_json_and_not_in_debug() {
+        let answer = CredentialAnswer {
+            feed: "default/prod".to_owned(),
+            registry: "r".to_owned(),
+            username: Some("u".to_owned()),
+            password: Some(SecretString::new("hunter2".to_owned())),
+            registry_token: None,
+            issued_at: Timestamp::UNIX_EPOCH,
+            expires_at: Timestamp::UNIX_EPOCH,
+            expiries: Vec::new(),
+            source: "cache".to_owned(),
+            jti: Uuid::nil(),
+        };
+        assert!(!format!("{answer:?}").contains("hunter2"));
+        let json = serde_json::to_string(&answer).unwrap();
+        let back: CredentialAnswer = serde_json::from_str(&json).unwrap();
+        assert_eq!(back.password.unwrap().reveal(), "hunter2");
+    }
+}

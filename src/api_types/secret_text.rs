@@ -1,0 +1,21 @@
+//! Secrets in JSON: the one place where a password or token becomes text of an answer, and text of an
+//! answer a secret again. For `#[serde(serialize_with, deserialize_with)]`.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::values::secret::SecretString;
+
+pub(super) fn reveal<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.reveal())
+}
+
+pub(super) fn conceal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::new)
+}
+
+pub(super) fn reveal_option<S: Serializer>(
+    secret: &Option<SecretString>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(SecretString::reveal).serialize(serializer)
+}

@@ -1,0 +1,275 @@
+//! Signing keys, as the API and the command line show and change them.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::texts::KidText;
+use crate::grant::Permissions;
+use crate::issuer::jwks_clients::is_regular;
+use crate::issuer::rotator::Rotation;
+use crate::issuer::{KeySet, STALE_AFTER};
+use crate::jose::Algorithm;
+use crate::jose::jwk::Kid;
+use crate::signing_keys::publication::{Place, missing_at, still_at};
+use crate::signing_keys::rotation::{Change, safe_at};
+use crate::signing_keys::{SigningKey, Stage, State, prepared};
+use crate::store::jwks_clients::JwksClient;
+
+/// A signing key: its identifier and what has happened to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SigningKeyAnswer {
+    /// RFC 7638 thumbprint.
+    #[schema(value_type = KidText)]
+    pub kid: Kid,
+    /// The signature algorithm.
+    #[schema(value_type = super::feeds::AlgorithmName)]
+    pub alg: Algorithm,
+    /// What it does at this moment.
+    #[schema(value_type = StateName)]
+    pub state: State,
+    /// When it was made, and servers began to publish it.
+    #[schema(value_type = String, format = DateTime)]
+    pub prepared_at: Timestamp,
+    /// When it began to sign.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub activated_at: Option<Timestamp>,
+    /// When it ceased to sign.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub retired_at: Option<Timestamp>,
+    /// When it was withdrawn.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub revoked_at: Option<Timestamp>,
+    /// When it leaves the JWKS.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub published_until: Option<Timestamp>,
+    /// Since when every place where verifiers look shows it; absent while one does not.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub published_at: Option<Timestamp>,
+    /// The places, besides the servers, that do not show a prepared or active key yet. Feeds outside the grant are
+    /// together `another feed`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
+    /// The copies of the documents that still show a revoked key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub still_published_at: Vec<String>,
+    /// When a prepared key will have been published for long enough to sign.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub safe_at: Option<Timestamp>,
+    /// How many regular clients have fetched the JWKS since it holds the key.
+    pub seen_by: Option<SeenBy>,
+}
+
+/// What a key does.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum StateName {
+    /// Published, not yet signing.
+    Prepared,
+    /// Signing.
+    Active,
+    /// Published, verifying only.
+    Retired,
+    /// No longer published.
+    Pruned,
+    /// Withdrawn in an emergency.
+    Revoked,
+}
+
+/// Regular clients of the JWKS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SeenBy {
+    /// Those that hold the key.
+    pub clients: usize,
+    /// All of them.
+    pub of: usize,
+}
+
+/// The body of a rotation.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RotationRequest {
+    /// Only the key of this algorithm; both if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<super::feeds::AlgorithmName>)]
+    pub alg: Option<Algorithm>,
+    /// The active keys' `kid`s as the caller knows them. If they have changed, nothing is done and the
+    /// answer says `already_done`. Those of this moment if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<KidText>>)]
+    pub seen: Option<Vec<Kid>>,
+    /// Promote even a key that has not been published for long enough.
+    pub force: bool,
+}
+
+/// The body of a revocation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RevocationRequest {
+    /// Whether verifiers are shown a token of a key that they do not know, so that they fetch the JWKS and learn of
+    /// the revocation. True if absent.
+    pub nudge: bool,
+}
+
+impl Default for RevocationRequest {
+    fn default() -> Self {
+        Self { nudge: true }
+    }
+}
+
+/// What a rotation or revocation has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RotationAnswer {
+    /// Nothing was left to do: somebody else has just done it.
+    pub already_done: bool,
+    /// The keys that sign from now on.
+    pub activated: Vec<String>,
+    /// The keys that verify only from now on.
+    pub retired: Vec<String>,
+    /// The keys that are out of the JWKS.
+    pub revoked: Vec<String>,
+    /// Whether destroyed private halves are gone from every database file; if not, a server goes on trying.
+    pub erased: bool,
+}
+
+/// The keys to show to `reader`: those that are published or were revoked lately, or all.
+#[must_use]
+pub fn list(
+    key_set: &KeySet,
+    clients: &[JwksClient],
+    all: bool,
+    now: Timestamp,
+    reader: &Permissions,
+) -> Vec<SigningKeyAnswer> {
+    let shown = |key: &&SigningKey| {
+        let is_shown = key.is_published(now) || was_revoked_lately(key, now);
+        all || is_shown || !still_at(key, &key_set.places).is_empty()
+    };
+    key_set
+        .keys
+        .iter()
+        .filter(shown)
+        .map(|key| SigningKeyAnswer::of(key, key_set, clients, now, reader))
+        .collect()
+}
+
+/// A revocation is worth seeing while its consequences last; a month is longer than any.
+fn was_revoked_lately(key: &SigningKey, now: Timestamp) -> bool {
+    const MONTH: SignedDuration = SignedDuration::from_hours(30 * 24);
+    matches!(key.stage, Stage::Revoked { revoked_at, .. } if now.duration_since(revoked_at) < MONTH)
+}
+
+impl SigningKeyAnswer {
+    fn of(
+        key: &SigningKey,
+        key_set: &KeySet,
+        clients: &[JwksClient],
+        now: Timestamp,
+        reader: &Permissions,
+    ) -> Self {
+        let (activated_at, retired_at, revoked_at) = match key.stage {
+            Stage::Prepared => (None, None, None),
+            Stage::Active { activated_at } => (Some(activated_at), None, None),
+            Stage::Retired { activated_at, retired_at, .. } => (Some(activated_at), Some(retired_at), None),
+            Stage::Revoked { activated_at, revoked_at } => (activated_at, None, Some(revoked_at)),
+        };
+        let is_prepared = key.stage == Stage::Prepared;
+        let signs_or_will = key.has_private_half();
+        let names = |places: Vec<&Place>| names_for(reader, places);
+        let waits_for = if signs_or_will { waits_for(key, key_set) } else { Vec::new() };
+        Self {
+            kid: key.kid(),
+            alg: key.algorithm(),
+            state: key.state(now),
+            prepared_at: key.prepared_at,
+            activated_at,
+            retired_at,
+            revoked_at,
+            published_until: key.published_until(),
+            published_at: key.published_at,
+            waits_for: names(waits_for),
+            still_published_at: names(still_at(key, &key_set.places)),
+            safe_at: if is_prepared { safe_at(key, &key_set.settings.policy) } else { None },
+            seen_by: signs_or_will.then(|| SeenBy::of(key, key_set, clients, now)),
+        }
+    }
+
+    /// When the key came into its state.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        self.revoked_at.or(self.retired_at).or(self.activated_at).unwrap_or(self.prepared_at)
+    }
+}
+
+/// Stands for all feeds outside the reader's grant.
+const ANOTHER_FEED: &str = "another feed";
+
+/// What the places are called to `reader`, who learns no name of a feed outside its grant.
+fn names_for(reader: &Permissions, places: Vec<&Place>) -> Vec<String> {
+    let mut names = Vec::new();
+    for place in places {
+        let name = match &place.feed {
+            Some(feed) if !reader.may_see(feed) => ANOTHER_FEED,
+            _ => &place.name,
+        };
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+/// The places that do not show a key that signs or will.
+fn waits_for<'a>(key: &SigningKey, key_set: &'a KeySet) -> Vec<&'a Place> {
+    // An uploaded JWKS is uploaded whole: where the key that signs next stands in it, the one that signs does.
+    let next = match key.stage {
+        Stage::Active { .. } => prepared(&key_set.keys, key.algorithm()).map(SigningKey::kid),
+        _ => None,
+    };
+    let is_held =
+        |place: &&Place| !place.is_copy() && next.as_ref().is_some_and(|next| place.shows.contains_key(next));
+    missing_at(key, &key_set.places).into_iter().filter(|place| !is_held(place)).collect()
+}
+
+impl SeenBy {
+    /// A client has the key if it fetched after every server had begun to publish it.
+    fn of(key: &SigningKey, key_set: &KeySet, clients: &[JwksClient], now: Timestamp) -> Self {
+        let published = key.prepared_at.saturating_add(STALE_AFTER).unwrap_or(Timestamp::MAX);
+        let max_age = key_set.settings.policy.jwks_max_age();
+        let regular: Vec<_> = clients.iter().filter(|client| is_regular(client, max_age, now)).collect();
+        let having = regular.iter().filter(|client| client.last_fetched_at >= published).count();
+        Self { clients: having, of: regular.len() }
+    }
+}
+
+impl From<&Rotation> for RotationAnswer {
+    fn from(rotation: &Rotation) -> Self {
+        let mut answer = Self {
+            already_done: rotation.changes.is_empty(),
+            activated: Vec::new(),
+            retired: Vec::new(),
+            revoked: Vec::new(),
+            erased: rotation.erased,
+        };
+        for change in &rotation.changes {
+            match change {
+                Change::Found { .. } => {}
+                Change::Rotate { retire, promote, .. } => {
+                    answer.retired.push(retire.to_string());
+                    answer.activated.push(promote.to_string());
+                }
+                Change::RevokeActive { revoke, promote, .. } => {
+                    answer.revoked.push(revoke.to_string());
+                    answer.activated.push(promote.to_string());
+                }
+                Change::RevokePrepared { revoke, .. } | Change::RevokeRetired { revoke, .. } => {
+                    answer.revoked.push(revoke.to_string());
+                }
+                Change::ReplaceAll { revoke, .. } => {
+                    answer.revoked.extend(revoke.iter().map(ToString::to_string));
+                }
+            }
+        }
+        answer
+    }
+}

@@ -1,0 +1,325 @@
+//! Recording what happens beside changes of the database: mints, exchanges, credentials, refusals.
+//!
+//! Group commit: one transaction takes all events that wait, because making it durable costs the same
+//! for one as for hundreds. Whoever records an event waits until it is durable, and hands nothing out
+//! before. Changes of keys, feeds and grants do not come here: they are recorded in their own transactions.
+
+mod queue;
+mod refusals;
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use self::queue::{Entry, Queue};
+use self::refusals::Refusals;
+use crate::audit::{Event, EventKind, Outcome};
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreError};
+use crate::values::actor::Actor;
+use crate::values::clock::Clock;
+
+/// So many events wait at most; a database that lets more of them wait is not answering.
+pub const MAX_WAITING: usize = 4096;
+
+/// One transaction takes so many events at most, so that others get their turn to write.
+const MAX_BATCH: usize = 512;
+
+/// After so many transactions in a row the database is left to other processes for [`FREE_FOR`], which is longer than the
+/// pause after which they ask for it again: they would hardly ever find it free otherwise.
+const MAX_IN_A_ROW: u32 = 8;
+
+/// See [`MAX_IN_A_ROW`].
+const FREE_FOR: Duration = Duration::from_millis(10);
+
+/// Whoever records an event waits no longer than this.
+pub const RECORDED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The log's line for refusals that were counted.
+const COUNTED: &str = "requests were refused";
+
+/// An event was not recorded, as far as is known: what depends on it must not be done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AuditError {
+    /// More events wait than can be remembered.
+    #[error("too many events wait to be recorded in the audit log")]
+    Full,
+    /// The database did not answer in time. The event may still be recorded.
+    #[error("the audit log was not written within {RECORDED_WITHIN:?}")]
+    TooSlow,
+    /// The database would not.
+    #[error("the audit log could not be written")]
+    Store(#[source] Arc<StoreError>),
+    /// The writer was dropped: a panic, or the end of the runtime.
+    #[error("the writing of the audit log was interrupted")]
+    Interrupted,
+}
+
+/// Records events. Clones share one queue.
+#[derive(Debug, Clone)]
+pub struct AuditLog(Arc<Shared>);
+
+type Recorded = oneshot::Receiver<Result<i64, AuditError>>;
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    queue: Mutex<Queue>,
+    refusals: Mutex<Refusals>,
+}
+
+impl AuditLog {
+    /// The log of `store`, which must have been unlocked. What waits, is written and fails is counted in
+    /// `metrics`.
+    #[must_use]
+    pub fn new(store: Store, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+        let (queue, refusals) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Shared { store, clock, metrics, queue, refusals }))
+    }
+
+    /// Records an event, and gives its place in the log once it is durable there.
+    ///
+    /// Must be called inside a tokio runtime. Dropping the future changes nothing: the event is recorded
+    /// all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError`]; what was to be recorded must not go on then.
+    pub async fn record(&self, event: Event) -> Result<i64, AuditError> {
+        let recorded = self.begin(event)?;
+        self.wait(recorded).await
+    }
+
+    /// Has an event recorded on which nothing depends, without waiting for it. Must be called inside a
+    /// tokio runtime.
+    pub fn note(&self, event: Event) {
+        let kind = event.kind;
+        if let Err(error) = self.enqueue(Entry { event, told: None }) {
+            tracing::error!(%kind, %error, "an event was not recorded");
+        }
+    }
+
+    /// Counts a request that was refused before it was known who asks; returns whether it is the first of
+    /// its kind. How many there were, of whom and why is recorded once a minute by [`AuditKeeper`], within
+    /// bounds.
+    pub fn note_refusal(&self, client: IpAddr, reason: &'static str) -> bool {
+        self.refusals().count(client, reason)
+    }
+
+    /// Counts a request of `grant` that was refused; its detail is the route and the reason. The first one
+    /// of its kind is returned, to be recorded as it is; how many more there were is recorded once a minute
+    /// by [`AuditKeeper`], within bounds.
+    #[must_use]
+    pub fn count_refusal(&self, grant: Uuid, event: Event) -> Option<Event> {
+        self.refusals().count_granted(grant, event)
+    }
+
+    /// How many events wait to be durable.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.queue().depth()
+    }
+
+    /// Records the refusals that have been counted since the last time.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditError`]; they stay counted then.
+    pub async fn write_refusals(&self) -> Result<(), AuditError> {
+        let (counted, granted) = {
+            let mut refusals = self.refusals();
+            (refusals.take(), refusals.take_granted())
+        };
+        let event = |client: Option<IpAddr>, reason, count| {
+            let event = Event::new(EventKind::Request, Outcome::Refused, &Actor::anonymous());
+            let event = event.detail(reason).counted(count);
+            if let Some(client) = client { event.from_client(client) } else { event }
+        };
+        // All of them wait before the first is waited for, so that one transaction takes them.
+        let begun: Vec<_> = counted
+            .into_iter()
+            .map(|(client, reason, count)| (client, reason, count, self.begin(event(client, reason, count))))
+            .collect();
+        let granted: Vec<_> = granted
+            .into_iter()
+            .map(|(kind, counted)| {
+                let begun = self.begin(counted.event.clone().counted(counted.more));
+                (kind, counted, begun)
+            })
+            .collect();
+        let mut failed = None;
+        for (client, reason, count, begun) in begun {
+            match self.written(begun).await {
+                Ok(_) if count > 1 => {
+                    tracing::info!(client = client.map(tracing::field::display), reason, count, "{COUNTED}");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    self.refusals().put_back(client, reason, count);
+                    failed = Some(error);
+                }
+            }
+        }
+        for (kind, counted, begun) in granted {
+            match self.written(begun).await {
+                Ok(_) => {
+                    let (actor, what) = (&counted.event.actor, counted.event.detail.as_deref());
+                    tracing::info!(%actor, what, more = counted.more, "{COUNTED}");
+                }
+                Err(error) => {
+                    self.refusals().put_back_granted(kind, counted);
+                    failed = Some(error);
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Waits until everything that was to be recorded so far is durable, or has failed; as before a
+    /// process ends.
+    pub async fn flush(&self) {
+        if let Err(error) = self.write_refusals().await {
+            tracing::error!(%error, "refusals could not be recorded");
+        }
+        let idle = self.queue().when_idle();
+        let clock = self.0.clock.as_ref();
+        tokio::select! {
+            // Ends with an error when the writer is done.
+            _ = idle => {}
+            () = clock.sleep_until(clock.monotonic() + RECORDED_WITHIN) => {}
+        }
+    }
+
+    fn begin(&self, event: Event) -> Result<Recorded, AuditError> {
+        let (told, recorded) = oneshot::channel();
+        self.enqueue(Entry { event, told: Some(told) })?;
+        Ok(recorded)
+    }
+
+    async fn written(&self, begun: Result<Recorded, AuditError>) -> Result<i64, AuditError> {
+        self.wait(begun?).await
+    }
+
+    async fn wait(&self, recorded: Recorded) -> Result<i64, AuditError> {
+        let clock = self.0.clock.as_ref();
+        tokio::select! {
+            biased;
+            outcome = recorded => outcome.unwrap_or(Err(AuditError::Interrupted)),
+            () = clock.sleep_until(clock.monotonic() + RECORDED_WITHIN) => Err(AuditError::TooSlow),
+        }
+    }
+
+    fn enqueue(&self, entry: Entry) -> Result<(), AuditError> {
+        let departs = {
+            let mut queue = self.queue();
+            let departs = queue.push(entry).ok_or(AuditError::Full)?;
+            // Under the lock: the writer cannot have counted it as gone yet.
+            self.0.metrics.audit.queued();
+            departs
+        };
+        if departs {
+            // Its own task: no caller's going away leaves the others without an answer.
+            tokio::spawn(Writer { shared: Arc::clone(&self.0), is_done: false }.write());
+        }
+        Ok(())
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.queue()
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Every change under the lock is whole before anything in it can panic.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first event's place.
+    async fn write_batch(&self, events: &[Event]) -> Result<i64, StoreError> {
+        let began = self.clock.monotonic();
+        let outcome = self.transact(events).await;
+        let metrics = &self.metrics.audit;
+        match &outcome {
+            Ok(_) => metrics.written(events.len(), self.clock.monotonic().saturating_sub(began)),
+            Err(_) => metrics.failed(),
+        }
+        outcome
+    }
+
+    async fn transact(&self, events: &[Event]) -> Result<i64, StoreError> {
+        let mut write = self.store.write_first().await?;
+        let end = write.append_audit(self.clock.now(), events).await?;
+        write.commit().await?;
+        Ok(end.seq - i64::try_from(events.len()).unwrap_or_default() + 1)
+    }
+}
+
+/// Writes while anybody waits.
+struct Writer {
+    shared: Arc<Shared>,
+    is_done: bool,
+}
+
+impl Writer {
+    async fn write(mut self) {
+        let mut in_a_row = 0;
+        loop {
+            if in_a_row == MAX_IN_A_ROW {
+                in_a_row = 0;
+                leave_free().await;
+            }
+            in_a_row += 1;
+            let batch = self.shared.queue().take(MAX_BATCH);
+            if batch.is_empty() {
+                self.is_done = true;
+                return;
+            }
+            let (events, told): (Vec<_>, Vec<_>) =
+                batch.into_iter().map(|Entry { event, told }| (event, told)).unzip();
+            let outcome = self.shared.write_batch(&events).await.map_err(Arc::new);
+            if let Err(error) = &outcome {
+                let error = error.as_ref() as &dyn std::error::Error;
+                tracing::error!(error, events = events.len(), "the audit log could not be written");
+            }
+            self.shared.metrics.audit.left_queue(events.len());
+            for (place, told) in (0..).zip(told) {
+                let outcome = match &outcome {
+                    Ok(first) => Ok(first + place),
+                    Err(error) => Err(AuditError::Store(Arc::clone(error))),
+                };
+                // Whoever asked may have gone away.
+                let _ = told.map(|told| told.send(outcome));
+            }
+        }
+    }
+}
+
+/// Waits for [`FREE_FOR`] in real time, in which other processes wait.
+#[expect(clippy::disallowed_methods, reason = "no decision depends on this pause")]
+async fn leave_free() {
+    tokio::time::sleep(FREE_FOR).await;
+}
+
+impl Drop for Writer {
+    /// Whoever still waits after a panic, or at the end of the runtime, is told so by his end of the
+    /// channel; whoever comes later gets a new writer.
+    fn drop(&mut self) {
+        if !self.is_done {
+            let dropped = self.shared.queue().interrupt();
+            self.shared.metrics.audit.left_queue(dropped);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,469 @@
+//! Opening an issuer: database, master key, issuer URL, keys, in that order.
+//!
+//! Owns the rules of a first start and of a later one: which of the four may be made, which must be
+//! there, and which must be what they were.
+
+pub mod accepting;
+mod adoption;
+mod master_keys;
+pub mod recovery;
+pub mod tasks;
+
+use std::error::Error;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use self::adoption::{adopt_issuer, establish_state, unlock};
+use crate::access::grants::Grants;
+use crate::audit_log::AuditLog;
+use crate::broker::{Broker, BrokerLimits, MintingExchanger};
+use crate::carnet::tasks::audit_log::AuditKeeper;
+use crate::carnet::tasks::maintenance::Keeper;
+use crate::clock_watch::ClockWatch;
+use crate::clock_watch::database_clock::vouch_for_the_past;
+use crate::exchange::address::Loopback;
+use crate::exchange::transport::{HttpTransport, ReqwestTransport, TransportConfig, TransportConfigError};
+use crate::feeds::Feeds;
+use crate::feeds::uploads::Uploads;
+use crate::issuer::audited::AuditedIssuer;
+use crate::issuer::rotator::{GeneratedKeys, KeySource, RotationError, Rotator};
+use crate::issuer::{Issuer, KeyStateError};
+use crate::metrics::Metrics;
+use crate::states::StatePoint;
+use crate::store::custody::{self, CustodyError};
+use crate::store::database_url::DatabaseUrl;
+pub use crate::store::master_key::MasterKeySource;
+use crate::store::master_key::{MasterKeyError, MasterKeyId, MasterKeys};
+use crate::store::state_file::{self, StateFile};
+use crate::store::states::Witnesses;
+use crate::store::vault::Vault;
+use crate::store::{IfMissing, Store, StoreError};
+use crate::values::actor::Actor;
+use crate::values::clock::{Clock, SystemClock};
+use crate::values::issuer_url::IssuerUrl;
+use crate::values::random::{Random, SecureRandom};
+
+/// Another process's change of a feed ends what is kept of it after at most this long.
+const LOOK_FOR_CHANGED_FEEDS_EVERY: Duration = Duration::from_millis(500);
+
+/// What to open, and with what.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The database.
+    pub database: DatabaseUrl,
+    /// Whether a database may be made.
+    pub if_missing: IfMissing,
+    /// The master key.
+    pub master_key: MasterKeySource,
+    /// The file of the master key that is to take its place, which may not be there yet.
+    pub next_master_key: Option<PathBuf>,
+    /// The state file; nothing outside the database remembers it without one. See [`StateFile`].
+    pub state_file: Option<PathBuf>,
+    /// A state that the database must have come to.
+    pub state_at_least: Option<StatePoint>,
+    /// The issuer URL: needed when the database knows none, else it must be the one that it knows.
+    pub issuer: Option<IssuerUrl>,
+    /// Let `issuer` replace another one. Every trust that was set up for the old one ends.
+    pub change_issuer: bool,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// New keys.
+    pub key_source: Arc<dyn KeySource>,
+    /// How the clouds are reached. Loopback is allowed in any case if the issuer is on it.
+    pub transport: TransportConfig,
+    /// Who does what is done in this process unless somebody is named, as the audit log calls him.
+    pub actor: Actor,
+    /// How long audit records are kept; for ever if nothing is said.
+    pub audit_retention: Option<Duration>,
+}
+
+impl Config {
+    /// A configuration with this machine's clock, randomness and keys, and with the state file in the keys folder, if
+    /// that is where the master key is.
+    #[must_use]
+    pub fn new(database: DatabaseUrl, master_key: MasterKeySource) -> Self {
+        let random: Arc<dyn Random> = Arc::new(SecureRandom::default());
+        let state_file = match &master_key {
+            MasterKeySource::Folder(folder) => Some(folder.join(state_file::FILE_NAME)),
+            MasterKeySource::File(_) => None,
+        };
+        Self {
+            state_file,
+            state_at_least: None,
+            database,
+            if_missing: IfMissing::Refuse,
+            master_key,
+            next_master_key: None,
+            issuer: None,
+            change_issuer: false,
+            clock: Arc::new(SystemClock::new()),
+            key_source: Arc::new(GeneratedKeys(Arc::clone(&random))),
+            random,
+            transport: TransportConfig::default(),
+            actor: Actor::server(),
+            audit_retention: None,
+        }
+    }
+
+    fn master_keys(&self) -> MasterKeys {
+        MasterKeys { usual: self.master_key.clone(), next: self.next_master_key.clone() }
+    }
+
+    /// What remembers the database outside it.
+    #[must_use]
+    pub fn witnesses(&self) -> Witnesses {
+        let file = self.state_file.clone().map(|path| StateFile::new(path, self.master_keys()));
+        Witnesses { file, at_least: self.state_at_least }
+    }
+}
+
+/// An open issuer.
+#[derive(Debug)]
+pub struct Carnet {
+    store: Store,
+    vault: Arc<Vault>,
+    master_keys: MasterKeys,
+    issuer: Arc<Issuer>,
+    rotator: Arc<Rotator>,
+    grants: Arc<Grants>,
+    clock: Arc<dyn Clock>,
+    watch: Arc<ClockWatch>,
+    random: Arc<dyn Random>,
+    transport: TransportConfig,
+    actor: Actor,
+    audit_log: AuditLog,
+    audit_retention: Option<Duration>,
+    /// Made when it is first asked for: reading the machine's certificates takes time.
+    broker: Mutex<Option<Broker>>,
+}
+
+/// An issuer cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Somebody else could change the database's or the master key's files.
+    #[error(transparent)]
+    Custody(#[from] CustodyError),
+    /// A new database has no master key yet and none can be made.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    /// The database's own master key cannot be had.
+    #[error("the database {database} needs the master key {needed}")]
+    MasterKeyOf {
+        /// The database.
+        database: DatabaseUrl,
+        /// The master key's identifier.
+        needed: String,
+        /// Why it cannot be had.
+        #[source]
+        source: MasterKeyError,
+    },
+    /// The master key is another one than the database was sealed with.
+    #[error("the database {database} is sealed with the master key {needed}, not with {given}")]
+    OtherMasterKey {
+        /// The database.
+        database: DatabaseUrl,
+        /// The master key that it needs.
+        needed: String,
+        /// The master key that was given.
+        given: MasterKeyId,
+    },
+    /// The database is empty: nothing has been set up in it.
+    #[error("the database {0} has not been set up")]
+    NotSetUp(DatabaseUrl),
+    /// Nobody has said yet what the issuer URL is.
+    #[error("the database {0} has no issuer yet")]
+    NoIssuer(DatabaseUrl),
+    /// Another issuer URL than at the first start.
+    #[error(
+        "the database {database} belongs to the issuer {stored}, not {given}: every cloud that trusts {stored} would \
+         refuse the tokens of {given}"
+    )]
+    OtherIssuer {
+        /// The database.
+        database: DatabaseUrl,
+        /// The issuer that it belongs to.
+        stored: IssuerUrl,
+        /// The issuer that was given.
+        given: IssuerUrl,
+    },
+    /// A new issuer's keys could not be made.
+    #[error("the first signing keys could not be made")]
+    FirstKeys(#[from] RotationError),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    KeyState(#[from] KeyStateError),
+}
+
+impl Carnet {
+    /// Opens the issuer that `config` describes; at a first start, makes what it is allowed to make.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] names what is missing or does not fit. A first start that fails half-way goes
+    /// on where it stopped when it is tried again.
+    pub async fn open(config: Config) -> Result<Self, OpenError> {
+        custody::check(config.database.path(), &config.master_key)?;
+        let store = Store::open(&config.database, config.if_missing).await?;
+        unlock(&store, &config).await?;
+        establish_state(&store, &config).await?;
+        let watch = Arc::new(ClockWatch::new(Arc::clone(&config.clock)));
+        let grants = Grants::new(store.clone(), Arc::clone(&watch), Arc::clone(&config.random));
+        let vault = Arc::new(adopt_issuer(store.clone(), &config).await?);
+        let master_keys = config.master_keys();
+        let Config { clock, random, key_source, mut transport, actor, audit_retention, .. } = config;
+        let rotator = Arc::new(Rotator::new(Arc::clone(&vault), Arc::clone(&watch), key_source));
+        let stored = vault.keys().await?;
+        if stored.keys.is_empty() {
+            rotator.tick(&actor).await?;
+        }
+        if stored.settings.erasure_pending {
+            // A reader may delay it; a running server goes on trying.
+            let _ = store.finish_erasure().await?;
+        }
+        let metrics = Arc::new(Metrics::new());
+        let (issuer_watch, issuer_random) = (Arc::clone(&watch), Arc::clone(&random));
+        let issuer =
+            Issuer::load(Arc::clone(&vault), issuer_watch, issuer_random, Arc::clone(&metrics)).await?;
+        vouch_for_the_past(&store, &issuer).await?;
+        let issuer = Arc::new(issuer);
+        let read = Arc::downgrade(&issuer);
+        metrics.keys.read_with(move || read.upgrade().map(|issuer| issuer.reading()));
+        if issuer.url().is_loopback() {
+            transport.loopback = Loopback::Allow;
+        }
+        let audit_log = AuditLog::new(store.clone(), Arc::clone(&clock), Arc::clone(&metrics));
+        let broker = Mutex::new(None);
+        let grants = Arc::new(grants);
+        Ok(Self {
+            store,
+            vault,
+            master_keys,
+            issuer,
+            rotator,
+            grants,
+            clock,
+            watch,
+            random,
+            transport,
+            actor,
+            audit_log,
+            audit_retention,
+            broker,
+        })
+    }
+
+    /// Opens the database alone, for changes that need no signing keys but are recorded in the audit log,
+    /// and sets up a new one if `config` allows it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] as for [`Carnet::open`], but for issuer and keys.
+    pub async fn open_store(config: &Config) -> Result<Store, OpenError> {
+        custody::check(config.database.path(), &config.master_key)?;
+        let store = Store::open(&config.database, config.if_missing).await?;
+        unlock(&store, config).await?;
+        establish_state(&store, config).await?;
+        Ok(store)
+    }
+
+    /// Opens a database that is there, for reading: needs no master key, and nothing can be changed that
+    /// has to be recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] when there is none, or it has not been set up.
+    pub async fn open_store_to_read(config: &Config) -> Result<Store, OpenError> {
+        custody::check(config.database.path(), &config.master_key)?;
+        Self::open_store_to_examine(config).await
+    }
+
+    /// Opens a database as [`Carnet::open_store_to_read`] does, whoever could change its files: for findings about
+    /// them, not for use.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Carnet::open_store_to_read`].
+    pub async fn open_store_to_examine(config: &Config) -> Result<Store, OpenError> {
+        let store = Store::open(&config.database, IfMissing::Refuse).await?;
+        if store.sealed_with().await?.is_none() {
+            return Err(OpenError::NotSetUp(config.database.clone()));
+        }
+        Ok(store)
+    }
+
+    /// Unlocks a database that was opened to read: its rows can be authenticated and the audit log verified
+    /// afterwards. Its states are not looked at, and nothing of what they count can be changed.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] when the master key cannot be had, is another one, or does not open what it should.
+    pub async fn unlock_store(store: &Store, config: &Config) -> Result<(), OpenError> {
+        let config = Config { if_missing: IfMissing::Refuse, ..config.clone() };
+        unlock(store, &config).await
+    }
+
+    /// Opens the database alone, for its grants, and sets up a new one if `config` allows it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] as for [`Carnet::open`], but for issuer and keys.
+    pub async fn open_grants(config: &Config) -> Result<Grants, OpenError> {
+        custody::check(config.database.path(), &config.master_key)?;
+        let store = Store::open(&config.database, config.if_missing).await?;
+        unlock(&store, config).await?;
+        establish_state(&store, config).await?;
+        let watch = Arc::new(ClockWatch::new(Arc::clone(&config.clock)));
+        Ok(Grants::new(store, watch, Arc::clone(&config.random)))
+    }
+
+    /// Keeps what this process publishes and signs current, and rotates keys when they are due, until
+    /// `shutdown` completes; what it knows of who fetched the JWKS is written before it returns. One
+    /// process of several is enough for the rotation; each needs it for the rest. See [`Keeper`]. What the
+    /// broker keeps of feeds that are changed or removed is dropped meanwhile.
+    pub async fn run(&self, shutdown: impl Future<Output = ()>) {
+        self.run_publishing(Vec::new(), shutdown).await;
+    }
+
+    /// Has the broker, once there is one, forget feeds that anybody changed or removed; never returns.
+    async fn forget_changed_feeds(&self) {
+        let mut works = true;
+        loop {
+            self.clock.sleep_until(self.clock.monotonic() + LOOK_FOR_CHANGED_FEEDS_EVERY).await;
+            let broker = self.broker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let Some(broker) = broker else { continue };
+            let outcome = broker.forget_changed(&self.store).await;
+            if let (Err(error), true) = (&outcome, works) {
+                tracing::warn!(error = error as &dyn Error, "changed feeds cannot be looked for");
+            }
+            works = outcome.is_ok();
+        }
+    }
+
+    /// What [`Carnet::run`] runs, for who moves the clock himself.
+    #[must_use]
+    pub fn keeper(&self) -> Keeper {
+        Keeper::new(
+            Arc::clone(&self.issuer),
+            Arc::clone(&self.rotator),
+            Arc::clone(&self.grants),
+            self.store.clone(),
+            Arc::clone(&self.clock),
+        )
+    }
+
+    /// The part of it that looks after the audit log.
+    #[must_use]
+    pub fn audit_keeper(&self) -> AuditKeeper {
+        let (log, store, retention) = (self.audit_log.clone(), self.store.clone(), self.audit_retention);
+        AuditKeeper::new(log, store, Arc::clone(&self.issuer), Arc::clone(&self.clock), retention)
+    }
+
+    /// Whether somebody else provides the master key, in a file that carnet never writes.
+    #[must_use]
+    pub fn master_key_is_a_file(&self) -> bool {
+        matches!(self.master_keys.usual, MasterKeySource::File(_))
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Where mints, credentials and refusals are recorded; every call gives the same one.
+    #[must_use]
+    pub fn audit_log(&self) -> &AuditLog {
+        &self.audit_log
+    }
+
+    /// Who does what is done in this process unless somebody is named.
+    #[must_use]
+    pub fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// What mints with a record of it.
+    #[must_use]
+    pub fn audited_issuer(&self) -> AuditedIssuer {
+        AuditedIssuer::new(Arc::clone(&self.issuer), self.audit_log.clone())
+    }
+
+    /// What is published and signed; its mints are not recorded.
+    #[must_use]
+    pub fn issuer(&self) -> &Arc<Issuer> {
+        &self.issuer
+    }
+
+    /// What is counted and measured of it.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        self.issuer.metrics()
+    }
+
+    /// What changes keys. After a rotation, [`Issuer::refresh`] makes this process see it.
+    #[must_use]
+    pub fn rotator(&self) -> &Arc<Rotator> {
+        &self.rotator
+    }
+
+    /// Who may use the API. Their uses are written down by [`Carnet::run`].
+    #[must_use]
+    pub fn grants(&self) -> &Arc<Grants> {
+        &self.grants
+    }
+
+    /// What hands out credentials; every call gives the same one, and its memory.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportConfigError`] when the HTTP client cannot be made, for example of a bad CA bundle.
+    pub fn broker(&self) -> Result<Broker, TransportConfigError> {
+        let mut broker = self.broker.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(broker) = &*broker {
+            return Ok(broker.clone());
+        }
+        let transport = self.http()?;
+        let (actor, clock) = (self.actor.clone(), Arc::clone(&self.clock));
+        let exchanger = MintingExchanger::new(self.audited_issuer(), actor, transport, clock);
+        let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
+        let made =
+            Broker::new(Arc::new(exchanger), clock, random, BrokerLimits::default(), self.metrics().clone());
+        Ok(broker.insert(made).clone())
+    }
+
+    /// How the clouds are reached. Reads the machine's certificates.
+    pub(crate) fn http(&self) -> Result<Arc<dyn HttpTransport>, TransportConfigError> {
+        Ok(Arc::new(ReqwestTransport::new(self.transport.clone())?))
+    }
+
+    /// The feeds, to be changed.
+    #[must_use]
+    pub fn feeds(&self) -> Feeds {
+        Feeds::watched(self.store.clone(), Arc::clone(&self.watch), Arc::clone(&self.random))
+    }
+
+    /// What is uploaded of its keys.
+    #[must_use]
+    pub fn uploads(&self) -> Uploads {
+        Uploads::new(Arc::clone(&self.vault), Arc::clone(&self.clock))
+    }
+
+    /// The randomness that it was opened with.
+    #[must_use]
+    pub fn random(&self) -> &Arc<dyn Random> {
+        &self.random
+    }
+
+    /// The clock that it was opened with.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+}

@@ -1,0 +1,126 @@
+//! What a server does for its log between requests.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::audit_log::AuditLog;
+use crate::issuer::Issuer;
+use crate::signing_keys::clock_guard::ClockTrust;
+use crate::store::Store;
+use crate::store::audit::MAX_PAGE;
+use crate::values::actor::Actor;
+use crate::values::clock::Clock;
+
+/// No log is kept for less: a clock that jumps by hours must not empty it.
+pub const LEAST_RETENTION: Duration = Duration::from_secs(24 * 3600);
+
+/// Work is looked for this often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Refusals that were counted are recorded this often.
+const REFUSALS_EVERY: Duration = Duration::from_secs(60);
+/// The size of the database's files is looked at this often.
+const SIZE_EVERY: Duration = Duration::from_secs(15);
+/// The log's end is told to whoever keeps this server's logs this often, and old records are pruned.
+const HOURLY: Duration = Duration::from_secs(3600);
+
+/// Records counted refusals, prunes what is too old and tells the log's end. A failure is logged and tried
+/// again; it never ends the keeper.
+#[derive(Debug)]
+pub struct AuditKeeper {
+    log: AuditLog,
+    store: Store,
+    issuer: Arc<Issuer>,
+    clock: Arc<dyn Clock>,
+    retention: Option<Duration>,
+    refusals_at: Duration,
+    size_at: Duration,
+    anchor_at: Duration,
+    prune_at: Duration,
+}
+
+impl AuditKeeper {
+    /// A keeper of `log`, which is the one of `store`. Records live for `retention`, or
+    /// [`LEAST_RETENTION`] if that is longer; with none, for ever.
+    #[must_use]
+    pub fn new(
+        log: AuditLog,
+        store: Store,
+        issuer: Arc<Issuer>,
+        clock: Arc<dyn Clock>,
+        retention: Option<Duration>,
+    ) -> Self {
+        let now = clock.monotonic();
+        let retention = retention.map(|retention| retention.max(LEAST_RETENTION));
+        let refusals_at = now + REFUSALS_EVERY;
+        Self {
+            log,
+            store,
+            issuer,
+            clock,
+            retention,
+            refusals_at,
+            size_at: now,
+            anchor_at: now,
+            prune_at: now,
+        }
+    }
+
+    /// Keeps; never returns. May be dropped at any time; then [`AuditLog::flush`] writes what is left.
+    pub async fn keep(&mut self) {
+        loop {
+            self.look().await;
+            self.clock.sleep_until(self.clock.monotonic() + LOOK_EVERY).await;
+        }
+    }
+
+    /// One round.
+    pub async fn look(&mut self) {
+        let now = self.clock.monotonic();
+        if now >= self.size_at {
+            self.size_at = now + SIZE_EVERY;
+            if let Some(bytes) = self.store.url().size() {
+                self.issuer.metrics().audit.database_size(bytes);
+            }
+        }
+        if now >= self.refusals_at {
+            self.refusals_at = now + REFUSALS_EVERY;
+            if let Err(error) = self.log.write_refusals().await {
+                tracing::warn!(error = &error as &dyn Error, "refusals could not be recorded");
+            }
+        }
+        if now >= self.prune_at {
+            self.prune_at = now + HOURLY;
+            self.prune(now).await;
+        }
+        if now >= self.anchor_at {
+            self.anchor_at = now + HOURLY;
+            match self.store.audit_end().await {
+                Ok(anchor) => tracing::info!(%anchor, "the audit log's end"),
+                Err(error) => tracing::warn!(error = &error as &dyn Error, "the audit log cannot be read"),
+            }
+        }
+    }
+
+    async fn prune(&mut self, now: Duration) {
+        let Some(retention) = self.retention else { return };
+        // Age is told by a clock that is believed, or not at all.
+        let reading = self.issuer.clock_reading();
+        if reading.trust != ClockTrust::Steady {
+            return;
+        }
+        let wall = reading.now;
+        let Ok(before) = reading.pruning_time.checked_sub(retention) else { return };
+        match self.store.prune_audit(before, &Actor::server(), wall).await {
+            Ok(0) => {}
+            Ok(pruned) => {
+                tracing::info!(pruned, %before, "old audit records were pruned");
+                if pruned >= MAX_PAGE as usize {
+                    // There may be more. Others get their turn to write in between.
+                    self.prune_at = now;
+                }
+            }
+            Err(error) => tracing::error!(error = &error as &dyn Error, "audit records could not be pruned"),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The keeper: what a server does between requests.
+//!
+//! Several times a second it makes sure that this process publishes and signs with what the database
+//! holds. When it is due, it rotates keys, finishes the erasure of destroyed ones, moves the
+//! high-water time on and writes down evidence and the uses of grants. A failure is logged, shown and tried again; it never
+//! ends the keeper, and never what is served.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::grants::Grants;
+use crate::issuer::rotator::Rotator;
+use crate::issuer::{Issuer, KeyStateError};
+use crate::signing_keys::clock_guard::{ClockTrust, DatabaseTime};
+use crate::signing_keys::rotation::plan;
+use crate::store::{Store, StoreError};
+use crate::values::actor::Actor;
+use crate::values::clock::Clock;
+
+/// Another process's change of keys is seen after at most this long.
+const REFRESH_EVERY: Duration = Duration::from_millis(250);
+/// An erasure that a reader delays is tried again this often.
+const ERASE_EVERY: Duration = Duration::from_secs(1);
+/// The high-water time and evidence are written this often.
+const WRITE_EVERY: Duration = Duration::from_secs(10);
+/// When grants were last used is written this often.
+const WRITE_USES_EVERY: Duration = Duration::from_secs(60);
+
+/// Keeps one process current.
+#[derive(Debug)]
+pub struct Keeper {
+    issuer: Arc<Issuer>,
+    rotator: Arc<Rotator>,
+    grants: Arc<Grants>,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    actor: Actor,
+    refreshing: bool,
+    rotation: Backoff,
+    erase_at: Duration,
+    write_at: Duration,
+    write_uses_at: Duration,
+}
+
+impl Keeper {
+    /// A keeper of `issuer`.
+    #[must_use]
+    pub fn new(
+        issuer: Arc<Issuer>,
+        rotator: Arc<Rotator>,
+        grants: Arc<Grants>,
+        store: Store,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let monotonic = clock.monotonic();
+        Self {
+            issuer,
+            rotator,
+            grants,
+            store,
+            clock,
+            actor: Actor::server(),
+            refreshing: true,
+            rotation: Backoff::default(),
+            erase_at: monotonic,
+            write_at: monotonic + WRITE_EVERY,
+            write_uses_at: monotonic + WRITE_USES_EVERY,
+        }
+    }
+
+    /// Keeps; never returns. May be dropped at any time; then [`Keeper::finish`] writes what is left.
+    pub async fn keep(&mut self) {
+        loop {
+            self.look().await;
+            self.clock.sleep_until(self.clock.monotonic() + REFRESH_EVERY).await;
+        }
+    }
+
+    /// One round.
+    pub async fn look(&mut self) {
+        let now = self.clock.monotonic();
+        self.refresh().await;
+        if self.issuer.clock_reading().trust == ClockTrust::Steady {
+            self.rotate(now).await;
+            self.write_down(now).await;
+        }
+        self.erase(now).await;
+    }
+
+    /// Writes down what has been seen since the last time, as before a process ends.
+    pub async fn finish(&mut self) {
+        if self.issuer.clock_reading().trust == ClockTrust::Steady {
+            (self.write_at, self.write_uses_at) = (Duration::ZERO, Duration::ZERO);
+            self.write_down(self.clock.monotonic()).await;
+        }
+    }
+
+    async fn refresh(&mut self) {
+        let refreshed = self.issuer.refresh_kept().await;
+        let needed = match &refreshed {
+            Err(KeyStateError::Store(StoreError::OtherEpoch { needed, .. })) => Some(needed.clone()),
+            _ => None,
+        };
+        if self.issuer.health().needs_master_key != needed {
+            self.issuer.note_health(|health| health.needs_master_key = needed);
+        }
+        match refreshed {
+            Ok(_) => self.refreshing = true,
+            Err(error) if self.refreshing => {
+                // Said once; /readyz and the refusal to mint say it all the time.
+                tracing::error!(error = &error as &dyn Error, "the key state cannot be confirmed");
+                self.refreshing = false;
+            }
+            Err(_) => {}
+        }
+    }
+
+    async fn rotate(&mut self, now: Duration) {
+        let key_set = self.issuer.key_set();
+        let due = !plan(&key_set.keys, &key_set.settings.policy, self.clock.now()).is_empty();
+        if !due && self.rotation.failures > 0 {
+            // Somebody else has done it.
+            self.rotation_works().await;
+        }
+        if !due || now < self.rotation.not_before {
+            return;
+        }
+        match self.rotator.tick(&self.actor).await {
+            Ok(_) => {
+                self.refresh().await;
+                self.rotation_works().await;
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn Error,
+                    failures = self.rotation.failures + 1,
+                    "signing keys could not be rotated"
+                );
+                self.rotation.failed(now);
+                self.issuer.metrics().keys.rotation_failed();
+                let text = error.to_string();
+                self.issuer.note_health(|health| health.rotation_error = Some(text.clone()));
+                self.note_rotation(Err(&text)).await;
+            }
+        }
+    }
+
+    async fn rotation_works(&mut self) {
+        self.rotation = Backoff::default();
+        self.issuer.metrics().keys.rotation_works();
+        self.issuer.note_health(|health| health.rotation_error = None);
+        self.note_rotation(Ok(())).await;
+    }
+
+    async fn note_rotation(&self, outcome: Result<(), &str>) {
+        if let Err(error) = self.store.note_rotation(outcome, self.clock.now()).await {
+            tracing::warn!(error = &error as &dyn Error, "the rotation's outcome could not be recorded");
+        }
+    }
+
+    async fn write_down(&mut self, now: Duration) {
+        if now < self.write_at {
+            return;
+        }
+        self.write_at = now + WRITE_EVERY;
+        let fetches = self.issuer.evidence().take();
+        let written = async {
+            let (reading, known) = (self.issuer.clock_reading(), self.issuer.pulse().time);
+            if reading.trust == ClockTrust::Steady {
+                let (high_water, pruning_time) = (reading.now, reading.pruning_time);
+                self.store.raise_times(DatabaseTime { high_water, pruning_time, ..known }).await?;
+            }
+            if fetches.is_empty() { Ok(()) } else { self.store.add_jwks_fetches(&fetches).await }
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(error = &error as &dyn Error, "high-water time and evidence could not be written");
+        }
+        if now >= self.write_uses_at {
+            self.write_uses_at = now + WRITE_USES_EVERY;
+            self.grants.write_uses().await;
+        }
+    }
+
+    async fn erase(&mut self, now: Duration) {
+        if !self.issuer.pulse().erasure_pending || now < self.erase_at {
+            return;
+        }
+        self.erase_at = now + ERASE_EVERY;
+        match self.store.finish_erasure().await {
+            Ok(true) => tracing::info!("destroyed private keys are gone from the database files"),
+            Ok(false) => tracing::debug!("a reader holds the write-ahead log; the erasure is tried again"),
+            Err(error) => tracing::warn!(error = &error as &dyn Error, "the erasure is tried again"),
+        }
+    }
+}
+
+/// When to try again what has failed.
+#[derive(Debug, Default)]
+struct Backoff {
+    failures: u32,
+    not_before: Duration,
+}
+
+impl Backoff {
+    /// The wait doubles from one second up to about four minutes.
+    fn failed(&mut self, now: Duration) {
+        self.not_before = now + Duration::from_secs(1 << self.failures.min(8));
+        self.failures += 1;
+    }
+}

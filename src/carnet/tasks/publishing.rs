@@ -1,0 +1,72 @@
+//! An issuer whose documents are published elsewhere, too.
+
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::task::Poll;
+
+use crate::carnet::Carnet;
+use crate::nudging::Nudging;
+use crate::publish::{BeginError, Publisher, Records, Target};
+
+impl Carnet {
+    /// As [`Carnet::run`], and keeps copies of the documents current; see [`Carnet::publisher`].
+    pub async fn run_publishing(&self, publishers: Vec<Publisher>, shutdown: impl Future<Output = ()>) {
+        let (mut keeper, mut audit_keeper) = (self.keeper(), self.audit_keeper());
+        let server = self.server_name();
+        let nudging = self.nudging();
+        tokio::select! {
+            () = shutdown => {}
+            () = keeper.keep() => {}
+            () = audit_keeper.keep() => {}
+            () = self.forget_changed_feeds() => {}
+            () = self.tell_master_keys(&server) => {}
+            () = publish_all(publishers) => {}
+            () = nudging.keep() => {}
+        }
+        keeper.finish().await;
+        self.forget_master_keys(&server).await;
+        self.audit_log.flush().await;
+    }
+
+    /// What has verifiers fetch the JWKS after a revocation.
+    pub(crate) fn nudging(&self) -> Nudging {
+        Nudging {
+            issuer: Arc::clone(&self.issuer),
+            rotator: Arc::clone(&self.rotator),
+            store: self.store.clone(),
+            log: self.audit_log.clone(),
+            clock: Arc::clone(&self.clock),
+            transport: self.transport.clone(),
+            actor: self.actor.clone(),
+        }
+    }
+
+    /// What keeps a copy of the documents at `target` current. The first time, it writes them before it returns,
+    /// and from then on every key of this database waits to be shown there before it signs.
+    ///
+    /// # Errors
+    ///
+    /// [`BeginError`] when a place that is new to this issuer cannot be written.
+    pub async fn publisher(&self, target: Arc<dyn Target>) -> Result<Publisher, BeginError> {
+        Publisher::begin(target, Arc::clone(&self.issuer), self.publications(), Arc::clone(&self.clock)).await
+    }
+
+    /// The copies of the documents that keys wait for.
+    #[must_use]
+    pub fn publications(&self) -> Records {
+        Records::new(self.store.clone(), Arc::clone(&self.clock), self.actor.clone())
+    }
+}
+
+/// Runs every one; never returns.
+async fn publish_all(mut publishers: Vec<Publisher>) {
+    let keep = publishers.iter_mut().map(Publisher::keep);
+    let mut all: Vec<_> = keep.map(Box::pin).collect();
+    poll_fn(|context| {
+        for keep in &mut all {
+            let _ = keep.as_mut().poll(context);
+        }
+        Poll::Pending
+    })
+    .await
+}

@@ -1,0 +1,147 @@
+//! The issuer's documents, fetched as clouds fetch them: from the issuer URL, without following
+//! redirects.
+
+use bytes::Bytes;
+use http::header::ACCEPT;
+use http::{Request, Response, StatusCode};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::Failed;
+use crate::api_types::problem::UpstreamAnswer;
+use crate::diagnosis::issuer as knowledge;
+use crate::exchange::transport::{HttpTransport, TransportErrorKind};
+use crate::exchange::{Asked, Redactor, unreachable};
+use crate::jose::jwk::Kid;
+use crate::values::issuer_url::IssuerUrl;
+
+/// The provider metadata.
+pub(super) const DISCOVERY: &str = "discovery";
+/// The keys.
+pub(super) const JWKS: &str = "jwks";
+
+/// Where they are fetched from, and how.
+pub(super) struct Documents<'a> {
+    pub(super) transport: &'a dyn HttpTransport,
+    pub(super) issuer: &'a IssuerUrl,
+}
+
+/// The members that a cloud reads. AWS wants the last three to be there, whatever they say.
+#[derive(Deserialize)]
+struct Metadata {
+    issuer: String,
+    jwks_uri: String,
+    #[serde(rename = "response_types_supported")]
+    _response_types: IgnoredAny,
+    #[serde(rename = "subject_types_supported")]
+    _subject_types: IgnoredAny,
+    #[serde(rename = "id_token_signing_alg_values_supported")]
+    _algorithms: IgnoredAny,
+}
+
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<Key>,
+}
+
+#[derive(Deserialize)]
+struct Key {
+    kid: Option<String>,
+}
+
+impl Documents<'_> {
+    /// Fetches the provider metadata and gives the `jwks_uri` that it names.
+    pub(super) async fn discovery(&self) -> Result<String, Failed> {
+        let url = self.issuer.discovery_url();
+        let answer = self.get(DISCOVERY, &url).await?;
+        let metadata: Metadata = serde_json::from_slice(answer.body()).map_err(|error| {
+            Failed::new(format!("{url} is no provider metadata: {error}"), knowledge::unreadable(&url))
+                .answered(told(DISCOVERY, &answer))
+        })?;
+        if metadata.issuer != self.issuer.as_str() {
+            let what = format!("{url} is of another issuer than {}", self.issuer);
+            return Err(Failed::new(what, knowledge::other_issuer(self.issuer.as_str(), &url))
+                .answered(told(DISCOVERY, &answer)));
+        }
+        Ok(metadata.jwks_uri)
+    }
+
+    /// Fetches the JWKS, in which the key `kid` must be; `published` are all that should be there.
+    pub(super) async fn jwks(
+        &self,
+        url: &str,
+        kid: Option<&str>,
+        published: &[Kid],
+    ) -> Result<String, Failed> {
+        let answer = self.get(JWKS, url).await?;
+        let KeySet { keys } = serde_json::from_slice(answer.body()).map_err(|error| {
+            Failed::new(format!("{url} is no JWKS: {error}"), knowledge::unreadable(url))
+                .answered(told(JWKS, &answer))
+        })?;
+        // Without a subject there will be no token, and minting says why.
+        let Some(kid) = kid else { return Ok(format!("{} keys", keys.len())) };
+        if keys.iter().any(|key| key.kid.as_deref() == Some(kid)) {
+            return Ok(format!("key {kid} is there, of {}", keys.len()));
+        }
+        let is_own =
+            |key: &Key| published.iter().any(|own| key.kid.as_deref() == Some(own.to_string().as_str()));
+        let strange = !keys.is_empty() && !keys.iter().any(is_own);
+        Err(Failed::new(
+            format!("the key {kid}, which signs, is not in {url}"),
+            knowledge::key_not_visible(self.issuer.as_str(), kid, url, strange),
+        )
+        .answered(told(JWKS, &answer)))
+    }
+
+    async fn get(&self, step: &'static str, url: &str) -> Result<Response<Bytes>, Failed> {
+        let iss = self.issuer.as_str();
+        let request = Request::get(url)
+            .header(ACCEPT, "application/json")
+            .body(Bytes::new())
+            .map_err(|error| Failed::new(format!("{url}: {error}"), knowledge::unreadable(url)))?;
+        let answer = self.transport.send(request).await.map_err(|error| {
+            let unreached = unreachable(error.kind(), &Asked::Issuer(url));
+            let causes = match error.kind() {
+                // Most often nobody is there.
+                TransportErrorKind::Connect | TransportErrorKind::Other => {
+                    [knowledge::unavailable(iss, url, None), vec![unreached]].concat()
+                }
+                TransportErrorKind::TooLarge => knowledge::unreadable(url),
+                TransportErrorKind::Timeout
+                | TransportErrorKind::Tls
+                | TransportErrorKind::TlsName
+                | TransportErrorKind::Proxy(_)
+                | TransportErrorKind::Address => {
+                    vec![unreached]
+                }
+            };
+            let silent = UpstreamAnswer { message: Some(error.told()), ..nothing(step) };
+            Failed::new(format!("{url} cannot be fetched: {error}"), causes).answered(silent)
+        })?;
+        if answer.status() == StatusCode::OK {
+            return Ok(answer);
+        }
+        let status = answer.status().as_u16();
+        Err(Failed::new(format!("{url} answers {status}"), knowledge::unavailable(iss, url, Some(status)))
+            .answered(told(step, &answer)))
+    }
+}
+
+fn nothing(step: &str) -> UpstreamAnswer {
+    UpstreamAnswer {
+        provider: "issuer".to_owned(),
+        step: step.to_owned(),
+        status: None,
+        code: None,
+        message: None,
+        request_id: None,
+    }
+}
+
+fn told(step: &str, answer: &Response<Bytes>) -> UpstreamAnswer {
+    UpstreamAnswer {
+        status: Some(answer.status().as_u16()),
+        message: Redactor::new([]).optional(Some(&String::from_utf8_lossy(answer.body()))),
+        ..nothing(step)
+    }
+}

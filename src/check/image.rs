@@ -1,0 +1,263 @@
+//! A little of an image: its manifest, and the first bytes of its first layer.
+
+use std::fmt;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use http::Response;
+use serde_json::Value;
+
+use super::Failed;
+use super::registry::{Registry, Wanted};
+use crate::diagnosis::{Cause, registry as knowledge};
+use crate::feed::registry_host::RegistryHost;
+use crate::feed::scope::{RepositoryName, RepositoryNameError};
+use crate::values::excerpt::excerpt;
+
+/// Pulling.
+pub(super) const STEP: &str = "pull";
+
+/// How much of the layer is read.
+const FIRST_BYTES: usize = 512;
+
+/// Manifests and indexes, of OCI and of Docker.
+const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+                         application/vnd.docker.distribution.manifest.v2+json, \
+                         application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// An index may name another index; no honest chain is longer.
+const LONGEST_CHAIN: usize = 4;
+
+/// An image of one registry: `NAME`, `NAME:TAG`, `NAME@DIGEST` or `NAME:TAG@DIGEST`, of which the digest counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageReference {
+    name: RepositoryName,
+    /// A tag, or a digest.
+    reference: String,
+}
+
+/// A text is no [`ImageReference`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImageReferenceError {
+    /// The name.
+    #[error(transparent)]
+    Name(#[from] RepositoryNameError),
+    /// It begins with another registry's name.
+    #[error(
+        "it names the registry {other}, and this feed's is {registry}: leave the registry out, or write \
+         {registry}/{other}/… if a repository there is called so"
+    )]
+    OtherRegistry {
+        /// The registry that it names.
+        other: String,
+        /// The feed's.
+        registry: RegistryHost,
+    },
+    /// The tag.
+    #[error("a tag has 1 to 128 letters, digits, “_”, “.” and “-”, and begins with none of the last two")]
+    Tag,
+    /// The digest.
+    #[error("a digest is sha256: and 64 hexadecimal digits in lower case")]
+    Digest,
+}
+
+impl ImageReference {
+    /// Reads an image's name as tools write it: it may begin with `docker://` or `oci://`, and with the `registry` that
+    /// it is in. Without tag and digest the tag is `latest`.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageReferenceError`] by OCI's grammar.
+    pub fn parse(text: &str, registry: &RegistryHost) -> Result<Self, ImageReferenceError> {
+        let text =
+            ["docker://", "oci://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+        let prefix = format!("{registry}/");
+        let text = match text.strip_prefix(prefix.as_str()) {
+            Some(own) => own,
+            None => match text.split_once('/') {
+                // As Docker tells a registry from a repository.
+                Some((other, _)) if other.contains(['.', ':']) || other == "localhost" => {
+                    let (other, registry) = (excerpt(other), registry.clone());
+                    return Err(ImageReferenceError::OtherRegistry { other, registry });
+                }
+                _ => text,
+            },
+        };
+        let (name, reference) = if let Some((name, digest)) = text.split_once('@') {
+            let digest = is_digest(digest).then_some(digest).ok_or(ImageReferenceError::Digest)?;
+            let name = match name.split_once(':') {
+                Some((name, tag)) => is_tag(tag).then_some(name).ok_or(ImageReferenceError::Tag)?,
+                None => name,
+            };
+            (name, digest)
+        } else if let Some((name, tag)) = text.split_once(':') {
+            (name, is_tag(tag).then_some(tag).ok_or(ImageReferenceError::Tag)?)
+        } else {
+            (text, "latest")
+        };
+        Ok(Self { name: name.parse()?, reference: reference.to_owned() })
+    }
+}
+
+impl fmt::Display for ImageReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = if is_digest(&self.reference) { '@' } else { ':' };
+        write!(f, "{}{separator}{}", self.name, self.reference)
+    }
+}
+
+fn is_tag(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && !text.starts_with(['.', '-'])
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+}
+
+fn is_digest(text: &str) -> bool {
+    text.strip_prefix("sha256:").is_some_and(|hex| {
+        hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+/// Gets the image's manifest and the beginning of the first layer that the registry holds; says what came.
+pub(super) async fn pull(registry: &mut Registry<'_>, image: &ImageReference) -> Result<String, Failed> {
+    let (mut digest, mut manifest) = manifest(registry, image, &image.reference).await?;
+    let mut names = 1;
+    while let Some(platforms) = manifest["manifests"].as_array() {
+        if platforms.is_empty() {
+            return Err(unpullable(image, "its index is empty", knowledge::of_empty_index()));
+        }
+        if names == LONGEST_CHAIN {
+            return Err(broken(registry, image, "its indexes name one another without end"));
+        }
+        names += 1;
+        // Any platform will do; most images have this one.
+        let usual = |entry: &&Value| {
+            entry["platform"]["os"] == "linux" && entry["platform"]["architecture"] == "amd64"
+        };
+        let entry = platforms.iter().find(usual).or(platforms.first());
+        let named = entry.and_then(|entry| entry["digest"].as_str()).filter(|digest| is_digest(digest));
+        let Some(named) = named.map(ToOwned::to_owned) else {
+            return Err(broken(registry, image, "its index names no manifest"));
+        };
+        (digest, manifest) = self::manifest(registry, image, &named).await?;
+    }
+    let Some(layers) = manifest["layers"].as_array() else {
+        return Err(broken(registry, image, "its manifest is of a kind that is not known"));
+    };
+    if layers.is_empty() {
+        return Ok(format!("manifest {digest}, which has no layer"));
+    }
+    // Images of Windows begin with layers that only Microsoft hands out.
+    let Some(layer) = layers.iter().find(|layer| !is_foreign(layer)) else {
+        return Ok(format!("manifest {digest}, whose layers are all held elsewhere"));
+    };
+    let Some(layer) = layer["digest"].as_str().filter(|digest| is_digest(digest)).map(ToOwned::to_owned)
+    else {
+        return Err(broken(registry, image, "its layer has no sha256 digest"));
+    };
+    let path = format!("/v2/{}/blobs/{layer}", image.name);
+    let wanted = Wanted { first_bytes: Some(FIRST_BYTES), ..Wanted::default() };
+    let answer = registry.get(STEP, &path, &wanted).await?;
+    if !answer.status().is_success() {
+        return Err(refused(registry, image, &answer));
+    }
+    Ok(format!("manifest {digest}, {} bytes of layer {layer}", answer.body().len()))
+}
+
+/// Returns true for a layer that a registry does not hold: it names other places, or is of a type for such.
+fn is_foreign(layer: &Value) -> bool {
+    let media_type = layer["mediaType"].as_str().unwrap_or_default();
+    layer["urls"].as_array().is_some_and(|urls| !urls.is_empty())
+        || media_type.contains(".foreign.")
+        || media_type.contains(".nondistributable.")
+}
+
+/// A manifest with its digest; one that was asked for by digest must have it.
+async fn manifest(
+    registry: &mut Registry<'_>,
+    image: &ImageReference,
+    reference: &str,
+) -> Result<(String, Value), Failed> {
+    let path = format!("/v2/{}/manifests/{reference}", image.name);
+    let wanted = Wanted { accept: Some(MANIFESTS), ..Wanted::default() };
+    let answer = registry.get(STEP, &path, &wanted).await?;
+    if !answer.status().is_success() {
+        return Err(refused(registry, image, &answer));
+    }
+    let hash = digest(&SHA256, answer.body());
+    let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = format!("sha256:{hex}");
+    if is_digest(reference) && reference != found {
+        return Err(broken(registry, image, "what came has another digest than was asked for"));
+    }
+    match serde_json::from_slice(answer.body()) {
+        Ok(manifest) => Ok((found, manifest)),
+        Err(_) => Err(refused(registry, image, &answer)),
+    }
+}
+
+fn refused(registry: &Registry<'_>, image: &ImageReference, answer: &Response<Bytes>) -> Failed {
+    let upstream = registry.told(STEP, answer);
+    let (code, message) = (upstream.code.as_deref(), upstream.message.as_deref());
+    let image_name = image.to_string();
+    let causes =
+        knowledge::of_pull(&image_name, code, upstream.status, message.unwrap_or_default(), registry.feed);
+    Failed::new(format!("{image} cannot be pulled"), causes).answered(upstream)
+}
+
+fn broken(registry: &Registry<'_>, image: &ImageReference, why: &str) -> Failed {
+    unpullable(image, why, knowledge::of_pull(&image.to_string(), None, None, "", registry.feed))
+}
+
+fn unpullable(image: &ImageReference, why: &str, causes: Vec<Cause>) -> Failed {
+    Failed::new(format!("{image} cannot be pulled: {why}"), causes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_read_by_ocis_grammar_with_or_without_their_registry() {
+        let registry: RegistryHost = "r.example:5000".parse().unwrap();
+        let hex = "0".repeat(64);
+        for (text, read) in [
+            ("app", Some("app:latest".to_owned())),
+            ("team/app:v1", Some("team/app:v1".to_owned())),
+            ("r.example:5000/app:v1", Some("app:v1".to_owned())),
+            (&format!("app@sha256:{hex}"), Some(format!("app@sha256:{hex}"))),
+            (&format!("app:v1@sha256:{hex}"), Some(format!("app@sha256:{hex}"))),
+            (&format!("r.example:5000/a/app:v1@sha256:{hex}"), Some(format!("a/app@sha256:{hex}"))),
+            ("docker://r.example:5000/app:v1", Some("app:v1".to_owned())),
+            ("oci://r.example:5000/charts/app", Some("charts/app:latest".to_owned())),
+            ("r.example:5000/quay.io/team/app:v1", Some("quay.io/team/app:v1".to_owned())),
+            ("other.example:5000/app", None),
+            ("other.example/app", None),
+            ("localhost/app", None),
+            (&format!("app:.x@sha256:{hex}"), None),
+            ("https://r.example:5000/app", None),
+            ("app:", None),
+            ("app:.x", None),
+            ("app:../../etc", None),
+            ("app@sha256:abc", None),
+            ("app/../x", None),
+            ("App", None),
+            ("", None),
+        ] {
+            let parsed = ImageReference::parse(text, &registry).ok();
+            assert_eq!(parsed.map(|image| image.to_string()), read, "{text}");
+        }
+    }
+
+    #[test]
+    fn another_registrys_name_is_told_from_a_repository() {
+        let registry: RegistryHost = "r.example".parse().unwrap();
+        let refused =
+            ImageReference::parse("docker://quay.io/team/app:v1", &registry).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "it names the registry \"quay.io\", and this feed's is r.example: leave the registry out, or write \
+             r.example/\"quay.io\"/… if a repository there is called so"
+        );
+    }
+}

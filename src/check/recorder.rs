@@ -1,0 +1,131 @@
+//! The steps of one check, with their times.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Failed, Progress};
+use crate::api_types::check::{CheckCause, CheckStep};
+use crate::diagnosis::{Asked, Cause};
+use crate::oidc::token::Presented;
+use crate::values::clock::Clock;
+
+/// Who wants to know how a check goes on.
+pub type OnProgress<'a> = &'a (dyn Fn(Progress<'_>) + Send + Sync);
+
+/// Takes down what happens, and tells it on.
+pub(super) struct Recorder<'a> {
+    clock: &'a dyn Clock,
+    progress: OnProgress<'a>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    steps: Vec<CheckStep>,
+    warnings: Vec<String>,
+    running: Option<Running>,
+}
+
+struct Running {
+    step: &'static str,
+    since: Duration,
+    detail: Option<String>,
+}
+
+impl<'a> Recorder<'a> {
+    pub(super) fn new(clock: &'a dyn Clock, progress: OnProgress<'a>) -> Self {
+        Self { clock, progress, state: Mutex::default() }
+    }
+
+    /// `step` begins, and with that the one before it has succeeded. A step that asks twice is one.
+    pub(super) fn begin(&self, step: &'static str) {
+        let mut state = self.state();
+        if state.running.as_ref().is_some_and(|running| running.step == step) {
+            return;
+        }
+        self.succeeded(&mut state);
+        state.running = Some(Running { step, since: self.clock.monotonic(), detail: None });
+        (self.progress)(Progress::Began(step));
+    }
+
+    /// What the step that runs has found.
+    pub(super) fn detail(&self, detail: String) {
+        if let Some(running) = &mut self.state().running {
+            running.detail = Some(detail);
+        }
+    }
+
+    /// Something doubtful.
+    pub(super) fn warn(&self, warning: String) {
+        self.state().warnings.push(warning);
+    }
+
+    /// The last step has succeeded.
+    pub(super) fn end(&self) {
+        self.succeeded(&mut self.state());
+    }
+
+    /// `step` has failed; if another one runs, that one has not.
+    pub(super) fn fail(
+        &self,
+        step: &'static str,
+        failed: Failed,
+        presented: Option<&Presented>,
+        asked: &Asked<'_>,
+    ) {
+        self.begin(step);
+        let mut state = self.state();
+        let Some(running) = state.running.take() else { return };
+        let Failed { detail, upstream, causes } = failed;
+        let ended = CheckStep {
+            ok: false,
+            detail: Some(detail),
+            presented: presented.map(Into::into),
+            upstream: upstream.map(|upstream| *upstream),
+            causes: causes.iter().map(|cause| told(cause, asked)).collect(),
+            ..self.step(&running)
+        };
+        self.ended(&mut state, ended);
+    }
+
+    /// What was taken down.
+    pub(super) fn into_parts(self) -> (Vec<CheckStep>, Vec<String>) {
+        let State { steps, warnings, .. } = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (steps, warnings)
+    }
+
+    fn succeeded(&self, state: &mut State) {
+        if let Some(mut running) = state.running.take() {
+            let detail = running.detail.take();
+            let ended = CheckStep { detail, ..self.step(&running) };
+            self.ended(state, ended);
+        }
+    }
+
+    fn ended(&self, state: &mut State, step: CheckStep) {
+        (self.progress)(Progress::Ended(&step));
+        state.steps.push(step);
+    }
+
+    fn step(&self, running: &Running) -> CheckStep {
+        let took = self.clock.monotonic().saturating_sub(running.since);
+        CheckStep {
+            step: running.step.to_owned(),
+            ok: true,
+            duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            detail: None,
+            presented: None,
+            upstream: None,
+            causes: Vec::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn told(cause: &Cause, asked: &Asked<'_>) -> CheckCause {
+    let (fix, command) = cause.fix.told(asked);
+    CheckCause { cause: cause.why.clone(), fix, command }
+}

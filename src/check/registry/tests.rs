@@ -1,0 +1,256 @@
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use http::header::WWW_AUTHENTICATE;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+use crate::check::image::{ImageReference, pull};
+use crate::exchange::transport::SendFuture;
+use crate::feed::FeedDraft;
+
+const LAYER: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/// Answers in order, and keeps where and with what it was asked.
+#[derive(Debug, Default)]
+struct Scripted {
+    answers: Mutex<VecDeque<Result<Response<Bytes>, TransportErrorKind>>>,
+    asked: Mutex<Vec<(String, Option<String>)>>,
+}
+
+impl HttpTransport for Scripted {
+    fn send(&self, request: Request<Bytes>) -> SendFuture<'_> {
+        let authorization =
+            request.headers().get(AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
+        self.asked.lock().unwrap().push((request.uri().to_string(), authorization));
+        let answer = self.answers.lock().unwrap().pop_front().expect("no answer left");
+        Box::pin(async move { answer.map_err(|kind| TransportError::new(kind, None)) })
+    }
+}
+
+fn answer(
+    status: u16,
+    header: Option<(&str, &str)>,
+    body: &str,
+) -> Result<Response<Bytes>, TransportErrorKind> {
+    let mut answer = Response::builder().status(status);
+    if let Some((name, value)) = header {
+        answer = answer.header(name, value);
+    }
+    Ok(answer.body(Bytes::from(body.to_owned())).unwrap())
+}
+
+fn challenged(with: &str) -> Result<Response<Bytes>, TransportErrorKind> {
+    answer(401, Some((WWW_AUTHENTICATE.as_str(), with)), "")
+}
+
+fn feed(registry: &str) -> Feed {
+    let draft = FeedDraft {
+        space: "default".parse().unwrap(),
+        slug: "a".parse().unwrap(),
+        name: None,
+        registry: registry.parse().unwrap(),
+        provider: serde_json::from_value(json!({
+            "type": "azure-acr", "tenant_id": Uuid::from_u128(1), "client_id": Uuid::from_u128(2),
+        }))
+        .unwrap(),
+        audience: None,
+        subject_keys: None,
+        alg: None,
+        token_lifetime: None,
+        endpoints: crate::feed::endpoints::Endpoints::from_pairs(
+            crate::feed::azure::ENDPOINT_NAMES,
+            ["authority=http://localhost:1", "registry=http://localhost:1"],
+        )
+        .unwrap(),
+    };
+    Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), "2026-03-01T12:00:00Z".parse().unwrap()).unwrap()
+}
+
+fn login() -> Secret {
+    Secret::Password { username: "AWS".to_owned(), password: SecretString::new("hunter2".to_owned()) }
+}
+
+const BASIC: &str = "Basic QVdTOmh1bnRlcjI=";
+
+fn scripted(answers: Vec<Result<Response<Bytes>, TransportErrorKind>>) -> Scripted {
+    Scripted { answers: Mutex::new(answers.into()), asked: Mutex::default() }
+}
+
+fn asked(transport: &Scripted) -> Vec<(String, Option<String>)> {
+    transport.asked.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_password_goes_to_the_registry_or_to_its_own_realm() {
+    let (feed, secret) = (feed("r.example"), login());
+    let basic = scripted(vec![challenged("Basic realm=\"r\""), answer(200, None, "{}")]);
+    assert!(Registry::log_in(&basic, &feed, &secret).await.is_ok());
+    let v2 = "https://r.example/v2/".to_owned();
+    assert_eq!(asked(&basic), [(v2.clone(), None), (v2.clone(), Some(BASIC.to_owned()))]);
+
+    let bearer = scripted(vec![
+        challenged("Bearer realm=\"https://r.example/token\",service=\"r\",scope=\"a:b c\""),
+        answer(200, None, r#"{"token":"t0ken"}"#),
+        answer(200, None, "{}"),
+    ]);
+    assert!(Registry::log_in(&bearer, &feed, &secret).await.is_ok());
+    let realm = "https://r.example/token?service=r&scope=a%3Ab+c".to_owned();
+    let expected =
+        [(v2.clone(), None), (realm, Some(BASIC.to_owned())), (v2, Some("Bearer t0ken".to_owned()))];
+    assert_eq!(asked(&bearer), expected);
+}
+
+#[tokio::test]
+async fn a_realm_on_another_host_gets_nothing() {
+    let (feed, secret) = (feed("r.example"), login());
+    for realm in [
+        "https://evil.example/token",
+        "https://r.example.evil.example/token",
+        "https://r.example:8443/token",
+        "http://r.example/token",
+        "https://user@r.example/token",
+        "https://gcr.io/token",
+        "//evil.example/token",
+        "file:///etc/passwd",
+        "https://",
+    ] {
+        let transport = scripted(vec![challenged(&format!("Bearer realm=\"{realm}\""))]);
+        let failed = Registry::log_in(&transport, &feed, &secret).await.err().unwrap();
+        assert!(failed.detail.contains("is not the registry's own"), "{realm}: {}", failed.detail);
+        assert!(failed.causes[0].why.contains("not the registry that it is taken for"), "{realm}");
+        assert_eq!(asked(&transport).len(), 1, "{realm}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_kept_word_for_word_without_the_password() {
+    let (feed, secret) = (feed("r.example"), login());
+    let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"no hunter2","detail":{"x":1}}]}"#;
+    let transport = scripted(vec![challenged("Basic realm=\"r\""), answer(401, None, body)]);
+    let failed = Registry::log_in(&transport, &feed, &secret).await.err().unwrap();
+    let upstream = failed.upstream.unwrap();
+    assert_eq!((upstream.status, upstream.code.as_deref()), (Some(401), Some("UNAUTHORIZED")));
+    assert_eq!(upstream.message.as_deref(), Some("no [redacted] [detail {\"x\":1}]"));
+}
+
+#[tokio::test]
+async fn plain_http_is_tried_on_this_machine_only() {
+    let secret = login();
+    for (host, tries) in [("localhost:5000", 2), ("r.example", 1)] {
+        let transport = scripted(vec![Err(TransportErrorKind::Tls), answer(200, None, "{}")]);
+        let feed = feed(host);
+        let opened = Registry::log_in(&transport, &feed, &secret).await;
+        assert_eq!((opened.is_ok(), asked(&transport).len()), (tries == 2, tries), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_to_a_blob_carries_no_authorization_and_stays_on_https() {
+    let (feed, secret) = (feed("r.example"), login());
+    let manifest = json!({ "layers": [{ "digest": LAYER }] }).to_string();
+    let redirect = |to: &str| answer(307, Some((LOCATION.as_str(), to)), "");
+    let before =
+        || vec![challenged("Basic realm=\"r\""), answer(200, None, "{}"), answer(200, None, &manifest)];
+    let image = ImageReference::parse("app:v1", &feed.registry).unwrap();
+
+    let mut answers = before();
+    answers.extend([redirect("https://blobs.example/x?sig=1"), answer(206, None, "first")]);
+    let transport = scripted(answers);
+    let (mut registry, _) = Registry::log_in(&transport, &feed, &secret).await.ok().unwrap();
+    let pulled = pull(&mut registry, &image).await.ok().unwrap();
+    assert!(pulled.contains("5 bytes of layer") && pulled.contains(LAYER), "{pulled}");
+    let asked = asked(&transport);
+    assert_eq!(asked[3].1.as_deref(), Some(BASIC));
+    assert_eq!(asked[4], ("https://blobs.example/x?sig=1".to_owned(), None));
+
+    for to in ["http://blobs.example/x", "ftp://blobs.example/x"] {
+        let mut answers = before();
+        answers.push(redirect(to));
+        let transport = scripted(answers);
+        let (mut registry, _) = Registry::log_in(&transport, &feed, &secret).await.ok().unwrap();
+        assert!(pull(&mut registry, &image).await.is_err(), "{to}");
+    }
+    let mut answers = before();
+    answers.extend((0..=REDIRECTS).map(|_| redirect("/again")));
+    let transport = scripted(answers);
+    let (mut registry, _) = Registry::log_in(&transport, &feed, &secret).await.ok().unwrap();
+    assert!(pull(&mut registry, &image).await.is_err());
+}
+
+#[tokio::test]
+async fn what_came_must_have_the_digest_that_was_asked_for() {
+    let (feed, secret) = (feed("r.example"), login());
+    let transport = scripted(vec![
+        challenged("Basic realm=\"r\""),
+        answer(200, None, "{}"),
+        answer(200, None, r#"{"layers":[]}"#),
+    ]);
+    let (mut registry, _) = Registry::log_in(&transport, &feed, &secret).await.ok().unwrap();
+    let image = ImageReference::parse(&format!("app@{LAYER}"), &feed.registry).unwrap();
+    let failed = pull(&mut registry, &image).await.err().unwrap();
+    assert!(failed.detail.contains("another digest"), "{}", failed.detail);
+}
+
+/// What comes of pulling `app:v1` from a registry that answers so after the login.
+async fn pulled(answers: &[&str]) -> Result<(String, Vec<String>), Failed> {
+    let (feed, secret) = (feed("r.example"), login());
+    let mut all = vec![challenged("Basic realm=\"r\""), answer(200, None, "{}")];
+    all.extend(answers.iter().map(|body| answer(200, None, body)));
+    let transport = scripted(all);
+    let (mut registry, _) = Registry::log_in(&transport, &feed, &secret).await?;
+    let image = ImageReference::parse("app:v1", &feed.registry).unwrap();
+    let found = pull(&mut registry, &image).await?;
+    Ok((found, asked(&transport).into_iter().skip(2).map(|(url, _)| url).collect()))
+}
+
+fn index_of(body: &str) -> String {
+    use aws_lc_rs::digest::{SHA256, digest};
+    let hash = digest(&SHA256, body.as_bytes());
+    let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({ "manifests": [{ "digest": format!("sha256:{hex}") }] }).to_string()
+}
+
+#[tokio::test]
+async fn layers_that_a_registry_does_not_hold_are_passed_over() {
+    let foreign = |kind: &str| {
+        json!({
+            "mediaType": kind, "digest": LAYER.replace('a', "b"),
+            "urls": ["https://mcr.microsoft.com/v2/windows/servercore/blobs/x"],
+        })
+    };
+    let foreign = [
+        foreign("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"),
+        json!({"mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", "digest": LAYER.replace('a', "c")}),
+    ];
+    let own = json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": LAYER });
+    let windows = json!({ "layers": [foreign[0], foreign[1], own] }).to_string();
+    let (found, asked) = pulled(&[&windows, "first"]).await.ok().unwrap();
+    assert!(found.contains("5 bytes of layer") && found.contains(LAYER), "{found}");
+    assert_eq!(asked[1], format!("https://r.example/v2/app/blobs/{LAYER}"));
+    let all_foreign = json!({ "layers": foreign }).to_string();
+    let (found, asked) = pulled(&[&all_foreign]).await.ok().unwrap();
+    assert!(found.ends_with("whose layers are all held elsewhere"), "{found}");
+    assert_eq!(asked.len(), 1);
+}
+
+#[tokio::test]
+async fn an_index_in_an_index_is_followed_and_an_empty_one_is_told() {
+    let image = json!({ "layers": [{ "digest": LAYER }] }).to_string();
+    let inner = index_of(&image);
+    let outer = index_of(&inner);
+    let (found, _) = pulled(&[&outer, &inner, &image, "first"]).await.ok().unwrap();
+    assert!(found.contains("5 bytes of layer"), "{found}");
+    let failed = pulled(&[r#"{"manifests":[]}"#]).await.err().unwrap();
+    assert_eq!(failed.detail, "app:v1 cannot be pulled: its index is empty");
+    assert!(failed.causes[0].why.contains("nothing to pull"), "{}", failed.causes[0].why);
+    let mut deep = vec![image];
+    for _ in 0..6 {
+        deep.push(index_of(deep.last().unwrap()));
+    }
+    let deep: Vec<&str> = deep.iter().rev().map(String::as_str).collect();
+    let failed = pulled(&deep).await.err().unwrap();
+    assert!(failed.detail.contains("without end"), "{}", failed.detail);
+}

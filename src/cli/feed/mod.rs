@@ -1,0 +1,281 @@
+//! `carnet feed`: feeds and their credentials.
+
+mod check;
+mod confirm_jwks;
+mod credentials;
+mod setup;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::failure::Failure;
+use super::feed_fields::{
+    Changes, ContextArguments, NewAwsEcr, NewAwsEcrPublic, NewAzureAcr, NewGoogleArtifactRegistry,
+    ScopeArguments,
+};
+use super::opening::actor;
+use super::output::Format;
+use super::proxy::ProxyOption;
+use super::remote::ServerOption;
+use super::{confirm, opening, output};
+use crate::feed::{Feed, FeedPath, Provider};
+use crate::feeds::{Changed, Feeds, FeedsError};
+use crate::store::Store;
+use crate::values::clock::SystemClock;
+use crate::values::duration;
+use crate::values::random::SecureRandom;
+use crate::values::slug::Slug;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Add a feed
+    #[command(subcommand)]
+    Add(Add),
+    /// List feeds
+    List(List),
+    /// Show a feed
+    Show(Show),
+    /// Change fields of a feed; its slug and type never change
+    Update(Update),
+    /// Remove a feed; its subject stays marked, because clouds may still trust it
+    Remove(Remove),
+    /// Print what to create in the cloud, for exactly this issuer, subject and audience
+    Setup(setup::Setup),
+    /// Say that a key stands in the JWKS that was uploaded to Google, so that it may sign
+    ConfirmJwks(confirm_jwks::ConfirmJwks),
+    /// Try each step of the chain, and explain the first that fails
+    Check(check::Check),
+    /// Get a credential of a feed's registry
+    Credentials(Credentials),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Add {
+    /// A private registry of Amazon ECR
+    AwsEcr {
+        #[command(flatten)]
+        fields: NewAwsEcr,
+        #[command(flatten)]
+        output: output::OutputOptions,
+    },
+    /// Amazon ECR Public
+    AwsEcrPublic {
+        #[command(flatten)]
+        fields: NewAwsEcrPublic,
+        #[command(flatten)]
+        output: output::OutputOptions,
+    },
+    /// An Azure container registry
+    AzureAcr {
+        #[command(flatten)]
+        fields: NewAzureAcr,
+        #[command(flatten)]
+        output: output::OutputOptions,
+    },
+    /// Google Artifact Registry (and Container Registry)
+    GoogleArtifactRegistry {
+        #[command(flatten)]
+        fields: NewGoogleArtifactRegistry,
+        #[command(flatten)]
+        output: output::OutputOptions,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Only those of this space
+    #[arg(long)]
+    space: Option<Slug>,
+    #[command(flatten)]
+    output: output::OutputOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    /// The feed
+    #[arg(value_name = "SPACE/FEED")]
+    feed: FeedPath,
+    #[command(flatten)]
+    output: output::OutputOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Update {
+    /// The feed
+    #[arg(value_name = "SPACE/FEED")]
+    feed: FeedPath,
+    #[command(flatten)]
+    changes: Changes,
+    #[command(flatten)]
+    output: output::OutputOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Remove {
+    /// The feed
+    #[arg(value_name = "SPACE/FEED")]
+    feed: FeedPath,
+    #[command(flatten)]
+    confirm: confirm::Confirmation,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Credentials {
+    /// The feed
+    #[arg(value_name = "SPACE/FEED")]
+    feed: FeedPath,
+    /// How to print the credential
+    #[arg(long, value_enum, default_value_t = credentials::Format::Json)]
+    format: credentials::Format,
+    /// The name of the Secret that --format k8s-secret prints [default: the feed's slug]
+    #[arg(long, value_name = "NAME")]
+    secret_name: Option<credentials::SecretName>,
+    #[command(flatten)]
+    server: ServerOption,
+    #[command(flatten)]
+    context: ContextArguments,
+    #[command(flatten)]
+    scope: ScopeArguments,
+    /// How much of its life the credential must have left; 5m at least
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    min_remaining: Option<Duration>,
+    /// Let endpoints be on this machine, as they may be anyway if the issuer is on it
+    #[arg(long)]
+    allow_loopback_endpoints: bool,
+    /// Certificates in PEM to trust beside the operating system's, for private endpoints and the server
+    #[arg(long, env = "CARNET_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    proxy: ProxyOption,
+}
+
+pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Add(arguments) => add(opening, arguments).await,
+        Command::List(arguments) => list(&opening.open_store_to_read().await?, arguments).await,
+        Command::Show(arguments) => show(&opening.open_store_to_read().await?, arguments).await,
+        Command::Update(arguments) => update(opening.open_store().await?, arguments).await,
+        Command::Remove(arguments) => remove(opening.open_store().await?, arguments).await,
+        Command::Setup(arguments) => setup::run(opening, arguments).await,
+        Command::ConfirmJwks(arguments) => confirm_jwks::run(&opening.open().await?, arguments).await,
+        Command::Check(arguments) => Box::pin(check::run(opening, arguments)).await,
+        Command::Credentials(arguments) => credentials::run(opening, arguments).await,
+    }
+}
+
+async fn add(opening: opening::OpeningOptions, arguments: Add) -> Result<(), Failure> {
+    let (sharing, draft, output) = match arguments {
+        Add::AwsEcr { fields, output } => (fields.new.sharing.of(), fields.draft()?, output),
+        Add::AwsEcrPublic { fields, output } => (fields.new.sharing.of(), fields.draft()?, output),
+        Add::AzureAcr { fields, output } => (fields.new.sharing.of(), fields.draft()?, output),
+        Add::GoogleArtifactRegistry { fields, output } => (fields.new.sharing.of(), fields.draft()?, output),
+    };
+    // Before a database is made for it.
+    draft.check().map_err(FeedsError::from)?;
+    let store = opening.open_or_make_store().await?;
+    let added = feeds(store).add(draft, sharing, &actor()).await?;
+    tell(&added);
+    print(&added.feed, output.output)
+}
+
+async fn list(store: &Store, arguments: List) -> Result<(), Failure> {
+    let feeds = store.feeds(arguments.space.as_ref()).await?;
+    match arguments.output.output {
+        Format::Json => output::json(&feeds),
+        Format::Table => output::table(
+            &["FEED", "TYPE", "REGISTRY", "SUBJECT KEYS", "ALG"],
+            feeds.iter().map(|feed| {
+                vec![
+                    feed.path().to_string(),
+                    feed.provider.feed_type().to_string(),
+                    feed.registry.to_string(),
+                    feed.subject_keys.to_string(),
+                    feed.alg.to_string(),
+                ]
+            }),
+        ),
+    }
+}
+
+async fn show(store: &Store, arguments: Show) -> Result<(), Failure> {
+    let feed = store.feed(&arguments.feed).await?.ok_or(FeedsError::Unknown(arguments.feed))?;
+    print(&feed, arguments.output.output)
+}
+
+async fn update(store: Store, arguments: Update) -> Result<(), Failure> {
+    let sharing = arguments.changes.sharing.of();
+    let path = arguments.feed;
+    let feed = store.feed(&path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
+    let changes = arguments.changes.of(feed.provider.feed_type())?;
+    let updated = feeds(store).update(&path, changes, sharing, &actor()).await?;
+    tell(&updated);
+    print(&updated.feed, arguments.output.output)
+}
+
+async fn remove(store: Store, arguments: Remove) -> Result<(), Failure> {
+    let path = arguments.feed;
+    if store.feed(&path).await?.is_none() {
+        return Err(FeedsError::Unknown(path).into());
+    }
+    arguments.confirm.confirm(&format!(
+        "Deployments that pull through {path} get no credentials any more. Clouds go on trusting its subject until \
+         the trust is removed there."
+    ))?;
+    feeds(store).remove(&path, &actor()).await?;
+    output::note(&format!("Removed {path}."));
+    Ok(())
+}
+
+fn feeds(store: Store) -> Feeds {
+    Feeds::new(store, Arc::new(SystemClock::new()), Arc::new(SecureRandom::default()))
+}
+
+/// Says what a change means for trust and for callers.
+fn tell(changed: &Changed) {
+    for note in &changed.notes {
+        output::note(&format!("note: {note}"));
+    }
+}
+
+fn print(feed: &Feed, format: Format) -> Result<(), Failure> {
+    if format == Format::Json {
+        return output::json(feed);
+    }
+    let mut pairs = vec![
+        ("feed", feed.path().to_string()),
+        ("id", feed.id.to_string()),
+        ("version", feed.version.to_string()),
+        ("name", feed.name.to_string()),
+        ("type", feed.provider.feed_type().to_string()),
+        ("registry", feed.registry.to_string()),
+        ("audience", feed.audience.to_string()),
+        ("subject keys", feed.subject_keys.to_string()),
+        ("alg", feed.alg.to_string()),
+        ("token lifetime", format!("{} s", feed.token_lifetime.as_secs())),
+    ];
+    match &feed.provider {
+        Provider::AwsEcr(role) | Provider::AwsEcrPublic(role) => {
+            pairs.push(("role ARN", role.role_arn.to_string()));
+            pairs.push(("session duration", format!("{} s", role.session_duration.as_secs())));
+        }
+        Provider::AzureAcr(azure) => {
+            pairs.push(("tenant id", azure.tenant_id.to_string()));
+            pairs.push(("client id", azure.client_id.to_string()));
+        }
+        Provider::GoogleArtifactRegistry(google) => {
+            pairs.push(("workload identity provider", google.workload_identity_provider.to_string()));
+            if let Some(account) = &google.service_account {
+                pairs.push(("service account", account.to_string()));
+                pairs.push(("lifetime", format!("{} s", google.lifetime.as_secs())));
+            }
+            pairs.push(("JWKS", google.jwks.to_string()));
+        }
+    }
+    pairs.extend(feed.endpoints.iter().map(|(name, url)| ("endpoint", format!("{name}={url}"))));
+    pairs.push(("created at", feed.created_at.to_string()));
+    pairs.push(("updated at", feed.updated_at.to_string()));
+    output::pairs(&pairs)
+}

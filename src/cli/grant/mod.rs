@@ -1,0 +1,190 @@
+//! `carnet grant`: who may use the API.
+
+mod create;
+
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::failure::Failure;
+use super::output::Format;
+use super::{confirm, opening, output, times};
+use crate::access::grants::{Grants, GrantsError};
+use crate::feed::scope::{Action, Scope};
+use crate::grant::{ContextRule, ContextRules, FeedLimit, Grant, GrantState, SpaceLimit};
+use crate::values::clock::{Clock as _, SystemClock};
+use crate::values::visible;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a grant, and print its token this once
+    Create(create::Create),
+    /// List grants
+    List(List),
+    /// Withdraw a grant at once, or all that one has made
+    Revoke(Revoke),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    output: output::OutputOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Revoke {
+    /// The grant, as `grant list` names it
+    #[arg(value_name = "ID", required_unless_present = "made_by")]
+    id: Option<Uuid>,
+    /// Instead, all grants that this one made, those that they made in turn, and so on; not this one itself
+    #[arg(long, value_name = "ID", conflicts_with = "id")]
+    made_by: Option<Uuid>,
+    #[command(flatten)]
+    confirm: confirm::Confirmation,
+}
+
+/// A grant as scripts see it.
+#[derive(Serialize)]
+struct Listed<'a> {
+    #[serde(flatten)]
+    grant: &'a Grant,
+    state: GrantState,
+}
+
+pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Create(arguments) => create::run(opening, arguments).await,
+        Command::List(arguments) => list(&opening.open_grants().await?, arguments.output.output).await,
+        Command::Revoke(arguments) => revoke(&opening.open_grants().await?, arguments).await,
+    }
+}
+
+async fn list(grants: &Arc<Grants>, format: Format) -> Result<(), Failure> {
+    let now = SystemClock::new().now();
+    let list = grants.list(&opening::actor()).await?;
+    for id in &list.forged {
+        output::note(&format!(
+            "warning: the row of grant {} fails its MAC: something other than carnet wrote it; it is not honoured",
+            visible::line(id)
+        ));
+    }
+    if format == Format::Json {
+        let listed = list.grants.iter().map(|grant| Listed { grant, state: grant.state(now) });
+        return output::json(&listed.collect::<Vec<_>>());
+    }
+    output::table(
+        &["ID", "NAME", "ROLE", "STATE", "SPACES", "FEEDS", "CONTEXT", "SCOPE", "EXPIRES", "LAST USED"],
+        list.grants.iter().map(|grant| {
+            let relative = |time: Option<Timestamp>| time.map(|time| times::relative(time, now));
+            let permissions = &grant.permissions;
+            vec![
+                grant.id.to_string(),
+                grant.name.to_string(),
+                permissions.role.to_string(),
+                grant.state(now).as_str().to_owned(),
+                spaces(&permissions.spaces),
+                feeds(&permissions.feeds),
+                context(&permissions.context),
+                scope(&permissions.scope),
+                relative(grant.expires_at).unwrap_or_else(|| "never".to_owned()),
+                relative(grant.last_used_at).unwrap_or_else(|| "never".to_owned()),
+            ]
+        }),
+    )
+}
+
+async fn revoke(grants: &Arc<Grants>, arguments: Revoke) -> Result<(), Failure> {
+    let actor = opening::actor();
+    let by = &actor;
+    let id = match (arguments.id, arguments.made_by) {
+        (_, Some(maker)) => return revoke_made_by(grants, maker, arguments.confirm).await,
+        (Some(id), None) => id,
+        (None, None) => {
+            return Err(Failure::usage("name the grant, or --made-by and the grant that made them"));
+        }
+    };
+    // What it is that ends, before anybody is asked; the revocation itself looks again.
+    let listed = grants.list(by).await?;
+    let Some(grant) = listed.grants.iter().find(|grant| grant.id == id) else {
+        let is_forged = listed.forged.contains(&id.to_string());
+        return Err(
+            if is_forged { GrantsError::Forged(id.to_string()) } else { GrantsError::Unknown(id) }.into()
+        );
+    };
+    if let Some(revoked_at) = grant.revoked_at {
+        output::note(&format!("Nothing to do: {id} was revoked on {revoked_at}."));
+        return Ok(());
+    }
+    arguments.confirm.confirm(&format!(
+        "Whoever uses “{}” ({} of {}) is refused from now on. Credentials that they were given work until they expire, \
+         and grants that they made stay: `carnet grant revoke --made-by {id}` revokes those.",
+        grant.name,
+        grant.permissions.role,
+        spaces(&grant.permissions.spaces)
+    ))?;
+    grants.revoke(id, by).await?;
+    output::note(&format!("Revoked {id}."));
+    Ok(())
+}
+
+async fn revoke_made_by(
+    grants: &Arc<Grants>,
+    maker: Uuid,
+    confirm: confirm::Confirmation,
+) -> Result<(), Failure> {
+    confirm.confirm(&format!(
+        "Whoever uses a grant that {maker} made, or that one of those made in turn, is refused from now on. {maker} \
+         itself stays: revoke it first, so that it makes no more."
+    ))?;
+    let revoked = grants.revoke_made_by(maker, &opening::actor()).await?;
+    for grant in &revoked {
+        output::note(&format!("Revoked {} “{}”.", grant.id, grant.name));
+    }
+    let count = revoked.len();
+    output::note(&format!("Revoked {count} grants that {maker} or grants made by it have made."));
+    Ok(())
+}
+
+fn joined<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(",")
+}
+
+fn spaces(limit: &SpaceLimit) -> String {
+    match limit {
+        SpaceLimit::All => "all".to_owned(),
+        SpaceLimit::Only(spaces) => joined(spaces),
+    }
+}
+
+fn feeds(limit: &FeedLimit) -> String {
+    match limit {
+        FeedLimit::All => "all".to_owned(),
+        FeedLimit::Matching(patterns) => joined(patterns),
+    }
+}
+
+fn context(rules: &ContextRules) -> String {
+    if *rules == ContextRules::open() {
+        return "any".to_owned();
+    }
+    let pairs: Vec<_> = rules
+        .iter()
+        .map(|(key, rule)| match rule {
+            ContextRule::Fixed(value) => format!("{key}={value}"),
+            ContextRule::Open | ContextRule::Closed => format!("{key}=*"),
+        })
+        .collect();
+    if pairs.is_empty() { "none".to_owned() } else { pairs.join(",") }
+}
+
+fn scope(scope: &Scope) -> String {
+    let actions = joined(Action::ALL.into_iter().filter(|action| scope.allows(*action)));
+    match scope.repositories() {
+        None if scope.is_everything() => "all".to_owned(),
+        None => actions,
+        Some(names) => format!("{actions} of {}", joined(names)),
+    }
+}

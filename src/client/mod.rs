@@ -1,0 +1,395 @@
+//! A client of the API: what `carnet` itself uses to reach a server, and what programs in Rust may.
+//!
+//! It sends a grant's token, so it speaks only `https`, plain `http` to this machine, and a Unix socket;
+//! it follows no redirect and obeys no proxy variable. What a server says is bounded and cleared before
+//! anybody sees it. Shapes are those of [`crate::api_types`].
+//!
+//! ```no_run
+//! use carnet::api::credentials::CredentialRequest;
+//! use carnet::client::{ApiClient, ClientError};
+//! use carnet::secret::SecretString;
+//!
+//! async fn pull_credential() -> Result<(), Box<dyn std::error::Error>> {
+//!     let token = SecretString::new(std::env::var("CARNET_TOKEN")?);
+//!     let carnet = ApiClient::new("https://carnet.example".parse()?, &token, None)?;
+//!     match carnet.credential(&"default/prod".parse()?, &CredentialRequest::default()).await {
+//!         Ok(credential) => println!("{} until {}", credential.registry, credential.expires_at),
+//!         Err(ClientError::Refused(problem)) => eprintln!("{:?}: {}", problem.known_type(), problem.title),
+//!         Err(error) => eprintln!("{error}"),
+//!     }
+//!     Ok(())
+//! }
+//! ```
+
+mod error;
+mod sender;
+mod server_url;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+pub use self::error::ClientError;
+use self::sender::{Again, Answer, Call, Sender};
+pub use self::server_url::{ServerUrl, ServerUrlError};
+use crate::api_types::audit::AuditPage;
+use crate::api_types::check::{CheckAnswer, CheckRequest};
+use crate::api_types::credentials::{CredentialAnswer, CredentialRequest};
+use crate::api_types::feeds::{FeedAnswer, FeedPatch, NewFeed};
+use crate::api_types::grants::{GrantAnswer, NewGrant, NewGrantAnswer};
+use crate::api_types::setup::SetupAnswer;
+use crate::api_types::signing_keys::{RotationAnswer, RotationRequest, SigningKeyAnswer};
+use crate::feed::FeedPath;
+use crate::feed::registry_host::RegistryHost;
+use crate::jose::jwk::Kid;
+use crate::values::clock::{Clock, SystemClock};
+use crate::values::secret::SecretString;
+use crate::values::slug::Slug;
+
+/// What is only read.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// A change may wait for the database, a rotation for new keys.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A server may take 15 s for an exchange, and that long again until it is its turn.
+const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// Asks one server with one grant. Clones share connections.
+#[derive(Clone)]
+pub struct ApiClient {
+    sender: Sender,
+}
+
+impl fmt::Debug for ApiClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiClient").field("server", &self.sender.server).finish_non_exhaustive()
+    }
+}
+
+impl ApiClient {
+    /// A client of `server` that presents `token`, and trusts the certificates in `extra_ca_pem` beside
+    /// the operating system's.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Token`], [`ClientError::CaBundle`] and [`ClientError::Setup`].
+    pub fn new(
+        server: ServerUrl,
+        token: &SecretString,
+        extra_ca_pem: Option<&[u8]>,
+    ) -> Result<Self, ClientError> {
+        Self::with_clock(server, token, extra_ca_pem, Arc::new(SystemClock::new()))
+    }
+
+    /// The same, waiting by `clock`.
+    ///
+    /// # Errors
+    ///
+    /// As of [`ApiClient::new`].
+    pub fn with_clock(
+        server: ServerUrl,
+        token: &SecretString,
+        extra_ca_pem: Option<&[u8]>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ClientError> {
+        Sender::new(server, token, extra_ca_pem, clock).map(|sender| Self { sender })
+    }
+
+    /// A credential of `feed`'s registry.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn credential(
+        &self,
+        feed: &FeedPath,
+        request: &CredentialRequest,
+    ) -> Result<CredentialAnswer, ClientError> {
+        self.credential_from(&format!("{}/credentials", feed_route(feed)), request).await
+    }
+
+    /// A credential for a registry of which the grant has one feed.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn registry_credential(
+        &self,
+        registry: &RegistryHost,
+        request: &CredentialRequest,
+    ) -> Result<CredentialAnswer, ClientError> {
+        self.credential_from(&format!("/registries/{registry}/credentials"), request).await
+    }
+
+    /// The feeds of `space` that the grant sees.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn feeds(&self, space: &Slug) -> Result<Vec<FeedAnswer>, ClientError> {
+        self.get(&format!("/spaces/{space}/feeds")).await
+    }
+
+    /// A feed.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn feed(&self, feed: &FeedPath) -> Result<FeedAnswer, ClientError> {
+        self.get(&feed_route(feed)).await
+    }
+
+    /// Adds a feed.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn create_feed(&self, space: &Slug, feed: &NewFeed) -> Result<FeedAnswer, ClientError> {
+        self.change(Method::POST, &format!("/spaces/{space}/feeds"), Some(feed)).await
+    }
+
+    /// Changes a feed.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn update_feed(&self, feed: &FeedPath, patch: &FeedPatch) -> Result<FeedAnswer, ClientError> {
+        self.change(Method::PATCH, &feed_route(feed), Some(patch)).await
+    }
+
+    /// Removes a feed.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn remove_feed(&self, feed: &FeedPath) -> Result<(), ClientError> {
+        self.delete(&feed_route(feed)).await
+    }
+
+    /// What to create in the cloud for a feed whose subject needs no context.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn setup(&self, feed: &FeedPath) -> Result<SetupAnswer, ClientError> {
+        self.get(&format!("{}/setup", feed_route(feed))).await
+    }
+
+    /// Goes through a feed's whole chain, and says what came of each step.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]; a step that fails is none.
+    pub async fn check(&self, feed: &FeedPath, request: &CheckRequest) -> Result<CheckAnswer, ClientError> {
+        let route = format!("{}/check", feed_route(feed));
+        self.json(Method::POST, &route, Some(request), CREDENTIAL_TIMEOUT, Again::Never).await
+    }
+
+    /// The signing keys.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn signing_keys(&self) -> Result<Vec<SigningKeyAnswer>, ClientError> {
+        self.get("/signing-keys").await
+    }
+
+    /// Rotates the signing keys.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn rotate_signing_keys(
+        &self,
+        request: &RotationRequest,
+    ) -> Result<RotationAnswer, ClientError> {
+        self.change(Method::POST, "/signing-keys/rotate", Some(request)).await
+    }
+
+    /// Revokes a signing key.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn revoke_signing_key(&self, kid: &Kid) -> Result<RotationAnswer, ClientError> {
+        self.change(Method::POST, &format!("/signing-keys/{kid}/revoke"), None::<&()>).await
+    }
+
+    /// The grants that are no wider than this client's own.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn grants(&self) -> Result<Vec<GrantAnswer>, ClientError> {
+        self.get("/grants").await
+    }
+
+    /// Makes a grant.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn create_grant(&self, grant: &NewGrant) -> Result<NewGrantAnswer, ClientError> {
+        self.change(Method::POST, "/grants", Some(grant)).await
+    }
+
+    /// Revokes a grant.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn revoke_grant(&self, id: Uuid) -> Result<(), ClientError> {
+        self.delete(&format!("/grants/{id}")).await
+    }
+
+    /// The newest rows of the audit log, or those older than the row `before`.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn audit(&self, before: Option<i64>) -> Result<AuditPage, ClientError> {
+        self.get(&before.map_or_else(|| "/audit".to_owned(), |before| format!("/audit?before={before}")))
+            .await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, route: &str) -> Result<T, ClientError> {
+        self.json(Method::GET, route, None::<&()>, READ_TIMEOUT, Again::IfBroken).await
+    }
+
+    async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        route: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
+        self.json(method, route, body, CHANGE_TIMEOUT, Again::Never).await
+    }
+
+    async fn credential_from(
+        &self,
+        route: &str,
+        request: &CredentialRequest,
+    ) -> Result<CredentialAnswer, ClientError> {
+        let again = Again::IfBrokenOrPutOff;
+        let answer: CredentialAnswer =
+            self.json(Method::POST, route, Some(request), CREDENTIAL_TIMEOUT, again).await?;
+        if is_usable(&answer) { Ok(answer) } else { Err(self.sender.not_carnet(StatusCode::OK)) }
+    }
+
+    async fn delete(&self, route: &str) -> Result<(), ClientError> {
+        let answer = self.answer(Method::DELETE, route, None::<&()>, CHANGE_TIMEOUT, Again::Never).await?;
+        // A success of whatever else answers is none.
+        if answer.status == StatusCode::NO_CONTENT {
+            Ok(())
+        } else {
+            Err(self.sender.not_carnet(answer.status))
+        }
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        route: &str,
+        body: Option<&impl Serialize>,
+        timeout: Duration,
+        again: Again,
+    ) -> Result<T, ClientError> {
+        let answer = self.answer(method, route, body, timeout, again).await?;
+        serde_json::from_slice(&answer.body).map_err(|_| self.sender.not_carnet(answer.status))
+    }
+
+    async fn answer(
+        &self,
+        method: Method,
+        route: &str,
+        body: Option<&impl Serialize>,
+        timeout: Duration,
+        again: Again,
+    ) -> Result<Answer, ClientError> {
+        let body = body.map(serde_json::to_vec).transpose().map_err(ClientError::Request)?;
+        self.sender.send(&Call { method, route: route.to_owned(), body, timeout, again }).await
+    }
+}
+
+fn feed_route(feed: &FeedPath) -> String {
+    format!("/spaces/{}/feeds/{}", feed.space, feed.slug)
+}
+
+/// Whether a credential is what it should be before it goes into files and scripts: a login or a token, for
+/// a registry, in one line each.
+fn is_usable(answer: &CredentialAnswer) -> bool {
+    let is_line = |text: &str| !text.is_empty() && !text.contains(char::is_control);
+    let is_secret = |secret: &SecretString| is_line(secret.reveal());
+    let has_secret = match (&answer.username, &answer.password, &answer.registry_token) {
+        (Some(username), Some(password), None) => {
+            is_line(username) && !username.contains(':') && is_secret(password)
+        }
+        (None, None, Some(token)) => is_secret(token),
+        _ => false,
+    };
+    has_secret && answer.feed.parse::<FeedPath>().is_ok() && answer.registry.parse::<RegistryHost>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn the_token_is_not_in_debug_and_one_that_is_none_is_not_sent() {
+        let token = SecretString::new("carnet_hunter2".to_owned());
+        let client = ApiClient::new("https://a".parse().unwrap(), &token, None).unwrap();
+        assert!(!format!("{client:?}").contains("hunter2"));
+        for token in ["", "a b", "a\n", "a\r\nHost: b", "ü"] {
+            let token = SecretString::new(token.to_owned());
+            let error = ApiClient::new("https://a".parse().unwrap(), &token, None).unwrap_err();
+            assert!(matches!(error, ClientError::Token), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_bundle_without_a_certificate_is_not_taken_for_one() {
+        let token = SecretString::new("carnet_x".to_owned());
+        for pem in ["", "not PEM", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
+            let made = ApiClient::new("https://a".parse().unwrap(), &token, Some(pem.as_bytes()));
+            assert!(made.is_err(), "{pem:?}");
+        }
+    }
+
+    #[test]
+    fn a_credential_is_a_login_or_a_token_in_one_line_each() {
+        let secret = |text: &str| Some(SecretString::new(text.to_owned()));
+        let good = CredentialAnswer {
+            feed: "default/prod".to_owned(),
+            registry: "registry.example:5000".to_owned(),
+            username: Some("AWS".to_owned()),
+            password: secret("hunter2"),
+            registry_token: None,
+            issued_at: Timestamp::UNIX_EPOCH,
+            expires_at: Timestamp::UNIX_EPOCH,
+            expiries: Vec::new(),
+            source: "cache".to_owned(),
+            jti: Uuid::nil(),
+        };
+        assert!(is_usable(&good));
+        let token =
+            CredentialAnswer { username: None, password: None, registry_token: secret("t"), ..good.clone() };
+        assert!(is_usable(&token));
+        for bad in [
+            CredentialAnswer { registry: "https://evil.example/".to_owned(), ..good.clone() },
+            CredentialAnswer { feed: "\u{1b}[2J".to_owned(), ..good.clone() },
+            CredentialAnswer { password: secret("a\nb"), ..good.clone() },
+            CredentialAnswer { password: secret(""), ..good.clone() },
+            CredentialAnswer { password: None, ..good.clone() },
+            CredentialAnswer { username: Some("a:b".to_owned()), ..good.clone() },
+            CredentialAnswer { registry_token: secret("t"), ..good.clone() },
+        ] {
+            assert!(!is_usable(&bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The operator's word on what time it is: accepting a clock that is far ahead, and setting the database's time back
+//! after a wrong clock was believed.
+//!
+//! Both are local and audited. Everything that is stored with a time of its own and honoured by it belongs into
+//! [`DatabaseClock::set_back`]; what may be used once must be refused afterwards if it was issued before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::audit::EventKind;
+use crate::clock_watch::{ClockReading, ClockWatch};
+use crate::issuer::Issuer;
+use crate::signing_keys::clock_guard::{ClockDoubt, ClockTrust, DatabaseTime, high_water_of_a_command};
+use crate::signing_keys::set_back::set_back;
+use crate::store::grants::{GrantRow, StoredGrant};
+use crate::store::issuer::KeySettings;
+use crate::store::signing_keys::StoredKeys;
+use crate::store::{Store, StoreError, Write};
+use crate::values::actor::Actor;
+use crate::values::clock::Clock;
+
+/// The operator's watch is read to the minute.
+const MIN_TOLERANCE: Duration = Duration::from_secs(2 * 60);
+
+/// The times of one database.
+#[derive(Debug)]
+pub struct DatabaseClock {
+    store: Store,
+    clock: Arc<dyn Clock>,
+}
+
+/// This machine's clock beside what the database remembers.
+#[derive(Debug, Clone)]
+pub struct ClockView {
+    /// This machine's clock, and how far a process that starts now believes it.
+    pub reading: ClockReading,
+    /// The database's times, and the policy that they are compared under.
+    pub settings: KeySettings,
+    /// How many rows of keys bear times beyond this machine's clock.
+    pub later_keys: usize,
+    /// How many grants were made at times beyond this machine's clock.
+    pub later_grants: usize,
+}
+
+/// A correction, or that there was nothing to correct.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Correction {
+    /// The high-water time before.
+    pub before: Timestamp,
+    /// The present time, by which it was corrected.
+    pub now: Timestamp,
+    /// How many signing keys have other times than before.
+    pub keys: usize,
+    /// How many grants have.
+    pub grants: usize,
+}
+
+/// The database's time was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseClockError {
+    /// The time that the operator gave is not the machine's.
+    #[error("this machine's clock says {now}, not {given}")]
+    Differs {
+        /// This machine's clock.
+        now: Timestamp,
+        /// The operator's time.
+        given: Timestamp,
+    },
+    /// A clock that is behind cannot be accepted.
+    #[error("{0}: a clock that is behind cannot be accepted")]
+    Behind(ClockDoubt),
+    /// The database cannot be read or changed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ClockView {
+    /// Returns whether a wrong clock has left times that lie in the future.
+    #[must_use]
+    pub fn has_later_times(&self) -> bool {
+        let leeway = self.settings.policy.leeway();
+        let latest = self.reading.now.saturating_add(leeway).unwrap_or(Timestamp::MAX);
+        self.settings.high_water > latest || self.later_keys + self.later_grants > 0
+    }
+}
+
+impl DatabaseClock {
+    /// The times of `store`, which must have been unlocked.
+    #[must_use]
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
+    }
+
+    /// Compares this machine's clock with the database.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read.
+    pub async fn view(&self) -> Result<ClockView, StoreError> {
+        let (stored, grants) = (self.store.signing_keys().await?, self.store.grants().await?);
+        Ok(self.compare(&stored, grants))
+    }
+
+    /// Has this machine's clock believed: it becomes the high-water time. Nothing is pruned by that; the pruning time
+    /// follows by a day an hour. `None` if the clock is believed as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseClockError::Behind`]; nothing has changed then.
+    pub async fn accept(&self, actor: &Actor) -> Result<Option<Correction>, DatabaseClockError> {
+        let mut write = self.store.write().await?;
+        let view = self.view_in(&mut write).await?;
+        let (now, before) = (view.reading.now, view.settings.high_water);
+        match view.reading.check() {
+            Err(doubt @ ClockDoubt::Behind { .. }) => return Err(DatabaseClockError::Behind(doubt)),
+            // A running server may doubt a jump that a new process knows nothing of.
+            _ if now <= before.saturating_add(view.settings.policy.leeway()).unwrap_or(Timestamp::MAX) => {
+                return Ok(None);
+            }
+            _ => {}
+        }
+        write.accept_time(now).await?;
+        let reason = format!("accepted {now}, beyond the high-water time {before}");
+        write.record_key_event(EventKind::KeyClock, None, &reason, actor, now).await?;
+        write.commit().await?;
+        Ok(Some(Correction { before, now, keys: 0, grants: 0 }))
+    }
+
+    /// Sets the database's time back to this machine's clock, which must show what the operator says: `given`. Times of
+    /// keys and grants that lie beyond it become what the policy or the maker meant, counted from the present. `None` if
+    /// no time lies beyond it.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseClockError::Differs`]; nothing has changed then.
+    pub async fn set_back(
+        &self,
+        given: Timestamp,
+        actor: &Actor,
+    ) -> Result<Option<Correction>, DatabaseClockError> {
+        let mut write = self.store.write().await?;
+        let view = self.view_in(&mut write).await?;
+        let ClockView { reading: ClockReading { now, .. }, settings, .. } = view;
+        if now.duration_since(given).unsigned_abs() > settings.policy.leeway().max(MIN_TOLERANCE) {
+            return Err(DatabaseClockError::Differs { now, given });
+        }
+        if !view.has_later_times() {
+            return Ok(None);
+        }
+        let before = settings.high_water;
+        let by = Duration::try_from(before.duration_since(now)).unwrap_or_default();
+        let keys = set_back(&write.signing_keys().await?.public(), &settings.policy, before, now);
+        for key in &keys {
+            write.update_signing_key(key).await?;
+        }
+        let grants = later_grants(write.grants().await?, now, by);
+        for grant in &grants {
+            write.update_grant_times(grant).await?;
+        }
+        write.set_time_back(now).await?;
+        let correction = Correction { before, now, keys: keys.len(), grants: grants.len() };
+        let reason = format!(
+            "set back from {before} to {now}; {} keys and {} grants have other times",
+            correction.keys, correction.grants
+        );
+        write.record_key_event(EventKind::KeyClock, None, &reason, actor, now).await?;
+        write.bump_key_generation(false).await?;
+        write.bump_publications().await?;
+        write.commit().await?;
+        Ok(Some(correction))
+    }
+
+    async fn view_in(&self, write: &mut Write) -> Result<ClockView, StoreError> {
+        let stored = write.signing_keys().await?;
+        let grants = write.grants().await?;
+        Ok(self.compare(&stored, grants))
+    }
+
+    fn compare(&self, stored: &StoredKeys, grants: Vec<GrantRow>) -> ClockView {
+        let settings = stored.settings;
+        let reading = ClockWatch::new(Arc::clone(&self.clock)).look(settings.time(), &settings.policy);
+        let leeway = settings.policy.leeway();
+        // Clocks may disagree by this much: it takes more to be wrong.
+        let latest = reading.now.saturating_add(leeway).unwrap_or(Timestamp::MAX);
+        let keys = set_back(&stored.public(), &settings.policy, settings.high_water, latest);
+        let grants = later_grants(grants, latest, Duration::ZERO);
+        ClockView { reading, settings, later_keys: keys.len(), later_grants: grants.len() }
+    }
+}
+
+/// The grants that change when it turns out to be `now`. Rows that carnet did not write stay as they are.
+fn later_grants(rows: Vec<GrantRow>, now: Timestamp, by: Duration) -> Vec<StoredGrant> {
+    let changed = rows.into_iter().filter_map(|row| match row {
+        GrantRow::Authentic(stored) => {
+            Some(StoredGrant { grant: stored.grant.set_back(now, by)?, token_hash: stored.token_hash })
+        }
+        GrantRow::Forged { .. } => None,
+    });
+    changed.collect()
+}
+
+/// Moves the high-water time on where no server does; a server moves it further within seconds.
+pub(crate) async fn vouch_for_the_past(store: &Store, issuer: &Issuer) -> Result<(), StoreError> {
+    let (reading, known) = (issuer.clock_reading(), issuer.pulse().time);
+    let policy = issuer.key_set().settings.policy;
+    let vouched = high_water_of_a_command(reading.now, known.high_water, &policy);
+    match vouched.filter(|_| reading.trust == ClockTrust::Steady) {
+        Some(high_water) => {
+            let pruning_time = reading.pruning_time.min(high_water);
+            store.raise_times(DatabaseTime { high_water, pruning_time, ..known }).await
+        }
+        None => Ok(()),
+    }
+}

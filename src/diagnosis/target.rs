@@ -1,0 +1,198 @@
+//! What the refusal of a place for the documents most often means: from the code or the words in what it said to
+//! what fixes it. The codes are those of S3, of Google Cloud Storage's XML API and of Azure Blob Storage.
+
+use crate::values::target_url::{ObjectService, TargetUrl};
+
+/// Advice, where there is any.
+pub(crate) fn advice(target: &TargetUrl, reason: &str) -> Option<String> {
+    let TargetUrl::Objects { service, bucket, prefix } = target else {
+        return of_folder(reason).map(ToOwned::to_owned);
+    };
+    let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    let slash = if prefix.is_empty() { "" } else { "/" };
+    let objects = format!("{bucket}/{prefix}{slash}.well-known/*");
+    let advice = match service {
+        _ if says(&["the endpoint is not https"]) => return None,
+        _ if says(&["invalid peer certificate", "UnknownIssuer"]) => {
+            "the server's certificate is not trusted here: --ca-file names a file of the authority that gave it"
+                .to_owned()
+        }
+        _ if says(&["tunnel error: proxy authorization required", "407 "]) => {
+            "the proxy passes on nothing without a login that it takes: put its URL with user name and password into \
+             CARNET_PROXY (carnet sends them as Basic)"
+                .to_owned()
+        }
+        _ if says(&["tunnel error: failed to create underlying connection"]) => {
+            "the proxy that --proxy or CARNET_PROXY names is not reached from here: check its host and port".to_owned()
+        }
+        _ if says(&["tunnel error"]) => {
+            "the proxy opens no tunnel (CONNECT) to the store: have its operators allow it, and see in its log why not"
+                .to_owned()
+        }
+        // The metadata service is asked last.
+        ObjectService::S3 if says(&["169.254.", "fd00:ec2"]) => {
+            "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or run \
+             where AWS gives the machine a role; profile files (~/.aws) are not read"
+                .to_owned()
+        }
+        ObjectService::S3 if says(&["NoSuchBucket"]) => {
+            format!("make the bucket {bucket}, or name the right one; AWS_REGION is the region it is in")
+        }
+        ObjectService::S3
+            if says(&[
+                "without LOCATION",
+                "PermanentRedirect",
+                "AuthorizationHeaderMalformed",
+                "IllegalLocationConstraint",
+            ]) =>
+        {
+            format!("set AWS_REGION to the region of the bucket {bucket}")
+        }
+        ObjectService::S3 if says(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"]) => {
+            "the credentials that were found are not valid (any more): look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY \
+             and AWS_SESSION_TOKEN, and at the clock"
+                .to_owned()
+        }
+        ObjectService::S3 if says(&["SecretAccessKey", "AccessKeyId"]) => {
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together".to_owned()
+        }
+        ObjectService::S3 if says(&["NotImplemented", "501 "]) => {
+            "this store takes no conditional writes (If-Match, If-None-Match), and without them an older state could win"
+                .to_owned()
+        }
+        ObjectService::S3 if says(&["403 "]) => format!(
+            "the credentials need s3:GetObject and s3:PutObject on {objects}, and s3:ListBucket on {bucket} (without it S3 \
+             says 403 of an object that is not there)"
+        ),
+        ObjectService::Google if says(&["169.254.169.254", "metadata.google.internal"]) => {
+            "no credentials were found: set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file, or run where \
+             Google gives the machine a service account"
+                .to_owned()
+        }
+        ObjectService::Google if says(&["NoSuchBucket"]) => {
+            format!("make the bucket {bucket}, or name the right one")
+        }
+        ObjectService::Google if says(&["invalid_grant", "401 "]) => {
+            "the credentials that were found are not valid (any more): look at the service account's key, and at the \
+             clock"
+                .to_owned()
+        }
+        ObjectService::Google if says(&["403 "]) => format!(
+            "the service account needs storage.objects.get, storage.objects.create and storage.objects.delete on {objects}: \
+             the role roles/storage.objectUser on the bucket has them"
+        ),
+        ObjectService::Azure if says(&["169.254.169.254"]) => {
+            "no credentials were found: set AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_FEDERATED_TOKEN_FILE or \
+             AZURE_CLIENT_SECRET, or AZURE_STORAGE_ACCOUNT_KEY, or run where Azure gives the machine a managed identity"
+                .to_owned()
+        }
+        ObjectService::Azure if says(&["Account must be specified", "dns error"]) => {
+            "AZURE_STORAGE_ACCOUNT_NAME names the storage account that the container is in".to_owned()
+        }
+        ObjectService::Azure if says(&["ContainerNotFound", "ContainerBeingDeleted"]) => {
+            format!("make the container {bucket} in that storage account, or name the right one")
+        }
+        ObjectService::Azure if says(&["LeaseId"]) => {
+            "somebody holds a lease on the blob; nothing but its end lets anybody write".to_owned()
+        }
+        ObjectService::Azure if says(&["AuthenticationFailed", "InvalidAuthenticationInfo", "invalid_client", "401 "]) => {
+            "the credentials that were found are not valid (any more): look at the account's name and key or the client's \
+             secret, and at the clock"
+                .to_owned()
+        }
+        ObjectService::Azure if says(&["403 "]) => format!(
+            "the identity needs the role Storage Blob Data Contributor on the container {bucket}, and the account's \
+             network rules must let this machine in"
+        ),
+        _ => return None,
+    };
+    Some(advice)
+}
+
+fn of_folder(reason: &str) -> Option<&'static str> {
+    let table = [
+        ("cannot be locked: timed out", "another process has been writing there for seconds: look which one"),
+        (
+            "Permission denied",
+            "run this as a user that may write there, the one that `carnet serve` runs as; the web server needs to read \
+             only",
+        ),
+        (
+            "Read-only file system",
+            "the file system is mounted read-only: publish elsewhere, or mount it anew",
+        ),
+        ("No space left", "make room on that file system"),
+        ("No such file or directory", "make the folder above it: only the last one is made"),
+        ("is a symbolic link", "remove the link: documents are written into the folder itself"),
+        ("is a folder, not a file", "remove that folder: a document has to stand there"),
+        ("is a file, not a folder", "remove that file, or name another folder"),
+    ];
+    table.into_iter().find(|(words, _)| reason.contains(words)).map(|(_, advice)| advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_leads_to_what_fixes_it() {
+        let table = [
+            (
+                "s3://bucket/a",
+                "403 Forbidden: AccessDenied: Access Denied",
+                "s3:PutObject on bucket/a/.well-known/*",
+            ),
+            ("s3://bucket", "404 Not Found: NoSuchBucket: no", "make the bucket bucket"),
+            (
+                "s3://bucket",
+                "PUT http://169.254.169.254/latest/api/token: no answer",
+                "profile files (~/.aws) are not read",
+            ),
+            ("s3://bucket", "403 Forbidden: InvalidAccessKeyId: no", "AWS_SECRET_ACCESS_KEY"),
+            ("s3://bucket", "Received redirect without LOCATION", "set AWS_REGION"),
+            ("s3://bucket", "501 Not Implemented: NotImplemented: no", "no conditional writes"),
+            ("s3://bucket", "invalid peer certificate: UnknownIssuer", "--ca-file"),
+            (
+                "s3://bucket",
+                "client error (Connect): tunnel error: proxy authorization required",
+                "CARNET_PROXY",
+            ),
+            (
+                "gs://bucket",
+                "client error (Connect): tunnel error: failed to create underlying connection: tcp connect error",
+                "the proxy that --proxy or CARNET_PROXY names",
+            ),
+            ("az://container", "client error (Connect): tunnel error: unsuccessful", "CONNECT"),
+            ("gs://bucket", "403 Forbidden: AccessDenied: Access denied.", "roles/storage.objectUser"),
+            (
+                "gs://bucket",
+                "GET http://metadata.google.internal/computeMetadata",
+                "GOOGLE_APPLICATION_CREDENTIALS",
+            ),
+            (
+                "az://container",
+                "403 Forbidden: AuthorizationPermissionMismatch: no",
+                "Storage Blob Data Contributor",
+            ),
+            ("az://container", "403 Forbidden: AuthenticationFailed: no", "the account's name and key"),
+            ("az://container", "404 Not Found: ContainerNotFound: no", "make the container container"),
+            ("az://container", "Account must be specified", "AZURE_STORAGE_ACCOUNT_NAME"),
+            (
+                "/srv/www",
+                "/srv/www/x cannot be opened: Permission denied (os error 13)",
+                "a user that may write there",
+            ),
+            ("/srv/www", "/srv/www/.well-known/jwks is a symbolic link, not a file", "remove the link"),
+        ];
+        for (target, reason, expected) in table {
+            let advice = advice(&target.parse().unwrap(), reason).unwrap_or_default();
+            assert!(advice.contains(expected), "{target} {reason}: {advice}");
+        }
+        for target in ["s3://bucket", "gs://bucket", "az://container", "/srv/www"] {
+            assert_eq!(
+                advice(&target.parse().unwrap(), "500 Internal Server Error: InternalError: no"),
+                None
+            );
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Google's registries: exchange the token for an access token at Google's Security Token Service and,
+//! if the feed names a service account, that one for an access token of the account. An access token
+//! is the password.
+
+mod iam_credentials;
+mod refusal;
+mod sts;
+
+use http::Uri;
+use jiff::Timestamp;
+
+use super::{Call, Credential, ExchangeError, Failure, Secret, StatedExpiry};
+use crate::feed::Feed;
+use crate::feed::endpoints::EndpointUrl;
+use crate::feed::google::{GoogleArtifactRegistry, USERNAME};
+use crate::values::secret::SecretString;
+
+/// The only scope that is asked for, of both steps; what the token may do is decided by IAM.
+pub(crate) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+
+const IAM_CREDENTIALS: &str = "https://iamcredentials.googleapis.com";
+
+/// An access token of either step.
+struct AccessToken {
+    token: SecretString,
+    expires_at: Timestamp,
+}
+
+/// The whole exchange, top-down.
+///
+/// A service account's token does not depend on the federated one that it was asked for with, so
+/// that its own expiry alone counts.
+pub(super) async fn exchange(
+    call: &Call<'_>,
+    feed: &Feed,
+    google: &GoogleArtifactRegistry,
+) -> Result<Credential, ExchangeError> {
+    let issued_at = call.clock.now();
+    let url = sts_url(feed).map_err(|reason| call.fail(sts::STEP, Failure::Request(reason)))?;
+    let federated = sts::exchange_token(call, &url, google).await?;
+    call.unexpired(sts::STEP, federated.expires_at)?;
+
+    let (of, access) = match &google.service_account {
+        None => ("sts", federated),
+        Some(account) => {
+            let step = iam_credentials::STEP;
+            let base = base(feed, "iamcredentials", IAM_CREDENTIALS);
+            let token =
+                iam_credentials::generate_access_token(call, base, google, account, &federated).await?;
+            call.unexpired(step, token.expires_at)?;
+            ("iamcredentials", token)
+        }
+    };
+
+    Ok(Credential {
+        registry: feed.registry.clone(),
+        secret: Secret::Password { username: USERNAME.to_owned(), password: access.token },
+        issued_at,
+        expires_at: access.expires_at,
+        expiries: vec![StatedExpiry { of, at: access.expires_at }],
+    })
+}
+
+/// The first step alone; what it gives is dropped.
+pub(super) async fn present(
+    call: &Call<'_>,
+    feed: &Feed,
+    google: &GoogleArtifactRegistry,
+) -> Result<(), ExchangeError> {
+    let url = sts_url(feed).map_err(|reason| call.fail(sts::STEP, Failure::Request(reason)))?;
+    sts::exchange_token(call, &url, google).await.map(drop)
+}
+
+/// An override names the host; the operation's whole URL, as Google's credential files have it
+/// (`token_url`), is understood too.
+pub(super) fn sts_url(feed: &Feed) -> Result<Uri, String> {
+    const PATH: &str = "/v1/token";
+    let base = base(feed, "sts", "https://sts.googleapis.com");
+    let base = base.strip_suffix(PATH).unwrap_or(base);
+    format!("{base}{PATH}").parse().map_err(|error| format!("the URL of sts: {error}"))
+}
+
+/// The URL before the path of the API that gives a service account's token.
+pub(super) fn iam_credentials_url(feed: &Feed) -> Result<Uri, String> {
+    let base = base(feed, "iamcredentials", IAM_CREDENTIALS);
+    base.parse().map_err(|error| format!("the URL of iamcredentials: {error}"))
+}
+
+/// The URL before an API's path.
+fn base<'a>(feed: &'a Feed, endpoint: &str, default: &'a str) -> &'a str {
+    feed.endpoints.get(endpoint).map_or(default, EndpointUrl::as_str)
+}
+
+/// Whether this can stand in a header, as an access token must.
+fn is_access_token(token: &SecretString) -> bool {
+    let token = token.reveal();
+    !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests;

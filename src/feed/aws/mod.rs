@@ -1,0 +1,315 @@
+//! What a feed of Amazon ECR needs to know: the role that it assumes, and the rules between that
+//! role, the registry and overridden endpoints. Those of ECR Public are in [`super::ecr_public`].
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::feed::ecr_host::{EcrHost, EcrHostError, Partition};
+use crate::feed::endpoints::{Endpoints, EndpointsError};
+use crate::feed::registry_host::RegistryHost;
+use crate::values::duration;
+use crate::values::excerpt::excerpt;
+use crate::values::slug::Slug;
+
+/// The endpoints that an AWS feed can override.
+pub const ENDPOINT_NAMES: &[&str] = &["sts", "ecr"];
+
+/// The role that a feed of type `aws-ecr` or `aws-ecr-public` assumes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssumedRole {
+    /// The role that trusts the issuer and may read the registry.
+    pub role_arn: RoleArn,
+    /// How long the role session is asked to last.
+    #[serde(default)]
+    pub session_duration: SessionDuration,
+}
+
+impl AssumedRole {
+    /// Checks what must hold of a private registry between the role, the registry and the overrides.
+    ///
+    /// # Errors
+    ///
+    /// See [`AwsEcrError`]; the first rule that is broken.
+    pub fn check(&self, registry: &RegistryHost, endpoints: &Endpoints) -> Result<(), AwsEcrError> {
+        endpoints.allow_only(ENDPOINT_NAMES)?;
+        match EcrHost::try_from(registry) {
+            Ok(host) if host.partition() != self.role_arn.partition() => {
+                Err(AwsEcrError::Partition { registry: host.partition(), role: self.role_arn.partition() })
+            }
+            Ok(_) => Ok(()),
+            Err(why) => match ENDPOINT_NAMES.iter().find(|name| endpoints.get(name).is_none()) {
+                Some(missing) => Err(AwsEcrError::Endpoint { missing, why }),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+/// Why the parts of an `aws-ecr` feed do not fit together.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AwsEcrError {
+    /// An override that an AWS feed does not have.
+    #[error(transparent)]
+    Endpoints(#[from] EndpointsError),
+    /// A role cannot be assumed across partitions.
+    #[error("role_arn: a role of partition {role} cannot read a registry of partition {registry}")]
+    Partition {
+        /// The registry's partition.
+        registry: Partition,
+        /// The role's partition.
+        role: Partition,
+    },
+    /// Nothing says where the APIs of a registry under another name are.
+    #[error("registry: {why}; of any other registry the endpoint {missing} must be given too")]
+    Endpoint {
+        /// The first endpoint that is not overridden.
+        missing: &'static str,
+        /// Why the registry's name does not say where the APIs are.
+        why: EcrHostError,
+    },
+}
+
+/// The ARN of an IAM role, `arn:{partition}:iam::{account}:role/{path/}{name}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RoleArn {
+    arn: String,
+    partition: Partition,
+}
+
+/// A text is no [`RoleArn`].
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{value} is not the ARN of a role: {rule}")]
+pub struct RoleArnError {
+    /// An excerpt of the text, quoted and escaped.
+    pub value: String,
+    /// The rule that it breaks.
+    pub rule: RoleArnRule,
+}
+
+/// The rules of role ARNs, each as what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RoleArnRule {
+    /// Outside STS's limits.
+    #[error("use 20 to 2048 characters")]
+    Length,
+    /// Not the six fields of an IAM ARN, or a region is given.
+    #[error("write arn:PARTITION:iam::ACCOUNT:role/NAME")]
+    Form,
+    /// The partition is not one that AWS has.
+    #[error("use a partition of AWS: {}", PARTITIONS.map(|(partition, _)| partition.as_str()).join(", "))]
+    Partition,
+    /// The account is not a number of 12 digits.
+    #[error("use an account of 12 digits")]
+    Account,
+    /// Not a role: a user, a policy, an assumed role.
+    #[error("after the account comes “role/”")]
+    NotARole,
+    /// Path outside IAM's rules.
+    #[error("use at most 512 printable ASCII characters, without spaces, as the path")]
+    Path,
+    /// Name outside IAM's rules.
+    #[error("use 1 to 64 letters, digits and “_+=,.@-” as the name")]
+    Name,
+}
+
+/// AWS's partitions, and the region of each that APIs are called in when nothing names another.
+const PARTITIONS: [(Partition, &str); 8] = [
+    (Partition::Aws, "us-east-1"),
+    (Partition::AwsCn, "cn-north-1"),
+    (Partition::AwsUsGov, "us-gov-west-1"),
+    (Partition::AwsIso, "us-iso-east-1"),
+    (Partition::AwsIsoB, "us-isob-east-1"),
+    (Partition::AwsIsoE, "eu-isoe-west-1"),
+    (Partition::AwsIsoF, "us-isof-south-1"),
+    (Partition::AwsEusc, "eusc-de-east-1"),
+];
+
+impl RoleArn {
+    /// The whole ARN.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.arn
+    }
+
+    /// The partition that the role lives in.
+    #[must_use]
+    pub fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    /// The region that a registry which is not ECR's is taken to be in: the partition's first.
+    #[must_use]
+    pub fn home_region(&self) -> &'static str {
+        PARTITIONS
+            .iter()
+            .find(|(partition, _)| *partition == self.partition)
+            .map_or("us-east-1", |(_, region)| region)
+    }
+
+    /// The 12 digits of the account that the role lives in.
+    #[must_use]
+    pub fn account_id(&self) -> &str {
+        self.arn.split(':').nth(4).unwrap_or_default()
+    }
+}
+
+impl FromStr for RoleArn {
+    type Err = RoleArnError;
+
+    fn from_str(value: &str) -> Result<Self, RoleArnError> {
+        match parse(value) {
+            Ok(partition) => Ok(Self { arn: value.to_owned(), partition }),
+            Err(rule) => Err(RoleArnError { value: excerpt(value), rule }),
+        }
+    }
+}
+
+/// Checks a role's ARN by IAM's rules; gives its partition.
+fn parse(value: &str) -> Result<Partition, RoleArnRule> {
+    if !(20..=2048).contains(&value.len()) {
+        return Err(RoleArnRule::Length);
+    }
+    let mut fields = value.splitn(6, ':');
+    let mut field = || fields.next().ok_or(RoleArnRule::Form);
+    let (arn, partition, service, region, account, resource) =
+        (field()?, field()?, field()?, field()?, field()?, field()?);
+    if (arn, service, region) != ("arn", "iam", "") {
+        return Err(RoleArnRule::Form);
+    }
+    let (partition, _) =
+        PARTITIONS.iter().find(|(known, _)| known.as_str() == partition).ok_or(RoleArnRule::Partition)?;
+    if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(RoleArnRule::Account);
+    }
+    let resource = resource.strip_prefix("role/").ok_or(RoleArnRule::NotARole)?;
+    let (path, name) = resource.rsplit_once('/').unwrap_or(("", resource));
+    // IAM counts the slashes before and after the path.
+    if path.len() > 510 || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(RoleArnRule::Path);
+    }
+    if !(1..=64).contains(&name.len()) || !name.bytes().all(is_name_byte) {
+        return Err(RoleArnRule::Name);
+    }
+    Ok(*partition)
+}
+
+/// IAM's alphabet for names of roles and role sessions, `[\w+=,.@-]`.
+pub(crate) fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte)
+}
+
+impl fmt::Display for RoleArn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.arn)
+    }
+}
+
+impl TryFrom<String> for RoleArn {
+    type Error = RoleArnError;
+
+    fn try_from(value: String) -> Result<Self, RoleArnError> {
+        value.parse()
+    }
+}
+
+impl From<RoleArn> for String {
+    fn from(role: RoleArn) -> Self {
+        role.arn
+    }
+}
+
+/// How long a role session lasts: 900 to 43200 seconds, 3600 by default.
+///
+/// The role's own maximum may be lower; AWS then refuses the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct SessionDuration(u32);
+
+/// A duration that no role session can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a session lasts 900 to 43200 seconds, written in seconds (3600) or with a unit (60m, 1h)")]
+pub struct SessionDurationError;
+
+impl SessionDuration {
+    /// The duration in whole seconds.
+    #[must_use]
+    pub fn as_secs(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for SessionDuration {
+    fn default() -> Self {
+        Self(3600)
+    }
+}
+
+impl TryFrom<u32> for SessionDuration {
+    type Error = SessionDurationError;
+
+    fn try_from(seconds: u32) -> Result<Self, Self::Error> {
+        if (900..=43_200).contains(&seconds) { Ok(Self(seconds)) } else { Err(SessionDurationError) }
+    }
+}
+
+impl From<SessionDuration> for u32 {
+    fn from(duration: SessionDuration) -> Self {
+        duration.0
+    }
+}
+
+impl From<SessionDuration> for Duration {
+    fn from(duration: SessionDuration) -> Self {
+        Self::from_secs(duration.0.into())
+    }
+}
+
+impl FromStr for SessionDuration {
+    type Err = SessionDurationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let duration = duration::parse(text).map_err(|_| SessionDurationError)?;
+        u32::try_from(duration.as_secs()).map_err(|_| SessionDurationError)?.try_into()
+    }
+}
+
+impl fmt::Display for SessionDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}s", self.0)
+    }
+}
+
+/// The session name under which AWS's audit log shows what a feed does: `{space}@{feed}`.
+///
+/// Where that exceeds 64 characters, both are shortened and 120 bits of their SHA-256 follow a `=`.
+/// Neither `@` nor `=` occurs in a slug, so that two feeds share no name.
+#[must_use]
+pub fn role_session_name(space: &Slug, feed: &Slug) -> String {
+    const MAX_LENGTH: usize = 64;
+    const HASH_BYTES: usize = 15;
+    /// What 15 bytes of hash, as base64, and the two separators leave to the slugs.
+    const READABLE: usize = MAX_LENGTH - HASH_BYTES / 3 * 4 - 2;
+
+    let (space, feed) = (space.as_str(), feed.as_str());
+    let whole = format!("{space}@{feed}");
+    if whole.len() <= MAX_LENGTH {
+        return whole;
+    }
+    let of_space = space.len().min((READABLE / 2).max(READABLE.saturating_sub(feed.len())));
+    let of_feed = feed.len().min(READABLE - of_space);
+    let hash = digest::digest(&digest::SHA256, whole.as_bytes());
+    let hash = BASE64_URL_SAFE_NO_PAD.encode(&hash.as_ref()[..HASH_BYTES]);
+    // Slugs are ASCII, so that every index is a character boundary.
+    format!("{}@{}={hash}", &space[..of_space], &feed[..of_feed])
+}
+
+#[cfg(test)]
+mod tests;

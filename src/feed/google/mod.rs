@@ -1,0 +1,303 @@
+//! What a feed of Google's registries needs to know: the workload identity provider that trusts the
+//! issuer, perhaps a service account to act as, and the rules between those, the registry and
+//! overridden endpoints.
+
+mod jwks_source;
+mod provider_name;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::feed::MIN_REMAINING;
+use crate::feed::endpoints::{Endpoints, EndpointsError};
+use crate::feed::registry_host::RegistryHost;
+use crate::oidc::audience::Audience;
+use crate::oidc::claims::BACKDATE;
+use crate::values::duration;
+use crate::values::excerpt::excerpt;
+
+pub use jwks_source::{JwksSource, JwksSourceError};
+pub use provider_name::{
+    WorkloadIdentityProvider, WorkloadIdentityProviderError, WorkloadIdentityProviderRule,
+};
+
+/// The endpoints that a Google feed can override.
+pub const ENDPOINT_NAMES: &[&str] = &["sts", "iamcredentials"];
+
+/// The longest `google.subject`, and so the longest `sub`, in bytes.
+pub const MAX_SUBJECT: usize = 127;
+
+/// The most that may lie between a token's `iat` and its `exp`.
+pub const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// The user name of every login with an access token.
+pub const USERNAME: &str = "oauth2accesstoken";
+
+/// A feed of type `google-artifact-registry`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoogleArtifactRegistry {
+    /// The provider, in a workload identity pool, that trusts the issuer.
+    pub workload_identity_provider: WorkloadIdentityProvider,
+    /// The service account to act as; without one the token's subject itself has access.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ServiceAccount>,
+    /// How long the service account's token is asked to last. Without a service account, Google
+    /// decides alone.
+    #[serde(default)]
+    pub lifetime: AccessTokenLifetime,
+    /// How Google comes by the issuer's keys.
+    #[serde(default)]
+    pub jwks: JwksSource,
+}
+
+impl GoogleArtifactRegistry {
+    /// Checks what must hold between the provider, the registry, the audience and the overrides.
+    ///
+    /// # Errors
+    ///
+    /// See [`GoogleError`]; the first rule that is broken.
+    pub fn check(
+        &self,
+        registry: &RegistryHost,
+        audience: &Audience,
+        endpoints: &Endpoints,
+        token_lifetime: Duration,
+    ) -> Result<(), GoogleError> {
+        endpoints.allow_only(ENDPOINT_NAMES)?;
+        if token_lifetime > MAX_TOKEN_LIFETIME {
+            return Err(GoogleError::TokenLifetime { given: token_lifetime.as_secs() });
+        }
+        match &self.service_account {
+            // A credential that ends with the token has to keep half of its life past the backdating of `iat`.
+            None if token_lifetime <= BACKDATE * 2 => {
+                return Err(GoogleError::ShortToken { given: token_lifetime.as_secs() });
+            }
+            Some(_) if Duration::from_secs(self.lifetime.as_secs().into()) <= MIN_REMAINING => {
+                return Err(GoogleError::ShortLifetime { given: self.lifetime.as_secs() });
+            }
+            _ => {}
+        }
+        let own = &self.workload_identity_provider;
+        if own.is_of_another_provider(audience) {
+            return Err(GoogleError::Audience { given: audience.clone(), own: own.full_name() });
+        }
+        if is_google_registry(registry) {
+            return Ok(());
+        }
+        let needed = if self.service_account.is_some() { ENDPOINT_NAMES } else { &ENDPOINT_NAMES[..1] };
+        match needed.iter().find(|name| endpoints.get(name).is_none()) {
+            Some(missing) => Err(GoogleError::Endpoint { registry: registry.clone(), missing }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why the parts of a `google-artifact-registry` feed do not fit together.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum GoogleError {
+    /// An override that a Google feed does not have.
+    #[error(transparent)]
+    Endpoints(#[from] EndpointsError),
+    /// A token that Google would hold for too long-lived.
+    #[error("token_lifetime: Google takes tokens of at most 24 h; {given} s is too long")]
+    TokenLifetime {
+        /// As given, in seconds.
+        given: u64,
+    },
+    /// A token whose credential would have too little of its life left to be handed out.
+    #[error(
+        "token_lifetime: without a service account the credential ends with the token, and {given} s leaves nothing to hand \
+         out; use at least 11 s, or name a service_account"
+    )]
+    ShortToken {
+        /// As given, in seconds.
+        given: u64,
+    },
+    /// A service account's token that could never be handed out.
+    #[error(
+        "lifetime: a credential of {given} s would never be handed out, because nothing with less than 5 minutes left is; use \
+         more than 300 s"
+    )]
+    ShortLifetime {
+        /// As given, in seconds.
+        given: u32,
+    },
+    /// An audience that names a provider, and not this feed's.
+    #[error(
+        "audience: {given} names another provider than workload_identity_provider does; leave the audience off, or \
+         give {own}, or a custom audience that the provider allows"
+    )]
+    Audience {
+        /// The audience as given.
+        given: Audience,
+        /// The full name of the feed's own provider.
+        own: String,
+    },
+    /// Nothing says where the APIs of a registry under another name are.
+    #[error(
+        "registry: {registry} is not one of Google's, which are gcr.io, NAME.gcr.io, LOCATION-docker.pkg.dev and \
+         docker.LOCATION.rep.pkg.dev; of any other registry the endpoint {missing} must be given too"
+    )]
+    Endpoint {
+        /// The registry.
+        registry: RegistryHost,
+        /// The first endpoint that is not overridden.
+        missing: &'static str,
+    },
+}
+
+/// Returns whether this is a registry of Google's: exactly `gcr.io`, `NAME.gcr.io`, `LOCATION-docker.pkg.dev` or its regional
+/// endpoint `docker.LOCATION.rep.pkg.dev`, where `NAME` and `LOCATION` are one label, without a port.
+#[must_use]
+pub fn is_google_registry(registry: &RegistryHost) -> bool {
+    if registry.port().is_some() {
+        return false;
+    }
+    let host = registry.host();
+    let one_label = |suffix: &str| {
+        host.strip_suffix(suffix).is_some_and(|label| !label.is_empty() && !label.contains('.'))
+    };
+    let is_regional = host
+        .strip_prefix("docker.")
+        .and_then(|rest| rest.strip_suffix(".rep.pkg.dev"))
+        .is_some_and(|location| !location.is_empty() && !location.contains('.'));
+    host == "gcr.io" || one_label(".gcr.io") || one_label("-docker.pkg.dev") || is_regional
+}
+
+/// The e-mail address of a service account, such as `pull@project.iam.gserviceaccount.com`.
+///
+/// It becomes a segment of a URL, so that nothing in it needs escaping.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ServiceAccount(String);
+
+/// A text is no [`ServiceAccount`].
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{value} is not the e-mail address of a service account: write NAME@PROJECT.iam.gserviceaccount.com, in lower case"
+)]
+pub struct ServiceAccountError {
+    /// An excerpt of the text, quoted and escaped.
+    pub value: String,
+}
+
+impl ServiceAccount {
+    /// The address.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ServiceAccount {
+    type Err = ServiceAccountError;
+
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        if is_service_account(value) {
+            Ok(Self(value.to_owned()))
+        } else {
+            Err(ServiceAccountError { value: excerpt(value) })
+        }
+    }
+}
+
+/// `NAME@` and a domain below Google's own; the default accounts of services have other subdomains
+/// than `iam`.
+fn is_service_account(value: &str) -> bool {
+    let label = |text: &str| {
+        (1..=63).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && !text.starts_with('-')
+            && !text.ends_with('-')
+    };
+    value.len() <= 254
+        && value.split_once('@').is_some_and(|(name, domain)| {
+            let project = domain.strip_suffix(".gserviceaccount.com");
+            label(name) && project.is_some_and(|project| project.split('.').all(label))
+        })
+}
+
+impl TryFrom<String> for ServiceAccount {
+    type Error = ServiceAccountError;
+
+    fn try_from(value: String) -> Result<Self, Self::Error> {
+        value.parse()
+    }
+}
+
+impl From<ServiceAccount> for String {
+    fn from(account: ServiceAccount) -> Self {
+        account.0
+    }
+}
+
+impl fmt::Display for ServiceAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// How long a service account's access token lasts: 1 to 43200 seconds, 3600 by default.
+///
+/// Beyond 3600, an organisation policy must allow it for the account; Google refuses it otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct AccessTokenLifetime(u32);
+
+/// A lifetime that no access token can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "an access token lasts 1 to 43200 seconds, written in seconds (3600) or with a unit (60m, 1h); above 3600 an \
+     organisation policy must allow it"
+)]
+pub struct AccessTokenLifetimeError;
+
+impl AccessTokenLifetime {
+    /// The lifetime in whole seconds.
+    #[must_use]
+    pub fn as_secs(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for AccessTokenLifetime {
+    fn default() -> Self {
+        Self(3600)
+    }
+}
+
+impl TryFrom<u32> for AccessTokenLifetime {
+    type Error = AccessTokenLifetimeError;
+
+    fn try_from(seconds: u32) -> Result<Self, Self::Error> {
+        if (1..=43_200).contains(&seconds) { Ok(Self(seconds)) } else { Err(AccessTokenLifetimeError) }
+    }
+}
+
+impl From<AccessTokenLifetime> for u32 {
+    fn from(lifetime: AccessTokenLifetime) -> Self {
+        lifetime.0
+    }
+}
+
+impl FromStr for AccessTokenLifetime {
+    type Err = AccessTokenLifetimeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let duration = duration::parse(text).map_err(|_| AccessTokenLifetimeError)?;
+        u32::try_from(duration.as_secs()).map_err(|_| AccessTokenLifetimeError)?.try_into()
+    }
+}
+
+impl fmt::Display for AccessTokenLifetime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}s", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

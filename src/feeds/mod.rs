@@ -1,0 +1,289 @@
+//! Adding, changing and removing feeds: the rules that need the database.
+//!
+//! Each change is made for a [`Principal`], which is confirmed in the transaction that makes the change; what its
+//! grant does not allow is refused here, whichever way the request came.
+
+mod rules;
+pub mod uploads;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+pub use self::rules::{FeedNote, MAX_FEEDS, MAX_FEEDS_IN_SPACE, MAX_SPACES};
+use self::rules::{check_marks, check_registry, check_room, check_subject, named};
+use crate::access::principal::{Confirmed, Principal, PrincipalError};
+use crate::audit::members::{differing, listed};
+use crate::audit::{Event, EventKind, Outcome};
+use crate::clock_watch::ClockWatch;
+use crate::feed::{Feed, FeedChanges, FeedDraft, FeedError, FeedPath};
+use crate::grant::FeedRefusal;
+use crate::signing_keys::clock_guard::ClockDoubt;
+use crate::store::{Store, StoreError, Write};
+use crate::values::clock::Clock;
+use crate::values::issuer_url::IssuerUrl;
+use crate::values::random::{Random, RandomnessUnavailable, uuid};
+
+/// Keeps the feeds of one database.
+#[derive(Debug, Clone)]
+pub struct Feeds {
+    store: Store,
+    watch: Arc<ClockWatch>,
+    random: Arc<dyn Random>,
+}
+
+/// The trust of other feeds that a feed may share or inherit, as somebody has said. Only principals without limits
+/// may say so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sharing {
+    /// Give a subject that another feed of the space can give.
+    pub share_subject: bool,
+    /// Give a subject that a removed feed gave, and so inherit the trust that clouds may still have in it.
+    pub reuse_slug: bool,
+}
+
+impl Sharing {
+    /// No trust is shared or inherited.
+    pub const NOTHING: Self = Self { share_subject: false, reuse_slug: false };
+}
+
+/// A feed that was added or changed.
+#[derive(Debug, Clone)]
+pub struct Changed {
+    /// The feed as it is now.
+    pub feed: Feed,
+    /// What that means for trust and for callers.
+    pub notes: Vec<FeedNote>,
+}
+
+/// Feeds were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedsError {
+    /// There is no such feed.
+    #[error("there is no feed {0}")]
+    Unknown(FeedPath),
+    /// The name is taken.
+    #[error("there is a feed {0} already")]
+    Taken(FeedPath),
+    /// Another feed of the space can give the subject.
+    #[error(
+        "subject_keys: {path} could give the same subject as {}: every cloud that trusts one would trust the other",
+        named(with)
+    )]
+    SubjectShared {
+        /// The feed to be added or changed.
+        path: FeedPath,
+        /// Some of the feeds that can give it.
+        with: Vec<FeedPath>,
+        /// Whether the principal may not share it anyway.
+        is_limited: bool,
+    },
+    /// Clouds may still trust the subject of a removed feed, or a former one.
+    #[error(
+        "{}: {path} could give a subject of {from}, which gave it until {removed_at}: every cloud that still trusts \
+         that one would trust this one",
+        if path == from { "slug" } else { "subject_keys" }
+    )]
+    SlugReused {
+        /// The feed to be added or changed.
+        path: FeedPath,
+        /// The feed that gave it.
+        from: FeedPath,
+        /// When that feed was removed or was given another subject.
+        removed_at: Timestamp,
+        /// Whether the principal may not inherit it anyway.
+        is_limited: bool,
+    },
+    /// A limited principal wants the registry of a feed outside its limits. Which feed is not said.
+    #[error(
+        "registry: a grant with limits cannot give a feed this registry, because callers who look feeds up by it \
+         would find several"
+    )]
+    RegistryElsewhere,
+    /// The feed's tokens would be addressed to carnet itself.
+    #[error("audience: it lies at or below the issuer URL {0}, where carnet's own tokens would be accepted")]
+    OwnAudience(IssuerUrl),
+    /// There are as many as there may be.
+    #[error("there are {most} {what} already, and no more may be made by this caller")]
+    TooMany {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many there may be.
+        most: i64,
+    },
+    /// The principal's grant does not allow it.
+    #[error(transparent)]
+    Refused(#[from] FeedRefusal),
+    /// The principal's grant does not allow any such change, or has ended.
+    #[error(transparent)]
+    Principal(#[from] PrincipalError),
+    /// The feed breaks a rule.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// This machine's clock is not believed.
+    #[error("{0}; no feed is made by a clock that is not believed")]
+    Clock(ClockDoubt),
+    /// The database would not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No identifier for a new feed.
+    #[error(transparent)]
+    Randomness(#[from] RandomnessUnavailable),
+}
+
+impl Feeds {
+    /// The feeds in `store`, which must have been unlocked: every change is recorded in the audit log.
+    #[must_use]
+    pub fn new(store: Store, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+        Self::watched(store, Arc::new(ClockWatch::new(clock)), random)
+    }
+
+    /// As [`Feeds::new`], with a clock that somebody watches already.
+    pub(crate) fn watched(store: Store, watch: Arc<ClockWatch>, random: Arc<dyn Random>) -> Self {
+        Self { store, watch, random }
+    }
+
+    /// Adds a feed, and its space if that is new, for the principal `by`.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedsError`]; nothing has changed then.
+    pub async fn add(
+        &self,
+        draft: FeedDraft,
+        sharing: Sharing,
+        by: impl Into<Principal<'_>>,
+    ) -> Result<Changed, FeedsError> {
+        let by = by.into();
+        let id = uuid(self.random.as_ref())?;
+        let (mut write, confirmed, now) = self.begin(&by).await?;
+        let settings = write.key_settings().await?;
+        let longest = settings.policy.max_token_lifetime();
+        self.watch.look(settings.time(), &settings.policy).check().map_err(FeedsError::Clock)?;
+        let feed = Feed::new(draft, id, longest, now)?;
+        let path = feed.path();
+        if !confirmed.permissions.may_see(&path) {
+            return Err(FeedsError::Unknown(path));
+        }
+        confirmed.permissions.check_new_feed(&feed)?;
+        check_audience(&mut write, &feed).await?;
+        if write.feed(&path).await?.is_some() {
+            return Err(FeedsError::Taken(path));
+        }
+        check_room(&mut write, &feed, &confirmed).await?;
+        let mut notes = check_subject(&mut write, &feed, &confirmed, sharing).await?;
+        notes.extend(check_registry(&mut write, &feed, &confirmed).await?);
+        write.insert_feed(&feed).await?;
+        tell_keys(&mut write, None, Some(&feed)).await?;
+        let event = Event::new(EventKind::FeedAdd, Outcome::Done, &by.actor()).about_feed(&feed);
+        write.append_audit(feed.created_at, &[event.detail(&listed(&members(&feed)))]).await?;
+        write.commit().await?;
+        Ok(Changed { feed, notes })
+    }
+
+    /// Changes a feed for the principal `by`. A subject that it gives no more leaves a mark.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedsError`]; nothing has changed then.
+    pub async fn update(
+        &self,
+        path: &FeedPath,
+        changes: impl FnOnce(&Feed) -> FeedChanges,
+        sharing: Sharing,
+        by: impl Into<Principal<'_>>,
+    ) -> Result<Changed, FeedsError> {
+        let by = by.into();
+        let (mut write, confirmed, now) = self.begin(&by).await?;
+        let longest = write.key_settings().await?.policy.max_token_lifetime();
+        let before = seen(&mut write, path, &confirmed).await?;
+        let after = before.changed(changes(&before), longest, now)?;
+        confirmed.permissions.check_changed_feed(&before, &after)?;
+        check_audience(&mut write, &after).await?;
+        let mut notes = Vec::new();
+        if before.subject_keys != after.subject_keys {
+            notes = check_subject(&mut write, &after, &confirmed, sharing).await?;
+            check_marks(&mut write, &before, &confirmed).await?;
+            write.mark_removed_subject(&before, now).await?;
+        }
+        if before.registry != after.registry {
+            notes.extend(check_registry(&mut write, &after, &confirmed).await?);
+        }
+        // Nobody has said what another provider's JWKS holds, or what somebody has uploaded since.
+        if before.provider.uploaded_to() != after.provider.uploaded_to() {
+            write.forget_confirmed_keys(after.id).await?;
+        }
+        write.update_feed(&after).await?;
+        tell_keys(&mut write, Some(&before), Some(&after)).await?;
+        let event = Event::new(EventKind::FeedUpdate, Outcome::Done, &by.actor()).about_feed(&after);
+        write.append_audit(after.updated_at, &[event.detail(&difference(&before, &after))]).await?;
+        write.commit().await?;
+        Ok(Changed { feed: after, notes })
+    }
+
+    /// Removes a feed for the principal `by`. Its subject leaves a mark.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedsError`]; nothing has changed then.
+    pub async fn remove(&self, path: &FeedPath, by: impl Into<Principal<'_>>) -> Result<Feed, FeedsError> {
+        let by = by.into();
+        let (mut write, confirmed, now) = self.begin(&by).await?;
+        let feed = seen(&mut write, path, &confirmed).await?;
+        check_marks(&mut write, &feed, &confirmed).await?;
+        write.remove_feed(&feed, now).await?;
+        tell_keys(&mut write, Some(&feed), None).await?;
+        let event = Event::new(EventKind::FeedRemove, Outcome::Done, &by.actor()).about_feed(&feed);
+        write.append_audit(now, &[event]).await?;
+        write.commit().await?;
+        Ok(feed)
+    }
+
+    /// Begins a change, and confirms in it that `by` is an admin still.
+    async fn begin(&self, by: &Principal<'_>) -> Result<(Write, Confirmed, Timestamp), FeedsError> {
+        let mut write = self.store.write().await?;
+        // After the lock was waited for: what has ended meanwhile changes nothing.
+        let now = self.watch.clock().now();
+        let confirmed = by.confirm(&mut write, now).await?;
+        confirmed.admin()?;
+        Ok((write, confirmed, now))
+    }
+}
+
+/// The feed, if there is one and the principal sees it.
+async fn seen(write: &mut Write, path: &FeedPath, by: &Confirmed) -> Result<Feed, FeedsError> {
+    let feed = if by.permissions.may_see(path) { write.feed(path).await? } else { None };
+    feed.ok_or_else(|| FeedsError::Unknown(path.clone()))
+}
+
+/// Refuses an audience of carnet's own. A database that has no issuer yet has none to compare with; minting looks again.
+async fn check_audience(write: &mut Write, feed: &Feed) -> Result<(), FeedsError> {
+    match write.issuer_url().await? {
+        Some(issuer) if feed.audience.is_at_or_below(&issuer) => Err(FeedsError::OwnAudience(issuer)),
+        _ => Ok(()),
+    }
+}
+
+/// Keys wait for the JWKS uploaded for a feed: has every process look again at what they wait for, if that changes.
+async fn tell_keys(write: &mut Write, before: Option<&Feed>, after: Option<&Feed>) -> Result<(), StoreError> {
+    let waited_for =
+        |feed: Option<&Feed>| feed.and_then(|feed| Some((feed.provider.uploaded_to()?.clone(), feed.alg)));
+    if waited_for(before) == waited_for(after) { Ok(()) } else { write.bump_publications().await }
+}
+
+/// What a feed is, but for when it was made and changed, which its record says.
+fn members(feed: &Feed) -> Value {
+    let mut members = serde_json::to_value(feed).unwrap_or_default();
+    if let Some(members) = members.as_object_mut() {
+        for told in ["created_at", "updated_at"] {
+            members.remove(told);
+        }
+    }
+    members
+}
+
+/// `version 3: audience "a" → "b", …`: every member that has changed.
+fn difference(before: &Feed, after: &Feed) -> String {
+    format!("version {}: {}", after.version, differing(&members(before), &members(after)))
+}

@@ -1,0 +1,73 @@
+//! What is published together.
+
+use std::sync::Arc;
+
+use crate::issuer::Issuer;
+use crate::jose::jwk::Kid;
+use crate::oidc::metadata::{Document, Documents};
+use crate::values::issuer_url::IssuerUrl;
+
+use super::target::{DocumentName, Label, Stored};
+use crate::signing_keys::publication::Generation;
+use crate::store::keyring::Purpose;
+use crate::store::sealed::RowMac;
+use crate::values::target_url::TargetUrl;
+
+/// Both documents of one issuer in one state.
+#[derive(Debug, Clone)]
+pub struct Edition {
+    /// Whose they are, and which state. It has no MAC: see [`Edition::label_at`].
+    pub label: Label,
+    /// The documents.
+    pub documents: Arc<Documents>,
+    /// The keys in the JWKS.
+    pub kids: Vec<Kid>,
+    /// Authenticates labels.
+    mac: RowMac,
+}
+
+impl Edition {
+    /// The state `generation` of what `issuer` publishes, with labels that `mac` authenticates.
+    #[must_use]
+    pub fn new(
+        issuer: IssuerUrl,
+        generation: Generation,
+        documents: Arc<Documents>,
+        kids: Vec<Kid>,
+        mac: RowMac,
+    ) -> Self {
+        Self { label: Label { issuer, generation, state: None, mac: None }, documents, kids, mac }
+    }
+
+    /// What `issuer` publishes at this moment, in this process.
+    #[must_use]
+    pub fn of(issuer: &Issuer) -> Self {
+        let key_set = issuer.key_set();
+        let documents = Arc::clone(&key_set.documents);
+        let mac = key_set.keyring.mac(Purpose::PublishedLabels).clone();
+        Self::new(issuer.url().clone(), key_set.edition, documents, key_set.kids.clone(), mac)
+    }
+
+    /// The label of a document of this edition at `target`.
+    #[must_use]
+    pub fn label_at(&self, target: &TargetUrl, name: DocumentName) -> Label {
+        self.label.clone().signed(&self.mac, target, name, &self.document(name).body)
+    }
+
+    /// Returns whether this database has written what stands at `target` as `name`, for this issuer.
+    #[must_use]
+    pub fn has_written(&self, target: &TargetUrl, name: DocumentName, stored: &Stored) -> bool {
+        stored.label.as_ref().is_some_and(|label| {
+            label.issuer == self.label.issuer && label.is_authentic(&self.mac, target, name, &stored.body)
+        })
+    }
+
+    /// One of the documents.
+    #[must_use]
+    pub fn document(&self, name: DocumentName) -> &Document {
+        match name {
+            DocumentName::Jwks => &self.documents.jwks,
+            DocumentName::Discovery => &self.documents.discovery,
+        }
+    }
+}

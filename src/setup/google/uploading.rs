@@ -1,0 +1,68 @@
+//! The JWKS that somebody uploads to a provider, for an issuer that Google cannot reach.
+
+use jiff::Timestamp;
+
+use crate::feed::Feed;
+use crate::feed::google::JwksSource;
+use crate::jose::Algorithm;
+use crate::jose::jwk::{Kid, PublicKey, jwk_set};
+use crate::setup::SetupError;
+use crate::signing_keys::{self, SigningKey, State};
+
+/// The most keys of an uploaded JWKS.
+const MAX_UPLOADED_KEYS: usize = 8;
+
+/// The keys that are published at one moment: what is to be uploaded.
+#[derive(Debug, Clone)]
+pub struct KeysToUpload {
+    /// The public halves.
+    pub keys: Vec<PublicKey>,
+    /// Those among them that sign next: what is to be confirmed after the upload.
+    pub prepared: Vec<(Algorithm, Kid)>,
+}
+
+impl KeysToUpload {
+    /// The keys among `keys` that are published at `now`.
+    #[must_use]
+    pub fn of(keys: &[SigningKey], now: Timestamp) -> Self {
+        let published = signing_keys::published(keys, now);
+        let prepared = published.iter().filter(|key| key.state(now) == State::Prepared);
+        Self {
+            prepared: prepared.map(|key| (key.algorithm(), key.kid())).collect(),
+            keys: published.iter().map(|key| key.public.clone()).collect(),
+        }
+    }
+
+    /// The file. Its keys have the members that Google takes and no other.
+    pub(super) fn jwks(&self) -> Result<String, SetupError> {
+        match self.keys.len() {
+            count if count > MAX_UPLOADED_KEYS => {
+                Err(SetupError::TooManyKeys { count, limit: MAX_UPLOADED_KEYS })
+            }
+            _ => Ok(jwk_set(&self.keys)),
+        }
+    }
+
+    /// What whoever uploads must know, and do after it.
+    pub(super) fn notes(&self, feed: &Feed) -> Vec<String> {
+        let (path, alg) = (feed.path(), feed.alg);
+        let kid = self.prepared.iter().find(|(of, _)| *of == alg);
+        let kid = kid.map_or("KID", |(_, kid)| kid.as_str());
+        let then = match feed.provider.jwks() {
+            JwksSource::Uploaded => format!(
+                "Once it is there, say so: carnet feed confirm-jwks {kid} {path}. Scheduled rotation of {alg} waits for \
+                 that."
+            ),
+            JwksSource::Fetched => format!(
+                "The feed does not say that its JWKS is uploaded, and no rotation waits for you: carnet feed update \
+                 {path} --jwks uploaded; and once the JWKS is there: carnet feed confirm-jwks {kid} {path}."
+            ),
+        };
+        vec![
+            "Google will not fetch this issuer's keys: after every rotation, while the new key is only prepared, upload \
+             them again, or tokens are refused once it signs."
+                .to_owned(),
+            then,
+        ]
+    }
+}
