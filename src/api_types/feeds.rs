@@ -15,7 +15,7 @@ use super::texts::{
 use crate::feed::display_name::DisplayName;
 use crate::feed::endpoints::Endpoints;
 use crate::feed::google::JwksSource;
-use crate::feed::own_fields::{OwnFields, OwnFieldsError};
+use crate::feed::provider_fields::{OwnFieldsError, ProviderFields};
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::{Feed, FeedChanges, FeedDraft, FeedType, Provider};
 use crate::feeds::Changed;
@@ -281,7 +281,7 @@ pub struct FeedPatch {
     /// Google: another service account; `null` for none any more.
     #[serde(
         skip_serializing_if = "Option::is_none",
-        deserialize_with = "crate::feed::own_fields::even_null"
+        deserialize_with = "crate::feed::provider_fields::even_null"
     )]
     #[schema(value_type = Option<ServiceAccountText>)]
     pub service_account: Option<Option<crate::feed::google::ServiceAccount>>,
@@ -308,7 +308,7 @@ impl NewFeed {
     ///
     /// [`OwnFieldsError`] names a field that the type needs or does not have.
     pub fn draft(self, space: Slug) -> Result<FeedDraft, OwnFieldsError> {
-        let own = OwnFields {
+        let own = ProviderFields {
             role_arn: self.role_arn,
             session_duration: self.session_duration,
             tenant_id: self.tenant_id,
@@ -343,7 +343,7 @@ impl FeedPatch {
         self,
         feed_type: FeedType,
     ) -> Result<impl FnOnce(&Feed) -> FeedChanges + Send, OwnFieldsError> {
-        let own = OwnFields {
+        let own = ProviderFields {
             role_arn: self.role_arn,
             session_duration: self.session_duration,
             tenant_id: self.tenant_id,

@@ -105,7 +105,7 @@ impl AuditLog {
     }
 
     /// Counts a request that was refused before it was known who asks; returns whether it is the first of
-    /// its kind. How many there were, of whom and why is recorded once a minute by [`AuditKeeper`], within
+    /// its kind. How many there were, of whom and why is recorded once a minute by [`AuditMaintenance`], within
     /// bounds.
     pub fn note_refusal(&self, client: IpAddr, reason: &'static str) -> bool {
         self.refusals().count(client, reason)
@@ -113,7 +113,7 @@ impl AuditLog {
 
     /// Counts a request of `grant` that was refused; its detail is the route and the reason. The first one
     /// of its kind is returned, to be recorded as it is; how many more there were is recorded once a minute
-    /// by [`AuditKeeper`], within bounds.
+    /// by [`AuditMaintenance`], within bounds.
     #[must_use]
     pub fn count_refusal(&self, grant: Uuid, event: Event) -> Option<Event> {
         self.refusals().count_granted(grant, event)

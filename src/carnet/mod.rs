@@ -19,8 +19,8 @@ use self::adoption::{adopt_issuer, establish_state, unlock};
 use crate::access::grants::Grants;
 use crate::audit_log::AuditLog;
 use crate::broker::{Broker, BrokerLimits, MintingExchanger};
-use crate::carnet::tasks::audit_log::AuditKeeper;
-use crate::carnet::tasks::maintenance::Keeper;
+use crate::carnet::tasks::audit_log::AuditMaintenance;
+use crate::carnet::tasks::maintenance::Maintenance;
 use crate::clock_watch::ClockWatch;
 use crate::clock_watch::database_clock::vouch_for_the_past;
 use crate::exchange::address::Loopback;
@@ -325,7 +325,7 @@ impl Carnet {
 
     /// Keeps what this process publishes and signs current, and rotates keys when they are due, until
     /// `shutdown` completes; what it knows of who fetched the JWKS is written before it returns. One
-    /// process of several is enough for the rotation; each needs it for the rest. See [`Keeper`]. What the
+    /// process of several is enough for the rotation; each needs it for the rest. See [`Maintenance`]. What the
     /// broker keeps of feeds that are changed or removed is dropped meanwhile.
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
         self.run_publishing(Vec::new(), shutdown).await;
@@ -348,8 +348,8 @@ impl Carnet {
 
     /// What [`Carnet::run`] runs, for who moves the clock himself.
     #[must_use]
-    pub fn keeper(&self) -> Keeper {
-        Keeper::new(
+    pub fn maintenance(&self) -> Maintenance {
+        Maintenance::new(
             Arc::clone(&self.issuer),
             Arc::clone(&self.rotator),
             Arc::clone(&self.grants),
@@ -360,9 +360,9 @@ impl Carnet {
 
     /// The part of it that looks after the audit log.
     #[must_use]
-    pub fn audit_keeper(&self) -> AuditKeeper {
+    pub fn audit_maintenance(&self) -> AuditMaintenance {
         let (log, store, retention) = (self.audit_log.clone(), self.store.clone(), self.audit_retention);
-        AuditKeeper::new(log, store, Arc::clone(&self.issuer), Arc::clone(&self.clock), retention)
+        AuditMaintenance::new(log, store, Arc::clone(&self.issuer), Arc::clone(&self.clock), retention)
     }
 
     /// Whether somebody else provides the master key, in a file that carnet never writes.

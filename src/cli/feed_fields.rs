@@ -12,7 +12,7 @@ use crate::feed::endpoints::{EndpointUrl, Endpoints};
 use crate::feed::google::{
     AccessTokenLifetime, GoogleArtifactRegistry, JwksSource, ServiceAccount, WorkloadIdentityProvider,
 };
-use crate::feed::own_fields::OwnFields;
+use crate::feed::provider_fields::ProviderFields;
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::scope::{Action, RepositoryName, Scope};
 use crate::feed::{Feed, FeedChanges, FeedDraft, FeedType, Provider, ecr_public};
@@ -279,14 +279,14 @@ impl Changes {
 
 impl OwnChanges {
     /// The fields, none of another type than the feed's.
-    fn fields(self, feed_type: FeedType) -> Result<OwnFields, Failure> {
+    fn fields(self, feed_type: FeedType) -> Result<ProviderFields, Failure> {
         let flag = |field: &str| format!("--{}", field.replace('_', "-"));
         // As a field, both flags of the service account are one.
         if self.no_service_account && feed_type != FeedType::GoogleArtifactRegistry {
             let error = format!("--no-service-account: a feed of type {feed_type} has no such field");
             return Err(Failure::usage(error));
         }
-        let fields = OwnFields {
+        let fields = ProviderFields {
             role_arn: self.role_arn,
             session_duration: self.session_duration,
             tenant_id: self.tenant_id,

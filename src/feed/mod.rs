@@ -13,8 +13,8 @@ pub mod ecr_public;
 pub mod endpoints;
 mod feed_type;
 pub mod google;
-pub mod own_fields;
 mod provider;
+pub mod provider_fields;
 pub mod registry_host;
 pub mod scope;
 

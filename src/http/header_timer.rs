@@ -39,7 +39,7 @@ struct Shared {
 }
 
 /// What tells the timer of a connection that something has arrived there.
-pub(super) struct Ear(Arc<Shared>);
+pub(super) struct ReadActivity(Arc<Shared>);
 
 /// Completes at its deadline.
 struct Deadline {
@@ -58,12 +58,12 @@ impl HeaderTimer {
         Self { shared, is_used: AtomicBool::new(false) }
     }
 
-    pub(super) fn ear(&self) -> Ear {
-        Ear(Arc::clone(&self.shared))
+    pub(super) fn activity(&self) -> ReadActivity {
+        ReadActivity(Arc::clone(&self.shared))
     }
 }
 
-impl Ear {
+impl ReadActivity {
     pub(super) fn hear(&self) {
         // One task reads and looks at the deadline: no other memory depends on the order.
         self.0.heard.store(true, Ordering::Relaxed);
@@ -148,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn a_deadline_comes_closer_when_something_arrives() {
         let timer = HeaderTimer::new(Duration::from_millis(20));
-        let (idle, ear) = (Duration::from_secs(3600), timer.ear());
+        let (idle, activity) = (Duration::from_secs(3600), timer.activity());
         let started = timer.now();
         timer.sleep(idle).await;
         let first = timer.now() - started;
@@ -157,7 +157,7 @@ mod tests {
         let mut second = timer.sleep(idle);
         let waits = std::future::poll_fn(|context| Poll::Ready(second.as_mut().poll(context).is_pending()));
         assert!(waits.await);
-        ear.hear();
+        activity.hear();
         let heard = timer.now();
         second.await;
         assert!(timer.now() - heard >= Duration::from_millis(20));

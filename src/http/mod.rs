@@ -5,7 +5,6 @@
 
 pub mod api;
 pub mod client_address;
-pub mod condition;
 mod header_timer;
 mod host;
 pub mod limits;
@@ -14,6 +13,7 @@ pub mod listen_address;
 pub mod listener;
 pub mod public;
 pub mod server;
+pub mod server_status;
 pub mod slow;
 pub mod tls;
 mod unix_socket;

@@ -15,7 +15,7 @@ use http_body_util::Full;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::condition::Condition;
+use super::server_status::ServerStatus;
 use crate::carnet::Carnet;
 use crate::issuer::{Health, Issuer, KeySet, STALE_AFTER};
 use crate::jose::Algorithm;
@@ -46,7 +46,7 @@ pub struct PublicDocuments {
     healthz: Arc<str>,
     readyz: Arc<str>,
     detail: Detail,
-    condition: Arc<Condition>,
+    status: Arc<ServerStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -138,20 +138,20 @@ impl PublicDocuments {
             healthz: below("/healthz"),
             readyz: below("/readyz"),
             detail,
-            condition: Arc::default(),
+            status: Arc::default(),
             issuer,
         }
     }
 
-    /// The same, of a server in `condition`: its `/readyz` tells that, too.
+    /// The same, of a server in `status`: its `/readyz` tells that, too.
     #[must_use]
-    pub fn in_condition(self, condition: Arc<Condition>) -> Self {
-        Self { condition, ..self }
+    pub fn with_status(self, status: Arc<ServerStatus>) -> Self {
+        Self { status, ..self }
     }
 
-    /// The condition of the server that serves them.
-    pub(super) fn condition(&self) -> &Condition {
-        &self.condition
+    /// The status of the server that serves them.
+    pub(super) fn status(&self) -> &ServerStatus {
+        &self.status
     }
 
     /// The same as a router, to be merged into somebody's application at its root.
@@ -228,13 +228,13 @@ impl PublicDocuments {
                 file_error: state.file_error.map(|error| error.to_string()),
             }),
             publications: publications(&key_set, &health),
-            undeclared_proxy: self.condition.first_undeclared_proxy().map(|peer| peer.to_string()),
-            tls: self.condition.certificate().map(|certificate| TlsChecks {
+            undeclared_proxy: self.status.first_undeclared_proxy().map(|peer| peer.to_string()),
+            tls: self.status.certificate().map(|certificate| TlsChecks {
                 expires_at: certificate.expires_at(),
                 reload_error: certificate.reload_error(),
             }),
         });
-        let (code, status) = match (self.condition.is_draining(), ready) {
+        let (code, status) = match (self.status.is_draining(), ready) {
             (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
             (false, true) => (StatusCode::OK, "ready"),
             (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),

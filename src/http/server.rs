@@ -182,7 +182,7 @@ async fn requests(
 ) -> hyper::Result<()> {
     let limits = &shared.settings.limits;
     let timer = HeaderTimer::new(limits.header);
-    let stream = Watched::new(stream, timer.ear(), limits.answer);
+    let stream = Watched::new(stream, timer.activity(), limits.answer);
     let connection = http1::Builder::new()
         .timer(timer)
         .header_read_timeout(limits.idle)
@@ -222,7 +222,7 @@ impl Service<Request<Incoming>> for Requests {
             None => {
                 let client = settings.trusted_proxies.client(self.peer, request.headers());
                 if let Some(header) = settings.trusted_proxies.undeclared(self.peer, request.headers()) {
-                    served.documents.condition().undeclared_proxy(self.peer, header);
+                    served.documents.status().undeclared_proxy(self.peer, header);
                 }
                 let mut request = request.map(|body| match body.is_end_stream() {
                     true => Body::empty(),

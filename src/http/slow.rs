@@ -14,14 +14,14 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::header_timer::Ear;
+use super::header_timer::ReadActivity;
 use super::line_ends::LineEnds;
 
 /// A connection that fails when the client does not take what is sent within `patience`, that tells
 /// the header's timer when something arrives, and that lets no head with bare line feeds pass.
 pub(super) struct Watched<S> {
     stream: S,
-    ear: Ear,
+    activity: ReadActivity,
     line_ends: LineEnds,
     patience: Duration,
     /// Whether what was written has not been taken yet.
@@ -30,8 +30,8 @@ pub(super) struct Watched<S> {
 }
 
 impl<S> Watched<S> {
-    pub(super) fn new(stream: S, ear: Ear, patience: Duration) -> Self {
-        Self { stream, ear, line_ends: LineEnds::default(), patience, is_stuck: false, alarm: None }
+    pub(super) fn new(stream: S, activity: ReadActivity, patience: Duration) -> Self {
+        Self { stream, activity, line_ends: LineEnds::default(), patience, is_stuck: false, alarm: None }
     }
 
     /// What is answered instead of `Pending`. Taking a byte now and then does not move the deadline:
@@ -62,7 +62,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if read.is_ready() {
-            self.ear.hear();
+            self.activity.hear();
             if let Some(arrived) = buffer.filled_mut().get_mut(before..) {
                 self.line_ends.look_at(arrived);
             }

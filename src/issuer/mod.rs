@@ -47,7 +47,7 @@ use crate::values::secret::SecretString;
 /// how much longer than its last token a retired key stays published.
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
 
-/// Where no keeper confirms the key state, a mint does so when it is older than this.
+/// Where no maintenance task confirms the key state, a mint does so when it is older than this.
 const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 
 /// Few tokens' claims have more bytes than this; a buffer of this size does not have to grow for them.
@@ -63,7 +63,7 @@ pub struct Issuer {
     current: ArcSwap<KeySet>,
     /// Monotonic milliseconds at which `current` was last known to be what the database holds.
     confirmed: AtomicU64,
-    /// Whether a keeper confirms the state, again and again.
+    /// Whether a maintenance task confirms the state, again and again.
     is_kept: AtomicBool,
     /// What the database said last.
     pulse: ArcSwap<KeyPulse>,
@@ -228,7 +228,7 @@ impl Issuer {
         self.reload().await
     }
 
-    /// Asks the database before a mint where no keeper does, as in a command: there an exchange that takes its time, or
+    /// Asks the database before a mint where no maintenance task does, as in a command: there an exchange that takes its time, or
     /// several, would leave a state behind that was confirmed too long ago to mint again. What comes of it, the mint says.
     pub(crate) async fn confirm(&self) {
         let is_fresh = self.unconfirmed_for() < CONFIRM_AFTER;
@@ -240,7 +240,7 @@ impl Issuer {
         }
     }
 
-    /// As [`Issuer::refresh`], by a keeper, which goes on doing so.
+    /// As [`Issuer::refresh`], by a maintenance task, which goes on doing so.
     pub(crate) async fn refresh_kept(&self) -> Result<bool, KeyStateError> {
         self.is_kept.store(true, Ordering::Release);
         self.reload().await

@@ -118,7 +118,7 @@ impl Rotator {
     }
 
     /// Does what is due: founds the keys of a new issuer, rotates keys that have signed long enough. Waits
-    /// for no erasure: what is prepared must be published first, which is the keeper's next step.
+    /// for no erasure: what is prepared must be published first, which is the maintenance task's next step.
     ///
     /// # Errors
     ///

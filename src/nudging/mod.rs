@@ -115,7 +115,7 @@ struct Task {
 impl Nudging {
     /// Carries out what is due; runs forever. May be dropped at any time: what is not done then is done by another
     /// server, or after the next start.
-    pub(crate) async fn keep(&self) {
+    pub(crate) async fn run(&self) {
         let (mut seen, mut next) = (None, None);
         loop {
             // Nudges are asked for by revocations alone, and those change the generation.

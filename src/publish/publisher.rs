@@ -97,7 +97,7 @@ impl Publisher {
             published.map_err(|source| BeginError::Publish { target: url.clone(), source })?;
             records.register(&url, &edition).await?;
             shown = Some(edition.label.generation);
-            // Shown at once; if the database does not answer now, the keeper asks again.
+            // Shown at once; if the database does not answer now, the maintenance task asks again.
             let _ = issuer.refresh().await;
             tracing::info!(target = %url, "published; from now on every key waits to be shown there");
         }
@@ -106,7 +106,7 @@ impl Publisher {
     }
 
     /// Keeps the copy up to date; never returns. May be dropped at any time.
-    pub async fn keep(&mut self) {
+    pub async fn run(&mut self) {
         loop {
             self.look().await;
             self.clock.sleep_until(self.clock.monotonic() + LOOK_EVERY).await;

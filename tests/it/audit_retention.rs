@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carnet::audit::{Event, EventKind, Outcome, Record};
-use carnet::carnet::tasks::audit_log::AuditKeeper;
-use carnet::carnet::tasks::maintenance::Keeper;
+use carnet::carnet::tasks::audit_log::AuditMaintenance;
+use carnet::carnet::tasks::maintenance::Maintenance;
 use carnet::carnet::{Carnet, Config, MasterKeySource};
 use carnet::store::IfMissing;
 use carnet::store::audit::{AuditFilter, Direction};
@@ -22,8 +22,8 @@ struct Server {
     _folder: TempDir,
     clock: SimulatedClock,
     carnet: Carnet,
-    keeper: Keeper,
-    audit_keeper: AuditKeeper,
+    maintenance: Maintenance,
+    audit_maintenance: AuditMaintenance,
 }
 
 impl Server {
@@ -39,17 +39,17 @@ impl Server {
             ..Config::new(folder.path().join("carnet.db").into(), master_key)
         };
         let carnet = Carnet::open(config).await.unwrap();
-        let (keeper, audit_keeper) = (carnet.keeper(), carnet.audit_keeper());
-        Self { _folder: folder, clock, carnet, keeper, audit_keeper }
+        let (maintenance, audit_maintenance) = (carnet.maintenance(), carnet.audit_maintenance());
+        Self { _folder: folder, clock, carnet, maintenance, audit_maintenance }
     }
 
-    /// Lets `time` pass, in which the keepers look as often as it takes.
+    /// Lets `time` pass, while the maintenance tasks run as often as it takes.
     async fn pass(&mut self, time: Duration) {
         let end = self.clock.monotonic() + time;
         while self.clock.monotonic() < end {
             self.clock.advance(HOUR.min(end - self.clock.monotonic()));
-            self.keeper.look().await;
-            self.audit_keeper.look().await;
+            self.maintenance.tick().await;
+            self.audit_maintenance.tick().await;
         }
     }
 
@@ -96,10 +96,10 @@ async fn a_clock_that_jumps_prunes_nothing() {
     server.pass(HOUR).await;
     let before = server.records().await;
     server.clock.step_wall_to(server.clock.now() + 100 * DAY);
-    // The keeper finds the jump out, and believes it when it has held; until then, nothing is pruned.
-    server.keeper.look().await;
+    // The maintenance task finds the jump out, and believes it when it has held; until then, nothing is pruned.
+    server.maintenance.tick().await;
     server.clock.advance(Duration::from_secs(1));
-    server.audit_keeper.look().await;
+    server.audit_maintenance.tick().await;
     assert_eq!(server.records().await, before);
 }
 

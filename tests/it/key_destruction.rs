@@ -11,7 +11,7 @@ use crate::support::keys::ISSUER;
 use crate::support::needles::Needles;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use carnet::carnet::tasks::maintenance::Keeper;
+use carnet::carnet::tasks::maintenance::Maintenance;
 use carnet::carnet::{Config, MasterKeySource};
 use carnet::http::public::{Detail, PublicDocuments};
 use carnet::issuer::rotator::Rotation;
@@ -29,7 +29,7 @@ use sqlx::{Connection as _, SqliteConnection};
 
 /// A server that looked no oftener would stop minting.
 const LOOKS_WITHIN: Duration = Duration::from_secs(3);
-/// Longer than the keeper waits before it tries an erasure again.
+/// Longer than the maintenance task waits before it tries an erasure again.
 const NEXT_TRY: Duration = Duration::from_secs(2);
 
 /// An issuer opened in this process, in the home of a `carnet` binary that looks at it from outside.
@@ -93,10 +93,10 @@ impl Issuer {
         self.carnet.store().key_pulse().await.unwrap().erasure_pending
     }
 
-    /// What `/readyz` says of it after `keeper` has looked.
-    async fn readyz_says_pending(&self, keeper: &mut Keeper) -> bool {
-        let looked = tokio::time::timeout(LOOKS_WITHIN, keeper.look()).await;
-        looked.expect("the keeper waits for the reader, and sees no change of keys meanwhile");
+    /// What `/readyz` says of it after `maintenance task` has looked.
+    async fn readyz_says_pending(&self, maintenance: &mut Maintenance) -> bool {
+        let looked = tokio::time::timeout(LOOKS_WITHIN, maintenance.tick()).await;
+        looked.expect("the maintenance waits for the reader, and sees no change of keys meanwhile");
         let documents = PublicDocuments::new(Arc::clone(self.carnet.issuer()), Detail::Full);
         let answer = documents.answer(&Method::GET, "/readyz", &HeaderMap::new()).unwrap();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
@@ -153,7 +153,7 @@ fn destroyed(before: Vec<String>, after: &[String]) -> Vec<String> {
 #[tokio::test]
 async fn a_reader_delays_the_erasure_which_a_server_finishes_when_it_lets_go() {
     let issuer = Issuer::new().await;
-    let mut keeper = issuer.carnet.keeper();
+    let mut maintenance = issuer.carnet.maintenance();
     assert!(!issuer.is_pending().await && !issuer.list_says_pending());
     let (mut reader, before) = issuer.reader().await;
     let rotation = issuer.rotate().await;
@@ -162,7 +162,7 @@ async fn a_reader_delays_the_erasure_which_a_server_finishes_when_it_lets_go() {
     assert!(issuer.is_pending().await);
     assert!(issuer.list_says_pending());
     for _ in 0..2 {
-        assert!(issuer.readyz_says_pending(&mut keeper).await);
+        assert!(issuer.readyz_says_pending(&mut maintenance).await);
         issuer.clock.advance(NEXT_TRY);
     }
     let mut other = issuer.connection().await;
@@ -177,12 +177,12 @@ async fn a_reader_delays_the_erasure_which_a_server_finishes_when_it_lets_go() {
     assert!(!issuer.rotate().await.erased);
     reader.close().await.unwrap();
     issuer.clock.advance(NEXT_TRY);
-    keeper.look().await;
-    assert!(!issuer.is_pending().await, "the keeper has not finished the erasure");
+    maintenance.tick().await;
+    assert!(!issuer.is_pending().await, "the maintenance has not finished the erasure");
     let destroyed = [destroyed, self::destroyed(also, &issuer.sealed(&mut other).await)].concat();
     assert_eq!(destroyed.len(), 4);
     assert_eq!(issuer.found(&destroyed), Vec::<String>::new());
-    assert!(!issuer.readyz_says_pending(&mut keeper).await);
+    assert!(!issuer.readyz_says_pending(&mut maintenance).await);
     assert!(!issuer.list_says_pending());
     assert!(issuer.log().exists(), "the log was not searched");
     other.close().await.unwrap();

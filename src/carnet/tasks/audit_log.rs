@@ -13,7 +13,7 @@ use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 
 /// No log is kept for less: a clock that jumps by hours must not empty it.
-pub const LEAST_RETENTION: Duration = Duration::from_secs(24 * 3600);
+pub const MIN_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// Work is looked for this often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -25,9 +25,9 @@ const SIZE_EVERY: Duration = Duration::from_secs(15);
 const HOURLY: Duration = Duration::from_secs(3600);
 
 /// Records counted refusals, prunes what is too old and tells the log's end. A failure is logged and tried
-/// again; it never ends the keeper.
+/// again; it never ends the maintenance task.
 #[derive(Debug)]
-pub struct AuditKeeper {
+pub struct AuditMaintenance {
     log: AuditLog,
     store: Store,
     issuer: Arc<Issuer>,
@@ -39,9 +39,9 @@ pub struct AuditKeeper {
     prune_at: Duration,
 }
 
-impl AuditKeeper {
-    /// A keeper of `log`, which is the one of `store`. Records live for `retention`, or
-    /// [`LEAST_RETENTION`] if that is longer; with none, for ever.
+impl AuditMaintenance {
+    /// A maintenance task of `log`, which is the one of `store`. Records live for `retention`, or
+    /// [`MIN_RETENTION`] if that is longer; with none, for ever.
     #[must_use]
     pub fn new(
         log: AuditLog,
@@ -51,7 +51,7 @@ impl AuditKeeper {
         retention: Option<Duration>,
     ) -> Self {
         let now = clock.monotonic();
-        let retention = retention.map(|retention| retention.max(LEAST_RETENTION));
+        let retention = retention.map(|retention| retention.max(MIN_RETENTION));
         let refusals_at = now + REFUSALS_EVERY;
         Self {
             log,
@@ -67,15 +67,15 @@ impl AuditKeeper {
     }
 
     /// Keeps; never returns. May be dropped at any time; then [`AuditLog::flush`] writes what is left.
-    pub async fn keep(&mut self) {
+    pub async fn run(&mut self) {
         loop {
-            self.look().await;
+            self.tick().await;
             self.clock.sleep_until(self.clock.monotonic() + LOOK_EVERY).await;
         }
     }
 
     /// One round.
-    pub async fn look(&mut self) {
+    pub async fn tick(&mut self) {
         let now = self.clock.monotonic();
         if now >= self.size_at {
             self.size_at = now + SIZE_EVERY;

@@ -1,9 +1,9 @@
-//! The keeper: what a server does between requests.
+//! The maintenance task: what a server does between requests.
 //!
 //! Several times a second it makes sure that this process publishes and signs with what the database
 //! holds. When it is due, it rotates keys, finishes the erasure of destroyed ones, moves the
 //! high-water time on and writes down evidence and the uses of grants. A failure is logged, shown and tried again; it never
-//! ends the keeper, and never what is served.
+//! ends the maintenance task, and never what is served.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const WRITE_USES_EVERY: Duration = Duration::from_secs(60);
 
 /// Keeps one process current.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct Maintenance {
     issuer: Arc<Issuer>,
     rotator: Arc<Rotator>,
     grants: Arc<Grants>,
@@ -43,8 +43,8 @@ pub struct Keeper {
     write_uses_at: Duration,
 }
 
-impl Keeper {
-    /// A keeper of `issuer`.
+impl Maintenance {
+    /// A maintenance task of `issuer`.
     #[must_use]
     pub fn new(
         issuer: Arc<Issuer>,
@@ -69,16 +69,16 @@ impl Keeper {
         }
     }
 
-    /// Keeps; never returns. May be dropped at any time; then [`Keeper::finish`] writes what is left.
-    pub async fn keep(&mut self) {
+    /// Keeps; never returns. May be dropped at any time; then [`Maintenance::finish`] writes what is left.
+    pub async fn run(&mut self) {
         loop {
-            self.look().await;
+            self.tick().await;
             self.clock.sleep_until(self.clock.monotonic() + REFRESH_EVERY).await;
         }
     }
 
     /// One round.
-    pub async fn look(&mut self) {
+    pub async fn tick(&mut self) {
         let now = self.clock.monotonic();
         self.refresh().await;
         if self.issuer.clock_reading().trust == ClockTrust::Steady {

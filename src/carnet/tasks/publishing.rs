@@ -11,19 +11,19 @@ use crate::publish::{BeginError, Publisher, Records, Target};
 impl Carnet {
     /// As [`Carnet::run`], and keeps copies of the documents current; see [`Carnet::publisher`].
     pub async fn run_publishing(&self, publishers: Vec<Publisher>, shutdown: impl Future<Output = ()>) {
-        let (mut keeper, mut audit_keeper) = (self.keeper(), self.audit_keeper());
+        let (mut maintenance, mut audit_maintenance) = (self.maintenance(), self.audit_maintenance());
         let server = self.server_name();
         let nudging = self.nudging();
         tokio::select! {
             () = shutdown => {}
-            () = keeper.keep() => {}
-            () = audit_keeper.keep() => {}
+            () = maintenance.run() => {}
+            () = audit_maintenance.run() => {}
             () = self.forget_changed_feeds() => {}
             () = self.tell_master_keys(&server) => {}
             () = publish_all(publishers) => {}
-            () = nudging.keep() => {}
+            () = nudging.run() => {}
         }
-        keeper.finish().await;
+        maintenance.finish().await;
         self.forget_master_keys(&server).await;
         self.audit_log.flush().await;
     }
@@ -60,11 +60,11 @@ impl Carnet {
 
 /// Runs every one; never returns.
 async fn publish_all(mut publishers: Vec<Publisher>) {
-    let keep = publishers.iter_mut().map(Publisher::keep);
-    let mut all: Vec<_> = keep.map(Box::pin).collect();
+    let running = publishers.iter_mut().map(Publisher::run);
+    let mut all: Vec<_> = running.map(Box::pin).collect();
     poll_fn(|context| {
-        for keep in &mut all {
-            let _ = keep.as_mut().poll(context);
+        for publisher in &mut all {
+            let _ = publisher.as_mut().poll(context);
         }
         Poll::Pending
     })

@@ -71,7 +71,7 @@ pub(super) async fn run(arguments: DemoArguments) -> Result<(), Failure> {
     }
     stop.send_replace(true);
     // It writes once more when it stops.
-    stage.keeper.await.map_err(anyhow::Error::new)?;
+    stage.maintenance.await.map_err(anyhow::Error::new)?;
     stage.carnet.store().close().await;
     Ok(())
 }
@@ -79,7 +79,7 @@ pub(super) async fn run(arguments: DemoArguments) -> Result<(), Failure> {
 /// An issuer and a cloud that trusts it, running.
 struct Stage {
     carnet: Arc<Carnet>,
-    keeper: JoinHandle<()>,
+    maintenance: JoinHandle<()>,
     feeds: Feeds,
     endpoints: SandboxEndpoints,
     transport: ReqwestTransport,
@@ -109,7 +109,7 @@ impl Stage {
             Arc::clone(carnet.clock()),
             stopped(stopping.clone()),
         ));
-        let keeper = tokio::spawn({
+        let maintenance = tokio::spawn({
             let (carnet, stopping) = (Arc::clone(&carnet), stopping.clone());
             async move { carnet.run(stopped(stopping)).await }
         });
@@ -148,7 +148,7 @@ impl Stage {
             loopback: Loopback::Allow,
             ..TransportConfig::default()
         })?;
-        Ok(Self { carnet, keeper, feeds, endpoints, transport })
+        Ok(Self { carnet, maintenance, feeds, endpoints, transport })
     }
 
     async fn play(&self) -> anyhow::Result<()> {

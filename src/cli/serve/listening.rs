@@ -13,11 +13,11 @@ use tokio::sync::watch;
 use super::stopped;
 use crate::cli::failure::Failure;
 use crate::http::client_address::TrustedProxies;
-use crate::http::condition::Condition;
 use crate::http::limits::Limits;
 use crate::http::listen_address::{ListenAddress, SocketMode};
 use crate::http::listener::Listener;
 use crate::http::server::{Served, Settings, serve};
+use crate::http::server_status::ServerStatus;
 use crate::http::tls::Certificate;
 use crate::metrics::{Listener as Shown, Metrics};
 use crate::values::clock::Clock;
@@ -83,7 +83,7 @@ pub(super) struct Listening {
     certificate: Option<Arc<Certificate>>,
     /// Which listeners show it.
     shown_by: Vec<Shown>,
-    condition: Arc<Condition>,
+    status: Arc<ServerStatus>,
     settings: Settings,
     shutdown_delay: Duration,
     /// SIGHUP asks to look at the certificate.
@@ -135,7 +135,7 @@ impl ListenArguments {
         Ok(Listening {
             everything,
             public,
-            condition: Arc::new(Condition::new(certificate.clone())),
+            status: Arc::new(ServerStatus::new(certificate.clone())),
             certificate,
             shown_by,
             settings: Settings {
@@ -150,8 +150,8 @@ impl ListenArguments {
 
 impl Listening {
     /// What `/readyz` has to know.
-    pub(super) fn condition(&self) -> &Arc<Condition> {
-        &self.condition
+    pub(super) fn status(&self) -> &Arc<ServerStatus> {
+        &self.status
     }
 
     /// What `serve` prints once it listens.
@@ -175,7 +175,7 @@ impl Listening {
         let (close, closed) = watch::channel(false);
         let closing = async {
             stopped(shutdown).await;
-            self.condition.drain();
+            self.status.drain();
             clock.sleep_until(clock.monotonic() + self.shutdown_delay).await;
             close.send_replace(true);
         };

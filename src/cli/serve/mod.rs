@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::proxy::ProxyOption;
 use super::publish::{not_opened, not_published};
 use super::{opening, output};
-use crate::carnet::tasks::audit_log::LEAST_RETENTION;
+use crate::carnet::tasks::audit_log::MIN_RETENTION;
 use crate::carnet::{Carnet, Config};
 use crate::exchange::address::Loopback;
 use crate::http::api::{Api, ApiLimits, Rate};
@@ -106,7 +106,7 @@ impl LimitArguments {
 
 fn retention(text: &str) -> Result<Duration, String> {
     match duration::parse(text) {
-        Ok(retention) if retention < LEAST_RETENTION => Err("the least is 1d".to_owned()),
+        Ok(retention) if retention < MIN_RETENTION => Err("the minimum is 1d".to_owned()),
         parsed => parsed.map_err(|error| error.to_string()),
     }
 }
@@ -155,9 +155,8 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
     tracing::info!(%announcement, database = %carnet.store().url(), "serving");
     output::line(&announcement.to_string())?;
 
-    let documents = |detail| {
-        PublicDocuments::new(Arc::clone(issuer), detail).in_condition(Arc::clone(listening.condition()))
-    };
+    let documents =
+        |detail| PublicDocuments::new(Arc::clone(issuer), detail).with_status(Arc::clone(listening.status()));
     let api = Api::new(Arc::clone(&carnet), arguments.limits.limits()).map_err(anyhow::Error::new)?;
     let everything = Served { documents: documents(Detail::Full), router: api.router() };
     let public = Served::documents_only(documents(Detail::StatusOnly));

@@ -15,7 +15,7 @@ use crate::api_types::problem::{Problem, ProblemType, UpstreamAnswer};
 use crate::audit_log::AuditError;
 use crate::broker::{AttemptError, BrokerError};
 use crate::exchange::{ExchangeError, Failure, NO_PROVIDER, Step};
-use crate::feed::own_fields::OwnFieldsError;
+use crate::feed::provider_fields::OwnFieldsError;
 use crate::feed::scope::ScopeError;
 use crate::feed::{FeedError, FeedPath};
 use crate::feeds::FeedsError;

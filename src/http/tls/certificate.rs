@@ -28,7 +28,7 @@ pub struct Certificate {
 
 /// What one look at the files has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum ReloadOutcome {
     /// What is served.
     Unchanged,
     /// Something new, which is served if it is still there at the next look.
@@ -92,7 +92,7 @@ impl Certificate {
 
     /// Looks at the files, which blocks. New content is taken once two looks have found the same, so
     /// that a file that is just being written is not; at once if `settled` says that it is whole.
-    pub fn look(&self, settled: bool) -> Look {
+    pub fn poll(&self, settled: bool) -> ReloadOutcome {
         let files = Files::read(&self.certificate, &self.key);
         let mut seen = self.seen();
         let files = match files {
@@ -103,13 +103,13 @@ impl Certificate {
         let was_seen = std::mem::replace(&mut seen.last, found) == found;
         if found == seen.served {
             seen.refused = None;
-            return Look::Unchanged;
+            return ReloadOutcome::Unchanged;
         }
         if !was_seen && !settled {
-            return Look::Unsettled;
+            return ReloadOutcome::Unsettled;
         }
         if seen.refused.as_ref().is_some_and(|refused| refused.fingerprint == Some(found)) {
-            return Look::Refused;
+            return ReloadOutcome::Refused;
         }
         match Pair::new(&files, &self.certificate, &self.key) {
             Ok(pair) => {
@@ -120,7 +120,7 @@ impl Certificate {
                 );
                 self.current.store(Arc::new(pair));
                 (seen.served, seen.refused) = (found, None);
-                Look::Reloaded
+                ReloadOutcome::Reloaded
             }
             Err(error) => seen.refuse(Some(found), &error),
         }
@@ -146,7 +146,7 @@ impl Certificate {
             };
             let certificate = Arc::clone(&self);
             // Nothing is lost if a look fails: the next one follows.
-            let _ = tokio::task::spawn_blocking(move || certificate.look(settled)).await;
+            let _ = tokio::task::spawn_blocking(move || certificate.poll(settled)).await;
             looked(&self);
         }
     }
@@ -158,7 +158,7 @@ impl Certificate {
 
 impl Seen {
     /// Remembers why, and logs it once.
-    fn refuse(&mut self, fingerprint: Option<Fingerprint>, error: &TlsError) -> Look {
+    fn refuse(&mut self, fingerprint: Option<Fingerprint>, error: &TlsError) -> ReloadOutcome {
         let reason = match std::error::Error::source(error) {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
@@ -167,7 +167,7 @@ impl Seen {
             tracing::warn!(reason, "the TLS certificate is not reloaded; the one from before is served");
         }
         self.refused = Some(Refused { fingerprint, reason });
-        Look::Refused
+        ReloadOutcome::Refused
     }
 }
 
@@ -225,22 +225,25 @@ mod tests {
         }
     }
 
-    fn looks<const N: usize>(certificate: &Certificate) -> [Look; N] {
-        [(); N].map(|()| certificate.look(false))
+    fn polls<const N: usize>(certificate: &Certificate) -> [ReloadOutcome; N] {
+        [(); N].map(|()| certificate.poll(false))
     }
 
     #[test]
     fn a_new_pair_is_served_once_it_has_settled() {
         let (old, new) = (Pem::new(), Pem::new());
         let (folder, certificate) = Folder::new(&old);
-        assert_eq!(looks(&certificate), [Look::Unchanged; 2]);
+        assert_eq!(polls(&certificate), [ReloadOutcome::Unchanged; 2]);
         folder.write("crt", &new.certificate);
-        assert_eq!(looks(&certificate), [Look::Unsettled]);
+        assert_eq!(polls(&certificate), [ReloadOutcome::Unsettled]);
         folder.write("key", &new.key);
-        assert_eq!(looks(&certificate), [Look::Unsettled, Look::Reloaded, Look::Unchanged]);
+        assert_eq!(
+            polls(&certificate),
+            [ReloadOutcome::Unsettled, ReloadOutcome::Reloaded, ReloadOutcome::Unchanged]
+        );
         folder.write("crt", &old.certificate);
         folder.write("key", &old.key);
-        assert_eq!(certificate.look(true), Look::Reloaded, "whoever asks says that it is whole");
+        assert_eq!(certificate.poll(true), ReloadOutcome::Reloaded, "whoever asks says that it is whole");
         assert_eq!(certificate.reload_error(), None);
     }
 
@@ -250,7 +253,11 @@ mod tests {
         let (folder, certificate) = Folder::new(&old);
         let half = |text: &str| text[..text.len() / 2].to_owned();
         let refused = |what: &str, reason: &str| {
-            assert_eq!(looks(&certificate), [Look::Unsettled, Look::Refused, Look::Refused], "{what}");
+            assert_eq!(
+                polls(&certificate),
+                [ReloadOutcome::Unsettled, ReloadOutcome::Refused, ReloadOutcome::Refused],
+                "{what}"
+            );
             let error = certificate.reload_error().unwrap();
             assert!(error.contains(reason), "{what}: {error}");
         };
@@ -266,11 +273,11 @@ mod tests {
         folder.write("key", &half(&new.key));
         refused("half a key", "holds no PEM private key");
         std::fs::remove_file(folder.path("key")).unwrap();
-        assert_eq!(looks(&certificate), [Look::Refused; 2]);
+        assert_eq!(polls(&certificate), [ReloadOutcome::Refused; 2]);
         assert!(certificate.reload_error().unwrap().contains("cannot be read"));
 
         folder.write("key", &new.key);
-        assert_eq!(looks(&certificate), [Look::Unsettled, Look::Reloaded]);
+        assert_eq!(polls(&certificate), [ReloadOutcome::Unsettled, ReloadOutcome::Reloaded]);
         assert_eq!(certificate.reload_error(), None);
     }
 }

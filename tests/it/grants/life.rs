@@ -224,19 +224,19 @@ async fn the_last_use_is_written_every_minute_and_at_the_end_and_never_goes_back
     let made = grants.create(draft, &me).await.unwrap();
     let last_used =
         async || grants.authenticate(made.token.reveal(), clock.now()).await.unwrap().last_used_at;
-    let mut keeper = carnet.keeper();
+    let mut maintenance = carnet.maintenance();
     let used_at = clock.now();
     grants.note_used(made.grant.id, used_at);
     clock.advance(Duration::from_secs(59));
-    keeper.look().await;
+    maintenance.tick().await;
     assert_eq!(last_used().await, None);
     clock.advance(Duration::from_secs(11));
-    keeper.look().await;
+    maintenance.tick().await;
     assert_eq!(last_used().await, Some(used_at));
     grants.note_used(made.grant.id, used_at.checked_sub(DAY).unwrap());
-    keeper.finish().await;
+    maintenance.finish().await;
     assert_eq!(last_used().await, Some(used_at));
     grants.note_used(made.grant.id, clock.now());
-    keeper.finish().await;
+    maintenance.finish().await;
     assert_eq!(last_used().await, Some(clock.now()));
 }

@@ -1,7 +1,7 @@
 //! A machine with one database, one clock and several processes, as far as key life goes.
 //!
 //! Decisions are the library's own: `plan…`, `apply`, `published`, `ClockGuard`. What is modelled is the
-//! shell around them, as the rotator, the keeper and the issuer are it: what each process has read and
+//! shell around them, as the rotator, the maintenance task and the issuer are it: what each process has read and
 //! when, what is decided again inside a transaction, when a process refuses to sign.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ use super::mutation::{self, Mutation};
 use super::rules::{Circumstances, Elapsed, Ledger, Number, Rule, Why, millis, number, public_key};
 
 const EPOCH: i64 = 1_700_000_000_000;
-/// The keeper moves the high-water time on this often.
+/// The maintenance task moves the high-water time on this often.
 const WRITE_EVERY: Elapsed = 10_000;
 
 /// What happened, to see that the histories are worth something.
@@ -230,7 +230,7 @@ impl Model {
         Duration::from_millis(self.now.unsigned_abs())
     }
 
-    /// One round of the keeper.
+    /// One round of the maintenance task.
     fn look(&mut self, process: usize) {
         let (wall, now) = (self.wall(), self.now);
         self.observe(process);

@@ -15,7 +15,7 @@ use super::world::{DAY, HOUR, Machine, SECOND, somebody};
 async fn three_hundred_days_of_downtime_once_accepted_are_caught_up_with_one_rotation_per_algorithm() {
     let machine = Machine::new();
     let mut process = machine.open().await;
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     process.cut_off().await;
     drop(process);
     machine.clock.advance(300 * DAY);
@@ -24,7 +24,7 @@ async fn three_hundred_days_of_downtime_once_accepted_are_caught_up_with_one_rot
     assert_eq!(process.keys().await.len(), 4, "nobody has said that the clock is right");
     let database_clock = DatabaseClock::new(process.carnet.store().clone(), Arc::new(machine.clock.clone()));
     assert!(database_clock.accept(&somebody()).await.unwrap().is_some());
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     let after = process.keys().await;
     assert_eq!(after.len(), 6);
     assert!(process.active_kids().iter().all(|kid| !before.contains(kid)));
@@ -85,7 +85,7 @@ async fn a_ninth_key_is_refused_until_a_slot_frees_but_a_revocation_never() {
     let mut process = machine.open().await;
     for _ in 0..2 {
         process.rotate(true).await.unwrap();
-        process.keeper.look().await;
+        process.maintenance.tick().await;
     }
     let Err(RotationError::Refused(Refusal::KeySetFull { published: 8, frees_at })) =
         process.rotate(true).await
@@ -96,7 +96,7 @@ async fn a_ninth_key_is_refused_until_a_slot_frees_but_a_revocation_never() {
     for kid in &seen {
         assert_eq!(process.carnet.rotator().revoke(kid, &somebody()).await.unwrap().changes.len(), 1);
     }
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     let all = process.active_kids();
     assert_eq!(process.carnet.rotator().revoke_all(&all, &somebody()).await.unwrap().changes.len(), 2);
     let keys = process.keys().await;
@@ -109,7 +109,7 @@ async fn every_kid_that_can_be_revoked_has_its_answer() {
     let machine = Machine::new();
     let mut process = machine.open().await;
     process.rotate(true).await.unwrap();
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     let rotator = Arc::clone(process.carnet.rotator());
     let kid_in = |state| process.in_state(state)[0].kid();
     let (retired, active, prepared) =
@@ -122,7 +122,7 @@ async fn every_kid_that_can_be_revoked_has_its_answer() {
     ] {
         let done = rotator.revoke(kid, &somebody()).await.unwrap();
         assert!(matches!(done.changes.as_slice(), [change] if is_right(change)), "{done:?}");
-        process.keeper.look().await;
+        process.maintenance.tick().await;
         assert!(!process.serves(kid));
         let again = rotator.revoke(kid, &somebody()).await.unwrap();
         assert!(again.changes.is_empty(), "there was something left to do: {again:?}");
@@ -139,7 +139,7 @@ async fn another_processs_change_is_seen_after_one_look() {
     let before = other.active_kids();
     process.rotate(true).await.unwrap();
     process.carnet.issuer().refresh().await.unwrap();
-    other.keeper.look().await;
+    other.maintenance.tick().await;
     assert_eq!(other.jwks(), process.jwks());
     for alg in carnet::jose::Algorithm::ALL {
         let token = other.mint(alg).unwrap();
@@ -152,7 +152,7 @@ async fn a_changed_policy_prunes_nothing_early() {
     let machine = Machine::new();
     let mut process = machine.open().await;
     process.rotate(true).await.unwrap();
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     let retired = process.in_state(State::Retired);
     let hasty = RotationPolicy::new(PolicyDurations {
         max_token_lifetime: 60 * SECOND,
@@ -161,22 +161,22 @@ async fn a_changed_policy_prunes_nothing_early() {
     })
     .unwrap();
     process.carnet.rotator().set_policy(&hasty, RsaBits::Rsa2048, &somebody()).await.unwrap();
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     // Only what the row is checked against has grown: the lifetime makes up for the leeway.
     let stages = |keys: &[SigningKey]| keys.iter().map(|key| (key.kid(), key.stage)).collect::<Vec<_>>();
     assert_eq!(stages(&process.in_state(State::Retired)), stages(&retired));
 
     machine.clock.advance(HOUR + 299 * SECOND);
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     assert!(retired.iter().all(|key| process.serves(&key.kid())));
     machine.clock.advance(SECOND);
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     assert!(retired.iter().all(|key| !process.serves(&key.kid())));
 
     // Nor does the key that signed when tokens lived for an hour, and clocks were given five minutes,
     // leave sooner for retiring later.
     process.rotate(true).await.unwrap();
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     let expected = machine.now().saturating_add(HOUR + 300 * SECOND).unwrap();
     let until = |key: &SigningKey| key.published_until();
     assert!(process.in_state(State::Retired).iter().all(|key| until(key) == Some(expected)));

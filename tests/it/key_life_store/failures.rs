@@ -27,7 +27,7 @@ async fn a_rotation_that_fails_is_shown_and_tried_again_later_and_later_and_stop
     let mut failed_after = Vec::new();
     for second in 0..40 {
         let before = failures(&process).await;
-        process.keeper.look().await;
+        process.maintenance.tick().await;
         if failures(&process).await > before {
             failed_after.push(second);
         }
@@ -42,7 +42,7 @@ async fn a_rotation_that_fails_is_shown_and_tried_again_later_and_later_and_stop
 
     machine.source.fails.store(false, Ordering::Relaxed);
     machine.clock.advance(30 * SECOND);
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     assert!(process.active_kids().iter().all(|kid| !kids.contains(kid)));
     assert_eq!(process.carnet.store().rotation_failures().await.unwrap(), None);
     assert_eq!(process.carnet.issuer().health().rotation_error, None);
@@ -52,12 +52,12 @@ async fn a_rotation_that_fails_is_shown_and_tried_again_later_and_later_and_stop
 async fn a_failure_is_over_when_somebody_else_has_rotated() {
     let machine = Machine::new();
     let mut process = failing(&machine).await;
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     assert!(process.carnet.issuer().health().rotation_error.is_some());
     machine.source.fails.store(false, Ordering::Relaxed);
     process.rotate(false).await.unwrap();
-    process.keeper.look().await;
-    process.keeper.look().await;
+    process.maintenance.tick().await;
+    process.maintenance.tick().await;
     assert_eq!(process.carnet.issuer().health().rotation_error, None);
     assert_eq!(process.carnet.store().rotation_failures().await.unwrap(), None);
 }
@@ -66,23 +66,23 @@ async fn a_failure_is_over_when_somebody_else_has_rotated() {
 async fn a_process_cut_off_from_the_database_stops_minting_after_five_seconds_and_goes_on_serving() {
     let machine = Machine::new();
     let (mut process, other) = (machine.open().await, machine.open().await);
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     let served = process.jwks();
     process.cut_off().await;
     other.rotate(true).await.unwrap();
     for _ in 0..5 {
         machine.clock.advance(SECOND);
-        process.keeper.look().await;
+        process.maintenance.tick().await;
         let token = process.mint(Algorithm::Es256).unwrap();
         other.carnet.issuer().refresh().await.unwrap();
         assert!(super::world::verifies(&token, &other.jwks()), "signed by a key that has just retired");
     }
     machine.clock.advance(SECOND / 1000);
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     let refused = process.mint(Algorithm::Es256).map(drop);
     assert!(matches!(refused, Err(MintError::Unconfirmed(_))), "{refused:?}");
     machine.clock.advance(DAY);
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     assert_eq!(process.jwks(), served);
     assert!(process.mint(Algorithm::Rs256).is_err());
 }

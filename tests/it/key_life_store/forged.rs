@@ -17,7 +17,7 @@ async fn with_retired_key(machine: &Machine) -> (Process, String) {
     let mut process = machine.open().await;
     process.rotate(true).await.unwrap();
     machine.clock.advance(SECOND);
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     let retired = process.in_state(State::Retired);
     let key = retired.iter().find(|key| key.algorithm() == Algorithm::Rs256).unwrap();
     let kid = key.kid().to_string();
@@ -35,7 +35,7 @@ async fn execute(sql: &mut SqliteConnection, statement: &str, kid: &str) {
 async fn is_noticed(machine: &Machine, process: &mut Process, forged: &str, what: &str) {
     let served = process.jwks();
     for _ in 0..6 {
-        process.keeper.look().await;
+        process.maintenance.tick().await;
         assert_eq!(process.jwks(), served, "{what}");
         machine.clock.advance(SECOND);
     }
@@ -73,7 +73,7 @@ async fn a_revoked_key_cannot_be_brought_back() {
     let (mut process, _) = with_retired_key(&machine).await;
     let active = process.active_kids()[0].clone();
     process.carnet.rotator().revoke(&active, &super::world::somebody()).await.unwrap();
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     assert!(!process.serves(&active));
     let mut sql = machine.sql().await;
     execute(

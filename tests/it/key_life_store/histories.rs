@@ -107,7 +107,7 @@ impl World {
         let rotator = acting.carnet.rotator();
         let why = match op {
             Op::Tick => {
-                acting.keeper.look().await;
+                acting.maintenance.tick().await;
                 Why::InTime
             }
             Op::Rotate { force, .. } => {
@@ -188,7 +188,7 @@ impl World {
         }
         for process in 0..PROCESSES {
             if let Some(looking) = self.processes[process].as_mut() {
-                looking.keeper.look().await;
+                looking.maintenance.tick().await;
                 self.record(Why::InTime).await;
                 if !self.cut_off[process] {
                     self.sends(process);

@@ -1,4 +1,4 @@
-//! The life of a key on the real thing: rotator, keeper, issuer and store of several processes on one
+//! The life of a key on the real thing: rotator, maintenance task, issuer and store of several processes on one
 //! SQLite file, with a simulated clock and keys made beforehand.
 
 mod answers;

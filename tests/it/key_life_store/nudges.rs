@@ -16,7 +16,7 @@ impl Process {
     async fn revoke_the_active_key(&mut self) {
         let kid = self.in_state(State::Active)[0].kid();
         self.carnet.rotator().revoke(&kid, &somebody()).await.unwrap();
-        self.keeper.look().await;
+        self.maintenance.tick().await;
     }
 }
 
@@ -24,7 +24,7 @@ impl Process {
 async fn a_revocation_asks_for_two_rounds_and_one_process_of_several_takes_each() {
     let machine = Machine::new();
     let mut process = machine.open().await;
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     let revoked = process.in_state(State::Active)[0].clone();
     process.revoke_the_active_key().await;
 
@@ -53,7 +53,7 @@ async fn a_revocation_asks_for_two_rounds_and_one_process_of_several_takes_each(
 async fn a_server_carries_out_what_another_left_and_the_second_round_when_it_is_due() {
     let machine = Machine::new();
     let mut process = machine.open().await;
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     process.revoke_the_active_key().await;
     let mut left = process.nudges().await[0].clone();
     assert!(process.carnet.store().claim_nudge(&mut left, machine.now()).await.unwrap());
@@ -89,7 +89,7 @@ async fn nothing_is_asked_for_where_no_nudge_is_wanted_or_nothing_is_revoked() {
     let machine = Machine::new();
     let mut process = machine.open().await;
     process.rotate(true).await.unwrap();
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     let rotator = process.carnet.rotator().without_nudges();
     let kid = process.in_state(State::Active)[0].kid();
     assert_eq!(rotator.revoke(&kid, &somebody()).await.unwrap().changes.len(), 1);

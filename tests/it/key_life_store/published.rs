@@ -59,7 +59,7 @@ impl Published {
         let mut process = machine.open().await;
         let policy = policy(propagation);
         process.carnet.rotator().set_policy(&policy, RsaBits::Rsa2048, &somebody()).await.unwrap();
-        process.keeper.look().await;
+        process.maintenance.tick().await;
         let copy = Arc::new(Copy::new());
         let publisher = process.carnet.publisher(Arc::clone(&copy) as _).await.unwrap();
         let mut published = Self {
@@ -81,9 +81,9 @@ impl Published {
 
     /// The server looks, and publishes what it sees.
     async fn look(&mut self) {
-        self.process.keeper.look().await;
+        self.process.maintenance.tick().await;
         self.publisher.look().await;
-        self.process.keeper.look().await;
+        self.process.maintenance.tick().await;
         self.fetch();
     }
 
@@ -320,7 +320,7 @@ async fn two_servers_publish_at_one_place_without_an_alarm_and_the_older_view_ne
         // This one has not looked at the database yet.
         second.look().await;
         assert_eq!(published.copy.jwks(), after);
-        other.keeper.look().await;
+        other.maintenance.tick().await;
         second.look().await;
         published.fetch();
     }

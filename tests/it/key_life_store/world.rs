@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use carnet::carnet::tasks::maintenance::Keeper;
+use carnet::carnet::tasks::maintenance::Maintenance;
 use carnet::carnet::{Carnet, Config, MasterKeySource, OpenError};
 use carnet::feed::aws::AssumedRole;
 use carnet::feed::{Feed, FeedDraft, Provider};
@@ -67,7 +67,7 @@ pub(crate) struct Machine {
 /// One process.
 pub(crate) struct Process {
     pub(crate) carnet: Carnet,
-    pub(crate) keeper: Keeper,
+    pub(crate) maintenance: Maintenance,
 }
 
 impl Machine {
@@ -90,8 +90,8 @@ impl Machine {
             ..Config::new(folder.join("carnet.db").into(), master_key)
         })
         .await?;
-        let keeper = carnet.keeper();
-        Ok(Process { carnet, keeper })
+        let maintenance = carnet.maintenance();
+        Ok(Process { carnet, maintenance })
     }
 
     /// The database, unlocked, with rows that are held against no state.
@@ -149,7 +149,7 @@ pub(crate) fn feed(alg: Algorithm, token_lifetime: Duration) -> Feed {
 impl Process {
     /// A process that has looked: what it then knows.
     pub(crate) async fn keys(&mut self) -> Vec<SigningKey> {
-        self.keeper.look().await;
+        self.maintenance.tick().await;
         self.carnet.issuer().key_set().keys.clone()
     }
 

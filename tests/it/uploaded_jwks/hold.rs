@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use carnet::feed::google::{GoogleArtifactRegistry, JwksSource};
-use carnet::feed::own_fields::OwnFields;
+use carnet::feed::provider_fields::ProviderFields;
 use carnet::feed::{Feed, FeedChanges, FeedDraft, FeedPath, Provider};
 use carnet::feeds::Sharing;
 use carnet::issuer::rotator::RotationError;
@@ -55,7 +55,7 @@ async fn live(machine: &Machine, process: &mut Process, span: Duration) {
     let hours = span.as_secs() / HOUR.as_secs();
     for _ in 0..hours {
         machine.clock.advance(HOUR);
-        process.keeper.look().await;
+        process.maintenance.tick().await;
     }
 }
 
@@ -101,7 +101,7 @@ async fn rotation_is_held_for_the_feeds_algorithm_alone_and_propagation_counts_f
     let confirmed_at = machine.now();
     let safe = confirm(&process, &next).await.unwrap();
     assert_eq!(safe, confirmed_at + policy.propagation());
-    process.keeper.look().await;
+    process.maintenance.tick().await;
     assert_eq!(due_at(&process.keys().await, &policy, ES256), Some(safe), "the clock has been due for weeks");
     let refused = process.rotate(false).await.unwrap_err();
     assert!(
@@ -164,7 +164,7 @@ async fn what_frees_the_rotation_frees_it_at_once() {
         match freed {
             Freed::Removed => drop(one.carnet.feeds().remove(&path("prod"), &somebody()).await.unwrap()),
             Freed::Fetched => {
-                let own = OwnFields { jwks: Some(JwksSource::Fetched), ..OwnFields::default() };
+                let own = ProviderFields { jwks: Some(JwksSource::Fetched), ..ProviderFields::default() };
                 let change = |feed: &Feed| FeedChanges {
                     provider: own.applied_to(feed.provider.clone()).ok(),
                     ..FeedChanges::default()
@@ -176,7 +176,7 @@ async fn what_frees_the_rotation_frees_it_at_once() {
             }
         }
         // One look sees it, the next rotates.
-        server.keeper.look().await;
+        server.maintenance.tick().await;
         assert_eq!(keys_of(&mut server, ES256).await.0, next);
         assert_eq!(keys_of(&mut one, ES256).await.0, next);
     }

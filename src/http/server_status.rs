@@ -6,16 +6,16 @@ use std::sync::{Arc, OnceLock};
 use super::client_address::Peer;
 use super::tls::Certificate;
 
-/// The condition of a server with all its listeners, for `/readyz`.
+/// The status of a server with all its listeners, for `/readyz`.
 #[derive(Debug, Default)]
-pub struct Condition {
+pub struct ServerStatus {
     draining: AtomicBool,
     certificate: Option<Arc<Certificate>>,
     /// The first peer that spoke for others without being trusted to.
     undeclared_proxy: OnceLock<Peer>,
 }
 
-impl Condition {
+impl ServerStatus {
     /// Of a server that is not stopping, with the certificate that it shows, if any.
     #[must_use]
     pub fn new(certificate: Option<Arc<Certificate>>) -> Self {

@@ -15,7 +15,7 @@ use super::{FeedType, Provider};
 /// Fields of any type. What is absent is not changed, or gets its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct OwnFields {
+pub struct ProviderFields {
     /// AWS: the role that trusts the issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role_arn: Option<RoleArn>,
@@ -73,7 +73,7 @@ impl OwnFieldsError {
     }
 }
 
-impl OwnFields {
+impl ProviderFields {
     /// What a new feed of this type needs to know of its cloud.
     ///
     /// # Errors
@@ -175,7 +175,7 @@ pub(crate) fn even_null<'de, D: Deserializer<'de>>(
 mod tests {
     use super::*;
 
-    fn fields(json: &str) -> OwnFields {
+    fn fields(json: &str) -> ProviderFields {
         serde_json::from_str(json).unwrap()
     }
 
@@ -189,7 +189,7 @@ mod tests {
             (role.clone(), FeedType::AwsEcr, None),
             (role.clone(), FeedType::AwsEcrPublic, None),
             (role, FeedType::AzureAcr, Some("role_arn: a feed of type azure-acr has no such field")),
-            (OwnFields::default(), FeedType::AwsEcr, Some("role_arn: a feed of type aws-ecr needs it")),
+            (ProviderFields::default(), FeedType::AwsEcr, Some("role_arn: a feed of type aws-ecr needs it")),
             (
                 fields(&format!(r#"{{"tenant_id": "{TENANT}"}}"#)),
                 FeedType::AzureAcr,
