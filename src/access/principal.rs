@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::grant::{Grant, GrantState, Permissions, Role};
 use crate::store::grants::GrantRow;
-use crate::store::{StoreError, Write};
+use crate::store::{ReadTransaction, StoreError};
 use crate::values::actor::Actor;
 
 /// On whose authority something is changed, listed or revoked.
@@ -85,9 +85,13 @@ impl Principal<'_> {
     /// # Errors
     ///
     /// [`PrincipalError::Ended`] if the grant is not valid any more.
-    pub async fn confirm(&self, write: &mut Write, now: Timestamp) -> Result<Confirmed, PrincipalError> {
+    pub async fn confirm(
+        &self,
+        read: &mut ReadTransaction,
+        now: Timestamp,
+    ) -> Result<Confirmed, PrincipalError> {
         let Self::Grant(presented) = self else { return Ok(self.presented()) };
-        match write.grant(presented.id).await? {
+        match read.grant(presented.id).await? {
             Some(GrantRow::Authentic(stored)) if stored.grant.state(now) == GrantState::Valid => {
                 Ok(Confirmed { permissions: stored.grant.permissions.clone(), grant: Some(stored.grant) })
             }

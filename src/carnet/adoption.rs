@@ -8,7 +8,7 @@ use crate::store::master_key::{MasterKey, MasterKeyError, MasterKeySource};
 use crate::store::sealed::{SealError, Sealer};
 use crate::store::states::StateStatus;
 use crate::store::vault::Vault;
-use crate::store::{IfMissing, Store, StoreError, Write};
+use crate::store::{IfMissing, Store, StoreError, Transaction};
 use crate::values::issuer_url::IssuerUrl;
 
 /// Unlocks `store` with its master key; sets up a database that is new, if `config` allows it.
@@ -120,7 +120,7 @@ pub(super) async fn adopt_issuer(store: Store, config: &Config) -> Result<Vault,
 
 /// Stores the issuer URL and records that.
 async fn adopt(
-    write: &mut Write,
+    write: &mut Transaction,
     before: Option<&IssuerUrl>,
     issuer: &IssuerUrl,
     config: &Config,

@@ -17,7 +17,7 @@ use crate::signing_keys::set_back::set_back;
 use crate::store::grants::{GrantRow, StoredGrant};
 use crate::store::issuer::KeySettings;
 use crate::store::signing_keys::StoredKeys;
-use crate::store::{Store, StoreError, Write};
+use crate::store::{ReadTransaction, Store, StoreError};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 
@@ -172,9 +172,9 @@ impl DatabaseClock {
         Ok(Some(correction))
     }
 
-    async fn view_in(&self, write: &mut Write) -> Result<ClockView, StoreError> {
-        let stored = write.signing_keys().await?;
-        let grants = write.grants().await?;
+    async fn view_in(&self, read: &mut ReadTransaction) -> Result<ClockView, StoreError> {
+        let stored = read.signing_keys().await?;
+        let grants = read.grants().await?;
         Ok(self.compare(&stored, grants))
     }
 

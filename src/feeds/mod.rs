@@ -20,7 +20,7 @@ use crate::clock_watch::ClockWatch;
 use crate::feed::{Feed, FeedChanges, FeedDraft, FeedError, FeedPath};
 use crate::grant::FeedRefusal;
 use crate::signing_keys::clock_guard::ClockDoubt;
-use crate::store::{Store, StoreError, Write};
+use crate::store::{ReadTransaction, Store, StoreError, Transaction};
 use crate::values::clock::Clock;
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::random::{Random, RandomnessUnavailable, uuid};
@@ -241,7 +241,7 @@ impl Feeds {
     }
 
     /// Begins a change, and confirms in it that `by` is an admin still.
-    async fn begin(&self, by: &Principal<'_>) -> Result<(Write, Confirmed, Timestamp), FeedsError> {
+    async fn begin(&self, by: &Principal<'_>) -> Result<(Transaction, Confirmed, Timestamp), FeedsError> {
         let mut write = self.store.write().await?;
         // After the lock was waited for: what has ended meanwhile changes nothing.
         let now = self.watch.clock().now();
@@ -252,21 +252,25 @@ impl Feeds {
 }
 
 /// The feed, if there is one and the principal sees it.
-async fn seen(write: &mut Write, path: &FeedPath, by: &Confirmed) -> Result<Feed, FeedsError> {
-    let feed = if by.permissions.may_see(path) { write.feed(path).await? } else { None };
+async fn seen(read: &mut ReadTransaction, path: &FeedPath, by: &Confirmed) -> Result<Feed, FeedsError> {
+    let feed = if by.permissions.may_see(path) { read.feed(path).await? } else { None };
     feed.ok_or_else(|| FeedsError::Unknown(path.clone()))
 }
 
 /// Refuses an audience of carnet's own. A database that has no issuer yet has none to compare with; minting looks again.
-async fn check_audience(write: &mut Write, feed: &Feed) -> Result<(), FeedsError> {
-    match write.issuer_url().await? {
+async fn check_audience(read: &mut ReadTransaction, feed: &Feed) -> Result<(), FeedsError> {
+    match read.issuer_url().await? {
         Some(issuer) if feed.audience.is_at_or_below(&issuer) => Err(FeedsError::OwnAudience(issuer)),
         _ => Ok(()),
     }
 }
 
 /// Keys wait for the JWKS uploaded for a feed: has every process look again at what they wait for, if that changes.
-async fn tell_keys(write: &mut Write, before: Option<&Feed>, after: Option<&Feed>) -> Result<(), StoreError> {
+async fn tell_keys(
+    write: &mut Transaction,
+    before: Option<&Feed>,
+    after: Option<&Feed>,
+) -> Result<(), StoreError> {
     let waited_for =
         |feed: Option<&Feed>| feed.and_then(|feed| Some((feed.provider.uploaded_to()?.clone(), feed.alg)));
     if waited_for(before) == waited_for(after) { Ok(()) } else { write.bump_publications().await }

@@ -8,7 +8,7 @@ use super::{FeedsError, Sharing};
 use crate::access::principal::Confirmed;
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::{Feed, FeedPath};
-use crate::store::Write;
+use crate::store::ReadTransaction;
 use crate::store::feeds::FeedCounts;
 
 /// The most feeds of one space.
@@ -89,7 +89,7 @@ pub(super) fn named(feeds: &[FeedPath]) -> String {
 /// Refuses a subject that another feed of the space can give, present or removed, unless an unlimited principal said
 /// that this is wanted.
 pub(super) async fn check_subject(
-    write: &mut Write,
+    read: &mut ReadTransaction,
     feed: &Feed,
     by: &Confirmed,
     sharing: Sharing,
@@ -97,14 +97,14 @@ pub(super) async fn check_subject(
     let (keys, identity, path) = (&feed.subject_keys, feed.identity(), feed.path());
     let is_limited = !by.is_unlimited();
     let mut notes = Vec::new();
-    let with = write.feeds_sharing_subject(keys, &identity, NAMED + 1).await?;
+    let with = read.feeds_sharing_subject(keys, &identity, NAMED + 1).await?;
     if !with.is_empty() {
         if is_limited || !sharing.share_subject {
             return Err(FeedsError::SubjectShared { path, with, is_limited });
         }
         notes.push(FeedNote::SharedSubject { with });
     }
-    for removed in write.removed_subjects_of(keys, &identity).await? {
+    for removed in read.removed_subjects_of(keys, &identity).await? {
         let (from, removed_at) = (removed.path(), removed.removed_at);
         if is_limited || !sharing.reuse_slug {
             return Err(FeedsError::SlugReused { path, from, removed_at, is_limited });
@@ -122,26 +122,30 @@ pub(super) async fn check_subject(
 /// Refuses a limited principal the registry of a feed outside its limits, because look-ups by host that find one feed
 /// today would find two. Tells an unlimited one which feeds have the registry.
 pub(super) async fn check_registry(
-    write: &mut Write,
+    read: &mut ReadTransaction,
     feed: &Feed,
     by: &Confirmed,
 ) -> Result<Vec<FeedNote>, FeedsError> {
     if by.is_unlimited() {
-        let with = write.names_of_registry(&feed.registry, feed.id, None, NAMED + 1).await?;
+        let with = read.names_of_registry(&feed.registry, feed.id, None, NAMED + 1).await?;
         let note = FeedNote::SharedRegistry { registry: feed.registry.clone(), with };
         let is_shared = matches!(&note, FeedNote::SharedRegistry { with, .. } if !with.is_empty());
         return Ok(if is_shared { vec![note] } else { Vec::new() });
     }
     let outside = Some((&by.permissions.spaces, &by.permissions.feeds));
-    match write.names_of_registry(&feed.registry, feed.id, outside, 1).await?.is_empty() {
+    match read.names_of_registry(&feed.registry, feed.id, outside, 1).await?.is_empty() {
         true => Ok(Vec::new()),
         false => Err(FeedsError::RegistryElsewhere),
     }
 }
 
 /// Refuses a feed for which there is no room.
-pub(super) async fn check_room(write: &mut Write, feed: &Feed, by: &Confirmed) -> Result<(), FeedsError> {
-    let counts = write.count_feeds(&feed.space).await?;
+pub(super) async fn check_room(
+    read: &mut ReadTransaction,
+    feed: &Feed,
+    by: &Confirmed,
+) -> Result<(), FeedsError> {
+    let counts = read.count_feeds(&feed.space).await?;
     match exhausted(counts, by.is_unlimited()) {
         Some((what, most)) => Err(FeedsError::TooMany { what, most }),
         None => Ok(()),
@@ -163,11 +167,15 @@ fn exhausted(counts: FeedCounts, is_unlimited: bool) -> Option<(&'static str, i6
 
 /// Refuses a limited principal a change that ends the feed's subject, if there is no room for its mark. Marks are never
 /// removed, and later changes in the space read those that may fit.
-pub(super) async fn check_marks(write: &mut Write, feed: &Feed, by: &Confirmed) -> Result<(), FeedsError> {
+pub(super) async fn check_marks(
+    read: &mut ReadTransaction,
+    feed: &Feed,
+    by: &Confirmed,
+) -> Result<(), FeedsError> {
     if by.is_unlimited() || !feed.trust_follows_the_slug() {
         return Ok(());
     }
-    let (in_space, of_name) = write.count_removed_subjects(feed, MAX_MARKS_IN_SPACE).await?;
+    let (in_space, of_name) = read.count_removed_subjects(feed, MAX_MARKS_IN_SPACE).await?;
     for (what, have, most) in [
         ("former subjects of feeds of this name", of_name, MAX_MARKS_OF_NAME),
         ("former subjects of feeds of the space", in_space, MAX_MARKS_IN_SPACE),

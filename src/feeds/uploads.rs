@@ -13,7 +13,7 @@ use crate::signing_keys::publication::missing_at;
 use crate::signing_keys::rotation::{UnknownKey, safe_at};
 use crate::signing_keys::{SigningKey, State};
 use crate::store::vault::Vault;
-use crate::store::{StoreError, Write};
+use crate::store::{ReadTransaction, StoreError};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 
@@ -172,12 +172,16 @@ fn signing<'a>(keys: &'a [SigningKey], kid: &Kid, now: Timestamp) -> Result<&'a 
 }
 
 /// The feeds named, or all that wait for `key`.
-async fn feeds(write: &mut Write, key: &SigningKey, named: &[FeedPath]) -> Result<Vec<Feed>, UploadsError> {
+async fn feeds(
+    read: &mut ReadTransaction,
+    key: &SigningKey,
+    named: &[FeedPath],
+) -> Result<Vec<Feed>, UploadsError> {
     let of_key = key.algorithm();
     if !named.is_empty() {
         let mut feeds: Vec<Feed> = Vec::new();
         for path in named {
-            let feed = write.feed(path).await?.ok_or_else(|| UploadsError::UnknownFeed(path.clone()))?;
+            let feed = read.feed(path).await?.ok_or_else(|| UploadsError::UnknownFeed(path.clone()))?;
             if feed.provider.jwks() != JwksSource::Uploaded {
                 return Err(UploadsError::NotUploaded(path.clone()));
             }
@@ -192,9 +196,9 @@ async fn feeds(write: &mut Write, key: &SigningKey, named: &[FeedPath]) -> Resul
         return Ok(feeds);
     }
     let mut feeds = Vec::new();
-    for uploaded in write.uploaded_jwks().await? {
+    for uploaded in read.uploaded_jwks().await? {
         if uploaded.algorithm == of_key
-            && let Some(feed) = write.feed(&uploaded.feed).await?
+            && let Some(feed) = read.feed(&uploaded.feed).await?
         {
             feeds.push(feed);
         }

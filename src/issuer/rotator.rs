@@ -22,7 +22,7 @@ use crate::signing_keys::{SigningKey, Stage};
 use crate::store::issuer::KeySettings;
 use crate::store::signing_keys::StoredKeys;
 use crate::store::vault::Vault;
-use crate::store::{StoreError, Write};
+use crate::store::{StoreError, Transaction};
 use crate::values::actor::Actor;
 use crate::values::random::Random;
 
@@ -256,7 +256,7 @@ impl Rotator {
     /// [`RotationError::Store`] when a statement fails.
     pub async fn replace_everything(
         &self,
-        write: &mut Write,
+        write: &mut Transaction,
         seen: &StoredKeys,
         replacement: Replacement,
         reason: &'static str,
@@ -274,7 +274,7 @@ impl Rotator {
 
     async fn write_changes(
         &self,
-        write: &mut Write,
+        write: &mut Transaction,
         (keys, policy): (&[SigningKey], &RotationPolicy),
         changes: &[Change],
         fresh: &mut Fresh,
@@ -357,7 +357,7 @@ fn destroys(change: &Change) -> bool {
 }
 
 async fn record(
-    write: &mut Write,
+    write: &mut Transaction,
     key: &SigningKey,
     cause: Cause<'_>,
     now: Timestamp,

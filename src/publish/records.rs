@@ -9,7 +9,7 @@ use super::target::{DocumentName, sha256};
 use super::write::Foreign;
 use crate::jose::jwk::Kid;
 use crate::store::publications::{PublicationTarget, Shown, WrittenText};
-use crate::store::{Store, StoreError, Write};
+use crate::store::{ReadTransaction, Store, StoreError};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 use crate::values::target_url::TargetUrl;
@@ -115,8 +115,8 @@ impl Records {
 
     /// No publication begins earlier than what is known to have been: by a clock that is behind, a key would
     /// count as published for long once that is set right.
-    async fn now(&self, write: &mut Write) -> Result<Timestamp, StoreError> {
-        Ok(self.clock.now().max(write.key_settings().await?.high_water))
+    async fn now(&self, read: &mut ReadTransaction) -> Result<Timestamp, StoreError> {
+        Ok(self.clock.now().max(read.key_settings().await?.high_water))
     }
 }
 

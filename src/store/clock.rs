@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::{StoreError, Write, to_millis};
+use super::{StoreError, Transaction, to_millis};
 
-impl Write {
+impl Transaction {
     /// Makes `now` the high-water time, though no server vouches for it.
     ///
     /// # Errors

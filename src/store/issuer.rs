@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 
 use super::sealed::Sealer;
-use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, parse, to_millis, to_seconds};
+use super::{
+    ReadTransaction, Store, StoreError, Transaction, corrupt, from_millis, from_seconds, parse, to_millis,
+    to_seconds,
+};
 use crate::jose::key_pair::RsaBits;
 use crate::signing_keys::clock_guard::DatabaseTime;
 use crate::signing_keys::policy::{PolicyDurations, RotationPolicy};
@@ -220,7 +223,7 @@ type PulseRow = (i64, i64, i64, i64, i64, Option<i64>, Option<i64>, Option<Strin
 
 const ISSUER_URL: &str = "SELECT url FROM issuer WHERE id = 1";
 
-impl Write {
+impl ReadTransaction {
     /// As [`Store::issuer_url`], inside the transaction.
     ///
     /// # Errors
@@ -231,6 +234,54 @@ impl Write {
         url.map(|url| parse("issuer", "1", &url)).transpose()
     }
 
+    /// Policy and generation.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the row is missing or breaks the policy's rules.
+    pub async fn key_settings(&mut self) -> Result<KeySettings, StoreError> {
+        let row: KeyStateRow = sqlx::query_as(
+            "SELECT generation, publications, rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age, rsa_bits, \
+             high_water, pruning_time, set_backs, erasure_pending FROM key_state WHERE id = 1",
+        )
+        .fetch_one(self.connection())
+        .await?;
+        row.settings()
+    }
+
+    /// The policy as a state vouches for it; `None` in a database that is empty.
+    pub(super) async fn stored_policy(&mut self) -> Result<Option<String>, StoreError> {
+        let values: Option<[i64; 6]> = sqlx::query_as(
+            "SELECT rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age, rsa_bits FROM key_state \
+             WHERE id = 1",
+        )
+        .fetch_optional(self.connection())
+        .await?
+        .map(|(a, b, c, d, e, f)| [a, b, c, d, e, f]);
+        Ok(values.map(|values| values.map(|value| value.to_string()).join(" ")))
+    }
+
+    /// The issuer URL as a state vouches for it.
+    pub(super) async fn stored_issuer_url(&mut self) -> Result<Option<String>, StoreError> {
+        Ok(sqlx::query_scalar(ISSUER_URL).fetch_optional(self.connection()).await?)
+    }
+
+    /// Checks that issuer and policy are those that a state vouches for.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::State`] names the one that is not.
+    pub(super) async fn check_values(&mut self) -> Result<(), StoreError> {
+        for (table, found) in
+            [(Table::Issuer, self.stored_issuer_url().await?), (Table::Policy, self.stored_policy().await?)]
+        {
+            self.check_rows(table, found.iter().map(|value| ("", value.as_str()))).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Transaction {
     /// Stores the issuer URL, in place of another one if there is one.
     ///
     /// # Errors
@@ -247,21 +298,6 @@ impl Write {
         .execute(self.connection())
         .await?;
         Ok(())
-    }
-
-    /// Policy and generation.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the row is missing or breaks the policy's rules.
-    pub async fn key_settings(&mut self) -> Result<KeySettings, StoreError> {
-        let row: KeyStateRow = sqlx::query_as(
-            "SELECT generation, publications, rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age, rsa_bits, \
-             high_water, pruning_time, set_backs, erasure_pending FROM key_state WHERE id = 1",
-        )
-        .fetch_one(self.connection())
-        .await?;
-        row.settings()
     }
 
     /// Tells every process that keys or settings have changed. `destroyed` says that private halves
@@ -306,37 +342,6 @@ impl Write {
         .await?;
         let policy = self.stored_policy().await?;
         self.changed(Table::Policy, "", policy);
-        Ok(())
-    }
-
-    /// The policy as a state vouches for it; `None` in a database that is empty.
-    pub(super) async fn stored_policy(&mut self) -> Result<Option<String>, StoreError> {
-        let values: Option<[i64; 6]> = sqlx::query_as(
-            "SELECT rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age, rsa_bits FROM key_state \
-             WHERE id = 1",
-        )
-        .fetch_optional(self.connection())
-        .await?
-        .map(|(a, b, c, d, e, f)| [a, b, c, d, e, f]);
-        Ok(values.map(|values| values.map(|value| value.to_string()).join(" ")))
-    }
-
-    /// The issuer URL as a state vouches for it.
-    pub(super) async fn stored_issuer_url(&mut self) -> Result<Option<String>, StoreError> {
-        Ok(sqlx::query_scalar(ISSUER_URL).fetch_optional(self.connection()).await?)
-    }
-
-    /// Checks that issuer and policy are those that a state vouches for.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::State`] names the one that is not.
-    pub(super) async fn check_values(&mut self) -> Result<(), StoreError> {
-        for (table, found) in
-            [(Table::Issuer, self.stored_issuer_url().await?), (Table::Policy, self.stored_policy().await?)]
-        {
-            self.check_rows(table, found.iter().map(|value| ("", value.as_str()))).await?;
-        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Store, StoreError, Write, from_millis, to_millis};
+use super::{Store, StoreError, Transaction, from_millis, to_millis};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::values::actor::Actor;
 
@@ -78,7 +78,7 @@ impl Store {
     }
 }
 
-impl Write {
+impl Transaction {
     /// Records an event, here and in the audit log.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Storage: what survives a restart.
 //!
 //! Owns the SQL, the sealing of private keys and the authentication of key and audit rows. Decides nothing:
-//! callers read, decide and write inside one [`Write`] transaction. One connection writes, several
+//! callers read, decide and write inside one [`Transaction`]. One connection writes, several
 //! read, each for those who wait for the same; other processes may do the same on the same file at any time.
 
 pub mod audit;
@@ -32,6 +32,7 @@ pub mod states;
 pub mod uploaded_jwks;
 pub mod vault;
 
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection, Sqlite, SqliteConnection, Transaction};
+use sqlx::{ConnectOptions as _, Connection, Sqlite, SqliteConnection};
 use tokio::sync::Mutex;
 
 use self::database_url::DatabaseUrl;
@@ -276,7 +277,7 @@ impl Store {
     ///
     /// [`StoreError::Sql`] when another process holds the database for longer than the busy time-out;
     /// [`StoreError::OtherEpoch`] when the store is unlocked with keys that are not the database's any more.
-    pub async fn write(&self) -> Result<Write, StoreError> {
+    pub async fn write(&self) -> Result<Transaction, StoreError> {
         let _turn = self.turn.lock().await;
         self.write_first().await
     }
@@ -287,12 +288,12 @@ impl Store {
     /// # Errors
     ///
     /// As there.
-    pub async fn write_first(&self) -> Result<Write, StoreError> {
-        self.begun(self.begin_immediate().await?).await
+    pub async fn write_first(&self) -> Result<Transaction, StoreError> {
+        Ok(Transaction(self.begun(self.begin_immediate().await?).await?))
     }
 
     /// Begins a transaction that may write, once no other process has one.
-    async fn begin_immediate(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
+    async fn begin_immediate(&self) -> sqlx::Result<sqlx::Transaction<'static, Sqlite>> {
         let mut left = BUSY_TIMEOUT.as_millis() / ASKED_EVERY.as_millis();
         loop {
             left -= 1;
@@ -304,25 +305,25 @@ impl Store {
     }
 
     /// Begins a reading transaction: one snapshot, and the keys that authenticate it.
-    async fn read(&self) -> Result<Write, StoreError> {
+    async fn read(&self) -> Result<ReadTransaction, StoreError> {
         self.read_from(&self.readers.lists).await
     }
 
     /// As [`Store::read`], on a connection of these.
-    async fn read_from(&self, readers: &SqlitePool) -> Result<Write, StoreError> {
+    async fn read_from(&self, readers: &SqlitePool) -> Result<ReadTransaction, StoreError> {
         self.begun(readers.begin().await?).await
     }
 
     /// A transaction with the keys of the epoch that it sees.
-    async fn begun(&self, transaction: Transaction<'static, Sqlite>) -> Result<Write, StoreError> {
-        let mut transaction = self.inside(transaction);
+    async fn begun(&self, begun: sqlx::Transaction<'static, Sqlite>) -> Result<ReadTransaction, StoreError> {
+        let mut transaction = self.inside(begun);
         transaction.keyring = self.keyring_for(&mut transaction).await?;
         Ok(transaction)
     }
 
-    fn inside(&self, transaction: Transaction<'static, Sqlite>) -> Write {
+    fn inside(&self, transaction: sqlx::Transaction<'static, Sqlite>) -> ReadTransaction {
         let (guard, seen) = (Arc::clone(&self.guard), self.guard.vouched());
-        Write { transaction, url: self.url.clone(), keyring: None, guard, seen, change: None }
+        ReadTransaction { transaction, url: self.url.clone(), keyring: None, guard, seen, change: None }
     }
 
     /// Tells whether the database's path names another file by now, or none, than the one that was opened: this
@@ -356,37 +357,59 @@ impl Store {
     }
 }
 
-/// A writing transaction.
+/// A reading transaction: one snapshot of the database, and the keys that authenticate its rows.
 #[derive(Debug)]
-pub struct Write {
-    transaction: Transaction<'static, Sqlite>,
+pub struct ReadTransaction {
+    transaction: sqlx::Transaction<'static, Sqlite>,
     url: DatabaseUrl,
     /// `None` in a store that was opened without the master key.
     keyring: Option<Arc<Keyring>>,
     guard: Arc<Guard>,
-    /// What this process believed before the transaction first looked at the database.
+    /// The belief of this process before the transaction first read the database.
     seen: Option<Arc<Vouched>>,
+    /// Always `None` unless a [`Transaction`] holds this one.
     change: Option<Change>,
 }
 
-impl Write {
-    /// Makes everything written through it durable. If a row was changed that counts, a state is appended before, and
-    /// the state file is written after.
+impl ReadTransaction {
+    fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.transaction
+    }
+}
+
+/// A writing transaction. It reads as a [`ReadTransaction`] does, its own changes included.
+#[derive(Debug)]
+pub struct Transaction(ReadTransaction);
+
+impl Deref for Transaction {
+    type Target = ReadTransaction;
+
+    fn deref(&self) -> &ReadTransaction {
+        &self.0
+    }
+}
+
+impl DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut ReadTransaction {
+        &mut self.0
+    }
+}
+
+impl Transaction {
+    /// Commits the transaction durably. If a row that counts was changed, a state is appended first, and the state file is
+    /// written afterwards.
     ///
     /// # Errors
     ///
     /// [`StoreError::Sql`]; nothing has been written then.
     pub async fn commit(mut self) -> Result<(), StoreError> {
         let appended = self.append_state().await?;
-        self.transaction.commit().await?;
+        let ReadTransaction { transaction, guard, .. } = self.0;
+        transaction.commit().await?;
         if let Some(appended) = appended {
-            self.guard.committed(appended).await;
+            guard.committed(appended).await;
         }
         Ok(())
-    }
-
-    fn connection(&mut self) -> &mut SqliteConnection {
-        &mut self.transaction
     }
 }
 

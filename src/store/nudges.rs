@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Store, StoreError, Write, from_millis, parse, to_millis};
+use super::{Store, StoreError, Transaction, from_millis, parse, to_millis};
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
 
@@ -128,7 +128,7 @@ impl Store {
     }
 }
 
-impl Write {
+impl Transaction {
     /// Asks for both rounds of nudges after keys of `algorithm` were revoked and `kid` was prepared.
     ///
     /// # Errors

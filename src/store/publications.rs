@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Store, StoreError, Write, from_millis, parse, to_millis};
+use super::{ReadTransaction, Store, StoreError, Transaction, from_millis, parse, to_millis};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::jose::jwk::Kid;
 use crate::signing_keys::publication::{Generation, Place};
@@ -137,7 +137,36 @@ impl Store {
     }
 }
 
-impl Write {
+impl ReadTransaction {
+    /// Every place where verifiers look for keys besides the servers.
+    pub(super) async fn places(&mut self) -> Result<Vec<Place>, StoreError> {
+        let rows: Vec<(String, Option<String>, Option<i64>)> = sqlx::query_as(
+            "SELECT t.target, k.kid, k.published_at FROM publication_targets t \
+             LEFT JOIN published_keys k ON k.target = t.target ORDER BY t.target, k.kid",
+        )
+        .fetch_all(self.connection())
+        .await?;
+        let mut places: Vec<Place> = Vec::new();
+        for (name, kid, published_at) in rows {
+            if places.last().is_none_or(|last| last.name != name) {
+                places.push(Place {
+                    name: name.clone(),
+                    feed: None,
+                    algorithm: None,
+                    shows: BTreeMap::new(),
+                });
+            }
+            if let (Some(kid), Some(published_at), Some(place)) = (kid, published_at, places.last_mut()) {
+                let kid = parse("published_keys", &name, &kid)?;
+                place.shows.insert(kid, from_millis("published_keys", &name, published_at)?);
+            }
+        }
+        places.extend(self.uploaded_jwks().await?.into_iter().map(Place::from));
+        Ok(places)
+    }
+}
+
+impl Transaction {
     /// From now on no key signs before `target` has shown it. Says whether it is new.
     ///
     /// # Errors
@@ -251,33 +280,6 @@ impl Write {
         }
         self.bump_publications().await?;
         Ok(was_altered)
-    }
-
-    /// Every place where verifiers look for keys besides the servers.
-    pub(super) async fn places(&mut self) -> Result<Vec<Place>, StoreError> {
-        let rows: Vec<(String, Option<String>, Option<i64>)> = sqlx::query_as(
-            "SELECT t.target, k.kid, k.published_at FROM publication_targets t \
-             LEFT JOIN published_keys k ON k.target = t.target ORDER BY t.target, k.kid",
-        )
-        .fetch_all(self.connection())
-        .await?;
-        let mut places: Vec<Place> = Vec::new();
-        for (name, kid, published_at) in rows {
-            if places.last().is_none_or(|last| last.name != name) {
-                places.push(Place {
-                    name: name.clone(),
-                    feed: None,
-                    algorithm: None,
-                    shows: BTreeMap::new(),
-                });
-            }
-            if let (Some(kid), Some(published_at), Some(place)) = (kid, published_at, places.last_mut()) {
-                let kid = parse("published_keys", &name, &kid)?;
-                place.shows.insert(kid, from_millis("published_keys", &name, published_at)?);
-            }
-        }
-        places.extend(self.uploaded_jwks().await?.into_iter().map(Place::from));
-        Ok(places)
     }
 
     /// Tells every process that what is shown where has changed.

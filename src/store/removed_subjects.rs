@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::keyring::Purpose;
 use super::rewrap::ForgedRow;
 use super::sealed::RowMac;
-use super::{StoreError, Write, from_millis, parse, to_millis};
+use super::{ReadTransaction, StoreError, Transaction, from_millis, parse, to_millis};
 use crate::feed::{Feed, FeedPath};
 use crate::oidc::subject::{FeedIdentity, SubjectKeys};
 use crate::values::slug::Slug;
@@ -63,7 +63,7 @@ impl RemovedSubject {
     }
 }
 
-impl Write {
+impl ReadTransaction {
     /// The removed subjects that a feed with these keys and this identity can give, the latest first.
     ///
     /// # Errors
@@ -115,7 +115,9 @@ impl Write {
         .fetch_one(self.connection())
         .await?)
     }
+}
 
+impl Transaction {
     /// Leaves the mark of the subject that `feed` gave until now, unless no other feed can ever give it.
     ///
     /// # Errors
@@ -182,7 +184,7 @@ impl Write {
     }
 }
 
-impl Write {
+impl ReadTransaction {
     /// The rows that are not what carnet wrote.
     pub(super) async fn forged_removed_subjects(&mut self) -> Result<Vec<ForgedRow>, StoreError> {
         let keyring = self.keyring()?;
@@ -191,7 +193,9 @@ impl Write {
         let forged = rows.into_iter().filter(|row| !row.is_unknown() && !row.is_authentic(mac));
         Ok(forged.map(|row| ForgedRow::of(TABLE, Some(row.feed_id))).collect())
     }
+}
 
+impl Transaction {
     /// For a recovery, after which no old MAC is believed: every mark counts for all subjects that its feed could have
     /// given, because its keys may be somebody else's.
     ///

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::audit::Ended;
 use super::keyring::{Keyring, LIST_VERSION, Purpose, Symmetric};
 use super::sealed::Sealer;
-use super::{Store, StoreError, Write, corrupt};
+use super::{Store, StoreError, Transaction, corrupt};
 use crate::values::random::Random;
 
 /// A row whose MAC is wrong: something other than carnet wrote it, or wrote it with the keys of an earlier epoch.
@@ -66,7 +66,7 @@ impl std::fmt::Display for ForgedRow {
     }
 }
 
-impl Write {
+impl Transaction {
     /// Makes every symmetric key anew, sealed by `sealer`, and ends the audit chain's epoch. This transaction uses
     /// the new keys from here on; no row has its new MAC yet. After the commit, [`use_keyring`](super::Store::use_keyring) takes them into
     /// use in this process; others follow by themselves.

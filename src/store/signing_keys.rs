@@ -9,7 +9,10 @@ use super::issuer::KeySettings;
 use super::keyring::{Keyring, Purpose};
 use super::rewrap::ForgedRow;
 use super::sealed::{RowMac, SealError, SealedFor, Sealer};
-use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, to_millis, to_seconds};
+use super::{
+    ReadTransaction, Store, StoreError, Transaction, corrupt, from_millis, from_seconds, to_millis,
+    to_seconds,
+};
 use crate::jose::jwk::PublicKey;
 use crate::jose::jws::Signer;
 use crate::jose::key_pair::KeyPair;
@@ -104,7 +107,7 @@ impl Store {
     }
 }
 
-impl Write {
+impl ReadTransaction {
     /// As [`Store::signing_keys`], inside the transaction.
     ///
     /// # Errors
@@ -143,7 +146,30 @@ impl Write {
         self.key_rows().await?.into_iter().try_for_each(read)
     }
 
-    /// As [`Write::signing_keys`], for a recovery: rows that fail are deleted and named instead.
+    /// The rows that are not what carnet wrote.
+    pub(super) async fn forged_signing_keys(&mut self) -> Result<Vec<ForgedRow>, StoreError> {
+        let keyring = self.keyring()?;
+        Ok(self.each_signing_key(keyring.mac(Purpose::SigningKeys)).await?.1)
+    }
+
+    async fn each_signing_key(
+        &mut self,
+        mac: &RowMac,
+    ) -> Result<(Vec<StoredKey>, Vec<ForgedRow>), StoreError> {
+        let rows = sqlx::query(ALL).fetch_all(self.connection()).await?;
+        let (mut keys, mut forged) = (Vec::new(), Vec::new());
+        for row in rows {
+            match Row::from_row(&row).ok().and_then(|row| row.stored_key(mac).ok()) {
+                Some(key) => keys.push(key),
+                None => forged.push(ForgedRow::of(TABLE, row.try_get("kid").ok())),
+            }
+        }
+        Ok((keys, forged))
+    }
+}
+
+impl Transaction {
+    /// As [`Transaction::signing_keys`], for a recovery: rows that fail are deleted and named instead.
     ///
     /// # Errors
     ///
@@ -165,27 +191,6 @@ impl Write {
         query.execute(self.connection()).await?;
         let (issuer, settings) = (self.issuer_url().await?, self.key_settings().await?);
         Ok((StoredKeys { issuer, settings, keys, places: Vec::new(), keyring }, forged))
-    }
-
-    /// The rows that are not what carnet wrote.
-    pub(super) async fn forged_signing_keys(&mut self) -> Result<Vec<ForgedRow>, StoreError> {
-        let keyring = self.keyring()?;
-        Ok(self.each_signing_key(keyring.mac(Purpose::SigningKeys)).await?.1)
-    }
-
-    async fn each_signing_key(
-        &mut self,
-        mac: &RowMac,
-    ) -> Result<(Vec<StoredKey>, Vec<ForgedRow>), StoreError> {
-        let rows = sqlx::query(ALL).fetch_all(self.connection()).await?;
-        let (mut keys, mut forged) = (Vec::new(), Vec::new());
-        for row in rows {
-            match Row::from_row(&row).ok().and_then(|row| row.stored_key(mac).ok()) {
-                Some(key) => keys.push(key),
-                None => forged.push(ForgedRow::of(TABLE, row.try_get("kid").ok())),
-            }
-        }
-        Ok((keys, forged))
     }
 
     /// Writes a new key with its private half sealed for `issuer`.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{StoreError, Write, from_millis, parse, to_millis};
+use super::{ReadTransaction, StoreError, Transaction, from_millis, parse, to_millis};
 use crate::feed::google::JwksSource;
 use crate::feed::{FeedPath, Provider};
 use crate::jose::Algorithm;
@@ -34,7 +34,7 @@ struct Row {
 
 const TABLE: &str = "confirmed_keys";
 
-impl Write {
+impl ReadTransaction {
     /// Every feed whose JWKS is uploaded, by name.
     ///
     /// A row of `feeds` that cannot be read is left out: no token is minted for such a feed, and the keys of all
@@ -65,7 +65,9 @@ impl Write {
         }
         Ok(found)
     }
+}
 
+impl Transaction {
     /// Notes that `kid` stands in the JWKS uploaded for `feed`, and gives when that was first said: the earliest
     /// time, so that a clock that was ahead can be made good.
     ///
@@ -106,7 +108,7 @@ impl Write {
     }
 }
 
-impl Write {
+impl Transaction {
     /// Forgets what was said about every feed.
     ///
     /// # Errors

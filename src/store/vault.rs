@@ -9,7 +9,7 @@ use super::master_key::MasterKey;
 use super::rewrap::ForgedRow;
 use super::sealed::Sealer;
 use super::signing_keys::{StoredKey, StoredKeys};
-use super::{Store, StoreError, Write};
+use super::{Store, StoreError, Transaction};
 use crate::audit::EventKind;
 use crate::jose::jws::Signer;
 use crate::jose::key_pair::KeyPair;
@@ -61,7 +61,7 @@ impl Vault {
     /// # Errors
     ///
     /// As there.
-    pub async fn keys_in(&self, write: &mut Write) -> Result<StoredKeys, StoreError> {
+    pub async fn keys_in(&self, write: &mut Transaction) -> Result<StoredKeys, StoreError> {
         self.ours(write.signing_keys().await?)
     }
 
@@ -90,10 +90,10 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// See [`Write::insert_signing_key`].
+    /// See [`Transaction::insert_signing_key`].
     pub async fn insert(
         &self,
-        write: &mut Write,
+        write: &mut Transaction,
         key: &SigningKey,
         pair: &KeyPair,
     ) -> Result<(), StoreError> {
@@ -104,8 +104,8 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// See [`Write::update_signing_key`].
-    pub async fn update(&self, write: &mut Write, key: &SigningKey) -> Result<(), StoreError> {
+    /// See [`Transaction::update_signing_key`].
+    pub async fn update(&self, write: &mut Transaction, key: &SigningKey) -> Result<(), StoreError> {
         write.update_signing_key(key).await
     }
 
@@ -114,7 +114,7 @@ impl Vault {
     /// # Errors
     ///
     /// [`StoreError`] when a key does not open or a statement fails.
-    pub async fn hand_over(self, write: &mut Write, issuer: IssuerUrl) -> Result<Self, StoreError> {
+    pub async fn hand_over(self, write: &mut Transaction, issuer: IssuerUrl) -> Result<Self, StoreError> {
         let StoredKeys { keys, keyring, .. } = self.keys_in(write).await?;
         let sealer = keyring.sealer();
         for stored in keys {

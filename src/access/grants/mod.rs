@@ -23,7 +23,7 @@ use crate::grant::{
 };
 use crate::signing_keys::clock_guard::ClockDoubt;
 use crate::store::grants::{GrantRow, StoredGrant};
-use crate::store::{Store, StoreError, Write};
+use crate::store::{ReadTransaction, Store, StoreError, Transaction};
 use crate::values::actor::Actor;
 use crate::values::random::{Random, RandomnessUnavailable, uuid};
 
@@ -275,7 +275,7 @@ impl Grants {
     async fn begin_revocation(
         &self,
         by: &Principal<'_>,
-    ) -> Result<(Write, Confirmed, Timestamp), GrantsError> {
+    ) -> Result<(Transaction, Confirmed, Timestamp), GrantsError> {
         let mut write = self.store.write_first().await?;
         let now = self.watch.clock().now();
         let own = by.confirm(&mut write, now).await?;
@@ -330,15 +330,15 @@ impl Grants {
         }
     }
 
-    async fn look(&self, write: &mut Write) -> Result<ClockReading, StoreError> {
-        let settings = write.key_settings().await?;
+    async fn look(&self, read: &mut ReadTransaction) -> Result<ClockReading, StoreError> {
+        let settings = read.key_settings().await?;
         Ok(self.watch.look(settings.time(), &settings.policy))
     }
 }
 
 /// Revokes the grant in the caller's transaction.
 async fn revoke(
-    write: &mut Write,
+    write: &mut Transaction,
     stored: &mut StoredGrant,
     by: &Principal<'_>,
     now: Timestamp,

@@ -6,7 +6,7 @@ use super::GrantsError;
 use crate::access::principal::Confirmed;
 use crate::clock_watch::ClockReading;
 use crate::grant::{GrantDraft, SpaceLimit};
-use crate::store::Write;
+use crate::store::{ReadTransaction, Transaction};
 use crate::values::slug::Slug;
 
 /// The most grants of one database. Those that have ended make room when it is needed.
@@ -61,7 +61,7 @@ impl QuotaExceeded {
 /// otherwise, all that have ended, or whoever once filled the table would keep others from making grants even after
 /// theirs are revoked. A grant stays while one that it made does, so that what came of it can be found.
 pub(super) async fn make_room(
-    write: &mut Write,
+    write: &mut Transaction,
     draft: &GrantDraft,
     by: &Confirmed,
     reading: ClockReading,
@@ -84,21 +84,25 @@ pub(super) async fn make_room(
 
 /// The quota of a maker counts for each of those above it as well, so that making makers gets nobody further. It
 /// does not count for makers without limits.
-async fn check_maker(write: &mut Write, by: &Confirmed, now: Timestamp) -> Result<(), GrantsError> {
+async fn check_maker(read: &mut ReadTransaction, by: &Confirmed, now: Timestamp) -> Result<(), GrantsError> {
     let Some(own) = &by.grant else { return Ok(()) };
-    for maker in write.makers_of(own).await? {
+    for maker in read.makers_of(own).await? {
         let is_unlimited = maker.permissions.is_unlimited_admin();
-        if !is_unlimited && count(write.count_valid_grants_made_by(maker.id, now).await?) >= MAX_OF_MAKER {
+        if !is_unlimited && count(read.count_valid_grants_made_by(maker.id, now).await?) >= MAX_OF_MAKER {
             return Err(QuotaExceeded::OfMaker.into());
         }
     }
     Ok(())
 }
 
-async fn check_spaces(write: &mut Write, draft: &GrantDraft, now: Timestamp) -> Result<(), GrantsError> {
+async fn check_spaces(
+    read: &mut ReadTransaction,
+    draft: &GrantDraft,
+    now: Timestamp,
+) -> Result<(), GrantsError> {
     let SpaceLimit::Only(spaces) = &draft.permissions.spaces else { return Ok(()) };
     for space in spaces {
-        if count(write.count_valid_grants_of_space(space, now).await?) >= MAX_IN_SPACE {
+        if count(read.count_valid_grants_of_space(space, now).await?) >= MAX_IN_SPACE {
             return Err(QuotaExceeded::InSpace(space.clone()).into());
         }
     }

@@ -4,7 +4,7 @@ use super::{Base, end, mac};
 use crate::audit::{Anchor, AuditKey, ClosedEpoch};
 use crate::store::keyring::{Keyring, Purpose, Symmetric};
 use crate::store::sealed::Sealer;
-use crate::store::{StoreError, Write};
+use crate::store::{ReadTransaction, StoreError, Transaction};
 use crate::values::random::Random;
 
 const ALL: &str =
@@ -27,7 +27,7 @@ struct Row {
     tag: String,
 }
 
-impl Write {
+impl ReadTransaction {
     /// The epochs that have ended, and the numbers of those whose row is not what carnet wrote.
     pub(in crate::store) async fn ended_audit_epochs(
         &mut self,
@@ -46,6 +46,12 @@ impl Write {
         Ok((closed, broken))
     }
 
+    async fn epoch_rows(&mut self) -> Result<Vec<Row>, StoreError> {
+        Ok(sqlx::query_as(ALL).fetch_all(self.connection()).await?)
+    }
+}
+
+impl Transaction {
     /// Writes where `ended` ends, and authenticates this record, those before it and the log's base with the keys
     /// `after`. What fails under the keys `before` stays as it is.
     pub(in crate::store) async fn end_audit_epoch(
@@ -95,10 +101,6 @@ impl Write {
         .execute(self.connection())
         .await?;
         Ok(())
-    }
-
-    async fn epoch_rows(&mut self) -> Result<Vec<Row>, StoreError> {
-        Ok(sqlx::query_as(ALL).fetch_all(self.connection()).await?)
     }
 }
 

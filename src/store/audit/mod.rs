@@ -22,7 +22,7 @@ pub use self::paging::{Direction, MAX_PAGE, Page};
 pub(super) use self::row::COLUMNS;
 use self::row::{Row, TABLE};
 use super::keyring::Purpose;
-use super::{Store, StoreError, Write, corrupt, parse};
+use super::{Store, StoreError, Transaction, corrupt, parse};
 use crate::audit::{Anchor, AuditKey, Event, Mac};
 
 const BASE_TABLE: &str = "audit_base";
@@ -72,7 +72,7 @@ async fn end(connection: &mut SqliteConnection) -> Result<Anchor, StoreError> {
     }
 }
 
-impl Write {
+impl Transaction {
     /// Appends events to the log, in their order, and gives its new end. They are in the log exactly if
     /// this transaction is committed.
     ///
@@ -131,7 +131,7 @@ fn mac(text: &str) -> Option<Mac> {
 }
 
 #[cfg(test)]
-impl Write {
+impl Transaction {
     /// Takes the table away, as a database that is broken would.
     pub(crate) async fn hide_audit(&mut self) {
         sqlx::query("ALTER TABLE audit RENAME TO hidden").execute(self.connection()).await.unwrap();

@@ -8,7 +8,7 @@ use super::row::{COLUMNS, Row, TABLE};
 use super::{BASE_TABLE, Base, mac};
 use crate::audit::verify::{Row as Link, Verifier};
 use crate::audit::{Event, EventKind, Outcome};
-use crate::store::{Store, StoreError, Write, corrupt, to_millis};
+use crate::store::{ReadTransaction, Store, StoreError, corrupt, to_millis};
 use crate::values::actor::Actor;
 
 /// The number of rows behind a page that are searched for a time that can be right.
@@ -78,7 +78,7 @@ impl Store {
     }
 }
 
-impl Write {
+impl ReadTransaction {
     /// Counts the rows at the head of the log, which begins with `rows`, that are older than `before`.
     ///
     /// A row dated after `now` was written by a wrong clock. Rows are in writing order, so such a row is older than the first

@@ -14,7 +14,10 @@ use self::queries::{
     sharing_subject, versions_of,
 };
 pub use self::queries::{FeedsOf, MAX_OF_REGISTRY};
-use super::{Store, StoreError, Write, corrupt, from_millis, from_seconds, parse, to_millis, to_seconds};
+use super::{
+    ReadTransaction, Store, StoreError, Transaction, corrupt, from_millis, from_seconds, parse, to_millis,
+    to_seconds,
+};
 use crate::feed::display_name::DisplayName;
 use crate::feed::google::JwksSource;
 use crate::feed::registry_host::RegistryHost;
@@ -190,7 +193,7 @@ impl Store {
     }
 }
 
-impl Write {
+impl ReadTransaction {
     /// As [`Store::feed`], inside the transaction.
     ///
     /// # Errors
@@ -252,7 +255,9 @@ impl Write {
             sqlx::query_as(COUNTS).bind(space.as_str()).fetch_one(self.connection()).await?;
         Ok(FeedCounts { in_space: in_space.unwrap_or(0), feeds, spaces, space_exists: in_space.is_some() })
     }
+}
 
+impl Transaction {
     /// Writes a new feed, and its space if that is new.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::GrantRow;
 use crate::grant::Grant;
-use crate::store::{StoreError, Write, to_millis};
+use crate::store::{ReadTransaction, StoreError, to_millis};
 use crate::values::actor::Actor;
 use crate::values::slug::Slug;
 
@@ -19,7 +19,7 @@ const COUNT_VALID_MADE_BY: &str = "WITH RECURSIVE made (id) AS (SELECT id FROM g
                                    SELECT COUNT(*) FROM grants JOIN made ON grants.id = made.id \
                                    WHERE grants.revoked_at IS NULL AND (grants.expires_at IS NULL OR grants.expires_at > $2)";
 
-impl Write {
+impl ReadTransaction {
     /// The grants that `maker` made, those that they made, and so on, oldest first.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl Write {
         Ok(makers)
     }
 
-    /// How many of [`Write::grants_made_by`] are valid at `now`, by what their rows say.
+    /// How many of [`Transaction::grants_made_by`] are valid at `now`, by what their rows say.
     ///
     /// # Errors
     ///

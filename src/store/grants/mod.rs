@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::keyring::{Keyring, Purpose};
 use super::sealed::RowMac;
-use super::{Store, StoreError, Write, corrupt, from_millis, parse, to_millis};
+use super::{ReadTransaction, Store, StoreError, Transaction, corrupt, from_millis, parse, to_millis};
 use crate::feed::display_name::DisplayName;
 use crate::grant::{Grant, Permissions, TokenHash};
 use crate::states::Table;
@@ -147,7 +147,7 @@ impl Store {
     }
 }
 
-impl Write {
+impl ReadTransaction {
     /// As [`Store::grant`], inside the transaction.
     ///
     /// # Errors
@@ -186,7 +186,9 @@ impl Write {
     pub async fn count_grants(&mut self) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar("SELECT COUNT(*) FROM grants").fetch_one(self.connection()).await?)
     }
+}
 
+impl Transaction {
     /// Removes the rows of grants that expired or were revoked before `time`, except those that made others which
     /// stay.
     ///

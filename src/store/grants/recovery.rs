@@ -8,9 +8,22 @@ use crate::grant::Grant;
 use crate::states::Table;
 use crate::store::rewrap::{ForgedRow, Renewal};
 use crate::store::sealed::RowMac;
-use crate::store::{StoreError, Write, corrupt};
+use crate::store::{ReadTransaction, StoreError, Transaction, corrupt};
 
-impl Write {
+impl ReadTransaction {
+    /// The rows that are not what carnet wrote.
+    pub(in crate::store) async fn forged_grants(&mut self) -> Result<Vec<ForgedRow>, StoreError> {
+        let keyring = self.keyring()?;
+        let rows = sqlx::query(ALL).fetch_all(self.connection()).await?;
+        let forged = rows
+            .iter()
+            .filter(|row| !Row::from_row(*row).is_ok_and(|row| row.is_authentic(mac(&keyring))))
+            .map(|row| ForgedRow::of(TABLE, row.try_get("id").ok()));
+        Ok(forged.collect())
+    }
+}
+
+impl Transaction {
     /// Gives each row whose MAC is right under `before` its MAC under `after`, and names those whose MAC is not:
     /// they stay as they are.
     pub(in crate::store) async fn renew_grant_macs(
@@ -35,17 +48,6 @@ impl Write {
             self.changed(Table::Grants, &row.id, Some(mac));
         }
         Ok(failed)
-    }
-
-    /// The rows that are not what carnet wrote.
-    pub(in crate::store) async fn forged_grants(&mut self) -> Result<Vec<ForgedRow>, StoreError> {
-        let keyring = self.keyring()?;
-        let rows = sqlx::query(ALL).fetch_all(self.connection()).await?;
-        let forged = rows
-            .iter()
-            .filter(|row| !Row::from_row(*row).is_ok_and(|row| row.is_authentic(mac(&keyring))))
-            .map(|row| ForgedRow::of(TABLE, row.try_get("id").ok()));
-        Ok(forged.collect())
     }
 
     /// For a recovery, after the keys `before` were replaced: deletes every row but those of `keep`, which get their

@@ -10,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use super::keyring::{Keyring, LIST_VERSION, Purpose, Symmetric};
 use super::master_key::MasterKeys;
 use super::sealed::Sealer;
-use super::{Store, StoreError, Write, corrupt};
+use super::{ReadTransaction, Store, StoreError, Transaction, corrupt};
 use crate::audit::AuditKey;
 use crate::values::random::Random;
 
@@ -61,7 +61,7 @@ impl Store {
         let keyring = match Box::pin(read.load_keyring(Arc::clone(&sealer))).await? {
             Some(keyring) => keyring,
             None => {
-                let mut write = self.inside(self.begin_immediate().await?);
+                let mut write = Transaction(self.inside(self.begin_immediate().await?));
                 Box::pin(write.complete_keys(&sealer, random)).await?;
                 let loaded = Box::pin(write.load_keyring(sealer)).await?;
                 let keyring = loaded.ok_or_else(|| gone(Purpose::SigningKeys))?;
@@ -74,7 +74,7 @@ impl Store {
         Ok(())
     }
 
-    /// The keys of this moment. Inside a transaction, [`Write::keyring`] has those that belong to what it reads.
+    /// The keys of this moment. Inside a transaction, [`Transaction::keyring`] has those that belong to what it reads.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl Store {
     /// The keyring for a transaction that has just begun; `None` if the store is locked.
     pub(super) async fn keyring_for(
         &self,
-        transaction: &mut Write,
+        transaction: &mut ReadTransaction,
     ) -> Result<Option<Arc<Keyring>>, StoreError> {
         let Some(current) = self.keys.current.load_full() else { return Ok(None) };
         let Some((epoch, _)) = transaction.epoch().await? else {
@@ -128,7 +128,7 @@ impl Store {
     }
 }
 
-impl Write {
+impl ReadTransaction {
     /// The keys that authenticate what this transaction reads and writes.
     ///
     /// # Errors
@@ -181,6 +181,28 @@ impl Write {
         Ok(query.fetch_all(self.connection()).await?)
     }
 
+    /// Opens one key of `keyring` again, to be sealed anew.
+    pub(super) async fn open_sealed_key(
+        &mut self,
+        purpose: Purpose,
+        keyring: &Keyring,
+    ) -> Result<Symmetric, StoreError> {
+        self.open_key(purpose, keyring.epoch(), keyring.sealer()).await
+    }
+
+    async fn open_key(
+        &mut self,
+        purpose: Purpose,
+        epoch: i64,
+        sealer: &Sealer,
+    ) -> Result<Symmetric, StoreError> {
+        let rows = self.sealed_rows().await?;
+        let row = rows.iter().find(|row| row.name == purpose.name()).ok_or_else(|| gone(purpose))?;
+        Ok(Symmetric::open(purpose, epoch, sealer, (&row.master_key_id, &row.sealed))?)
+    }
+}
+
+impl Transaction {
     /// Makes the keys that a new database, or one from before this list, lacks, and gives rows that another key
     /// authenticated their new MAC. Does nothing in a database that is complete.
     ///
@@ -219,26 +241,6 @@ impl Write {
             .execute(self.connection())
             .await?;
         Ok(())
-    }
-
-    /// Opens one key of `keyring` again, to be sealed anew.
-    pub(super) async fn open_sealed_key(
-        &mut self,
-        purpose: Purpose,
-        keyring: &Keyring,
-    ) -> Result<Symmetric, StoreError> {
-        self.open_key(purpose, keyring.epoch(), keyring.sealer()).await
-    }
-
-    async fn open_key(
-        &mut self,
-        purpose: Purpose,
-        epoch: i64,
-        sealer: &Sealer,
-    ) -> Result<Symmetric, StoreError> {
-        let rows = self.sealed_rows().await?;
-        let row = rows.iter().find(|row| row.name == purpose.name()).ok_or_else(|| gone(purpose))?;
-        Ok(Symmetric::open(purpose, epoch, sealer, (&row.master_key_id, &row.sealed))?)
     }
 
     /// Stores a key, in the place of the one before.

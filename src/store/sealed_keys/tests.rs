@@ -65,7 +65,7 @@ impl Database {
 }
 
 async fn execute(store: &Store, sql: &'static str) {
-    let mut write = store.inside(store.writer.begin().await.unwrap());
+    let mut write = Transaction(store.inside(store.writer.begin().await.unwrap()));
     sqlx::query(sql).execute(write.connection()).await.unwrap();
     write.commit().await.unwrap();
 }

@@ -6,7 +6,7 @@ use super::StateError;
 use super::guard::{Guard, Vouched};
 use crate::states::{Contents, Table};
 use crate::store::keyring::Keyring;
-use crate::store::{StoreError, Write};
+use crate::store::{ReadTransaction, StoreError, Transaction};
 
 /// What a transaction has changed since the last state.
 ///
@@ -37,7 +37,29 @@ impl Change {
     }
 }
 
-impl Write {
+impl ReadTransaction {
+    /// Lets the new master key authenticate the state file before it seals the database; gives the old one, which is
+    /// to authenticate it no longer afterwards.
+    async fn prepare_file(&self, before: &Arc<Keyring>, after: &Arc<Keyring>) -> Option<String> {
+        let old = before.sealer().master_key_id();
+        if old == after.sealer().master_key_id() {
+            return None;
+        }
+        if let Some(file) = self.guard.file.get().cloned() {
+            let (before, after) = (Arc::clone(before), Arc::clone(after));
+            let prepared = tokio::task::spawn_blocking(move || file.prepare(before.sealer(), after.sealer()));
+            if let Ok(Err(error)) = prepared.await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the state file could not be written"
+                );
+            }
+        }
+        Some(old.to_string())
+    }
+}
+
+impl Transaction {
     /// Says that rows that count are about to be changed: to be called before the first statement that does so.
     ///
     /// # Errors
@@ -76,26 +98,6 @@ impl Write {
         let (id, revoked, keyring) = (base.id.clone(), self.revoked_kids().await?, self.keyring()?);
         let next = Arc::new(Vouched { id, state, contents, revoked, keyring });
         Ok(Some(Appended { without: self.prepare_file(&base.keyring, &next.keyring).await, next }))
-    }
-
-    /// Lets the new master key authenticate the state file before it seals the database; gives the old one, which is
-    /// to authenticate it no longer afterwards.
-    async fn prepare_file(&self, before: &Arc<Keyring>, after: &Arc<Keyring>) -> Option<String> {
-        let old = before.sealer().master_key_id();
-        if old == after.sealer().master_key_id() {
-            return None;
-        }
-        if let Some(file) = self.guard.file.get().cloned() {
-            let (before, after) = (Arc::clone(before), Arc::clone(after));
-            let prepared = tokio::task::spawn_blocking(move || file.prepare(before.sealer(), after.sealer()));
-            if let Ok(Err(error)) = prepared.await {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the state file could not be written"
-                );
-            }
-        }
-        Some(old.to_string())
     }
 }
 

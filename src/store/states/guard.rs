@@ -12,7 +12,7 @@ use crate::jose::jwk::Kid;
 use crate::states::{Contents, DatabaseId, State, StatePoint, Table};
 use crate::store::keyring::Keyring;
 use crate::store::state_file::{Known, StateFile, StateFileError, StateRecord};
-use crate::store::{Store, StoreError, Write};
+use crate::store::{ReadTransaction, Store, StoreError};
 
 /// A state, and the rows that it vouches for.
 #[derive(Debug, Clone)]
@@ -174,7 +174,7 @@ impl Store {
     }
 }
 
-impl Write {
+impl ReadTransaction {
     /// What the last state vouches for, as this transaction sees it, without its own changes; `None` in a store whose
     /// states were not looked at.
     pub(super) async fn vouched(&mut self) -> Result<Option<Arc<Vouched>>, StoreError> {
@@ -197,7 +197,7 @@ impl Write {
         Ok(Some(found))
     }
 
-    /// The rows that a state vouches for, with this transaction's own changes; `None` as for [`Write::vouched`].
+    /// The rows that a state vouches for, with this transaction's own changes; `None` as for [`Transaction::vouched`].
     pub(in crate::store) async fn vouched_contents(&mut self) -> Result<Option<Arc<Contents>>, StoreError> {
         match &self.change {
             Some(change) => Ok(Some(change.contents())),

@@ -20,7 +20,7 @@ use super::database_url::DatabaseUrl;
 use super::keyring::Purpose;
 use super::sealed::RowMac;
 use super::state_file::StateFileError;
-use super::{StoreError, Write, corrupt};
+use super::{ReadTransaction, StoreError, Transaction, corrupt};
 use crate::jose::jwk::Kid;
 use crate::states::{Contents, DatabaseId, Standing, State, StatePoint, Table, standing};
 
@@ -156,7 +156,7 @@ fn authenticated<T>(id: &DatabaseId, state: &State, use_columns: impl FnOnce(&[&
     use_columns(&["state-row-1", id.as_str(), &n.to_string(), &digest.to_string(), &head.to_string()])
 }
 
-impl Write {
+impl ReadTransaction {
     /// The last row of `states`.
     async fn last_state_row(&mut self) -> Result<Option<Row>, StoreError> {
         let last = "SELECT n, database_id, digest, head, mac FROM states ORDER BY n DESC LIMIT 1";
@@ -229,7 +229,9 @@ impl Write {
             }
         }))
     }
+}
 
+impl Transaction {
     /// Appends `state`, and lets go of states that nobody needs any more.
     async fn insert_state(&mut self, id: &DatabaseId, state: &State) -> Result<(), StoreError> {
         let keyring = self.keyring()?;

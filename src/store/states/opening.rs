@@ -9,7 +9,7 @@ use super::{Change, StateError};
 use crate::states::{DatabaseId, State, StatePoint};
 use crate::store::keyring::Purpose;
 use crate::store::state_file::{StateFile, StateFileError, StateRecord};
-use crate::store::{Store, StoreError, Write};
+use crate::store::{ReadTransaction, Store, StoreError};
 
 /// What remembers a database outside it.
 #[derive(Debug, Clone, Default)]
@@ -139,7 +139,7 @@ impl Store {
     }
 }
 
-impl Write {
+impl ReadTransaction {
     /// Holds what the database says of itself against what is remembered; says whether anything is.
     async fn check_witnesses(
         &mut self,

@@ -15,7 +15,7 @@ use crate::signing_keys::{SigningKey, Stage};
 use crate::store::grants::StoredGrant;
 use crate::store::master_key::{MasterKey, MasterKeySource, MasterKeys};
 use crate::store::sealed::Sealer;
-use crate::store::{IfMissing, Store, StoreError, Write};
+use crate::store::{IfMissing, Store, StoreError, Transaction};
 use crate::values::random::SecureRandom;
 
 struct World {
@@ -57,7 +57,7 @@ impl World {
     }
 
     /// Commits what `change` does; gives by how much the state has moved on. Another process believes the result.
-    async fn moves(&self, change: impl AsyncFnOnce(&mut Write)) -> i64 {
+    async fn moves(&self, change: impl AsyncFnOnce(&mut Transaction)) -> i64 {
         let before = self.n();
         let mut write = self.store.write().await.unwrap();
         change(&mut write).await;
@@ -108,11 +108,12 @@ async fn each_change_of_a_row_that_counts_appends_one_state() {
         world.moves(async |write| write.set_key_settings(&policy, RsaBits::Rsa3072).await.unwrap()).await,
         1
     );
-    let insert = async |write: &mut Write| {
+    let insert = async |write: &mut Transaction| {
         write.insert_signing_key(&key(&pair, Stage::Prepared), &pair, &issuer, &random).await.unwrap();
     };
     assert_eq!(world.moves(insert).await, 1);
-    let update = async |write: &mut Write| write.update_signing_key(&key(&pair, revoked)).await.unwrap();
+    let update =
+        async |write: &mut Transaction| write.update_signing_key(&key(&pair, revoked)).await.unwrap();
     assert_eq!(world.moves(update).await, 1);
     assert_eq!(world.moves(async |write| write.insert_grant(&held).await.unwrap()).await, 1);
     held.grant.revoked_at = Some(now);
@@ -120,7 +121,7 @@ async fn each_change_of_a_row_that_counts_appends_one_state() {
     let later = Timestamp::from_second(1).unwrap();
     assert_eq!(world.moves(async |write| write.remove_grants_ended_before(later).await.unwrap()).await, 1);
     // Two changes in one transaction are one state, and none is none.
-    let two = async |write: &mut Write| {
+    let two = async |write: &mut Transaction| {
         write.insert_grant(&grant(2, None)).await.unwrap();
         write.insert_grant(&grant(3, None)).await.unwrap();
     };
