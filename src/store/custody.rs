@@ -1,9 +1,9 @@
-//! Who else could change the files that trust rests on.
+//! Checks that no other user can change the files that trust depends on.
 //!
-//! Whoever can write the database can put an older one in its place; whoever can write the keys folder can put another
-//! master key there. So neither is used while somebody else can: nothing is opened before [`check`] has passed.
-//! Reading is another matter, which [`MasterKeySource`] decides for the master key and `doctor` warns about for the
-//! database.
+//! A user who can write the database can replace it with an older copy. A user who can write the keys folder
+//! can replace the master key. carnet uses neither while another user could do so: [`check`] must pass before
+//! anything is opened. Read access is a separate matter: [`MasterKeySource`] checks it for the master key,
+//! and `doctor` warns about it for the database.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,16 +11,16 @@ use std::path::{Path, PathBuf};
 
 use super::master_key::MasterKeySource;
 
-/// A file or folder that trust rests on.
+/// A file or folder that trust depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
-    /// The database, or one of the files that SQLite keeps beside it.
+    /// The database, or one of the files that SQLite creates beside it.
     Database,
-    /// The folder of the database: whoever can write there can replace it.
+    /// The folder of the database. A user who can write there can replace the database.
     DatabaseFolder,
     /// The folder of the master key.
     KeysFolder,
-    /// The file of the master key. Its permissions are judged where it is read.
+    /// The file of the master key. Its permissions are checked when it is read.
     MasterKey,
 }
 
@@ -35,35 +35,35 @@ impl fmt::Display for Kept {
     }
 }
 
-/// Somebody else could change a file or folder, or owns it.
+/// A file or folder belongs to another user, or another user can change it.
 #[derive(Debug, thiserror::Error)]
 pub enum CustodyError {
-    /// Its permissions let others write.
+    /// Its permissions let other users write.
     #[error("{kept} {} has mode {mode:04o}: other users can change it", .path.display())]
     Mode {
-        /// What it is.
+        /// The kind of file or folder.
         kept: Kept,
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
-    /// It belongs to somebody else than this process's user and root.
+    /// It belongs to a user other than this process's user and root.
     #[error("{kept} {} belongs to user {owner}, and this process runs as user {user}", .path.display())]
     Owner {
-        /// What it is.
+        /// The kind of file or folder.
         kept: Kept,
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
-        /// Whom it belongs to.
+        /// Its owner.
         owner: u32,
-        /// Whom this process runs as.
+        /// The user that this process runs as.
         user: u32,
     },
 }
 
 impl CustodyError {
-    /// The command that puts it right, and the setting where the file is mounted.
+    /// Returns the command that fixes the problem and, for a mounted file, the setting that keeps it fixed.
     #[must_use]
     pub fn fix(&self) -> String {
         match self {
@@ -84,7 +84,7 @@ impl CustodyError {
     }
 }
 
-/// A path as it is pasted into a shell.
+/// Quotes a path for a shell.
 fn shell_word(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
@@ -106,17 +106,17 @@ impl Process {
     }
 }
 
-/// What matters about a file or folder.
+/// The attributes of a file or folder that decide whether it is safe.
 #[derive(Debug, Clone, Copy)]
 struct Found {
     mode: u32,
     owner: u32,
     group: u32,
-    /// The owner of the folder that it is in.
+    /// The owner of the folder that contains it.
     folder_owner: u32,
 }
 
-/// What is wrong with it.
+/// The reason to refuse a file or folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wrong {
     Mode,
@@ -132,23 +132,23 @@ fn judge(kept: Kept, found: Found, process: &Process) -> Option<Wrong> {
     let Found { mode, owner, group, folder_owner } = found;
     let is_folder = matches!(kept, Kept::DatabaseFolder | Kept::KeysFolder);
     let is_root = process.user == ROOT;
-    // Root works for the users whose folders it is pointed to: an administrator at the command line, a container on a
+    // Root works on behalf of other users: an administrator at the command line, or a container that uses a
     // folder of its host.
     let is_owned =
         owner == ROOT || owner == process.user || (is_root && (is_folder || owner == folder_owner));
     if !is_owned {
         return Some(Wrong::Owner);
     }
-    // In a sticky folder nobody moves or replaces what is somebody else's.
+    // In a sticky folder, no user can move or replace the files of another user.
     let is_sticky = mode & STICKY != 0;
     let forbidden = match kept {
         Kept::MasterKey => 0,
         Kept::Database => GROUP_WRITES | OTHERS_WRITE,
-        // Kubernetes mounts a secret as such a folder.
+        // Kubernetes mounts a secret as a sticky folder that root owns.
         Kept::KeysFolder if is_sticky && owner == ROOT => 0,
         Kept::KeysFolder => GROUP_WRITES | OTHERS_WRITE,
         Kept::DatabaseFolder if is_sticky => 0,
-        // The user's own group, and the group that a volume is given to.
+        // The process's own group and the group assigned to a volume may write.
         Kept::DatabaseFolder if process.groups.contains(&group) || (is_root && group == owner) => {
             OTHERS_WRITE
         }
@@ -157,19 +157,16 @@ fn judge(kept: Kept, found: Found, process: &Process) -> Option<Wrong> {
     (mode & forbidden != 0).then_some(Wrong::Mode)
 }
 
-/// Refuses files and folders that somebody else could change; those that are not there yet are made private.
-///
-/// # Errors
-///
-/// [`CustodyError`] for the first one.
+/// Refuses the first file or folder that another user could change. Accepts those that do not exist yet,
+/// because carnet creates them private.
 pub fn check(database: &Path, master_key: &MasterKeySource) -> Result<(), CustodyError> {
     all(database, master_key).into_iter().try_for_each(|(kept, path)| check_one(kept, &path))
 }
 
-/// Everything that [`check`] looks at.
+/// Returns every file and folder that [`check`] checks.
 #[must_use]
 pub fn all(database: &Path, master_key: &MasterKeySource) -> Vec<(Kept, PathBuf)> {
-    // SQLite keeps its files beside the database itself, not beside a link to it.
+    // SQLite creates its files beside the database itself, not beside a link to it.
     let database = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
     let beside = |suffix: &str| {
         let mut name = database.as_os_str().to_owned();
@@ -185,14 +182,11 @@ pub fn all(database: &Path, master_key: &MasterKeySource) -> Vec<(Kept, PathBuf)
     all
 }
 
-/// Looks at one of them. What is not there, or cannot be looked at, cannot be opened either.
-///
-/// # Errors
-///
-/// [`CustodyError`] if somebody else could change it.
+/// Checks one file or folder. Accepts one that is missing or cannot be inspected, because it cannot be opened
+/// either.
 pub fn check_one(kept: Kept, path: &Path) -> Result<(), CustodyError> {
     let Ok(metadata) = std::fs::metadata(path) else { return Ok(()) };
-    // A link's own folder says nothing of the file.
+    // The folder that contains a link says nothing about the file, so links are resolved.
     let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder_owner = std::fs::metadata(folder_of(&real)).map_or(ROOT, |folder| folder.uid());
     let mode = metadata.mode() & 0o7777;
@@ -228,7 +222,8 @@ mod tests {
             (Kept::Database, file(0o660, 1000, 0), service(), mode),
             (Kept::Database, file(0o600, 0, 0), service(), None),
             (Kept::Database, file(0o644, 1001, 0), service(), owner),
-            // An administrator with sudo; but nobody's file in a folder of everybody.
+            // Root may use a file that belongs to the owner of its folder, as under sudo, but no other user's
+            // file.
             (Kept::Database, file(0o600, 1000, 1000), root(), None),
             (Kept::Database, file(0o600, 1001, 0), root(), owner),
             (Kept::DatabaseFolder, folder(0o755, 1000, 1000), service(), None),

@@ -1,34 +1,34 @@
-//! The name of a database, as users write it: `sqlite:carnet.db`.
+//! The name of a database as users write it: `sqlite:carnet.db`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Which database to use.
+/// The name of the database to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(PathBuf);
 
-/// The text names no database that carnet can use.
+/// The text does not name a database that carnet can use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DatabaseUrlError {
-    /// Neither of the known schemes.
+    /// The text has an unknown scheme.
     #[error("a database is named `sqlite:PATH`, such as sqlite:carnet.db")]
     UnknownScheme,
-    /// No file is named.
+    /// The text names no file.
     #[error(
         "the path after `sqlite:` is empty, or keeps the database in memory: keys must survive a restart, name a file"
     )]
     NoFile,
-    /// Parameters after the path.
+    /// Parameters follow the path.
     #[error("`sqlite:PATH` takes no parameters after `?`")]
     Parameters,
-    /// PostgreSQL is not served by this version.
+    /// The text names a PostgreSQL database, which this version does not support.
     #[error("this version of carnet keeps its database in SQLite only: use sqlite:PATH")]
     PostgreSql,
 }
 
 impl DatabaseUrl {
-    /// The database file.
+    /// Returns the path of the database file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
@@ -36,7 +36,8 @@ impl DatabaseUrl {
 }
 
 impl DatabaseUrl {
-    /// Returns the size of the database file and its write-ahead log, in bytes; `None` if it cannot be told.
+    /// Returns the size of the database file and its write-ahead log in bytes; `None` if the file cannot be
+    /// inspected.
     #[must_use]
     pub fn size(&self) -> Option<u64> {
         let size = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.len());

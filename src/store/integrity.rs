@@ -1,16 +1,17 @@
-//! Whether SQLite finds its own file sound.
+//! SQLite's own checks of its file.
 
 use super::{Store, StoreError};
 
-/// More complaints than this tell nobody more.
+/// The maximum number of problems reported. A reader needs no more to know that the file is damaged.
 const MAX_LISTED: usize = 20;
 
 impl Store {
-    /// What `PRAGMA integrity_check` complains about; nothing of a sound file. Reads all of it.
+    /// Returns the problems that `PRAGMA integrity_check` reports; none if the file is sound. Reads the whole
+    /// file.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Sql`] when the file is too broken to be checked.
+    /// [`StoreError::Sql`] if the file is too damaged to be checked.
     pub async fn integrity_problems(&self) -> Result<Vec<String>, StoreError> {
         let mut found: Vec<String> =
             sqlx::query_scalar("PRAGMA integrity_check(20)").fetch_all(&self.readers.lists).await?;
@@ -18,11 +19,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The rows that refer to a row that is not there.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the file cannot be read.
+    /// Returns a description of each row that refers to a missing row.
     pub async fn foreign_key_problems(&self) -> Result<Vec<String>, StoreError> {
         let found: Vec<(String, Option<i64>, String, i64)> =
             sqlx::query_as("PRAGMA foreign_key_check").fetch_all(&self.readers.lists).await?;

@@ -1,4 +1,5 @@
-//! The issuer's one-row tables: its URL, its rotation policy, and the keys that the master key seals.
+//! The one-row tables: `issuer` holds the issuer URL; `key_state` holds the rotation policy, the times that
+//! the database remembers, and the counters by which servers notice changes.
 
 use jiff::Timestamp;
 
@@ -14,51 +15,51 @@ use crate::states::{StatePoint, Table};
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::random::Random;
 
-/// How keys are made and rotated, the same for every process.
+/// The rotation policy, the counters and the times, which are the same for every process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeySettings {
-    /// Grows with every change of keys or settings.
+    /// Increases with every change of keys or settings.
     pub generation: i64,
-    /// Grows with every change of what is shown where.
+    /// Increases with every change of the keys that a publication target or an uploaded JWKS shows.
     pub publications: i64,
-    /// When keys rotate.
+    /// The rotation policy.
     pub policy: RotationPolicy,
     /// The size of new RSA keys.
     pub rsa_bits: RsaBits,
     /// The latest time that a process with a steady clock has seen.
     pub high_water: Timestamp,
-    /// The time by which rows are old enough to be pruned.
+    /// The time that decides which rows are old enough to be pruned.
     pub pruning_time: Timestamp,
-    /// How often the high-water time has been set back.
+    /// The number of times that the high-water time has been set back.
     pub set_backs: i64,
-    /// Whether destroyed private halves may still stand in the write-ahead log.
+    /// `true` while destroyed private halves may still be in the write-ahead log.
     pub erasure_pending: bool,
 }
 
-/// What a running server looks at several times a second.
+/// The values that a running server polls several times a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyPulse {
-    /// Grows with every change of keys or settings.
+    /// Increases with every change of keys or settings.
     pub generation: i64,
-    /// Grows with every change of what is shown where.
+    /// Increases with every change of the keys that a publication target or an uploaded JWKS shows.
     pub publications: i64,
     /// The times that the database remembers.
     pub time: DatabaseTime,
-    /// Whether destroyed private halves may still stand in the write-ahead log.
+    /// `true` while destroyed private halves may still be in the write-ahead log.
     pub erasure_pending: bool,
-    /// The last state, as the database has it; not authenticated.
+    /// The last state in the database; not authenticated.
     pub state: Option<StatePoint>,
 }
 
 impl KeySettings {
-    /// The part that a running server looks at.
+    /// Returns the part that a running server polls.
     #[must_use]
     pub fn pulse(&self) -> KeyPulse {
         let Self { generation, publications, erasure_pending, .. } = *self;
         KeyPulse { generation, publications, time: self.time(), erasure_pending, state: None }
     }
 
-    /// The times that the database remembers.
+    /// Returns the times that the database remembers.
     #[must_use]
     pub fn time(&self) -> DatabaseTime {
         let Self { high_water, pruning_time, set_backs, .. } = *self;
@@ -66,14 +67,14 @@ impl KeySettings {
     }
 }
 
-/// The scheduled rotation's failures since it last succeeded.
+/// The failures of the scheduled rotation since it last succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RotationFailures {
-    /// How many in a row.
+    /// The number of consecutive failures.
     pub count: i64,
-    /// The last one.
+    /// The time of the last failure.
     pub failed_at: Timestamp,
-    /// What it said.
+    /// The message of the last failure.
     pub error: String,
 }
 
@@ -94,30 +95,18 @@ struct KeyStateRow {
 }
 
 impl Store {
-    /// The issuer URL, once one has been stored.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read or holds no valid URL.
+    /// Returns the issuer URL; `None` before one has been stored.
     pub async fn issuer_url(&self) -> Result<Option<IssuerUrl>, StoreError> {
         let url: Option<String> = sqlx::query_scalar(ISSUER_URL).fetch_optional(&self.readers.lists).await?;
         url.map(|url| parse("issuer", "1", &url)).transpose()
     }
 
-    /// Policy and generation.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the row is missing or breaks the policy's rules.
+    /// Returns the policy, the counters and the times.
     pub async fn key_settings(&self) -> Result<KeySettings, StoreError> {
         self.inside(self.readers.keys.begin().await?).key_settings().await
     }
 
-    /// What tells a running server whether anything has changed.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read.
+    /// Returns the values by which a running server notices changes.
     pub async fn key_pulse(&self) -> Result<KeyPulse, StoreError> {
         let row: PulseRow = sqlx::query_as(
             "SELECT generation, publications, high_water, pruning_time, set_backs, erasure_pending, states.n, \
@@ -130,16 +119,12 @@ impl Store {
         let time = |millis| from_millis("key_state", "1", millis);
         let time =
             DatabaseTime { high_water: time(high_water)?, pruning_time: time(pruning_time)?, set_backs };
-        // A head that is none is not the one that is believed, either.
+        // A head that does not parse becomes `None`, which differs from every trusted state.
         let state = n.zip(head).and_then(|(n, head)| Some(StatePoint { n, head: head.parse().ok()? }));
         Ok(KeyPulse { generation, publications, time, erasure_pending: erasure_pending.is_some(), state })
     }
 
-    /// The scheduled rotation's failures since it last succeeded, if there are any.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read.
+    /// Returns the failures of the scheduled rotation since it last succeeded; `None` if there are none.
     pub async fn rotation_failures(&self) -> Result<Option<RotationFailures>, StoreError> {
         let (count, failed_at, error): (i64, Option<i64>, Option<String>) = sqlx::query_as(
             "SELECT rotation_failures, rotation_failed_at, rotation_error FROM key_state WHERE id = 1",
@@ -150,11 +135,7 @@ impl Store {
         Ok(Some(RotationFailures { count, failed_at: from_millis("key_state", "1", failed_at)?, error }))
     }
 
-    /// Notes whether the scheduled rotation has worked.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the statement fails.
+    /// Records the outcome of a scheduled rotation. A success clears the recorded failures.
     pub async fn note_rotation(&self, outcome: Result<(), &str>, now: Timestamp) -> Result<(), StoreError> {
         let statement = match outcome {
             Ok(()) => sqlx::query(
@@ -173,12 +154,8 @@ impl Store {
         write.commit().await
     }
 
-    /// Moves the database's times on to those of `time`, never down. Has no effect if the high-water time has been
-    /// set back since `time` was read, or else whatever was wrong with it would come back.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the statement fails.
+    /// Raises the database's times to those of `time`, and never lowers one. Does nothing if the high-water
+    /// time has been set back since `time` was read: otherwise the wrong time would return.
     pub async fn raise_times(&self, time: DatabaseTime) -> Result<(), StoreError> {
         let mut write = self.write().await?;
         sqlx::query(
@@ -194,13 +171,9 @@ impl Store {
         write.commit().await
     }
 
-    /// Finishes the destruction of private halves: empties the write-ahead log, and notes that it is
-    /// empty unless more was destroyed meanwhile. Says whether nothing is pending any more; a reader
-    /// delays it.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when a statement fails.
+    /// Finishes the destruction of private halves: empties the write-ahead log, and clears `erasure_pending`
+    /// unless more private halves were destroyed meanwhile. Returns whether nothing is pending any more; a
+    /// reader can delay that.
     pub async fn finish_erasure(&self) -> Result<bool, StoreError> {
         const PENDING: &str = "SELECT erasure_pending FROM key_state WHERE id = 1";
         let pending: Option<i64> = sqlx::query_scalar(PENDING).fetch_one(&self.writer).await?;
@@ -224,11 +197,7 @@ type PulseRow = (i64, i64, i64, i64, i64, Option<i64>, Option<i64>, Option<Strin
 const ISSUER_URL: &str = "SELECT url FROM issuer WHERE id = 1";
 
 impl ReadTransaction {
-    /// As [`Store::issuer_url`], inside the transaction.
-    ///
-    /// # Errors
-    ///
-    /// As there.
+    /// Returns the issuer URL, inside this transaction.
     pub async fn issuer_url(&mut self) -> Result<Option<IssuerUrl>, StoreError> {
         let url: Option<String> = sqlx::query_scalar(ISSUER_URL).fetch_optional(self.connection()).await?;
         url.map(|url| parse("issuer", "1", &url)).transpose()
@@ -287,6 +256,7 @@ impl Transaction {
     /// # Errors
     ///
     /// [`StoreError::Sql`] when the statement fails.
+    /// Stores the issuer URL and replaces an existing one.
     pub async fn set_issuer_url(&mut self, url: &IssuerUrl, now: Timestamp) -> Result<(), StoreError> {
         self.begin_change().await?;
         self.changed(Table::Issuer, "", Some(url.to_string()));
@@ -306,6 +276,8 @@ impl Transaction {
     /// # Errors
     ///
     /// [`StoreError::Sql`] when the statement fails.
+    /// Increments the generation, by which every process notices that keys or settings have changed.
+    /// `destroyed` is `true` if private halves were deleted, whose bytes are still in the write-ahead log.
     pub async fn bump_key_generation(&mut self, destroyed: bool) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE key_state SET generation = generation + 1, \
@@ -318,10 +290,6 @@ impl Transaction {
     }
 
     /// Writes the policy and the size of new RSA keys.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the statement fails.
     pub async fn set_key_settings(
         &mut self,
         policy: &RotationPolicy,
@@ -351,6 +319,8 @@ impl Transaction {
     /// # Errors
     ///
     /// [`StoreError`] when there is no randomness or a statement fails.
+    /// Sets up a new database: writes the default policy, and generates and seals every key of the keyring.
+    /// Does nothing if the database is already set up. `now` becomes the first high-water time.
     pub async fn set_up(
         &mut self,
         sealer: &Sealer,

@@ -1,4 +1,4 @@
-//! What happened to keys, policy and master key: when, why, by whom.
+//! The history of keys, policy and master key: the time, reason and actor of each event.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -7,20 +7,20 @@ use super::{Store, StoreError, Transaction, from_millis, to_millis};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::values::actor::Actor;
 
-/// One thing that happened.
+/// One event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeyEvent {
-    /// Counts from 1.
+    /// The sequence number, from 1.
     pub seq: i64,
-    /// When.
+    /// The time.
     pub at: Timestamp,
-    /// What: `prepared`, `activated`, `retired`, `revoked`, `policy`, `clock`, `rewrap`.
+    /// The kind: `prepared`, `activated`, `retired`, `revoked`, `policy`, `clock`, `rewrap`.
     pub event: String,
-    /// To which key, if to one.
+    /// The key concerned, if there is one.
     pub kid: Option<String>,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// By whom.
+    /// The actor.
     pub actor: String,
 }
 
@@ -35,11 +35,7 @@ struct Row {
 }
 
 impl Store {
-    /// The latest `limit` events, newest first.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read.
+    /// Returns the latest `limit` events, newest first.
     pub async fn key_events(&self, limit: u32) -> Result<Vec<KeyEvent>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT seq, at, event, kid, reason, actor FROM key_events ORDER BY seq DESC LIMIT $1",
@@ -63,11 +59,7 @@ impl Store {
 }
 
 impl Store {
-    /// Returns whether the latest change of the master key was recorded with words that begin so.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the database cannot be read.
+    /// Returns whether the reason recorded for the latest change of the master key starts with `beginning`.
     pub async fn was_rewrapped(&self, beginning: &str) -> Result<bool, StoreError> {
         let reason: Option<String> =
             sqlx::query_scalar("SELECT reason FROM key_events WHERE event = $1 ORDER BY seq DESC LIMIT 1")
@@ -80,10 +72,6 @@ impl Store {
 
 impl Transaction {
     /// Records an event, here and in the audit log.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when a statement fails, or the audit log has not been unlocked.
     pub async fn record_key_event(
         &mut self,
         event: EventKind,
@@ -110,7 +98,7 @@ impl Transaction {
     }
 }
 
-/// What this table calls an event.
+/// Returns the name of an event in this table.
 fn word(event: EventKind) -> &'static str {
     match event {
         EventKind::KeyPrepare => "prepared",

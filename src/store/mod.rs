@@ -1,8 +1,8 @@
-//! Storage: what survives a restart.
+//! Storage: everything that survives a restart.
 //!
-//! Owns the SQL, the sealing of private keys and the authentication of key and audit rows. Decides nothing:
-//! callers read, decide and write inside one [`Transaction`]. One connection writes, several
-//! read, each for those who wait for the same; other processes may do the same on the same file at any time.
+//! Owns the SQL, the sealing of private keys, and the MACs on key and audit rows. Makes no decisions: callers
+//! read, decide and write inside one [`Transaction`] transaction. One connection writes. Several connections read,
+//! in a separate pool for each purpose. Other processes may use the same file in the same way at any time.
 
 pub mod audit;
 mod clock;
@@ -54,44 +54,46 @@ use crate::values::issuer_url::IssuerUrl;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
-/// How long a statement waits for another process's transaction.
+/// The maximum time that a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A transaction that waits for another process's asks again at least this often. SQLite alone asks ten times a second,
-/// and so misses the moments between the transactions of a process that writes all the time.
+/// The maximum interval between two attempts of a transaction that waits for another process. SQLite alone
+/// retries ten times a second, and so misses the gaps between the transactions of a process that writes
+/// continuously.
 const ASKED_EVERY: Duration = Duration::from_millis(8);
 
-/// How long a checkpoint waits for readers: a server has better things to do, and tries again.
+/// The maximum time that a checkpoint waits for readers. It is short because a server retries later.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Many more processes than this never start on a new database within one switch.
+/// The maximum number of attempts to switch to a write-ahead log. An attempt fails only while another process
+/// switches the same new database, and fewer processes than this ever start at once.
 const MAX_SWITCH_TRIES: u32 = 100;
 
-/// The database could not do what was asked.
+/// A database operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// There is no database and this command must not make one.
+    /// There is no database, and this command must not create one.
     #[error("there is no database at {0}")]
     Missing(DatabaseUrl),
-    /// A file of the database cannot be made or opened.
+    /// A file of the database cannot be created or opened.
     #[error("the database {database} cannot be opened")]
     Open {
         /// The database.
         database: DatabaseUrl,
-        /// Why.
+        /// The cause.
         #[source]
         source: sqlx::Error,
     },
-    /// The database file cannot be made.
+    /// The database file cannot be created.
     #[error("the database file {database} cannot be made")]
     Create {
         /// The database.
         database: DatabaseUrl,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// A later version of carnet has changed the database.
+    /// A newer version of carnet has changed the schema.
     #[error(
         "the database {database} has schema {found} and this program knows schemas up to {known}: it was used by a newer carnet"
     )]
@@ -103,64 +105,64 @@ pub enum StoreError {
         /// The newest schema of this program.
         known: i64,
     },
-    /// The schema could not be brought up to date.
+    /// The schema migration failed.
     #[error("the schema of {database} could not be brought up to date")]
     Migration {
         /// The database.
         database: DatabaseUrl,
-        /// Why.
+        /// The cause.
         #[source]
         source: MigrateError,
     },
     /// A statement failed.
     #[error("the database refused a statement")]
     Sql(#[from] sqlx::Error),
-    /// A row holds what carnet never writes.
+    /// A row holds a value that carnet never writes.
     #[error("table `{table}`, row {row}: {problem}")]
     Corrupt {
         /// The table.
         table: &'static str,
         /// The row's key.
         row: String,
-        /// What is wrong with it.
+        /// The problem with the row.
         problem: String,
     },
-    /// The database belongs to another issuer URL than when this process opened it.
+    /// The issuer URL in the database has changed since this process opened it.
     #[error(
         "the issuer was changed from {from} to {to} while this process ran: start it again with the new URL"
     )]
     IssuerChanged {
-        /// As this process knows it.
+        /// The URL that this process uses.
         from: IssuerUrl,
-        /// As the database has it now.
+        /// The URL that is now in the database.
         to: IssuerUrl,
     },
-    /// The database is not the one that it was.
+    /// The database was replaced or altered, or its state cannot be determined.
     #[error(transparent)]
     State(#[from] StateError),
     /// Sealed bytes do not open, or a row fails its MAC.
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// The database was opened without the master key: no row can be authenticated, and nothing is changed
-    /// unrecorded.
+    /// The database was opened without the master key. No row can be authenticated and no change can be
+    /// recorded in the audit log, so nothing may be changed.
     #[error(
         "rows and audit log of {0} need the master key, without which it was opened: nothing was changed"
     )]
     Locked(DatabaseUrl),
-    /// The database's symmetric keys are of another epoch than those of this process, and it cannot follow.
+    /// The database's symmetric keys belong to another epoch, and this process cannot open them.
     #[error(
         "the database's keys are those of epoch {epoch}, sealed with the master key {needed}, and this process has those \
          of epoch {in_use}: it serves the public documents and does nothing else"
     )]
     OtherEpoch {
-        /// The database's.
+        /// The epoch of the database.
         epoch: i64,
-        /// The one that this process can open.
+        /// The epoch of the keys that this process holds.
         in_use: i64,
-        /// The master key that opens the database's.
+        /// The identifier of the master key that opens the database's keys.
         needed: String,
     },
-    /// Others read the audit log, and did not finish in time.
+    /// Every connection to the audit log was in use, and none became free in time.
     #[error("the audit log is being read by too many at once")]
     LogBusy,
     /// A page of the audit log took longer than its deadline.
@@ -169,7 +171,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Returns whether the database's file or folder cannot be written, as on a read-only mount.
+    /// Returns whether the error shows that the database's file or folder is not writable, as on a read-only
+    /// mount.
     #[must_use]
     pub fn is_unwritable(&self) -> bool {
         /// SQLite's primary result codes <https://www.sqlite.org/rescode.html>: READONLY and CANTOPEN.
@@ -197,36 +200,31 @@ impl StoreError {
 pub struct Store {
     url: DatabaseUrl,
     writer: SqlitePool,
-    /// Held while waiting for the writer, so that never more than one of those who wait for a turn stands before
-    /// those who do not.
+    /// Held by an ordinary writer while it waits for a connection. [`Store::write_first`] does not take it,
+    /// so that at most one ordinary writer is ahead of an urgent one.
     turn: Arc<Mutex<()>>,
     readers: Readers,
-    /// Waits for nobody for long.
+    /// Has a short busy timeout, so that a checkpoint never waits for long.
     checkpointer: SqlitePool,
-    /// The symmetric keys, once the master key has opened them; every clone has them then.
+    /// The symmetric keys, shared by all clones; empty until the master key has opened them.
     keys: Arc<Keyholder>,
-    /// What this process believes of the database.
+    /// The last state that this process trusts, shared by all clones.
     guard: Arc<Guard>,
-    /// The file that was opened: device and number.
+    /// The device and inode number of the file that was opened.
     file: Option<(u64, u64)>,
 }
 
-/// Whether opening may make a database.
+/// The action of [`Store::open`] if the database does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfMissing {
-    /// Make an empty one.
+    /// Create an empty database.
     Create,
-    /// Refuse.
+    /// Fail with [`StoreError::Missing`].
     Refuse,
 }
 
 impl Store {
-    /// Opens the database and brings its schema up to date.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when there is no database and none may be made, when it was used by a newer
-    /// carnet, or when SQLite refuses.
+    /// Opens the database and migrates its schema to the current version.
     pub async fn open(url: &DatabaseUrl, if_missing: IfMissing) -> Result<Self, StoreError> {
         if !url.path().exists() {
             match if_missing {
@@ -244,7 +242,8 @@ impl Store {
             .busy_timeout(BUSY_TIMEOUT)
             // Deleted content is overwritten: a destroyed private key must not survive in a free page.
             .pragma("secure_delete", "ON")
-            // How long a statement took says more of the machine than of the database.
+            // The duration of a statement depends more on the machine than on the database, so slow ones are
+            // not logged.
             .disable_statement_logging();
         let mut opening = SqliteConnection::connect_with(&options).await.map_err(open)?;
         use_write_ahead_log(&mut opening).await.map_err(open)?;
@@ -254,7 +253,8 @@ impl Store {
             .connect_with(options.clone().busy_timeout(ASKED_EVERY))
             .await
             .map_err(open)?;
-        // After the first connection of the writer: the last one to be closed would empty the log.
+        // Closed only now that the writer is connected: the last connection to close would empty the
+        // write-ahead log.
         opening.close().await.map_err(open)?;
         let checkpointer = readers::pool()
             .max_connections(1)
@@ -265,34 +265,30 @@ impl Store {
         Ok(Self { url: url.clone(), writer, turn, readers, checkpointer, keys, guard, file })
     }
 
-    /// The database's name in messages.
+    /// Returns the database's name for messages.
     #[must_use]
     pub fn url(&self) -> &DatabaseUrl {
         &self.url
     }
 
-    /// Begins a writing transaction. No other process writes until it ends; dropping it undoes it.
+    /// Begins a writing transaction. No other process can write until it ends. Dropping it rolls it back.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Sql`] when another process holds the database for longer than the busy time-out;
-    /// [`StoreError::OtherEpoch`] when the store is unlocked with keys that are not the database's any more.
+    /// [`StoreError::Sql`] if another process holds the write lock for longer than the busy timeout;
+    /// [`StoreError::OtherEpoch`] if another process has begun a new epoch whose master key is not available.
     pub async fn write(&self) -> Result<Transaction, StoreError> {
         let _turn = self.turn.lock().await;
         self.write_first().await
     }
 
-    /// As [`Store::write`], before everybody who waits there: for revocations, key changes and the audit log, which a
-    /// flood of other changes must not delay.
-    ///
-    /// # Errors
-    ///
-    /// As there.
+    /// Begins a writing transaction ahead of all callers that wait in [`Store::write`]. For revocations, key
+    /// changes and the audit log, which a flood of other changes must not delay.
     pub async fn write_first(&self) -> Result<Transaction, StoreError> {
         Ok(Transaction(self.begun(self.begin_immediate().await?).await?))
     }
 
-    /// Begins a transaction that may write, once no other process has one.
+    /// Begins a transaction with the write lock, and retries while another process holds it.
     async fn begin_immediate(&self) -> sqlx::Result<sqlx::Transaction<'static, Sqlite>> {
         let mut left = BUSY_TIMEOUT.as_millis() / ASKED_EVERY.as_millis();
         loop {
@@ -304,17 +300,17 @@ impl Store {
         }
     }
 
-    /// Begins a reading transaction: one snapshot, and the keys that authenticate it.
+    /// Begins a reading transaction: one snapshot, with the keys that authenticate it.
     async fn read(&self) -> Result<ReadTransaction, StoreError> {
         self.read_from(&self.readers.lists).await
     }
 
-    /// As [`Store::read`], on a connection of these.
+    /// Begins a reading transaction as [`Store::read`] does, on a connection of `readers`.
     async fn read_from(&self, readers: &SqlitePool) -> Result<ReadTransaction, StoreError> {
         self.begun(readers.begin().await?).await
     }
 
-    /// A transaction with the keys of the epoch that it sees.
+    /// Adds the keys of the epoch that the transaction sees.
     async fn begun(&self, begun: sqlx::Transaction<'static, Sqlite>) -> Result<ReadTransaction, StoreError> {
         let mut transaction = self.inside(begun);
         transaction.keyring = self.keyring_for(&mut transaction).await?;
@@ -326,30 +322,26 @@ impl Store {
         ReadTransaction { transaction, url: self.url.clone(), keyring: None, guard, seen, change: None }
     }
 
-    /// Tells whether the database's path names another file by now, or none, than the one that was opened: this
-    /// process goes on with the old file then, and sees nothing of what others change.
+    /// Returns whether the database's path no longer names the file that was opened. This process would keep
+    /// using the old file, and see none of the changes that other processes make.
     fn is_replaced(&self) -> bool {
         self.file.is_some() && file_at(self.url.path()) != self.file
     }
 
-    /// Moves everything from the write-ahead log into the database file and empties the log, so that
-    /// overwritten content is gone from both. Says whether it could: a reader delays it.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the statement itself fails.
+    /// Moves the whole write-ahead log into the database file and empties it, so that overwritten content is
+    /// gone from both. Returns `false` if a reader still needs the log.
     pub async fn truncate_log(&self) -> Result<bool, StoreError> {
         let (busy, _, _): (i64, i64, i64) =
             sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.checkpointer).await?;
         Ok(busy == 0)
     }
 
-    /// Ends statements that read the audit log, now and from now on, as before a process ends.
+    /// Interrupts every statement that reads the audit log, now and later. Called before the process ends.
     pub fn stop_reading(&self) {
         self.readers.stop();
     }
 
-    /// Closes every connection; the write-ahead log is folded into the database file.
+    /// Closes every connection. SQLite then moves the write-ahead log into the database file.
     pub async fn close(&self) {
         self.readers.close().await;
         self.checkpointer.close().await;
@@ -357,7 +349,7 @@ impl Store {
     }
 }
 
-/// A reading transaction: one snapshot of the database, and the keys that authenticate its rows.
+/// A transaction. [`Store::write`] returns one that can write.
 #[derive(Debug)]
 pub struct ReadTransaction {
     transaction: sqlx::Transaction<'static, Sqlite>,
@@ -365,7 +357,8 @@ pub struct ReadTransaction {
     /// `None` in a store that was opened without the master key.
     keyring: Option<Arc<Keyring>>,
     guard: Arc<Guard>,
-    /// The belief of this process before the transaction first read the database.
+    /// The state that this process trusted before the transaction first read the database. The transaction
+    /// therefore sees that state or a later one.
     seen: Option<Arc<Vouched>>,
     /// Always `None` unless a [`Transaction`] holds this one.
     change: Option<Change>,
@@ -402,6 +395,8 @@ impl Transaction {
     /// # Errors
     ///
     /// [`StoreError::Sql`]; nothing has been written then.
+    /// Commits the transaction durably. If it changed tracked rows (see [`states`]), appends a state before
+    /// the commit and writes the state file after it. If this fails, nothing has been written.
     pub async fn commit(mut self) -> Result<(), StoreError> {
         let appended = self.append_state().await?;
         let ReadTransaction { transaction, guard, .. } = self.0;
@@ -413,38 +408,39 @@ impl Transaction {
     }
 }
 
-/// Which file a path names.
+/// Returns the device and inode number of the file at `path`.
 fn file_at(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// Readable by its owner alone: SQLite gives its log and index the same mode.
+/// Creates a file that only its owner can read. SQLite gives its log and index files the same mode.
 fn create_private_file(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        // Another process was quicker: the database is as good as ours.
+        // Another process has just created it, which is as good.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         other => other.map(drop),
     }
 }
 
-/// A pool that keeps no connection whose last transaction has not ended. When SQLite has undone one by itself,
-/// as on a full disk, sqlx's own rollback fails, and the connection would never begin another.
+/// Returns a pool that discards a connection whose last transaction has not ended. If SQLite has rolled one
+/// back by itself, as on a full disk, sqlx's own rollback fails, and the connection could never begin another
+/// transaction.
 fn writing_pool() -> SqlitePoolOptions {
     readers::pool().after_release(|connection, _| {
         Box::pin(async move {
-            // Carries out the rollback of a transaction that was dropped.
+            // Executes the pending rollback of a dropped transaction.
             connection.ping().await?;
             Ok(!connection.is_in_transaction())
         })
     })
 }
 
-/// Switches the database to a write-ahead log; the file remembers it.
+/// Switches the database to a write-ahead log. The file stays in that mode.
 ///
-/// While another process is at the same switch SQLite answers "busy" at once, whatever the busy
-/// time-out. Beginning a transaction does wait for that process, so it is the pause between tries.
+/// While another process makes the same switch, SQLite returns `SQLITE_BUSY` at once and ignores the busy
+/// timeout. Beginning a transaction does wait for that process, so it serves as the pause between attempts.
 async fn use_write_ahead_log(connection: &mut SqliteConnection) -> sqlx::Result<()> {
     let mut tries = 0;
     loop {
@@ -458,14 +454,14 @@ async fn use_write_ahead_log(connection: &mut SqliteConnection) -> sqlx::Result<
     }
 }
 
-/// `SQLITE_BUSY` or one of its extended codes, whose low byte it is.
+/// Returns whether the error is `SQLITE_BUSY` or one of its extended codes, which have the same low byte.
 fn is_busy(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
     code.is_some_and(|code| code & 0xff == 5)
 }
 
-/// Brings the schema up to date inside one immediate transaction: sqlx takes no lock on SQLite, and
-/// two processes that start at once must migrate once.
+/// Migrates the schema inside one immediate transaction. sqlx takes no lock on SQLite, so without that
+/// transaction two processes that start at once would both migrate.
 async fn migrate(url: &DatabaseUrl, connection: &mut SqliteConnection) -> Result<(), StoreError> {
     let open = |source| StoreError::Open { database: url.clone(), source };
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(open)?;
@@ -479,7 +475,7 @@ async fn migrate(url: &DatabaseUrl, connection: &mut SqliteConnection) -> Result
     }
 }
 
-/// A time as it is stored: milliseconds since the Unix epoch.
+/// Converts a time to its stored form: milliseconds since the Unix epoch.
 fn to_millis(time: Timestamp) -> i64 {
     time.as_millisecond()
 }
@@ -488,7 +484,7 @@ fn from_millis(table: &'static str, row: &str, millis: i64) -> Result<Timestamp,
     Timestamp::from_millisecond(millis).map_err(|_| corrupt(table, row, format!("{millis} is not a time")))
 }
 
-/// A duration as it is stored: whole seconds.
+/// Converts a duration to its stored form: whole seconds.
 fn to_seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
@@ -499,7 +495,7 @@ fn from_seconds(table: &'static str, row: &str, seconds: i64) -> Result<Duration
     Ok(Duration::from_secs(seconds))
 }
 
-/// What a column holds, parsed.
+/// Parses the text of a column. Text that does not parse is [`StoreError::Corrupt`].
 fn parse<T: FromStr<Err: std::fmt::Display>>(
     table: &'static str,
     row: &str,

@@ -1,8 +1,8 @@
-//! Connections that only read, kept apart by who waits for them.
+//! Read-only connections, in a separate pool for each purpose.
 //!
-//! A caller who reads much must never delay what decides: the key pulse and the lookup of callers and feeds have
-//! connections that nothing else uses. The audit log has a few of its own; a statement on one of those ends at its
-//! deadline, when whoever asked goes away, or when the store stops.
+//! A caller that reads much must never delay the reads that every decision depends on: the key pulse, and the
+//! lookups of callers and feeds, have connections of their own. The audit log has a few of its own as well. A
+//! statement on one of those ends at its deadline, when its caller disconnects, or when the store stops.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -15,32 +15,34 @@ use sqlx::{Connection as _, Sqlite, SqliteConnection};
 
 use super::StoreError;
 
-/// The longest time for one page of the audit log. Pages are bounded and take milliseconds; a slow disk takes longer.
+/// The maximum time for one page of the audit log. Pages are bounded and take milliseconds, except on a slow
+/// disk.
 pub(super) const LOG_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The longest wait for a connection to the audit log.
+/// The maximum wait for a connection to the audit log.
 const LOG_TURN_WITHIN: Duration = Duration::from_secs(2);
 
-/// The longest wait for any other reading connection.
+/// The maximum wait for any other reading connection.
 const TURN_WITHIN: Duration = Duration::from_secs(5);
 
-/// Connections to the audit log. With more of them, readers would take every core.
+/// The number of connections to the audit log. With more of them, readers could take every core.
 const LOG_CONNECTIONS: u32 = 2;
 
-/// A statement on the audit log looks about every 50 µs whether it should end.
+/// The number of SQLite instructions between two checks of whether a statement on the audit log should end;
+/// about 50 µs.
 const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 4_000;
 
-/// A connection that was idle for less is taken to work: to ask it costs as much as a lookup.
+/// The idle time up to which a connection is used without a ping. A ping costs as much as a lookup.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// The pools. Connections are opened when they are first needed.
+/// The pools. Each connection is opened when it is first needed.
 #[derive(Debug, Clone)]
 pub(super) struct Readers {
-    /// For one row of the key state alone, which one task reads several times a second.
+    /// For one row of the key state, which one task polls several times a second.
     pub(super) pulse: SqlitePool,
-    /// For the keys, which are read when they change.
+    /// For the signing keys and the keyring, which are read when they change.
     pub(super) keys: SqlitePool,
-    /// For lookups by an index that every request needs: the caller's grant, the feed.
+    /// For the indexed lookups that every request needs: the caller's grant, the feed.
     pub(super) lookups: SqlitePool,
     /// For lists.
     pub(super) lists: SqlitePool,
@@ -64,8 +66,8 @@ impl Readers {
         }
     }
 
-    /// A connection to the audit log. A statement on it is interrupted once the connection is dropped, or the store
-    /// stops.
+    /// Returns a connection to the audit log. Its statement is interrupted when the connection is dropped or
+    /// the store stops.
     pub(super) async fn log(&self) -> Result<LogConnection, StoreError> {
         let mut connection = self.log.acquire().await.map_err(|error| match error {
             sqlx::Error::PoolTimedOut => StoreError::LogBusy,
@@ -82,7 +84,7 @@ impl Readers {
         Ok(LogConnection { connection, dropped })
     }
 
-    /// Ends every statement on the audit log, now and from now on.
+    /// Interrupts every statement on the audit log, now and later.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
@@ -95,7 +97,7 @@ impl Readers {
     }
 }
 
-/// A connection to the audit log, whose statement ends when this is dropped.
+/// A connection to the audit log. Dropping it interrupts its statement.
 #[derive(Debug)]
 pub(super) struct LogConnection {
     connection: PoolConnection<Sqlite>,
@@ -122,7 +124,7 @@ impl Drop for LogConnection {
     }
 }
 
-/// A pool that asks a connection whether it works only after it was idle.
+/// Returns a pool that pings a connection before use only if it has been idle for [`TRUSTED_FOR`].
 pub(super) fn pool() -> SqlitePoolOptions {
     SqlitePoolOptions::new().test_before_acquire(false).before_acquire(|connection, idle| {
         Box::pin(async move {

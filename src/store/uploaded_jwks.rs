@@ -1,4 +1,5 @@
-//! Which keys stand in the JWKS that is uploaded for a feed, as somebody has said: nobody can look.
+//! Confirmations of the keys in the JWKS that is uploaded for a feed. carnet cannot read that JWKS, so it
+//! relies on the caller that confirms them.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +13,14 @@ use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
 use crate::signing_keys::publication::Place;
 
-/// A feed whose JWKS is uploaded, and what is said to be in it.
+/// A feed whose JWKS is uploaded, and the keys confirmed to be in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadedJwks {
     /// The feed.
     pub feed: FeedPath,
-    /// What the feed's tokens are signed with: rotation of other algorithms does not wait for it.
+    /// The algorithm that signs the feed's tokens. Rotation of other algorithms does not wait for this JWKS.
     pub algorithm: Algorithm,
-    /// The keys that were confirmed, and when.
+    /// The confirmed keys, each with the time of its first confirmation.
     pub confirmed: BTreeMap<Kid, Timestamp>,
 }
 
@@ -35,14 +36,10 @@ struct Row {
 const TABLE: &str = "confirmed_keys";
 
 impl ReadTransaction {
-    /// Every feed whose JWKS is uploaded, by name.
+    /// Returns every feed whose JWKS is uploaded, by name.
     ///
-    /// A row of `feeds` that cannot be read is left out: no token is minted for such a feed, and the keys of all
-    /// others must not rest on it.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read, or a confirmation is not one that carnet writes.
+    /// Skips a row of `feeds` that cannot be read. No token is minted for such a feed, and it must not block
+    /// the keys of all other feeds.
     pub async fn uploaded_jwks(&mut self) -> Result<Vec<UploadedJwks>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT id, space, slug, alg, settings FROM feeds WHERE has_uploaded_jwks = TRUE ORDER BY space, slug",
@@ -70,10 +67,12 @@ impl ReadTransaction {
 impl Transaction {
     /// Notes that `kid` stands in the JWKS uploaded for `feed`, and gives when that was first said: the earliest
     /// time, so that a clock that was ahead can be made good.
+    /// Records that `kid` is in the JWKS uploaded for `feed`, and returns the time of its first confirmation.
+    /// The earliest time counts, so that a repeated confirmation corrects one made while a clock was ahead.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when a statement fails, as for a feed that is gone.
+    /// [`StoreError::Sql`], also if the feed no longer exists.
     pub async fn confirm_key(
         &mut self,
         feed: Uuid,
@@ -94,11 +93,7 @@ impl Transaction {
         from_millis(TABLE, kid.as_str(), at)
     }
 
-    /// Forgets what was said about a feed: it has another JWKS now.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the statement fails.
+    /// Deletes the confirmations for a feed, which has another JWKS now.
     pub async fn forget_confirmed_keys(&mut self, feed: Uuid) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM confirmed_keys WHERE feed_id = $1")
             .bind(feed.to_string())
@@ -109,11 +104,7 @@ impl Transaction {
 }
 
 impl Transaction {
-    /// Forgets what was said about every feed.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when a statement fails.
+    /// Deletes the confirmations for every feed, and returns their number.
     pub async fn forget_all_confirmed_keys(&mut self) -> Result<u64, StoreError> {
         let done = sqlx::query("DELETE FROM confirmed_keys").execute(self.connection()).await?;
         self.bump_publications().await?;
@@ -129,7 +120,7 @@ impl From<UploadedJwks> for Place {
 }
 
 impl Row {
-    /// Name and algorithm, if the JWKS is uploaded.
+    /// Returns the feed's name and algorithm, if its JWKS is uploaded and the row can be read.
     fn uploaded(&self) -> Option<(FeedPath, Algorithm)> {
         let provider: Provider = serde_json::from_str(&self.settings).ok()?;
         let path = FeedPath { space: self.space.parse().ok()?, slug: self.slug.parse().ok()? };

@@ -1,4 +1,5 @@
-//! The signing keys of one issuer: the store together with what seals and authenticates its rows.
+//! The signing keys of one issuer: the store, together with the issuer URL that private halves are sealed
+//! for.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::values::clock::Clock;
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::random::Random;
 
-/// Reads and writes signing keys.
+/// Reads and writes the signing keys of one issuer.
 #[derive(Debug)]
 pub struct Vault {
     store: Store,
@@ -29,44 +30,41 @@ pub struct Vault {
 }
 
 impl Vault {
-    /// The keys of `issuer` in `store`, which must have been unlocked.
+    /// Returns a vault of the keys of `issuer` in `store`, which must be unlocked.
     #[must_use]
     pub fn new(store: Store, issuer: IssuerUrl, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         Self { store, issuer, clock, random }
     }
 
-    /// Whose keys these are.
+    /// Returns the issuer that the keys belong to.
     #[must_use]
     pub fn issuer(&self) -> &IssuerUrl {
         &self.issuer
     }
 
-    /// The database.
+    /// Returns the database.
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Every signing key, each row authenticated.
+    /// Returns every signing key, each row authenticated.
     ///
     /// # Errors
     ///
-    /// See [`Store::signing_keys`]; [`StoreError::IssuerChanged`] when they are another issuer's by now.
+    /// Those of [`Store::signing_keys`]; [`StoreError::IssuerChanged`] if the keys now belong to another
+    /// issuer; [`StoreError::Seal`] if a retired key would stay published for too long.
     pub async fn keys(&self) -> Result<StoredKeys, StoreError> {
         self.ours(self.store.signing_keys().await?)
     }
 
-    /// As [`Vault::keys`], inside a writing transaction.
-    ///
-    /// # Errors
-    ///
-    /// As there.
+    /// Returns every signing key as [`Vault::keys`] does, inside a writing transaction.
     pub async fn keys_in(&self, write: &mut Transaction) -> Result<StoredKeys, StoreError> {
         self.ours(write.signing_keys().await?)
     }
 
-    /// A process that runs on after another one has changed the issuer must neither publish nor seal
-    /// keys under the old name.
+    /// Checks that the keys still belong to this issuer. A process that keeps running after another one has
+    /// changed the issuer must neither publish nor seal keys under the old URL.
     fn ours(&self, stored: StoredKeys) -> Result<StoredKeys, StoreError> {
         match &stored.issuer {
             Some(issuer) if *issuer != self.issuer => {
@@ -76,21 +74,13 @@ impl Vault {
         }
     }
 
-    /// Opens and parses a key for signing with the keyring that it was read with; `None` once its private half is
+    /// Opens a key for signing, with the keyring that it was read with; `None` if its private half is
     /// destroyed.
-    ///
-    /// # Errors
-    ///
-    /// See [`StoredKey::signer`].
     pub fn signer(&self, key: &StoredKey, keyring: &Keyring) -> Result<Option<Signer>, StoreError> {
         key.signer(&self.issuer, keyring.sealer())
     }
 
     /// Writes a new key.
-    ///
-    /// # Errors
-    ///
-    /// See [`Transaction::insert_signing_key`].
     pub async fn insert(
         &self,
         write: &mut Transaction,
@@ -100,20 +90,12 @@ impl Vault {
         write.insert_signing_key(key, pair, &self.issuer, self.random.as_ref()).await
     }
 
-    /// Writes what has happened to a key.
-    ///
-    /// # Errors
-    ///
-    /// See [`Transaction::update_signing_key`].
+    /// Writes the events of a key.
     pub async fn update(&self, write: &mut Transaction, key: &SigningKey) -> Result<(), StoreError> {
         write.update_signing_key(key).await
     }
 
-    /// Seals every private half again for `issuer`, whose keys they are from now on.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when a key does not open or a statement fails.
+    /// Seals every private half again for `issuer`, and returns the vault of that issuer.
     pub async fn hand_over(self, write: &mut Transaction, issuer: IssuerUrl) -> Result<Self, StoreError> {
         let StoredKeys { keys, keyring, .. } = self.keys_in(write).await?;
         let sealer = keyring.sealer();
@@ -125,12 +107,13 @@ impl Vault {
         Ok(Self { issuer, ..self })
     }
 
-    /// Makes every symmetric key anew under `master_key`, gives every row its new MAC and seals every private half
-    /// again, in one transaction. `None` if the database is sealed with that master key already.
+    /// Generates every symmetric key anew under `master_key`, gives every row its new MAC and seals every
+    /// private half again, in one transaction. Returns the rows that failed their MAC; `None` if the database
+    /// is already sealed with that master key.
     ///
     /// # Errors
     ///
-    /// [`StoreError`], as when a key row fails its MAC; nothing has changed then.
+    /// [`StoreError::Seal`] if the row of a signing key fails its MAC. On any error, nothing has changed.
     pub async fn rewrap(
         &self,
         master_key: &MasterKey,
@@ -154,7 +137,7 @@ impl Vault {
         let failed = write.renew_macs(&renewal).await?;
         let reason = format!("{} to {}", from.master_key_id(), to.master_key_id());
         write.record_key_event(EventKind::KeyRewrap, None, &reason, actor, now).await?;
-        // What the old master key sealed is as good as destroyed once it is gone from the log, too.
+        // Bytes that the old master key sealed count as destroyed only once they are gone from the log, too.
         write.bump_key_generation(true).await?;
         write.commit().await?;
         self.store.use_keyring(renewal.after);
