@@ -1,7 +1,8 @@
 //! The keyring: every symmetric key that the master key seals, each with one purpose.
 //!
-//! All keys of a keyring are of one epoch. A rewrap makes a new keyring, so that whoever had the keys before can
-//! authenticate nothing afterwards. A symmetric key that is not of this list would outlive that: there must be none.
+//! All keys of a keyring belong to one epoch. A rewrap generates a new keyring, so that an attacker who had
+//! the old keys can authenticate nothing afterwards. A symmetric key outside this list would survive a
+//! rewrap, so there must be none.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,12 +12,12 @@ use crate::audit::{AuditKey, AuditKeys, ClosedEpoch};
 use crate::values::random::Random;
 use crate::values::secret::SecretBytes;
 
-/// The version of the list of purposes. A purpose that is added later raises it.
+/// The version of the list of purposes. Adding a purpose must increase it.
 pub(super) const LIST_VERSION: i64 = 1;
 
 const KEY_LEN: usize = 32;
 
-/// A symmetric key's only use.
+/// The only use of a symmetric key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// The MAC of rows of `signing_keys`.
@@ -27,9 +28,9 @@ pub enum Purpose {
     AuditChain,
     /// The MAC of rows of `states`, and their heads.
     States,
-    /// The MAC of the marks that removed feeds leave.
+    /// The MAC of the marks of removed subjects.
     RemovedSubjects,
-    /// The MAC of labels of published copies.
+    /// The MAC of the labels on published copies.
     PublishedLabels,
 }
 
@@ -44,10 +45,10 @@ impl Purpose {
         Self::PublishedLabels,
     ];
 
-    /// The place of [`Purpose::AuditChain`] among them.
+    /// The index of [`Purpose::AuditChain`] in [`Purpose::ALL`].
     pub(super) const AUDIT_CHAIN: usize = 2;
 
-    /// The name under which the key is stored, which is part of what it is sealed for.
+    /// Returns the name under which the key is stored, which is also part of its associated data.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -60,11 +61,11 @@ impl Purpose {
         }
     }
 
-    /// The version of the list that this purpose came with. A key whose absence a database of that version shows
-    /// was removed.
+    /// Returns the version of the list that introduced this purpose. If a database of that version or a later
+    /// one lacks the key, something has removed it.
     pub(super) fn since(self) -> i64 {
         match self {
-            // Databases of version 0 have these two.
+            // Databases of version 0 have this key.
             Self::SigningKeys => 0,
             Self::Grants
             | Self::AuditChain
@@ -81,7 +82,7 @@ impl fmt::Display for Purpose {
     }
 }
 
-/// One symmetric key of an epoch, as it is used and as it is stored.
+/// One symmetric key of an epoch, in the clear.
 pub(super) struct Symmetric {
     pub(super) purpose: Purpose,
     pub(super) key: SecretBytes,
@@ -114,8 +115,8 @@ impl Symmetric {
     }
 }
 
-/// The name that is sealed with a key. It tells epochs apart, so that a row of `sealed_keys` from an earlier epoch
-/// does not open in a later one; the first epoch's is the name alone, as it was before there were epochs.
+/// Returns the name in a key's associated data. It includes the epoch, so that a row of `sealed_keys` from an
+/// earlier epoch does not open in a later one. The first epoch has the name alone, as before epochs existed.
 fn sealed_name(purpose: Purpose, epoch: i64) -> String {
     match epoch {
         ..=1 => purpose.name().to_owned(),
@@ -138,7 +139,7 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// The keyring of `epoch`, of `keys` in the order of [`Purpose::ALL`].
+    /// Returns the keyring of `epoch`, made of `keys` in the order of [`Purpose::ALL`].
     pub(super) fn new(
         epoch: i64,
         sealer: Arc<Sealer>,
@@ -151,19 +152,19 @@ impl Keyring {
         Self { epoch, sealer, macs, audit }
     }
 
-    /// Counts from 1; each rewrap begins the next.
+    /// Returns the epoch. Epochs count from 1; each rewrap begins the next one.
     #[must_use]
     pub fn epoch(&self) -> i64 {
         self.epoch
     }
 
-    /// Seals and opens under the epoch's master key.
+    /// Returns the sealer under the epoch's master key.
     #[must_use]
     pub fn sealer(&self) -> &Sealer {
         &self.sealer
     }
 
-    /// The MAC of one purpose. The audit chain is not made of row MACs: see [`Keyring::audit`].
+    /// Returns the MAC of one purpose. The audit chain does not use row MACs: see [`Keyring::audit`].
     #[must_use]
     pub fn mac(&self, purpose: Purpose) -> &RowMac {
         let [signing_keys, grants, audit_chain, states, removed_subjects, published_labels] = &self.macs;
@@ -177,7 +178,7 @@ impl Keyring {
         }
     }
 
-    /// The keys of the audit chain: this epoch's, and those before for reading.
+    /// Returns the keys of the audit chain: this epoch's, and those of earlier epochs for reading.
     #[must_use]
     pub fn audit(&self) -> &AuditKeys {
         &self.audit

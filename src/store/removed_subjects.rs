@@ -1,9 +1,9 @@
-//! The marks that subjects leave when no feed gives them any more, because the feed was removed or its subject was
-//! changed.
+//! Marks of removed subjects. A subject is removed if no feed gives it any more, because the feed was removed
+//! or its subject was changed.
 //!
-//! Each row carries a MAC. A row that fails it, or that an earlier version wrote without subject keys, counts as one
-//! whose keys are not known, and so for every subject that the feed could have given. `audit verify` names the rows
-//! that fail. A row that was deleted leaves no trace here.
+//! Each row carries a MAC. A row that fails it, or that an earlier version wrote without subject keys, is
+//! read as a mark with unknown keys: it applies to every subject that its feed could have given.
+//! `audit verify` names the rows that fail. A deleted row leaves no trace here.
 
 use jiff::Timestamp;
 use sqlx::QueryBuilder;
@@ -22,9 +22,9 @@ use crate::values::slug::Slug;
 pub struct RemovedSubject {
     /// The feed that gave it.
     pub feed: FeedIdentity,
-    /// The keys of the subject; `None` if they are not known.
+    /// The keys of the subject; `None` if they are unknown.
     pub keys: Option<SubjectKeys>,
-    /// When the feed was removed or got another subject.
+    /// The time at which the feed was removed or got another subject.
     pub removed_at: Timestamp,
 }
 
@@ -44,7 +44,7 @@ const COLUMNS: &str =
     "SELECT space, slug, feed_id, subject_keys, removed_at, mac FROM removed_subjects WHERE space = ";
 
 impl RemovedSubject {
-    /// The feed's name at the time.
+    /// Returns the feed's name at that time.
     #[must_use]
     pub fn path(&self) -> FeedPath {
         FeedPath { space: self.feed.space.clone(), slug: self.feed.feed.clone() }
@@ -64,11 +64,7 @@ impl RemovedSubject {
 }
 
 impl ReadTransaction {
-    /// The removed subjects that a feed with these keys and this identity can give, the latest first.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read, or a row is not one that carnet writes.
+    /// Returns the removed subjects that a feed with these keys and this identity can give, latest first.
     pub async fn removed_subjects_of(
         &mut self,
         keys: &SubjectKeys,
@@ -87,19 +83,15 @@ impl ReadTransaction {
             }
             query.push(")");
         }
-        // Without a limit: newer marks that do not fit must not hide an older one that does.
+        // Unlimited: newer marks that do not apply must not hide an older one that does.
         query.push(" ORDER BY removed_at DESC");
         let rows: Vec<Row> = query.build_query_as().fetch_all(self.connection()).await?;
         let removed = rows.into_iter().map(|row| row.read(mac)).collect::<Result<Vec<_>, _>>()?;
         Ok(removed.into_iter().filter(|removed| removed.is_given_by(keys, feed)).collect())
     }
 
-    /// Counts the marks of the feed's space and of its name, each up to `most`, without the one that the feed's present
-    /// subject has left already.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read.
+    /// Counts the marks of the feed's space and those of its name, each up to `most`. Excludes the mark that
+    /// the feed's present subject has already left.
     pub async fn count_removed_subjects(&mut self, feed: &Feed, most: i64) -> Result<(i64, i64), StoreError> {
         Ok(sqlx::query_as(
             "SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM removed_subjects WHERE space = $1 \
@@ -123,6 +115,8 @@ impl Transaction {
     /// # Errors
     ///
     /// [`StoreError`] when the statement fails.
+    /// Leaves the mark of the subject that `feed` gave until now. Does nothing if no other feed can ever give
+    /// that subject.
     pub async fn mark_removed_subject(&mut self, feed: &Feed, now: Timestamp) -> Result<(), StoreError> {
         if !feed.trust_follows_the_slug() {
             return Ok(());
@@ -154,9 +148,9 @@ impl Transaction {
         Ok(())
     }
 
-    /// Gives each mark whose MAC is right under `before` its MAC under `after`, and names those whose MAC is not:
-    /// they stay as they are, and count as marks whose keys are not known. Marks that an earlier version left have no
-    /// MAC and are not named.
+    /// Gives each mark that is authentic under `before` its MAC under `after`. Returns the feed ids of the
+    /// marks that fail: they stay unchanged, and count as marks with unknown keys. Marks of an earlier
+    /// version have no MAC and are not returned.
     pub(super) async fn renew_removed_subject_macs(
         &mut self,
         before: &RowMac,
@@ -185,7 +179,7 @@ impl Transaction {
 }
 
 impl ReadTransaction {
-    /// The rows that are not what carnet wrote.
+    /// Returns the rows that carnet did not write.
     pub(super) async fn forged_removed_subjects(&mut self) -> Result<Vec<ForgedRow>, StoreError> {
         let keyring = self.keyring()?;
         let mac = keyring.mac(Purpose::RemovedSubjects);
@@ -202,8 +196,10 @@ impl Transaction {
     /// # Errors
     ///
     /// [`StoreError`] when a statement fails.
+    /// Clears the keys of every mark, for a recovery after which no old MAC is trusted. Each mark then
+    /// applies to all subjects that its feed could have given, because its keys may be forged.
     pub async fn forget_removed_subject_keys(&mut self) -> Result<(), StoreError> {
-        // One mark of a feed is enough then.
+        // One mark for each feed is then enough.
         sqlx::query(
             "DELETE FROM removed_subjects WHERE EXISTS (SELECT 1 FROM removed_subjects AS other \
              WHERE other.feed_id = removed_subjects.feed_id AND other.subject_keys < removed_subjects.subject_keys)",
@@ -218,7 +214,7 @@ impl Transaction {
 }
 
 impl Row {
-    /// Returns whether the row says by itself that the keys are not known.
+    /// Returns whether the row itself states that the keys are unknown.
     fn is_unknown(&self) -> bool {
         self.subject_keys.is_empty() && self.mac.is_empty()
     }
@@ -235,7 +231,7 @@ impl Row {
         let feed = FeedIdentity {
             space: parse::<Slug>(TABLE, &self.feed_id, &self.space)?,
             feed: parse(TABLE, &self.feed_id, &self.slug)?,
-            // An altered id makes no mark a feed's own former one.
+            // A forged id must not make a mark pass for a former subject of the feed itself.
             feed_id: if is_authentic { parse(TABLE, &self.feed_id, &self.feed_id)? } else { Uuid::nil() },
         };
         let removed_at = from_millis(TABLE, &self.feed_id, self.removed_at)?;

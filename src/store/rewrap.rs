@@ -1,7 +1,8 @@
-//! The next epoch: every symmetric key made anew under another master key, in the caller's transaction.
+//! The next epoch: every symmetric key is generated anew under another master key, in the caller's
+//! transaction.
 //!
-//! A row gets its new MAC only after its old one was verified. Whatever fails keeps its old MAC, and so is never
-//! honoured again.
+//! A row gets its new MAC only after its old one was verified. A row that fails keeps its old MAC, and so is
+//! never accepted again.
 
 use std::sync::Arc;
 
@@ -11,39 +12,36 @@ use super::sealed::Sealer;
 use super::{Store, StoreError, Transaction, corrupt};
 use crate::values::random::Random;
 
-/// A row whose MAC is wrong: something other than carnet wrote it, or wrote it with the keys of an earlier epoch.
+/// A row that fails its MAC: something other than carnet wrote it, or it was written with the keys of an
+/// earlier epoch.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct ForgedRow {
     /// The table.
     pub table: &'static str,
-    /// The beginning of what identifies the row there.
+    /// The row's identifier, cut to 64 characters.
     pub row: String,
 }
 
 impl ForgedRow {
-    /// The row of `table` that this text identifies, if it has one.
+    /// Returns the row of `table` with this identifier, if it has one.
     pub(super) fn of(table: &'static str, row: Option<String>) -> Self {
         let row = row.map_or_else(|| "without a name".to_owned(), |row| row.chars().take(64).collect());
         Self { table, row }
     }
 }
 
-/// The keys on both sides of an epoch's beginning.
+/// The keys before and after the beginning of an epoch.
 #[derive(Debug, Clone)]
 pub struct Renewal {
-    /// Those that authenticate what was written so far.
+    /// The keys that authenticate everything written so far.
     pub before: Arc<Keyring>,
-    /// Those that authenticate what is written from here on.
+    /// The keys that authenticate everything written from now on.
     pub after: Arc<Keyring>,
 }
 
 impl Store {
-    /// The rows that fail their MAC, of every table that carries one. The audit log is verified by
-    /// [`Store::verify_audit`].
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read, or was never unlocked.
+    /// Returns the rows that fail their MAC, in every table whose rows carry one. [`Store::verify_audit`]
+    /// verifies the audit log.
     pub async fn forged_rows(&self) -> Result<Vec<ForgedRow>, StoreError> {
         let mut read = self.read().await?;
         let mut forged = Vec::new();
@@ -67,13 +65,11 @@ impl std::fmt::Display for ForgedRow {
 }
 
 impl Transaction {
-    /// Makes every symmetric key anew, sealed by `sealer`, and ends the audit chain's epoch. This transaction uses
-    /// the new keys from here on; no row has its new MAC yet. After the commit, [`use_keyring`](super::Store::use_keyring) takes them into
-    /// use in this process; others follow by themselves.
+    /// Generates every symmetric key anew, seals it with `sealer`, and ends the audit chain's epoch. This
+    /// transaction uses the new keys from here on, but no row has its new MAC yet.
     ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the store is locked, there is no randomness or a statement fails.
+    /// After the commit, [`use_keyring`](super::Store::use_keyring) switches this process to the new keys.
+    /// Other processes follow by themselves.
     pub async fn begin_epoch(
         &mut self,
         sealer: Arc<Sealer>,
@@ -104,8 +100,8 @@ impl Transaction {
         Ok(Renewal { before, after })
     }
 
-    /// Gives the rows of every purpose their new MAC, except those of signing keys, which are sealed again at the
-    /// same time. Returns the rows that failed.
+    /// Gives the rows of every purpose their new MAC, except those of signing keys, which the caller also
+    /// seals again. Returns the rows that failed.
     pub(super) async fn renew_macs(&mut self, renewal: &Renewal) -> Result<Vec<ForgedRow>, StoreError> {
         let mut failed = Vec::new();
         for purpose in Purpose::ALL {
@@ -115,7 +111,8 @@ impl Transaction {
                 Purpose::RemovedSubjects => {
                     ("removed_subjects", self.renew_removed_subject_macs(before, after).await?)
                 }
-                // Sealed again by the caller; renewed when the epoch began; nothing stored; written anew elsewhere.
+                // The caller seals signing keys again; `begin_epoch` renewed the chain; the commit appends a
+                // state under the new key; labels are not in the database.
                 Purpose::SigningKeys | Purpose::AuditChain | Purpose::States | Purpose::PublishedLabels => {
                     continue;
                 }

@@ -1,8 +1,8 @@
-//! Sealing: authenticated encryption under the master key, and the MAC on key rows.
+//! Sealing: authenticated encryption under the master key, and the MACs of rows.
 //!
-//! AES-256-GCM with a random nonce. The associated data names what is sealed and for whom, so that
-//! sealed bytes moved to another row, algorithm, purpose or issuer do not open. A key seals a few
-//! values a month, far below the 2³² that a random 96-bit nonce allows.
+//! AES-256-GCM with a random nonce. The associated data names the sealed value and its use, so that sealed
+//! bytes moved to another row, algorithm, purpose or issuer do not open. A key seals a few values a month,
+//! far below the limit of 2³² for random 96-bit nonces.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
@@ -13,28 +13,28 @@ use super::master_key::{MasterKey, MasterKeyId};
 use crate::values::random::{Random, RandomnessUnavailable};
 use crate::values::secret::SecretBytes;
 
-/// Sealed bytes do not open, or something is not what it was when carnet wrote it.
+/// Sealed bytes do not open, or carnet did not write a row as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// Another master key sealed this.
+    /// Another master key sealed the bytes.
     #[error("the master key in use is {in_use}, but {what} is sealed with {needed}")]
     OtherMasterKey {
-        /// What should be opened.
+        /// The value to be opened.
         what: String,
         /// The master key that this process holds.
         in_use: MasterKeyId,
-        /// The master key that is needed.
+        /// The identifier of the master key that sealed the bytes.
         needed: String,
     },
-    /// The bytes were changed, or belong to something else.
+    /// The bytes were changed, or were sealed for another use.
     #[error("{what} does not open with the master key {in_use}: it was changed, or belongs elsewhere")]
     DoesNotOpen {
-        /// What should be opened.
+        /// The value to be opened.
         what: String,
         /// The master key that this process holds.
         in_use: MasterKeyId,
     },
-    /// A key row was not written by this issuer.
+    /// The row of a signing key fails its MAC: carnet did not write it.
     #[error(
         "the row of signing key {kid} fails its MAC: it was inserted or changed by something other than carnet; it is not published"
     )]
@@ -42,7 +42,7 @@ pub enum SealError {
         /// The row's `kid` column.
         kid: String,
     },
-    /// A retired key would stay published for longer than is possible.
+    /// A retired key would stay published for longer than its retirement and its longest token allow.
     #[error(
         "the row of signing key {kid} would keep it published for longer than its retirement and its longest token \
          allow: something other than carnet wrote it; it is not published"
@@ -54,21 +54,21 @@ pub enum SealError {
     /// There is no randomness for a nonce.
     #[error(transparent)]
     Randomness(#[from] RandomnessUnavailable),
-    /// The library refused to seal.
+    /// The cryptographic library refused to seal.
     #[error("sealing failed")]
     Seal,
 }
 
-/// What is sealed: every field goes into the associated data.
+/// The name and use of sealed bytes. Every field goes into the associated data.
 #[derive(Debug, Clone, Copy)]
 pub struct SealedFor<'a> {
-    /// What the bytes are for, such as `signing-key`.
+    /// The purpose of the bytes, such as `signing-key`.
     pub purpose: &'a str,
-    /// Which one, such as a `kid`.
+    /// The name of the value, such as a `kid`.
     pub name: &'a str,
-    /// The algorithm of a signing key, else empty.
+    /// The algorithm of a signing key; empty for other values.
     pub algorithm: &'a str,
-    /// The issuer of a signing key, else empty.
+    /// The issuer of a signing key; empty for other values.
     pub issuer: &'a str,
 }
 
@@ -89,7 +89,7 @@ impl SealedFor<'_> {
     }
 }
 
-/// Seals and opens under one master key.
+/// Seals and opens values under one master key.
 #[derive(Debug)]
 pub struct Sealer {
     id: MasterKeyId,
@@ -99,11 +99,7 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// A sealer under `master_key`.
-    ///
-    /// # Errors
-    ///
-    /// [`SealError::Seal`] when the library refuses the key.
+    /// Returns a sealer under `master_key`.
     pub fn new(master_key: &MasterKey) -> Result<Self, SealError> {
         let sealing_key = master_key.sealing_key();
         let key = UnboundKey::new(&AES_256_GCM, sealing_key.reveal()).map_err(|_| SealError::Seal)?;
@@ -111,22 +107,18 @@ impl Sealer {
         Ok(Self { id: master_key.id().clone(), key: LessSafeKey::new(key), state_file })
     }
 
-    /// The MAC of the state file, which the master key alone gives.
+    /// Returns the MAC of the state file, whose key depends on the master key alone.
     pub(super) fn state_file(&self) -> &RowMac {
         &self.state_file
     }
 
-    /// The master key's identifier, kept beside what it seals.
+    /// Returns the master key's identifier, which is stored beside each sealed value.
     #[must_use]
     pub fn master_key_id(&self) -> &MasterKeyId {
         &self.id
     }
 
-    /// Seals `secret`; the result is base64 of nonce, ciphertext and tag.
-    ///
-    /// # Errors
-    ///
-    /// [`SealError`] when there is no randomness or the library refuses.
+    /// Seals `secret`. The result is base64 of nonce, ciphertext and tag.
     pub fn seal(
         &self,
         what: SealedFor<'_>,
@@ -135,7 +127,7 @@ impl Sealer {
     ) -> Result<String, SealError> {
         let mut nonce = [0; NONCE_LEN];
         random.fill(&mut nonce)?;
-        // Sealing in place would leave the clear bytes in a buffer that is reallocated for the tag.
+        // Appending the tag in place would reallocate the buffer and leave the clear bytes in the old one.
         let mut sealed = vec![0; NONCE_LEN + secret.reveal().len()];
         sealed[..NONCE_LEN].copy_from_slice(&nonce);
         sealed[NONCE_LEN..].copy_from_slice(secret.reveal());
@@ -151,11 +143,11 @@ impl Sealer {
         Ok(STANDARD_NO_PAD.encode(sealed))
     }
 
-    /// Opens what [`Sealer::seal`] returned for the same thing.
+    /// Opens a value that [`Sealer::seal`] returned for the same name and use.
     ///
     /// # Errors
     ///
-    /// [`SealError::OtherMasterKey`] or [`SealError::DoesNotOpen`]; nothing of the content is revealed.
+    /// [`SealError::OtherMasterKey`] or [`SealError::DoesNotOpen`]; neither reveals anything of the content.
     pub fn open(
         &self,
         what: SealedFor<'_>,
@@ -185,32 +177,33 @@ impl Sealer {
     }
 }
 
-/// The key that authenticates rows of one purpose; see [`super::keyring::Purpose`]. The first column that is
-/// given names the table, so that no row passes for one of another table.
+/// The key that authenticates rows of one purpose; see [`super::keyring::Purpose`]. The first column names
+/// the table, so that a row of one table never passes for a row of another.
 #[derive(Debug, Clone)]
 pub struct RowMac(hmac::Key);
 
 impl RowMac {
-    /// A MAC under `key`.
+    /// Returns a MAC under `key`.
     #[must_use]
     pub fn new(key: &SecretBytes) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key.reveal()))
     }
 
-    /// The MAC of a row's columns, base64.
+    /// Returns the MAC of a row's columns, in base64.
     #[must_use]
     pub fn tag(&self, columns: &[&str]) -> String {
         STANDARD_NO_PAD.encode(hmac::sign(&self.0, &joined(columns)))
     }
 
-    /// Whether `tag` is the MAC of `columns`; takes the same time for every wrong one.
+    /// Returns whether `tag` is the MAC of `columns`. The comparison takes the same time for every wrong tag.
     #[must_use]
     pub fn verifies(&self, columns: &[&str], tag: &str) -> bool {
         STANDARD_NO_PAD.decode(tag).is_ok_and(|tag| hmac::verify(&self.0, &joined(columns), &tag).is_ok())
     }
 }
 
-/// Fields as one byte string that no other list of fields gives: each is preceded by its length.
+/// Encodes fields as one byte string, each preceded by its length, so that no other list of fields gives the
+/// same bytes.
 fn joined(fields: &[&str]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for field in fields {

@@ -28,8 +28,8 @@ pub(super) fn push_inside(query: &mut QueryBuilder<Sqlite>, spaces: &SpaceLimit,
     query.push(")");
 }
 
-/// Appends a condition that holds for the slugs that match: equality, or a range by the text before the first `*`, which
-/// an index serves, and the pattern itself.
+/// Appends a condition that holds for the slugs that match. It is equality, or a range given by the text
+/// before the first `*`, which an index serves, together with the pattern itself.
 fn push_matching(query: &mut QueryBuilder<Sqlite>, pattern: &str) {
     let Some((prefix, _)) = pattern.split_once('*') else {
         query.push("slug = ").push_bind(pattern.to_owned());
@@ -37,10 +37,12 @@ fn push_matching(query: &mut QueryBuilder<Sqlite>, pattern: &str) {
     };
     query.push("(");
     if !prefix.is_empty() {
-        // Slugs are ASCII: nothing that begins with the prefix comes behind the prefix and its last character.
+        // Slugs are ASCII, so every slug that begins with the prefix sorts before the prefix followed by
+        // U+007F.
         query.push("slug >= ").push_bind(prefix.to_owned());
         query.push(" AND slug < ").push_bind(format!("{prefix}\u{7f}")).push(" AND ");
     }
-    // Patterns have no character of LIKE's own, and slugs no capitals, which SQLite would not tell apart.
+    // Patterns contain none of the special characters of LIKE, and slugs no capitals, which LIKE does not
+    // distinguish.
     query.push("slug LIKE ").push_bind(pattern.replace('*', "%")).push(")");
 }

@@ -47,28 +47,25 @@ struct Row {
 
 const TABLE: &str = "feeds";
 
-/// So many identifiers are looked up by one statement.
+/// The maximum number of identifiers that one statement looks up.
 const IDS_OF_A_STATEMENT: usize = 500;
 
-/// How much of what is limited there is.
+/// The numbers that the limits on feeds and spaces apply to.
 #[derive(Debug, Clone, Copy)]
 pub struct FeedCounts {
-    /// The feeds of the space.
+    /// The number of feeds in the space.
     pub in_space: i64,
-    /// The feeds of all spaces.
+    /// The number of feeds in all spaces.
     pub feeds: i64,
-    /// The spaces.
+    /// The number of spaces.
     pub spaces: i64,
-    /// Whether the space is one of them.
+    /// `true` if the space exists.
     pub space_exists: bool,
 }
 
 impl Store {
-    /// At most `limit` feeds whose tokens are signed with `algorithm`, from the one after `after` on, by id.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::feed`].
+    /// Returns a maximum of `limit` feeds whose tokens are signed with `algorithm`, ordered by id, beginning
+    /// after the id `after`.
     pub async fn feeds_of_algorithm(
         &self,
         algorithm: Algorithm,
@@ -82,21 +79,13 @@ impl Store {
         query.fetch_all(&self.readers.lists).await?.into_iter().map(Row::feed).collect()
     }
 
-    /// The feed of this name.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read or the row is not one that carnet writes.
+    /// Returns the feed with this name.
     pub async fn feed(&self, path: &FeedPath) -> Result<Option<Feed>, StoreError> {
         let query = sqlx::query_as::<_, Row>(ONE).bind(path.space.as_str()).bind(path.slug.as_str());
         query.fetch_optional(&self.readers.lookups).await?.map(Row::feed).transpose()
     }
 
-    /// All feeds, or those of one space, by name.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::feed`].
+    /// Returns all feeds, or those of one space, by name.
     pub async fn feeds(&self, space: Option<&Slug>) -> Result<Vec<Feed>, StoreError> {
         let rows: Vec<Row> = match space {
             Some(space) => {
@@ -107,12 +96,8 @@ impl Store {
         rows.into_iter().map(Row::feed).collect()
     }
 
-    /// The feeds inside these limits, of one space or of one registry, by name. Those outside are not read, so that
-    /// neither the time nor a row that cannot be read tells of them.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::feed`].
+    /// Returns the feeds inside these limits, of one space or of one registry, by name. Feeds outside the
+    /// limits are not read, so that neither the time taken nor an unreadable row reveals them.
     pub async fn feeds_inside(
         &self,
         (spaces, feeds): (&SpaceLimit, &FeedLimit),
@@ -126,21 +111,13 @@ impl Store {
         rows.into_iter().map(Row::feed).collect()
     }
 
-    /// Returns a number that grows with every change of a feed; `None` before there are keys.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::feed`].
+    /// Returns a number that increases with every change of a feed; `None` before the database is set up.
     pub async fn feed_changes(&self) -> Result<Option<i64>, StoreError> {
         let query = sqlx::query_scalar("SELECT feeds FROM key_state WHERE id = 1");
         Ok(query.fetch_optional(&self.readers.pulse).await?)
     }
 
-    /// Returns the versions of those of these feeds that there are.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::feed`].
+    /// Returns the versions of these feeds, without those that do not exist.
     pub async fn feed_versions(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, i64>, StoreError> {
         let mut versions = HashMap::with_capacity(ids.len());
         for ids in ids.chunks(IDS_OF_A_STATEMENT) {
@@ -154,29 +131,18 @@ impl Store {
     }
 
     /// Returns the number of feeds.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::feed`].
     pub async fn feed_count(&self) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar(COUNT).fetch_one(&self.readers.lists).await?)
     }
 
-    /// Returns the feeds whose tokens would live for longer than `longest`, those that live longest last.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::feed`].
+    /// Returns the feeds whose tokens would live for longer than `longest`, ordered by lifetime, longest
+    /// last.
     pub async fn feeds_beyond_lifetime(&self, longest: Duration) -> Result<Vec<Feed>, StoreError> {
         let query = sqlx::query_as::<_, Row>(BEYOND_LIFETIME).bind(to_seconds(longest));
         query.fetch_all(&self.readers.lists).await?.into_iter().map(Row::feed).collect()
     }
 
-    /// Returns at most `limit` feeds of this type, from the one after `after` on, by name.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::feed`].
+    /// Returns a maximum of `limit` feeds of this type, by name, beginning after the feed `after`.
     pub async fn feeds_of_type(
         &self,
         feed_type: FeedType,
@@ -194,22 +160,14 @@ impl Store {
 }
 
 impl ReadTransaction {
-    /// As [`Store::feed`], inside the transaction.
-    ///
-    /// # Errors
-    ///
-    /// As there.
+    /// Returns the feed with this name, inside this transaction.
     pub async fn feed(&mut self, path: &FeedPath) -> Result<Option<Feed>, StoreError> {
         let query = sqlx::query_as::<_, Row>(ONE).bind(path.space.as_str()).bind(path.slug.as_str());
         query.fetch_optional(self.connection()).await?.map(Row::feed).transpose()
     }
 
-    /// The feeds of the space, other than `feed` itself, that can give a subject which one with these keys and this
-    /// identity can give: at most `limit` of them, by name.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read.
+    /// Returns the names of other feeds in the space that can give the same subject as a feed with these keys
+    /// and this identity; a maximum of `limit` of them, by name.
     pub async fn feeds_sharing_subject(
         &mut self,
         keys: &SubjectKeys,
@@ -217,7 +175,7 @@ impl ReadTransaction {
         limit: u32,
     ) -> Result<Vec<FeedPath>, StoreError> {
         let overlapping = keys.overlapping_without_feed();
-        // The slugs of a space's feeds differ, and ids do everywhere.
+        // Slugs differ within a space, and ids differ everywhere.
         if overlapping.is_empty() {
             return Ok(Vec::new());
         }
@@ -227,12 +185,8 @@ impl ReadTransaction {
         slugs.into_iter().map(|(slug,)| path(&feed.space, &slug)).collect()
     }
 
-    /// The names of the feeds that have this registry, other than the feed `except`: at most `limit`, by name. With
-    /// limits only those outside them.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read.
+    /// Returns the names of the feeds with this registry, other than the feed `except`; a maximum of `limit`
+    /// of them, by name. With limits in `outside`, returns only the feeds outside them.
     pub async fn names_of_registry(
         &mut self,
         registry: &RegistryHost,
@@ -245,11 +199,7 @@ impl ReadTransaction {
         names.iter().map(|(space, slug)| path(&parse(TABLE, slug, space)?, slug)).collect()
     }
 
-    /// How many feeds the space has, how many all spaces have, and how many spaces there are.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read.
+    /// Counts the feeds of the space, the feeds of all spaces, and the spaces.
     pub async fn count_feeds(&mut self, space: &Slug) -> Result<FeedCounts, StoreError> {
         let (feeds, spaces, in_space): (i64, i64, Option<i64>) =
             sqlx::query_as(COUNTS).bind(space.as_str()).fetch_one(self.connection()).await?;
@@ -262,7 +212,7 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when a statement fails, as for a name that is taken.
+    /// [`StoreError::Sql`], also if the name is in use.
     pub async fn insert_feed(&mut self, feed: &Feed) -> Result<(), StoreError> {
         let space = sqlx::query(
             "INSERT INTO spaces (slug, name, created_at) VALUES ($1, $1, $2) ON CONFLICT (slug) DO NOTHING",
@@ -300,11 +250,7 @@ impl Transaction {
         self.count_feed_change().await
     }
 
-    /// Writes a feed's next version.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the statement fails.
+    /// Writes the next version of a feed.
     pub async fn update_feed(&mut self, feed: &Feed) -> Result<(), StoreError> {
         let row = Row::new(feed)?;
         sqlx::query(
@@ -330,10 +276,6 @@ impl Transaction {
     }
 
     /// Removes a feed and leaves the mark of its subject.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when a statement fails.
     pub async fn remove_feed(&mut self, feed: &Feed, now: Timestamp) -> Result<(), StoreError> {
         self.mark_removed_subject(feed, now).await?;
         let removed = sqlx::query("DELETE FROM feeds WHERE id = $1")
@@ -345,7 +287,7 @@ impl Transaction {
         self.count_feed_change().await
     }
 
-    /// Adds to the counts, which nothing else changes.
+    /// Adds to the stored counts. Nothing else changes them.
     async fn count_feeds_by(&mut self, space: &Slug, feeds: i64, spaces: i64) -> Result<(), StoreError> {
         sqlx::query("UPDATE feed_counts SET feeds = feeds + $1, spaces = spaces + $2 WHERE id = 1")
             .bind(feeds)
@@ -391,8 +333,8 @@ impl Row {
         })
     }
 
-    /// Every column is parsed as strictly as what users give: a row that somebody else wrote cannot
-    /// bring in a value that the edge would refuse.
+    /// Parses every column as strictly as user input, so that a row that carnet did not write cannot
+    /// introduce a value that the edge would refuse.
     fn feed(self) -> Result<Feed, StoreError> {
         let row = self.slug.clone();
         let bad_json = |error: serde_json::Error| corrupt(TABLE, &row, error.to_string());

@@ -9,16 +9,16 @@ use crate::grant::{FeedLimit, SpaceLimit};
 use crate::oidc::subject::{FeedIdentity, SubjectKeys};
 use crate::values::slug::Slug;
 
-/// Which feeds to list.
+/// The feeds to list.
 #[derive(Debug, Clone, Copy)]
 pub enum FeedsOf<'a> {
-    /// Those of this space.
+    /// The feeds of this space.
     Space(&'a Slug),
-    /// Those that have this registry, at most [`MAX_OF_REGISTRY`] of them.
+    /// The feeds with this registry; a maximum of [`MAX_OF_REGISTRY`] of them.
     Registry(&'a RegistryHost),
 }
 
-/// No more feeds of one registry are read for one caller.
+/// The maximum number of feeds of one registry that are read for one caller.
 pub const MAX_OF_REGISTRY: u32 = 100;
 
 pub(super) const ONE: &str = "SELECT id, version, space, slug, name, registry, audience, subject_keys, alg, token_lifetime, \
@@ -43,7 +43,7 @@ pub(super) const OF_ALGORITHM: &str = "SELECT id, version, space, slug, name, re
                             settings, endpoints, created_at, updated_at FROM feeds WHERE alg = $1 AND id > $2 \
                             ORDER BY id LIMIT $3";
 
-/// Reads the feeds inside these limits.
+/// Returns the statement that reads the feeds inside these limits.
 pub(super) fn inside(spaces: &SpaceLimit, feeds: &FeedLimit, of: FeedsOf<'_>) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::new(COLUMNS);
     match (of, feeds) {
@@ -55,8 +55,8 @@ pub(super) fn inside(spaces: &SpaceLimit, feeds: &FeedLimit, of: FeedsOf<'_>) ->
             query.push(" WHERE registry = ").push_bind(registry.to_string()).push(" AND ");
             limits::push_inside(&mut query, spaces, feeds);
         }
-        // Many feeds may have one registry: each pattern is a range of an index, which no order of the rows may
-        // keep the database from using.
+        // One registry may have many feeds. Each pattern is a query of its own, so that SQLite reads it as a
+        // range of an index whatever the order of the result.
         (FeedsOf::Registry(registry), FeedLimit::Matching(patterns)) => {
             query.push(" WHERE id IN (SELECT NULL WHERE 1 = 0");
             for pattern in patterns {
@@ -84,7 +84,8 @@ pub(super) fn versions_of(ids: &[Uuid]) -> QueryBuilder<Sqlite> {
     query
 }
 
-/// Reads the names of feeds that have one of these subject keys in the space of `feed`.
+/// Returns the statement that reads the slugs of the feeds that have one of these subject keys, in the space
+/// of `feed`.
 pub(super) fn sharing_subject(keys: &[SubjectKeys], feed: &FeedIdentity, limit: u32) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::new("SELECT slug FROM feeds WHERE space = ");
     query.push_bind(feed.space.to_string()).push(" AND subject_keys IN (");
@@ -93,12 +94,12 @@ pub(super) fn sharing_subject(keys: &[SubjectKeys], feed: &FeedIdentity, limit: 
         list.push_bind(keys.to_string());
     }
     query.push(") AND id <> ").push_bind(feed.feed_id.to_string());
-    // In no order: sorting by slug would have SQLite walk all feeds of the space.
+    // Unordered: sorting by slug would make SQLite read all feeds of the space.
     query.push(" LIMIT ").push_bind(i64::from(limit));
     query
 }
 
-/// Reads the names of feeds that have the registry.
+/// Returns the statement that reads the names of the feeds with this registry.
 pub(super) fn of_registry(
     registry: &RegistryHost,
     except: Uuid,

@@ -1,4 +1,4 @@
-//! What a grant has made, and what made it, by `created_by`.
+//! The grants that a grant has made, and the grants that made it, by `created_by`.
 
 use std::collections::HashSet;
 
@@ -20,11 +20,7 @@ const COUNT_VALID_MADE_BY: &str = "WITH RECURSIVE made (id) AS (SELECT id FROM g
                                    WHERE grants.revoked_at IS NULL AND (grants.expires_at IS NULL OR grants.expires_at > $2)";
 
 impl ReadTransaction {
-    /// The grants that `maker` made, those that they made, and so on, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read or an authentic row is not one that this program understands.
+    /// Returns the grants that `maker` made, those that they made, and so on, oldest first.
     pub async fn grants_made_by(&mut self, maker: Uuid) -> Result<Vec<GrantRow>, StoreError> {
         let ids: Vec<(String,)> = sqlx::query_as(MADE_BY)
             .bind(Actor::grant(maker).to_string())
@@ -38,16 +34,12 @@ impl ReadTransaction {
         Ok(self.grants().await?.into_iter().filter(is_made).collect())
     }
 
-    /// The grant itself, the one that made it, and so on, as far as there are rows that carnet wrote.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read or an authentic row is not one that this program understands.
+    /// Returns the grant itself, the one that made it, and so on, as far as the rows are authentic.
     pub async fn makers_of(&mut self, grant: &Grant) -> Result<Vec<Grant>, StoreError> {
         let mut makers = vec![grant.clone()];
         let mut made_by = grant.created_by.clone();
         while let Some(id) = made_by.strip_prefix("grant:").and_then(|id| id.parse().ok()) {
-            // No grant is made by one that it made; rows that say so would go on forever.
+            // No grant is made by one that it made; forged rows that say so would make this loop endless.
             let is_known = makers.iter().any(|known| known.id == id);
             match self.grant(id).await? {
                 Some(GrantRow::Authentic(stored)) if !is_known => {
@@ -60,11 +52,7 @@ impl ReadTransaction {
         Ok(makers)
     }
 
-    /// How many of [`Transaction::grants_made_by`] are valid at `now`, by what their rows say.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the statement fails.
+    /// Counts those of [`Transaction::grants_made_by`] that are valid at `now`, without authenticating their rows.
     pub async fn count_valid_grants_made_by(
         &mut self,
         maker: Uuid,
@@ -77,17 +65,13 @@ impl ReadTransaction {
             .await?)
     }
 
-    /// How many grants that are valid at `now`, by what their rows say, name the space.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the statement fails.
+    /// Counts the grants that are valid at `now` and name the space, without authenticating their rows.
     pub async fn count_valid_grants_of_space(
         &mut self,
         space: &Slug,
         now: Timestamp,
     ) -> Result<i64, StoreError> {
-        // A slug has no character that JSON would escape, so that it stands in the list between quotes.
+        // JSON escapes no character of a slug, so the list contains the slug between quotes.
         Ok(sqlx::query_scalar(
             "SELECT COUNT(*) FROM grants WHERE spaces LIKE $1 AND revoked_at IS NULL \
              AND (expires_at IS NULL OR expires_at > $2)",

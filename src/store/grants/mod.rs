@@ -1,8 +1,8 @@
-//! The rows of `grants`: authenticated when read, in whatever way they are read.
+//! The rows of `grants`. Every read authenticates them.
 //!
-//! Whoever can write the database but lacks the master key can make no grant, widen none and bring
-//! none back: such a row is [`GrantRow::Forged`]. An earlier row that carnet itself wrote has a MAC that is right;
-//! it is [`GrantRow::Forged`] as well, because no state vouches for it (see [`super::states`]).
+//! An attacker who can write the database but lacks the master key can neither create a grant nor widen or
+//! restore one: such a row is [`GrantRow::Forged`]. An earlier row that carnet itself wrote has a valid MAC.
+//! It is [`GrantRow::Forged`] as well, because no state vouches for it (see [`super::states`]).
 
 mod makers;
 mod recovery;
@@ -19,7 +19,7 @@ use crate::feed::display_name::DisplayName;
 use crate::grant::{Grant, Permissions, TokenHash};
 use crate::states::Table;
 
-/// A grant, and what its token must hash to.
+/// A grant and the hash of its token.
 #[derive(Debug, Clone)]
 pub struct StoredGrant {
     /// The grant.
@@ -29,7 +29,7 @@ pub struct StoredGrant {
 }
 
 impl StoredGrant {
-    /// Returns whether both are one grant and one token; when it was last used does not matter.
+    /// Returns whether both have the same grant and token, whenever it was last used.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let unused = |grant: &Grant| Grant { last_used_at: None, ..grant.clone() };
@@ -37,14 +37,14 @@ impl StoredGrant {
     }
 }
 
-/// A row as it was found.
+/// A row as it was read.
 #[derive(Debug, Clone)]
 pub enum GrantRow {
-    /// Carnet wrote it.
+    /// carnet wrote it.
     Authentic(Box<StoredGrant>),
-    /// Something else wrote it, or changed it.
+    /// Something other than carnet wrote or changed it.
     Forged {
-        /// The beginning of its `id` column.
+        /// Its `id` column, cut to 64 characters.
         id: String,
     },
 }
@@ -67,7 +67,7 @@ struct Row {
     mac: String,
 }
 
-/// A row, and the epoch of the keys that authenticate it.
+/// A row, and the epoch whose keys authenticate it.
 #[derive(sqlx::FromRow)]
 struct RowInEpoch {
     #[sqlx(flatten)]
@@ -76,7 +76,7 @@ struct RowInEpoch {
 }
 
 const TABLE: &str = "grants";
-/// One statement, because every request asks it.
+/// One statement, because every request runs it.
 const ONE_IN_EPOCH: &str = "SELECT id, name, token_hash, role, spaces, feeds, context, scope, created_at, created_by, \
                             expires_at, revoked_at, last_used_at, mac, \
                             (SELECT epoch FROM key_state WHERE key_state.id = 1) AS epoch \
@@ -90,12 +90,12 @@ const ENDED: &str = "SELECT id FROM grants WHERE (expires_at < $1 OR revoked_at 
                      (SELECT 1 FROM grants AS made WHERE made.created_by = 'grant:' || grants.id)";
 
 impl Store {
-    /// The grant of this id. Of an id that there is not, as much is computed as of one that there is.
+    /// Returns the grant `id`. An unknown id costs the same work as a known one.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the database cannot be read or an authentic row is not one that this program
-    /// understands.
+    /// [`StoreError::State`] while the database is not trusted; [`StoreError::Corrupt`] if this version does
+    /// not understand an authentic row.
     pub async fn grant(&self, id: Uuid) -> Result<Option<GrantRow>, StoreError> {
         self.believed()?;
         let keyring = self.keyring()?;
@@ -106,7 +106,8 @@ impl Store {
             {
                 row.read(mac(&keyring)).map(Some)
             }
-            // Somebody has just changed it or made the keys anew, or has put back an earlier row.
+            // Another process has just changed the row or begun a new epoch, or someone has restored an
+            // earlier row.
             Some(_) => {
                 self.catch_up().await?;
                 self.read_from(&self.readers.lookups).await?.grant(id).await
@@ -118,20 +119,13 @@ impl Store {
         }
     }
 
-    /// Every grant, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::grant`].
+    /// Returns every grant, oldest first.
     pub async fn grants(&self) -> Result<Vec<GrantRow>, StoreError> {
         self.read().await?.grants().await
     }
 
-    /// Notes when grants were last used; what is known to be later stays.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`]; nothing has been noted then.
+    /// Records the times at which grants were last used. A later time that is already recorded stays. If this
+    /// fails, nothing is recorded.
     pub async fn note_grant_uses(&self, uses: &[(Uuid, Timestamp)]) -> Result<(), StoreError> {
         let mut write = self.write().await?;
         for (id, at) in uses {
@@ -148,11 +142,7 @@ impl Store {
 }
 
 impl ReadTransaction {
-    /// As [`Store::grant`], inside the transaction.
-    ///
-    /// # Errors
-    ///
-    /// As there.
+    /// Returns the grant `id`, inside this transaction.
     pub async fn grant(&mut self, id: Uuid) -> Result<Option<GrantRow>, StoreError> {
         let keyring = self.keyring()?;
         let query = sqlx::query_as::<_, Row>(ONE).bind(id.to_string());
@@ -161,11 +151,7 @@ impl ReadTransaction {
         if is_vouched { row.read(mac(&keyring)).map(Some) } else { Ok(Some(row.refused())) }
     }
 
-    /// As [`Store::grants`], inside the transaction.
-    ///
-    /// # Errors
-    ///
-    /// As there.
+    /// Returns every grant, oldest first, inside this transaction.
     pub async fn grants(&mut self) -> Result<Vec<GrantRow>, StoreError> {
         let keyring = self.keyring()?;
         let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(self.connection()).await?;
@@ -178,11 +164,7 @@ impl ReadTransaction {
         rows.into_iter().map(read).collect()
     }
 
-    /// How many rows there are, whatever they are worth.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the statement fails.
+    /// Returns the number of rows, authentic or not.
     pub async fn count_grants(&mut self) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar("SELECT COUNT(*) FROM grants").fetch_one(self.connection()).await?)
     }
@@ -195,8 +177,10 @@ impl Transaction {
     /// # Errors
     ///
     /// [`StoreError::Sql`] when the statement fails.
+    /// Removes the rows of grants that expired or were revoked before `time`. A grant stays as long as a
+    /// grant that it made does.
     pub async fn remove_grants_ended_before(&mut self, time: Timestamp) -> Result<(), StoreError> {
-        // A grant whose last one was just removed can be removed in the next round.
+        // Removing a grant can make its maker removable, in the next round.
         loop {
             let ended: Vec<String> =
                 sqlx::query_scalar(ENDED).bind(to_millis(time)).fetch_all(self.connection()).await?;
@@ -216,10 +200,6 @@ impl Transaction {
     }
 
     /// Writes a new grant.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the statement fails.
     pub async fn insert_grant(&mut self, stored: &StoredGrant) -> Result<(), StoreError> {
         let keyring = self.keyring()?;
         self.insert_row(Row::new(stored, mac(&keyring))?).await
@@ -252,11 +232,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// Writes the times of a grant, as when it is revoked, and its MAC anew. Nothing else of a grant ever changes.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the statement fails.
+    /// Writes the times of a grant, such as its revocation, and its new MAC. Nothing else of a grant ever
+    /// changes.
     pub async fn update_grant_times(&mut self, stored: &StoredGrant) -> Result<(), StoreError> {
         self.begin_change().await?;
         let keyring = self.keyring()?;
@@ -301,7 +278,8 @@ impl Row {
         Ok(row)
     }
 
-    /// A row as long as most, that nobody wrote.
+    /// Returns a row of typical length that is never stored. Verifying it costs as much as verifying a real
+    /// one.
     fn decoy() -> Self {
         Self {
             id: Uuid::nil().to_string(),
@@ -321,12 +299,12 @@ impl Row {
         }
     }
 
-    /// The id, or its beginning if it is none that carnet writes.
+    /// Returns the id, cut to 64 characters in case carnet did not write it.
     fn short_id(&self) -> String {
         self.id.chars().take(64).collect()
     }
 
-    /// What a row is that no state vouches for.
+    /// Returns the result for a row that is not authentic, or that no state vouches for.
     fn refused(&self) -> GrantRow {
         GrantRow::Forged { id: self.short_id() }
     }
@@ -363,8 +341,8 @@ impl Row {
         Ok(GrantRow::Authentic(Box::new(StoredGrant { grant, token_hash })))
     }
 
-    /// Gives every column under the MAC to `use_columns`, in their fixed order; none of them is empty
-    /// unless it is NULL.
+    /// Calls `use_columns` with every column under the MAC, in their fixed order. A column is empty only if
+    /// it is NULL.
     fn authenticated<T>(&self, use_columns: impl FnOnce(&[&str]) -> T) -> T {
         let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
         use_columns(&[

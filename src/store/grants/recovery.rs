@@ -1,4 +1,5 @@
-//! What a rewrap, a recovery from a leak and the acceptance of another database do to the rows of `grants`.
+//! Changes to the rows of `grants` in a rewrap, in a recovery from a leak, and when another database is
+//! accepted.
 
 use jiff::Timestamp;
 use sqlx::{FromRow as _, Row as _};
@@ -26,6 +27,8 @@ impl ReadTransaction {
 impl Transaction {
     /// Gives each row whose MAC is right under `before` its MAC under `after`, and names those whose MAC is not:
     /// they stay as they are.
+    /// Gives each authentic row its MAC under `after`. Returns the ids of the rows that fail under `before`
+    /// or that no state vouches for; they stay unchanged.
     pub(in crate::store) async fn renew_grant_macs(
         &mut self,
         before: &RowMac,
@@ -52,11 +55,13 @@ impl Transaction {
 
     /// For a recovery, after the keys `before` were replaced: deletes every row but those of `keep`, which get their
     /// new MAC. Returns the authentic grants that were deleted and the rows that were not authentic.
+    /// Deletes every row except those of `keep`, which get their new MAC. For a recovery, after `renewal` has
+    /// replaced the keys. Returns the authentic grants that were deleted, and the rows that were not
+    /// authentic.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] when a row of `keep` is not there, or not as it is given; other [`StoreError`]s when
-    /// the database cannot be read or a statement fails.
+    /// [`StoreError::Corrupt`] if a row of `keep` is missing or differs.
     pub async fn keep_grants(
         &mut self,
         keep: &[StoredGrant],
@@ -79,7 +84,7 @@ impl Transaction {
             let id = missing.grant.id.to_string();
             return Err(corrupt(TABLE, &id, "is not what was shown a moment ago"));
         }
-        // All go, whatever stands in `id`: it need not be text.
+        // Deletes all rows instead of naming them: a forged `id` need not be text.
         sqlx::query("DELETE FROM grants").execute(self.connection()).await?;
         for stored in kept {
             self.insert_row(Row::new(&stored, after)?).await?;
@@ -87,12 +92,9 @@ impl Transaction {
         Ok((ended, forged))
     }
 
-    /// For the acceptance of a database that was put back: revokes every grant, and deletes rows that are not authentic.
-    /// Returns the grants that were not revoked before, and the rows that are deleted.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read or a statement fails.
+    /// Revokes every grant, and deletes the rows that are not authentic. For the acceptance of a database
+    /// that was replaced by an older copy. Returns the grants that were not revoked before, and the deleted
+    /// rows.
     pub async fn revoke_all_grants(
         &mut self,
         now: Timestamp,
@@ -101,7 +103,7 @@ impl Transaction {
         let keyring = self.keyring()?;
         let (mut revoked, mut forged) = (Vec::new(), Vec::new());
         let rows = sqlx::query(ALL).fetch_all(self.connection()).await?;
-        // All go, whatever stands in `id`: it need not be text.
+        // Deletes all rows instead of naming them: a forged `id` need not be text.
         sqlx::query("DELETE FROM grants").execute(self.connection()).await?;
         for row in rows {
             let read = Row::from_row(&row).ok().and_then(|row| row.read(mac(&keyring)).ok());

@@ -1,7 +1,8 @@
 //! The master key: 32 random bytes in a file of their own, which seal every private key at rest.
 //!
-//! It is made only together with a new database and never replaced; losing it loses the issuer's
-//! keys, and whoever has it together with the database is the issuer.
+//! carnet generates a master key only for a new database or to replace one that is in use, and never
+//! overwrites an existing file. Losing it loses the issuer's keys. A person who has it together with the
+//! database can act as the issuer.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -18,23 +19,23 @@ use crate::values::random::{Random, RandomnessUnavailable};
 use crate::values::regular_file;
 use crate::values::secret::SecretBytes;
 
-/// The name of the master key inside the keys folder.
+/// The file name of the master key in the keys folder.
 pub const FILE_NAME: &str = "master.key";
 const PREFIX: &str = "carnet-master-key-1:";
 const KEY_LEN: usize = 32;
-/// A master key file is 64 bytes; anything much larger is some other file.
+/// The maximum size of a master key file. A valid one has 64 bytes; anything much larger is some other file.
 const LONGEST_FILE: usize = 1024;
-/// Permissions that a file of ours must not give: none to anybody but its owner.
+/// Permission bits that a file created by carnet must not have: only its owner may use it.
 const OURS: u32 = 0o077;
-/// Permissions that a provided file must not give: its group may read it, nobody else anything.
+/// Permission bits that a provided file must not have: its group may read it, and other users may do nothing.
 const PROVIDED: u32 = 0o037;
 
-/// Names a master key without telling anything about it.
+/// The identifier of a master key. It reveals nothing about the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MasterKeyId(String);
 
 impl MasterKeyId {
-    /// 16 hexadecimal digits.
+    /// Returns the identifier: 16 hexadecimal digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -54,18 +55,18 @@ pub struct MasterKey {
     key: SecretBytes,
 }
 
-/// Where the master key is.
+/// The location of the master key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MasterKeySource {
-    /// In this folder: `master.key`, made there together with a new database, or `master-ID.key`
-    /// beside it while one takes the other's place.
+    /// A folder. `master.key` is created there together with a new database; `master-ID.key` is beside it
+    /// while one key replaces another.
     Folder(PathBuf),
-    /// This file, which somebody else provides: never made.
+    /// A file that another system provides. carnet never creates it.
     File(PathBuf),
 }
 
 impl MasterKeySource {
-    /// The file that holds the key in the ordinary course of things.
+    /// Returns the path of the key that is normally in use.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         match self {
@@ -74,12 +75,10 @@ impl MasterKeySource {
         }
     }
 
-    /// The key that is there in the ordinary course of things.
+    /// Reads the key that is normally in use.
     ///
-    /// # Errors
-    ///
-    /// See [`MasterKey::read`]. A file that somebody else provides may be readable by its group:
-    /// that is how systemd and Kubernetes hand credentials to a service that is not root.
+    /// A provided file may be readable by its group, because systemd and Kubernetes hand credentials to a
+    /// service that is not root in that way.
     pub fn read(&self) -> Result<MasterKey, MasterKeyError> {
         match self {
             Self::Folder(_) => MasterKey::read(&self.path()),
@@ -87,11 +86,7 @@ impl MasterKeySource {
         }
     }
 
-    /// The key `id`, or whatever other key is there in its place.
-    ///
-    /// # Errors
-    ///
-    /// [`MasterKeyError`] when there is no key at all, or one cannot be used.
+    /// Returns the key `id` or, if it is not found, the key that is normally in use.
     pub fn find(&self, id: &str) -> Result<MasterKey, MasterKeyError> {
         let usual = self.read();
         if usual.as_ref().is_ok_and(|key| key.id().as_str() == id) {
@@ -103,12 +98,8 @@ impl MasterKeySource {
         }
     }
 
-    /// Puts `key` where [`MasterKeySource::find`] finds it by its identifier, beside the one in use;
-    /// for a file, its provider has to do that.
-    ///
-    /// # Errors
-    ///
-    /// [`MasterKeyError::Io`] when it cannot be written.
+    /// Stores `key` where [`MasterKeySource::find`] finds it by its identifier, beside the key in use. Does
+    /// nothing for a provided file: its provider has to add the key.
     pub fn add(&self, key: &MasterKey) -> Result<(), MasterKeyError> {
         if self.find(key.id().as_str()).is_ok_and(|found| found.id() == key.id()) {
             return Ok(());
@@ -116,13 +107,13 @@ impl MasterKeySource {
         self.named_path(key.id().as_str()).map_or(Ok(()), |path| key.write_new(&path))
     }
 
-    /// Makes `key` the folder's `master.key`. What stood there stays, under its own name: backups
-    /// may need it. A crash at any point leaves both keys where they are found.
+    /// Makes `key` the folder's `master.key`. Keeps the previous key under its own name, because backups may
+    /// need it. A crash at any point leaves both keys where they are found.
     ///
     /// # Errors
     ///
-    /// [`MasterKeyError::Io`] when a file cannot be written; another one when what stands in the way is no key that
-    /// carnet can read, and so is not replaced.
+    /// [`MasterKeyError::Io`] if a file cannot be written; another error if carnet cannot read an existing
+    /// file as a master key, which it therefore does not replace.
     pub fn settle(&self, key: &MasterKey, aside: Aside) -> Result<(), MasterKeyError> {
         let (path, Some(named)) = (self.path(), self.named_path(key.id().as_str())) else { return Ok(()) };
         key.remove_unfinished(&path);
@@ -148,8 +139,8 @@ impl MasterKeySource {
         Ok(())
     }
 
-    /// After a leak no earlier key of the folder is to be found any more: each gets a name that says so. What is no
-    /// master key stays untouched.
+    /// Renames every earlier key of the folder after a leak, so that none of them is found any more. The new
+    /// name says that the key leaked. Leaves files that are not master keys untouched.
     fn set_leaked_aside(&self, current: &MasterKey, aside: Aside) -> Result<(), MasterKeyError> {
         let (Self::Folder(folder), Aside::Leaked) = (self, aside) else { return Ok(()) };
         let failed = |source| MasterKeyError::Io { path: folder.clone(), action: "set in order", source };
@@ -165,8 +156,9 @@ impl MasterKeySource {
         sync_folder(&self.path()).map_err(failed)
     }
 
-    /// A name of the folder that is the same for every process of this machine that uses it, and for no other
-    /// folder: by the kernel's boot and the file system's numbers.
+    /// Returns an identifier of the folder: the same for every process of this machine that uses the folder,
+    /// and different for every other folder. It consists of the kernel's boot id and the file system's
+    /// numbers.
     #[must_use]
     pub fn place(&self) -> Option<String> {
         let Self::Folder(folder) = self else { return None };
@@ -175,7 +167,7 @@ impl MasterKeySource {
         Some(format!("folder {} {:x} {:x}", boot.trim(), folder.dev(), folder.ino()))
     }
 
-    /// Where the folder keeps a key under its own name.
+    /// Returns the path at which the folder stores a key under its own name.
     fn named_path(&self, id: &str) -> Option<PathBuf> {
         match self {
             // An identifier from the database must not lead out of the folder.
@@ -187,26 +179,22 @@ impl MasterKeySource {
     }
 }
 
-/// Every place where this process looks for master keys.
+/// Every source from which this process can read master keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MasterKeys {
-    /// The key in use.
+    /// The source of the key in use.
     pub usual: MasterKeySource,
-    /// The file of the key that is to take its place, which may not be there yet.
+    /// The file of the key that is to replace it. It may not exist yet.
     pub next: Option<PathBuf>,
 }
 
 impl MasterKeys {
-    /// The key `id`, or whatever other key is there in its place.
-    ///
-    /// # Errors
-    ///
-    /// As [`MasterKeySource::find`].
+    /// Returns the key `id` or, if it is not found, the key that is normally in use.
     pub fn find(&self, id: &str) -> Result<MasterKey, MasterKeyError> {
         self.get(id).map_or_else(|| self.usual.find(id), Ok)
     }
 
-    /// The key `id`, if it can be had.
+    /// Returns the key `id`, if one of the sources has it.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<MasterKey> {
         let next = || MasterKey::read_if(self.next.as_deref()?, PROVIDED).ok();
@@ -214,8 +202,8 @@ impl MasterKeys {
         self.usual.find(id).ok().filter(is_it).or_else(|| next().filter(is_it))
     }
 
-    /// The identifiers of the keys that can be had at this moment. For a folder, a name of the folder itself is
-    /// among them: whatever key is put there can be had.
+    /// Returns the identifiers of the keys that can be read at this moment. For a folder, includes the
+    /// identifier of the folder itself, because any key that is added there can be read.
     #[must_use]
     pub fn openable(&self) -> Vec<String> {
         let next = self.next.as_deref().and_then(|file| MasterKey::read_if(file, PROVIDED).ok());
@@ -228,33 +216,33 @@ impl MasterKeys {
     }
 }
 
-/// What becomes of the key that was in use before.
+/// The treatment of the key that was in use before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aside {
-    /// It stays where it is found by its identifier.
+    /// Its identifier still finds it.
     Kept,
-    /// It has leaked: it stays, under a name by which it is never found.
+    /// It has leaked: it is kept under a name by which it is never found.
     Leaked,
 }
 
-/// The master key cannot be had.
+/// The master key cannot be read or created.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterKeyError {
-    /// The file does not exist, but a database that needs it does.
+    /// The file does not exist, although a database that needs it does.
     #[error("the master key file {} does not exist", .0.display())]
     Missing(PathBuf),
-    /// The file cannot be read or made.
+    /// The file cannot be read or written.
     #[error("the master key file {} cannot be {action}", .path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What failed: `read` or `made`.
+        /// The action that failed: `read`, `made`, `replaced` or `set in order`.
         action: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// Others than its owner may read or write the file.
+    /// The file's permissions let other users read or write it.
     #[error("the master key file {} has mode {mode:04o}: others than those who need it may use it; `chmod 600` it, or give the secret `defaultMode: 0400` where Kubernetes mounts it", .path.display())]
     Permissions {
         /// The file.
@@ -265,17 +253,13 @@ pub enum MasterKeyError {
     /// The content is not a master key.
     #[error("the master key file {} does not hold a master key: one line, `{PREFIX}` and 43 characters of base64url", .0.display())]
     Malformed(PathBuf),
-    /// No randomness to make one from.
+    /// There is no randomness to generate a key from.
     #[error(transparent)]
     Randomness(#[from] RandomnessUnavailable),
 }
 
 impl MasterKey {
-    /// A new key.
-    ///
-    /// # Errors
-    ///
-    /// [`RandomnessUnavailable`], from the source.
+    /// Generates a key.
     pub fn generate(random: &dyn Random) -> Result<Self, RandomnessUnavailable> {
         let mut key = Zeroizing::new([0; KEY_LEN]);
         random.fill(key.as_mut())?;
@@ -287,28 +271,24 @@ impl MasterKey {
         Self { id: MasterKeyId(id.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()), key }
     }
 
-    /// The key's name.
+    /// Returns the key's identifier.
     #[must_use]
     pub fn id(&self) -> &MasterKeyId {
         &self.id
     }
 
-    /// The AES-256-GCM key; the master key itself encrypts nothing.
+    /// Derives the AES-256-GCM key. The master key itself encrypts nothing.
     pub(super) fn sealing_key(&self) -> SecretBytes {
         SecretBytes::new(derive(&self.key, b"carnet sealing key").as_ref().to_vec())
     }
 
-    /// The key of the state file's MAC. It depends on the master key alone, so that whoever has the database, even
-    /// with every key in it, cannot write that file.
+    /// Derives the key of the state file's MAC. It depends on the master key alone: an attacker who has the
+    /// database, even with every key in it, cannot forge that file.
     pub(super) fn state_file_key(&self) -> SecretBytes {
         SecretBytes::new(derive(&self.key, b"carnet state file key").as_ref().to_vec())
     }
 
-    /// Reads the key at `path`.
-    ///
-    /// # Errors
-    ///
-    /// [`MasterKeyError`] when the file is missing, not private to its owner, or not a master key.
+    /// Reads the key at `path`, which must be private to its owner.
     pub fn read(path: &Path) -> Result<Self, MasterKeyError> {
         Self::read_if(path, OURS)
     }
@@ -332,12 +312,8 @@ impl MasterKey {
         parse(&text).map(Self::new).ok_or_else(|| MasterKeyError::Malformed(path.to_owned()))
     }
 
-    /// Writes the key to a new file at `path`, mode 0600, durably, making the folder (0700) if needed.
-    /// The file appears whole or not at all.
-    ///
-    /// # Errors
-    ///
-    /// [`MasterKeyError::Io`]; an existing file is never replaced.
+    /// Writes the key durably to a new file at `path` with mode 0600. Creates the folder with mode 0700 if
+    /// needed. The file appears whole or not at all, and never replaces an existing one.
     pub fn write_new(&self, path: &Path) -> Result<(), MasterKeyError> {
         self.try_write_new(path).map_err(|source| MasterKeyError::Io {
             path: path.to_owned(),
@@ -346,9 +322,9 @@ impl MasterKey {
         })
     }
 
-    /// Removes what a crash in the middle of [`MasterKey::write_new`] may have left beside `path`: another
-    /// copy of the key, that nobody would know of. Best effort, as the folder may be somebody else's. A file that
-    /// holds anything else stays.
+    /// Removes the temporary file that a crash during [`MasterKey::write_new`] may have left beside `path`.
+    /// It would be a copy of the key that nobody knows of. Ignores failures, because the folder may belong to
+    /// another user. Leaves a file with any other content.
     pub fn remove_unfinished(&self, path: &Path) {
         let _ = self.try_remove_unfinished(&self.unfinished(path));
     }
@@ -362,7 +338,7 @@ impl MasterKey {
         if self.text().as_bytes().starts_with(&there) { remove_if_there(unfinished) } else { Ok(()) }
     }
 
-    /// The content of the key's file.
+    /// Returns the content of the key's file.
     fn text(&self) -> Zeroizing<String> {
         let encoded = Zeroizing::new(URL_SAFE_NO_PAD.encode(self.key.reveal()));
         let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + encoded.len() + 1));
@@ -382,13 +358,13 @@ impl MasterKey {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let unfinished = self.unfinished(path);
-        // A crash may have left it behind.
+        // A crash may have left an earlier one.
         self.try_remove_unfinished(&unfinished)?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
         let written = (|| {
             file.write_all(self.text().as_bytes())?;
             file.sync_all()?;
-            // Unlike a rename, a link refuses to replace what is there.
+            // Unlike a rename, a link fails if the name exists.
             fs::hard_link(&unfinished, path)
         })();
         let removed = remove_if_there(&unfinished);
@@ -408,7 +384,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes the names in a file's folder durable.
+/// Makes changes to names in the folder of `path` durable.
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     fs::File::open(folder_of(path))?.sync_all()
 }
@@ -419,8 +395,8 @@ fn parse(text: &[u8]) -> Option<SecretBytes> {
     (key.reveal().len() == KEY_LEN).then_some(key)
 }
 
-/// HKDF-Expand of RFC 5869 for one block: independent keys for independent uses. The master key is
-/// uniformly random, so nothing needs extracting first.
+/// Derives independent keys for independent uses: HKDF-Expand of RFC 5869 for one block. The master key is
+/// uniformly random, so it needs no extract step.
 fn derive(key: &SecretBytes, info: &[u8]) -> hmac::Tag {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.reveal()), &[info, &[1]].concat())
 }

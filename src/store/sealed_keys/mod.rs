@@ -1,7 +1,7 @@
-//! The rows of `sealed_keys`: where a keyring comes from, and the epoch that it belongs to.
+//! The rows of `sealed_keys`: the keys of the keyring, and the epoch that they belong to.
 //!
-//! A store that has been unlocked begins every transaction by reading the epoch. One that has moved on is followed
-//! if this process can find its master key; otherwise nothing is read as authentic and nothing is changed.
+//! An unlocked store begins every transaction by reading the epoch. If another process has begun a new epoch,
+//! this one follows if it can find the new master key. Otherwise it trusts no row and changes nothing.
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,7 +18,7 @@ const TABLE: &str = "sealed_keys";
 const MASTER_KEY_ID: &str = "SELECT master_key_id FROM sealed_keys ORDER BY name LIMIT 1";
 const EPOCH: &str = "SELECT epoch, purposes FROM key_state WHERE id = 1";
 
-/// The keyring that a store and all its clones use, and where the master keys of later epochs are looked for.
+/// The keyring that a store and all its clones use, and the sources of the master keys of later epochs.
 #[derive(Debug, Default)]
 pub(super) struct Keyholder {
     sources: OnceLock<MasterKeys>,
@@ -34,22 +34,20 @@ struct SealedRow {
 }
 
 impl Store {
-    /// The identifier of the master key that seals the database's keys; `None` in one that has not been set up.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the database cannot be read.
+    /// Returns the identifier of the master key that seals the database's keys; `None` if the database is not
+    /// set up.
     pub async fn sealed_with(&self) -> Result<Option<String>, StoreError> {
         Ok(sqlx::query_scalar(MASTER_KEY_ID).fetch_optional(&self.readers.keys).await?)
     }
 
-    /// Opens the database's symmetric keys, so that rows can be authenticated and changes recorded; makes those that
-    /// a database from before this version lacks. Every clone of this store is unlocked by it. The master keys of
-    /// later epochs are looked for in `sources`.
+    /// Opens the database's symmetric keys, so that rows can be authenticated and changes recorded. Generates
+    /// those that a database from before this version lacks. Unlocks every clone of this store as well.
+    /// `sources` provides the master keys of later epochs.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Seal`] when the master key is another one; [`StoreError::Corrupt`] when a key is gone.
+    /// [`StoreError::Seal`] if another master key seals the database; [`StoreError::Corrupt`] if a key is
+    /// missing.
     pub async fn unlock(
         &self,
         sources: MasterKeys,
@@ -57,7 +55,7 @@ impl Store {
         random: &dyn Random,
     ) -> Result<(), StoreError> {
         let mut read = self.inside(self.readers.keys.begin().await?);
-        // Boxed, here and below: seldom needed, and large beside what waits for it.
+        // Boxed, here and below: rarely needed, and large compared with the future that awaits it.
         let keyring = match Box::pin(read.load_keyring(Arc::clone(&sealer))).await? {
             Some(keyring) => keyring,
             None => {
@@ -74,16 +72,13 @@ impl Store {
         Ok(())
     }
 
-    /// The keys of this moment. Inside a transaction, [`Transaction::keyring`] has those that belong to what it reads.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Locked`] when the store was opened without the master key.
+    /// Returns the current keys. [`Transaction::keyring`] returns those that belong to the data that a transaction
+    /// reads.
     pub fn keyring(&self) -> Result<Arc<Keyring>, StoreError> {
         self.keys.current.load_full().ok_or_else(|| StoreError::Locked(self.url.clone()))
     }
 
-    /// Takes `keyring` into use, unless a later one is.
+    /// Uses `keyring` from now on, unless a later one is in use.
     pub fn use_keyring(&self, keyring: Arc<Keyring>) {
         self.keys.current.rcu(|current| match current {
             Some(current) if current.epoch() > keyring.epoch() => Some(Arc::clone(current)),
@@ -91,16 +86,12 @@ impl Store {
         });
     }
 
-    /// Makes sure that this process uses the keys of the database's present epoch.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::OtherEpoch`] when it cannot.
+    /// Returns the keys of the database's current epoch, and uses them from now on.
     pub async fn follow_epoch(&self) -> Result<Arc<Keyring>, StoreError> {
         self.read_from(&self.readers.keys).await?.keyring()
     }
 
-    /// The keyring for a transaction that has just begun; `None` if the store is locked.
+    /// Returns the keyring for a transaction that has just begun; `None` if the store is locked.
     pub(super) async fn keyring_for(
         &self,
         transaction: &mut ReadTransaction,
@@ -114,7 +105,7 @@ impl Store {
         }
         let needed = transaction.sealed_with().await?.unwrap_or_default();
         let other = || StoreError::OtherEpoch { epoch, in_use: current.epoch(), needed: needed.clone() };
-        // Epochs only grow: an earlier one is an older database in the place of this one.
+        // Epochs only increase: an earlier one means that an older copy has replaced the database.
         if epoch < current.epoch() {
             return Err(other());
         }
@@ -129,26 +120,22 @@ impl Store {
 }
 
 impl ReadTransaction {
-    /// The keys that authenticate what this transaction reads and writes.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Locked`] when the store was opened without the master key.
+    /// Returns the keys that authenticate the rows that this transaction reads and writes.
     pub fn keyring(&self) -> Result<Arc<Keyring>, StoreError> {
         self.keyring.clone().ok_or_else(|| StoreError::Locked(self.url.clone()))
     }
 
-    /// As [`Store::sealed_with`], inside the transaction.
+    /// Returns the identifier of the master key that seals the database's keys, inside this transaction.
     pub(super) async fn sealed_with(&mut self) -> Result<Option<String>, StoreError> {
         Ok(sqlx::query_scalar(MASTER_KEY_ID).fetch_optional(self.connection()).await?)
     }
 
-    /// The epoch, and the version of the list that its keys are complete for.
+    /// Returns the epoch, and the version of the list of purposes for which its keys are complete.
     async fn epoch(&mut self) -> Result<Option<(i64, i64)>, StoreError> {
         Ok(sqlx::query_as(EPOCH).fetch_optional(self.connection()).await?)
     }
 
-    /// Opens every key of the list; `None` if the database is from before this list.
+    /// Opens every key of the list; `None` if the database is from before this version of the list.
     pub(super) async fn load_keyring(
         &mut self,
         sealer: Arc<Sealer>,
@@ -164,7 +151,7 @@ impl ReadTransaction {
         Ok(Some(self.keyring_of(epoch, sealer, &keys).await?))
     }
 
-    /// The keyring of these keys, with the epochs that have ended.
+    /// Returns the keyring of these keys, together with the epochs that have ended.
     pub(super) async fn keyring_of(
         &mut self,
         epoch: i64,
@@ -205,11 +192,12 @@ impl ReadTransaction {
 impl Transaction {
     /// Makes the keys that a new database, or one from before this list, lacks, and gives rows that another key
     /// authenticated their new MAC. Does nothing in a database that is complete.
+    /// Generates the keys that a new database, or one from before this list, lacks. Gives rows that another
+    /// key authenticated their new MAC. Does nothing if the keys are complete.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] when a key is gone that was there, other [`StoreError`]s when there is no randomness
-    /// or a statement fails.
+    /// [`StoreError::Corrupt`] if a key is missing that the database once had.
     pub(super) async fn complete_keys(
         &mut self,
         sealer: &Sealer,
@@ -231,7 +219,7 @@ impl Transaction {
             }
         }
         if version < 1 {
-            // The rows of both tables had one key.
+            // In version 0, one key authenticated the rows of both tables.
             let before = self.open_key(Purpose::SigningKeys, epoch, sealer).await?;
             let after = self.open_key(Purpose::Grants, epoch, sealer).await?;
             self.renew_grant_macs(&before.mac(), &after.mac()).await?;
@@ -244,6 +232,7 @@ impl Transaction {
     }
 
     /// Stores a key, in the place of the one before.
+    /// Stores a key, and replaces the previous one of its purpose.
     pub(super) async fn insert_sealed_key(
         &mut self,
         key: &Symmetric,
