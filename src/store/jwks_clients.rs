@@ -1,50 +1,46 @@
-//! Who fetches the JWKS, by user agent.
+//! The clients that fetch the JWKS, by user agent.
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Store, StoreError, from_millis, to_millis};
 
-/// At most this many clients are kept; those that fetch least go first.
+/// The maximum number of clients kept. Those with the fewest fetches are removed first.
 const MAX_ROWS: i64 = 256;
 
-/// Fetches of one client, to be added to what is known of it.
+/// Fetches by one client that are not recorded yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetches {
-    /// The client.
+    /// The user agent.
     pub user_agent: String,
-    /// The first of these fetches.
+    /// The time of the first of these fetches.
     pub first: Timestamp,
-    /// The last of these fetches.
+    /// The time of the last of these fetches.
     pub last: Timestamp,
-    /// How many.
+    /// The number of these fetches.
     pub count: u64,
-    /// The generation of the key set that the last one got.
+    /// The generation of the key set in the last of these fetches.
     pub generation: i64,
 }
 
-/// What is known of a client.
+/// The recorded fetches of one client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JwksClient {
-    /// What it calls itself.
+    /// The user agent.
     pub user_agent: String,
-    /// When it first fetched.
+    /// The time of its first fetch.
     pub first_fetched_at: Timestamp,
-    /// When it last fetched.
+    /// The time of its last fetch.
     pub last_fetched_at: Timestamp,
-    /// How often it has fetched.
+    /// The number of its fetches.
     pub fetches: i64,
-    /// The generation of the key set that it got last.
+    /// The generation of the key set in its last fetch.
     pub generation: i64,
 }
 
 impl Store {
-    /// Adds fetches to what is known of their clients, in one transaction, and forgets the clients
-    /// that fetch least when there are too many.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when a statement fails; nothing has been added then.
+    /// Adds fetches to the records of their clients, and removes the clients with the fewest fetches if there
+    /// are too many. One transaction: if this fails, nothing is added.
     pub async fn add_jwks_fetches(&self, fetches: &[Fetches]) -> Result<(), StoreError> {
         let mut write = self.write().await?;
         for fetch in fetches {
@@ -72,11 +68,7 @@ impl Store {
         write.commit().await
     }
 
-    /// Every client that is known, the latest first.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read.
+    /// Returns every recorded client, latest fetch first.
     pub async fn jwks_clients(&self) -> Result<Vec<JwksClient>, StoreError> {
         let rows: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(
             "SELECT user_agent, first_fetched_at, last_fetched_at, fetches, generation FROM jwks_clients \

@@ -1,4 +1,5 @@
-//! Nudges that are still to be done after a revocation, and the feeds whose verifiers they concern.
+//! Nudges that are due after a revocation. A nudge shows a verifier a token of a new key, so that the
+//! verifier fetches the JWKS again.
 
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use crate::jose::jwk::Kid;
 
 const TABLE: &str = "nudges";
 
-/// The first round does not wait longer than this for published copies, and the second one comes this long after the
-/// JWKS that was sent before the revocation has left the last cache.
+/// The maximum time that the first round waits for published copies. The second round follows this long after
+/// the last cache has dropped the JWKS from before the revocation.
 pub const NUDGE_WAITS: SignedDuration = SignedDuration::from_secs(60);
 
-/// A claim of this age is nobody's any more: its process has ended.
+/// The age at which a claim expires, because the process that made it has ended.
 const CLAIM_ENDS: SignedDuration = SignedDuration::from_mins(5);
 
 /// One round of nudges after a revocation.
@@ -22,22 +23,23 @@ const CLAIM_ENDS: SignedDuration = SignedDuration::from_mins(5);
 pub struct Nudge {
     /// The algorithm of the revoked keys.
     pub algorithm: Algorithm,
-    /// When the keys were revoked.
+    /// The time of the revocation.
     pub requested_at: Timestamp,
-    /// 1 or 2.
+    /// The round: 1 or 2.
     pub round: i64,
-    /// The prepared key that signs; `None` if the revocation made no key.
+    /// The prepared key that signs; `None` if the revocation prepared no key.
     pub kid: Option<Kid>,
-    /// When it is due.
+    /// The time at which the round is due.
     pub due_at: Timestamp,
-    /// Until when copies of the documents that do not show the revocation are waited for.
+    /// The time until which the round waits for published copies that do not show the revocation yet.
     pub wait_until: Timestamp,
-    /// When a process last said that it works on it.
+    /// The time at which a process last claimed the round.
     pub claimed_at: Option<Timestamp>,
 }
 
 impl Nudge {
-    /// When a process may take it: once it is due and no living process has.
+    /// Returns the time from which a process may claim the round: once it is due and no live process has
+    /// claimed it.
     #[must_use]
     pub fn free_at(&self) -> Timestamp {
         let ends = |at: Timestamp| at.saturating_add(CLAIM_ENDS).unwrap_or(Timestamp::MAX);
@@ -72,11 +74,7 @@ impl Row {
 }
 
 impl Store {
-    /// The nudges that are still to be done, in the order in which they are due.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read, or holds a row that is no nudge.
+    /// Returns the first 100 nudges that are not done yet, in the order in which they are due.
     pub async fn nudges(&self) -> Result<Vec<Nudge>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT alg, requested_at, round, kid, due_at, wait_until, claimed_at FROM nudges \
@@ -87,12 +85,8 @@ impl Store {
         rows.into_iter().map(Row::nudge).collect()
     }
 
-    /// Claims a nudge for this process, or keeps a claim of its own. Says whether no other process has claimed it
-    /// since `nudge` was read.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the statement fails.
+    /// Claims a nudge for this process, or renews this process's claim. Returns whether no other process has
+    /// claimed it since `nudge` was read.
     pub async fn claim_nudge(&self, nudge: &mut Nudge, now: Timestamp) -> Result<bool, StoreError> {
         let mut write = self.write().await?;
         let claimed = sqlx::query(
@@ -111,11 +105,7 @@ impl Store {
         Ok(claimed.rows_affected() == 1)
     }
 
-    /// Removes a nudge, which has been done.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the statement fails.
+    /// Removes a nudge that is done.
     pub async fn end_nudge(&self, nudge: &Nudge) -> Result<(), StoreError> {
         let mut write = self.write().await?;
         sqlx::query("DELETE FROM nudges WHERE alg = $1 AND requested_at = $2 AND round = $3")
@@ -129,11 +119,7 @@ impl Store {
 }
 
 impl Transaction {
-    /// Asks for both rounds of nudges after keys of `algorithm` were revoked and `kid` was prepared.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when a statement fails.
+    /// Requests both rounds of nudges, after keys of `algorithm` were revoked and `kid` was prepared.
     pub async fn request_nudges(
         &mut self,
         algorithm: Algorithm,

@@ -1,4 +1,5 @@
-//! Where copies of the public documents are published, and what each of them shows.
+//! Publication targets: the copies of the public documents outside the servers, and the keys that each of
+//! them shows.
 
 use std::collections::BTreeMap;
 
@@ -14,52 +15,52 @@ use crate::values::target_url::TargetUrl;
 
 const TABLE: &str = "publication_targets";
 
-/// A place that every key must have been shown at before it signs.
+/// A publication target. A key signs only after every target has shown it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PublicationTarget {
-    /// The place.
+    /// The URL.
     pub target: TargetUrl,
-    /// Since when keys wait for it.
+    /// The time since which keys wait for it.
     pub registered_at: Timestamp,
-    /// What it shows, as far as carnet wrote it.
+    /// The generation of the documents that carnet last wrote there.
     pub generation: Option<String>,
-    /// When that was written.
+    /// The time at which that was written.
     pub shown_at: Option<Timestamp>,
-    /// When something was last found there that carnet had not written.
+    /// The time at which the content was last found to be something that carnet had not written.
     pub altered_at: Option<Timestamp>,
-    /// The failures since it last worked.
+    /// The failures since the target last worked.
     pub failure: Option<PublicationFailures>,
 }
 
-/// What went wrong at a place since it last worked.
+/// The failures of a target since it last worked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PublicationFailures {
-    /// How many times in a row.
+    /// The number of consecutive failures.
     pub count: i64,
-    /// The last one.
+    /// The time of the last failure.
     pub failed_at: Timestamp,
-    /// What it said.
+    /// The message of the last failure.
     pub error: String,
 }
 
-/// What a place shows from now on.
+/// The content that a target shows from now on.
 #[derive(Debug, Clone)]
 pub struct Shown<'a> {
-    /// What was written there.
+    /// The generation of the documents written there.
     pub generation: Generation,
     /// The keys in its JWKS.
     pub kids: &'a [Kid],
-    /// Those of them that a copy found there lacked until now: their publication begins anew.
+    /// The keys among them that a copy found there lacked until now. Their publication begins anew.
     pub lacked: &'a [Kid],
     /// The JWKS.
     pub jwks: WrittenText<'a>,
     /// The discovery document.
     pub discovery: WrittenText<'a>,
-    /// Whether what was known to stand there did not stand there any more.
+    /// `true` if the documents that carnet had written there were missing.
     pub was_removed: bool,
 }
 
-/// One document that a place shows from now on, and what it replaced.
+/// One document that a target shows from now on, and the text that it replaced.
 #[derive(Debug, Clone)]
 pub struct WrittenText<'a> {
     /// The SHA-256 of its text.
@@ -81,11 +82,7 @@ struct Row {
 }
 
 impl Store {
-    /// Every place, in the order of their names.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read, or holds what is no place.
+    /// Returns every target, by name.
     pub async fn publication_targets(&self) -> Result<Vec<PublicationTarget>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT target, registered_at, generation, shown_at, altered_at, failures, failed_at, error \
@@ -96,11 +93,7 @@ impl Store {
         rows.into_iter().map(Row::target).collect()
     }
 
-    /// Notes that a place could not be written or read; of no effect on one that is not registered.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the statement fails.
+    /// Records that a target could not be written or read. Does nothing if the target is not registered.
     pub async fn note_publication_failed(
         &self,
         target: &TargetUrl,
@@ -119,11 +112,7 @@ impl Store {
         write.commit().await
     }
 
-    /// Notes that a place has answered and shows what it should, if it had failed before.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the statement fails.
+    /// Clears the failures of a target that responded and shows the right content.
     pub async fn note_publication_works(&self, target: &TargetUrl) -> Result<(), StoreError> {
         let mut write = self.write().await?;
         sqlx::query(
@@ -172,6 +161,8 @@ impl Transaction {
     /// # Errors
     ///
     /// [`StoreError`] when a statement fails, or the audit log has not been unlocked.
+    /// Registers `target`: from now on, no key signs before `target` has shown it. Returns whether the target
+    /// is new.
     pub async fn register_target(
         &mut self,
         target: &TargetUrl,
@@ -193,11 +184,7 @@ impl Transaction {
         Ok(is_new)
     }
 
-    /// No key waits for `target` any more. Says whether one did.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when a statement fails, or the audit log has not been unlocked.
+    /// Removes `target`: no key waits for it any more. Returns whether it was registered.
     pub async fn forget_target(
         &mut self,
         target: &TargetUrl,
@@ -216,13 +203,11 @@ impl Transaction {
         Ok(is_gone)
     }
 
-    /// Notes what `target` shows, since `now` where it did not before; of no effect on one that is not
-    /// registered. Says whether what stood there was altered: removed, or replaced by a text that carries no
-    /// authentic label and that carnet did not write last.
+    /// Records the content that `target` shows. A key that it did not show before counts as published there
+    /// since `now`. Does nothing if the target is not registered.
     ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when a statement fails, or the audit log has not been unlocked.
+    /// Returns whether the previous content was altered: it was removed, or replaced by a text that carries
+    /// no authentic label and that carnet did not write last.
     pub async fn note_shown(
         &mut self,
         target: &TargetUrl,
@@ -287,6 +272,7 @@ impl Transaction {
     /// # Errors
     ///
     /// [`StoreError::Sql`] when the statement fails.
+    /// Increments the counter by which every process notices that the keys shown at a target have changed.
     pub async fn bump_publications(&mut self) -> Result<(), StoreError> {
         sqlx::query("UPDATE key_state SET publications = publications + 1 WHERE id = 1")
             .execute(self.connection())
@@ -308,7 +294,8 @@ impl Transaction {
 }
 
 impl WrittenText<'_> {
-    /// Returns whether it replaced a text that carnet did not write, where the last one that it wrote had this digest.
+    /// Returns whether the document replaced a text that carnet did not write. `last` is the digest of the
+    /// last text that carnet wrote.
     fn is_altered(&self, last: Option<String>) -> bool {
         self.foreign.is_some() && self.foreign != last.as_deref()
     }

@@ -1,5 +1,6 @@
-//! The rows of `server_master_keys`: which master keys the running servers can open, so that a rewrap strands none
-//! of them by mistake. They inform; whoever writes the database can change them.
+//! The rows of `server_master_keys`: the master keys that each running server can open, so that a rewrap does
+//! not lock out a server by mistake. The rows are not authenticated: anyone who can write the database can
+//! change them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,16 +9,13 @@ use jiff::Timestamp;
 
 use super::{Store, StoreError, to_millis};
 
-/// A server that has said nothing for this long is not running, or not on this database.
+/// The time after which a server that has recorded nothing counts as stopped, or as running on another
+/// database.
 pub const SEEN_WITHIN: Duration = Duration::from_secs(60);
 
 impl Store {
-    /// Notes which master keys a server can open, in the place of what it said before, and forgets servers that
-    /// have not been seen for long.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when a statement fails; nothing has been noted then.
+    /// Records the master keys that a server can open, replaces its earlier rows, and removes servers that
+    /// were last seen more than [`SEEN_WITHIN`] ago. If this fails, nothing is recorded.
     pub async fn note_server_master_keys(
         &self,
         server: &str,
@@ -44,11 +42,7 @@ impl Store {
         write.commit().await
     }
 
-    /// The servers seen within [`SEEN_WITHIN`] that have named none of `ids`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the database cannot be read.
+    /// Returns the servers seen within [`SEEN_WITHIN`] that can open none of `ids`.
     pub async fn servers_without(&self, ids: &[String], now: Timestamp) -> Result<Vec<String>, StoreError> {
         let rows: Vec<(String, String)> =
             sqlx::query_as("SELECT server, master_key_id FROM server_master_keys WHERE seen_at >= $1")

@@ -22,7 +22,7 @@ use crate::states::Table;
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::random::Random;
 
-/// A signing key as it is stored: its private half, if it still has one, sealed.
+/// A signing key as it is stored. Its private half, if it still exists, is sealed.
 #[derive(Debug, Clone)]
 pub struct StoredKey {
     /// The key and its events.
@@ -37,34 +37,30 @@ pub struct SealedPrivate {
     sealed: String,
 }
 
-/// All signing keys and the settings they were read with, at one moment.
+/// A snapshot of all signing keys, and the settings at the same moment.
 #[derive(Debug, Clone)]
 pub struct StoredKeys {
-    /// Whose keys they are.
+    /// The issuer of the keys.
     pub issuer: Option<IssuerUrl>,
-    /// Policy and generation.
+    /// The policy, the counters and the times.
     pub settings: KeySettings,
     /// Every key that was ever made, oldest first.
     pub keys: Vec<StoredKey>,
-    /// Where verifiers look for them besides the servers.
+    /// The sources of keys for verifiers besides the servers.
     pub places: Vec<Place>,
-    /// The keys that authenticated the rows, whose sealer opens the private halves.
+    /// The keys that authenticated the rows. Their sealer opens the private halves.
     pub keyring: Arc<Keyring>,
 }
 
 impl StoredKeys {
-    /// The keys without their private halves.
+    /// Returns the keys without their private halves.
     #[must_use]
     pub fn public(&self) -> Vec<SigningKey> {
         self.keys.iter().map(|stored| stored.key.clone()).collect()
     }
 
-    /// Refuses a retired key that would stay published for longer than its retirement and lifetime allow, as if
-    /// its MAC were wrong.
-    ///
-    /// # Errors
-    ///
-    /// [`SealError::Overstays`].
+    /// Refuses a retired key that would stay published for longer than its retirement and lifetime allow.
+    /// Such a row counts as forged, although its MAC is valid.
     pub fn check_published_until(&self, now: Timestamp) -> Result<(), StoreError> {
         let latest = now.max(self.settings.high_water);
         let overstays = |stored: &&StoredKey| stored.key.overstays(&self.settings.policy, now, latest);
@@ -96,23 +92,20 @@ const ALL: &str = "SELECT kid, alg, public_jwk, prepared_at, activated_at, retir
                    longest_lifetime, sealed_private, master_key_id, mac FROM signing_keys ORDER BY prepared_at, kid";
 
 impl Store {
-    /// Every signing key, each row's MAC verified.
+    /// Returns every signing key, each row authenticated.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: a forged row makes the whole reading fail, naming its `kid`.
+    /// [`StoreError::Seal`] or [`StoreError::State`] if one row is forged: the whole read then fails, and the
+    /// error names the row's `kid`.
     pub async fn signing_keys(&self) -> Result<StoredKeys, StoreError> {
-        // One transaction: keys and generation belong together.
+        // One transaction, because the keys and the generation must match.
         self.read_from(&self.readers.keys).await?.signing_keys().await
     }
 }
 
 impl ReadTransaction {
-    /// As [`Store::signing_keys`], inside the transaction.
-    ///
-    /// # Errors
-    ///
-    /// As there.
+    /// Returns every signing key, each row authenticated, inside this transaction.
     pub async fn signing_keys(&mut self) -> Result<StoredKeys, StoreError> {
         let keyring = self.keyring()?;
         let mac = keyring.mac(Purpose::SigningKeys);
@@ -135,11 +128,7 @@ impl ReadTransaction {
         Ok(sqlx::query_as(ALL).fetch_all(self.connection()).await?)
     }
 
-    /// Checks the MAC of every row, whatever the states say.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] names a row that is forged.
+    /// Checks the MAC of every row, without comparing it with the states. The error names a forged row.
     pub(super) async fn check_key_macs(&mut self) -> Result<(), StoreError> {
         let keyring = self.keyring()?;
         let read = |row: Row| row.stored_key(keyring.mac(Purpose::SigningKeys)).map(drop);
@@ -174,13 +163,15 @@ impl Transaction {
     /// # Errors
     ///
     /// [`StoreError`] when the database cannot be read, or a statement fails.
+    /// Returns the authentic signing keys and deletes the other rows, for a recovery. Also returns the
+    /// deleted rows.
     pub async fn keep_authentic_signing_keys(&mut self) -> Result<(StoredKeys, Vec<ForgedRow>), StoreError> {
-        // Before the keys are made anew: the state file is of the master key of before.
+        // Before new symmetric keys are generated, because the old master key authenticates the state file.
         self.begin_change().await?;
         self.begin_change().await?;
         let keyring = self.keyring()?;
         let (keys, forged) = self.each_signing_key(keyring.mac(Purpose::SigningKeys)).await?;
-        // Whatever stands in `kid`: it need not be text.
+        // Keeps the authentic rows instead of naming the others: a forged `kid` need not be text.
         let authentic: Vec<String> = (1..=keys.len()).map(|number| format!("${number}")).collect();
         let authentic = authentic.join(", ");
         let delete = format!("DELETE FROM signing_keys WHERE kid IS NULL OR kid NOT IN ({authentic})");
@@ -199,6 +190,8 @@ impl Transaction {
     ///
     /// [`StoreError`] when sealing or the statement fails; a second active or prepared key of one
     /// algorithm is refused by the database itself.
+    /// Writes a new key, with its private half sealed for `issuer`. A unique index refuses a second active or
+    /// prepared key of one algorithm.
     pub async fn insert_signing_key(
         &mut self,
         key: &SigningKey,
@@ -235,11 +228,7 @@ impl Transaction {
         Ok(())
     }
 
-    /// Writes what has happened to a key. One that may no longer sign loses its private half here.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the statement fails.
+    /// Writes the events of a key. Deletes the private half of a key that may no longer sign.
     pub async fn update_signing_key(&mut self, key: &SigningKey) -> Result<(), StoreError> {
         self.begin_change().await?;
         let row = Row::new(key, None, self.keyring()?.mac(Purpose::SigningKeys));
@@ -265,10 +254,6 @@ impl Transaction {
     }
 
     /// Seals a private half again: for another issuer, or under another master key.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when sealing or the statement fails.
     pub async fn reseal_signing_key(
         &mut self,
         key: &SigningKey,
@@ -290,11 +275,12 @@ impl Transaction {
 }
 
 impl StoredKey {
-    /// Opens the private half; `None` once it is destroyed.
+    /// Opens the private half; `None` if it is destroyed.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when it does not open, or does not belong to the row's public half.
+    /// [`StoreError::Seal`] if it does not open; [`StoreError::Corrupt`] if it does not belong to the row's
+    /// public half.
     pub fn key_pair(&self, issuer: &IssuerUrl, sealer: &Sealer) -> Result<Option<KeyPair>, StoreError> {
         let Some(SealedPrivate { master_key_id, sealed }) = &self.sealed else { return Ok(None) };
         let kid = self.key.kid();
@@ -308,11 +294,7 @@ impl StoredKey {
         }
     }
 
-    /// Opens and parses the private half for signing; `None` once it is destroyed.
-    ///
-    /// # Errors
-    ///
-    /// As [`StoredKey::key_pair`].
+    /// Opens the private half for signing; `None` if it is destroyed.
     pub fn signer(&self, issuer: &IssuerUrl, sealer: &Sealer) -> Result<Option<Signer>, StoreError> {
         self.key_pair(issuer, sealer)?
             .map(|pair| {
@@ -401,7 +383,7 @@ impl Row {
         Ok(StoredKey { key, sealed })
     }
 
-    /// Gives every column under the MAC to `use_columns`, in their fixed order.
+    /// Calls `use_columns` with every column under the MAC, in their fixed order.
     fn authenticated<T>(&self, use_columns: impl FnOnce(&[&str]) -> T) -> T {
         let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
         use_columns(&[

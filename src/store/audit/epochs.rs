@@ -1,4 +1,5 @@
-//! The rows of `audit_epochs`: where the chain's earlier epochs ended, and their keys, for reading alone.
+//! The rows of `audit_epochs`: the ends of the chain's earlier epochs, and their keys, which are only used
+//! for reading.
 
 use super::{Base, end, mac};
 use crate::audit::{Anchor, AuditKey, ClosedEpoch};
@@ -10,7 +11,7 @@ use crate::values::random::Random;
 const ALL: &str =
     "SELECT epoch, end_seq, end_mac, master_key_id, sealed, tag FROM audit_epochs ORDER BY epoch";
 
-/// An epoch that ends now.
+/// The epoch that ends now.
 #[derive(Clone, Copy)]
 pub(in crate::store) struct Ended<'a> {
     pub(in crate::store) epoch: i64,
@@ -28,7 +29,7 @@ struct Row {
 }
 
 impl ReadTransaction {
-    /// The epochs that have ended, and the numbers of those whose row is not what carnet wrote.
+    /// Returns the epochs that have ended, and the numbers of those whose row carnet did not write.
     pub(in crate::store) async fn ended_audit_epochs(
         &mut self,
         current: &AuditKey,
@@ -54,6 +55,8 @@ impl ReadTransaction {
 impl Transaction {
     /// Writes where `ended` ends, and authenticates this record, those before it and the log's base with the keys
     /// `after`. What fails under the keys `before` stays as it is.
+    /// Records the end of `ended`. Authenticates this record, those of earlier epochs and the log's base with
+    /// the keys `after`. A record that fails under the keys `before` stays unchanged.
     pub(in crate::store) async fn end_audit_epoch(
         &mut self,
         ended: Ended<'_>,
@@ -105,7 +108,7 @@ impl Transaction {
 }
 
 impl Row {
-    /// The epoch's end and key, if the row is what carnet wrote.
+    /// Returns the epoch's end and key, if carnet wrote the row.
     fn read(&self, current: &AuditKey, sealer: &Sealer) -> Option<(Anchor, Symmetric)> {
         let end = Anchor { seq: self.end_seq, mac: mac(&self.end_mac)? };
         let of_row = (self.master_key_id.as_str(), self.sealed.as_str());

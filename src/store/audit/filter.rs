@@ -1,8 +1,8 @@
-//! Which rows of the log are asked for, and the way to them: by an index that names nothing else.
+//! The filter of a page of the log, and the choice of the index that the page reads along.
 //!
-//! A page reads a bounded number of rows, whatever the filter. Where a caller is limited to spaces or feeds, those
-//! limits are the way: no row outside them is read, counted or shows in a cursor. Limits that no index fits are read
-//! along the log itself, in steps whose length and bounds depend on nothing that is in it.
+//! A page reads a bounded number of rows, whatever the filter. If a caller is limited to spaces or feeds, the
+//! page reads along those limits: no row outside them is read, counted or visible in a cursor. Limits that no
+//! index serves are read along the log itself, in steps whose length and bounds depend on nothing in the log.
 
 use std::collections::BTreeSet;
 
@@ -17,40 +17,40 @@ use crate::store::to_millis;
 use crate::values::actor::Actor;
 use crate::values::slug::Slug;
 
-/// A page follows at most so many ranges of an index; a grant that names more is read along the log.
+/// The maximum number of index ranges of one page. A grant that names more is read along the log.
 const MAX_RANGES: usize = 256;
 
-/// Which records to read: those that all of it allows.
+/// The conditions on the records of a page. A record must meet all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditFilter {
-    /// Of this kind.
+    /// The kind.
     pub kind: Option<EventKind>,
-    /// With this outcome.
+    /// The outcome.
     pub outcome: Option<Outcome>,
-    /// By this actor, named as in the log.
+    /// The actor, named as in the log.
     pub actor: Option<String>,
-    /// About one of these spaces; with an empty list there are none.
+    /// The spaces, of which the record is about one. An empty list matches nothing.
     pub spaces: Option<Vec<Slug>>,
-    /// About a feed of this name.
+    /// The slug of the feed that the record is about.
     pub feed: Option<Slug>,
-    /// About this grant, or by whoever used it.
+    /// The grant that the record is about, or that its actor used.
     pub grant: Option<Uuid>,
-    /// With this token.
+    /// The identifier of the token.
     pub jti: Option<Uuid>,
-    /// Written then or later.
+    /// The earliest time of writing.
     pub since: Option<Timestamp>,
-    /// Written before.
+    /// The time before which the record was written.
     pub until: Option<Timestamp>,
-    /// What the reader may know of.
+    /// The records that the reader may know of.
     pub sight: Sight,
 }
 
-/// What a reader of the log may know of.
+/// The limits of a reader of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sight {
-    /// With a list, only what is about these spaces.
+    /// The spaces whose records the reader may know of.
     pub spaces: SpaceLimit,
-    /// With a list, only what is about such feeds.
+    /// The feeds whose records the reader may know of.
     pub feeds: FeedLimit,
 }
 
@@ -65,7 +65,7 @@ impl Sight {
         *self != Self::default()
     }
 
-    /// Returns whether a record about `home` is inside.
+    /// Returns whether the reader may know of a record about `home`.
     fn contains(&self, home: &Home) -> bool {
         let space = match &self.spaces {
             SpaceLimit::All => true,
@@ -90,15 +90,15 @@ impl From<FeedPath> for Home {
     }
 }
 
-/// A range of an index: the columns that it begins with, and what they hold. Within it rows are in their order.
+/// A range of an index: its first columns and their values. Within a range, rows are in the order of the log.
 pub(super) type Range = Vec<(&'static str, Value)>;
 
-/// The way to the rows.
+/// The access path to the rows of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Way {
-    /// There can be none.
+    /// No row can match.
     Nowhere,
-    /// Along these ranges at once.
+    /// Along all of these index ranges.
     Ranges(Vec<Range>),
     /// Along the log itself.
     Log,
@@ -109,7 +109,7 @@ fn text(value: impl ToString) -> Value {
 }
 
 impl AuditFilter {
-    /// The way to the rows, `home` being what the first row with the filter's `jti` is about.
+    /// Returns the access path. `home` is the space and feed of the first row with the filter's `jti`.
     pub(super) fn way(&self, home: Option<&Home>) -> Way {
         let spaces = self.spaces();
         if spaces.as_ref().is_some_and(BTreeSet::is_empty)
@@ -118,8 +118,8 @@ impl AuditFilter {
             return Way::Nowhere;
         }
         if let Some(jti) = &self.jti {
-            // All rows of a token are about one feed. Of a token outside no more is read than of one that there
-            // is not.
+            // All rows of a token are about one feed. A token outside the limits reads as many rows as an
+            // unknown one.
             return match home {
                 Some(home) if self.sight.contains(home) => Way::Ranges(vec![vec![("jti", text(jti))]]),
                 _ => Way::Nowhere,
@@ -132,7 +132,7 @@ impl AuditFilter {
         }
     }
 
-    /// The spaces that are both asked for and seen; `None` for all.
+    /// Returns the spaces that the filter names and the reader may know of; `None` for all.
     fn spaces(&self) -> Option<BTreeSet<Slug>> {
         let asked = self.spaces.as_ref().map(|spaces| spaces.iter().cloned().collect::<BTreeSet<_>>());
         match (&self.sight.spaces, asked) {
@@ -142,7 +142,7 @@ impl AuditFilter {
         }
     }
 
-    /// For a reader who sees everything: the filter that most likely leaves least.
+    /// Returns the ranges of the filter that probably matches the fewest rows, for a reader without limits.
     fn narrowest(&self, spaces: Option<BTreeSet<Slug>>) -> Option<Vec<Range>> {
         if let Some(grant) = self.grant {
             let by = Actor::grant(grant).as_str().to_owned();
@@ -162,12 +162,13 @@ impl AuditFilter {
         }
     }
 
-    /// For a reader who sees some spaces or feeds: those, whatever else is asked for.
+    /// Returns the ranges of the spaces and feeds that a reader is limited to, whatever else the filter
+    /// names.
     fn limits(&self, spaces: Option<BTreeSet<Slug>>) -> Option<Vec<Range>> {
         let feeds = match (&self.feed, &self.sight.feeds) {
             (Some(feed), _) => Some(BTreeSet::from([feed.clone()])),
             (None, FeedLimit::All) => None,
-            // A pattern is no range of an index.
+            // An index has no range for a pattern.
             (None, FeedLimit::Matching(patterns)) => {
                 let named = patterns.iter().map(|pattern| pattern.as_str().parse());
                 Some(named.collect::<Result<_, _>>().ok()?)
@@ -176,11 +177,11 @@ impl AuditFilter {
         Some(homes(spaces, feeds))
     }
 
-    /// What a row must be beside lying on the way.
+    /// Returns the conditions that a row on the access path must also meet.
     pub(super) fn conditions(&self, way: &Way) -> Conditions {
         let mut conditions = Conditions::default();
         let holds = |column: &str| match way {
-            // Every range has the same columns, but for those of a grant, which need nothing else.
+            // All ranges have the same columns, except those of a grant, which need no other condition.
             Way::Ranges(ranges) => ranges.iter().all(|range| range.iter().any(|(named, _)| *named == column)),
             _ => false,
         };
@@ -202,7 +203,7 @@ impl AuditFilter {
             conditions.either("grant_id", text(grant), "actor", text(Actor::grant(grant).as_str()));
         }
         if let (FeedLimit::Matching(patterns), false, None) = (&self.sight.feeds, holds("feed"), &self.feed) {
-            // A slug has none of the characters that mean something to LIKE.
+            // A slug contains none of the special characters of LIKE.
             conditions.like("feed", patterns.iter().map(|pattern| pattern.as_str().replace('*', "%")));
         }
         if let Some(since) = self.since {
@@ -220,7 +221,7 @@ fn is_grant(way: &Way) -> bool {
     matches!(way, Way::Ranges(ranges) if ranges.iter().flatten().any(|(column, _)| *column == "grant_id"))
 }
 
-/// A range for each space, each feed, or each feed in each space.
+/// Returns a range for each space, each feed, or each feed in each space.
 fn homes(spaces: Option<BTreeSet<Slug>>, feeds: Option<BTreeSet<Slug>>) -> Vec<Range> {
     let in_space = |space: Option<&Slug>, feed: Option<&Slug>| {
         let space = space.map(|space| ("space", text(space)));

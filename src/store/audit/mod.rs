@@ -1,7 +1,7 @@
 //! The audit log: extending the chain, reading it, pruning it.
 //!
-//! A change and its row are one transaction, and whoever extends the chain reads its end in that
-//! transaction: the processes on one database share one chain without gaps.
+//! A change and its record are one transaction, and that transaction also reads the end of the chain. All
+//! processes on one database therefore extend one chain without gaps.
 
 mod epochs;
 mod filter;
@@ -27,7 +27,7 @@ use crate::audit::{Anchor, AuditKey, Event, Mac};
 
 const BASE_TABLE: &str = "audit_base";
 
-/// Where the log begins, as it is stored.
+/// The beginning of the log, as it is stored.
 #[derive(Debug, Clone, sqlx::FromRow)]
 struct Base {
     seq: i64,
@@ -47,18 +47,14 @@ impl Base {
 }
 
 impl Store {
-    /// The end of the log at this moment. Kept elsewhere, it shows later whether the log up to here is
-    /// still there.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read, or was never unlocked.
+    /// Returns the current end of the log. An operator who keeps it elsewhere can show later whether the log
+    /// up to here still exists.
     pub async fn audit_end(&self) -> Result<Anchor, StoreError> {
         end(&mut *self.readers.lists.begin().await?).await
     }
 }
 
-/// The last row, or the base if there is none.
+/// Returns the last row, or the base if there is no row.
 async fn end(connection: &mut SqliteConnection) -> Result<Anchor, StoreError> {
     let last: Option<(i64, String)> = sqlx::query_as("SELECT seq, mac FROM audit ORDER BY seq DESC LIMIT 1")
         .fetch_optional(&mut *connection)
@@ -73,13 +69,8 @@ async fn end(connection: &mut SqliteConnection) -> Result<Anchor, StoreError> {
 }
 
 impl Transaction {
-    /// Appends events to the log, in their order, and gives its new end. They are in the log exactly if
-    /// this transaction is committed.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Locked`] when the store was opened without the master key, other
-    /// [`StoreError`]s when the end of the log cannot be read or a statement fails.
+    /// Appends events to the log, in their order, and returns its new end. The events are in the log if and
+    /// only if this transaction commits.
     pub async fn append_audit(&mut self, now: Timestamp, events: &[Event]) -> Result<Anchor, StoreError> {
         let keyring = self.keyring()?;
         let key = keyring.audit().current();
@@ -101,13 +92,13 @@ impl Transaction {
         Ok(end)
     }
 
-    /// Begins the log of a database that has none, under a key that was just made.
+    /// Begins the log of a database that has none, under a new key.
     pub(super) async fn begin_audit(&mut self, key: &AuditKey) -> Result<(), StoreError> {
         let first: Option<i64> = sqlx::query_scalar("SELECT seq FROM audit ORDER BY seq LIMIT 1")
             .fetch_optional(self.connection())
             .await?;
         if first.is_some() || Base::read(self.connection()).await?.is_some() {
-            // A fresh key would make every row a forgery, and hide the one that is.
+            // A new key would make every row look forged, and so hide one that really is.
             return Err(corrupt(
                 "sealed_keys",
                 Purpose::AuditChain.name(),
@@ -125,19 +116,19 @@ impl Transaction {
     }
 }
 
-/// A MAC as it is stored, if it is one.
+/// Parses a stored MAC; `None` if the text is not one.
 fn mac(text: &str) -> Option<Mac> {
     text.parse().ok()
 }
 
 #[cfg(test)]
 impl Transaction {
-    /// Takes the table away, as a database that is broken would.
+    /// Renames the table, as if the database were damaged.
     pub(crate) async fn hide_audit(&mut self) {
         sqlx::query("ALTER TABLE audit RENAME TO hidden").execute(self.connection()).await.unwrap();
     }
 
-    /// Puts it back.
+    /// Undoes [`Write::hide_audit`].
     pub(crate) async fn show_audit(&mut self) {
         sqlx::query("ALTER TABLE hidden RENAME TO audit").execute(self.connection()).await.unwrap();
     }

@@ -16,7 +16,7 @@ use crate::audit::{EventKind, Outcome};
 use crate::grant::{FeedLimit, SpaceLimit};
 use crate::values::actor::Actor;
 
-/// More than a page reads.
+/// More rows than one page reads.
 const MANY: i64 = 10_000;
 
 fn at(millis: i64) -> Timestamp {
@@ -36,7 +36,7 @@ fn event(kind: EventKind, outcome: Outcome, actor: &str, path: &str) -> Event {
     Event::new(kind, outcome, &Actor::recorded(actor.to_owned())).about_path(&path.parse().unwrap())
 }
 
-/// One row of the space `rare` at the beginning, then [`MANY`] of others.
+/// Returns a log with one row of the space `rare`, followed by [`MANY`] rows of other spaces.
 async fn crowded(folder: &TempDir) -> Store {
     let (store, _) = store(folder).await;
     let rare = event(EventKind::FeedAdd, Outcome::Failed, "local:eve", "rare/one");
@@ -53,7 +53,7 @@ async fn crowded(folder: &TempDir) -> Store {
     store
 }
 
-/// Every record in pages, and the cursors between them.
+/// Reads every record in pages. Returns their sequence numbers, and the cursors between the pages.
 async fn pages(store: &Store, filter: &AuditFilter, limit: u32) -> (Vec<i64>, Vec<i64>) {
     let (mut seqs, mut cursors) = (Vec::new(), Vec::new());
     loop {
@@ -113,7 +113,7 @@ async fn a_cursor_is_a_row_that_the_reader_may_see_or_a_round_number() {
     let folder = tempfile::tempdir().unwrap();
     let store = crowded(&folder).await;
     let rare = |filter: AuditFilter| AuditFilter { sight: sight(&["rare"], &[]), ..filter };
-    // Ten thousand rows of others stand before the only one inside.
+    // Ten thousand newer rows of other spaces come before the only visible one.
     for filter in [
         AuditFilter::default(),
         AuditFilter { outcome: Some(Outcome::Failed), ..AuditFilter::default() },
@@ -123,7 +123,7 @@ async fn a_cursor_is_a_row_that_the_reader_may_see_or_a_round_number() {
     ] {
         assert_eq!(pages(&store, &rare(filter), 100).await, (vec![1], vec![]));
     }
-    // What is outside gives what a name gives that does not occur, and nothing to go on from.
+    // Records outside the limits give the same result as an unknown name: nothing, and no cursor.
     let outside = [
         AuditFilter { actor: Some("serve".to_owned()), ..AuditFilter::default() },
         AuditFilter { jti: Some(Uuid::from_u128(101)), ..AuditFilter::default() },
@@ -135,7 +135,7 @@ async fn a_cursor_is_a_row_that_the_reader_may_see_or_a_round_number() {
     for filter in outside {
         assert_eq!(pages(&store, &rare(filter), 1).await, (vec![], vec![]));
     }
-    // No index fits a pattern: the log is read in steps that depend on nothing in it.
+    // No index serves a pattern, so the log is read in steps that depend on nothing in it.
     let pattern = AuditFilter { sight: sight(&[], &["o*"]), ..AuditFilter::default() };
     assert_eq!(pages(&store, &pattern, 100).await, (vec![1], vec![4096]));
 }
@@ -199,7 +199,7 @@ async fn every_filter_is_read_by_its_index_and_sorted_by_it() {
     }
 }
 
-/// Every way in which a clock may go.
+/// Covers a clock that advances, stands still, jumps ahead and is set back.
 #[tokio::test]
 async fn times_find_exactly_the_rows_between_them_also_after_a_clock_was_set_back() {
     let folder = tempfile::tempdir().unwrap();
@@ -237,7 +237,7 @@ async fn whoever_goes_away_leaves_no_statement_running() {
             std::task::Poll::Ready(statement.as_mut().poll(context).is_pending())
         });
         assert!(begun.await);
-        // Four times as often as there are connections: each of them comes back.
+        // Repeated four times for each connection, so every connection must have returned to the pool.
     }
     let mut connection = store.readers.log().await.unwrap();
     let stopped = tokio::spawn(async move { sqlx::query(FOREVER).execute(&mut *connection).await.map(drop) });
@@ -247,8 +247,8 @@ async fn whoever_goes_away_leaves_no_statement_running() {
     store.close().await;
 }
 
-/// SQLite compares each name in a statement with all others before it: a batch of events would hold the database's
-/// lock for seconds.
+/// SQLite compares each name in a statement with all names before it: with names, a batch of events would
+/// hold the database's lock for seconds.
 #[test]
 fn the_statement_that_appends_rows_names_no_value_and_has_a_bounded_number_of_them() {
     for rows in [1, row::MAX_ROWS] {

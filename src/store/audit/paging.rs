@@ -1,5 +1,5 @@
-//! Reading the log page by page. A page reads a bounded number of rows; where that is not enough to fill it, it is
-//! short or empty and says where to go on.
+//! Reading the log page by page. A page reads a bounded number of rows. If those do not fill it, the page is
+//! short or empty and says where the next one continues.
 
 use super::filter::{AuditFilter, Home, Range, Way};
 use super::row::{COLUMNS, Row, TABLE};
@@ -12,36 +12,36 @@ use crate::store::{Store, StoreError, parse};
 /// The maximum number of records of a page.
 pub const MAX_PAGE: u32 = 1000;
 
-/// About so many rows are read for a page at most, whatever the filter.
+/// The approximate maximum number of rows read for a page, whatever the filter.
 const MAX_READ: i64 = 4096;
 
-/// From where to read.
+/// The order of a page and the row that it continues from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// The latest first, from below this row if one is given.
+    /// Newest first, below this row if one is given.
     NewestFirst(Option<i64>),
-    /// The oldest first, from above this row.
+    /// Oldest first, above this row.
     OldestFirst(i64),
 }
 
 /// A page of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// The records, of which there may be none even where others follow.
+    /// The records. There may be none even if others follow.
     pub records: Vec<Record>,
-    /// From where the next page reads; `None` on the last one.
+    /// The row that the next page continues from; `None` on the last page.
     pub next: Option<i64>,
     /// The last row of the log when the page was read.
     pub end: i64,
 }
 
 impl Store {
-    /// At most `limit` records, and never more than [`MAX_PAGE`]. Needs no key, and says nothing about the chain.
+    /// Returns a maximum of `limit` records, and never more than [`MAX_PAGE`]. Needs no key, and does not
+    /// verify the chain.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the database cannot be read, too many read the log already or it takes too long, or a row
-    /// holds what carnet never writes.
+    /// [`StoreError::LogBusy`] or [`StoreError::LogTooSlow`] under load.
     pub async fn audit(
         &self,
         filter: &AuditFilter,
@@ -50,7 +50,7 @@ impl Store {
     ) -> Result<Page, StoreError> {
         let limit = i64::from(limit.clamp(1, MAX_PAGE));
         let mut connection = self.readers.log().await?;
-        // Dropped at the deadline, and with it the connection, which interrupts the statement.
+        // At the deadline, the page and the connection are dropped, which interrupts the statement.
         let page = page(&mut connection, filter, direction, limit);
         tokio::time::timeout(LOG_DEADLINE, page).await.map_err(|_| StoreError::LogTooSlow)?
     }
@@ -79,7 +79,7 @@ async fn page(
         Way::Ranges(ranges) if conditions.is_empty() && ranges.len() == 1 => None,
         Way::Ranges(ranges) => reach(connection, ranges, bounds, direction, limit).await?,
     };
-    // What lies beyond the step is for the next page.
+    // Rows beyond the step belong to the next page.
     let step = step.filter(|step| bounds.contains_more_than(*step, direction));
     match (step, direction) {
         (None, _) => {}
@@ -88,12 +88,13 @@ async fn page(
     }
     let records = records(connection, &way, &conditions, bounds, direction, limit).await?;
     let is_full = i64::try_from(records.len()).is_ok_and(|read| read >= limit);
-    // A full page may be the last one: then the next one is empty.
+    // A full page may be the last one. The next page is then empty.
     let next = if is_full { records.last().map(|record| record.seq) } else { step };
     Ok(Page { records, next, end })
 }
 
-/// The rows that the times and the place allow, and the last row of the log; `None` for a log without rows.
+/// Returns the rows within the times of the filter and after the previous page, and the last row of the log;
+/// `None` if the log has no rows.
 async fn bounds(
     connection: &mut LogConnection,
     filter: &AuditFilter,
@@ -125,7 +126,8 @@ impl Bounds {
 }
 
 impl Direction {
-    /// How far a page reads along the log. A multiple of [`MAX_READ`], which tells nothing of what is in the log.
+    /// Returns the row at which a page along the log ends: a multiple of [`MAX_READ`], which reveals nothing
+    /// about the log.
     fn step(self, bounds: Bounds) -> i64 {
         match self {
             Self::NewestFirst(_) => (bounds.highest.saturating_add(1) / MAX_READ - 1) * MAX_READ,
@@ -141,7 +143,7 @@ impl Direction {
     }
 }
 
-/// What the first row with the filter's token is about.
+/// Returns the space and feed of the first row with the filter's token.
 async fn home(connection: &mut LogConnection, filter: &AuditFilter) -> Result<Option<Home>, StoreError> {
     let Some(jti) = filter.jti else { return Ok(None) };
     let home: Option<(Option<String>, Option<String>)> =
@@ -153,8 +155,8 @@ async fn home(connection: &mut LogConnection, filter: &AuditFilter) -> Result<Op
     home.map(|(space, feed)| Ok(Home { space: slug(space)?, feed: slug(feed)? })).transpose()
 }
 
-/// How far a page reads along ranges: to the row up to which each of them has been read far enough. `None` where all
-/// of them can be read to their ends.
+/// Returns the row at which a page along ranges ends, so that it reads a bounded number of rows of each
+/// range. `None` if it can read all of them to their ends.
 async fn reach(
     connection: &mut LogConnection,
     ranges: &[Range],
@@ -181,7 +183,7 @@ async fn reach(
     Ok(reached)
 }
 
-/// The records on the way within the bounds.
+/// Returns the records on the access path within the bounds.
 async fn records(
     connection: &mut LogConnection,
     way: &Way,
@@ -196,8 +198,8 @@ async fn records(
     rows.into_iter().map(Row::record).collect()
 }
 
-/// The statement that reads a page, made of the texts here and in [`super::sql`] alone; what comes from outside is
-/// bound.
+/// Returns the statement that reads a page. Its text comes only from this function and [`super::sql`]; every
+/// value from outside is bound.
 pub(super) fn statement(
     way: &Way,
     conditions: &Conditions,
@@ -222,7 +224,7 @@ pub(super) fn statement(
                     )
                 })
                 .collect();
-            // A row may lie in two of them, and is one all the same.
+            // UNION drops duplicates: a row may be in two ranges.
             let found = ranges.join(" UNION ");
             format!(
                 "SELECT {COLUMNS} FROM audit WHERE seq IN (SELECT seq FROM ({found}) AS found {sorted}) ORDER BY seq {order}"

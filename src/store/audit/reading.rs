@@ -1,4 +1,4 @@
-//! Reading the whole log, to verify it.
+//! Verification of the whole log.
 
 use sqlx::{FromRow as _, Row as _};
 
@@ -10,19 +10,19 @@ use crate::audit::verify::{Report, Row as Link, Verifier};
 use crate::store::{Store, StoreError};
 
 impl Store {
-    /// Goes through the whole log as it is at this moment, and finds what was changed since it was
-    /// written; `anchors` are those that were kept elsewhere.
+    /// Verifies the whole log as it is at this moment, and reports every change since it was written.
+    /// `anchors` are ends of the log that were kept elsewhere.
     ///
-    /// Reads one snapshot: until it is done, nothing leaves the write-ahead log.
+    /// Reads one snapshot: the write-ahead log cannot be emptied before it ends.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Locked`] when the store was opened without the master key, or another one when
-    /// the database cannot be read. What is wrong with the log is not an error but a finding.
+    /// [`StoreError::Locked`] if the store was opened without the master key. Tampering is not an error: the
+    /// report contains it as a finding.
     pub async fn verify_audit(&self, anchors: &[Anchor]) -> Result<Report, StoreError> {
         let mut snapshot = self.read().await?;
         let keyring = snapshot.keyring()?;
-        // A base that cannot be read is as good as none.
+        // A base that cannot be read counts as missing.
         let base = Base::read(snapshot.connection()).await.ok().flatten();
         let base = base.and_then(|base| Some((base.anchor().ok()?, mac(&base.tag))));
         let mut verifier = Verifier::new(keyring.audit(), base, anchors);
@@ -41,7 +41,7 @@ impl Store {
             }
             let next = last.try_get("seq").ok();
             if next.is_none() {
-                // A number that is none sorts after all others: there is nothing behind it to read.
+                // A sequence number that is not a number sorts after all others, so no row follows it.
                 return Ok(verifier.finish());
             }
             after = next;
@@ -49,7 +49,7 @@ impl Store {
     }
 }
 
-/// Gives a row to the verifier, whatever it holds.
+/// Passes a row to the verifier, also one that cannot be read.
 fn give(verifier: &mut Verifier<'_>, stored: &sqlx::sqlite::SqliteRow) {
     match Row::from_row(stored) {
         Ok(row) => row.with_columns(|columns| {
@@ -57,7 +57,7 @@ fn give(verifier: &mut Verifier<'_>, stored: &sqlx::sqlite::SqliteRow) {
         }),
         Err(_) => {
             let stored_mac = stored.try_get::<String, _>("mac").ok();
-            // Where the number itself cannot be read, the row stands behind all others.
+            // A row without a readable sequence number comes after all others.
             let seq = stored.try_get("seq").unwrap_or(i64::MAX);
             verifier.row(Link { seq, columns: None, mac: stored_mac.as_deref().and_then(mac) });
         }

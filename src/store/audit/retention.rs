@@ -1,4 +1,4 @@
-//! Pruning by age, from the head.
+//! Pruning by age, from the head of the log.
 
 use jiff::Timestamp;
 use sqlx::FromRow as _;
@@ -11,19 +11,18 @@ use crate::audit::{Event, EventKind, Outcome};
 use crate::store::{ReadTransaction, Store, StoreError, corrupt, to_millis};
 use crate::values::actor::Actor;
 
-/// The number of rows behind a page that are searched for a time that can be right.
+/// The number of rows after a page that are searched for a plausible time.
 const LOOK_AHEAD: i64 = 100_000;
 
 impl Store {
-    /// Removes records written before `before`, of those at most [`MAX_PAGE`] at the head of the log, and
-    /// says how many. The log begins behind them from then on, and a record of its own says so.
+    /// Removes records written before `before` from the head of the log, a maximum of [`MAX_PAGE`], and
+    /// returns their number. The log then begins after them, and a new record says so.
     ///
-    /// What was tampered with is not removed, or the removal would do away with the proof of it.
+    /// Never removes rows that were tampered with, because that would destroy the evidence.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the log has not been unlocked, fails its verification or cannot be changed;
-    /// nothing has been removed then.
+    /// [`StoreError::Corrupt`] if the rows fail their verification. On any error, nothing is removed.
     pub async fn prune_audit(
         &self,
         before: Timestamp,
@@ -58,7 +57,7 @@ impl Store {
         }
         let end = report.end;
         let what = format!("rows {} to {}, written before {before}", start.seq + 1, end.seq);
-        // First, so that there is always a row to go on from.
+        // Appended before the rows are removed, so that the chain always has a row to continue from.
         write
             .append_audit(now, &[Event::new(EventKind::AuditPrune, Outcome::Done, actor).detail(&what)])
             .await?;
@@ -79,16 +78,16 @@ impl Store {
 }
 
 impl ReadTransaction {
-    /// Counts the rows at the head of the log, which begins with `rows`, that are older than `before`.
+    /// Counts the rows older than `before` at the head of the log, which begins with `rows`.
     ///
-    /// A row dated after `now` was written by a wrong clock. Rows are in writing order, so such a row is older than the first
-    /// row behind it whose time can be right.
+    /// A row dated after `now` was written by a wrong clock. Rows are in the order of writing, so such a row
+    /// is older than the next row with a plausible time.
     async fn aged(&mut self, rows: &[Row], before: Timestamp, now: Timestamp) -> Result<usize, StoreError> {
         let (before, now) = (to_millis(before), to_millis(now));
         let young = rows.iter().position(|row| (before..=now).contains(&row.at)).unwrap_or(rows.len());
         let (aged, page_end) = (&rows[..young], rows.last().map(|row| row.seq));
         let is_dated = |row: &Row| row.at < before;
-        // Rows behind the page decide about rows of a wrong clock at its end.
+        // If the page ends with rows of a wrong clock, the rows after the page decide about them.
         if let Some(end) = page_end
             && young == rows.len()
             && !aged.last().is_some_and(is_dated)

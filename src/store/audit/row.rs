@@ -1,4 +1,4 @@
-//! One row as it is stored.
+//! One row of the log as it is stored.
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
@@ -17,16 +17,17 @@ pub(in crate::store) const COLUMNS: &str = "seq, at, kind, outcome, actor, space
 
 const COLUMN_COUNT: usize = 20;
 
-/// One statement inserts so many rows at most. It is kept for the next time, as are those for [`USUAL_ROWS`] or fewer.
+/// The maximum number of rows that one statement inserts. A statement of this size stays prepared, as do
+/// those for [`USUAL_ROWS`] or fewer.
 pub(super) const MAX_ROWS: usize = 64;
 
-/// A statement for so many rows or fewer is kept for the next time.
+/// The maximum number of rows for which a smaller statement stays prepared.
 const USUAL_ROWS: usize = 8;
 
-/// The statement that inserts so many rows.
+/// Returns the statement that inserts this many rows.
 ///
-/// Its places have no numbers: SQLite takes `$1` for a name, and looks each name up among all others while the
-/// database is locked. With the 10,000 values of a full batch that takes seconds.
+/// Its placeholders have no numbers: SQLite treats `$1` as a name, and compares each name with all others
+/// while the database is locked. With the 10,000 values of a full batch, that takes seconds.
 pub(super) fn insertion(rows: usize) -> String {
     let row = format!("({})", vec!["?"; COLUMN_COUNT].join(", "));
     format!("INSERT INTO audit ({COLUMNS}) VALUES {}", vec![row; rows].join(", "))
@@ -57,7 +58,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// `event` at its place; its MAC is still to be made.
+    /// Returns the row of `event` with the number `seq`, and no MAC yet.
     pub(super) fn new(seq: i64, now: Timestamp, event: &Event) -> Self {
         let uuid = |uuid: &Option<Uuid>| uuid.as_ref().map(Uuid::to_string);
         Self {
@@ -84,8 +85,8 @@ impl Row {
         }
     }
 
-    /// Gives every column but the MAC as text, in the order in which the chain takes them. That order
-    /// and these texts never change: what is recorded would not verify any more.
+    /// Passes every column except the MAC to `take`, as text and in the order in which the chain covers them.
+    /// The order and the texts must never change, or existing records would no longer verify.
     pub(super) fn with_columns<T>(&self, take: impl FnOnce(&[Option<&str>]) -> T) -> T {
         let (seq, at, count) = (self.seq.to_string(), self.at.to_string(), self.count.to_string());
         take(&[
@@ -111,7 +112,7 @@ impl Row {
         ])
     }
 
-    /// Writes rows, with as few statements as their number of values allows.
+    /// Writes rows, with as few statements as the limit on their size allows.
     pub(super) async fn insert(rows: Vec<Self>, connection: &mut SqliteConnection) -> Result<(), StoreError> {
         let mut rows = rows.into_iter().peekable();
         while rows.peek().is_some() {
@@ -146,7 +147,7 @@ impl Row {
         Ok(())
     }
 
-    /// The row as a record; nothing is said about its MAC.
+    /// Converts the row to a record. Does not verify its MAC.
     pub(super) fn record(self) -> Result<Record, StoreError> {
         let row = self.seq.to_string();
         let uuid = |text: Option<String>| text.map(|text| parse::<Uuid>(TABLE, &row, &text)).transpose();

@@ -1,4 +1,4 @@
-//! Text of statements on the log: everything from outside is bound, never written into it.
+//! The text of statements on the log. Every value from outside is bound, and never part of the text.
 
 use sqlx::Sqlite;
 use sqlx::sqlite::SqliteArguments;
@@ -10,15 +10,15 @@ pub(super) enum Value {
     Text(String),
 }
 
-/// The values of a statement that is being written.
+/// The bound values of a statement while its text is written.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bound(Vec<Value>);
 
 impl Bound {
-    /// Adds a value and gives its place in the text.
+    /// Adds a value and returns its placeholder.
     pub(super) fn place(&mut self, value: Value) -> String {
         self.0.push(value);
-        // A number, where `$1` would be a name to SQLite: with hundreds of values, looking names up takes long.
+        // Numbered, because SQLite treats `$1` as a name, and looking up hundreds of names takes long.
         format!("?{}", self.0.len())
     }
 
@@ -31,7 +31,7 @@ impl Bound {
         &self.0
     }
 
-    /// `query` with every value.
+    /// Binds every value to `query`.
     pub(super) fn to<O>(
         self,
         mut query: sqlx::query::QueryAs<'_, Sqlite, O, SqliteArguments>,
@@ -49,16 +49,16 @@ impl Bound {
     }
 }
 
-/// Conditions on rows that are found by other means: written so that no index is taken for them, which would find
-/// the rows in another order.
+/// Conditions on rows that other parts of the statement find. They are written so that SQLite uses no index
+/// for them: an index would return the rows in another order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Conditions(Vec<Condition>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Condition {
-    /// Any of these comparisons, each of a text and what is bound behind it.
+    /// Any of these comparisons. Each is a text, followed by the bound value.
     Any(Vec<(String, Value)>),
-    /// Of an empty list.
+    /// The condition of an empty list, which no row meets.
     Never,
 }
 
@@ -87,7 +87,7 @@ impl Conditions {
         self.any(vec![(comparison.to_owned(), Value::Number(number))]);
     }
 
-    /// The conditions as ` AND …`.
+    /// Returns the conditions as ` AND …`.
     pub(super) fn text(&self, bound: &mut Bound) -> String {
         let mut text = String::new();
         for condition in &self.0 {
@@ -111,7 +111,7 @@ impl Conditions {
     }
 }
 
-/// As `column =`, for which no index of the column is taken.
+/// Returns `column =`, written so that SQLite uses no index on the column.
 fn equals(column: &str) -> String {
     format!("{column} || '' =")
 }

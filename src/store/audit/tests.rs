@@ -73,7 +73,7 @@ async fn what_is_recorded_reads_back_with_every_column() {
     let json = serde_json::to_value(&records[0]).unwrap();
     assert_eq!((&json["seq"], &json["kind"], &json["count"]), (&1.into(), &"exchange".into(), &7.into()));
     assert_eq!(json["detail"], "what\\nhappened");
-    // A flat object with as many members as the table has columns.
+    // A flat object with one member for each column of the table.
     assert_eq!(json.as_object().unwrap().len(), super::row::COLUMNS.split(',').count());
 }
 
@@ -159,7 +159,7 @@ async fn rows_of_a_clock_that_was_ahead_are_as_old_as_what_follows_them() {
     for (hours, expected) in [
         (&[1, ahead, ahead + 1, 2, 9][..], 4),
         (&[1, ahead, 9, 2], 1),
-        // Nothing says yet how old it is.
+        // No row with a plausible time follows yet, so their age is unknown.
         (&[ahead, ahead], 0),
         (&[ahead, 9], 0),
     ] {
@@ -171,7 +171,7 @@ async fn rows_of_a_clock_that_was_ahead_are_as_old_as_what_follows_them() {
         assert_eq!(store.prune_audit(at(4), &actor, at(10)).await.unwrap(), expected, "{hours:?}");
         assert!(store.verify_audit(&[]).await.unwrap().is_clean(), "{hours:?}");
     }
-    // More of them than one transaction removes.
+    // More such rows than one transaction removes.
     let page = usize::try_from(MAX_PAGE).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = store(&folder).await;
@@ -190,7 +190,7 @@ async fn pruning_takes_old_rows_from_the_head_and_leaves_a_log_that_proves_itsel
     let (store, _) = store(&folder).await;
     let at = |hour: u32| Timestamp::UNIX_EPOCH + HOUR * hour;
     let mut ends = Vec::new();
-    // The clock was set back once: what stands behind a row that is young enough stays.
+    // The clock was set back once. Rows after one that is young enough stay.
     for hour in [1, 2, 3, 8, 2, 9] {
         ends.push(append(&store, at(hour), &[full_event()]).await);
     }
@@ -208,7 +208,7 @@ async fn pruning_takes_old_rows_from_the_head_and_leaves_a_log_that_proves_itsel
     let report = store.verify_audit(&ends).await.unwrap();
     assert!(report.is_clean(), "{:?}", report.findings);
     assert_eq!((report.pruned_until, report.anchors_pruned), (3, 2));
-    // All of it: only the row that says so is left, and the chain goes on from it.
+    // Prunes all rows: only the record of that is left, and the chain continues from it.
     assert_eq!(store.prune_audit(at(20), &actor, at(21)).await.unwrap(), 4);
     append(&store, at(22), &[full_event()]).await;
     let records = read(&store, &AuditFilter::default(), Direction::OldestFirst(0), 10).await;

@@ -1,8 +1,9 @@
-//! Times as bounds on `seq`.
+//! Bounds on `seq` that follow from times.
 //!
-//! The order of the log is that of `seq`; `at` follows it, except where a clock was set back or two servers' clocks
-//! differ. The table `audit_times` knows by how much a row was ever written with an earlier `at` than one before it.
-//! With that, bounds are found by halving, and no row between the times lies outside them.
+//! The order of the log is that of `seq`. `at` follows it, unless a clock was set back or the clocks of two
+//! servers differ. The table `audit_times` holds the largest amount by which a row was ever written with an
+//! earlier `at` than a row before it. With that amount, a binary search finds the bounds, and no row between
+//! the times is outside them.
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
@@ -16,7 +17,8 @@ pub(super) struct Bounds {
     pub(super) highest: i64,
 }
 
-/// The part of `whole` that holds every row written at `since` or later and before `until`, and few others.
+/// Returns the part of `whole` that holds every row written at `since` or later and before `until`, and few
+/// others.
 pub(super) async fn within(
     connection: &mut SqliteConnection,
     whole: Bounds,
@@ -32,7 +34,8 @@ pub(super) async fn within(
     let Some(behind) = behind else { return Ok(whole) };
     let mut bounds = whole;
     if let Some(since) = since {
-        // A row before this time by more than `behind` has only such before it as are earlier than `since`.
+        // If a row is earlier than `since` by more than `behind`, all rows before it are also earlier than
+        // `since`.
         let (before, _) = halve(connection, whole, to_millis(since).saturating_sub(behind)).await?;
         bounds.lowest = before.saturating_add(1);
     }
@@ -43,7 +46,7 @@ pub(super) async fn within(
     Ok(bounds)
 }
 
-/// Notes that rows were written at `now`, in the transaction that writes them.
+/// Records that rows were written at `now`, in the transaction that writes them.
 pub(super) async fn note(connection: &mut SqliteConnection, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE audit_times SET behind = CASE WHEN latest - $1 > behind THEN latest - $1 ELSE behind END, \
@@ -55,8 +58,8 @@ pub(super) async fn note(connection: &mut SqliteConnection, now: Timestamp) -> R
     Ok(())
 }
 
-/// A row written before `time`, or the place before all rows, and one that was written later, or the place behind all
-/// rows; side by side unless a row between them is missing.
+/// Returns a row written before `time`, or the number below all rows, and a row written at `time` or later,
+/// or the number above all rows. The two are adjacent unless a row between them is missing.
 async fn halve(
     connection: &mut SqliteConnection,
     whole: Bounds,
