@@ -1,8 +1,8 @@
-//! The operator's word on what time it is: accepting a clock that is far ahead, and setting the database's time back
-//! after a wrong clock was believed.
+//! An operator's corrections of the time: accepting a clock that is far ahead, and setting the database's
+//! time back after a wrong clock was trusted.
 //!
-//! Both are local and audited. Everything that is stored with a time of its own and honoured by it belongs into
-//! [`DatabaseClock::set_back`]; what may be used once must be refused afterwards if it was issued before.
+//! Both are local and audited. [`DatabaseClock::set_back`] must correct every stored time that carnet acts
+//! on. Anything that may be used only once must be refused after the correction if it was issued before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,8 @@ use crate::store::{ReadTransaction, Store, StoreError};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 
-/// The operator's watch is read to the minute.
+/// The minimum tolerance between the operator's time and the machine's clock: operators read their watch to
+/// the minute.
 const MIN_TOLERANCE: Duration = Duration::from_secs(2 * 60);
 
 /// The times of one database.
@@ -31,36 +32,36 @@ pub struct DatabaseClock {
     clock: Arc<dyn Clock>,
 }
 
-/// This machine's clock beside what the database remembers.
+/// This machine's clock, compared with the times that the database remembers.
 #[derive(Debug, Clone)]
 pub struct ClockView {
-    /// This machine's clock, and how far a process that starts now believes it.
+    /// This machine's clock, as a process that starts now trusts it.
     pub reading: ClockReading,
-    /// The database's times, and the policy that they are compared under.
+    /// The database's times, and the policy for the comparison.
     pub settings: KeySettings,
-    /// How many rows of keys bear times beyond this machine's clock.
+    /// The number of key rows with times later than this machine's clock.
     pub later_keys: usize,
-    /// How many grants were made at times beyond this machine's clock.
+    /// The number of grants made at times later than this machine's clock.
     pub later_grants: usize,
 }
 
-/// A correction, or that there was nothing to correct.
+/// The result of a correction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Correction {
-    /// The high-water time before.
+    /// The high-water time before the correction.
     pub before: Timestamp,
-    /// The present time, by which it was corrected.
+    /// The present time, which the correction is based on.
     pub now: Timestamp,
-    /// How many signing keys have other times than before.
+    /// The number of signing keys whose times changed.
     pub keys: usize,
-    /// How many grants have.
+    /// The number of grants whose times changed.
     pub grants: usize,
 }
 
 /// The database's time was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseClockError {
-    /// The time that the operator gave is not the machine's.
+    /// The operator's time differs from the machine's clock.
     #[error("this machine's clock says {now}, not {given}")]
     Differs {
         /// This machine's clock.
@@ -77,7 +78,7 @@ pub enum DatabaseClockError {
 }
 
 impl ClockView {
-    /// Returns whether a wrong clock has left times that lie in the future.
+    /// Returns whether a wrong clock has left times in the future.
     #[must_use]
     pub fn has_later_times(&self) -> bool {
         let leeway = self.settings.policy.leeway();
@@ -87,24 +88,20 @@ impl ClockView {
 }
 
 impl DatabaseClock {
-    /// The times of `store`, which must have been unlocked.
+    /// Returns the clock of `store`, which must be unlocked.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         Self { store, clock }
     }
 
-    /// Compares this machine's clock with the database.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read.
+    /// Compares this machine's clock with the times that the database remembers.
     pub async fn view(&self) -> Result<ClockView, StoreError> {
         let (stored, grants) = (self.store.signing_keys().await?, self.store.grants().await?);
         Ok(self.compare(&stored, grants))
     }
 
-    /// Has this machine's clock believed: it becomes the high-water time. Nothing is pruned by that; the pruning time
-    /// follows by a day an hour. `None` if the clock is believed as it is.
+    /// Accepts this machine's clock: it becomes the high-water time. That prunes nothing, because the pruning
+    /// time follows by a day an hour. Returns `None` if the clock is already trusted.
     ///
     /// # Errors
     ///
@@ -115,7 +112,7 @@ impl DatabaseClock {
         let (now, before) = (view.reading.now, view.settings.high_water);
         match view.reading.check() {
             Err(doubt @ ClockDoubt::Behind { .. }) => return Err(DatabaseClockError::Behind(doubt)),
-            // A running server may doubt a jump that a new process knows nothing of.
+            // A running server may doubt a jump that a new process cannot notice.
             _ if now <= before.saturating_add(view.settings.policy.leeway()).unwrap_or(Timestamp::MAX) => {
                 return Ok(None);
             }
@@ -128,9 +125,9 @@ impl DatabaseClock {
         Ok(Some(Correction { before, now, keys: 0, grants: 0 }))
     }
 
-    /// Sets the database's time back to this machine's clock, which must show what the operator says: `given`. Times of
-    /// keys and grants that lie beyond it become what the policy or the maker meant, counted from the present. `None` if
-    /// no time lies beyond it.
+    /// Sets the database's time back to this machine's clock, which must match `given`, the operator's time.
+    /// Later times of keys and grants become those that the policy or the maker intended, counted from the
+    /// present. Returns `None` if no time is later.
     ///
     /// # Errors
     ///
@@ -182,7 +179,7 @@ impl DatabaseClock {
         let settings = stored.settings;
         let reading = ClockWatch::new(Arc::clone(&self.clock)).look(settings.time(), &settings.policy);
         let leeway = settings.policy.leeway();
-        // Clocks may disagree by this much: it takes more to be wrong.
+        // Clocks may differ by this much. Only a larger difference shows that one is wrong.
         let latest = reading.now.saturating_add(leeway).unwrap_or(Timestamp::MAX);
         let keys = set_back(&stored.public(), &settings.policy, settings.high_water, latest);
         let grants = later_grants(grants, latest, Duration::ZERO);
@@ -190,7 +187,7 @@ impl DatabaseClock {
     }
 }
 
-/// The grants that change when it turns out to be `now`. Rows that carnet did not write stay as they are.
+/// Returns the grants whose times change if the time is `now`. Rows that carnet did not write stay unchanged.
 fn later_grants(rows: Vec<GrantRow>, now: Timestamp, by: Duration) -> Vec<StoredGrant> {
     let changed = rows.into_iter().filter_map(|row| match row {
         GrantRow::Authentic(stored) => {
@@ -201,7 +198,7 @@ fn later_grants(rows: Vec<GrantRow>, now: Timestamp, by: Duration) -> Vec<Stored
     changed.collect()
 }
 
-/// Moves the high-water time on where no server does; a server moves it further within seconds.
+/// Raises the high-water time if no server does. A server raises it further within seconds.
 pub(crate) async fn vouch_for_the_past(store: &Store, issuer: &Issuer) -> Result<(), StoreError> {
     let (reading, known) = (issuer.clock_reading(), issuer.pulse().time);
     let policy = issuer.key_set().settings.policy;

@@ -1,6 +1,7 @@
-//! One process's opinion of its wall clock, shared by everything that acts by it.
+//! The trust of one process in its wall clock, shared by all code that acts on that clock.
 //!
-//! Every act looks anew: between two looks of a task that runs now and then a clock may jump.
+//! Every action reads the clock again: it may jump between two readings of a task that runs only now and
+//! then.
 
 pub mod database_clock;
 
@@ -26,54 +27,46 @@ struct Watched {
     pruning: PruningClock,
 }
 
-/// One look at the clock.
+/// One reading of the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockReading {
     /// The wall clock.
     pub now: Timestamp,
-    /// How far it can be believed.
+    /// The trust in the wall clock.
     pub trust: ClockTrust,
-    /// The time by which rows are old enough to be pruned.
+    /// The time that decides which rows are old enough to be pruned.
     pub pruning_time: Timestamp,
 }
 
 impl ClockReading {
-    /// Passes a clock that is believed.
-    ///
-    /// # Errors
-    ///
-    /// [`ClockDoubt`].
+    /// Checks that the clock is trusted.
     pub fn check(&self) -> Result<(), ClockDoubt> {
         self.trust.check(self.now)
     }
 
-    /// Passes a clock that tokens may be minted by.
-    ///
-    /// # Errors
-    ///
-    /// [`ClockDoubt`].
+    /// Checks that the clock is trusted for minting tokens.
     pub fn check_for_minting(&self) -> Result<(), ClockDoubt> {
         self.trust.check_for_minting(self.now)
     }
 }
 
 impl ClockWatch {
-    /// Begins to watch `clock`.
+    /// Returns a watch of `clock`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, watched: Mutex::default() }
     }
 
-    /// The clock that is watched.
+    /// Returns the watched clock.
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
 
-    /// Looks at the clock, given the times that the database remembers.
+    /// Reads the clock, and judges it by the times that the database remembers.
     pub fn look(&self, database: DatabaseTime, policy: &RotationPolicy) -> ClockReading {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock, so that looks come in the order of the clocks.
+        // Read under the lock, so that readings are judged in the order of the clocks.
         let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
         let trust = watched.guard.observe(now, monotonic, database, policy);
         let pruning_time = watched.pruning.observe(now, monotonic, trust, database, policy);

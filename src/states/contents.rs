@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 
 use super::Hash;
 
-/// A table whose rows count, or a value that does.
+/// A table or single value whose content a state vouches for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     /// The issuer URL.
@@ -23,7 +23,7 @@ impl Table {
     /// Every table.
     pub const ALL: [Self; 4] = [Self::Issuer, Self::Policy, Self::SigningKeys, Self::Grants];
 
-    /// The name of the table or value.
+    /// Returns the name of the table or value.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -35,12 +35,12 @@ impl Table {
     }
 }
 
-/// For each row that counts its MAC; for values that have none, the value.
+/// The MAC of each tracked row, and the text of each tracked value that has no MAC.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contents(BTreeMap<(Table, String), String>);
 
 impl Contents {
-    /// Sets the MAC of a row, or removes the row.
+    /// Sets the MAC of a row; `None` removes the row.
     pub fn set(&mut self, table: Table, row: &str, mac: Option<String>) {
         let key = (table, row.to_owned());
         match mac {
@@ -49,19 +49,19 @@ impl Contents {
         };
     }
 
-    /// The MAC of a row.
+    /// Returns the MAC of a row.
     #[must_use]
     pub fn get(&self, table: Table, row: &str) -> Option<&str> {
         self.0.get(&(table, row.to_owned())).map(String::as_str)
     }
 
-    /// The rows of one table with their MACs, by name.
+    /// Returns the rows of one table with their MACs, by name.
     pub fn of(&self, table: Table) -> impl Iterator<Item = (&str, &str)> {
         let rows = self.0.range((table, String::new())..);
         rows.take_while(move |((of, _), _)| *of == table).map(|((_, row), mac)| (row.as_str(), mac.as_str()))
     }
 
-    /// The name of a row in which `table` differs from `found`; `None` if they are the same.
+    /// Returns the name of a row in which `table` differs from `found`; `None` if they are the same.
     #[must_use]
     pub fn difference<'a>(
         &self,
@@ -77,7 +77,8 @@ impl Contents {
         missing.into_keys().next().map(ToOwned::to_owned)
     }
 
-    /// The digest over all of it. Each text is preceded by its length, so that no other contents give the same.
+    /// Returns the digest of the contents. Each text is preceded by its length, so that different contents
+    /// never give the same bytes.
     #[must_use]
     pub fn digest(&self) -> Hash {
         let mut context = digest::Context::new(&digest::SHA256);

@@ -1,8 +1,11 @@
-//! States: proof that a database has not been put back to an earlier one, in whole or row by row.
+//! States: proof that a database was not replaced by an earlier copy, as a whole or row by row.
 //!
-//! Each transaction that makes, changes or ends a key, a grant or the policy appends a [`State`]: a number, the digest
-//! of every row that counts, and a head that commits to all states before it. Pure: reading rows, the key of the MAC
-//! and the file that remembers the last state are the store's.
+//! Each transaction that makes, changes or ends a key, a grant, the policy or the issuer URL appends a
+//! [`State`]: a number, the digest of every tracked row, and a head that commits to all earlier states.
+//! [`Table`] lists the tracked rows.
+//!
+//! This module is pure. The store reads the rows, holds the key of the MAC, and writes the file that
+//! remembers the last state.
 
 mod contents;
 mod standing;
@@ -21,20 +24,20 @@ pub use self::standing::{Standing, standing};
 const LEN: usize = 32;
 const ID_LEN: usize = 32;
 
-/// The text is none of the forms of this module.
+/// The text has none of the forms of this module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StateTextError {
-    /// Not `N:HEAD`.
+    /// The text is not `N:HEAD`.
     #[error(
         "a state is N:HEAD as `carnet database show` prints it: a number, and 43 characters of base64url"
     )]
     Point,
-    /// Not the identifier of a database.
+    /// The text is not the identifier of a database.
     #[error("a database's id is {ID_LEN} hexadecimal digits")]
     Id,
 }
 
-/// A SHA-256 hash as text of 43 characters. Not secret.
+/// A SHA-256 hash, written as 43 characters. Not secret.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Hash([u8; LEN]);
 
@@ -67,12 +70,12 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// The identifier of a database, made with it. A copy by `restore` has another.
+/// The identifier of a database, generated with it. A copy made by `restore` has another one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DatabaseId(String);
 
 impl DatabaseId {
-    /// The identifier made of these bytes, which no other database has.
+    /// Returns the identifier derived from `unique`, which no other database has.
     #[must_use]
     pub fn of(unique: &[u8]) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
@@ -82,7 +85,7 @@ impl DatabaseId {
         Self(bytes.iter().take(ID_LEN / 2).map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// The text of the identifier.
+    /// Returns the identifier as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -105,7 +108,7 @@ impl fmt::Display for DatabaseId {
     }
 }
 
-/// A state as it is remembered outside the database: `N:HEAD`.
+/// A state as a witness outside the database remembers it: `N:HEAD`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StatePoint {
     /// The number.
@@ -146,40 +149,40 @@ impl<'de> Deserialize<'de> for StatePoint {
 /// One state of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
-    /// Grows with every state, by one except where an older database was accepted.
+    /// The number. Increases by one with every state, and by more if an older database is accepted.
     pub n: i64,
     /// The digest of the [`Contents`].
     pub digest: Hash,
-    /// Commits to the state, to the database and to every state before.
+    /// Commits to this state, the database and every earlier state.
     pub head: Hash,
 }
 
 impl State {
-    /// The first state of `database`.
+    /// Returns the first state of `database`.
     #[must_use]
     pub fn first(database: &DatabaseId, digest: Hash) -> Self {
         Self::linked(None, database, 1, digest)
     }
 
-    /// The state that follows this one.
+    /// Returns the state that follows this one.
     #[must_use]
     pub fn next(&self, database: &DatabaseId, digest: Hash) -> Self {
         self.next_above(self.n, database, digest)
     }
 
-    /// The state that follows this one, with a number above `n`, too.
+    /// Returns the state that follows this one, with a number that is also above `n`.
     #[must_use]
     pub fn next_above(&self, n: i64, database: &DatabaseId, digest: Hash) -> Self {
         Self::linked(Some(&self.head), database, self.n.max(n).saturating_add(1), digest)
     }
 
-    /// The number and the head.
+    /// Returns the number and the head.
     #[must_use]
     pub fn point(&self) -> StatePoint {
         StatePoint { n: self.n, head: self.head }
     }
 
-    /// Tells whether this state is the one that was made after `before`.
+    /// Returns whether this state was made directly from `before`.
     #[must_use]
     pub fn follows(&self, before: &Self, database: &DatabaseId) -> bool {
         self.n > before.n && *self == Self::linked(Some(&before.head), database, self.n, self.digest)

@@ -1,30 +1,32 @@
-//! The comparison of a database's states with a state that is remembered outside it.
+//! The comparison of a database's states with one that is remembered outside it.
 
 use super::{DatabaseId, State, StatePoint};
 
-/// Where a database stands by a state that it once had.
+/// The relation of a database to a state that it once had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It is at that very state.
+    /// The database is at that state.
     Current,
-    /// It has had that state, and has gone on since.
+    /// The database has had that state and has continued from it.
     Ahead,
-    /// It has not come to that state yet.
+    /// The database has not reached that state.
     Older {
         /// The database's last state.
         found: i64,
     },
-    /// It went another way: at that number it had another head, or its states do not follow from each other.
+    /// The database has another history: the state with that number has another head, or the states do not
+    /// follow from each other.
     Forked,
-    /// It no longer keeps the states of that time.
+    /// The database no longer keeps the states of that time.
     Forgotten {
         /// The first state that it keeps.
         oldest: i64,
     },
 }
 
-/// Compares `known`, which is remembered outside, with the states that the database keeps, oldest first. Of states
-/// before `known`, `kept` needs the first one only. The last one must be authentic; those before follow from it.
+/// Compares `known`, which is remembered outside the database, with the states that the database keeps,
+/// oldest first. Of the states before `known`, `kept` needs only the first one. The caller must have
+/// authenticated the last one; the earlier ones follow from it.
 #[must_use]
 pub fn standing(known: &StatePoint, database: &DatabaseId, kept: &[State]) -> Standing {
     let (Some(oldest), Some(last)) = (kept.first(), kept.last()) else { return Standing::Older { found: 0 } };
@@ -54,14 +56,14 @@ mod tests {
         DatabaseId::of(b"this one")
     }
 
-    /// The digest of contents that differ by `step`.
+    /// Returns the digest of contents that differ by `step`.
     fn digest(step: u32) -> crate::states::Hash {
         let mut contents = Contents::default();
         contents.set(Table::Grants, "g", Some(step.to_string()));
         contents.digest()
     }
 
-    /// A chain of `len` states. Those from the `fork`th on are another branch's.
+    /// Returns a chain of `len` states. From index `fork` on, they belong to another branch.
     fn chain(len: u32, fork: u32) -> Vec<State> {
         let mut states: Vec<State> = Vec::new();
         for step in 0..len {

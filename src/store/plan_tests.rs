@@ -1,5 +1,5 @@
-//! The plans of every statement that stands in the source of the store: none goes through all rows of a table that grows
-//! with callers.
+//! Checks the query plan of every statement in the source of the store: none scans a table that grows with
+//! callers.
 
 use std::path::{Path, PathBuf};
 
@@ -8,29 +8,30 @@ use sqlx::Row as _;
 use super::audit::MAX_PAGE;
 use super::{IfMissing, Store};
 
-/// Tables whose number of rows has a limit that callers cannot move.
+/// Tables whose number of rows has a limit that callers cannot raise.
 const BOUNDED: [&str; 20] = [
     "audit_base",
     "audit_epochs",
     "audit_times",
     "feed_counts",
-    // 10,000, whoever makes them.
+    // A maximum of 10,000, whoever makes them.
     "grants",
     "issuer",
     "key_state",
-    // A row a user agent, of which the most frequent are kept.
+    // One row for each user agent. Only the most frequent ones are kept.
     "jwks_clients",
-    // Two a revocation, removed once they are done.
+    // Two rows for each revocation, removed once they are done.
     "nudges",
-    // A row a place that the operator has named, and for each the published keys, which are at most eight an algorithm.
+    // One row for each target that the operator has named, and for each of those the published keys: a
+    // maximum of eight for each algorithm.
     "publication_targets",
     "published_keys",
     "sealed_keys",
     "server_master_keys",
-    // A key an algorithm and rotation; a rotation takes a day or an admin without limits.
+    // One key for each algorithm and rotation. A rotation takes a day, or an admin without limits.
     "signing_keys",
-    // Names inside statements: of what was made by a grant, of halves of the log, of rows and marks up to a limit, and of
-    // `publication_targets`.
+    // Names inside statements: the grants made by a grant, the halves of the log, rows and marks up to a
+    // limit, and `publication_targets`.
     "made",
     "next",
     "of_space",
@@ -39,7 +40,7 @@ const BOUNDED: [&str; 20] = [
     "t",
 ];
 
-/// Statements that go through all rows all the same, each with the reason. `…` stands for what is left out at an end.
+/// Statements that may scan a table, each with the reason. `…` replaces the text omitted at one end.
 const ALLOWED: &[(&str, &str)] = &[
     (
         "… FROM feeds ORDER BY space, slug",
@@ -56,7 +57,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("UPDATE removed_subjects SET subject_keys = '', mac = ''", "a recovery after a leak"),
 ];
 
-/// Statements that are finished at run time, each with the test that looks at what is made of them.
+/// Statements that are completed at run time, each with the test that covers the result.
 const FINISHED_ELSEWHERE: &[(&str, &str)] = &[
     ("SELECT (SELECT seq FROM audit WHERE {range}…", FILTERS),
     ("SELECT {nearest}(seq) FROM ({reached}) AS reached", FILTERS),
@@ -107,7 +108,7 @@ async fn no_statement_goes_through_all_rows_of_a_table_that_grows_with_callers()
     }
 }
 
-/// Compares a statement with a text that may leave out its beginning or its end.
+/// Compares a statement with a text that may omit its beginning or its end.
 fn is_like(statement: &str, text: &str) -> bool {
     match (text.strip_prefix("… "), text.strip_suffix('…')) {
         (Some(end), _) => statement.ends_with(end),
@@ -116,27 +117,28 @@ fn is_like(statement: &str, text: &str) -> bool {
     }
 }
 
-/// Returns whether a step of a plan goes through all rows of a table that has no bound.
+/// Returns whether a step of a plan scans a table without a limit on its rows.
 fn is_scan(step: &str) -> bool {
     let Some(scanned) = step.strip_prefix("SCAN ") else { return false };
     let table = scanned.split(' ').next().unwrap_or_default();
     !BOUNDED.contains(&table) && !scanned.contains("CONSTANT ROW")
 }
 
-/// Returns whether the rows come in the wanted order by themselves, so that a limit ends the reading.
+/// Returns whether the plan reads rows in the requested order without sorting, so that the limit ends the
+/// scan.
 fn ends_at_its_limit(statement: &str, plan: &[String]) -> bool {
     let scans = statement.matches("FROM").count();
     let limits = statement.matches(" LIMIT ").count();
     !statement.contains("WHERE") && limits >= scans && !plan.iter().any(|step| step.contains("TEMP B-TREE"))
 }
 
-/// Every string in the source that begins as a statement does, with the file that it stands in.
+/// Returns every string in the source that begins as a statement does, with its file.
 fn statements() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
     let mut found = Vec::new();
     for file in sources(&folder) {
         let text = std::fs::read_to_string(&file).unwrap();
-        // The rest of the file is for tests alone.
+        // The rest of the file is only for tests.
         let text = text.split("#[cfg(test)]\nimpl").next().unwrap_or_default();
         let name = file.strip_prefix(&folder).unwrap().display().to_string();
         for literal in literals(text) {
@@ -167,7 +169,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The string literals of a source, as the compiler reads them.
+/// Returns the string literals of a source, as the compiler reads them.
 fn literals(source: &str) -> Vec<String> {
     let code: String = source
         .lines()
@@ -209,7 +211,7 @@ fn literals(source: &str) -> Vec<String> {
     found
 }
 
-/// A checker that cannot fail proves nothing.
+/// Shows that the checker can fail: one that cannot proves nothing.
 #[test]
 fn the_checker_reads_strings_as_the_compiler_does_and_knows_a_scan() {
     let source =

@@ -1,8 +1,8 @@
-//! The state file: what is known of databases outside them.
+//! The state file: a record of databases, outside them.
 //!
-//! It keeps, for each database, the last state and the keys that were revoked, under a MAC of a key that is derived
-//! from the master key alone: whoever can write the database cannot write this. Written by rename under a lock that
-//! all processes take; a state in it is never lowered.
+//! For each database it keeps the last state and the revoked keys, under a MAC whose key depends on the
+//! master key alone: an attacker who can write the database cannot forge it. It is replaced by rename, under
+//! a lock that all processes take. A state in it is never lowered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -23,12 +23,12 @@ use crate::values::regular_file;
 pub const FILE_NAME: &str = "state";
 
 const FORMAT: &str = "carnet-state-1";
-/// A file of some thousand revoked keys is far smaller.
+/// The maximum size of the file. With some thousand revoked keys it is far smaller.
 const MAX_BYTES: usize = 4 << 20;
-/// Revoked keys that are kept of one database: the latest.
+/// The maximum number of revoked keys kept for one database. The latest ones stay.
 const MAX_REVOKED: usize = 4096;
-/// Another process that writes the file needs milliseconds; one that holds the lock for longer than these tries does
-/// not go on.
+/// The maximum number of attempts to take the lock. Another process needs milliseconds to write the file; one
+/// that holds the lock for longer than all attempts has stopped working.
 const LOCK_TRIES: u32 = 1000;
 const TRY_AGAIN: Duration = Duration::from_millis(5);
 
@@ -40,7 +40,7 @@ pub enum StateFileError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What failed: `read` or `written`.
+        /// The action that failed: `read` or `written`.
         action: &'static str,
         /// The operating system's message.
         reason: String,
@@ -48,10 +48,10 @@ pub enum StateFileError {
     /// Another process has held its lock for seconds.
     #[error("the state file {} stays locked by another process", .0.display())]
     Locked(PathBuf),
-    /// The content is none that carnet writes.
+    /// The content is not one that carnet writes.
     #[error("the state file {} is damaged: it does not hold what carnet writes", .0.display())]
     Malformed(PathBuf),
-    /// None of the master keys that authenticate it is at hand.
+    /// None of the master keys that authenticate it is available.
     #[error("the state file {} is authenticated with the master key {needed}, which is not at hand", .path.display())]
     NoKey {
         /// The file.
@@ -65,20 +65,20 @@ pub enum StateFileError {
 }
 
 impl StateFileError {
-    /// Tells whether there is a file that can be read and that is not believed.
+    /// Returns whether the file can be read and is not trusted.
     #[must_use]
     pub fn is_distrust(&self) -> bool {
         matches!(self, Self::Malformed(_) | Self::NoKey { .. } | Self::Forged(_))
     }
 }
 
-/// What is known of one database.
+/// The record of one database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Known {
-    /// Its last state.
+    /// The last state.
     pub state: StatePoint,
-    /// The keys that were revoked in it.
+    /// The keys that were revoked in the database.
     #[serde(default)]
     pub revoked: Vec<Kid>,
 }
@@ -87,31 +87,32 @@ pub struct Known {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StateRecord {
     databases: BTreeMap<DatabaseId, Known>,
-    /// The master keys that authenticate it.
+    /// The identifiers of the master keys that authenticate the file.
     master_keys: Vec<String>,
 }
 
 impl StateRecord {
-    /// What is known of `database`.
+    /// Returns the record of `database`.
     #[must_use]
     pub fn get(&self, database: &DatabaseId) -> Option<&Known> {
         self.databases.get(database)
     }
 
-    /// Tells whether `master_key` authenticates the file.
+    /// Returns whether `master_key` authenticates the file.
     #[must_use]
     pub fn is_of(&self, master_key: &str) -> bool {
         self.master_keys.iter().any(|id| id == master_key)
     }
 
-    /// The database, if the file knows one only.
+    /// Returns the database, if the file knows exactly one.
     #[must_use]
     pub fn only(&self) -> Option<&DatabaseId> {
         let mut all = self.databases.keys();
         all.next().filter(|_| all.next().is_none())
     }
 
-    /// Takes over what `known` says; says whether that is news. A state is never lowered, and a revoked key stays.
+    /// Adds `known` to the record of `database`, and returns whether that changed the record. A state is
+    /// never lowered, and a revoked key stays.
     fn raise(&mut self, database: &DatabaseId, known: &Known) -> bool {
         let Some(entry) = self.databases.get_mut(database) else {
             self.databases.insert(database.clone(), known.clone());
@@ -137,24 +138,20 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    /// The file at `path`, with the master keys that `keys` finds.
+    /// Returns the file at `path`, with the master keys of `keys`.
     #[must_use]
     pub fn new(path: PathBuf, keys: MasterKeys) -> Self {
         Self { path, keys }
     }
 
-    /// Where it is.
+    /// Returns the path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The content; `None` if there is no file. It must be authenticated with the master key of `sealer` or one
-    /// that is at hand.
-    ///
-    /// # Errors
-    ///
-    /// [`StateFileError`] when there is one that cannot be read or that is not authentic.
+    /// Reads the content; `None` if there is no file. The master key of `sealer`, or another one that is
+    /// available, must authenticate it.
     pub fn read(&self, sealer: &Sealer) -> Result<Option<StateRecord>, StateFileError> {
         let (file, metadata) = match regular_file::open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -166,13 +163,15 @@ impl StateFile {
         self.parse(text, sealer).map(Some)
     }
 
-    /// Records `known` of `database`, unless the file says as much or more. Makes the file if there is none. The
-    /// master keys that authenticated it before and are at hand do so afterwards, but for `without`; that of `sealer`
-    /// does in any case.
+    /// Records `known` for `database`, unless the file says as much or more. Creates the file if there is
+    /// none.
+    ///
+    /// Afterwards, the master key of `sealer` authenticates the file, and so do those that did before and are
+    /// available, except `without`.
     ///
     /// # Errors
     ///
-    /// [`StateFileError`]; a file that is not authentic is never replaced.
+    /// A file that is not authentic is never replaced: the error says why it is not.
     pub fn raise(
         &self,
         database: &DatabaseId,
@@ -183,12 +182,8 @@ impl StateFile {
         self.change(sealer, None, without, |record| record.raise(database, known))
     }
 
-    /// Authenticates the file with the master key of `next`, too, if there is a file: before a database is sealed
-    /// with that key, so that a crash on either side of that leaves a file that can be read.
-    ///
-    /// # Errors
-    ///
-    /// As [`StateFile::raise`].
+    /// Adds the master key of `next` to those that authenticate the file, if the file exists. Called before
+    /// that key seals a database, so that the file can be read after a crash on either side of that commit.
     pub fn prepare(&self, sealer: &Sealer, next: &Sealer) -> Result<(), StateFileError> {
         if self.read(sealer)?.is_none() {
             return Ok(());
@@ -196,11 +191,7 @@ impl StateFile {
         self.change(sealer, Some(next), None, |_| false)
     }
 
-    /// Moves a file that is not authentic out of the way, and gives where it is now.
-    ///
-    /// # Errors
-    ///
-    /// [`StateFileError::Io`] when it cannot be renamed.
+    /// Renames a file that is not authentic, and returns its new path.
     pub fn set_aside(&self) -> Result<PathBuf, StateFileError> {
         let aside = self.beside("refused");
         fs::rename(&self.path, &aside).map_err(|error| self.failed("written", &error))?;
@@ -219,7 +210,7 @@ impl StateFile {
         let is_news = change(&mut record);
         let mut macs: BTreeMap<String, RowMac> = BTreeMap::new();
         for id in record.master_keys.iter().filter(|id| Some(id.as_str()) != without) {
-            // A key that is gone authenticates nothing any more.
+            // A key that is no longer available authenticates nothing any more.
             macs.extend(self.mac(id).map(|mac| (id.clone(), mac)));
         }
         for sealer in [Some(sealer), next].into_iter().flatten() {
@@ -282,7 +273,8 @@ impl StateFile {
         Some(RowMac::new(&self.keys.get(id)?.state_file_key()))
     }
 
-    /// Waits for other processes. The file of the lock stays, because one that waits may have it open.
+    /// Takes the lock, and waits for other processes. The lock file is never removed, because a waiting
+    /// process may have it open.
     fn lock(&self) -> Result<File, StateFileError> {
         let failed = |error: &io::Error| self.failed("written", error);
         let path = self.beside("lock");
@@ -298,7 +290,7 @@ impl StateFile {
         Err(StateFileError::Locked(self.path.clone()))
     }
 
-    /// Puts `text` in the place of the file, durably and whole.
+    /// Replaces the file with `text`, durably and as a whole.
     fn replace(&self, text: &str) -> io::Result<()> {
         let new = self.beside("new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;

@@ -1,7 +1,7 @@
-//! Time, as a parameter.
+//! Time as a parameter.
 //!
-//! Owns the only reading of the machine's clocks. Everything else is told what time it is, so that
-//! rotation, expiry and caching can be tested over years in milliseconds.
+//! The only module that reads the machine's clocks. All other code receives the time, so that tests of
+//! rotation, expiry and caching cover years in milliseconds.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-/// What time it is, and a way to wait.
+/// A source of the time, and a way to wait.
 ///
-/// Wall time may step in either direction. Monotonic time never does, and is what waiting and
-/// time-outs are measured on.
+/// Wall time may step in either direction. Monotonic time never goes backwards: waits and timeouts are
+/// measured on it.
 pub trait Clock: Debug + Send + Sync {
-    /// Wall time, to the millisecond: the resolution of everything that is stored.
+    /// Returns the wall time, to the millisecond: the resolution of all stored times.
     fn now(&self) -> Timestamp;
 
-    /// Time since an arbitrary fixed point; never goes backwards.
+    /// Returns the time since an arbitrary fixed point. Never decreases.
     fn monotonic(&self) -> Duration;
 
     /// Completes once [`Clock::monotonic`] has reached `deadline`.
@@ -34,7 +34,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// A clock whose monotonic time starts at zero now.
+    /// Returns a clock whose monotonic time is now zero.
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the one place that reads the machine's monotonic clock"
@@ -70,7 +70,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when told to, for tests and simulations.
+/// A clock that moves only when a test or simulation moves it.
 #[derive(Debug, Clone)]
 pub struct SimulatedClock {
     state: Arc<Mutex<(Timestamp, Duration)>>,
@@ -78,13 +78,13 @@ pub struct SimulatedClock {
 }
 
 impl SimulatedClock {
-    /// A clock standing still at `now`.
+    /// Returns a clock that stands still at `now`.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
         Self { state: Arc::new(Mutex::new((now, Duration::ZERO))), changed: Arc::new(watch::Sender::new(())) }
     }
 
-    /// Lets `by` pass: wall and monotonic time move together.
+    /// Advances wall time and monotonic time by `by`.
     pub fn advance(&self, by: Duration) {
         self.change(|(wall, monotonic)| {
             *wall = wall.saturating_add(by).unwrap_or(Timestamp::MAX);
@@ -92,7 +92,7 @@ impl SimulatedClock {
         });
     }
 
-    /// Sets the wall clock, as an operator or NTP would: monotonic time stays.
+    /// Sets the wall time, as an operator or NTP would. Monotonic time stays the same.
     pub fn step_wall_to(&self, now: Timestamp) {
         self.change(|(wall, _)| *wall = now);
     }
@@ -119,7 +119,7 @@ impl Clock for SimulatedClock {
     fn sleep_until(&self, deadline: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             let mut changed = self.changed.subscribe();
-            // The sender lives as long as `self`, so `changed()` cannot fail while we wait.
+            // The sender lives as long as `self`, so `changed()` cannot fail during the wait.
             while self.monotonic() < deadline && changed.changed().await.is_ok() {}
         })
     }

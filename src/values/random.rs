@@ -1,4 +1,4 @@
-//! Randomness, as a parameter.
+//! Randomness as a parameter.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ pub trait Random: Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`RandomnessUnavailable`] when the source has none to give; the buffer is then unspecified.
+    /// [`RandomnessUnavailable`] if the source fails. The content of `buffer` is then unspecified.
     fn fill(&self, buffer: &mut [u8]) -> Result<(), RandomnessUnavailable>;
 }
 
@@ -32,24 +32,20 @@ impl Random for SecureRandom {
     }
 }
 
-/// A random (version 4) UUID, RFC 9562.
-///
-/// # Errors
-///
-/// [`RandomnessUnavailable`], from the source.
+/// Returns a random (version 4) UUID, RFC 9562.
 pub fn uuid(random: &dyn Random) -> Result<Uuid, RandomnessUnavailable> {
     let mut bytes = [0; 16];
     random.fill(&mut bytes)?;
     Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
 }
 
-/// UUIDs drawn at once.
+/// The number of UUIDs whose bytes are drawn at once.
 const DRAWN_AT_ONCE: usize = 64;
 
-/// Makes UUIDs in quick succession, of bytes drawn from the source for many at a time: a call of the source costs about
-/// as much as all claims of a token, and hardly more for many bytes than for few.
+/// Makes UUIDs in quick succession. Draws bytes for many of them at once, because one call of the source
+/// costs about as much as all claims of a token, and hardly more for many bytes than for few.
 ///
-/// For names alone, which are no secrets: bytes not yet used wait in memory, and a process that forks would use them
+/// Only for names, never for secrets: unused bytes wait in memory, and a process that forks would use them
 /// twice.
 #[derive(Debug)]
 pub struct Uuids {
@@ -58,27 +54,19 @@ pub struct Uuids {
 }
 
 impl Uuids {
-    /// Makes UUIDs of `random`'s bytes.
+    /// Returns a generator that draws from `random`.
     #[must_use]
     pub fn new(random: Arc<dyn Random>) -> Self {
         Self { random, drawn: Mutex::new(Vec::with_capacity(DRAWN_AT_ONCE)) }
     }
 
-    /// Returns a random (version 4) UUID that this has not given out before.
-    ///
-    /// # Errors
-    ///
-    /// [`RandomnessUnavailable`], from the source.
+    /// Returns a random (version 4) UUID that this generator has not returned before.
     pub fn next(&self) -> Result<Uuid, RandomnessUnavailable> {
         Ok(uuid::Builder::from_random_bytes(self.draw()?).into_uuid())
     }
 
-    /// Returns a UUID that begins with the time `now` and is random behind it (version 7): an index of such names grows
-    /// at its end. A time before 1970 becomes 1970.
-    ///
-    /// # Errors
-    ///
-    /// [`RandomnessUnavailable`], from the source.
+    /// Returns a UUID that begins with the time `now` and is otherwise random (version 7), so that an index
+    /// of such names grows at its end. A time before 1970 becomes 1970.
     pub fn next_at(&self, now: Timestamp) -> Result<Uuid, RandomnessUnavailable> {
         let [random @ .., _, _, _, _, _, _] = self.draw()?;
         let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);

@@ -1,10 +1,11 @@
-//! Secrets with one door.
+//! Secrets that are revealed in one way only.
 //!
-//! A secret is wiped from memory when dropped and has no `Display` or `Serialize`; its `Debug`
-//! says only that it is there. [`SecretString::reveal`] is the door, so that a reader finds every
-//! use of a secret by searching for one word.
+//! A secret is wiped from memory when dropped, and has no `Display` or `Serialize`. Its `Debug` shows only
+//! that it exists. [`SecretString::reveal`] is the only access, so that a reader finds every use of a secret
+//! by searching for one word.
 //!
-//! By hand: `secrecy` takes text through `into_boxed_str`, whose reallocation can leave a copy that is never wiped.
+//! Written by hand: `secrecy` takes text through `into_boxed_str`, whose reallocation can leave a copy that
+//! is never wiped.
 
 use std::fmt;
 
@@ -22,7 +23,7 @@ impl SecretString {
         Self(Zeroizing::new(secret))
     }
 
-    /// The secret itself.
+    /// Returns the secret itself.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -35,8 +36,8 @@ impl fmt::Debug for SecretString {
     }
 }
 
-/// For members that may be absent: `#[serde(default, deserialize_with = "…")]`. Secrets have no
-/// `Deserialize` of their own, so that no shape holds one unseen.
+/// Deserializes a member that may be absent: `#[serde(default, deserialize_with = "…")]`. Secrets have no
+/// `Deserialize` of their own, so that every member that holds one shows it.
 pub(crate) fn deserialize_option<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<SecretString>, D::Error> {
@@ -54,7 +55,7 @@ impl SecretBytes {
         Self(Zeroizing::new(secret))
     }
 
-    /// The secret itself.
+    /// Returns the secret itself.
     #[must_use]
     pub fn reveal(&self) -> &[u8] {
         &self.0

@@ -29,7 +29,7 @@ fn feed(path: &str, uploaded: bool) -> Feed {
         registry: registry.parse().unwrap(),
         provider: serde_json::from_value(provider).unwrap(),
         audience: None,
-        // Leaves no mark when it is removed.
+        // With these keys, a feed leaves no mark when it is removed.
         subject_keys: Some("space,feed_id".parse().unwrap()),
         alg: None,
         token_lifetime: None,
@@ -52,7 +52,7 @@ async fn insert(store: &Store, feeds: &[Feed]) {
     write.commit().await.unwrap();
 }
 
-/// The counts as they are kept, and as they are when the rows are counted.
+/// Returns the stored counts, and the counts of the rows.
 async fn counts(store: &Store) -> [Vec<(String, i64)>; 2] {
     let kept = "SELECT 'feeds', feeds FROM feed_counts UNION ALL SELECT 'spaces', spaces FROM feed_counts \
                 UNION ALL SELECT slug, feeds FROM spaces";
@@ -83,7 +83,7 @@ async fn feeds_and_spaces_are_counted_as_they_come_and_go() {
     drop(write);
     let mut write = store.write().await.unwrap();
     for _ in 0..2 {
-        // The second time it is gone already, and takes nothing from the counts.
+        // The second removal finds no feed, and leaves the counts as they are.
         write.remove_feed(&feeds[1], Timestamp::UNIX_EPOCH).await.unwrap();
     }
     write.commit().await.unwrap();
@@ -172,7 +172,7 @@ async fn the_feeds_inside_a_grants_limits_are_those_that_its_patterns_match() {
     }
 }
 
-/// The statements that are made at run time; the others are looked at where all of them are.
+/// Covers the statements that are built at run time. `plan_tests` covers the others.
 #[tokio::test]
 async fn feeds_are_found_by_an_index_whatever_a_grant_is_limited_to() {
     let folder = tempfile::tempdir().unwrap();

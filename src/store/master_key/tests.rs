@@ -24,7 +24,7 @@ fn settling_a_key_removes_what_a_crash_left_of_it_and_of_the_one_before() {
     old.write_new(&source.path()).unwrap();
     source.add(&new).unwrap();
     old.write_new(&source.named_path(old.id().as_str()).unwrap()).unwrap();
-    // As if each had died between linking the file and removing its temporary name.
+    // Leaves the files of a crash between linking the file and removing its temporary name.
     for crashed in [&old, &new] {
         fs::write(crashed.unfinished(&source.path()), &crashed.text()[..30]).unwrap();
     }
@@ -42,7 +42,7 @@ fn no_file_is_removed_or_replaced_that_carnet_did_not_write() {
     let source = MasterKeySource::Folder(folder.path().to_owned());
     let (old, new) = (key(), key());
     source.add(&new).unwrap();
-    // In the place of a temporary file, of the old key's own name, and of the key in use.
+    // The names of a temporary file, of the old key and of the key in use.
     let theirs =
         [new.unfinished(&source.path()), source.named_path(old.id().as_str()).unwrap(), source.path()];
     for path in &theirs {
@@ -74,7 +74,7 @@ fn a_leaked_key_stays_but_is_not_found() {
         let kept = folder.path().join(format!("leaked-{}.key", leaked.id()));
         assert_eq!(MasterKey::read(&kept).unwrap().id(), leaked.id());
     }
-    // Repeated after a crash.
+    // Settling again, as after a crash, succeeds.
     source.settle(&new, Aside::Leaked).unwrap();
 }
 

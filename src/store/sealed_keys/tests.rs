@@ -37,7 +37,7 @@ impl Database {
         store
     }
 
-    /// A process that finds `keys` in the file of the next master key.
+    /// Unlocks the database as a process with `next` as the file of its next master key.
     async fn unlock(&self, with: &MasterKey) -> Result<Store, StoreError> {
         let store = self.open().await;
         let usual = MasterKeySource::Folder(self.folder.path().join("keys"));
@@ -152,7 +152,7 @@ async fn a_process_follows_an_epoch_that_it_can_open_and_does_nothing_before() {
     next.write_new(&database.next_file()).unwrap();
     other.write().await.unwrap();
     assert_eq!(other.keyring().unwrap().epoch(), 2);
-    // An earlier epoch is an older database.
+    // An earlier epoch means an older copy of the database.
     execute(&other, "UPDATE key_state SET epoch = 1").await;
     assert!(matches!(other.write().await, Err(StoreError::OtherEpoch { .. })));
 }
@@ -171,7 +171,7 @@ fn a_grant() -> StoredGrant {
     StoredGrant { grant, token_hash: TokenHash::of_nothing() }
 }
 
-/// As a database was when one key authenticated signing keys and grants.
+/// Returns the database to version 0, in which one key authenticated signing keys and grants.
 async fn before_the_list(store: &Store) {
     let mut write = store.write().await.unwrap();
     write.insert_grant(&a_grant()).await.unwrap();

@@ -1,4 +1,4 @@
-//! A transaction's own changes of rows that count, and the state that it appends because of them.
+//! The changes of a transaction to tracked rows, and the state that it appends for them.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use crate::states::{Contents, Table};
 use crate::store::keyring::Keyring;
 use crate::store::{ReadTransaction, StoreError, Transaction};
 
-/// What a transaction has changed since the last state.
+/// The changes of a transaction since the last state.
 ///
-/// The next state is made of what the last one vouches for and of these changes alone, never of what else is found in
-/// the tables: a row that somebody put back stays one that no state vouches for.
+/// The next state is made only of the rows that the last one vouches for and of these changes, never of
+/// anything else in the tables. If someone has restored an earlier row, still no state vouches for it.
 #[derive(Debug)]
 pub(in crate::store) struct Change {
     base: Arc<Vouched>,
     contents: Arc<Contents>,
-    /// The new state's number is above this one, too.
+    /// A number that the number of the new state also exceeds.
     above: i64,
-    /// The next state vouches for all that is in the tables.
+    /// `true` if the next state vouches for everything in the tables.
     is_whole: bool,
 }
 
@@ -27,7 +27,7 @@ impl Change {
         Self { contents: Arc::clone(&base.contents), base, above: 0, is_whole: false }
     }
 
-    /// A change after which the tables are taken as they are, with a number above `above`.
+    /// Returns a change that takes the tables as they are. Its state has a number above `above`.
     pub(super) fn whole(base: Arc<Vouched>, above: i64) -> Self {
         Self { above, is_whole: true, ..Self::of(base) }
     }
@@ -61,10 +61,11 @@ impl ReadTransaction {
 
 impl Transaction {
     /// Says that rows that count are about to be changed: to be called before the first statement that does so.
+    /// Prepares a change to tracked rows. Must be called before the first statement that changes one.
     ///
     /// # Errors
     ///
-    /// [`StoreError::State`] when the database is not what its last state says, so that nothing may be changed.
+    /// [`StoreError::State`] if the database differs from its last state. Nothing may be changed then.
     pub(in crate::store) async fn begin_change(&mut self) -> Result<(), StoreError> {
         if self.change.is_some() {
             return Ok(());
@@ -75,21 +76,21 @@ impl Transaction {
         }
         match self.vouched().await? {
             Some(base) => self.change = Some(Change::of(base)),
-            // Set up, or upgraded: its first state is made after that.
+            // A new or upgraded database: its first state is made later.
             None if self.last_state_row().await?.is_none() => {}
             None => return Err(StateError::NotEstablished(self.url.clone()).into()),
         }
         Ok(())
     }
 
-    /// Records that a row has this MAC now, or is gone. Does nothing before there is a first state.
+    /// Records the new MAC of a row; `None` if the row was deleted. Does nothing before the first state.
     pub(in crate::store) fn changed(&mut self, table: Table, row: &str, mac: Option<String>) {
         if let Some(change) = &mut self.change {
             Arc::make_mut(&mut change.contents).set(table, row, mac);
         }
     }
 
-    /// Appends the state of what this transaction has changed, if it has.
+    /// Appends the state of this transaction's changes, if there are any.
     pub(in crate::store) async fn append_state(&mut self) -> Result<Option<Appended>, StoreError> {
         let Some(Change { base, contents, above, is_whole }) = self.change.take() else { return Ok(None) };
         let contents = if is_whole { Arc::new(self.contents().await?) } else { contents };
@@ -105,12 +106,13 @@ impl Transaction {
 #[derive(Debug)]
 pub(in crate::store) struct Appended {
     next: Arc<Vouched>,
-    /// The master key of before.
+    /// The previous master key, which must no longer authenticate the state file.
     without: Option<String>,
 }
 
 impl Guard {
-    /// Believes a state that is committed now, and writes that down: before anybody is told of the change.
+    /// Trusts a state that was just committed, and writes it to the state file before any caller learns of
+    /// the change.
     pub(in crate::store) async fn committed(&self, Appended { next, without }: Appended) {
         self.believe(next);
         self.write_file(without).await;

@@ -1,4 +1,4 @@
-//! What this process believes: the last state that it has seen, and the state file beside it.
+//! The trust of this process in its database: the last state that it has verified, and the state file.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,44 +31,44 @@ impl Vouched {
     }
 }
 
-/// Shared by a store and its clones.
+/// The trusted state, shared by a store and its clones.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Guard {
     vouched: ArcSwapOption<Vouched>,
     pub(super) file: OnceLock<StateFile>,
     file_error: ArcSwapOption<StateFileError>,
     pub(super) unproved: AtomicBool,
-    /// Set in a recovery, which takes the tables as they are: what the state file remembers.
+    /// The content of the state file. Set only in a recovery, which takes the tables as they are.
     pub(super) tolerated: OnceLock<StateRecord>,
     refused: ArcSwapOption<StateError>,
-    /// One reading of all rows at a time, whoever needs it.
+    /// Held by the task that reads all rows, so that only one does at a time.
     loading: Mutex<()>,
 }
 
-/// What there is to show of the state of a database.
+/// The state of a database, for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateStatus {
     /// The database's identifier.
     pub database_id: DatabaseId,
-    /// Its last state that this process has seen.
+    /// The last state of the database that this process has seen.
     pub state: StatePoint,
-    /// The state file, if there is to be one.
+    /// The path of the state file, if there is one.
     pub file: Option<PathBuf>,
-    /// The reason for which that could not be written the last time.
+    /// The error of the last attempt to write that file, if it failed.
     pub file_error: Option<StateFileError>,
-    /// Nothing outside the database showed at the start that it was not put back.
+    /// `true` if nothing outside the database showed at the start that it was not replaced by an older copy.
     pub unproved: bool,
-    /// The reason for which the database is not believed.
+    /// The reason not to trust the database, if there is one.
     pub refused: Option<StateError>,
 }
 
 impl Guard {
-    /// What this process believes; `None` before the states were looked at.
+    /// Returns the trusted state; `None` before the states were checked.
     pub(in crate::store) fn vouched(&self) -> Option<Arc<Vouched>> {
         self.vouched.load_full()
     }
 
-    /// Takes `vouched` into use, unless a later one is; gives the one that is.
+    /// Trusts `vouched`, unless a later state is already trusted.
     pub(super) fn believe(&self, vouched: Arc<Vouched>) {
         self.vouched.rcu(|current| match current {
             Some(current) if current.state.n >= vouched.state.n => Some(Arc::clone(current)),
@@ -76,19 +76,20 @@ impl Guard {
         });
     }
 
-    /// Tells whether the row is one that the last state of which this process knows vouches for.
+    /// Returns whether the trusted state vouches for the row. Also `true` before the states were checked.
     pub(in crate::store) fn vouches(&self, table: Table, row: &str, mac: &str) -> bool {
         self.vouched.load().as_ref().is_none_or(|vouched| vouched.contents.get(table, row) == Some(mac))
     }
 
-    /// Writes down outside the database what this process believes, no longer authenticated with the master key
-    /// `without`. A failure does not undo what was committed: it is shown, and tried again.
+    /// Writes the trusted state to the state file, which the master key `without` no longer authenticates. A
+    /// failure does not undo the commit: [`StateStatus`] shows it, and the next check of the state tries
+    /// again.
     pub(super) async fn write_file(&self, without: Option<String>) {
         let (Some(file), Some(vouched)) = (self.file.get().cloned(), self.vouched()) else { return };
         let written = tokio::task::spawn_blocking(move || {
             file.raise(&vouched.id, &vouched.known(), vouched.keyring.sealer(), without.as_deref())
         });
-        // A task that panics or is cancelled as the process ends has written nothing.
+        // A task that panics, or is cancelled as the process ends, has written nothing.
         let Ok(written) = written.await else { return };
         let before = self.file_error.load_full();
         match written {
@@ -107,7 +108,7 @@ impl Guard {
 }
 
 impl Store {
-    /// What there is to show of the database's state; `None` before that was looked at.
+    /// Returns the state of the database for display; `None` before the states were checked.
     #[must_use]
     pub fn state_status(&self) -> Option<StateStatus> {
         let vouched = self.guard.vouched()?;
@@ -121,22 +122,21 @@ impl Store {
         })
     }
 
-    /// The reason for which the database is not believed, if it is not: nothing may be signed, handed out or
-    /// changed then.
+    /// Checks that the database is trusted. If it is not, nothing may be signed, issued or changed.
     ///
     /// # Errors
     ///
-    /// That reason.
+    /// The reason not to trust it.
     pub fn believed(&self) -> Result<(), StateError> {
         self.guard.refused.load().as_deref().map_or(Ok(()), |error| Err(error.clone()))
     }
 
-    /// Compares `found`, the last state in the database, with what this process believes, and follows one that goes on
-    /// from that. Cheap where nothing has changed.
+    /// Compares `found`, the last state in the database, with the trusted state, and trusts a state that
+    /// follows from that. Cheap if nothing has changed.
     ///
     /// # Errors
     ///
-    /// [`StoreError::State`] when the database was put back or altered; [`Store::believed`] says so from then on,
+    /// [`StoreError::State`] if the database was replaced or altered. [`Store::believed`] then fails as well,
     /// until this succeeds.
     pub async fn follow_state(&self, found: Option<StatePoint>) -> Result<(), StoreError> {
         let followed = self.try_follow(found).await;
@@ -162,7 +162,7 @@ impl Store {
         Ok(())
     }
 
-    /// Loads what the database's last state vouches for, if it is another one than this process believes.
+    /// Loads the rows that the database's last state vouches for, if that is not the trusted state.
     pub(in crate::store) async fn catch_up(&self) -> Result<(), StoreError> {
         let _turn = self.guard.loading.lock().await;
         let before = self.guard.vouched().map(|vouched| vouched.state.n);
@@ -175,10 +175,11 @@ impl Store {
 }
 
 impl ReadTransaction {
-    /// What the last state vouches for, as this transaction sees it, without its own changes; `None` in a store whose
-    /// states were not looked at.
+    /// Returns the last state that this transaction sees, without its own changes; `None` if the store's
+    /// states were not checked.
     pub(super) async fn vouched(&mut self) -> Result<Option<Arc<Vouched>>, StoreError> {
-        // Seen before this transaction's first look at the database, which therefore has it or a later one.
+        // Trusted before this transaction first read the database, which therefore has that state or a later
+        // one.
         let Some(seen) = self.seen.clone() else { return Ok(None) };
         let last = self.last_state_row().await?.ok_or_else(|| StateError::Lost(self.url.clone()))?;
         let last_point = last.state()?.point();
@@ -197,7 +198,8 @@ impl ReadTransaction {
         Ok(Some(found))
     }
 
-    /// The rows that a state vouches for, with this transaction's own changes; `None` as for [`Transaction::vouched`].
+    /// Returns the rows that a state vouches for, with this transaction's own changes; `None` as for
+    /// [`Transaction::vouched`].
     pub(in crate::store) async fn vouched_contents(&mut self) -> Result<Option<Arc<Contents>>, StoreError> {
         match &self.change {
             Some(change) => Ok(Some(change.contents())),
@@ -205,7 +207,7 @@ impl ReadTransaction {
         }
     }
 
-    /// Tells whether a state vouches for this row.
+    /// Returns whether a state vouches for this row. Also `true` if the store's states were not checked.
     pub(in crate::store) async fn is_vouched(
         &mut self,
         table: Table,
@@ -215,11 +217,11 @@ impl ReadTransaction {
         Ok(self.vouched_contents().await?.is_none_or(|contents| contents.get(table, row) == Some(mac)))
     }
 
-    /// Checks that these are all rows of `table`, each as a state vouches for it.
+    /// Checks that `rows` are all the rows of `table`, and that a state vouches for each of them.
     ///
     /// # Errors
     ///
-    /// [`StateError::NotVouched`] names one that is not, is missing or is too many.
+    /// [`StateError::NotVouched`] names a row that differs, is missing or is surplus.
     pub(in crate::store) async fn check_rows<'a>(
         &mut self,
         table: Table,

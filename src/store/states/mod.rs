@@ -1,8 +1,9 @@
-//! The rows of `states`, and what a process believes because of them.
+//! The rows of `states`, and the trust of a process in its database because of them.
 //!
-//! A transaction that changes a row that counts appends a state when it commits. Rows are honoured only if a state
-//! vouches for them: the last one that this process has seen, or a later one that follows from it. See
-//! [`crate::states`] for what a state is.
+//! Tracked rows are those that a state vouches for: signing keys, grants, the issuer URL and the policy. A
+//! transaction that changes one appends a state when it commits. A row is accepted only if a state vouches
+//! for it: the last one that this process has seen, or a later one that follows from it. [`crate::states`]
+//! defines a state.
 
 mod change;
 mod guard;
@@ -25,13 +26,14 @@ use crate::jose::jwk::Kid;
 use crate::states::{Contents, DatabaseId, Standing, State, StatePoint, Table, standing};
 
 const TABLE: &str = "states";
-/// As many states stay as somebody may still remember the first one of.
+/// The number of states that the database keeps. A witness that remembers an older one can no longer
+/// recognize the database.
 const KEPT: i64 = 100_000;
 
-/// The database is not the one that it was, or that cannot be told.
+/// The database is not the one that carnet wrote last, or that cannot be determined.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
-    /// It was put back.
+    /// An older copy has replaced the database.
     #[error(
         "the database {database} is at state {found}, but {witness} has seen it at state {known}: an older database was \
          put in its place"
@@ -41,12 +43,12 @@ pub enum StateError {
         database: DatabaseUrl,
         /// The number of its last state.
         found: i64,
-        /// The number that is remembered.
+        /// The number of the remembered state.
         known: i64,
-        /// Who remembers.
+        /// The witness that remembers it.
         witness: String,
     },
-    /// It went on from an older one, or is another one.
+    /// The database continued from an older copy, or is another one.
     #[error(
         "the database {database} has another history than the one that {witness} has seen up to state {known}: it went on \
          from an older copy"
@@ -54,12 +56,12 @@ pub enum StateError {
     Forked {
         /// The database.
         database: DatabaseUrl,
-        /// The number that is remembered.
+        /// The number of the remembered state.
         known: i64,
-        /// Who remembers.
+        /// The witness that remembers it.
         witness: String,
     },
-    /// What is remembered is too long ago.
+    /// The database no longer keeps the states of the remembered time.
     #[error(
         "the database {database} keeps its states from {oldest} on, and {witness} remembers state {known}: nothing shows \
          that it is the same database"
@@ -69,12 +71,12 @@ pub enum StateError {
         database: DatabaseUrl,
         /// The first state that it keeps.
         oldest: i64,
-        /// The number that is remembered.
+        /// The number of the remembered state.
         known: i64,
-        /// Who remembers.
+        /// The witness that remembers it.
         witness: String,
     },
-    /// The state file knows others.
+    /// The state file knows other databases, but not this one.
     #[error(
         "{witness} does not know the database {database} (id {id}): it may be an older one, or another one"
     )]
@@ -86,12 +88,12 @@ pub enum StateError {
         /// The state file.
         witness: String,
     },
-    /// No row of `states`, or one that carnet did not write.
+    /// The last row of `states` is missing, or carnet did not write it.
     #[error(
         "the last row of `states` in {0} is missing or fails its MAC: something other than carnet changed the database"
     )]
     Lost(DatabaseUrl),
-    /// The rows are not those of the last state.
+    /// The tracked rows are not those of the last state.
     #[error(
         "keys, grants, policy or issuer in {database} are not those of its last state {n}: something other than carnet put \
          back, inserted, changed or removed rows"
@@ -102,7 +104,7 @@ pub enum StateError {
         /// The number of its last state.
         n: i64,
     },
-    /// A row that carnet did not write last.
+    /// A tracked row is not the one that carnet wrote last.
     #[error(
         "the row {row} of `{table}` is not the one that carnet wrote last: something other than carnet put back, inserted, \
          changed or removed it"
@@ -113,13 +115,13 @@ pub enum StateError {
         /// The row.
         row: String,
     },
-    /// The path names another file by now.
+    /// The database's path now names another file.
     #[error(
         "the file of the database {0} was replaced while this process ran: it serves the public documents and does \
          nothing else until it is started again"
     )]
     Replaced(DatabaseUrl),
-    /// Changes need what the states say, and they were not looked at.
+    /// A change needs the states, and they have not been checked.
     #[error("the states of {0} were not looked at: nothing was changed")]
     NotEstablished(DatabaseUrl),
     /// The state file cannot be used.
@@ -143,34 +145,34 @@ impl Row {
         Ok(State { n: self.n, digest: hash(&self.digest)?, head: hash(&self.head)? })
     }
 
-    /// The database's id and the state, if carnet wrote the row.
+    /// Returns the database's id and the state, if carnet wrote the row.
     fn authentic(&self, mac: &RowMac) -> Option<(DatabaseId, State)> {
         let (id, state) = (self.database_id.parse().ok()?, self.state().ok()?);
         authenticated(&id, &state, |columns| mac.verifies(columns, &self.mac)).then_some((id, state))
     }
 }
 
-/// Gives every column under the MAC to `use_columns`, in their fixed order.
+/// Calls `use_columns` with every column under the MAC, in their fixed order.
 fn authenticated<T>(id: &DatabaseId, state: &State, use_columns: impl FnOnce(&[&str]) -> T) -> T {
     let State { n, digest, head } = state;
     use_columns(&["state-row-1", id.as_str(), &n.to_string(), &digest.to_string(), &head.to_string()])
 }
 
 impl ReadTransaction {
-    /// The last row of `states`.
+    /// Returns the last row of `states`.
     async fn last_state_row(&mut self) -> Result<Option<Row>, StoreError> {
         let last = "SELECT n, database_id, digest, head, mac FROM states ORDER BY n DESC LIMIT 1";
         Ok(sqlx::query_as(last).fetch_optional(self.connection()).await?)
     }
 
-    /// Loads what the last state vouches for, and checks that the rows are that.
+    /// Loads the rows that the last state vouches for, and checks them against its digest.
     async fn load_vouched(&mut self, last: &Row) -> Result<Vouched, StoreError> {
         let keyring = self.keyring()?;
         let lost = || StateError::Lost(self.url.clone());
         let (id, state) = last.authentic(keyring.mac(Purpose::States)).ok_or_else(lost)?;
         let contents = self.contents().await?;
         if contents.digest() != state.digest {
-            // Names the row, where a MAC shows which one it is.
+            // Names the row, if a MAC shows which one it is.
             self.check_key_macs().await?;
             return Err(StateError::Altered { database: self.url.clone(), n: state.n }.into());
         }
@@ -178,7 +180,7 @@ impl ReadTransaction {
         Ok(Vouched { id, state, contents: Arc::new(contents), revoked, keyring })
     }
 
-    /// What the database holds now of everything that a state vouches for.
+    /// Returns the tracked rows as they are now.
     async fn contents(&mut self) -> Result<Contents, StoreError> {
         let mut contents = Contents::default();
         for (table, query) in [
@@ -193,7 +195,7 @@ impl ReadTransaction {
         Ok(contents)
     }
 
-    /// The keys that were ever revoked, the latest last.
+    /// Returns the keys that were ever revoked, latest last.
     async fn revoked_kids(&mut self) -> Result<Vec<Kid>, StoreError> {
         let kids: Vec<String> = sqlx::query_scalar(
             "SELECT kid FROM signing_keys WHERE revoked_at IS NOT NULL ORDER BY revoked_at, kid",
@@ -203,8 +205,8 @@ impl ReadTransaction {
         Ok(kids.iter().filter_map(|kid| kid.parse().ok()).collect())
     }
 
-    /// Checks that the database has had the state `known`, which `witness` remembers, and has gone on from it if
-    /// at all. Its last row must have been found authentic.
+    /// Checks that the database has had the state `known`, which `witness` remembers, and that it is still at
+    /// that state or has continued from it. The caller must have authenticated the last row.
     async fn check_standing(
         &mut self,
         id: &DatabaseId,
@@ -233,6 +235,7 @@ impl ReadTransaction {
 
 impl Transaction {
     /// Appends `state`, and lets go of states that nobody needs any more.
+    /// Appends `state`, and deletes states older than the last [`KEPT`].
     async fn insert_state(&mut self, id: &DatabaseId, state: &State) -> Result<(), StoreError> {
         let keyring = self.keyring()?;
         let mac = authenticated(id, state, |columns| keyring.mac(Purpose::States).tag(columns));

@@ -1,4 +1,4 @@
-//! Opening a database: whether it is the one that it was, by what is remembered outside it.
+//! The check of a database when it is opened: whether witnesses outside it remember it as it is.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use crate::store::keyring::Purpose;
 use crate::store::state_file::{StateFile, StateFileError, StateRecord};
 use crate::store::{ReadTransaction, Store, StoreError};
 
-/// What remembers a database outside it.
+/// The witnesses: everything outside a database that remembers its state.
 #[derive(Debug, Clone, Default)]
 pub struct Witnesses {
     /// The state file.
     pub file: Option<StateFile>,
-    /// A state that the database has to have come to, as an operator says.
+    /// A state that the database must have reached, as an operator states.
     pub at_least: Option<StatePoint>,
 }
 
-/// What an operator calls [`Witnesses::at_least`].
+/// The name of [`Witnesses::at_least`] in errors.
 const AT_LEAST: &str = "--state-at-least";
 
 impl Witnesses {
@@ -37,12 +37,13 @@ impl Witnesses {
 }
 
 impl Store {
-    /// Makes sure that the database is the one that it was, and from now on honours only what its states vouch for.
-    /// A database that has no state yet, because it is new or from before there were any, gets its first one.
+    /// Checks the database against its witnesses, and from now on accepts only rows that its states vouch
+    /// for. Makes the first state of a database that has none, because it is new or from before states
+    /// existed.
     ///
     /// # Errors
     ///
-    /// [`StoreError::State`] when the database was put back or altered, or the state file cannot be trusted.
+    /// [`StoreError::State`] if the database was replaced or altered, or the state file cannot be trusted.
     pub async fn establish_state(&self, witnesses: &Witnesses) -> Result<(), StoreError> {
         let record = witnesses.record(self)?;
         let mut read = self.read().await?;
@@ -66,12 +67,9 @@ impl Store {
         Ok(())
     }
 
-    /// As [`Store::establish_state`], but nothing is made or written, and rows are not held against the states.
-    /// Gives the last state and whether anything outside the database remembers it.
-    ///
-    /// # Errors
-    ///
-    /// As there.
+    /// Checks the database as [`Store::establish_state`] does, without writing anything, and without checking
+    /// later reads against the states. Returns the last state, and whether anything outside the database
+    /// remembers it.
     pub async fn examine_state(
         &self,
         witnesses: &Witnesses,
@@ -86,14 +84,12 @@ impl Store {
         Ok(Some((vouched.id, vouched.state.point(), is_proved)))
     }
 
-    /// Instead of [`Store::establish_state`], for a recovery that ends whatever may have been put back: the first
-    /// change takes the tables as they are, and the state that it appends is above every one that `witnesses`
-    /// remember. Rows that stay are honoured from then on if their MAC is right. Gives where a state file was moved
-    /// to that cannot be trusted.
+    /// Prepares a recovery, which ends whatever may have been restored. Called instead of
+    /// [`Store::establish_state`].
     ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the store is locked, or the state file cannot be read or moved.
+    /// The first change takes the tables as they are, and appends a state above every one that the state file
+    /// remembers. Rows that remain are accepted from then on if their MAC is valid. Renames a state file that
+    /// cannot be trusted, and returns its new path.
     pub fn tolerate_state(&self, witnesses: &Witnesses) -> Result<Option<PathBuf>, StoreError> {
         let (record, moved) = match (witnesses.record(self), &witnesses.file) {
             (Err(StoreError::State(StateError::File(error))), Some(file)) if error.is_distrust() => {
@@ -111,7 +107,7 @@ impl Store {
     /// Makes the first state of a database that has none.
     async fn begin_states(&self, witnesses: &Witnesses) -> Result<Arc<Vouched>, StoreError> {
         let mut write = self.write().await?;
-        // Read again: another process may have been quicker.
+        // Read again: another process may have been faster.
         let record = witnesses.record(self)?;
         if let Some(last) = write.last_state_row().await? {
             let vouched = Arc::new(write.load_vouched(&last).await?);
@@ -120,8 +116,8 @@ impl Store {
         }
         let vouched = Arc::new(write.check_first(record.as_ref(), witnesses).await?);
         if let Some(file) = witnesses.file.clone() {
-            // Before the database has it: one that lacks a state that the file knows is never given a first one
-            // again, but for this very one.
+            // Written before the database has the state. If the state file knows a state that the database
+            // lacks, the database never gets a first state again, unless it is this same one.
             let vouched = Arc::clone(&vouched);
             let written = tokio::task::spawn_blocking(move || {
                 file.raise(&vouched.id, &vouched.known(), vouched.keyring.sealer(), None)
@@ -140,7 +136,8 @@ impl Store {
 }
 
 impl ReadTransaction {
-    /// Holds what the database says of itself against what is remembered; says whether anything is.
+    /// Checks the database's last state against the witnesses. Returns whether one of them remembers the
+    /// database.
     async fn check_witnesses(
         &mut self,
         vouched: &Vouched,
@@ -166,8 +163,9 @@ impl ReadTransaction {
         StateError::Unknown { database: self.url.clone(), id, witness: witnesses.file_name() }
     }
 
-    /// The first state of a database that has none: one that is new, or from before there were states. Whoever
-    /// removes the rows of `states` from another one finds its id known, or its keys to be of a later epoch.
+    /// Returns the first state of a database that has none, because it is new or from before states existed.
+    /// If someone has removed the rows of `states` from another database, the state file knows its id, or its
+    /// keys are of a later epoch.
     async fn check_first(
         &mut self,
         record: Option<&StateRecord>,
@@ -191,7 +189,7 @@ impl ReadTransaction {
             Some((_, Some(known))) if known.state != state.point() => {
                 return Err(older(&known.state, witnesses.file_name()));
             }
-            // Whoever had the master key of before can make a database that is new to everybody.
+            // An attacker with the previous master key can create a database that no witness knows.
             Some((record, None)) if !record.is_of(master_key) => {
                 return Err(self.unknown(id, witnesses).into());
             }
@@ -206,15 +204,15 @@ impl ReadTransaction {
         })
     }
 
-    /// The id of a database, which follows from a random key that was made with it: a copy from before there were
-    /// states has the same.
+    /// Returns the id of a database. It follows from a random key that was generated with the database, so a
+    /// copy from before states existed has the same id.
     fn first_id(&self) -> Result<DatabaseId, StoreError> {
         let tag = self.keyring()?.mac(Purpose::SigningKeys).tag(&["database-id-1"]);
         Ok(DatabaseId::of(tag.as_bytes()))
     }
 
-    /// Begins a change after which the tables are taken as they are, whatever `record` remembers of them; the next
-    /// state is above every one that is.
+    /// Begins a change that takes the tables as they are, without comparing them with `record`. The next
+    /// state is above every one that `record` remembers of the database.
     pub(super) async fn change_of_whole(&mut self, record: &StateRecord) -> Result<Change, StoreError> {
         let keyring = self.keyring()?;
         let last = self.last_state_row().await?;

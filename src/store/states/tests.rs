@@ -1,4 +1,4 @@
-//! Each change of a row that counts appends a state, and nothing else does.
+//! Each change to a tracked row appends a state. No other change does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl World {
         store.establish_state(&Witnesses::default()).await
     }
 
-    /// Another process on the same database.
+    /// Opens the same database as another process.
     async fn other(&self) -> Result<Store, StoreError> {
         let store = Store::open(&self.folder.path().join("carnet.db").into(), IfMissing::Refuse).await?;
         self.establish(&store).await.map(|()| store)
@@ -56,7 +56,8 @@ impl World {
         self.store.state_status().unwrap().state.n
     }
 
-    /// Commits what `change` does; gives by how much the state has moved on. Another process believes the result.
+    /// Commits the changes of `change`, and returns the number of states appended. Checks that another
+    /// process trusts the result.
     async fn moves(&self, change: impl AsyncFnOnce(&mut Transaction)) -> i64 {
         let before = self.n();
         let mut write = self.store.write().await.unwrap();
@@ -120,7 +121,7 @@ async fn each_change_of_a_row_that_counts_appends_one_state() {
     assert_eq!(world.moves(async |write| write.update_grant_times(&held).await.unwrap()).await, 1);
     let later = Timestamp::from_second(1).unwrap();
     assert_eq!(world.moves(async |write| write.remove_grants_ended_before(later).await.unwrap()).await, 1);
-    // Two changes in one transaction are one state, and none is none.
+    // Two changes in one transaction append one state. No change appends none.
     let two = async |write: &mut Transaction| {
         write.insert_grant(&grant(2, None)).await.unwrap();
         write.insert_grant(&grant(3, None)).await.unwrap();
