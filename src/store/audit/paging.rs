@@ -36,8 +36,8 @@ pub struct Page {
 }
 
 impl Store {
-    /// Returns a maximum of `limit` records, and never more than [`MAX_PAGE`]. Needs no key, and does not
-    /// verify the chain.
+    /// Returns up to `limit` records, and never more than [`MAX_PAGE`]. Needs no key, and does not verify the
+    /// chain.
     ///
     /// # Errors
     ///

@@ -15,8 +15,8 @@ use crate::values::actor::Actor;
 const LOOK_AHEAD: i64 = 100_000;
 
 impl Store {
-    /// Removes records written before `before` from the head of the log, a maximum of [`MAX_PAGE`], and
-    /// returns their number. The log then begins after them, and a new record says so.
+    /// Removes up to [`MAX_PAGE`] records written before `before` from the head of the log, and returns their
+    /// number. The log then begins after them, and a new record says so.
     ///
     /// Never removes rows that were tampered with, because that would destroy the evidence.
     ///

@@ -64,8 +64,8 @@ pub struct FeedCounts {
 }
 
 impl Store {
-    /// Returns a maximum of `limit` feeds whose tokens are signed with `algorithm`, ordered by id, beginning
-    /// after the id `after`.
+    /// Returns up to `limit` feeds whose tokens are signed with `algorithm`, ordered by id, starting after
+    /// the id `after`.
     pub async fn feeds_of_algorithm(
         &self,
         algorithm: Algorithm,
@@ -142,7 +142,7 @@ impl Store {
         query.fetch_all(&self.readers.lists).await?.into_iter().map(Row::feed).collect()
     }
 
-    /// Returns a maximum of `limit` feeds of this type, by name, beginning after the feed `after`.
+    /// Returns up to `limit` feeds of this type, by name, starting after the feed `after`.
     pub async fn feeds_of_type(
         &self,
         feed_type: FeedType,
@@ -166,8 +166,8 @@ impl ReadTransaction {
         query.fetch_optional(self.connection()).await?.map(Row::feed).transpose()
     }
 
-    /// Returns the names of other feeds in the space that can give the same subject as a feed with these keys
-    /// and this identity; a maximum of `limit` of them, by name.
+    /// Returns up to `limit` names, in order, of other feeds in the space that can give the same subject as a
+    /// feed with these keys and this identity.
     pub async fn feeds_sharing_subject(
         &mut self,
         keys: &SubjectKeys,
@@ -175,7 +175,8 @@ impl ReadTransaction {
         limit: u32,
     ) -> Result<Vec<FeedPath>, StoreError> {
         let overlapping = keys.overlapping_without_feed();
-        // Slugs differ within a space, and ids differ everywhere.
+        // Keys that name one feed overlap with no other feed: slugs differ within a space, and ids differ
+        // everywhere.
         if overlapping.is_empty() {
             return Ok(Vec::new());
         }
@@ -185,8 +186,8 @@ impl ReadTransaction {
         slugs.into_iter().map(|(slug,)| path(&feed.space, &slug)).collect()
     }
 
-    /// Returns the names of the feeds with this registry, other than the feed `except`; a maximum of `limit`
-    /// of them, by name. With limits in `outside`, returns only the feeds outside them.
+    /// Returns up to `limit` names, in order, of the feeds with this registry, other than the feed `except`.
+    /// With limits in `outside`, returns only the feeds outside them.
     pub async fn names_of_registry(
         &mut self,
         registry: &RegistryHost,

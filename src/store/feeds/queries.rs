@@ -14,7 +14,7 @@ use crate::values::slug::Slug;
 pub enum FeedsOf<'a> {
     /// The feeds of this space.
     Space(&'a Slug),
-    /// The feeds with this registry; a maximum of [`MAX_OF_REGISTRY`] of them.
+    /// The feeds with this registry, up to [`MAX_OF_REGISTRY`].
     Registry(&'a RegistryHost),
 }
 

@@ -322,9 +322,9 @@ impl MasterKey {
         })
     }
 
-    /// Removes the temporary file that a crash during [`MasterKey::write_new`] may have left beside `path`.
-    /// It would be a copy of the key that nobody knows of. Ignores failures, because the folder may belong to
-    /// another user. Leaves a file with any other content.
+    /// Removes the temporary file that a crash during [`MasterKey::write_new`] may have left beside `path`:
+    /// otherwise an unnoticed copy of the key would remain. Ignores failures, because the folder may belong
+    /// to another user. Leaves a file with any other content.
     pub fn remove_unfinished(&self, path: &Path) {
         let _ = self.try_remove_unfinished(&self.unfinished(path));
     }
