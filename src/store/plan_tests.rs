@@ -14,7 +14,7 @@ const BOUNDED: [&str; 20] = [
     "audit_epochs",
     "audit_times",
     "feed_counts",
-    // A maximum of 10,000, whoever makes them.
+    // Up to 10,000 in all, independent of the caller.
     "grants",
     "issuer",
     "key_state",
@@ -22,13 +22,13 @@ const BOUNDED: [&str; 20] = [
     "jwks_clients",
     // Two rows for each revocation, removed once they are done.
     "nudges",
-    // One row for each target that the operator has named, and for each of those the published keys: a
-    // maximum of eight for each algorithm.
+    // One row for each target that the operator has named, and for each of those the published keys: up to
+    // eight for each algorithm.
     "publication_targets",
     "published_keys",
     "sealed_keys",
     "server_master_keys",
-    // One key for each algorithm and rotation. A rotation takes a day, or an admin without limits.
+    // One key for each algorithm and rotation. A rotation needs a day to pass, or an admin without limits.
     "signing_keys",
     // Names inside statements: the grants made by a grant, the halves of the log, rows and marks up to a
     // limit, and `publication_targets`.
