@@ -41,16 +41,16 @@ pub struct AuditFilter {
     pub since: Option<Timestamp>,
     /// The time before which the record was written.
     pub until: Option<Timestamp>,
-    /// The records that the reader may know of.
+    /// The records that the reader may see.
     pub sight: Sight,
 }
 
 /// The limits of a reader of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sight {
-    /// The spaces whose records the reader may know of.
+    /// The spaces whose records the reader may see.
     pub spaces: SpaceLimit,
-    /// The feeds whose records the reader may know of.
+    /// The feeds whose records the reader may see.
     pub feeds: FeedLimit,
 }
 
@@ -65,7 +65,7 @@ impl Sight {
         *self != Self::default()
     }
 
-    /// Returns whether the reader may know of a record about `home`.
+    /// Returns whether the reader may see a record about `home`.
     fn contains(&self, home: &Home) -> bool {
         let space = match &self.spaces {
             SpaceLimit::All => true,
@@ -132,7 +132,7 @@ impl AuditFilter {
         }
     }
 
-    /// Returns the spaces that the filter names and the reader may know of; `None` for all.
+    /// Returns the spaces that the filter names and the reader may see; `None` for all.
     fn spaces(&self) -> Option<BTreeSet<Slug>> {
         let asked = self.spaces.as_ref().map(|spaces| spaces.iter().cloned().collect::<BTreeSet<_>>());
         match (&self.sight.spaces, asked) {

@@ -1,4 +1,4 @@
-//! The check of a database when it is opened: whether witnesses outside it remember it as it is.
+//! The check of a database when it is opened: it must be the one that witnesses outside it remember.
 
 use std::path::PathBuf;
 use std::sync::Arc;
