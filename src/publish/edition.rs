@@ -1,4 +1,4 @@
-//! What is published together.
+//! The set of documents that are published together.
 
 use std::sync::Arc;
 
@@ -16,18 +16,18 @@ use crate::values::target_url::TargetUrl;
 /// Both documents of one issuer in one state.
 #[derive(Debug, Clone)]
 pub struct Edition {
-    /// Whose they are, and which state. It has no MAC: see [`Edition::label_at`].
+    /// The issuer and the generation. The label has no MAC yet: see [`Edition::label_at`].
     pub label: Label,
     /// The documents.
     pub documents: Arc<Documents>,
     /// The keys in the JWKS.
     pub kids: Vec<Kid>,
-    /// Authenticates labels.
+    /// The key that authenticates labels.
     mac: RowMac,
 }
 
 impl Edition {
-    /// The state `generation` of what `issuer` publishes, with labels that `mac` authenticates.
+    /// Creates an edition in the state `generation`, with labels that `mac` authenticates.
     #[must_use]
     pub fn new(
         issuer: IssuerUrl,
@@ -39,7 +39,7 @@ impl Edition {
         Self { label: Label { issuer, generation, state: None, mac: None }, documents, kids, mac }
     }
 
-    /// What `issuer` publishes at this moment, in this process.
+    /// Returns the edition that `issuer` publishes now, in this process.
     #[must_use]
     pub fn of(issuer: &Issuer) -> Self {
         let key_set = issuer.key_set();
@@ -48,13 +48,13 @@ impl Edition {
         Self::new(issuer.url().clone(), key_set.edition, documents, key_set.kids.clone(), mac)
     }
 
-    /// The label of a document of this edition at `target`.
+    /// Returns the label of a document of this edition at `target`.
     #[must_use]
     pub fn label_at(&self, target: &TargetUrl, name: DocumentName) -> Label {
         self.label.clone().signed(&self.mac, target, name, &self.document(name).body)
     }
 
-    /// Returns whether this database has written what stands at `target` as `name`, for this issuer.
+    /// Returns whether this database wrote `stored` as `name` at `target`, for this issuer.
     #[must_use]
     pub fn has_written(&self, target: &TargetUrl, name: DocumentName, stored: &Stored) -> bool {
         stored.label.as_ref().is_some_and(|label| {
@@ -62,7 +62,7 @@ impl Edition {
         })
     }
 
-    /// One of the documents.
+    /// Returns one of the documents.
     #[must_use]
     pub fn document(&self, name: DocumentName) -> &Document {
         match name {

@@ -1,8 +1,10 @@
-//! Copies of the public documents at places that clouds can reach when the issuer itself is not.
+//! Publishes copies of the public documents to targets that clouds can reach when the issuer itself is not
+//! reachable.
 //!
-//! Each place shows what `Issuer` publishes, or an earlier state of it, never a mixture that would refuse a token:
-//! the JWKS is written before the discovery document, every write is conditional on what was read, and a
-//! generation says which of two is newer. Who may write there is the issuer.
+//! A target shows the documents that `Issuer` publishes, or an earlier state of them. It never shows a
+//! mixture that would make a verifier refuse a token: the JWKS is written before the discovery document,
+//! every write is conditional on the version that was read, and a generation number decides which of two
+//! states is newer. Anyone with write access to a target can impersonate the issuer.
 
 pub mod edition;
 mod folder;

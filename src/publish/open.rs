@@ -1,4 +1,4 @@
-//! From the name of a target to the target.
+//! Opens a target by its URL.
 
 use std::sync::Arc;
 
@@ -6,12 +6,8 @@ use super::target_options::{OpenTargetError, TargetOptions};
 use super::{FolderTarget, Target};
 use crate::values::target_url::TargetUrl;
 
-/// The target of that name. Nothing is asked of it yet, but the environment is read for the credentials of an
-/// object store.
-///
-/// # Errors
-///
-/// [`OpenTargetError`].
+/// Returns the target at `url`. For an object store, credentials are read from the environment; no request is
+/// sent.
 pub fn open(url: &TargetUrl, options: &TargetOptions) -> Result<Arc<dyn Target>, OpenTargetError> {
     match url {
         TargetUrl::Folder(folder) => Ok(Arc::new(FolderTarget::new(folder.clone()))),

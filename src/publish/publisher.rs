@@ -1,8 +1,9 @@
-//! The publisher: keeps one copy of the documents what the issuer publishes.
+//! The publisher: keeps the copy at one target up to date.
 //!
-//! A change of keys is written at once, and again and again until it stands there; meanwhile the rotation waits,
-//! because no key signs before the copy has shown it for long enough. Once a minute the copy is compared,
-//! byte by byte. What somebody else has put there is overwritten, recorded and reported.
+//! A change of keys is written at once and retried until it succeeds. Meanwhile the rotation waits, because
+//! no key signs before the copy has shown it for long enough. Once a minute the publisher compares the copy
+//! byte by byte. If another program has changed it, the publisher overwrites it, records the change and
+//! reports it.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -19,50 +20,50 @@ use crate::store::StoreError;
 use crate::values::clock::Clock;
 use crate::values::target_url::TargetUrl;
 
-/// A change is written after at most this long.
+/// The maximum delay before a change is written.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// The copy is compared this often.
+/// The interval between comparisons of the copy.
 const COMPARE_EVERY: Duration = Duration::from_secs(60);
-/// What has failed is tried again after this long, then after twice as long, and so on,
+/// The delay before the first retry. It doubles with every further failure,
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// up to this long.
+/// up to this maximum.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Keeps one place up to date.
+/// Keeps one target up to date.
 #[derive(Debug)]
 pub struct Publisher {
     target: Arc<dyn Target>,
     issuer: Arc<Issuer>,
     records: Records,
     clock: Arc<dyn Clock>,
-    /// What this process knows to stand there.
+    /// The generation that this process knows the target to show.
     shown: Option<Generation>,
     compare_at: Duration,
     failures: u32,
-    /// What has failed is not tried again before then.
+    /// The earliest time for a retry of `tried`.
     not_before: Duration,
-    /// What has failed.
+    /// The generation whose last attempt failed.
     tried: Option<Generation>,
 }
 
-/// A place cannot be taken into use.
+/// The reasons why a target could not be registered.
 #[derive(Debug, thiserror::Error)]
 pub enum BeginError {
-    /// It does not take the documents.
+    /// The documents could not be published there.
     #[error("{target} cannot be published at")]
     Publish {
-        /// The place.
+        /// The target.
         target: TargetUrl,
-        /// Why.
+        /// The reason.
         #[source]
         source: PublishError,
     },
-    /// The database would not.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// One look has failed; the next one tries again.
+/// The reasons why one attempt failed. The next one tries again.
 #[derive(Debug, thiserror::Error)]
 enum LookError {
     #[error(transparent)]
@@ -76,12 +77,8 @@ enum LookError {
 }
 
 impl Publisher {
-    /// Takes `target` into use: writes the documents there, unless it is in use already, and only then has keys
-    /// wait for it. So a place that cannot be written never holds up an issuer that works.
-    ///
-    /// # Errors
-    ///
-    /// [`BeginError`]; no key waits for the place then.
+    /// Registers `target`: publishes the documents there, unless it is registered already, and only then
+    /// makes keys wait for it. So a target that cannot be written never blocks a working issuer.
     pub async fn begin(
         target: Arc<dyn Target>,
         issuer: Arc<Issuer>,
@@ -97,7 +94,7 @@ impl Publisher {
             published.map_err(|source| BeginError::Publish { target: url.clone(), source })?;
             records.register(&url, &edition).await?;
             shown = Some(edition.label.generation);
-            // Shown at once; if the database does not answer now, the maintenance task asks again.
+            // Makes the change visible at once. If the database fails now, the next refresh does it.
             let _ = issuer.refresh().await;
             tracing::info!(target = %url, "published; from now on every key waits to be shown there");
         }
@@ -105,7 +102,7 @@ impl Publisher {
         Ok(Self { target, issuer, records, clock, shown, compare_at, failures: 0, not_before, tried: None })
     }
 
-    /// Keeps the copy up to date; never returns. May be dropped at any time.
+    /// Runs the loop that keeps the copy up to date. It never returns; the future may be dropped at any time.
     pub async fn run(&mut self) {
         loop {
             self.look().await;
@@ -113,15 +110,16 @@ impl Publisher {
         }
     }
 
-    /// One look: writes if something has changed, compares if it is time to.
+    /// Runs one step: writes after a change, and compares when a comparison is due.
     pub async fn look(&mut self) {
         let now = self.clock.monotonic();
         let edition = Edition::of(&self.issuer);
         let generation = edition.label.generation;
         let is_due = self.shown != Some(generation) || self.compare_at <= now;
-        // Another change, such as a revocation, does not wait for what has failed before it.
+        // A different generation, for example after a revocation, does not wait for the backoff of the failed
+        // one.
         let must_wait = now < self.not_before && self.tried == Some(generation);
-        // What has not been confirmed may be older than what stands there.
+        // A key state that has not been confirmed may be older than the published one.
         if !is_due || must_wait || self.issuer.unconfirmed_for() > STALE_AFTER {
             return;
         }
@@ -131,14 +129,15 @@ impl Publisher {
             Err(LookError::Publish(PublishError::Conflict(Conflict::Newer { there, .. })))
                 if there.keys == generation.keys =>
             {
-                // Another server's clock is a little ahead: it has pruned what this one will in a moment.
+                // Another server's clock is slightly ahead: it has pruned keys that this server prunes in a
+                // moment.
                 self.works(&edition, now);
             }
             Err(LookError::Publish(PublishError::Conflict(Conflict::Newer { .. }))) if is_first => {
-                // Another server has seen a change first; this one sees it before it looks again.
+                // Another server has seen a change first. This one sees it before the next attempt.
                 self.not_before = now + FIRST_WAIT;
             }
-            // The next look sees the change.
+            // The next step sees the change.
             Err(LookError::Outdated) => {}
             Err(error) => self.failed(&error, now).await,
         }
@@ -151,7 +150,7 @@ impl Publisher {
             return Ok(self.records.works(self.target.url()).await?);
         }
         let lacked = lacked(&published, edition);
-        // Forgotten before it is recorded: if that fails, the next look records it.
+        // Cleared before the database write: if that fails, the next step records the change.
         self.shown = None;
         let found = Found { lacked: &lacked, foreign: &published.foreign, was_shown };
         let was_altered = self.records.shows(self.target.url(), edition, found).await?;
@@ -172,8 +171,9 @@ impl Publisher {
         Ok(())
     }
 
-    /// Writes what is missing. What carries no authentic label is overwritten only after the database has confirmed
-    /// the key state: labels of keys that this process has not seen yet are not foreign.
+    /// Writes the documents that differ. Overwrites a document without an authentic label only after the
+    /// database has confirmed the key state: a label made with keys that this process has not seen yet is not
+    /// foreign.
     async fn publish(&self, edition: &Edition) -> Result<Published, LookError> {
         let (mut published, target) = (Published::default(), self.target.as_ref());
         match publish_into(&mut published, target, edition, Mode::First).await {
@@ -217,8 +217,8 @@ impl Publisher {
     }
 }
 
-/// The keys of `edition` that the JWKS in whose place it was written did not hold: all of them, if that was no JWKS.
-/// Where nothing stood, nobody has fetched a JWKS that lacks a key.
+/// Returns the keys of `edition` that the overwritten JWKS lacked; all keys, if the text was no JWKS. Returns
+/// none if no JWKS existed, because then nobody has fetched one that lacks a key.
 pub(crate) fn lacked(published: &Published, edition: &Edition) -> Vec<Kid> {
     let Some(stored) = &published.replaced_jwks else { return Vec::new() };
     let held = kids_in(&stored.body);

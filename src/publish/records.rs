@@ -1,4 +1,5 @@
-//! What the database knows of the places: keys wait for those that stand there.
+//! The database's records of publication targets. A key signs only after every registered target has shown
+//! it.
 
 use std::sync::Arc;
 
@@ -14,7 +15,8 @@ use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 use crate::values::target_url::TargetUrl;
 
-/// The places of one database. Its store has to be unlocked: what is changed is recorded in the audit log.
+/// The targets of one database. Its store must be unlocked, because every change is recorded in the audit
+/// log.
 #[derive(Debug, Clone)]
 pub struct Records {
     store: Store,
@@ -22,38 +24,31 @@ pub struct Records {
     actor: Actor,
 }
 
-/// What a write has found in the place of what it wrote.
+/// The findings of a write about the copy that it replaced.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Found<'a> {
-    /// Keys of what was written that a copy there lacked.
+    /// The written keys that the previous copy lacked.
     pub lacked: &'a [Kid],
-    /// What stood there without an authentic label.
+    /// The previous documents without an authentic label.
     pub foreign: &'a [Foreign],
-    /// Whether the documents were known to stand there as they should.
+    /// Whether this process knew the target to show the documents already.
     pub was_shown: bool,
 }
 
 impl Records {
-    /// The records in `store`, changed in the name of `actor`.
+    /// Creates the records in `store`, changed in the name of `actor`.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>, actor: Actor) -> Self {
         Self { store, clock, actor }
     }
 
-    /// Every place.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`].
+    /// Returns every target.
     pub async fn targets(&self) -> Result<Vec<PublicationTarget>, StoreError> {
         self.store.publication_targets().await
     }
 
-    /// `target` shows `edition`, and from now on every key waits for it. Says whether it is new.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]; nothing has changed then.
+    /// Registers `target`, which shows `edition`: from now on every key waits until the target shows it.
+    /// Returns whether the target is new.
     pub async fn register(&self, target: &TargetUrl, edition: &Edition) -> Result<bool, StoreError> {
         let mut write = self.store.write().await?;
         let now = self.now(&mut write).await?;
@@ -63,11 +58,7 @@ impl Records {
         Ok(is_new)
     }
 
-    /// No key waits for `target` any more. Says whether one did.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]; nothing has changed then.
+    /// Removes `target`, so that no key waits for it any more. Returns whether it was registered.
     pub async fn forget(&self, target: &TargetUrl) -> Result<bool, StoreError> {
         let mut write = self.store.write().await?;
         let now = self.now(&mut write).await?;
@@ -76,12 +67,9 @@ impl Records {
         Ok(was_there)
     }
 
-    /// `target` shows `edition` since now, if keys wait for it. Says whether something else than carnet had written
-    /// there, which is recorded: what carnet wrote last is known by its digest, also if its keys were replaced since.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]; nothing has changed then.
+    /// Records that `target` shows `edition` now, if it is registered. Returns whether something other than
+    /// carnet had changed the copy; that is recorded too. The digest of the last written text identifies
+    /// carnet's own copy even if its keys were replaced since.
     pub async fn shows(
         &self,
         target: &TargetUrl,
@@ -95,26 +83,18 @@ impl Records {
         Ok(was_altered)
     }
 
-    /// `target` was not brought up to date.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`].
+    /// Records that `target` could not be brought up to date.
     pub async fn failed(&self, target: &TargetUrl, error: &str) -> Result<(), StoreError> {
         self.store.note_publication_failed(target, error, self.clock.now()).await
     }
 
-    /// `target` shows what it should, though nothing had to be written.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`].
+    /// Records that `target` is up to date without a write, which ends a recorded failure.
     pub async fn works(&self, target: &TargetUrl) -> Result<(), StoreError> {
         self.store.note_publication_works(target).await
     }
 
-    /// No publication begins earlier than what is known to have been: by a clock that is behind, a key would
-    /// count as published for long once that is set right.
+    /// Returns the current time, or the high-water time if the clock is behind it. With an earlier time, a
+    /// key would count as published for too long once the clock is corrected.
     async fn now(&self, read: &mut ReadTransaction) -> Result<Timestamp, StoreError> {
         Ok(self.clock.now().max(read.key_settings().await?.high_water))
     }

@@ -1,4 +1,4 @@
-//! What a place for documents can do: read one, and write one on a condition.
+//! The interface of a target: read a document, and write one conditionally.
 
 use std::fmt;
 use std::future::Future;
@@ -15,7 +15,7 @@ use crate::store::sealed::RowMac;
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::target_url::TargetUrl;
 
-/// A longer text, in bytes, is no document of carnet's and is not read whole.
+/// The maximum size of a document, in bytes. A longer one is not carnet's and is not read whole.
 pub(super) const LONGEST_DOCUMENT: usize = 1 << 20;
 
 /// One of the two documents.
@@ -28,10 +28,11 @@ pub enum DocumentName {
 }
 
 impl DocumentName {
-    /// In the order in which they are written.
+    /// Both documents, in the order in which they are written.
     pub const ALL: [Self; 2] = [Self::Jwks, Self::Discovery];
 
-    /// Its path below the target, which stands for the issuer URL. No slash at the beginning.
+    /// Returns the document's path below the target, which corresponds to the issuer URL. It has no leading
+    /// slash.
     #[must_use]
     pub fn path(self) -> &'static str {
         let path = match self {
@@ -48,30 +49,32 @@ impl fmt::Display for DocumentName {
     }
 }
 
-/// What carnet writes beside a document, to know it again.
+/// The label that carnet writes next to a document, to recognize it later.
 ///
-/// Only a label whose MAC is right says anything: everyone who may write at a target can write any other.
+/// Only the MAC makes a label trustworthy: everyone with write access to a target can write any label without
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
     /// The issuer that the document belongs to.
     pub issuer: IssuerUrl,
-    /// Which state of it.
+    /// The state of the issuer's documents.
     pub generation: Generation,
-    /// The state of the database that the document shows, as `N:HEAD`, where it was known.
+    /// The state of the database that the document shows, as `N:HEAD`, if it was known.
     pub state: Option<String>,
-    /// Authenticates the label together with its target, document and text; `None` if an earlier version wrote it.
+    /// The MAC over the label with its target, document and text; `None` if an earlier version of carnet
+    /// wrote the label.
     pub mac: Option<String>,
 }
 
 impl Label {
-    /// Returns the label with the MAC for `body`, standing as `name` at `target`.
+    /// Returns the label with the MAC for `body`, stored as `name` at `target`.
     #[must_use]
     pub fn signed(self, mac: &RowMac, target: &TargetUrl, name: DocumentName, body: &[u8]) -> Self {
         let tag = self.covered(target, name, body, |covered| mac.tag(covered));
         Self { mac: Some(tag), ..self }
     }
 
-    /// Returns whether the holder of `mac` wrote this label for `body`, standing as `name` at `target`.
+    /// Returns whether the holder of `mac` wrote this label for `body`, stored as `name` at `target`.
     #[must_use]
     pub fn is_authentic(&self, mac: &RowMac, target: &TargetUrl, name: DocumentName, body: &[u8]) -> bool {
         let Some(tag) = &self.mac else { return false };
@@ -99,66 +102,67 @@ impl Label {
     }
 }
 
-/// The SHA-256 of a document's text, as labels and the database keep it.
+/// Returns the SHA-256 of a document's text in the form that labels and the database use.
 pub(crate) fn sha256(body: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(digest(&SHA256, body))
 }
 
-/// What a target calls the state of one document, for a conditional write: an entity tag or its like.
+/// The version of one document at a target, for conditional writes: an entity tag or its equivalent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     /// The entity tag.
     pub e_tag: Option<String>,
-    /// Where the store numbers versions, the number.
+    /// The version number, if the store numbers versions.
     pub version: Option<String>,
 }
 
-/// A document as it stands at a target.
+/// A document as stored at a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// Its bytes; empty if there are more than any document of carnet's has.
+    /// Its bytes; empty if they exceed the maximum size of a document.
     pub body: Bytes,
-    /// What carnet wrote beside it; `None` if somebody else wrote it, or the label cannot be read.
+    /// The label that carnet wrote; `None` if another program wrote the document, or the label cannot be
+    /// read.
     pub label: Option<Label>,
-    /// What a conditional write names.
+    /// The version that a conditional write names.
     pub version: Version,
-    /// Whether content type and cache header are those that it should have.
+    /// Whether content type and cache header are correct.
     pub headers_fit: bool,
 }
 
-/// A target did not do what was asked. The text holds nothing secret.
+/// An operation on a target failed. The text contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// Somebody has written in between: the condition of a write was not met.
+    /// Another writer changed the document: the condition of the write was not met.
     #[error("{0} was changed by somebody else meanwhile")]
     Changed(DocumentName),
-    /// It cannot be reached, or does not answer as it should.
+    /// The target cannot be reached, or its response is an error.
     #[error("{document} at {target}: {reason}")]
     Failed {
-        /// What was to be read or written.
+        /// The document.
         document: DocumentName,
-        /// Where.
+        /// The target.
         target: TargetUrl,
-        /// What the target, or the way to it, said.
+        /// The error of the target or of the connection to it.
         reason: String,
     },
 }
 
-/// What [`Target`]'s functions return.
+/// The future that the functions of [`Target`] return.
 pub type TargetFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, TargetError>> + Send + 'a>>;
 
-/// A place for the documents of one issuer.
+/// A target for the documents of one issuer.
 ///
-/// Both functions end within a minute, whatever happens at the other side.
+/// Both functions end within a minute, even if the other side does not respond.
 pub trait Target: fmt::Debug + Send + Sync {
-    /// What users call it.
+    /// Returns the target's URL, its name for users.
     fn url(&self) -> &TargetUrl;
 
-    /// The document as it stands there; `None` if there is none.
+    /// Returns the document as it is stored there; `None` if it does not exist.
     fn read<'a>(&'a self, name: DocumentName, expected: &'a Document) -> TargetFuture<'a, Option<Stored>>;
 
-    /// Writes the document whole or not at all, with its content type and cache header, if what stands there
-    /// is still `over`; `None`: if there is none.
+    /// Writes the document whole or not at all, with its content type and cache header. The write succeeds
+    /// only if the stored document still has the version `over`, or, with `None`, if there is none.
     fn write<'a>(
         &'a self,
         name: DocumentName,

@@ -4,26 +4,26 @@ use crate::exchange::proxy::ProxyUrl;
 use crate::exchange::transport::TransportConfigError;
 use crate::values::target_url::TargetUrl;
 
-/// Network options for object stores; folders need none.
+/// Network options for object stores. Folders need none.
 #[derive(Debug, Clone, Default)]
 pub struct TargetOptions {
-    /// Certificates in PEM that are trusted beside the operating system's.
+    /// CA certificates in PEM that are trusted in addition to the operating system's.
     pub extra_ca_pem: Option<Vec<u8>>,
-    /// The proxy that requests go through, but for those to the machine's metadata service and to the machine
-    /// itself; never one of the environment's.
+    /// The proxy for requests, except those to the machine's metadata service and to the machine itself.
+    /// Proxies named by the environment are never used.
     pub proxy: Option<ProxyUrl>,
 }
 
-/// A target cannot be used, whatever may stand there. The text holds nothing secret.
+/// A target cannot be opened. The text contains no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenTargetError {
-    /// This build knows folders only.
+    /// This build supports only folders.
     #[error("{0} cannot be reached: this build has no object stores (feature `publish`)")]
     NotBuilt(TargetUrl),
-    /// The HTTP client could not be made.
+    /// The HTTP client could not be created.
     #[error(transparent)]
     Client(#[from] TransportConfigError),
-    /// The environment's settings for the object store cannot be used.
+    /// The environment's settings for the object store are unusable.
     #[error("{target} cannot be reached with what the environment says: {reason}")]
     Environment {
         /// The target.

@@ -1,6 +1,7 @@
-//! Files that may be anything: links, folders, too long.
+//! Reads and writes files at paths where anything may be: links, folders, files that are too long.
 //!
-//! The checks are against accidents. Who may write in the folder needs no link to publish keys of his own.
+//! The checks protect against accidents only. An attacker with write access to the folder can publish keys
+//! without a link.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -13,25 +14,25 @@ use bytes::Bytes;
 use crate::publish::target::LONGEST_DOCUMENT;
 use crate::values::regular_file;
 
-/// Everybody may read: a web server that runs as somebody else, too.
+/// Readable by all, also for a web server that runs as another user.
 const FILE_MODE: u32 = 0o644;
 const FOLDER_MODE: u32 = 0o755;
 
 /// A regular file.
 pub(super) struct Found {
-    /// What it holds; nothing if that is too much.
+    /// Its content; empty if it is too long.
     pub(super) body: Bytes,
     pub(super) length: u64,
-    /// Who may do what with it, as `chmod` counts.
+    /// The permission bits, as for `chmod`.
     pub(super) mode: u32,
 }
 
-/// What could not be done to what, and why.
+/// Describes a failed operation on a file.
 pub(super) fn report(path: &Path, done: &str, error: &io::Error) -> String {
     format!("{} cannot be {done}: {error}", path.display())
 }
 
-/// The file at `path`, if there is one.
+/// Returns the file at `path`, if it exists.
 pub(super) fn find(path: &Path) -> Result<Option<Found>, String> {
     let failed = |error| report(path, "read", &error);
     let before = match fs::symlink_metadata(path) {
@@ -65,7 +66,8 @@ fn kind(metadata: &fs::Metadata) -> &'static str {
     }
 }
 
-/// Whether there is a folder. A target itself may be a link to one, what is inside may not.
+/// Returns whether the folder exists. The target itself may be a symbolic link to a folder; a folder inside
+/// it may not.
 pub(super) fn is_folder(path: &Path) -> Result<bool, String> {
     let is_inside = path.ends_with(".well-known");
     let found = if is_inside { fs::symlink_metadata(path) } else { fs::metadata(path) };
@@ -82,14 +84,14 @@ fn kind_or_file(metadata: &fs::Metadata) -> &'static str {
     if metadata.is_file() { "a file" } else { kind(metadata) }
 }
 
-/// Makes the folder if it is not there; the one above it must be.
+/// Creates the folder if it does not exist. Its parent must exist.
 pub(super) fn make_folder(path: &Path) -> Result<(), String> {
     if is_folder(path)? {
         return Ok(());
     }
     let failed = |error| report(path, "made", &error);
     match fs::create_dir(path) {
-        // Somebody else has made it at the same moment.
+        // Another process has created it at the same moment.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return is_folder(path).map(drop),
         outcome => outcome.map_err(failed)?,
     }
@@ -97,7 +99,8 @@ pub(super) fn make_folder(path: &Path) -> Result<(), String> {
     path.parent().map_or(Ok(()), sync).map_err(failed)
 }
 
-/// The lock file, which is made if it is not there: for its owner alone, so that nobody else can hold the lock.
+/// Opens the lock file, and creates it if needed. It is accessible only to its owner, so that no other user
+/// can hold the lock.
 pub(super) fn open_lock(path: &Path) -> Result<File, String> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.is_file() => {
@@ -110,8 +113,9 @@ pub(super) fn open_lock(path: &Path) -> Result<File, String> {
     options.open(path).map_err(|error| report(path, "opened", &error))
 }
 
-/// Puts a file of `bytes` in the place of `folder`/`name`: afterwards that is on disk, and before it nothing has
-/// changed. Needs the lock: two would write one temporary file.
+/// Replaces `folder`/`name` with a file of `bytes`. On success the new file is synced to disk; on failure the
+/// old one is normally unchanged. The caller must hold the lock: two concurrent calls would write the same
+/// temporary file.
 pub(super) fn replace(folder: &Path, name: &OsStr, bytes: &[u8]) -> Result<(), String> {
     let path = folder.join(name);
     let mut unfinished = OsStr::new(".").to_owned();
@@ -122,7 +126,7 @@ pub(super) fn replace(folder: &Path, name: &OsStr, bytes: &[u8]) -> Result<(), S
         .and_then(|()| fs::rename(&unfinished, &path))
         .and_then(|()| sync(folder));
     outcome.map_err(|error| {
-        // It may not be there at all.
+        // The file may not exist.
         let _ = fs::remove_file(&unfinished);
         report(&path, "written", &error)
     })
@@ -130,14 +134,14 @@ pub(super) fn replace(folder: &Path, name: &OsStr, bytes: &[u8]) -> Result<(), S
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::remove_file(path) {
-        // What a crash left.
+        // A crash left it behind.
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
     file.write_all(bytes)?;
-    // Whatever the umask says.
+    // Independent of the umask.
     file.set_permissions(fs::Permissions::from_mode(FILE_MODE))?;
     file.sync_all()
 }

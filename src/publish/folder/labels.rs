@@ -1,6 +1,6 @@
-//! What carnet has written in a folder, in a file beside the documents.
+//! The labels of the documents in a folder, stored in a file next to them.
 //!
-//! A label belongs to a text, by its digest: a document that somebody else has written has none.
+//! A label is bound to a text by its digest: a document that another program has written has no label.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::files::find;
 use crate::publish::target::{DocumentName, Label, Version, sha256};
 
-/// Of each document, by its path: the labels of what may stand there.
+/// For each document, by its path: the labels of the texts that carnet may have written there.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Labels {
     documents: BTreeMap<String, Vec<Entry>>,
@@ -38,20 +38,21 @@ impl Entry {
 }
 
 impl Labels {
-    /// Those in the file at `path`; none if it is not there, or not what carnet writes.
+    /// Reads the labels from the file at `path`. Returns no labels if it does not exist or cannot be parsed.
     pub(super) fn read(path: &Path) -> Result<Self, String> {
         let found = find(path)?;
         Ok(found.and_then(|found| serde_json::from_slice(&found.body).ok()).unwrap_or_default())
     }
 
-    /// The label of the document, if it is this text that was labelled.
+    /// Returns the label of the document, if this text was labelled.
     pub(super) fn of(&self, name: DocumentName, body: &[u8]) -> Option<Label> {
         let sha256 = sha256(body);
         let entries = self.documents.get(name.path())?;
         entries.iter().rev().find(|entry| entry.sha256 == sha256)?.label()
     }
 
-    /// From now on the document may be `body`, or what it is `now` still; nothing else is known of it.
+    /// Adds the label for `body`, which is about to be written, and keeps the label of the current text
+    /// `now`. Removes all other labels of the document.
     pub(super) fn expect(
         &mut self,
         name: DocumentName,
@@ -77,7 +78,7 @@ impl Labels {
     }
 }
 
-/// Of everything that a writer compares.
+/// Returns the version: a digest of everything that a writer compares.
 pub(super) fn version(body: &[u8], length: u64, mode: u32, label: Option<&Label>) -> Version {
     let mut context = Context::new(&SHA256);
     context.update(&length.to_be_bytes());

@@ -1,8 +1,9 @@
-//! A folder of this machine as a target: what a web server shows as the issuer's documents.
+//! A local folder as a target, for a web server that serves the issuer's documents from it.
 //!
-//! A document is replaced whole, by renaming a file that is on disk already, so that no reader sees half of one.
-//! Read, compare and write happen under a lock that other carnet processes of this machine respect. What the
-//! lock is worth on a network file system depends on that file system: there, one process should publish.
+//! A document is replaced atomically: carnet writes and syncs a temporary file, then renames it, so no reader
+//! sees a partial document. Reading, comparing and writing happen under a file lock that other carnet
+//! processes on this machine respect. On a network file system the lock is only as good as that file system
+//! makes it: let a single process publish there.
 
 mod files;
 mod labels;
@@ -20,30 +21,30 @@ use super::target::{DocumentName, Label, Stored, Target, TargetError, TargetFutu
 use crate::oidc::metadata::Document;
 use crate::values::target_url::TargetUrl;
 
-/// What carnet knows of the documents in the folder.
+/// The file that holds the labels of the documents in the folder.
 const LABELS: &str = ".carnet-publication.json";
-/// Empty; whoever reads or writes here holds its lock.
+/// The lock file. It is empty; readers and writers of the folder hold its lock.
 const LOCK: &str = ".carnet-publication.lock";
 
-/// How often a lock that somebody holds is asked for, and how long apart: five seconds in all. Whoever writes needs
-/// some milliseconds.
+/// The number of attempts to take a lock that another process holds, [`LOCK_PAUSE`] apart: five seconds in
+/// all. A writer holds it for some milliseconds.
 const LOCK_ATTEMPTS: usize = 250;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// A file system over a network may never answer.
+/// The timeout for one operation. A network file system may never respond.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
-/// A document that nobody may read is not shown, whatever it says.
+/// The permission bits that every document needs: a web server cannot serve a file that it may not read.
 const READABLE_BY_ALL: u32 = 0o444;
 
-/// A folder, which is made when something is first written if only the folder above it is there.
+/// A folder as a target. It is created on the first write; its parent must exist.
 #[derive(Debug)]
 pub struct FolderTarget {
     url: TargetUrl,
     root: PathBuf,
 }
 
-/// What a piece of work in the folder ended with, other than well.
+/// The reasons why an operation on the folder failed.
 enum Failure {
     Changed,
     Failed(String),
@@ -56,13 +57,13 @@ impl From<String> for Failure {
 }
 
 impl FolderTarget {
-    /// The folder at `root`, an absolute path.
+    /// Creates a target for the folder at `root`, an absolute path.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
         Self { url: TargetUrl::Folder(root.clone()), root }
     }
 
-    /// Runs `work` on the folder where it may block.
+    /// Runs `work` on the folder in a thread where blocking is allowed.
     fn run<T: Send + 'static>(
         &self,
         name: DocumentName,
@@ -74,7 +75,8 @@ impl FolderTarget {
             let done = match tokio::time::timeout(ENDS_WITHIN, working).await {
                 Ok(Ok(done)) => done,
                 Ok(Err(_)) => Err("the work on it was broken off".to_owned().into()),
-                // It may still come to an end, and then under the lock, and on its condition.
+                // The work may still finish later. It then holds the lock and checks its condition, so it
+                // does no harm.
                 Err(_) => Err("the file system gives no answer".to_owned().into()),
             };
             done.map_err(|failure| match failure {
@@ -133,7 +135,8 @@ fn write(
     if stored.as_ref().map(|stored| &stored.version) != over {
         return Err(Failure::Changed);
     }
-    // First, and beside that of the document that stands there still: whatever a crash leaves is known.
+    // Written before the document, and together with the label of the current document: whichever of the two
+    // a crash leaves behind has a label.
     labels.expect(name, stored.as_ref().map(|stored| &stored.body), body, label);
     replace(root, LABELS.as_ref(), labels.to_json()?.as_bytes())?;
     replace(folder, file_name, body)?;
@@ -152,7 +155,8 @@ fn look(root: &Path, name: DocumentName, labels: &Labels) -> Result<Option<Store
     Ok(Some(Stored { body, label, version, headers_fit }))
 }
 
-/// Waits for its turn, but not for ever. The lock ends with what this returns, or with the process.
+/// Takes the lock, or fails after five seconds. Dropping the returned file, or the end of the process,
+/// releases it.
 fn lock(root: &Path) -> Result<File, String> {
     let path = root.join(LOCK);
     let file = files::open_lock(&path)?;

@@ -19,7 +19,7 @@ fn edition(keys: u8) -> Edition {
     Edition::new(issuer, generation, Arc::new(documents), vec![key.thumbprint()], mac)
 }
 
-/// A folder that does not exist yet, in one that does.
+/// A folder that does not exist yet, in a parent that does.
 struct Place {
     _above: tempfile::TempDir,
     root: PathBuf,
@@ -121,7 +121,7 @@ async fn a_write_is_refused_once_the_document_is_another_one() {
 async fn whatever_a_crash_leaves_is_known() {
     let place = Place::new();
     place.publish(1).await.unwrap();
-    // After the labels were written, and before the document was; half of that one is there.
+    // A crash after the labels were written, with half of the document in its temporary file.
     let mut labels = Labels::read(&place.root.join(LABELS)).unwrap();
     let (old, new) = (edition(1), edition(2));
     let name = DocumentName::Jwks;
@@ -181,7 +181,7 @@ async fn labels_that_cannot_be_read_are_none() {
         place.publish(1).await.unwrap();
         fs::write(place.root.join(LABELS), text).unwrap();
         assert_eq!(place.stored(DocumentName::Jwks).await.unwrap().label, None, "{text}");
-        // The same text loses nothing by being labelled again.
+        // Labelling the same text again loses nothing.
         place.publish(1).await.unwrap();
         let label = edition(1).label_at(place.target.url(), DocumentName::Jwks);
         assert_eq!(place.stored(DocumentName::Jwks).await.unwrap().label, Some(label));
@@ -207,7 +207,7 @@ async fn many_writers_at_once_leave_the_newest() {
         })
         .collect();
     for writer in writers {
-        // An older one may come too late, or be overtaken once too often.
+        // A publisher of an older state may come too late, or lose the race too often.
         let _ = writer.await.unwrap();
     }
     place.publish(8).await.unwrap();

@@ -1,8 +1,9 @@
-//! The HTTP client below the object stores: our rules in the place of theirs.
+//! The HTTP client for object stores, with carnet's rules instead of the defaults of `object_store`.
 //!
-//! No redirect, no proxy of the environment, bounded time, bounded answers. Addresses are not vetted: the operator
-//! has named the target, and the machine's own credentials come from its metadata service, on a link-local address.
-//! What an answer of failure says is reduced to its code and message before anybody above sees it.
+//! It follows no redirect, uses no proxy from the environment, and bounds the time and size of every
+//! response. It does not restrict addresses: the operator has chosen the target, and the machine's own
+//! credentials come from its metadata service on a link-local address. A failed response is reduced to its
+//! code and message before the layers above see it.
 
 use std::error::Error;
 use std::fmt;
@@ -28,17 +29,17 @@ use crate::publish::target_options::TargetOptions;
 const CONNECTS_WITHIN: Duration = Duration::from_secs(3);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(8);
 
-/// Google's metadata service; those of the others are named by address.
+/// The host of Google's metadata service. The other vendors' services are addressed by IP.
 const METADATA_HOST: &str = "metadata.google.internal";
 
-/// Makes the clients of an object store and of its credentials.
+/// Creates the clients for an object store and for its credentials.
 #[derive(Clone)]
 pub(super) struct Connector {
     direct: reqwest::Client,
     proxied: Option<reqwest::Client>,
 }
 
-/// The client's own `Debug` is not known to keep a proxy's password to itself.
+/// Written by hand because the client's own `Debug` might print a proxy's password.
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Connector")
@@ -46,7 +47,7 @@ impl fmt::Debug for Connector {
 }
 
 impl Connector {
-    /// Reads the machine's certificates.
+    /// Creates the clients and reads the machine's CA certificates.
     pub(super) fn new(options: &TargetOptions) -> Result<Self, TransportConfigError> {
         let client = |proxy| client(options.extra_ca_pem.as_deref(), proxy);
         let proxied = options.proxy.as_ref().map(|proxy| client(Some(proxy))).transpose()?;
@@ -58,7 +59,7 @@ fn client(
     extra_ca_pem: Option<&[u8]>,
     proxy: Option<&ProxyUrl>,
 ) -> Result<reqwest::Client, TransportConfigError> {
-    // The object store repeats what may be repeated.
+    // Without retries: `object_store` retries the requests that are safe to repeat.
     let mut builder = strict_client(extra_ca_pem)?.connect_timeout(CONNECTS_WITHIN).timeout(ANSWERS_WITHIN);
     if let Some(proxy) = proxy {
         let proxy = reqwest::Proxy::all(proxy.reveal());
@@ -69,7 +70,7 @@ fn client(
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        // Said by the environment, and by the object store itself for metadata services.
+        // Set by the environment, and by `object_store` itself for metadata services.
         let allow_http = options.get_config_value(&ClientConfigKey::AllowHttp).is_some_and(|value| {
             matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes" | "y")
         });
@@ -120,7 +121,7 @@ impl Service {
     }
 }
 
-/// What never goes through a proxy: the machine itself, and the service that tells it who it is.
+/// Returns whether the URL is on this machine or is its metadata service: such requests never use a proxy.
 fn is_of_this_machine(url: &Url) -> bool {
     let address = match url.host() {
         Some(Host::Domain(name)) => return name == "localhost" || name == METADATA_HOST,
@@ -131,7 +132,7 @@ fn is_of_this_machine(url: &Url) -> bool {
     match address {
         IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
         IpAddr::V6(address) => {
-            // The second is AWS's range of such services.
+            // The last is AWS's range for such services.
             address.is_loopback()
                 || address.is_unicast_link_local()
                 || address.segments()[..2] == [0xfd00, 0x0ec2]
@@ -139,7 +140,7 @@ fn is_of_this_machine(url: &Url) -> bool {
     }
 }
 
-/// The beginning of a body: one byte more than a document has at most, so that a longer one is known.
+/// Reads up to one byte more than the maximum document size, so that a longer document is detected.
 async fn first_bytes(body: HttpResponseBody) -> Result<Bytes, HttpError> {
     let mut chunks = body.bytes_stream();
     let mut read = BytesMut::new();
@@ -158,7 +159,7 @@ fn refused(why: &'static str) -> HttpError {
     HttpError::new(HttpErrorKind::Unknown, Words(why.to_owned()))
 }
 
-/// The same, with every cause in its text.
+/// Returns the error with the text of all its causes.
 fn explained(error: &HttpError) -> HttpError {
     let mut text = String::new();
     let mut cause = error.source();

@@ -1,7 +1,7 @@
-//! An object store as a target: Amazon S3 and what speaks its protocol, Google Cloud Storage, Azure Blob Storage.
+//! An object store as a target: Amazon S3 and compatible stores, Google Cloud Storage, Azure Blob Storage.
 //!
-//! Credentials are the machine's own: those that its environment names, or that its metadata service hands out.
-//! A write names the state that it replaces, and the store refuses it if that is not what stands there.
+//! The credentials are those of the machine: named by its environment, or issued by its metadata service. A
+//! write names the version that it replaces, and the store refuses it if the object has changed since.
 
 mod http;
 mod words;
@@ -30,39 +30,39 @@ use super::target_options::{OpenTargetError, TargetOptions};
 use crate::oidc::metadata::Document;
 use crate::values::target_url::{ObjectService, TargetUrl};
 
-/// How long one call may take, credentials and repetitions included.
+/// The timeout for one call, including fetching credentials and retries.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
-/// How long after the first attempt another one begins.
+/// The period after the first attempt in which a retry may begin.
 const RETRIED_FOR: Duration = Duration::from_secs(10);
 const RETRIES: usize = 2;
 
 const CONTENT_TYPE: &str = "application/json";
 
-/// The names of the label's parts among an object's metadata. Azure takes identifiers of C# only.
+/// The names of the label's parts in an object's metadata. Azure accepts only C# identifiers.
 const ISSUER: &str = "carnetissuer";
 const GENERATION: &str = "carnetgeneration";
 const STATE: &str = "carnetstate";
 const MAC: &str = "carnetmac";
 
-/// Where in which object store.
+/// A location in an object store.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
-    /// Whose.
+    /// The service that runs the store.
     pub service: ObjectService,
     /// The bucket, or the container.
     pub bucket: &'a str,
-    /// What every object's name begins with, see [`TargetUrl::Objects`].
+    /// The prefix of every object's name, see [`TargetUrl::Objects`].
     pub prefix: &'a str,
 }
 
-/// A place in an object store.
+/// A location in an object store as a target.
 pub struct ObjectTarget {
     url: TargetUrl,
     prefix: String,
     store: Arc<dyn ObjectStore>,
 }
 
-/// The stores' own `Debug` is not known to keep credentials to themselves.
+/// Written by hand because the stores' own `Debug` might print credentials.
 impl fmt::Debug for ObjectTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ObjectTarget").field("url", &self.url).finish_non_exhaustive()
@@ -70,19 +70,15 @@ impl fmt::Debug for ObjectTarget {
 }
 
 impl ObjectTarget {
-    /// The place, with the credentials that the environment names. Nothing is asked of anybody yet.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenTargetError`] when the HTTP client cannot be made, or the environment's words cannot be used.
+    /// Creates the target with the credentials that the environment names. No request is sent.
     pub fn new(place: Place<'_>, options: &TargetOptions) -> Result<Self, OpenTargetError> {
-        // What is no text cannot be meant for an object store.
+        // A variable that is not UTF-8 cannot be meant for an object store.
         let text =
             |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
         Self::with_variables(place, options, std::env::vars_os().filter_map(text))
     }
 
-    /// The same, with these variables in the place of the environment's.
+    /// Creates the target with `variables` instead of the environment's variables.
     fn with_variables(
         place: Place<'_>,
         options: &TargetOptions,
@@ -98,7 +94,7 @@ impl ObjectTarget {
         }
     }
 
-    /// The name of the object.
+    /// Returns the name of the object.
     fn path(&self, name: DocumentName) -> Result<Path, Error> {
         let slash = if self.prefix.is_empty() { "" } else { "/" };
         Ok(Path::parse(format!("{}{slash}{}", self.prefix, name.path()))?)
@@ -116,10 +112,10 @@ impl ObjectTarget {
         };
         let headers_fit = fits(Attribute::ContentType, CONTENT_TYPE)
             && expected.cache_control.to_str().is_ok_and(|wanted| fits(Attribute::CacheControl, wanted))
-            // A verifier would have to undo it.
+            // A verifier might not decode it.
             && found.attributes.get(&Attribute::ContentEncoding).is_none_or(|coding| coding.is_empty());
         let (label, version) = (label(&found.attributes), version(&found.meta));
-        // What is longer has been cut off below, and is nothing of ours.
+        // A longer body was cut off by the HTTP client and is not a document of carnet.
         let is_whole = found.meta.size <= LONGEST_DOCUMENT as u64;
         let body = if is_whole { found.bytes().await? } else { Bytes::new() };
         Ok(Some(Stored { body, label: label.filter(|_| is_whole), version, headers_fit }))
@@ -153,7 +149,7 @@ impl ObjectTarget {
         self.store.put_opts(&self.path(name)?, payload, options).await.map(drop)
     }
 
-    /// What `work` comes to, within the time that it has.
+    /// Runs `work` with a timeout and converts its error.
     async fn bounded<T>(
         &self,
         name: DocumentName,
@@ -210,7 +206,7 @@ fn build(
             settings(variables, &["AWS_"])
                 .fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value))
                 .with_bucket_name(bucket)
-                // Without it an older generation could win.
+                // Without conditional writes, an older generation could overwrite a newer one.
                 .with_conditional_put(S3ConditionalPut::ETagMatch)
                 .with_http_connector(http)
                 .with_retry(retry)
@@ -237,7 +233,7 @@ fn build(
     })
 }
 
-/// Those of the variables that mean something to an object store whose variables begin like this.
+/// Returns the variables with one of these prefixes that are settings of the object store.
 fn settings<K: FromStr>(
     variables: impl Iterator<Item = (String, String)>,
     beginnings: &[&str],
@@ -252,7 +248,8 @@ fn version(meta: &object_store::ObjectMeta) -> Version {
     Version { e_tag: meta.e_tag.clone(), version: meta.version.clone() }
 }
 
-/// What carnet wrote beside the object; whoever overwrites it with something of his own leaves that out.
+/// Returns the label that carnet wrote as metadata of the object. Another writer that overwrites the object
+/// normally drops it.
 fn label(attributes: &Attributes) -> Option<Label> {
     let text = |name: &'static str| attributes.get(&Attribute::Metadata(name.into()));
     let (issuer, generation) = (text(ISSUER)?.parse().ok()?, text(GENERATION)?.parse().ok()?);

@@ -10,16 +10,16 @@ use crate::values::issuer_url::IssuerUrl;
 
 const SECRET_KEY: &str = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY";
 
-/// What a server was asked: the head of the request, as it came.
+/// The requests that the server received: the head of each, unchanged.
 type Requests = Arc<Mutex<Vec<String>>>;
 
-/// A server that gives one and the same answer to everybody, and keeps what it is asked.
+/// Starts a server that sends the same response to every request and records the requests.
 fn server(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (String, Requests) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let requests = Requests::default();
     let kept = Arc::clone(&requests);
-    // Ends with the test's process.
+    // Ends with the test process.
     std::thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
             let mut reader = BufReader::new(client.try_clone().unwrap());
@@ -33,7 +33,7 @@ fn server(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (String, Request
             let _ = reader.read_exact(&mut vec![0; length]);
             let answer = answer(&head);
             kept.lock().unwrap().push(head);
-            // The other side may have had enough.
+            // The client may have closed the connection.
             let _ = client.write_all(&answer);
         }
     });
@@ -82,7 +82,7 @@ async fn write(target: &ObjectTarget, over: Option<&Version>) -> Result<(), Targ
     target.write(DocumentName::Jwks, &documents().jwks, &label_17_2(), over).await
 }
 
-/// The value of a header.
+/// Returns the value of a header.
 fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
     request.lines().find_map(|line| {
         let (known, value) = line.split_once(':')?;
@@ -219,7 +219,7 @@ async fn a_condition_that_is_not_met_is_a_change_and_a_lease_is_not() {
     }
 }
 
-/// A store that is lazy, or evil, and says again all that it was asked.
+/// Tests a store that repeats the whole request in its response, by accident or on purpose.
 #[tokio::test]
 async fn nothing_that_a_request_holds_in_confidence_stands_in_an_error() {
     let (address, requests) = server(|head| {
@@ -347,7 +347,7 @@ async fn what_the_environment_lacks_is_told_before_anything_is_asked() {
     assert!(error.contains("az://bucket") && error.contains("Account"), "{error}");
     let error = open(ObjectService::Google, &[("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/at-all.json")]);
     assert!(error.contains("gs://bucket") && error.contains("/nowhere/at-all.json"), "{error}");
-    // A key that is none is not repeated.
+    // An invalid key is not repeated in the error.
     let error =
         open(ObjectService::Google, &[("GOOGLE_SERVICE_ACCOUNT_KEY", "{\"private_key\": \"hunter2\"")]);
     assert!(!error.contains("hunter2"), "{error}");

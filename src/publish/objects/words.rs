@@ -1,20 +1,20 @@
-//! What object stores say when something fails, without what must not be repeated.
+//! The error texts of object stores, without secrets.
 //!
-//! Answers of failure may hold signatures, strings that were signed, or the request itself; URLs may hold
-//! signatures in their query. Of an answer, the code, the message and Google's details are kept, and of
-//! those nothing that the request held in confidence.
+//! Error responses may contain signatures, strings to sign, or the request itself; URLs may contain
+//! signatures in their query. Only the code, the message and Google's details are kept, with all secrets from
+//! the request removed.
 
 use object_store::Error;
 use object_store::client::HttpRequest;
 use serde::Deserialize;
 use url::{Url, form_urlencoded};
 
-/// The longest text that is repeated, in characters.
+/// The maximum length of an error text, in characters.
 const LONGEST: usize = 600;
-/// What is shorter is no credential, and may well be a word.
+/// The minimum length of a secret. A shorter value is no credential and may be an ordinary word.
 const SHORTEST_SECRET: usize = 16;
 
-/// S3, Google's XML and Azure; AWS STS has the same one level deeper.
+/// The XML errors of S3, Google and Azure. AWS STS nests the same fields one level deeper.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct XmlError {
@@ -24,7 +24,7 @@ struct XmlError {
     error: Option<Box<Self>>,
 }
 
-/// OAuth's errors, and Google's JSON.
+/// OAuth errors, and Google's JSON errors.
 #[derive(Debug, Deserialize)]
 struct JsonError {
     error: Option<JsonCode>,
@@ -39,7 +39,7 @@ enum JsonCode {
     Object { status: Option<String>, message: Option<String> },
 }
 
-/// What an answer of failure says, in one line.
+/// Returns the error in a failed response as one line.
 pub(super) fn of_answer(body: &[u8], secrets: &[String]) -> String {
     let text = String::from_utf8_lossy(body);
     let said = of_xml(&text).or_else(|| of_json(&text)).unwrap_or_else(|| match body.len() {
@@ -73,7 +73,7 @@ fn joined(parts: [Option<String>; 3]) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(": "))
 }
 
-/// What the request holds in confidence, so that an answer that repeats it can be cut.
+/// Returns the secret values of the request, so that they can be cut from a response that repeats them.
 pub(super) fn secrets(request: &HttpRequest, url: &Url) -> Vec<String> {
     let mut secrets = Vec::new();
     for (name, value) in request.headers() {
@@ -93,27 +93,27 @@ pub(super) fn secrets(request: &HttpRequest, url: &Url) -> Vec<String> {
         }
     };
     pairs(url.query().unwrap_or_default().as_bytes());
-    // The documents themselves are public, and come in another shape.
+    // The documents themselves are public and are not form-encoded.
     if let Some(form) = request.body().as_bytes() {
         pairs(form);
     }
     secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
-    // The longest first: a part of it may be another one.
+    // The longest first, because one secret may be part of another.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets
 }
 
-/// Whether it is not the object that is missing.
+/// Returns whether the bucket or container is missing, not only the object.
 pub(super) fn names_no_bucket(error: &str) -> bool {
     ["NoSuchBucket", "ContainerNotFound", "ResourceNotFound"].iter().any(|code| error.contains(code))
 }
 
-/// Whether a condition failed that no second look changes.
+/// Returns whether a lock or lease caused the failed condition: reading again does not help then.
 pub(super) fn names_a_lock(error: &str) -> bool {
     ["Lease", "ContainerBeing", "Immutable", "Retention"].iter().any(|code| error.contains(code))
 }
 
-/// What failed, for people: the request, its answer, and nothing of the client's own bookkeeping.
+/// Describes the failure for people: the request and its response, without the client's internal details.
 pub(super) fn reason(error: &Error) -> String {
     let text = error.to_string();
     let request = text.rsplit_once("Error performing ").and_then(|(_, rest)| {
@@ -129,11 +129,11 @@ pub(super) fn reason(error: &Error) -> String {
     one_line(&text.split(' ').map(without_secrets).collect::<Vec<_>>().join(" "))
 }
 
-/// A URL without user, password and query; any other word as it is.
+/// Removes user, password and query from a URL. Returns any other word unchanged.
 fn without_secrets(word: &str) -> String {
     let Some((scheme, rest)) = word.split_once("://") else { return word.to_owned() };
     let end = rest.find(['?', '#']).unwrap_or(rest.len());
-    // What stands after a URL's end in a text belongs to the text.
+    // The colon belongs to the surrounding text, not to the URL.
     let after = if rest.ends_with(':') && end < rest.len() { ":" } else { "" };
     let (authority, path) = rest[..end].split_once('/').unwrap_or((&rest[..end], ""));
     let slash = if rest[..end].contains('/') { "/" } else { "" };
@@ -141,7 +141,7 @@ fn without_secrets(word: &str) -> String {
     format!("{scheme}://{host}{slash}{path}{after}")
 }
 
-/// Without line ends and other control characters, and not too long.
+/// Returns the text as one line without control characters, cut to the maximum length.
 fn one_line(text: &str) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let text: String = text.chars().filter(|c| !c.is_control()).collect();

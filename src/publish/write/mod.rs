@@ -1,4 +1,4 @@
-//! Bringing a target up to date: what to write over what, and in which order.
+//! Brings a target up to date: decides which documents to overwrite, and writes them in order.
 
 use serde_json::Value;
 
@@ -8,110 +8,113 @@ use crate::signing_keys::publication::Generation;
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::target_url::TargetUrl;
 
-/// Somebody else writes there at the same moment: this often everything is looked at again.
+/// The number of attempts when another writer changes a document between our read and our write.
 const ATTEMPTS: usize = 4;
 
-/// What may be overwritten.
+/// The documents that a write may overwrite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// What this database published earlier for this issuer, by an authentic label, and the same text.
+    /// Documents that this database published for this issuer, as an authentic label proves, and documents
+    /// with the same content.
     First,
-    /// That, and everything whose label is not authentic: the target is known to be this issuer's.
+    /// As `First`, and every document without an authentic label: the target is known to be this issuer's.
     Update,
-    /// Whatever stands there, on an operator's word.
+    /// Every document, on the operator's request.
     TakeOver,
 }
 
-/// What stands at a target must not be overwritten.
+/// A document at the target that must not be overwritten.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
-    /// A later state of the same issuer: this process, or its database, is behind.
+    /// It is a later state of the same issuer: this process, or its database, is behind.
     #[error("{document} there is generation {there}, newer than {ours} here")]
     Newer {
-        /// What was to be written.
+        /// The document.
         document: DocumentName,
-        /// Its generation there.
+        /// The generation at the target.
         there: Generation,
         /// The generation that was to be written.
         ours: Generation,
     },
-    /// Another issuer's, as its label says.
+    /// Its label names another issuer.
     #[error("{document} there belongs to the issuer {issuer}")]
     OtherIssuer {
-        /// What was to be written.
+        /// The document.
         document: DocumentName,
-        /// Whose it is.
+        /// The issuer that the label names.
         issuer: IssuerUrl,
     },
-    /// Labelled as this issuer's, but not by this database: forged, written by an earlier version of carnet, or
-    /// written before the database's keys were replaced.
+    /// Its label names this issuer, but is not authentic: it was forged, written by an earlier version of
+    /// carnet, or written before the database's keys were replaced.
     #[error("{0} there is labelled as this issuer's, but this database did not write that label")]
     Unauthentic(DocumentName),
-    /// Not known to be any issuer's.
+    /// It has no label of carnet.
     #[error("{0} there was not written by carnet")]
     Unlabelled(DocumentName),
 }
 
 impl Conflict {
-    /// Returns whether what stands there is not known to be this database's.
+    /// Returns whether this database may not have written the document.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
         !matches!(self, Self::Newer { .. })
     }
 }
 
-/// A target was not brought up to date.
+/// The reasons why a target was not brought up to date.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// It must not be.
+    /// A document at the target must not be overwritten.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// It would not.
+    /// A read or write at the target failed.
     #[error(transparent)]
     Target(#[from] TargetError),
 }
 
-/// What was done at a target, which is up to date now.
+/// The changes made at a target that is now up to date.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Published {
-    /// The documents that were written; the others stood there already.
+    /// The documents that were written; the others were up to date already.
     pub written: Vec<DocumentName>,
-    /// What stood there in the place of the JWKS, if it was another text.
+    /// The JWKS that was overwritten, if its text was different.
     pub replaced_jwks: Option<Stored>,
-    /// Documents of another text that were overwritten and whose label was not authentic.
+    /// The overwritten documents that had another content and no authentic label.
     pub foreign: Vec<Foreign>,
 }
 
-/// A document that stood at a target without an authentic label.
+/// A document at a target without an authentic label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Foreign {
-    /// The document in whose place it stood.
+    /// Its name.
     pub name: DocumentName,
-    /// The SHA-256 of its text. What carnet wrote before its keys were replaced is known by that.
+    /// The SHA-256 of its text. It identifies a document that carnet wrote before the database's keys were
+    /// replaced.
     pub sha256: String,
 }
 
-/// What to do about one document.
+/// The action to take for one document.
 #[derive(Debug, PartialEq, Eq)]
 enum Step<'a> {
     Leave,
     Write { over: Option<&'a Version> },
 }
 
-/// Makes `target` show `edition`: the JWKS first, then the discovery document, and of each only what is not
-/// there yet. But in [`Mode::TakeOver`], nothing newer is overwritten, and nothing of another issuer.
+/// Makes `target` show `edition`: first the JWKS, then the discovery document. Writes only the documents that
+/// differ. Except in [`Mode::TakeOver`], never overwrites a newer document, nor one of another issuer unless
+/// the mode is [`Mode::Update`].
 ///
 /// # Errors
 ///
-/// [`PublishError`]. The JWKS may have been written then, and the discovery document not: verifiers can live
-/// with that.
+/// Returns [`PublishError`]. The JWKS may already have been written then, without the discovery document.
+/// That is safe for verifiers.
 pub async fn publish(target: &dyn Target, edition: &Edition, mode: Mode) -> Result<Published, PublishError> {
     let mut published = Published::default();
     publish_into(&mut published, target, edition, mode).await?;
     Ok(published)
 }
 
-/// As [`publish`], adding to `published`, which says what was done even if something fails.
+/// As [`publish`], but records the changes in `published` even if a later step fails.
 pub(super) async fn publish_into(
     published: &mut Published,
     target: &dyn Target,
@@ -171,7 +174,7 @@ fn decide<'a>(
     let write = Step::Write { over: Some(&stored.version) };
     match &stored.label {
         _ if mode == Mode::TakeOver => Ok(write),
-        // Only an authentic label says which of two states is newer.
+        // Only an authentic label proves which of two states is newer.
         Some(label) if edition.has_written(target, name, stored) => {
             let (there, ours) = (label.generation, edition.label.generation);
             if there > ours { Err(Conflict::Newer { document: name, there, ours }) } else { Ok(write) }
@@ -180,19 +183,19 @@ fn decide<'a>(
         Some(label) if label.issuer != edition.label.issuer => {
             Err(Conflict::OtherIssuer { document: name, issuer: label.issuer.clone() })
         }
-        // Rewriting and labelling equal content loses nothing.
+        // Overwriting and labelling equal content loses nothing.
         _ if says_the_same(&stored.body, &edition.document(name).body) => Ok(write),
         Some(_) => Err(Conflict::Unauthentic(name)),
         None => Err(Conflict::Unlabelled(name)),
     }
 }
 
-/// Returns whether both documents have the same members, and the same keys in any order: an earlier version of carnet wrote
-/// the same JWKS in another order.
+/// Returns whether both documents have the same members, and the same keys in any order. An earlier version
+/// of carnet wrote the same JWKS in another order.
 fn says_the_same(one: &[u8], other: &[u8]) -> bool {
     let content = |body: &[u8]| -> Option<Value> {
         let mut value: Value = serde_json::from_slice(body).ok()?;
-        // The text of a document is its members and nothing else: a member given twice would read otherwise elsewhere.
+        // The text must be the canonical form of its members: parsers differ on a member that is given twice.
         if serde_json::to_vec(&value).ok()? != body {
             return None;
         }

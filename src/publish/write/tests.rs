@@ -40,7 +40,7 @@ fn edition(keys: u8) -> Edition {
     edition_of(ISSUER, keys)
 }
 
-/// What stands at a place.
+/// A document stored at the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Standing {
     body: Bytes,
@@ -49,13 +49,14 @@ struct Standing {
     version: usize,
 }
 
-/// A place in memory; every call lets others go first.
+/// A target in memory. Every call yields once before it acts.
 #[derive(Debug)]
 struct Memory {
     url: TargetUrl,
     standing: Mutex<BTreeMap<DocumentName, Standing>>,
     writes: Mutex<Vec<DocumentName>>,
-    /// So many writes are refused because somebody else, who changes nothing, came first.
+    /// The number of writes that will be refused, as if another writer had come first without changing
+    /// anything.
     races: Mutex<usize>,
 }
 
@@ -151,13 +152,13 @@ fn version(number: usize) -> Version {
     Version { e_tag: None, version: Some(number.to_string()) }
 }
 
-/// Pending once, so that a test decides who goes on.
+/// Yields once, so that a test can decide which task continues.
 async fn turn() {
     let mut waited = false;
     poll_fn(|_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
-/// Runs to the end what only waits for its turn.
+/// Polls `work` to its end. It never waits for anything except its turn.
 fn run<T>(work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     loop {
@@ -171,7 +172,7 @@ fn published(target: &Memory, edition: &Edition, mode: Mode) -> Result<Published
     run(publish(target, edition, mode))
 }
 
-/// A label of `issuer` as the database with `database`'s keys writes it for this text at this place.
+/// Returns a label of `issuer` for this text, signed with the MAC key of `database`.
 fn signed(database: u8, issuer: &str, keys: i64, target: &str, name: DocumentName, body: &Bytes) -> Label {
     let label =
         Label { issuer: issuer.parse().unwrap(), generation: generation(keys), state: None, mac: None };
@@ -193,7 +194,8 @@ fn what_stands_there_and_the_mode_decide_what_is_written() {
     let (leave, write) = ("leave", "write");
     let (newer, theirs, unlabelled, unauthentic) = ("newer", "other issuer", "unlabelled", "unauthentic");
 
-    // What stands there, its label, whether its headers fit; then what each of the three modes does.
+    // The columns: stored body, its label, whether its headers fit, and the outcome in each of the three
+    // modes.
     let table = [
         (jwks, label(jwks, 5), true, [leave, leave, leave]),
         (jwks, label(jwks, 5), false, [write, write, write]),
@@ -213,7 +215,7 @@ fn what_stands_there_and_the_mode_decide_what_is_written() {
         (&text, forged(&text, 999_999), true, [unauthentic, write, write]),
         (&text, without_mac(999_999), true, [unauthentic, write, write]),
         (jwks, without_mac(999_999), true, [write, write, write]),
-        // Authentic, but of another text, place, document or issuer.
+        // Authentic, but for another text, target, document or issuer.
         (&text, label(&empty, 999_999), true, [unauthentic, write, write]),
         (&text, Some(signed(1, ISSUER, 9, "s3://bucket/a", Jwks, &text)), true, [unauthentic, write, write]),
         (&text, Some(signed(1, ISSUER, 9, TARGET, Discovery, &text)), true, [unauthentic, write, write]),
@@ -335,11 +337,11 @@ fn a_race_is_looked_at_again_but_not_for_ever() {
     assert_eq!(target.writes(), [DocumentName::Jwks, DocumentName::Discovery]);
 }
 
-/// Every order in which two publishers can take turns, whether there is something before them or not: whatever
-/// step comes when, the newer state stays.
+/// Tests every interleaving of two publishers, with and without an earlier state at the target: the newer
+/// state always wins.
 #[test]
 fn two_states_published_at_once_end_with_the_newer_one_in_every_order() {
-    /// As many turns as both take together when nobody gets in anybody's way, and some.
+    /// The number of turns that both need together without a conflict, and some more.
     const TURNS: u32 = 12;
     let (before, older, newer) = (edition(3), edition(4), edition(5));
     for schedule in 0..2_u32.pow(TURNS) {
@@ -358,7 +360,7 @@ fn two_states_published_at_once_end_with_the_newer_one_in_every_order() {
                     outcomes[who] = Some(outcome);
                     publishers[who] = None;
                 }
-                // Nobody learns of a discovery document before its JWKS is there.
+                // The discovery document is never newer than the JWKS.
                 let [jwks, discovery] = DocumentName::ALL.map(|name| target.generation(name));
                 assert!(jwks >= discovery, "{schedule:b}: {jwks:?} {discovery:?}");
             }
