@@ -1,8 +1,8 @@
-//! What a broker remembers: credentials, failures, and exchanges that are under way.
+//! The broker's cache: credentials, failures, and running exchanges.
 //!
-//! By hand, a map instead of a cache library: entries with an exchange under way must stay,
-//! those of a changed feed must go as one, and no library takes our clock. Every entry belongs to those who
-//! were given it; [`Claims`] bounds how many there are, and says whose leave.
+//! A map of our own, not a cache library: entries with a running exchange must stay, the entries of a changed
+//! feed must go together, and no library accepts our clock. Every entry belongs to the accounts that were
+//! given it; [`Claims`] bounds the number of claims and decides which one to evict.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -21,21 +21,21 @@ use super::key::Key;
 use crate::feed::Feed;
 use crate::values::shares::Account;
 
-/// How often expired credentials are looked for, and removed from memory.
+/// The interval at which expired credentials are removed from memory.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// Everything that is remembered.
+/// The cache of all feeds.
 #[derive(Debug)]
 pub(super) struct Cache {
     feeds: HashMap<Uuid, OfFeed>,
-    /// How many there are, of all feeds.
+    /// The number of slots of all feeds.
     slots: usize,
     claims: Claims,
-    /// When to sweep next, on the monotonic clock.
+    /// The time of the next sweep, on the monotonic clock.
     sweep_at: Duration,
 }
 
-/// What is remembered of one version of one feed; never without a slot.
+/// The entries of one version of one feed. There is always at least one slot.
 #[derive(Debug)]
 struct OfFeed {
     version: i64,
@@ -43,39 +43,40 @@ struct OfFeed {
     slots: HashMap<Key, Slot>,
 }
 
-/// What concerns every request of a feed.
+/// The state that concerns every request of a feed.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// Its provider was slow or could not be reached.
+    /// The last transient failure: the provider was slow or unreachable.
     pub(super) failure: Option<Remembered>,
-    /// Whether the last attempt failed in that way. Such feeds wait for each other, not others for them.
+    /// Set if the last attempt failed transiently. Attempts of such feeds wait for each other, never others
+    /// for them.
     pub(super) suspect: bool,
 }
 
-/// What is remembered under one key.
+/// The entry of one key.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
-    /// Those who were given what is here, each with the number of their last use. Never empty.
+    /// The accounts that were given this entry, each with the sequence number of its last use. Never empty.
     pub(super) claims: HashMap<Account, u64>,
     pub(super) held: Option<Arc<Held>>,
-    /// Whether the last exchange since `held` arrived has failed.
+    /// Set if the last exchange after `held` arrived failed.
     pub(super) refresh_failed: bool,
-    /// A failure that concerns this key alone, such as a subject that is not trusted.
+    /// A failure that concerns only this key, such as an untrusted subject.
     pub(super) failure: Option<Remembered>,
     pub(super) flight: Option<Flight>,
     pub(super) alarm: Option<Alarm>,
 }
 
-/// A failure that is given again for a while.
+/// A cached failure, which is returned again for a while.
 #[derive(Debug, Clone)]
 pub(super) struct Remembered {
     pub(super) missed: Missed,
-    /// On the monotonic clock.
+    /// The time of the failure, on the monotonic clock.
     pub(super) failed_at: Duration,
 }
 
 impl Remembered {
-    /// Whether it is this very failure.
+    /// Returns whether this is the same failure, by pointer.
     pub(super) fn is(&self, error: &Arc<AttemptError>) -> bool {
         matches!(&self.missed, Missed::Failed(known) if Arc::ptr_eq(known, error))
     }
@@ -85,7 +86,7 @@ impl Remembered {
     }
 }
 
-/// A task that waits for the time to refresh, and ends with what it belongs to.
+/// A task that waits for the time to refresh. Dropping the alarm cancels the task.
 #[derive(Debug)]
 pub(super) struct Alarm {
     pub(super) id: u64,
@@ -98,16 +99,17 @@ impl Drop for Alarm {
     }
 }
 
-/// Why nothing can be remembered for a request.
+/// The reasons why a request gets no slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoSlot {
     /// A later version of the feed is known.
     OldVersion,
-    /// Memory is full, and what the caller could give up has exchanges under way.
+    /// The cache is full, and every entry that the caller could give up has a running exchange.
     Full,
 }
 
-/// What was thrown out. It is dropped outside the lock, and tells whoever waits for it.
+/// The evicted entries. They must be dropped outside the lock; dropping them notifies everyone who waits for
+/// their exchanges.
 #[derive(Debug, Default)]
 pub(super) struct Discarded(Vec<Slot>);
 
@@ -124,8 +126,8 @@ impl Cache {
         Self { feeds: HashMap::new(), slots: 0, claims: Claims::new(capacity), sweep_at: Duration::ZERO }
     }
 
-    /// The slot of `key`, made if need be, as the latest use of `account`. Throws out what an earlier version
-    /// of the feed left, what has expired, and what has to make room.
+    /// Returns the slot of `key`, creating it if needed, and records the use by `account`. Evicts entries of
+    /// an earlier version of the feed, expired entries, and an entry to make room.
     pub(super) fn enter(
         &mut self,
         account: Account,
@@ -158,18 +160,18 @@ impl Cache {
         Ok((&mut of_feed.health, slot))
     }
 
-    /// The slot of `key`, if there is one.
+    /// Returns the slot of `key`, if it exists.
     pub(super) fn find(&mut self, feed: Uuid, key: &Key) -> Option<(&mut Health, &mut Slot)> {
         let of_feed = self.feeds.get_mut(&feed)?;
         Some((&mut of_feed.health, of_feed.slots.get_mut(key)?))
     }
 
-    /// The feed's health, if anything is remembered of the feed.
+    /// Returns the feed's health, if the feed has an entry.
     pub(super) fn health(&mut self, feed: Uuid) -> Option<&mut Health> {
         self.feeds.get_mut(&feed).map(|of_feed| &mut of_feed.health)
     }
 
-    /// Throws out everything of a feed, and what is under way for it.
+    /// Evicts all entries of a feed, with its running exchanges.
     pub(super) fn forget(&mut self, feed: Uuid, flights: &mut Flights, discarded: &mut Discarded) {
         let Some(of_feed) = self.feeds.remove(&feed) else { return };
         self.slots -= of_feed.slots.len();
@@ -182,7 +184,7 @@ impl Cache {
         }
     }
 
-    /// The same, unless it has another version by now.
+    /// Evicts the feed as [`Cache::forget`] does, if the cached version is still `version`.
     pub(super) fn forget_version(
         &mut self,
         feed: Uuid,
@@ -195,17 +197,19 @@ impl Cache {
         }
     }
 
-    /// Returns whether the last attempt of the feed failed in a way that others wait behind.
+    /// Returns whether the feed's last attempt failed transiently, so that other feeds must not wait behind
+    /// it.
     pub(super) fn is_suspect(&self, feed: Uuid) -> bool {
         self.feeds.get(&feed).is_some_and(|of_feed| of_feed.health.suspect)
     }
 
-    /// The feeds of which something is remembered, in which version.
+    /// Returns the cached feeds with their versions.
     pub(super) fn versions(&self) -> Vec<(Uuid, i64)> {
         self.feeds.iter().map(|(id, of_feed)| (*id, of_feed.version)).collect()
     }
 
-    /// What is counted of claims, and what is there of claims, slots and flights, counted one by one.
+    /// Returns the number of claims by the counter; [`Cache::counted`] counts claims, slots and flights one
+    /// by one.
     #[cfg(test)]
     pub(super) fn claims(&self) -> usize {
         self.claims.all()
@@ -218,12 +222,12 @@ impl Cache {
         (slots().map(|slot| slot.claims.len()).sum(), slots().count(), in_flight)
     }
 
-    /// How many slots there are.
+    /// Returns the number of slots.
     pub(super) fn len(&self) -> usize {
         self.slots
     }
 
-    /// Makes room for one more claim of `account` at `feed`.
+    /// Evicts a claim, if needed, so that `account` can get one more at `feed`.
     fn make_room(
         &mut self,
         account: Account,
@@ -249,7 +253,7 @@ impl Cache {
         }
     }
 
-    /// Gives up one claim, and with the last one the slot.
+    /// Gives up one claim. Evicts the slot with its last claim.
     fn give_up(&mut self, claim: Claim, discarded: &mut Discarded) {
         let Claim { account, feed, key } = claim;
         let Some(of_feed) = self.feeds.get_mut(&feed) else { return };
@@ -266,7 +270,7 @@ impl Cache {
         }
     }
 
-    /// Throws out what is over, but nothing with an exchange under way.
+    /// Evicts expired entries, except those with a running exchange.
     fn sweep(&mut self, now: Now, discarded: &mut Discarded) {
         let before = discarded.0.len();
         let claims = &mut self.claims;
@@ -284,7 +288,8 @@ impl Cache {
 }
 
 impl Slot {
-    /// Whether nothing in it is of use any more; the feed's own failure goes with its last slot.
+    /// Returns whether the slot holds nothing useful any more. The feed's own failure is dropped with its
+    /// last slot.
     fn is_over(&self, health: &Health, now: Now) -> bool {
         self.held.as_ref().is_none_or(|held| held.remaining(now).is_zero())
             && [&self.failure, &health.failure]

@@ -1,4 +1,4 @@
-//! Forgetting feeds that somebody changed or removed, of whom nobody asks any more.
+//! Drops cached feeds that were changed or removed and that no request mentions any more.
 
 use std::collections::HashSet;
 use std::sync::PoisonError;
@@ -9,32 +9,32 @@ use super::cache::Discarded;
 use super::{Broker, State};
 use crate::store::{Store, StoreError};
 
-/// The state in which the database was last compared with what is remembered.
+/// The result of the last comparison between the database and the cache.
 #[derive(Debug, Default)]
 pub(super) struct Compared {
-    /// The number of changes of feeds at that time; `None` if the database did not say.
+    /// The number of feed changes at that time; `None` if the database did not have it.
     changes: Option<i64>,
-    /// The versions that were the database's, too.
+    /// The cached versions that were current in the database.
     current: HashSet<(Uuid, i64)>,
 }
 
 impl Broker {
-    /// Forgets every feed that `store` has in another version, or no longer; whoever waits for it is
-    /// told. [`Carnet::run`](crate::carnet::Carnet::run) calls this all the time: nobody asks for a feed
-    /// that is gone, so that nothing else would notice.
+    /// Drops every cached feed that `store` has in another version or no longer has, and notifies the callers
+    /// that wait for it. [`Carnet::run`](crate::carnet::Carnet::run) calls this periodically: no request for
+    /// a removed feed would reveal the change.
     ///
-    /// While no feed changes, this reads one number, and once the version of each feed that is remembered anew.
+    /// While no feed changes, a call reads one number, plus the version of each newly cached feed once.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the database cannot be read; nothing is dropped then.
+    /// Returns [`StoreError`] if the database cannot be read; nothing is dropped then.
     pub async fn forget_changed(&self, store: &Store) -> Result<(), StoreError> {
-        // Before the store is read: what comes in later was read later.
+        // Taken before the store is read: entries that come later were read from the store later.
         let remembered: HashSet<_> = self.0.lock().cache.versions().into_iter().collect();
         if remembered.is_empty() {
             return Ok(());
         }
-        // Before the versions: a change in between is found again the next time.
+        // Read before the versions: a change in between is found by the next call.
         let changes = store.feed_changes().await?;
         let unknown: Vec<_> = {
             let compared = self.0.compared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,7 +57,7 @@ impl Broker {
     }
 }
 
-/// Those of `versions` that are not the store's.
+/// Returns those of `versions` that differ from the store's.
 async fn outdated(store: &Store, versions: &[(Uuid, i64)]) -> Result<HashSet<(Uuid, i64)>, StoreError> {
     let ids: Vec<Uuid> = versions.iter().map(|(id, _)| *id).collect();
     let stored = store.feed_versions(&ids).await?;

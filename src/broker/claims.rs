@@ -1,9 +1,10 @@
-//! Who is remembered for what, and whose memory makes room.
+//! The claims of accounts to cached credentials, and the choice of the claim to evict.
 //!
-//! A credential stays as long as anyone has a claim to it, and everyone who was given it has one. When
-//! memory is full, a group of callers that holds an equal part or more makes room for itself; else the feed
-//! does, if it holds an equal part; else whoever holds the most. So a flood of invented contexts pushes out
-//! the claims of whoever sends it, and nobody with less than an equal part loses one.
+//! A credential stays cached while at least one account has a claim to it; every account that was given it
+//! has one. When the cache is full, the account's group gives up a claim if the group holds an equal share or
+//! more; otherwise the feed does, if it holds an equal share; otherwise the largest holder does. So a flood
+//! of invented contexts evicts only the flooding account's claims, and nobody with less than an equal share
+//! loses one.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,23 +13,23 @@ use uuid::Uuid;
 use super::key::Key;
 use crate::values::shares::{Account, Shares};
 
-/// Nothing of anyone who holds as much as the caller may go: exchanges are under way for all of it.
+/// Every holder with at least as many claims as the account has running exchanges for all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NothingMayGo;
 
-/// Claims of all callers.
+/// The claims of all accounts.
 #[derive(Debug)]
 pub(super) struct Claims {
     capacity: usize,
-    /// Counts uses: a larger number is a later use.
+    /// The use counter: a larger number is a later use.
     uses: u64,
     all: Shares,
     feeds: HashMap<Uuid, Shares>,
-    /// By caller and feed, then by use.
+    /// The claims by account and feed, then by last use.
     lines: BTreeMap<(Account, Uuid), BTreeMap<u64, Key>>,
 }
 
-/// A claim: whose, at which feed, to what.
+/// A claim of an account at a feed to a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) account: Account,
@@ -42,8 +43,8 @@ impl Claims {
         Self { capacity, uses: 0, all: Shares::new(capacity), feeds: HashMap::new(), lines: BTreeMap::new() }
     }
 
-    /// The claim that has to go before `account` gets another one at `feed`; `Err` when there is none that
-    /// `may_go`, `Ok(None)` when there is room.
+    /// Returns the claim to evict before `account` gets another one at `feed`; `Ok(None)` if there is room.
+    /// `may_go` decides whether a claim may be evicted.
     pub(super) fn in_the_way(
         &self,
         account: Account,
@@ -66,7 +67,7 @@ impl Claims {
         found.map(Some).ok_or(NothingMayGo)
     }
 
-    /// The least recently used claim of `account`: at `feed`, else anywhere.
+    /// Returns the least recently used claim of `account`: at `feed` if possible, otherwise at any feed.
     fn oldest(&self, account: Account, feed: Uuid, may_go: &impl Fn(Uuid, &Key) -> bool) -> Option<Claim> {
         self.oldest_at(account, feed, may_go).or_else(|| {
             let lines = self.lines.range((account, Uuid::nil())..=(account, Uuid::max()));
@@ -83,7 +84,7 @@ impl Claims {
         line.values().find(|key| may_go(feed, key)).map(|key| Claim { account, feed, key: *key })
     }
 
-    /// Records a claim, or its latest use, of which `used` was the last one; gives the number of the use.
+    /// Records a claim, or a new use of it if `used` is its last one. Returns the sequence number of the use.
     pub(super) fn uses(&mut self, claim: Claim, used: Option<u64>) -> u64 {
         let Claim { account, feed, key } = claim;
         self.uses += 1;
@@ -101,7 +102,7 @@ impl Claims {
         self.all.used()
     }
 
-    /// Gives a claim up.
+    /// Removes a claim.
     pub(super) fn give_up(&mut self, account: Account, feed: Uuid, used: u64) {
         let Some(line) = self.lines.get_mut(&(account, feed)) else { return };
         if line.remove(&used).is_none() {
@@ -120,8 +121,8 @@ impl Claims {
     }
 }
 
-/// The claim of whoever holds the most and has something that may go: never of anyone with less than
-/// `account`, and of `account` itself before anyone with as much.
+/// Returns the claim of the largest holder that has one to evict. It is never a holder with fewer claims than
+/// `account`; among equals, `account` itself comes first.
 fn largest(
     account: Account,
     shares: &Shares,

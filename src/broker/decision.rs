@@ -1,4 +1,4 @@
-//! What becomes of a request, given what is remembered: a pure decision.
+//! The decision about a request, given the cached state. Pure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,31 +7,32 @@ use super::cache::{Health, Remembered, Slot};
 use super::held::{Held, Now};
 use super::{BrokerError, Source};
 
-/// What to do for a request.
+/// The action for a request.
 #[derive(Debug)]
 pub(super) enum Decision {
-    /// Hand this out.
+    /// Return this credential.
     Serve { held: Arc<Held>, source: Source, refresh: Refresh },
-    /// Wait for the exchange that is under way.
+    /// Wait for the running exchange.
     Wait,
-    /// Begin an exchange, and wait for it.
+    /// Begin an exchange and wait for it.
     Depart,
-    /// Refuse, without asking anybody.
+    /// Refuse without a request to the provider.
     Refuse(BrokerError),
 }
 
-/// What to do about a credential that is handed out.
+/// The time at which a returned credential is refreshed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refresh {
-    /// Get the next one now, in the background.
+    /// Refresh now, in the background.
     Now,
-    /// Get the next one when 80 % of this one's life are over, because somebody has asked for it.
+    /// Refresh at 80 % of its life, because it has been requested again.
     Later,
-    /// Nothing, or nothing more.
+    /// Do not refresh, or a refresh is already scheduled.
     No,
 }
 
-/// Decides. `memory` is how long a failure is given again instead of asking.
+/// Decides about a request. `memory` is the period in which a failure is returned again without a new
+/// exchange.
 pub(super) fn decide(slot: &Slot, health: &Health, wanted: Duration, now: Now, memory: Duration) -> Decision {
     let failure = recent_failure(slot, health, now, memory);
     if let Some(held) = &slot.held {
@@ -46,7 +47,7 @@ pub(super) fn decide(slot: &Slot, health: &Health, wanted: Duration, now: Now, m
             let source = if slot.refresh_failed { Source::StaleRefresh } else { Source::Cache };
             return Decision::Serve { held: Arc::clone(held), source, refresh };
         }
-        // It is as good as fresh, and a fresh one would do no better.
+        // The credential is almost new: a fresh one would not live longer.
         if held.life() < wanted && held.age(now) < memory {
             return Decision::Refuse(BrokerError::unattainable(wanted, held.life()));
         }
@@ -58,7 +59,7 @@ pub(super) fn decide(slot: &Slot, health: &Health, wanted: Duration, now: Now, m
     }
 }
 
-/// The key's own failure, or else the feed's, if it is to be given again.
+/// Returns the key's own recent failure, or otherwise the feed's.
 pub(super) fn recent_failure<'a>(
     slot: &'a Slot,
     health: &'a Health,

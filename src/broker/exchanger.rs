@@ -1,4 +1,4 @@
-//! What a broker calls for one attempt, and how an attempt fails.
+//! The interface through which the broker runs one attempt, and the attempt's errors.
 
 use std::fmt;
 use std::future::Future;
@@ -25,22 +25,22 @@ use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 use crate::values::issuer_url::IssuerUrl;
 
-/// The longest password or token that is taken, with its user name. Google's access tokens, the longest of
-/// all, have at most 12 KiB; a feed whose endpoint answers with more must not fill the memory.
+/// The maximum size of a secret with its user name, in bytes. Google's access tokens, the longest ones, have
+/// at most 12 KiB. The limit keeps a feed whose endpoint sends more from filling the memory.
 pub(super) const MAX_SECRET: usize = 16 * 1024;
 
-/// What a credential is wanted for.
+/// A request for a credential.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The feed.
     pub feed: Feed,
     /// The deployment.
     pub context: Context,
-    /// What the credential is limited to.
+    /// The limits of the credential.
     pub scope: Scope,
 }
 
-/// A credential, and the token that was traded for it.
+/// A credential, and the token that was exchanged for it.
 #[derive(Debug)]
 pub struct Exchanged {
     /// The credential.
@@ -49,67 +49,70 @@ pub struct Exchanged {
     pub jti: Uuid,
 }
 
-/// What [`Exchanger::exchange`] returns.
+/// The future that [`Exchanger::exchange`] returns.
 pub type ExchangeFuture<'a> = Pin<Box<dyn Future<Output = Result<Exchanged, AttemptError>> + Send + 'a>>;
 
-/// Gets a credential, in one attempt.
+/// Obtains a credential in one attempt.
 pub trait Exchanger: fmt::Debug + Send + Sync {
-    /// Who issues the tokens: a credential is never served for another issuer's.
+    /// The issuer of the tokens. A credential obtained with one issuer's token is never served for another
+    /// issuer.
     fn issuer(&self) -> &IssuerUrl;
 
-    /// Mints and exchanges once. May be dropped half-way.
+    /// Mints a token and exchanges it once. The future may be dropped at any time.
     fn exchange<'a>(&'a self, request: &'a Request) -> ExchangeFuture<'a>;
 
-    /// Requests of one provider share a bounded number of attempts; the feed's type by default.
+    /// Returns the provider's name, by default the feed's type. The requests of one provider share a bounded
+    /// number of attempts.
     fn provider(&self, request: &Request) -> &'static str {
         request.feed.provider.feed_type().as_str()
     }
 }
 
-/// An attempt gave no credential.
+/// The reasons why an attempt gave no credential.
 #[derive(Debug, thiserror::Error)]
 pub enum AttemptError {
-    /// There was no token to trade.
+    /// No token could be minted.
     #[error(transparent)]
     Mint(#[from] MintError),
-    /// There was one, but it could not be recorded, and so it was not traded.
+    /// The token could not be recorded and was therefore not sent.
     #[error("the token was not traded, because it could not be recorded")]
     Audit(#[from] AuditError),
     /// The exchange failed.
     #[error(transparent)]
     Exchange(#[from] ExchangeError),
-    /// The credential had expired when it arrived; it was thrown away.
+    /// The credential had expired when it arrived; it was discarded.
     #[error("the credential had already expired at {0} when it arrived")]
     ArrivedExpired(Timestamp),
-    /// The credential was too long to keep; it was thrown away.
+    /// The credential was too long to cache; it was discarded.
     #[error("the credential has {0} bytes, and at most {MAX_SECRET} are taken")]
     TooLong(usize),
-    /// No attempt came to an end.
+    /// The provider did not respond in time.
     #[error("the provider gave no answer within {0:?}")]
     NoAnswer(Duration),
-    /// Others were busy with this provider or feed all the time.
+    /// The attempt got no turn, because other attempts used all permits of this provider or feed.
     #[error("too many exchanges were under way to begin this one within {0:?}")]
     NoTurn(Duration),
 }
 
 impl AttemptError {
-    /// Whether the same attempt may well succeed a moment later.
+    /// Returns whether the same attempt may succeed a moment later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Exchange(error) => error.is_transient(),
             Self::NoAnswer(_) | Self::NoTurn(_) => true,
-            // The log is waited for long enough already.
+            // The audit log has its own timeout, which is long enough.
             Self::Mint(_) | Self::Audit(_) | Self::ArrivedExpired(_) | Self::TooLong(_) => false,
         }
     }
 
-    /// Returns true if the same attempt may succeed once more, though the failure is not transient.
+    /// Returns whether one more attempt may succeed although the failure is not transient.
     pub(super) fn is_worth_one_more(&self) -> bool {
         matches!(self, Self::Exchange(error) if error.retry() == Retry::Once)
     }
 
-    /// Whether a provider was asked: only then is there somebody to spare.
+    /// Returns whether the provider was contacted. Only such a failure is cached, because the cache is there
+    /// to spare the provider.
     pub(super) fn is_the_providers(&self) -> bool {
         match self {
             Self::Exchange(_) | Self::ArrivedExpired(_) | Self::TooLong(_) | Self::NoAnswer(_) => true,
@@ -127,21 +130,22 @@ impl From<AuditedMintError> for AttemptError {
     }
 }
 
-/// The real thing: mints with the issuer, and trades the token at the feed's provider.
+/// The production exchanger: mints a token with the issuer and exchanges it at the feed's provider.
 ///
-/// That the token was minted is durable in the audit log before it leaves for the provider. How the
-/// exchange failed is recorded after it; that it succeeded is for whoever hands the credential out.
+/// The audit log records the minted token durably before the token is sent to the provider, and a failed
+/// exchange after it ends. A success is recorded by the caller that hands the credential out.
 #[derive(Debug)]
 pub struct MintingExchanger {
     issuer: AuditedIssuer,
-    /// On whose behalf tokens are minted: one exchange serves many callers.
+    /// The actor of the minted tokens in the audit log: one exchange serves many callers.
     actor: Actor,
     transport: Arc<dyn HttpTransport>,
     clock: Arc<dyn Clock>,
 }
 
 impl MintingExchanger {
-    /// Mints with `issuer`, recorded as `actor`, and talks through `transport`.
+    /// Creates an exchanger that mints with `issuer`, records as `actor`, and sends requests through
+    /// `transport`.
     #[must_use]
     pub fn new(
         issuer: AuditedIssuer,
@@ -161,7 +165,8 @@ impl Exchanger for MintingExchanger {
     fn exchange<'a>(&'a self, request: &'a Request) -> ExchangeFuture<'a> {
         Box::pin(async move {
             match self.once(request).await {
-                // Its key was revoked while the token was on its way: that says nothing of the feed.
+                // The key was revoked while the token was in transit: the refusal says nothing about the
+                // feed.
                 Err(AttemptError::Exchange(error)) if self.is_of_another_key(request, &error) => {
                     self.once(request).await
                 }
@@ -172,7 +177,7 @@ impl Exchanger for MintingExchanger {
 }
 
 impl MintingExchanger {
-    /// Returns whether a provider refused a token of a key that signs no longer.
+    /// Returns whether the provider refused a token whose key no longer signs.
     fn is_of_another_key(&self, request: &Request, error: &ExchangeError) -> bool {
         let key_set = self.issuer.issuer().key_set();
         let signs = key_set.signer(request.feed.alg).map(|signer| signer.kid().as_str());
@@ -197,7 +202,7 @@ impl MintingExchanger {
     }
 }
 
-/// A token that is on its way: however its exchange ends, a failure is recorded.
+/// A token in transit. A failed exchange is recorded even if its future is dropped.
 struct Departed<'a> {
     log: &'a AuditLog,
     event: Option<Event>,
@@ -207,7 +212,7 @@ struct Departed<'a> {
 impl Departed<'_> {
     fn arrived(&mut self, failed: Option<&ExchangeError>) {
         let (Some(event), Some(error)) = (self.event.take(), failed) else { return };
-        // No credential depends on it, so nobody waits for it.
+        // No credential depends on this record, so nothing waits for it.
         self.log.note(error.recorded(event, self.feed));
     }
 }

@@ -1,7 +1,7 @@
-//! One exchange for everybody who waits for it.
+//! A flight: one exchange for everyone who waits for it.
 //!
-//! It runs in a task of its own, so that it goes on when whoever asked first goes away. It always
-//! lands: with a credential, with a failure, or, when it is dropped, by saying so.
+//! It runs in a task of its own, so it goes on when the caller that began it disconnects. It always reports
+//! an outcome to the callers that wait: a credential, a failure, or, if the task is dropped, an interruption.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use super::{BrokerError, Shared};
 use crate::values::random::Random;
 use crate::values::shares::Account;
 
-/// How a flight ended.
+/// The outcome of a flight.
 pub(super) type Landing = Result<Arc<Held>, Missed>;
 
-/// Why a flight brought nothing.
+/// The reasons why a flight brought no credential.
 #[derive(Debug, Clone)]
 pub(super) enum Missed {
-    /// The last attempt's failure.
+    /// The last attempt failed.
     Failed(Arc<AttemptError>),
     /// The feed was changed or removed meanwhile.
     Superseded,
@@ -32,7 +32,7 @@ pub(super) enum Missed {
 }
 
 impl Missed {
-    /// As told to who asked; `age` if it is told again.
+    /// Converts to the caller's error; `age` is set if the failure was cached.
     pub(super) fn into_error(self, age: Option<Duration>) -> BrokerError {
         match self {
             Self::Failed(error) => BrokerError::Failed { error, age },
@@ -42,20 +42,20 @@ impl Missed {
     }
 }
 
-/// A flight as others see it.
+/// The handle to a running flight.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) id: u64,
-    /// To whom it is charged.
+    /// The account to which it is charged.
     pub(super) account: Account,
-    /// In whose lines it waits for its turn: of everyone who waits for it.
+    /// The accounts that wait for it. It queues for its turn in the line of each.
     pub(super) waited_for_by: Vec<Account>,
     landing: watch::Sender<Option<Landing>>,
     task: AbortHandle,
 }
 
 impl Flight {
-    /// Departs. Must be called inside a tokio runtime.
+    /// Starts the flight. Must be called inside a tokio runtime.
     pub(super) fn depart(
         shared: &Arc<Shared>,
         id: u64,
@@ -66,25 +66,26 @@ impl Flight {
         let landing = watch::Sender::new(None);
         let crew =
             Crew { shared: Arc::clone(shared), id, request, key, landing: landing.clone(), landed: false };
-        // Below the request that departs: whoever else waits shows no more than that it waited.
+        // The span belongs to the request that starts the flight; the other requests only show that they
+        // waited.
         let span = tracing::info_span!("flight", feed = %crew.request.feed.path());
         let task = tokio::spawn(crew.fly().instrument(span)).abort_handle();
         Self { id, account, waited_for_by: vec![account], landing, task }
     }
 
-    /// To wait for the landing.
+    /// Returns a receiver for the outcome.
     pub(super) fn subscribe(&self) -> watch::Receiver<Option<Landing>> {
         self.landing.subscribe()
     }
 
-    /// Ends it: what it would bring is of no use any more.
+    /// Ends the flight: its outcome is of no use any more.
     pub(super) fn supersede(&self) {
         announce(&self.landing, Err(Missed::Superseded));
         self.task.abort();
     }
 }
 
-/// Whoever announces first is right.
+/// Announces the outcome. Only the first announcement takes effect.
 fn announce(landing: &watch::Sender<Option<Landing>>, outcome: Landing) {
     landing.send_if_modified(|landing| {
         let first = landing.is_none();
@@ -125,7 +126,7 @@ impl Drop for Crew {
     }
 }
 
-/// Tries until a credential is there, the failure is not transient, or the time is over.
+/// Retries until there is a credential, the failure is not transient, or the deadline has passed.
 async fn attempts(crew: &Crew) -> Result<Held, Arc<AttemptError>> {
     let (shared, request) = (crew.shared.as_ref(), crew.request.as_ref());
     let (clock, limits) = (shared.clock.as_ref(), shared.limits);
@@ -138,7 +139,7 @@ async fn attempts(crew: &Crew) -> Result<Held, Arc<AttemptError>> {
                 break;
             }
             clock.sleep_until(wake).await;
-            // A machine that slept wakes much later than it wanted to.
+            // After a suspend, the machine wakes much later than planned.
             if clock.monotonic() >= deadline {
                 break;
             }
@@ -158,7 +159,7 @@ async fn attempts(crew: &Crew) -> Result<Held, Arc<AttemptError>> {
                 if begun {
                     shared.suspect(&request.feed);
                 }
-                // What the provider said before tells more than that it then said nothing.
+                // An earlier error of the provider tells more than a timeout.
                 let says_more = !matches!(*error, AttemptError::NoAnswer(_) | AttemptError::NoTurn(_));
                 if says_more || last.is_none() {
                     last = Some(error);
@@ -167,9 +168,9 @@ async fn attempts(crew: &Crew) -> Result<Held, Arc<AttemptError>> {
                     break;
                 }
             }
-            // A second attempt may reach another replica of the provider; there is no third.
+            // A second attempt may reach another replica of the provider. There is no third.
             Err(error) if attempt == 0 && error.is_worth_one_more() => last = Some(error),
-            // That carnet itself refused in the end tells less than what the provider or the network did before.
+            // A refusal by carnet itself tells less than an earlier error of the provider or the network.
             Err(error) if matches!(*error, AttemptError::Mint(_) | AttemptError::Audit(_)) => {
                 return Err(last.unwrap_or(error));
             }
@@ -179,12 +180,12 @@ async fn attempts(crew: &Crew) -> Result<Held, Arc<AttemptError>> {
     Err(last.unwrap_or_else(|| Arc::new(AttemptError::NoAnswer(limits.deadline))))
 }
 
-/// One attempt, when its turn among those of its feed and of its provider has come.
+/// Runs one attempt when its turn has come.
 async fn one_attempt(crew: &Crew, begun: &mut bool) -> Result<Held, Arc<AttemptError>> {
     let (shared, request) = (crew.shared.as_ref(), crew.request.as_ref());
     let mut turn = shared.line_up(crew.id, request, &crew.key);
     turn.comes().await;
-    // While this one waited, another one may have found out.
+    // Another attempt may have found a failure while this one waited.
     if let Some(failure) = shared.failure_of(&request.feed) {
         return Err(failure);
     }
@@ -194,14 +195,14 @@ async fn one_attempt(crew: &Crew, begun: &mut bool) -> Result<Held, Arc<AttemptE
     Held::new(exchanged, began, Now::of(shared.clock.as_ref())).map_err(Arc::new)
 }
 
-/// How long to wait before this attempt: 0.2, 0.4, 0.8 … 2 s, of which half is left to chance, so that
-/// those who failed together do not return together.
+/// Returns the pause before a retry: 0.2, 0.4, 0.8 … 2 s. Half of it is random, so that callers that failed
+/// together do not retry together.
 fn pause(attempt: u32, random: &dyn Random) -> Duration {
     const FIRST: Duration = Duration::from_millis(200);
     const LONGEST: Duration = Duration::from_secs(2);
     let full = FIRST.saturating_mul(1 << (attempt - 1).min(10)).min(LONGEST);
     let mut byte = [u8::MAX];
-    // Without randomness: the full pause.
+    // Without randomness, the full pause.
     let chance = random.fill(&mut byte).map_or(u8::MAX, |()| byte[0]);
     full / 2 + full / 2 * u32::from(chance) / u32::from(u8::MAX)
 }

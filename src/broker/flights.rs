@@ -1,4 +1,4 @@
-//! How many exchanges are under way, and for whom.
+//! Counts the running exchanges of each account.
 
 use std::collections::HashMap;
 
@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use crate::values::shares::{Account, Shares};
 
-/// Exchanges that wait or run, charged to whoever asked first.
+/// The exchanges that wait or run, each charged to the account that began it.
 #[derive(Debug)]
 pub(super) struct Flights {
     per_feed: usize,
     all: Shares,
-    /// Only of feeds that have some.
+    /// The shares by feed. A feed without exchanges has no entry.
     feeds: HashMap<Uuid, Shares>,
 }
 
@@ -20,12 +20,12 @@ impl Flights {
         Self { per_feed, all: Shares::new(limit), feeds: HashMap::new() }
     }
 
-    /// Returns whether `account` may begin one more at `feed`.
+    /// Returns whether `account` may begin one more exchange at `feed`.
     pub(super) fn admits(&self, account: Account, feed: Uuid) -> bool {
         self.all.admits(account) && self.feeds.get(&feed).is_none_or(|shares| shares.admits(account))
     }
 
-    /// The number that `account` has under way.
+    /// Returns the number of exchanges that `account` has under way.
     pub(super) fn of(&self, account: Account) -> usize {
         self.all.of_account(account)
     }
@@ -35,13 +35,13 @@ impl Flights {
         self.all.used()
     }
 
-    /// Counts one that begins.
+    /// Counts an exchange that begins.
     pub(super) fn depart(&mut self, account: Account, feed: Uuid) {
         self.all.take(account);
         self.feeds.entry(feed).or_insert_with(|| Shares::new(self.per_feed)).take(account);
     }
 
-    /// Counts one that is over.
+    /// Removes an exchange that has ended.
     pub(super) fn land(&mut self, account: Account, feed: Uuid) {
         self.all.give_back(account);
         if let Some(shares) = self.feeds.get_mut(&feed) {

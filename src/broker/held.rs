@@ -1,4 +1,4 @@
-//! A credential in memory, and how much of its life is left.
+//! A cached credential and its remaining life.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,9 +29,9 @@ impl Now {
 pub(super) struct Held {
     pub(super) credential: Arc<Credential>,
     jti: Uuid,
-    /// What was left when it arrived, by whichever clock says less.
+    /// The remaining life on arrival, by the clock that gives less.
     life: Duration,
-    /// When it arrived, on the monotonic clock.
+    /// The time of arrival, on the monotonic clock.
     arrived: Duration,
 }
 
@@ -43,7 +43,7 @@ impl Held {
             return Err(AttemptError::TooLong(length));
         }
         let expires_at = credential.expires_at;
-        // The wall clock may have been set back while the provider was thinking.
+        // The wall clock may have been set back during the exchange.
         let took = arrived.monotonic.saturating_sub(began.monotonic);
         let life =
             between(arrived.wall, expires_at).min(between(began.wall, expires_at).saturating_sub(took));
@@ -57,7 +57,7 @@ impl Held {
         Served { credential: Arc::clone(&self.credential), source, jti: self.jti }
     }
 
-    /// What was left of it when it arrived.
+    /// Returns the remaining life on arrival.
     pub(super) fn life(&self) -> Duration {
         self.life
     }
@@ -66,30 +66,30 @@ impl Held {
         now.monotonic.saturating_sub(self.arrived)
     }
 
-    /// What is left by the wall clock, or by the monotonic one if that is less: a wall clock that is
-    /// set back does not make it live longer.
+    /// Returns the remaining life by the clock that gives less: setting the wall clock back does not make a
+    /// credential live longer.
     pub(super) fn remaining(&self, now: Now) -> Duration {
         between(now.wall, self.credential.expires_at).min(self.life.saturating_sub(self.age(now)))
     }
 
-    /// Whether it can be handed out to somebody who needs it for `wanted`; never once it has expired.
+    /// Returns whether the credential lives for at least `wanted`. An expired one never does.
     pub(super) fn meets(&self, wanted: Duration, now: Now) -> bool {
         let remaining = self.remaining(now);
         !remaining.is_zero() && remaining >= wanted
     }
 
-    /// Whether 80 % of its life are over.
+    /// Returns whether 80 % of its life have passed.
     pub(super) fn refresh_is_due(&self, now: Now) -> bool {
         self.remaining(now) <= self.life / 5
     }
 
-    /// When 80 % of its life will be over, on the monotonic clock.
+    /// Returns the time when 80 % of its life will have passed, on the monotonic clock.
     pub(super) fn refresh_at(&self) -> Duration {
         self.arrived + self.life / 5 * 4
     }
 }
 
 fn between(from: Timestamp, to: Timestamp) -> Duration {
-    // Negative: nothing.
+    // A negative duration becomes zero.
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What shapes a credential, as a number of fixed size.
+//! The cache key: a fixed-size digest of the inputs that determine a credential.
 
 use aws_lc_rs::digest::{Context as Digest, SHA256};
 
@@ -6,15 +6,15 @@ use crate::feed::scope::{Action, Scope};
 use crate::oidc::subject::Context;
 use crate::values::issuer_url::IssuerUrl;
 
-/// Everything that shapes a credential beside the feed and its version: a hash, because a caller chooses
-/// how long the parts are.
+/// The inputs that determine a credential, except the feed and its version. A digest, because callers choose
+/// the length of the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key([u8; 32]);
 
 impl Key {
     pub(super) fn of(issuer: &IssuerUrl, context: &Context, scope: &Scope) -> Self {
         let mut digest = Digest::new(&SHA256);
-        // Each part with its length, and each list with its count: no two inputs are one.
+        // Each part is prefixed with its length and each list with its count, so that no two inputs collide.
         let mut add = |part: &str| {
             digest.update(&(part.len() as u64).to_be_bytes());
             digest.update(part.as_bytes());

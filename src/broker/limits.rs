@@ -1,4 +1,4 @@
-//! The numbers that a broker keeps to.
+//! The limits of a broker.
 
 use std::time::Duration;
 
@@ -9,21 +9,22 @@ use crate::feed::MIN_REMAINING;
 pub struct BrokerLimits {
     /// The minimum remaining life of a credential that is handed out; see [`Feed::min_remaining`](crate::feed::Feed::min_remaining).
     pub min_remaining: Duration,
-    /// How long one exchange may take in all: waiting for its turn, every attempt, every pause.
+    /// The maximum duration of one exchange, including waiting for its turn, all attempts and pauses.
     pub deadline: Duration,
-    /// How often one exchange is tried in all, if its failures are transient.
+    /// The maximum number of attempts of one exchange, if its failures are transient.
     pub attempts: u32,
-    /// How long a failure is remembered, and given again, before the provider is asked again.
+    /// The period in which a failure is returned again before the next request to the provider.
     pub failure_memory: Duration,
-    /// How many credentials and failures are kept, counted once for each caller that was given one.
+    /// The maximum number of cached credentials and failures, each counted once for every caller that was
+    /// given it.
     pub capacity: usize,
-    /// How many exchanges are under way at once, those that wait for their turn included.
+    /// The maximum number of concurrent exchanges, including those that wait for their turn.
     pub flights: usize,
-    /// The same for one feed.
+    /// The maximum number of concurrent exchanges for one feed.
     pub flights_per_feed: usize,
-    /// How many attempts run at once at one provider.
+    /// The maximum number of concurrent attempts at one provider.
     pub per_provider: usize,
-    /// How many attempts run at once for one feed.
+    /// The maximum number of concurrent attempts for one feed.
     pub per_feed: usize,
 }
 

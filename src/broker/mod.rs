@@ -1,9 +1,10 @@
-//! The broker: credentials for deployments, of which thousands ask at a time.
+//! The broker: serves credentials to deployments, thousands of which may request one at the same time.
 //!
-//! Owns what is kept in memory, and when a provider is asked. Nothing is ever written to disk. It
-//! never hands out what has expired or is about to, never asks twice for the same thing at once, and
-//! lets no failing feed slow another one down. No caller takes so much of it that another one is not
-//! served. It decides nothing about who may ask and records nothing: that is its callers' part.
+//! It owns the credentials in memory and decides when to send a request to a provider. Nothing is written to
+//! disk. The broker never hands out an expired credential or one that is about to expire, never runs two
+//! identical exchanges at once, and isolates feeds and callers: a failing feed does not slow down another
+//! feed, and one caller cannot use up the capacity of the others. It neither authorizes nor records requests;
+//! its callers do.
 
 mod cache;
 mod changed;
@@ -43,11 +44,11 @@ use crate::values::clock::Clock;
 use crate::values::random::Random;
 use crate::values::shares::Account;
 
-/// Hands out credentials. Clones share everything.
+/// Hands out credentials. Clones share one state.
 #[derive(Debug, Clone)]
 pub struct Broker(Arc<Shared>);
 
-/// What tasks and callers share.
+/// The state that tasks and callers share.
 #[derive(Debug)]
 struct Shared {
     exchanger: Arc<dyn Exchanger>,
@@ -64,12 +65,12 @@ struct State {
     cache: Cache,
     flights: Flights,
     turns: Turns,
-    /// Names flights and alarms.
+    /// The source of ids for flights and alarms.
     next_id: u64,
 }
 
 impl Broker {
-    /// A broker that remembers nothing yet.
+    /// Creates a broker with an empty cache.
     #[must_use]
     pub fn new(
         exchanger: Arc<dyn Exchanger>,
@@ -94,10 +95,6 @@ impl Broker {
     }
 
     /// Returns a credential for the process itself; see [`Broker::credential_for`].
-    ///
-    /// # Errors
-    ///
-    /// [`BrokerError`].
     pub async fn credential(
         &self,
         feed: &Feed,
@@ -108,16 +105,13 @@ impl Broker {
         self.credential_for(Account::PROCESS, feed, context, scope, min_remaining).await
     }
 
-    /// Returns a credential for `feed` in `context`, limited to `scope`, that lives for at least
-    /// `min_remaining`, or [`BrokerLimits::min_remaining`] if that is longer. What it takes of the broker is
-    /// charged to `account`.
+    /// Returns a credential for `feed` in `context`, limited to `scope`, with a remaining life of at least
+    /// `min_remaining`, or of [`BrokerLimits::min_remaining`] if that is longer. The capacity that the
+    /// request uses is charged to `account`.
     ///
-    /// `feed` is the feed as it is stored now: what was kept for an earlier version is dropped. Must be
-    /// called inside a tokio runtime; dropping the future leaves the exchange to who else waits.
-    ///
-    /// # Errors
-    ///
-    /// [`BrokerError`].
+    /// `feed` must be the feed as it is stored now: everything cached for an earlier version is dropped. Must
+    /// be called inside a tokio runtime. If the future is dropped, the exchange goes on for the other callers
+    /// that wait for it.
     pub async fn credential_for(
         &self,
         account: Account,
@@ -138,7 +132,8 @@ impl Broker {
         let wanted = min_remaining.map_or(least, |asked| asked.max(least));
         let key = Key::of(shared.exchanger.issuer(), wants.context, wants.scope);
         let mut life_observed = Duration::ZERO;
-        // Twice, for a credential that ages while this task waits to run: a clock that was set forward.
+        // A second attempt is for a credential that ages before this task runs, because the clock was set
+        // forward.
         for _ in 0..2 {
             let mut landing = match shared.turn(wants, &key, wanted) {
                 Turn::Done(outcome) => return outcome,
@@ -158,7 +153,7 @@ impl Broker {
         Err(BrokerError::unattainable(wanted, life_observed))
     }
 
-    /// Drops what is kept of a feed that was changed or removed, and what is under way for it.
+    /// Drops the cache entries and running exchanges of a feed that was changed or removed.
     pub fn forget(&self, feed_id: Uuid) {
         let mut discarded = Discarded::default();
         let mut state = self.0.lock();
@@ -168,14 +163,14 @@ impl Broker {
         drop(state);
     }
 
-    /// How many keys are remembered, at most [`BrokerLimits::capacity`].
+    /// Returns the number of cached keys, at most [`BrokerLimits::capacity`].
     #[must_use]
     pub fn remembered(&self) -> usize {
         self.0.lock().cache.len()
     }
 }
 
-/// What is asked for, and by whom.
+/// A request with its caller.
 #[derive(Clone, Copy)]
 struct Wants<'a> {
     account: Account,
@@ -184,7 +179,7 @@ struct Wants<'a> {
     scope: &'a Scope,
 }
 
-/// What a request comes to at once.
+/// The immediate result of a request: an outcome, or an exchange to wait for.
 enum Turn {
     Done(Result<Served, BrokerError>),
     Wait(tokio::sync::watch::Receiver<Option<Landing>>),
@@ -192,13 +187,13 @@ enum Turn {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change under the lock is whole before anything in it can panic.
+        // Safe after a panic: each change under the lock is complete before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn turn(self: &Arc<Self>, wants: Wants<'_>, key: &Key, wanted: Duration) -> Turn {
         let now = Now::of(self.clock.as_ref());
-        // Declared before the lock is taken, so dropped after it is released.
+        // Declared before the lock is taken, so that it is dropped after the lock is released.
         let mut discarded = Discarded::default();
         let mut state = self.lock();
         let turn = self.turn_in(&mut state, wants, key, wanted, now, &mut discarded);
@@ -218,7 +213,7 @@ impl Shared {
     ) -> Turn {
         let Wants { account, feed, context, scope } = wants;
         let State { cache, flights, turns, next_id } = state;
-        // Before anything makes room for what cannot begin.
+        // Checked before an entry is evicted for an exchange that cannot begin.
         if cache.find(feed.id, key).is_none() && !flights.admits(account, feed.id) {
             return Turn::Done(Err(BrokerError::Busy));
         }
@@ -266,7 +261,7 @@ impl Shared {
         }
     }
 
-    /// Refreshes `held` when it is due, unless it is replaced or thrown out before.
+    /// Schedules a refresh of `held` at 80 % of its life. Replacing or evicting the entry cancels it.
     fn wake(self: &Arc<Self>, id: u64, held: &Held, request: Arc<Request>, key: Key) -> Alarm {
         let (shared, clock, at) = (Arc::downgrade(self), Arc::clone(&self.clock), held.refresh_at());
         let task = tokio::spawn(async move {
@@ -291,7 +286,8 @@ impl Shared {
         {
             return;
         }
-        // Any of those to whom it belongs may pay; where none can, whoever asks next does.
+        // The exchange may be charged to any account with a claim. If none has capacity left, the next
+        // request begins it.
         let payer = slot.claims.keys().copied().min_by_key(|account| (flights.of(*account), *account));
         if let Some(account) = payer.filter(|account| flights.admits(*account, feed)) {
             *next_id += 1;
@@ -300,7 +296,7 @@ impl Shared {
         }
     }
 
-    /// Keeps what a flight brought, if it is still wanted.
+    /// Caches the outcome of a flight, unless the flight was superseded.
     fn record(&self, flight: u64, feed: &Feed, key: &Key, outcome: Result<Held, Missed>) -> Landing {
         let now = Now::of(self.clock.as_ref());
         // Dropped after the lock is released.
@@ -331,7 +327,7 @@ impl Shared {
                 {
                     let failure = Remembered { missed: missed.clone(), failed_at: now.monotonic };
                     let place = if error.is_transient() { &mut health.failure } else { &mut slot.failure };
-                    // Told again to one that waited for its turn, it does not become younger.
+                    // Repeating a known failure to an attempt that waited must not renew its age.
                     if !place.as_ref().is_some_and(|known| known.is(error)) {
                         *place = Some(failure);
                     }
@@ -341,8 +337,9 @@ impl Shared {
         }
     }
 
-    /// Lets the flight `id` wait for its turn among the attempts of its feed and its provider. Feeds whose
-    /// last attempt went wrong have a few places of their own, so that the others never wait behind them.
+    /// Queues the flight `id` for its turn among the attempts of its feed and its provider. Feeds whose last
+    /// attempt failed share a small number of permits of their own, so that the other feeds never wait behind
+    /// them.
     fn line_up(&self, id: u64, request: &Request, key: &Key) -> InLine<'_> {
         let provider = self.exchanger.provider(request);
         let mut state = self.lock();
@@ -362,7 +359,7 @@ impl Shared {
         }
     }
 
-    /// A failure of the whole feed that was just found out.
+    /// Returns a recent failure that concerns the whole feed.
     fn failure_of(&self, feed: &Feed) -> Option<Arc<AttemptError>> {
         let now = Now::of(self.clock.as_ref());
         let mut state = self.lock();
@@ -374,18 +371,18 @@ impl Shared {
     }
 }
 
-/// An attempt that waits for its turn or has it, until it is dropped.
+/// An attempt that waits for its turn or has it. Dropping it releases the turn.
 struct InLine<'a> {
     shared: &'a Shared,
     id: u64,
-    /// Nothing of a flight that was superseded meanwhile, whose turn never comes.
+    /// The signal that the turn has come; `None` for a superseded flight, whose turn never comes.
     comes: Option<oneshot::Receiver<()>>,
 }
 
 impl InLine<'_> {
     async fn comes(&mut self) {
         let has_come = match self.comes.take() {
-            // Ends with an error when nobody lets it wait any more: it was superseded.
+            // An error means that the sender was dropped: the flight was superseded.
             Some(comes) => comes.await.is_ok(),
             None => false,
         };

@@ -1,4 +1,4 @@
-//! What a request gets: a credential and where it came from, or why there is none.
+//! The outcome of a request: a credential and its source, or an error.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,26 +16,26 @@ use crate::metrics::CredentialOutcome;
 pub struct Served {
     /// The credential.
     pub credential: Arc<Credential>,
-    /// Where it came from.
+    /// The source of the credential.
     pub source: Source,
-    /// The token that was traded for it.
+    /// The identifier of the token that was exchanged for it.
     pub jti: Uuid,
 }
 
-/// Where a credential came from.
+/// The source of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// An exchange for this request, or for others that asked at the same time.
+    /// An exchange for this request, or for concurrent requests.
     Exchange,
-    /// Memory.
+    /// The cache.
     Cache,
-    /// Memory; the provider was asked for the next one and gave none.
+    /// The cache; the last attempt to refresh the credential failed.
     StaleRefresh,
 }
 
 impl Source {
-    /// The word in answers.
+    /// Returns the word used in responses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -52,36 +52,36 @@ impl fmt::Display for Source {
     }
 }
 
-/// No credential is handed out.
+/// The reasons why no credential is handed out.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BrokerError {
-    /// There is none to be had.
+    /// The exchange failed.
     #[error("no credential could be had{}", age.map(again).unwrap_or_default())]
     Failed {
-        /// Why.
+        /// The reason.
         #[source]
         error: Arc<AttemptError>,
-        /// How long ago that was found out, if nobody was asked again for this request.
+        /// The age of the failure, if it was cached and no exchange was tried for this request.
         age: Option<Duration>,
     },
-    /// A fresh credential does not live as long as was asked for.
+    /// A fresh credential does not live as long as requested.
     #[error(
         "a fresh credential of this feed has {} s left, less than the {} s asked for",
         life_observed.as_secs(), wanted.as_secs()
     )]
     MinRemainingUnattainable {
-        /// What was asked for.
+        /// The requested remaining life.
         wanted: Duration,
-        /// What was left of a fresh one when it arrived.
+        /// The remaining life of a fresh credential on arrival.
         life_observed: Duration,
     },
-    /// The feed was changed or removed meanwhile, or somebody knows a later version of it.
+    /// The feed was changed or removed meanwhile, or the cache has a later version of it.
     #[error("the feed was changed or removed meanwhile; read it again")]
     FeedChanged,
-    /// As many exchanges are under way as this caller, its group, the feed or all together may have.
+    /// The limit of concurrent exchanges is reached for this caller, its group, the feed or the broker.
     #[error("too many exchanges are under way for this caller, this feed or all together")]
     Busy,
-    /// The exchange was dropped before it came to an end.
+    /// The exchange was dropped before it ended.
     #[error("the exchange was interrupted")]
     Interrupted,
 }
@@ -92,7 +92,7 @@ impl BrokerError {
     }
 }
 
-/// What a request is counted as.
+/// Returns the metric's outcome for the result of a request.
 pub(super) fn counted_as(answer: &Result<Served, BrokerError>) -> CredentialOutcome {
     match answer {
         Ok(Served { source: Source::Exchange, .. }) => CredentialOutcome::Exchange,

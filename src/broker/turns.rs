@@ -1,8 +1,8 @@
-//! Whose attempt runs next.
+//! Schedules attempts: decides which attempt runs next.
 //!
-//! Attempts share the places of their feed and of their provider. A caller that has the fewest attempts
-//! running is served first, and none takes all places, so that one caller's thousand requests delay
-//! another's first one by no more than what is running already. Pure: whoever owns it also owns the lock.
+//! Attempts share the permits of their feed and of their provider. The caller with the fewest running
+//! attempts is served first, and no caller can take all permits. So one caller's thousand requests delay
+//! another caller's first request only by the attempts that run already. Pure: its owner also owns the lock.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,18 +11,19 @@ use uuid::Uuid;
 
 use crate::values::shares::{Account, Shares};
 
-/// The attempts of one provider, those of suspect feeds apart from the others.
+/// The attempts of one provider. Suspect feeds have a lane of their own.
 type Lane = (&'static str, bool);
 
-/// Attempts that wait and that run.
+/// The waiting and the running attempts.
 #[derive(Debug)]
 pub(super) struct Turns {
     per_provider: usize,
     per_feed: usize,
     lanes: HashMap<Lane, Shares>,
-    /// Only of feeds with attempts that run.
+    /// The shares by feed. A feed without running attempts has no entry.
     feeds: HashMap<Uuid, Shares>,
-    /// First come, first served inside each. May hold attempts that wait no longer.
+    /// The waiting attempts of each caller at each feed, in order of arrival. May contain attempts that no
+    /// longer wait.
     lines: HashMap<(Account, Uuid), VecDeque<u64>>,
     waiting: HashMap<u64, Waiting>,
     running: HashMap<u64, Running>,
@@ -55,8 +56,8 @@ impl Turns {
         }
     }
 
-    /// Lets the attempt `id` wait for its turn in the line of each of `accounts`. What this returns ends
-    /// when its turn has come; it then runs until [`Turns::leave`].
+    /// Queues the attempt `id` in the line of each of `accounts`. The returned receiver completes when its
+    /// turn has come. The attempt then counts as running until [`Turns::leave`].
     pub(super) fn line_up(
         &mut self,
         id: u64,
@@ -76,13 +77,13 @@ impl Turns {
         woken
     }
 
-    /// Those that wait and that run.
+    /// Returns the number of waiting and running attempts.
     #[cfg(test)]
     pub(super) fn all(&self) -> usize {
         self.waiting.len() + self.running.len()
     }
 
-    /// Lets the attempt `id` wait in the line of `account`, too, if it waits at all.
+    /// Adds the attempt `id` to the line of `account` as well, if it still waits.
     pub(super) fn join(&mut self, id: u64, account: Account, is_suspect: bool) {
         let Some(Waiting { feed, provider, .. }) = self.waiting.get(&id) else { return };
         let (feed, provider) = (*feed, *provider);
@@ -90,8 +91,8 @@ impl Turns {
         self.try_now(id, account, feed, (provider, is_suspect));
     }
 
-    /// Calls the attempt up if it is the first in this line and admitted: whoever is before it was not
-    /// admitted, so neither is this one.
+    /// Starts the attempt if it is the first in this line and admitted. An attempt behind another one is
+    /// never admitted, because the one before it was not.
     fn try_now(&mut self, id: u64, account: Account, feed: Uuid, lane: Lane) {
         self.trim(account, feed);
         let is_first = self.lines.get(&(account, feed)).and_then(VecDeque::front) == Some(&id);
@@ -100,7 +101,7 @@ impl Turns {
         }
     }
 
-    /// Drops what waits no longer from the front of a line.
+    /// Removes attempts that no longer wait from the front of a line.
     fn trim(&mut self, account: Account, feed: Uuid) {
         let Some(line) = self.lines.get_mut(&(account, feed)) else { return };
         while line.front().is_some_and(|id| !self.waiting.contains_key(id)) {
@@ -111,7 +112,7 @@ impl Turns {
         }
     }
 
-    /// Ends the attempt `id`, whether it waits or runs, and calls up those for whom there is room now.
+    /// Ends the attempt `id`, waiting or running, and starts the attempts for which there are permits now.
     pub(super) fn leave(&mut self, id: u64, is_suspect: impl Fn(Uuid) -> bool) {
         if self.waiting.remove(&id).is_some() {
             return;
@@ -131,7 +132,8 @@ impl Turns {
         }
     }
 
-    /// The first of those with the fewest attempts running. Drops what waits no longer.
+    /// Returns the first attempt of the caller with the fewest running ones. Removes attempts that no longer
+    /// wait.
     fn next(&mut self, is_suspect: &impl Fn(Uuid) -> bool) -> Option<(u64, Account, bool)> {
         let waiting = &self.waiting;
         self.lines.retain(|_, line| {
@@ -153,7 +155,7 @@ impl Turns {
     }
 
     fn admits(&self, account: Account, feed: Uuid, lane: Lane) -> bool {
-        // Where nothing runs there is room for anyone.
+        // A feed or lane with no entry has no running attempts and so admits anyone.
         self.feeds.get(&feed).is_none_or(|places| places.admits(account))
             && self.lanes.get(&lane).is_none_or(|places| places.admits(account))
     }
@@ -166,7 +168,7 @@ impl Turns {
         self.feeds.entry(feed).or_insert_with(|| Shares::new(self.per_feed)).take(account);
         self.running.insert(id, Running { feed, lane, account });
         self.trim(account, feed);
-        // If it has gone away meanwhile, it is about to say so.
+        // The receiver may be gone; its drop then calls `leave`.
         let _ = wake.send(());
     }
 }

@@ -31,7 +31,7 @@ pub struct Found<'a> {
     pub lacked: &'a [Kid],
     /// The previous documents without an authentic label.
     pub foreign: &'a [Foreign],
-    /// Whether this process knew the target to show the documents already.
+    /// `true` if this process knew the target to show the documents already.
     pub was_shown: bool,
 }
 

@@ -126,7 +126,7 @@ pub struct Stored {
     pub label: Option<Label>,
     /// The version that a conditional write names.
     pub version: Version,
-    /// Whether content type and cache header are correct.
+    /// `true` if content type and cache header are correct.
     pub headers_fit: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Callers that take as much as they can, beside callers that do not.
+//! Tests with callers that take as much as they can, next to callers that do not.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -12,12 +12,12 @@ fn caller(number: u128) -> Account {
     Account::of(Uuid::from_u128(number))
 }
 
-/// One of many grants that one admin has made.
+/// Returns the account of one of many grants that one admin has created.
 fn made(number: u128) -> Account {
     Account::made_by(Uuid::from_u128(9_000), Uuid::from_u128(9_001 + number))
 }
 
-/// Those of invented tenants hang.
+/// Makes the exchanges of invented tenants hang.
 fn hanging_for_floods(world: &World) {
     world.fake.decides(|request| {
         let tenant = request.context.get("tenant".parse().unwrap()).map(|tenant| tenant.as_str().to_owned());
@@ -28,7 +28,7 @@ fn hanging_for_floods(world: &World) {
     });
 }
 
-/// Everything that is counted agrees with what is there.
+/// Asserts that the counters agree with the entries, counted one by one.
 fn check_counts(world: &World) {
     let mut state = world.broker.0.lock();
     let State { cache, flights, .. } = &mut *state;
@@ -48,7 +48,8 @@ async fn invented_contexts_push_out_their_own_credentials_and_nobody_elses() {
         }
     }
     for number in 0..500 {
-        // A grant alone, and many of one admin; what the innocent has is also asked for by the others.
+        // One flood comes from a single grant, another from many grants of one admin. The flooding grant also
+        // requests the credentials of the first caller.
         world.ask_as(caller(2), &same, &format!("x{number}")).await.unwrap();
         world.ask_as(made(number), &same, &format!("y{number}")).await.unwrap();
         world.ask_as(caller(2), &same, ["a", "b", "c"][number as usize % 3]).await.unwrap();
@@ -80,7 +81,7 @@ async fn a_caller_alone_may_fill_the_memory_and_makes_room_for_whoever_comes() {
     assert_eq!(world.broker.remembered(), 64);
 }
 
-/// The innocent's feed is one that the flood goes to, or another of the same provider.
+/// The innocent caller's feed is flooded too, or is another feed of the same provider.
 #[tokio::test]
 async fn while_one_callers_exchanges_hang_anothers_begin_at_once_at_the_same_feed_and_at_others() {
     type Callers = fn(u128) -> Account;
@@ -121,7 +122,8 @@ async fn while_one_callers_exchanges_hang_anothers_begin_at_once_at_the_same_fee
     }
 }
 
-/// The flood has asked first for what the innocent wants, behind a hundred that hang.
+/// The flooding caller has requested the innocent caller's credential first, behind a hundred requests that
+/// hang.
 #[tokio::test]
 async fn whoever_waits_for_what_another_has_asked_for_waits_in_a_line_of_its_own() {
     let world = World::new();
@@ -150,12 +152,12 @@ async fn a_credential_that_is_too_long_is_not_kept() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// A caller that floods asks for something new.
+    /// A flooding caller requests something new.
     Flood {
         account: u128,
         feed: usize,
     },
-    /// A caller that does not asks for what it always asks for.
+    /// Another caller requests the same thing as always.
     Ask {
         account: u128,
         feed: usize,
@@ -181,7 +183,7 @@ async fn run(steps: Vec<Step>) {
         capacity: 60,
         flights: 64,
         flights_per_feed: 32,
-        // Three groups that take all that they may leave one place of these free.
+        // Three groups that take as much as they may leave one of these permits free.
         per_provider: 64,
         per_feed: 32,
         ..BrokerLimits::default()
@@ -193,7 +195,7 @@ async fn run(steps: Vec<Step>) {
     for (number, step) in steps.into_iter().enumerate() {
         match step {
             Step::Flood { account, feed } => {
-                // Two alone, and six whom one admin has made. Some of what they ask for hangs.
+                // Two single grants, and six grants of one admin. Some of their requests hang.
                 let account = if account < 2 { caller(100 + account) } else { made(account) };
                 let tenant = format!("{}{number}", if number % 3 == 0 { "flood" } else { "x" });
                 drop(world.asking_as(account, &feeds[feed], &tenant));
@@ -205,7 +207,7 @@ async fn run(steps: Vec<Step>) {
                 let expected = if is_kept { Source::Cache } else { Source::Exchange };
                 match served {
                     Ok(served) => assert_eq!(served.source, expected),
-                    // The provider hangs for somebody else's tokens of this feed: known, and told again.
+                    // The provider hangs for another caller's tokens of this feed: that failure is cached.
                     Err(BrokerError::Failed { age: Some(_), .. }) if !is_kept => continue,
                     Err(error) => panic!("{error:?}"),
                 }

@@ -1,7 +1,7 @@
 use super::support::*;
 use crate::broker::*;
 
-/// The failure's age, if it was told again; panics unless it is one.
+/// Returns the age of a cached failure, `None` for a new one. Panics on any other outcome.
 fn age(outcome: Result<Served, BrokerError>) -> Option<Duration> {
     match outcome {
         Err(BrokerError::Failed { age, .. }) => age,
@@ -166,7 +166,7 @@ async fn a_refresh_that_fails_leaves_the_old_one_marked_while_it_lasts() {
         assert_eq!(world.fake.attempts(&feed), attempts);
         world.clock.advance(3 * SECOND);
     }
-    // It has too little left now.
+    // Its remaining life is too short now.
     world.clock.advance(5 * MINUTE);
     assert_eq!(age(world.ask(&feed).await), None);
     world.clock.advance(5 * SECOND);

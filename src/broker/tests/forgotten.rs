@@ -6,7 +6,7 @@ use crate::store::master_key::MasterKey;
 use crate::store::{IfMissing, Store};
 use crate::values::random::SecureRandom;
 
-/// A store with these feeds.
+/// Returns a store with these feeds.
 async fn store_of(folder: &tempfile::TempDir, feeds: &[&Feed]) -> Store {
     let url = format!("sqlite:{}", folder.path().join("carnet.db").display()).parse().unwrap();
     let store = Store::open(&url, IfMissing::Create).await.unwrap();
@@ -34,7 +34,7 @@ async fn feeds_that_the_store_has_otherwise_or_no_longer_are_forgotten_with_what
     write.update_feed(&changed(&altered)).await.unwrap();
     write.remove_feed(&removed, Timestamp::UNIX_EPOCH).await.unwrap();
     write.commit().await.unwrap();
-    // Under way in another context, as it was asked for before that.
+    // A running exchange in another context, with the row read before the change.
     world.fake.gate.send_replace(false);
     let mut context = Context::empty();
     context.try_insert("tenant".parse().unwrap(), "acme".parse().unwrap()).unwrap();
@@ -80,7 +80,7 @@ async fn a_change_is_noticed_by_its_number_and_what_arrives_late_without_one() {
     world.broker.forget_changed(&store).await.unwrap();
     assert_eq!(world.broker.remembered(), 0);
 
-    // Somebody had read the feed before it was changed, and the number has been seen since.
+    // A caller read the feed before the change, and the number of changes has been seen since.
     world.ask(&first).await.unwrap();
     assert_eq!(world.broker.remembered(), 1);
     world.broker.forget_changed(&store).await.unwrap();

@@ -44,7 +44,7 @@ async fn attempts_at_one_provider_are_bounded_and_nothing_waits_longer_than_the_
     assert_eq!(no_turn, 12);
 }
 
-/// Contexts of one feed that fails, while another feed of the same provider works.
+/// Requests many contexts of a failing feed, while another feed of the same provider works.
 #[tokio::test]
 async fn a_failing_feed_neither_takes_every_place_of_its_provider_nor_is_hammered() {
     let world = World::new();
@@ -68,11 +68,12 @@ async fn a_failing_feed_neither_takes_every_place_of_its_provider_nor_is_hammere
         for _ in 0..20 {
             settle().await;
         }
-        // Later, being suspect, it has a sixteenth of the places.
+        // In the second round the feed is suspect. Its lane has 16 permits, an eighth of the provider's.
         assert_eq!(world.fake.running.load(Ordering::SeqCst), [32, 16][round]);
         assert_eq!(world.ask(&feed(round + 1)).await.unwrap().source, Source::Exchange);
         world.pass(20 * SECOND).await;
     }
-    // Those who had no turn before the others found out were told, and asked nobody.
+    // Attempts that had no turn before the failure was found get that failure, without a request to the
+    // provider.
     assert_eq!(world.fake.attempts(&failing), 32 + 16);
 }

@@ -9,7 +9,7 @@ async fn nothing_is_handed_out_with_less_left_than_the_least() {
     world.clock.advance(HOUR - 5 * MINUTE);
     assert_eq!(world.ask(&feed).await.unwrap().source, Source::Cache);
     settle().await;
-    // The background refresh brought another one meanwhile.
+    // The background refresh brought a new credential meanwhile.
     assert_eq!(world.fake.attempts(&feed), 2);
     world.clock.advance(HOUR - 5 * MINUTE + SECOND);
     world.fake.gate.send_replace(false);
@@ -34,7 +34,7 @@ async fn a_request_that_asks_for_more_gets_a_fresh_one_and_one_that_asks_for_les
     ] {
         assert_eq!(world.ask_for(&feed, least).await.unwrap().source, source, "{least:?}");
     }
-    // Less than the least is not given, however little is asked for.
+    // A request for less than the minimum still gets the minimum.
     world.clock.advance(56 * MINUTE);
     assert_eq!(world.ask_for(&feed, Some(SECOND)).await.unwrap().source, Source::Exchange);
 }
@@ -52,7 +52,7 @@ async fn what_no_fresh_credential_can_meet_is_refused_with_the_life_observed_and
         }
         assert_eq!(world.fake.attempts(&feed), 1);
     }
-    // It is kept for those who ask for less.
+    // It stays cached for requests with a lower minimum.
     assert_eq!(world.ask(&feed).await.unwrap().source, Source::Cache);
     world.fake.will(Outcome::Credential(3 * HOUR));
     world.clock.advance(5 * SECOND);
@@ -85,7 +85,7 @@ async fn at_eighty_percent_it_is_refreshed_in_the_background_once_if_somebody_as
     world.clock.advance(SECOND);
     settle().await;
     assert_eq!(world.fake.attempts(&feed), 2);
-    // Nobody has asked since: the second one is left to expire.
+    // The second credential has not been requested: it expires without a refresh.
     world.clock.advance(24 * HOUR);
     settle().await;
     assert_eq!(world.fake.attempts(&feed), 2);
@@ -99,7 +99,7 @@ async fn at_eighty_percent_nothing_happens_if_nobody_asked_again() {
     world.clock.advance(50 * MINUTE);
     settle().await;
     assert_eq!(world.fake.attempts(&feed), 1);
-    // Who asks then gets what is there at once, and the next one is fetched behind him.
+    // A request then gets the cached credential at once and starts a refresh in the background.
     assert_eq!(world.ask(&feed).await.unwrap().source, Source::Cache);
     settle().await;
     assert_eq!(world.fake.attempts(&feed), 2);

@@ -40,18 +40,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..60)
 }
 
-/// What the test itself knows of one feed.
+/// The test's own model of one feed.
 struct Known {
     feed: Feed,
-    /// When the last exchange failed for good.
+    /// The time at which the last exchange failed for good.
     failed_at: Option<Duration>,
-    /// Whether the last credential has been served from memory.
+    /// Set if the last credential has been served from the cache.
     asked_since: bool,
-    /// Whether the broker may still hold or fetch what is for an earlier version.
+    /// Set if the broker may still hold or fetch a credential for an earlier version.
     untold: bool,
 }
 
-/// When one was handed out, by both clocks, and with what.
+/// A result handed out by the broker, with the wall-clock time.
 struct Handed {
     feed: usize,
     version: i64,
@@ -77,7 +77,7 @@ impl Run {
         Self { world, known, handed, hand }
     }
 
-    /// What the broker holds of a feed, and whether an exchange is under way.
+    /// Returns the credential that the broker holds for a feed, and whether an exchange is running.
     fn held(&self, feed: usize) -> (Option<Arc<Held>>, bool) {
         let issuer = self.world.broker.0.exchanger.issuer();
         let key = Key::of(issuer, &Context::empty(), &Scope::everything());
@@ -101,7 +101,8 @@ impl Run {
                 let wanted = least.map_or(300, |least| least.max(300));
                 let wanted = Duration::from_secs(wanted);
                 let now = Now::of(&self.world.clock);
-                // What is held, meets the wish, and is not old yet, is served without asking anybody.
+                // A cached credential that meets the minimum and is not due for refresh is served without an
+                // exchange.
                 if let (Some(held), false) = &held[feed]
                     && held.meets(wanted, now)
                 {
@@ -116,7 +117,7 @@ impl Run {
                     let least = least.map(Duration::from_secs);
                     let outcome =
                         broker.credential(&row, &Context::empty(), &Scope::everything(), least).await;
-                    // In the same poll, so that the clocks have not moved since.
+                    // In the same poll, so that the clocks have not moved.
                     let _ =
                         hand.send(Handed { feed, version: row.version, wanted, wall: clock.now(), outcome });
                 });
@@ -145,7 +146,7 @@ impl Run {
         for (feed, known) in self.known.iter().enumerate() {
             let asked = self.world.fake.attempts(&known.feed) - before[feed];
             assert!(may_ask[feed] || asked == 0, "feed {feed} asked without need");
-            // Not several flights in one step; retries wait for time to pass.
+            // One step starts no more than one attempt per feed; retries wait for time to pass.
             assert!(asked <= 1, "feed {feed} asked {asked} times at once");
             let quiet = known.failed_at.is_some_and(|at| monotonic < at + 5 * SECOND);
             let by_itself = held[feed].1;

@@ -68,7 +68,7 @@ async fn a_changed_feed_drops_what_was_kept_and_what_is_under_way() {
     assert_eq!(world.fake.running.load(std::sync::atomic::Ordering::SeqCst), 1);
     world.fake.gate.send_replace(true);
     assert_eq!(new.await.unwrap().unwrap().source, Source::Exchange);
-    // Who still has the old row must read it again.
+    // A caller with the old row must read it again.
     assert!(matches!(world.ask(&feed).await, Err(BrokerError::FeedChanged)));
 }
 

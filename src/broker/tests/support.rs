@@ -1,4 +1,4 @@
-//! A broker on a simulated clock, with an exchanger that does what it is told.
+//! A broker on a simulated clock, with a scripted exchanger.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,12 +24,12 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const PASSWORD: &str = "hunter2";
 
-/// What an attempt comes to.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// A credential that lives so long.
+    /// A credential with this lifetime.
     Credential(Duration),
-    /// One that is expired on arrival.
+    /// A credential that is expired on arrival.
     Expired,
     /// A password of 17 KiB.
     Long,
@@ -37,18 +37,18 @@ pub(super) enum Outcome {
     Transient,
     /// HTTP 403.
     Refused,
-    /// HTTP 401, of a replica that does not know yet what the others know.
+    /// HTTP 401, from a replica that lags behind the others.
     Unknown,
-    /// No token to trade.
+    /// No token was minted.
     Unminted,
-    /// No answer, ever.
+    /// No response, ever.
     Hang,
     Panic,
 }
 
 type Decide = dyn FnMut(&Request) -> Outcome + Send;
 
-/// Counts attempts, and lets them through while its gate is open.
+/// A fake exchanger that counts attempts and lets them through while its gate is open.
 pub(super) struct Fake {
     issuer: IssuerUrl,
     clock: SimulatedClock,
@@ -80,7 +80,7 @@ impl Exchanger for Fake {
         })
     }
 
-    /// Spaces stand for providers here.
+    /// Treats each space as a provider.
     fn provider(&self, request: &Request) -> &'static str {
         if request.feed.space.as_str() == "default" { "one" } else { "another" }
     }
@@ -164,7 +164,7 @@ fn failure(status: u16) -> ExchangeError {
     ExchangeError::new(step, &presented, &Endpoints::default(), Failure::Refused(upstream))
 }
 
-/// The full pause, always.
+/// A source of randomness that always fails, which makes every pause the full one.
 #[derive(Debug)]
 struct NoRandomness;
 
@@ -185,7 +185,7 @@ impl World {
         Self::with(BrokerLimits::default())
     }
 
-    /// Every credential lives for an hour, unless the test says otherwise.
+    /// Creates a world in which every credential lives for an hour, unless the test says otherwise.
     pub(super) fn with(limits: BrokerLimits) -> Self {
         let clock = SimulatedClock::at("2026-03-01T12:00:00Z".parse().unwrap());
         let fake = Arc::new(Fake {
@@ -211,7 +211,7 @@ impl World {
         self.broker.credential(feed, &Context::empty(), &Scope::everything(), least).await
     }
 
-    /// For a caller, in a context with this tenant.
+    /// Requests a credential for a caller, in a context with this tenant.
     pub(super) async fn ask_as(
         &self,
         account: Account,
@@ -221,7 +221,7 @@ impl World {
         self.broker.credential_for(account, feed, &tenant_is(tenant), &Scope::everything(), None).await
     }
 
-    /// The same, in a task of its own.
+    /// As [`World::ask_as`], in a task of its own.
     pub(super) fn asking_as(
         &self,
         account: Account,
@@ -234,7 +234,7 @@ impl World {
         })
     }
 
-    /// In a task of its own.
+    /// Requests a credential in a task of its own.
     pub(super) fn asking(&self, feed: &Feed) -> tokio::task::JoinHandle<Result<Served, BrokerError>> {
         let (broker, feed) = (self.broker.clone(), feed.clone());
         tokio::spawn(
@@ -242,7 +242,7 @@ impl World {
         )
     }
 
-    /// Lets time pass in steps that let every pause end where it should.
+    /// Advances the clock in steps small enough for every pause to end on time.
     pub(super) async fn pass(&self, time: Duration) {
         let step = Duration::from_millis(100);
         let mut left = time;
@@ -255,7 +255,7 @@ impl World {
     }
 }
 
-/// Lets every task run until it waits for time, a gate or a provider. On one thread.
+/// Lets every task run until it waits for time, a gate or a provider. Needs a single-threaded runtime.
 pub(super) async fn settle() {
     for _ in 0..40 {
         tokio::task::yield_now().await;
@@ -294,7 +294,7 @@ pub(super) fn changed(feed: &Feed) -> Feed {
     feed.changed(FeedChanges::default(), HOUR, feed.updated_at).unwrap()
 }
 
-/// Polls once; panics if that is enough.
+/// Polls once. Panics if the future is ready.
 pub(super) fn begin<F: Future + Unpin>(future: &mut F) {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(std::pin::Pin::new(future).poll(&mut context).is_pending());
