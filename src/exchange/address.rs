@@ -1,11 +1,12 @@
-//! Which addresses a token may be sent to.
+//! The rule about the addresses to which a token may be sent.
 //!
-//! Endpoints and registries are named by admins, and names lead where DNS says. Whatever they say,
-//! requests that carry tokens never go to an address that belongs to the machine's own link or to a
-//! cloud's metadata service, where answers are credentials of the machine itself. The connector
-//! gets only addresses that [`vet`] let through, and asks no resolver again.
+//! Admins name endpoints and registries, and DNS decides where a name leads. Whatever they say, requests that
+//! carry tokens never go to a link-local address or to a cloud's metadata service, which hands out the
+//! machine's own credentials. The connector gets only addresses that [`vet`] permits, and does not resolve
+//! the name again.
 //!
-//! By hand: `IpAddr::is_global` is not stable, and knows neither the clouds' metadata addresses nor IPv4 inside IPv6.
+//! Implemented here because `IpAddr::is_global` is unstable, and knows neither the clouds' metadata addresses
+//! nor IPv4 addresses embedded in IPv6.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
 
@@ -13,36 +14,36 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use thiserror::Error;
 use url::{Host, Url};
 
-/// Whether this machine itself may be connected to.
+/// The permission to connect to this machine itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Loopback {
-    /// No.
+    /// Not allowed.
     #[default]
     Refuse,
-    /// Yes: the issuer is on loopback too, or an admin has said so.
+    /// Allowed: the issuer is on loopback too, or an admin has permitted it.
     Allow,
 }
 
-/// An address that is not connected to.
+/// An address to which connections are not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{address} is {rule}, which is never connected to")]
 pub struct AddressError {
-    /// The address, as it was resolved or written.
+    /// The address, as resolved or written.
     pub address: IpAddr,
-    /// What it is.
+    /// The rule that forbids it.
     pub rule: AddressRule,
 }
 
-/// What is not connected to.
+/// The kinds of addresses to which connections are not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AddressRule {
     /// `0.0.0.0/8`, `::`.
     #[error("no host's address")]
     Unspecified,
-    /// `127.0.0.0/8`, `::1`, and not allowed.
+    /// `127.0.0.0/8`, `::1`, unless loopback is allowed.
     #[error("this machine")]
     Loopback,
-    /// `169.254.0.0/16`, `fe80::/10`; most clouds' metadata services are there.
+    /// `169.254.0.0/16`, `fe80::/10`. Most clouds' metadata services are there.
     #[error("link-local")]
     LinkLocal,
     /// `224.0.0.0/4`, `255.255.255.255`, `ff00::/8`.
@@ -53,15 +54,14 @@ pub enum AddressRule {
     Metadata,
 }
 
-/// Decides whether `address` may be connected to.
+/// Checks that connecting to `address` is allowed.
 ///
-/// An IPv6 address that carries IPv4 addresses (mapped, compatible, 6to4, NAT64, Teredo, ISATAP) is judged by each of
-/// them, too.
-/// Private networks are let through: private endpoints are there.
+/// An IPv6 address that embeds IPv4 addresses (mapped, compatible, 6to4, NAT64, Teredo, ISATAP) is also
+/// checked by each of them. Private networks are allowed, because private endpoints are there.
 ///
 /// # Errors
 ///
-/// [`AddressError`], by the first rule that forbids it.
+/// Returns the first rule that forbids the address.
 pub fn vet(address: IpAddr, loopback: Loopback) -> Result<(), AddressError> {
     let rule = match address {
         IpAddr::V4(v4) => vet_v4(v4, loopback),
@@ -78,7 +78,7 @@ fn vet_v4(address: Ipv4Addr, loopback: Loopback) -> Option<AddressRule> {
         [127, ..] => (loopback == Loopback::Refuse).then_some(AddressRule::Loopback),
         [169, 254, ..] => Some(AddressRule::LinkLocal),
         [224..=239, ..] | [255, 255, 255, 255] => Some(AddressRule::Multicast),
-        // Alibaba Cloud; Oracle Cloud's classic machines; Azure's host agent.
+        // Alibaba Cloud; Oracle Cloud's classic instances; Azure's host agent.
         [100, 100, 100, 200] | [192, 0, 0, 192] | [168, 63, 129, 16] => Some(AddressRule::Metadata),
         _ => None,
     }
@@ -90,7 +90,7 @@ fn vet_v6(address: Ipv6Addr, loopback: Loopback) -> Option<AddressRule> {
         [0, 0, 0, 0, 0, 0, 0, 1] => (loopback == Loopback::Refuse).then_some(AddressRule::Loopback),
         [0xfe80..=0xfebf, ..] => Some(AddressRule::LinkLocal),
         [0xff00..=0xffff, ..] => Some(AddressRule::Multicast),
-        // AWS keeps the network for services of its hosts: metadata, credentials of pods, time, DNS.
+        // AWS reserves this network for services of its hosts: metadata, pod credentials, time, DNS.
         [0xfd00, 0x0ec2, ..]
         // Google Cloud, Oracle Cloud, Scaleway.
         | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
@@ -100,11 +100,11 @@ fn vet_v6(address: Ipv6Addr, loopback: Loopback) -> Option<AddressRule> {
     }
 }
 
-/// The IPv4 addresses that packets to `address` may end up at.
+/// Returns the IPv4 addresses to which a network may translate `address`.
 fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
     let at = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match address.segments() {
-        // `::1` and `::` are IPv6's own.
+        // `::1` and `::` are plain IPv6.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => vec![],
         // Compatible, mapped, and translated (RFC 2765).
         [0, 0, 0, 0, 0, 0, high, low]
@@ -118,8 +118,8 @@ fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
         [0x2001, 0, high, low, .., client_high, client_low] => {
             vec![at(high, low), at(!client_high, !client_low)]
         }
-        // NAT64's prefix for local use (RFC 8215), of which a network may use /96, /64, /56 or /48, each
-        // with the address elsewhere (RFC 6052). What begins with a zero is not it.
+        // NAT64's prefix for local use (RFC 8215). A network may use /96, /64, /56 or /48 of it, each with
+        // the IPv4 address at another position (RFC 6052). A candidate that begins with zero is not one.
         [0x64, 0xff9b, 1, a, b, c, d, e] => [
             at(d, e),
             at((b << 8) | (c >> 8), (c << 8) | (d >> 8)),
@@ -135,7 +135,7 @@ fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
     }
 }
 
-/// Decides about a URL whose host is an address: no resolver is asked for those.
+/// Checks a URL whose host is an address, because such a host is never resolved.
 pub(super) fn vet_host(url: &Url, loopback: Loopback) -> Result<(), AddressError> {
     match url.host() {
         Some(Host::Ipv4(address)) => vet(address.into(), loopback),
@@ -144,7 +144,7 @@ pub(super) fn vet_host(url: &Url, loopback: Loopback) -> Result<(), AddressError
     }
 }
 
-/// The operating system's resolver, of whose answers only vetted ones get to the connector.
+/// The operating system's resolver, filtered: the connector gets only addresses that [`vet`] permits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct VettingResolver(pub(super) Loopback);
 

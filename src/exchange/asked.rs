@@ -1,4 +1,4 @@
-//! Audit records of an exchange: the hosts that it asks, and its failure.
+//! The audit record of an exchange: the hosts that it contacts, and its failure.
 
 use http::Uri;
 
@@ -11,10 +11,10 @@ use crate::feed::aws::AssumedRole;
 use crate::feed::google::GoogleArtifactRegistry;
 use crate::feed::{Feed, Provider};
 
-/// Lists the hosts that an exchange of `feed` asks, as `asked ecr at a.example, sts at b.example: `, to begin a text of the
-/// audit log. They are the cloud's own or, where the feed has endpoints, those of the feed.
+/// Lists the hosts that an exchange of `feed` contacts, as `asked ecr at a.example, sts at b.example: `, for
+/// the beginning of a text in the audit log. The hosts are the cloud's own, or those of the feed's endpoints.
 ///
-/// The text is empty where no exchange can be made, because nothing says where one of them is.
+/// The text is empty if the host of an API is unknown, because no exchange is possible then.
 pub(crate) fn asked(feed: &Feed) -> String {
     let hosts = match &feed.provider {
         Provider::AwsEcr(role) => of_aws(feed, role, Ecr::Private),
@@ -33,10 +33,11 @@ pub(crate) fn asked(feed: &Feed) -> String {
 }
 
 impl ExchangeError {
-    /// Adds outcome, step and the provider's message to `event`. Readers of the log may have chosen the endpoint, so where the
-    /// feed names one the record says [`NO_PROVIDER`] instead of the message; the process's own log has it all.
+    /// Adds the outcome, the step and the provider's message to `event`. Readers of the audit log may have
+    /// chosen the endpoint: if the feed names one and the failure is about it, the record has [`NO_PROVIDER`]
+    /// instead of the message. The process's own log has the details.
     ///
-    /// The hosts come first, because a provider's message may fill the rest.
+    /// The hosts come first, because a provider's message may fill the rest of the text.
     pub(crate) fn recorded(&self, event: Event, feed: &Feed) -> Event {
         let asked = asked(feed);
         if !feed.endpoints.is_empty() && self.is_about_the_endpoint() {
@@ -72,7 +73,7 @@ fn of_google(feed: &Feed, google: &GoogleArtifactRegistry) -> Result<Vec<(&'stat
     Ok(hosts)
 }
 
-/// The host, with its port if one is named.
+/// Returns the host, with its port if the URL has one.
 pub(super) fn host(url: &Uri) -> String {
     url.authority().map(ToString::to_string).unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! Amazon ECR, private and public: assume the feed's role with the token, then ask ECR for a login
-//! in that role.
+//! Amazon ECR, private and public: assumes the feed's role with the token, then requests a login from ECR in
+//! that role.
 
 use super::aws::ecr::{self, Ecr};
 use super::aws::{Apis, sts};
@@ -8,9 +8,9 @@ use crate::feed::Feed;
 use crate::feed::aws::{AssumedRole, role_session_name};
 use crate::feed::aws_scope::session_policy;
 
-/// The whole exchange, top-down.
+/// Runs the whole exchange.
 ///
-/// Whether an ECR login outlives the role session that it was made in is not documented, so that
+/// AWS does not document whether an ECR login can outlive the role session in which it was created. Therefore
 /// the earlier of both expiries counts.
 pub(super) async fn exchange(
     call: &Call<'_>,

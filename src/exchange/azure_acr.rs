@@ -1,19 +1,19 @@
-//! Azure Container Registry: trade the token for an access token of Entra's, and that one for a
-//! refresh token of the registry's, which is what clients log in with; or go on and trade that one for an
-//! access token of some repositories, which clients send as it is.
+//! Azure Container Registry: exchanges the token for an Entra access token, and that one for a refresh token
+//! of the registry. Clients log in with the refresh token. For some repositories only, the refresh token is
+//! exchanged for an access token, which clients send unchanged.
 
 use super::azure::{Apis, acr, entra};
 use super::{Call, Credential, ExchangeError, Failure, Secret, StatedExpiry};
 use crate::feed::Feed;
 use crate::feed::azure::AzureAcr;
 
-/// The user name that goes with a refresh token as password: ACR's own, the nil UUID.
+/// The user name for a login with a refresh token as password: the nil UUID, as ACR defines it.
 const USERNAME: &str = "00000000-0000-0000-0000-000000000000";
 
-/// The whole exchange, top-down.
+/// Runs the whole exchange.
 ///
-/// What is traded in may end earlier, but has done its work by then: only the end of what is handed out
-/// counts.
+/// The intermediate tokens may expire earlier, but they are not needed any more. Only the expiry of the
+/// returned credential counts.
 pub(super) async fn exchange(
     call: &Call<'_>,
     feed: &Feed,

@@ -1,4 +1,4 @@
-//! Why an exchange gave no credential, with everything that helps to put it right.
+//! The errors of an exchange, with everything that helps to fix the cause.
 
 use std::error::Error;
 use std::fmt;
@@ -14,58 +14,59 @@ use crate::feed::scope::ScopeError;
 use crate::metrics::ExchangeOutcome;
 use crate::oidc::token::Presented;
 
-/// The one thing that is told to callers with limits, and recorded, of an endpoint that a feed names and that does not
-/// answer as the provider does. Admins with limits name endpoints, also in networks that they do not reach: whether a
-/// port is open, closed or filtered there, and what listens, is nothing that they may find out.
+/// The only text that restricted callers and the audit log get about an endpoint that a feed names and that
+/// does not respond as the provider does. Restricted admins can name endpoints, also in networks that they
+/// cannot reach. They must not learn whether a port there is open, closed or filtered, nor what listens on
+/// it.
 pub(crate) const NO_PROVIDER: &str = "the endpoint that the feed names gives no answer of the provider";
 
-/// An exchange that gave no credential.
+/// A failed exchange.
 ///
-/// Its source is the [`Failure`], whose source, if any, is the cause below that.
+/// Its source is the [`Failure`], whose own source, if any, is the underlying cause.
 #[derive(Debug)]
 pub struct ExchangeError(Box<Inner>);
 
-/// Boxed, so that results stay small.
+/// Boxed to keep results small.
 #[derive(Debug)]
 struct Inner {
     step: Step,
     presented: Presented,
     causes: Vec<Cause>,
     retry: Retry,
-    /// The feed names no endpoint, so that there is none to change.
+    /// Set if the feed names no endpoint, so that there is none to change.
     is_vendors: bool,
     failure: Failure,
 }
 
-/// What became of the step that failed.
+/// The failure of a step.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The request could not be made.
+    /// The request could not be created.
     #[error("the request could not be made: {0}")]
     Request(String),
     /// The provider cannot limit a credential in this way.
     #[error("{0}")]
     Scope(#[source] ScopeError),
-    /// There was no answer.
+    /// There was no response.
     #[error("there was no answer")]
     Unreachable {
         /// The step, without status and code.
         upstream: Upstream,
-        /// What went wrong on the way.
+        /// The error of the transport.
         source: TransportError,
     },
     /// The provider refused.
     #[error("{}", refusal(.0))]
     Refused(Upstream),
-    /// The provider agreed, but its answer cannot be used.
+    /// The provider sent a success that cannot be used.
     #[error("the answer cannot be used: {reason}")]
     Unusable {
-        /// The step and its status. Never an excerpt: the answer may hold credentials.
+        /// The step and its status. Never an excerpt, because the response may contain credentials.
         upstream: Upstream,
-        /// What is missing or wrong.
+        /// The reason: a member that is missing or wrong.
         reason: &'static str,
     },
-    /// What the provider issued had already expired; it was thrown away.
+    /// The issued credential had already expired; it was discarded.
     #[error("what was issued had already expired at {expired_at}")]
     ArrivedExpired {
         /// The expiry that the provider stated.
@@ -73,7 +74,7 @@ pub enum Failure {
     },
 }
 
-/// `AccessDenied (HTTP 403): Not authorized … [request id …]`, with what there is of it.
+/// Formats `AccessDenied (HTTP 403): Not authorized … [request id …]`, leaving out what is missing.
 fn refusal(upstream: &Upstream) -> String {
     let mut text = upstream.code.clone().unwrap_or_else(|| "refused".to_owned());
     if let Some(status) = upstream.status {
@@ -101,7 +102,7 @@ impl Error for ExchangeError {
 }
 
 impl ExchangeError {
-    /// `endpoints` are those that the feed names: only what it names can be changed.
+    /// Creates an error. `endpoints` are those that the feed names: only these can be changed.
     pub(crate) fn new(step: Step, presented: &Presented, endpoints: &Endpoints, failure: Failure) -> Self {
         let passes = match &failure {
             Failure::Unreachable { source, .. } => source.is_transient(),
@@ -121,7 +122,7 @@ impl ExchangeError {
             }
             Failure::Unusable { .. } => vec![general::unusable(step.name, named)],
             Failure::ArrivedExpired { .. } => vec![general::arrived_expired()],
-            // The reason says what to do.
+            // The reason itself says what to do.
             Failure::Request(_) | Failure::Scope(_) => Vec::new(),
         };
         let retry = if passes { Retry::Passing } else { Retry::Never };
@@ -129,33 +130,33 @@ impl ExchangeError {
         Self(Box::new(Inner { step, presented: presented.clone(), causes, retry, is_vendors, failure }))
     }
 
-    /// With a provider's own advice; what is transient by itself stays so.
+    /// Adds the provider's own advice. A transient failure stays transient.
     pub(crate) fn advise(mut self, causes: Vec<Cause>, retry: Retry) -> Self {
         if !causes.is_empty() {
             let is_vendors = self.0.is_vendors;
             let possible = |cause| if is_vendors { general::without_endpoint(cause) } else { cause };
             self.0.causes = causes.into_iter().map(possible).collect();
         } else if retry == Retry::Passing && !self.is_transient() {
-            // A code that passes under a status that does not.
+            // A transient code with a status that is not transient.
             self.0.causes = vec![general::troubled(self.0.step.provider)];
         }
         self.0.retry = self.0.retry.max(retry);
         self
     }
 
-    /// The step that failed, by the provider's own name for it.
+    /// Returns the step that failed, named as the provider names it.
     #[must_use]
     pub fn step(&self) -> Step {
         self.0.step
     }
 
-    /// What became of that step.
+    /// Returns the failure of that step.
     #[must_use]
     pub fn failure(&self) -> &Failure {
         &self.0.failure
     }
 
-    /// What the provider said; none when the failure is carnet's own finding.
+    /// Returns the provider's response; `None` if carnet itself found the failure.
     #[must_use]
     pub fn upstream(&self) -> Option<&Upstream> {
         match &self.0.failure {
@@ -166,26 +167,26 @@ impl ExchangeError {
         }
     }
 
-    /// The claims that were presented.
+    /// Returns the claims of the presented token.
     #[must_use]
     pub fn presented(&self) -> &Presented {
         &self.0.presented
     }
 
-    /// What it most often means, most likely first.
+    /// Returns the probable causes, most likely first.
     #[must_use]
     pub fn causes(&self) -> &[Cause] {
         &self.0.causes
     }
 
-    /// What to look at: the causes in one line.
+    /// Returns the causes in one line.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         diagnosis::in_one_line(&self.0.causes)
     }
 
-    /// Returns true if the failure says something of what listens at the endpoint, and nothing of what the provider
-    /// thinks of the token: no connection, no TLS, an answer in another form.
+    /// Returns whether the failure tells something about the server at the endpoint, and nothing about the
+    /// provider's opinion of the token: no connection, no TLS, or a response in another format.
     pub(crate) fn is_about_the_endpoint(&self) -> bool {
         match &self.0.failure {
             Failure::Refused(upstream) => upstream.code.is_none(),
@@ -194,7 +195,7 @@ impl ExchangeError {
         }
     }
 
-    /// What it is counted as.
+    /// Returns the metric's outcome for this failure.
     #[must_use]
     pub fn outcome(&self) -> ExchangeOutcome {
         match &self.0.failure {
@@ -207,13 +208,13 @@ impl ExchangeError {
         }
     }
 
-    /// Returns true if the same exchange may well succeed a moment later.
+    /// Returns whether the same exchange may succeed a moment later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         self.0.retry == Retry::Passing
     }
 
-    /// Returns whether the same exchange is worth another attempt, and how many.
+    /// Returns whether, and how often, the exchange is worth another attempt.
     #[must_use]
     pub fn retry(&self) -> Retry {
         self.0.retry
@@ -221,15 +222,15 @@ impl ExchangeError {
 }
 
 fn is_transient_status(status: u16) -> bool {
-    // A server that does not implement something now will not in a moment.
+    // A server that does not implement an operation now will not in a moment.
     let lasts = status == StatusCode::NOT_IMPLEMENTED.as_u16();
     status == StatusCode::TOO_MANY_REQUESTS.as_u16() || (status / 100 == 5 && !lasts)
 }
 
-/// Who was asked in vain.
+/// The target of a request that got no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked<'a> {
-    /// A provider, at the step of this name; the feed names the endpoint, or not.
+    /// A provider, at the step of this name. `named` is set if the feed names the endpoint.
     Endpoint { step: &'a str, named: bool },
     /// The feed's registry.
     #[cfg(feature = "server")]
@@ -250,7 +251,7 @@ impl Asked<'_> {
         }
     }
 
-    /// To ask somebody else, or to look at who answers.
+    /// Returns the fix for a wrong host: name another one, or look at its response.
     fn other(&self) -> Fix {
         match self {
             Self::Endpoint { step, named } => general::endpoint_if(*named, step),
@@ -262,7 +263,7 @@ impl Asked<'_> {
     }
 }
 
-/// Why there was no answer. Also for requests that are no exchange.
+/// Returns the cause of a missing response. Also used for requests outside an exchange.
 pub(crate) fn unreachable(kind: TransportErrorKind, asked: &Asked<'_>) -> Cause {
     let noun = asked.noun();
     match kind {

@@ -1,8 +1,8 @@
-//! Trading a minted token for a registry credential.
+//! Exchanges a minted token for a registry credential.
 //!
-//! Owns the conversation with the clouds, one provider in one file. It decides nothing about who
-//! may ask and keeps nothing: caching, retries and audit belong to its callers. Tokens, temporary
-//! credentials and passwords never appear in its errors and logs.
+//! This module owns the requests to the clouds, one provider per file. It neither authorizes nor stores
+//! anything: caching, retries and audit belong to its callers. Tokens, temporary credentials and passwords
+//! never appear in its errors and logs.
 
 pub mod address;
 mod asked;
@@ -43,22 +43,22 @@ pub(crate) use asked::asked;
 use aws::ecr::Ecr;
 use transport::HttpTransport;
 
-/// What a deployment gets into a registry with.
+/// A credential with which a deployment logs in to a registry.
 #[derive(Debug, Clone)]
 pub struct Credential {
     /// The registry that it is for.
     pub registry: RegistryHost,
-    /// What the registry takes.
+    /// The secret that the registry accepts.
     pub secret: Secret,
-    /// When the exchange began.
+    /// The time when the exchange began.
     pub issued_at: Timestamp,
-    /// When it ends for certain: the earliest of `expiries`.
+    /// The time until which the credential is certainly valid: the earliest of `expiries`.
     pub expires_at: Timestamp,
-    /// Every expiry that the provider stated on the way.
+    /// Every expiry that the provider stated during the exchange.
     pub expiries: Vec<StatedExpiry>,
 }
 
-/// What a registry takes: a login, or a token that stands for itself.
+/// The secret that a registry accepts: a login, or a bearer token.
 #[derive(Debug, Clone)]
 pub enum Secret {
     /// A user name and a password, as `docker login` takes them.
@@ -68,13 +68,13 @@ pub enum Secret {
         /// Password of the login.
         password: SecretString,
     },
-    /// A bearer token of the registry's own for some repositories. It is no password: a client sends
-    /// it as it is (`Authorization: Bearer`), and asks no token endpoint for another one.
+    /// A bearer token issued by the registry for some repositories. It is not a password: a client sends it
+    /// unchanged (`Authorization: Bearer`) and requests no other token from a token endpoint.
     RegistryToken(SecretString),
 }
 
 impl Secret {
-    /// Returns how many bytes it takes.
+    /// Returns the size in bytes.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Password { username, password } => username.len() + password.reveal().len(),
@@ -84,7 +84,7 @@ impl Secret {
 }
 
 impl Credential {
-    /// User name of the login, if it is one.
+    /// Returns the user name, if the secret is a login.
     #[must_use]
     pub fn username(&self) -> Option<&str> {
         match &self.secret {
@@ -93,7 +93,7 @@ impl Credential {
         }
     }
 
-    /// Password of the login, if it is one.
+    /// Returns the password, if the secret is a login.
     #[must_use]
     pub fn password(&self) -> Option<&SecretString> {
         match &self.secret {
@@ -102,7 +102,7 @@ impl Credential {
         }
     }
 
-    /// The bearer token, if it is one.
+    /// Returns the bearer token, if the secret is one.
     #[must_use]
     pub fn registry_token(&self) -> Option<&SecretString> {
         match &self.secret {
@@ -112,37 +112,37 @@ impl Credential {
     }
 }
 
-/// An expiry, and who stated it.
+/// An expiry, with the service that stated it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct StatedExpiry {
     /// The service: `sts`, `ecr`, `ecr-public`, `acr`, `acr-token`, `iamcredentials`.
     pub of: &'static str,
-    /// When what it issued ends.
+    /// The expiry.
     pub at: Timestamp,
 }
 
-/// What to trade, and for what.
+/// The input of an exchange.
 #[derive(Debug, Clone, Copy)]
 pub struct ExchangeRequest<'a> {
     /// The feed whose registry the credential is for.
     pub feed: &'a Feed,
     /// A token that was minted for that feed.
     pub token: &'a SignedToken,
-    /// What the credential is limited to.
+    /// The limits of the credential.
     pub scope: &'a Scope,
 }
 
-/// Is told which step begins.
+/// A callback that receives each step before its request is sent.
 pub(crate) type OnStep<'a> = &'a (dyn Fn(Step) + Send + Sync);
 
-/// Trades a token for a credential of the feed's registry.
+/// Exchanges a token for a credential of the feed's registry.
 ///
-/// One attempt, without retries. A credential that has expired by `clock` is never returned, and
-/// neither is one that is not limited as the scope says.
+/// Makes one attempt, without retries. Never returns a credential that has expired by `clock`, or one that is
+/// not limited as the scope requires.
 ///
 /// # Errors
 ///
-/// The step that failed, with what the provider said; see [`ExchangeError`].
+/// Returns the step that failed, with the provider's message; see [`ExchangeError`].
 pub async fn exchange(
     transport: &dyn HttpTransport,
     request: ExchangeRequest<'_>,
@@ -151,7 +151,7 @@ pub async fn exchange(
     exchange_in_steps(transport, request, clock, &|_| {}).await
 }
 
-/// [`exchange`], telling each step as its request leaves.
+/// As [`exchange`], and calls `on_step` with each step before its request is sent.
 pub(crate) async fn exchange_in_steps(
     transport: &dyn HttpTransport,
     request: ExchangeRequest<'_>,
@@ -174,20 +174,20 @@ pub(crate) async fn exchange_in_steps(
     }
 }
 
-/// What every step of one exchange needs.
+/// The inputs that every step of one exchange needs.
 pub(crate) struct Call<'a> {
     transport: &'a dyn HttpTransport,
     token: &'a SignedToken,
     clock: &'a dyn Clock,
-    /// One that [`Provider::check_scope`] has let through.
+    /// The scope, already accepted by [`Provider::check_scope`].
     scope: &'a Scope,
-    /// Those that the feed names.
+    /// The endpoints that the feed names.
     endpoints: &'a Endpoints,
     on_step: OnStep<'a>,
 }
 
 impl Call<'_> {
-    /// Sends a step's request; only the lack of an answer is an error here.
+    /// Sends a step's request. Fails only if there is no response; its status is not checked.
     async fn send(&self, step: Step, request: Request<Bytes>) -> Result<Response<Bytes>, ExchangeError> {
         (self.on_step)(step);
         let span =
@@ -207,7 +207,7 @@ impl Call<'_> {
         })
     }
 
-    /// Refuses what has already expired.
+    /// Fails if `expires_at` has passed.
     fn unexpired(&self, step: Step, expires_at: Timestamp) -> Result<(), ExchangeError> {
         if expires_at > self.clock.now() {
             return Ok(());
@@ -215,7 +215,7 @@ impl Call<'_> {
         Err(self.fail(step, Failure::ArrivedExpired { expired_at: expires_at }))
     }
 
-    /// The answer is a success in form, but `reason`.
+    /// Creates the error for a successful response that cannot be used because of `reason`.
     fn unusable(&self, step: Step, answer: &Response<Bytes>, reason: &'static str) -> ExchangeError {
         let upstream = Upstream::answered(step, answer.status());
         self.fail(step, Failure::Unusable { upstream, reason })

@@ -1,4 +1,4 @@
-//! Presenting a nudge: the first step of an exchange, whose outcome is dropped.
+//! Presents a nudge token: the first step of an exchange, whose result is dropped.
 
 use std::fmt;
 
@@ -14,25 +14,26 @@ use crate::values::clock::Clock;
 const SESSION: &str = "carnet-nudge";
 const SILENT: OnStep<'static> = &|_| {};
 
-/// What checks the tokens of some feeds, with one set of cached keys as far as is known.
+/// A verifier of the tokens of some feeds. As far as is known, it has one cache of keys.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Verifier {
     /// `aws`, `azure` or `google`.
     provider: &'static str,
     /// The account, tenant or pool.
     account: String,
-    /// The host that is asked.
+    /// The host that receives the request.
     host: String,
-    /// Whether a feed's endpoint override names the host.
+    /// Set if a feed's endpoint override names the host.
     is_overridden: bool,
 }
 
 impl Verifier {
-    /// The verifier of the feed's tokens; `None` where it never fetches keys, because they are uploaded to it.
+    /// Returns the verifier of the feed's tokens; `None` if it never fetches keys because they are uploaded
+    /// to it.
     ///
     /// # Errors
     ///
-    /// Says why the feed's endpoint cannot be determined.
+    /// Returns the reason why the feed's endpoint cannot be determined.
     pub(crate) fn of(feed: &Feed) -> Result<Option<Self>, String> {
         if feed.provider.uploaded_to().is_some() {
             return Ok(None);
@@ -64,8 +65,9 @@ impl Verifier {
         !self.is_overridden
     }
 
-    /// Returns whether it looks at the subject first, and fetches keys only for one that it knows. Not documented for Entra,
-    /// which finds the federated credential by issuer and subject.
+    /// Returns whether the verifier checks the subject first and fetches keys only for a known subject.
+    /// Assumed for Entra, which finds the federated credential by issuer and subject; Microsoft does not
+    /// document it.
     pub(crate) fn looks_at_the_subject_first(&self) -> bool {
         self.provider == "azure" && self.is_vendors()
     }
@@ -77,11 +79,13 @@ impl fmt::Display for Verifier {
     }
 }
 
-/// Presents `token` to the verifier of `feed`. Success means that the token was accepted; what came back is dropped.
+/// Presents `token` to the verifier of `feed`. Success means that the token was accepted; the response is
+/// dropped.
 ///
 /// # Errors
 ///
-/// [`ExchangeError`] when the verifier refused it, which serves the purpose as well, or gave no answer.
+/// Returns [`ExchangeError`] if the verifier refused the token, which serves the purpose as well, or did not
+/// respond.
 pub(crate) async fn present(
     transport: &dyn HttpTransport,
     feed: &Feed,

@@ -1,4 +1,4 @@
-//! A proxy that requests to the clouds go through, because somebody set one; never one of the environment's.
+//! The proxy for requests to the clouds. Only a configured proxy is used, never one from the environment.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,46 +9,46 @@ use url::Url;
 use crate::diagnosis::{Cause, Fix};
 use crate::values::secret::SecretString;
 
-/// The URL of an HTTP proxy, which may hold a user name and a password.
+/// The URL of an HTTP proxy, optionally with a user name and a password.
 ///
-/// `Display` and `Debug` show it without them.
+/// `Display` and `Debug` leave both out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyUrl {
     whole: SecretString,
     shown: String,
 }
 
-/// A text is no [`ProxyUrl`]. It is not repeated: it may hold a password.
+/// A text that is not a valid [`ProxyUrl`]. The error does not repeat it, because it may contain a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("it is not the URL of a proxy: {0}")]
 pub struct ProxyUrlError(&'static str);
 
-/// The reason that a proxy did not pass a request on.
+/// The reasons why a proxy did not forward a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyFailure {
-    /// Its name was not found, or it took no connection.
+    /// Its name was not found, or it refused the connection.
     Unreached,
-    /// It took the connection or opened the tunnel too late, or not at all.
+    /// It did not accept the connection or open the tunnel in time.
     Silent,
-    /// The TLS handshake with it failed: most often a certificate that is not trusted here.
+    /// The TLS handshake with it failed, most often because its certificate is not trusted here.
     Tls,
-    /// The TLS handshake with it failed: its certificate is one for another name.
+    /// The TLS handshake with it failed: its certificate is for another name.
     TlsName,
-    /// It asks for a login (status 407).
+    /// It requires a login (status 407).
     Login {
-        /// The proxy's URL has one, which it does not take.
+        /// Set if the proxy's URL has a login, which the proxy rejects.
         given: bool,
     },
-    /// It opens no tunnel (`CONNECT`) to the host, and this is its status, if it has one.
+    /// It refused to open a tunnel (`CONNECT`) to the host, with this status if it sent one.
     Refused(Option<u16>),
-    /// It hung up, or what it says is not HTTP.
+    /// It closed the connection, or its response is not HTTP.
     NotHttp,
-    /// It says that the tunnel is open, and then sends something of its own, or nothing.
+    /// It reported an open tunnel, but then sent data of its own, or nothing.
     NoTunnel,
 }
 
 impl ProxyFailure {
-    /// Returns true if the same request may well succeed a moment later.
+    /// Returns whether the same request may succeed a moment later.
     #[must_use]
     pub fn is_transient(self) -> bool {
         matches!(
@@ -57,7 +57,7 @@ impl ProxyFailure {
         )
     }
 
-    /// The cause of the failure and its fix, for a request to a `noun`: an endpoint, a registry or an issuer.
+    /// Returns the cause and its fix, for a request to a `noun`: an endpoint, a registry or an issuer.
     pub(super) fn cause(self, noun: &str) -> Cause {
         let again = |arguments: &str| Fix::CheckWith(arguments.to_owned());
         let url = "--proxy http://HOST:PORT";
@@ -152,12 +152,12 @@ impl fmt::Display for ProxyFailure {
 }
 
 impl ProxyUrl {
-    /// Returns true if it has a user name or a password.
+    /// Returns whether the URL has a user name or a password.
     pub(crate) fn has_login(&self) -> bool {
         Url::parse(self.reveal()).is_ok_and(|url| !url.username().is_empty() || url.password().is_some())
     }
 
-    /// The whole URL, with what stands before `@`.
+    /// Returns the whole URL, with user name and password.
     pub(crate) fn reveal(&self) -> &str {
         self.whole.reveal()
     }
@@ -175,7 +175,7 @@ impl FromStr for ProxyUrl {
             return Err(ProxyUrlError("nothing may follow host and port"));
         }
         let whole = SecretString::new(url.to_string());
-        // Neither fails for a URL with a host, as those of these schemes have one.
+        // Neither call fails for a URL with a host, and URLs of these schemes have one.
         if url.set_username("").is_err() || url.set_password(None).is_err() {
             return Err(ProxyUrlError("it has no host"));
         }

@@ -1,4 +1,4 @@
-//! A refusal in the provider's own words, and how it is reported.
+//! Parsed error responses of a provider, and their conversion to errors.
 
 use bytes::Bytes;
 use http::Response;
@@ -7,7 +7,7 @@ use super::upstream::{Redactor, Step, Upstream};
 use super::{Call, ExchangeError, Failure};
 use crate::diagnosis::{Cause, Retry};
 
-/// A refusal as far as the answer could be read.
+/// A refusal, as far as the response could be parsed.
 #[derive(Default)]
 pub(super) struct Refusal {
     pub(super) code: Option<String>,
@@ -15,18 +15,18 @@ pub(super) struct Refusal {
     pub(super) request_id: Option<String>,
 }
 
-/// What a provider's file knows about a refusal.
+/// The provider-specific advice about a refusal.
 pub(super) struct Advice {
-    /// The causes, most likely first; empty for a code that is in no table.
+    /// The causes, most likely first; empty if the code is in no table.
     pub(super) causes: Vec<Cause>,
-    /// The retry that the code asks for, or the message where a code stands for several things.
+    /// The retry that the code suggests, or the message if the code has several meanings.
     pub(super) retry: Retry,
 }
 
 impl Call<'_> {
-    /// Reports an answer that is no success.
+    /// Converts an unsuccessful response to an error.
     ///
-    /// Of `id_headers` the first that is there names the request, if the body does not.
+    /// If the body has no request id, it is taken from the first of `id_headers` that is present.
     pub(super) fn refused(
         &self,
         step: Step,
@@ -38,7 +38,7 @@ impl Call<'_> {
     ) -> ExchangeError {
         let upstream = Upstream {
             code: redactor.optional(refusal.code.as_deref()),
-            // An answer in no known form, a proxy's page: its beginning tells whose it is.
+            // For an unknown format, such as a proxy's page, the beginning of the body shows who sent it.
             message: match refusal.message {
                 Some(message) => redactor.optional(Some(&message)),
                 None => redactor.optional(Some(&String::from_utf8_lossy(answer.body()))),

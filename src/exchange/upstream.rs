@@ -1,17 +1,17 @@
-//! What a provider said when it refused.
+//! Error responses of providers.
 //!
-//! The text comes from outside and goes to logs, terminals and API clients: it is cleared of the
-//! secrets that were sent, escaped and bounded before anything else sees it.
+//! Their text comes from outside and goes to logs, terminals and API clients. Before anything else sees it,
+//! the secrets that were sent are removed, and it is escaped and cut to a maximum length.
 
 use http::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::values::visible::is_hidden;
 
-/// Longest text kept of anything a provider says, in bytes.
+/// The maximum length of a text from a provider, in bytes.
 pub const MAX_TEXT: usize = 2048;
 
-/// One request to a provider, by the provider's own name for it.
+/// One request to a provider, named as the provider names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
     /// The provider: `aws`.
@@ -20,25 +20,25 @@ pub struct Step {
     pub name: &'static str,
 }
 
-/// An answer that was not the wanted one, or the lack of one.
+/// An unwanted response, or the lack of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Upstream {
     /// The provider: `aws`.
     pub provider: &'static str,
     /// The operation: `sts:AssumeRoleWithWebIdentity`.
     pub step: &'static str,
-    /// HTTP status; none when there was no answer.
+    /// The HTTP status; `None` if there was no response.
     pub status: Option<u16>,
     /// The provider's error code.
     pub code: Option<String>,
-    /// The provider's message; of an answer in no known form, its beginning.
+    /// The provider's message, or the beginning of a response in an unknown format.
     pub message: Option<String>,
-    /// The provider's identifier of the request, for its support and its audit log.
+    /// The provider's request id, for its support and its audit log.
     pub request_id: Option<String>,
 }
 
 impl Upstream {
-    /// Of a request that got no answer.
+    /// Describes a request that got no response.
     pub(crate) fn silent(step: Step, why: String) -> Self {
         Self {
             provider: step.provider,
@@ -50,7 +50,7 @@ impl Upstream {
         }
     }
 
-    /// Of an answer, of which only the status is taken; the rest goes through a [`Redactor`].
+    /// Describes a response by its status only. The other parts must pass through a [`Redactor`].
     pub(crate) fn answered(step: Step, status: StatusCode) -> Self {
         Self {
             provider: step.provider,
@@ -69,21 +69,23 @@ pub(crate) struct Redactor<'a> {
 }
 
 impl<'a> Redactor<'a> {
-    /// Clears text of `secrets`, longest first: a token before the signature inside it.
+    /// Creates a redactor for `secrets`. It removes the longest first: a token before the signature inside
+    /// it.
     pub(crate) fn new(secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let mut secrets: Vec<_> = secrets.into_iter().filter(|secret| !secret.is_empty()).collect();
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Self { secrets }
     }
 
-    /// For the answer to a request that carried this compact JWS: whole, and its signature alone.
+    /// Creates a redactor for a request that carried this compact JWS. It removes the whole token and its
+    /// signature alone.
     pub(crate) fn for_token(compact: &'a str) -> Self {
         Self::new([compact, compact.rsplit_once('.').map_or("", |(_, signature)| signature)])
     }
 
-    /// The text without secrets, with control characters escaped, at most [`MAX_TEXT`] bytes long.
+    /// Returns the text without secrets, with control characters escaped, at most [`MAX_TEXT`] bytes long.
     pub(crate) fn text(&self, text: &str) -> String {
-        // Secrets first: cut in two by the limit or by an escape they would no longer be found.
+        // Secrets first: a secret that the limit or an escape has split would no longer be found.
         let mut cleared = text.to_owned();
         for secret in &self.secrets {
             if cleared.contains(secret) {
@@ -106,12 +108,12 @@ impl<'a> Redactor<'a> {
         safe
     }
 
-    /// [`Redactor::text`] of what there is; nothing of an empty text.
+    /// Applies [`Redactor::text`] to an optional text. Returns `None` for an empty one.
     pub(crate) fn optional(&self, text: Option<&str>) -> Option<String> {
         text.map(|text| self.text(text)).filter(|text| !text.is_empty())
     }
 
-    /// A response header, if it is there and readable.
+    /// Returns a response header, if it is present and readable.
     pub(crate) fn header<B>(&self, response: &Response<B>, name: &str) -> Option<String> {
         self.optional(response.headers().get(name).and_then(|value| value.to_str().ok()))
     }

@@ -1,5 +1,5 @@
-//! `GetAuthorizationToken` of Amazon ECR, API version 2015-09-21, and of ECR Public, 2020-10-30: JSON
-//! 1.1, signed with SigV4.
+//! `GetAuthorizationToken` of Amazon ECR, API version 2015-09-21, and of ECR Public, 2020-10-30: JSON 1.1,
+//! signed with SigV4.
 
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
@@ -23,7 +23,7 @@ use crate::exchange::{Call, ExchangeError, Failure};
 use crate::feed::aws::AssumedRole;
 use crate::values::secret::{self, SecretString};
 
-/// Which of the two registries is asked: they differ in names and in the shape of the answer.
+/// The two kinds of registries. They differ in names and in the format of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ecr {
     Private,
@@ -31,7 +31,7 @@ pub(crate) enum Ecr {
 }
 
 impl Ecr {
-    /// The operation, as IAM names it.
+    /// Returns the operation, named as IAM names it.
     pub(crate) const fn step(self) -> Step {
         let name = match self {
             Self::Private => "ecr:GetAuthorizationToken",
@@ -40,7 +40,7 @@ impl Ecr {
         Step { provider: "aws", name }
     }
 
-    /// `X-Amz-Target` of the operation.
+    /// Returns the operation's `X-Amz-Target`.
     pub(crate) const fn target(self) -> &'static str {
         match self {
             Self::Private => "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken",
@@ -48,7 +48,7 @@ impl Ecr {
         }
     }
 
-    /// The service that requests are signed for.
+    /// Returns the service name for which requests are signed.
     pub(crate) const fn signing_name(self) -> &'static str {
         match self {
             Self::Private => "ecr",
@@ -57,10 +57,10 @@ impl Ecr {
     }
 }
 
-/// Media type of requests and answers.
+/// The media type of requests and responses.
 pub(crate) const JSON_1_1: &str = "application/x-amz-json-1.1";
 
-/// What ECR gives to log in with.
+/// The login that ECR issues.
 #[derive(Debug)]
 pub(crate) struct Login {
     pub(crate) username: String,
@@ -68,7 +68,7 @@ pub(crate) struct Login {
     pub(crate) expires_at: Timestamp,
 }
 
-/// Asks for a login in the role session.
+/// Requests a login in the role session.
 pub(in crate::exchange) async fn authorization_token(
     call: &Call<'_>,
     apis: &Apis,
@@ -89,7 +89,7 @@ pub(in crate::exchange) async fn authorization_token(
     login(ecr, &answer).map_err(|reason| call.unusable(step, &answer, reason))
 }
 
-/// The signed request.
+/// Creates the signed request.
 fn request(apis: &Apis, ecr: Ecr, session: &Session, now: Timestamp) -> Result<Request<Bytes>, String> {
     const BODY: &[u8] = b"{}";
     let mut request = Request::post(&apis.ecr)
@@ -130,7 +130,7 @@ fn request(apis: &Apis, ecr: Ecr, session: &Session, now: Timestamp) -> Result<R
     Ok(request)
 }
 
-/// Reads a success; the error says what is missing and never repeats what is there.
+/// Parses a success. The error names the missing member and never repeats a value.
 fn login(ecr: Ecr, answer: &Response<Bytes>) -> Result<Login, &'static str> {
     let data = match ecr {
         Ecr::Private => data::<Vec<AuthorizationData>>(answer)?.and_then(|data| data.into_iter().next()),
@@ -150,7 +150,7 @@ fn login(ecr: Ecr, answer: &Response<Bytes>) -> Result<Login, &'static str> {
         Some((username, password)) if !username.is_empty() && !password.is_empty() => Ok(Login {
             username: username.to_owned(),
             password: SecretString::new(password.to_owned()),
-            // Whole milliseconds, rounded down: a float has no more to give.
+            // Whole milliseconds, rounded down: a float is not more precise.
             expires_at: Timestamp::from_millisecond((expires_at * 1000.0).floor() as i64)
                 .map_err(|_| "authorizationData.expiresAt is no time")?,
         }),
@@ -163,7 +163,7 @@ fn data<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<Option<T>, &'st
     Ok(answer.authorization_data)
 }
 
-/// Reads an error, as far as it is one of the JSON protocol.
+/// Parses an error of the JSON protocol. Members that are missing stay empty.
 fn refusal(answer: &Response<Bytes>) -> Refusal {
     let error: ErrorBody = serde_json::from_slice(answer.body()).unwrap_or_default();
     let header = answer.headers().get("x-amzn-errortype").and_then(|value| value.to_str().ok());

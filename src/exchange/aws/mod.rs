@@ -1,4 +1,4 @@
-//! What the AWS exchanges share: where the APIs are, and how their refusals are reported.
+//! The common parts of the AWS exchanges: the URLs of the APIs, and the conversion of their errors.
 
 pub(crate) mod ecr;
 pub(crate) mod sts;
@@ -16,20 +16,20 @@ use crate::feed::ecr_host::EcrHost;
 use crate::feed::ecr_public;
 use ecr::Ecr;
 
-/// Where the APIs of one feed are.
+/// The URLs of the APIs for one feed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Apis {
     pub(super) sts: Uri,
     pub(super) ecr: Uri,
-    /// The region that requests to ECR are signed for.
+    /// The region for which requests to ECR are signed.
     pub(super) region: String,
 }
 
 impl Apis {
-    /// From the registry's host name, with the feed's overrides.
+    /// Determines the URLs from the registry's host name and the feed's overrides.
     ///
-    /// The region is the registry's. Of a registry under another name it is the home region of
-    /// the role's partition. ECR Public has one region.
+    /// The region is the registry's. For a registry with another name, it is the home region of the role's
+    /// partition. ECR Public has only one region.
     pub(super) fn of(feed: &Feed, role: &RoleArn, ecr: Ecr) -> Result<Self, String> {
         let private = match ecr {
             Ecr::Private => EcrHost::try_from(&feed.registry).ok(),
@@ -59,7 +59,7 @@ impl Apis {
 }
 
 impl Call<'_> {
-    /// Reports an answer of AWS's that is no success. `causes` is asked with its code and message.
+    /// Converts an unsuccessful response of AWS. `causes` is called with its code and message.
     fn refused_by_aws(
         &self,
         step: Step,

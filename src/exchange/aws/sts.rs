@@ -13,10 +13,10 @@ use crate::exchange::{Call, ExchangeError, Failure};
 use crate::feed::aws::AssumedRole;
 use crate::values::secret::SecretString;
 
-/// The operation, as IAM names it.
+/// The operation, named as IAM names it.
 pub(crate) const STEP: Step = Step { provider: "aws", name: "sts:AssumeRoleWithWebIdentity" };
 
-/// Temporary credentials of a role.
+/// The temporary credentials of a role.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) access_key_id: String,
@@ -63,7 +63,7 @@ pub(crate) async fn assume_role(
     session(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
 }
 
-/// Reads a success; the error says what is missing and never repeats what is there.
+/// Parses a success. The error names the missing member and never repeats a value.
 fn session(answer: &Response<Bytes>) -> Result<Session, &'static str> {
     let text = std::str::from_utf8(answer.body()).map_err(|_| "it is not UTF-8")?;
     let answer: AssumeRoleResponse = quick_xml::de::from_str(text).map_err(|_| "it is not the XML of STS")?;
@@ -72,7 +72,7 @@ fn session(answer: &Response<Bytes>) -> Result<Session, &'static str> {
     let access_key_id = given.access_key_id.ok_or("Credentials.AccessKeyId is missing")?;
     let secret_access_key = given.secret_access_key.ok_or("Credentials.SecretAccessKey is missing")?;
     let session_token = given.session_token.ok_or("Credentials.SessionToken is missing")?;
-    // Both go into headers of the next request.
+    // Both are sent in headers of the next request.
     if access_key_id.is_empty()
         || !access_key_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     {
@@ -94,7 +94,7 @@ fn session(answer: &Response<Bytes>) -> Result<Session, &'static str> {
     })
 }
 
-/// Reads an error, as far as it is one of STS.
+/// Parses an error of STS. Returns an empty refusal for any other response.
 fn refusal(answer: &Response<Bytes>) -> Refusal {
     let text = String::from_utf8_lossy(answer.body());
     let Ok(ErrorResponse { error: Some(error), request_id }) = quick_xml::de::from_str(&text) else {
@@ -103,7 +103,7 @@ fn refusal(answer: &Response<Bytes>) -> Refusal {
     Refusal { code: error.code, message: error.message, request_id }
 }
 
-/// Other members are documented, but left out by some implementations.
+/// Only the members that are needed: some implementations leave out other documented ones.
 #[derive(Deserialize)]
 struct AssumeRoleResponse {
     #[serde(rename = "AssumeRoleWithWebIdentityResult")]

@@ -1,5 +1,5 @@
-//! ACR's token endpoints: `POST /oauth2/exchange`, an access token of Entra's in, a refresh token of the
-//! registry's out; and `POST /oauth2/token`, that one in, an access token for some repositories out.
+//! ACR's token endpoints. `POST /oauth2/exchange` exchanges an Entra access token for a refresh token of the
+//! registry. `POST /oauth2/token` exchanges that one for an access token for some repositories.
 
 use std::collections::BTreeSet;
 
@@ -19,20 +19,20 @@ use crate::feed::scope::{Action, RepositoryName, Scope};
 use crate::jose::jws::decode_unverified;
 use crate::values::secret::{SecretString, deserialize_option as secret};
 
-/// The exchange.
+/// The step that obtains a refresh token.
 pub(crate) const STEP: Step = Step { provider: "azure", name: "acr:exchange" };
 
-/// The narrowing.
+/// The step that obtains an access token for some repositories.
 pub(crate) const NARROW: Step = Step { provider: "azure", name: "acr:token" };
 
-/// A token that ACR gives, refresh or access.
+/// A refresh token or access token issued by ACR.
 #[derive(Debug)]
 pub(crate) struct Issued {
     pub(crate) token: SecretString,
     pub(crate) expires_at: Timestamp,
 }
 
-/// Trades Entra's access token for a refresh token.
+/// Exchanges Entra's access token for a refresh token.
 pub(crate) async fn refresh_token(
     call: &Call<'_>,
     apis: &Apis,
@@ -57,9 +57,9 @@ pub(crate) async fn refresh_token(
     refresh(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
 }
 
-/// Trades the refresh token for an access token of the repositories that the call's scope names.
+/// Exchanges the refresh token for an access token for the repositories that the call's scope names.
 ///
-/// `scope` is given once for each, as ACR documents it; RFC 6749 would have them in one.
+/// `scope` is sent once for each repository, as ACR documents it. RFC 6749 would have all of them in one.
 pub(crate) async fn access_token(
     call: &Call<'_>,
     apis: &Apis,
@@ -86,7 +86,7 @@ pub(crate) async fn access_token(
     access(&answer, repositories, call.scope).map_err(|reason| call.unusable(NARROW, &answer, reason))
 }
 
-/// Reads a success; the error says what is missing and never repeats what is there.
+/// Parses a success. The error names the missing member and never repeats a value.
 fn refresh(answer: &Response<Bytes>) -> Result<Issued, &'static str> {
     let token = read(answer)?.refresh_token.ok_or("refresh_token is missing")?;
     let claims = claims(&token).ok_or("refresh_token is not a JWT, so that its end is unknown")?;
@@ -95,9 +95,9 @@ fn refresh(answer: &Response<Bytes>) -> Result<Issued, &'static str> {
     Ok(Issued { token, expires_at })
 }
 
-/// The same of an access token, which must say itself that it is for no more than was asked for: a
-/// registry that passes over the scope must not be taken for one that keeps to it. It may be for less, as
-/// for an identity that may only pull.
+/// Parses a success with an access token. The token itself must state that it permits no more than requested:
+/// a registry that ignores the scope must not be mistaken for one that enforces it. It may permit less, for
+/// example for an identity that may only pull.
 fn access(
     answer: &Response<Bytes>,
     repositories: &BTreeSet<RepositoryName>,
@@ -131,7 +131,8 @@ fn read(answer: &Response<Bytes>) -> Result<Answer, &'static str> {
     serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of ACR")
 }
 
-/// The claims of a token, which is ACR's to verify: answers state no expiry, so it is read off here.
+/// Returns the claims of a token, without verifying it: ACR's responses contain no expiry, so it is taken
+/// from the token.
 fn claims(token: &SecretString) -> Option<Value> {
     decode_unverified(token.reveal()).ok().map(|(_, claims)| claims)
 }
@@ -141,7 +142,7 @@ fn time(exp: &Value) -> Option<Timestamp> {
     Timestamp::from_second(exp?).ok()
 }
 
-/// Reads an error, as far as it is one of a registry's: the first code, and all that is said.
+/// Parses an error of a registry: the first code, and the texts of all errors.
 fn refusal(answer: &Response<Bytes>) -> Refusal {
     let body: ErrorBody = serde_json::from_slice(answer.body()).unwrap_or_default();
     let text = |error: &RegistryError| {
@@ -174,7 +175,8 @@ struct Answer {
     access_token: Option<SecretString>,
 }
 
-/// An entry of an access token's claim `access`, as the distribution project's token authentication has it.
+/// An entry of an access token's claim `access`, as defined by the distribution project's token
+/// authentication.
 #[derive(Deserialize)]
 struct Access {
     #[serde(rename = "type")]
@@ -189,7 +191,7 @@ struct ErrorBody {
     errors: Vec<RegistryError>,
 }
 
-/// An error as the OCI distribution specification has it.
+/// An error as defined by the OCI distribution specification.
 #[derive(Deserialize)]
 struct RegistryError {
     code: Option<String>,

@@ -1,5 +1,5 @@
-//! Entra's token endpoint, version 2.0: the client credentials grant (RFC 6749 section 4.4) with a
-//! client assertion (RFC 7523 section 2.2), which is our token.
+//! Entra's token endpoint, version 2.0: the client credentials grant (RFC 6749 section 4.4) with our token as
+//! client assertion (RFC 7523 section 2.2).
 
 use bytes::Bytes;
 use http::Response;
@@ -16,16 +16,16 @@ use crate::values::secret::{SecretString, deserialize_option as secret};
 /// The token endpoint.
 pub(crate) const STEP: Step = Step { provider: "azure", name: "entra:token" };
 
-/// `client_assertion_type` of a JWT.
+/// The `client_assertion_type` of a JWT.
 pub(crate) const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// The tenant does not know the resource that the scope names.
+/// Entra's code for a tenant that does not know the resource in the scope.
 const UNKNOWN_RESOURCE: &str = "AADSTS500011";
 
-/// Trades the token for an access token that ACR accepts.
+/// Exchanges the token for an access token that ACR accepts.
 ///
-/// The registries' own resource is unknown to tenants that never used one; Resource Manager's is
-/// known to all, and ACR takes it too. It is asked for only then.
+/// A tenant that has never used a registry does not know the registries' own resource. Every tenant knows
+/// Resource Manager's, which ACR accepts too; it is requested only in that case.
 pub(crate) async fn access_token(
     call: &Call<'_>,
     apis: &Apis,
@@ -41,7 +41,7 @@ pub(crate) async fn access_token(
     }
 }
 
-/// Presents the token once; what Entra gives for it is dropped.
+/// Presents the token once and drops Entra's access token.
 pub(crate) async fn present(call: &Call<'_>, apis: &Apis, azure: &AzureAcr) -> Result<(), ExchangeError> {
     ask(call, apis, azure, apis.cloud.scope()).await.map(drop)
 }
@@ -77,7 +77,7 @@ async fn ask(
     token(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
 }
 
-/// Reads a success; the error says what is missing and never repeats what is there.
+/// Parses a success. The error names the missing member and never repeats a value.
 fn token(answer: &Response<Bytes>) -> Result<SecretString, &'static str> {
     let answer: Answer = serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of Entra")?;
     let token = answer.access_token.ok_or("access_token is missing")?;
@@ -87,8 +87,8 @@ fn token(answer: &Response<Bytes>) -> Result<SecretString, &'static str> {
     Ok(token)
 }
 
-/// Reads an error, as far as it is one of Entra's. The first of its numbers is the code; what stands
-/// beside the description and is not repeated in it is added to it.
+/// Parses an error of Entra. The first of its numbers is the code. Other members are appended to the
+/// description if it does not repeat them.
 fn refusal(answer: &Response<Bytes>) -> Refusal {
     let error: ErrorBody = serde_json::from_slice(answer.body()).unwrap_or_default();
     let mut numbers = error.error_codes.iter();

@@ -1,4 +1,4 @@
-//! What the steps of an Azure exchange share: where the APIs are, and how refusals are reported.
+//! The common parts of an Azure exchange: the URLs of the APIs, and the conversion of errors.
 
 pub(crate) mod acr;
 pub(crate) mod entra;
@@ -14,22 +14,22 @@ use crate::feed::Feed;
 use crate::feed::acr_host::AzureCloud;
 use crate::feed::azure::{AzureAcr, cloud};
 
-/// Where the APIs of one feed are.
+/// The URLs of the APIs for one feed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Apis {
-    /// Entra's token endpoint of the tenant.
+    /// The tenant's token endpoint at Entra.
     token: Uri,
-    /// ACR's token exchange.
+    /// ACR's token exchange endpoint.
     exchange: Uri,
-    /// ACR's endpoint of access tokens.
+    /// ACR's endpoint for access tokens.
     access: Uri,
-    /// The registry, as ACR names itself in `service`.
+    /// The registry's name for itself, sent to ACR as `service`.
     service: String,
     cloud: AzureCloud,
 }
 
 impl Apis {
-    /// From the registry's host name and the tenant, with the feed's overrides.
+    /// Determines the URLs from the registry's host name, the tenant and the feed's overrides.
     pub(super) fn of(feed: &Feed, azure: &AzureAcr) -> Result<Self, String> {
         let cloud = cloud(&feed.registry, &feed.endpoints);
         let uri = |name: &str, host: &str, path: &str| {
@@ -49,22 +49,22 @@ impl Apis {
 }
 
 impl Apis {
-    /// Entra's token endpoint of the tenant.
+    /// Returns the tenant's token endpoint at Entra.
     pub(super) fn token(&self) -> &Uri {
         &self.token
     }
 
-    /// ACR's token exchange.
+    /// Returns ACR's token exchange endpoint.
     pub(super) fn exchange(&self) -> &Uri {
         &self.exchange
     }
 }
 
 impl Call<'_> {
-    /// Sends a form, as both APIs take one.
+    /// Sends a form; both APIs accept one.
     ///
-    /// The header `id` carries the token's `jti`: Entra takes it as the correlation id, so that its
-    /// sign-in log and carnet's own records name the same exchange.
+    /// The header `id` carries the token's `jti`. Entra uses it as the correlation id, so that its sign-in
+    /// log and carnet's records name the same exchange.
     async fn send_form(
         &self,
         step: Step,
@@ -82,7 +82,7 @@ impl Call<'_> {
         self.send(step, request).await
     }
 
-    /// Reports an answer of Entra's or ACR's that is no success.
+    /// Converts an unsuccessful response of Entra or ACR.
     fn refused_by_azure(
         &self,
         step: Step,

@@ -15,7 +15,7 @@ use crate::values::secret::{self, SecretString};
 
 pub(super) const STEP: Step = Step { provider: "google", name: "iamcredentials:generateAccessToken" };
 
-/// Exchanges the federated identity's token for one of the service account.
+/// Exchanges the federated identity's token for an access token of the service account.
 pub(super) async fn generate_access_token(
     call: &Call<'_>,
     base: &str,
@@ -39,7 +39,7 @@ fn request(
     account: &ServiceAccount,
     federated: &AccessToken,
 ) -> Result<Request<Bytes>, String> {
-    // `-` stands for the account's own project, the only one that Google takes here.
+    // `-` means the account's own project, the only value that Google accepts here.
     let url = format!("{base}/v1/projects/-/serviceAccounts/{account}:generateAccessToken");
     let mut bearer = HeaderValue::try_from(format!("Bearer {}", federated.token.reveal()))
         .map_err(|error| error.to_string())?;
@@ -53,7 +53,7 @@ fn request(
         .map_err(|error| error.to_string())
 }
 
-/// Reads a success; the error says what is missing and never repeats what is there.
+/// Parses a success. The error names the missing member and never repeats a value.
 fn access_token(answer: &Response<Bytes>) -> Result<AccessToken, &'static str> {
     let answer: Answer =
         serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of generateAccessToken")?;

@@ -1,5 +1,5 @@
-//! Google's registries: exchange the token for an access token at Google's Security Token Service and,
-//! if the feed names a service account, that one for an access token of the account. An access token
+//! Google's registries: exchanges the token for an access token at Google's Security Token Service. If the
+//! feed names a service account, that token is exchanged for an access token of the account. The access token
 //! is the password.
 
 mod iam_credentials;
@@ -15,21 +15,20 @@ use crate::feed::endpoints::EndpointUrl;
 use crate::feed::google::{GoogleArtifactRegistry, USERNAME};
 use crate::values::secret::SecretString;
 
-/// The only scope that is asked for, of both steps; what the token may do is decided by IAM.
+/// The only OAuth scope that both steps request. IAM decides what the token permits.
 pub(crate) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 const IAM_CREDENTIALS: &str = "https://iamcredentials.googleapis.com";
 
-/// An access token of either step.
+/// An access token from either step.
 struct AccessToken {
     token: SecretString,
     expires_at: Timestamp,
 }
 
-/// The whole exchange, top-down.
+/// Runs the whole exchange.
 ///
-/// A service account's token does not depend on the federated one that it was asked for with, so
-/// that its own expiry alone counts.
+/// A service account's token stays valid after the federated token expires, so only its own expiry counts.
 pub(super) async fn exchange(
     call: &Call<'_>,
     feed: &Feed,
@@ -61,7 +60,7 @@ pub(super) async fn exchange(
     })
 }
 
-/// The first step alone; what it gives is dropped.
+/// Runs only the first step and drops its result.
 pub(super) async fn present(
     call: &Call<'_>,
     feed: &Feed,
@@ -71,8 +70,8 @@ pub(super) async fn present(
     sts::exchange_token(call, &url, google).await.map(drop)
 }
 
-/// An override names the host; the operation's whole URL, as Google's credential files have it
-/// (`token_url`), is understood too.
+/// Returns the URL of the token endpoint. An override names the host; it may also be the operation's whole
+/// URL, as in Google's credential files (`token_url`).
 pub(super) fn sts_url(feed: &Feed) -> Result<Uri, String> {
     const PATH: &str = "/v1/token";
     let base = base(feed, "sts", "https://sts.googleapis.com");
@@ -80,18 +79,18 @@ pub(super) fn sts_url(feed: &Feed) -> Result<Uri, String> {
     format!("{base}{PATH}").parse().map_err(|error| format!("the URL of sts: {error}"))
 }
 
-/// The URL before the path of the API that gives a service account's token.
+/// Returns the base URL of the API that issues a service account's token.
 pub(super) fn iam_credentials_url(feed: &Feed) -> Result<Uri, String> {
     let base = base(feed, "iamcredentials", IAM_CREDENTIALS);
     base.parse().map_err(|error| format!("the URL of iamcredentials: {error}"))
 }
 
-/// The URL before an API's path.
+/// Returns the base URL of an API, without its path.
 fn base<'a>(feed: &'a Feed, endpoint: &str, default: &'a str) -> &'a str {
     feed.endpoints.get(endpoint).map_or(default, EndpointUrl::as_str)
 }
 
-/// Whether this can stand in a header, as an access token must.
+/// Returns whether the token can be sent in a header, as an access token must be.
 fn is_access_token(token: &SecretString) -> bool {
     let token = token.reveal();
     !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())

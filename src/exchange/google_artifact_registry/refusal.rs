@@ -1,4 +1,4 @@
-//! Google's two error shapes: OAuth's, of the Security Token Service, and that of its other APIs.
+//! Google's two error formats: OAuth's, used by the Security Token Service, and that of its other APIs.
 
 use bytes::Bytes;
 use http::Response;
@@ -13,11 +13,11 @@ use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError};
 use crate::feed::google::GoogleArtifactRegistry;
 
-/// `reason` of a `google.rpc.ErrorInfo`: finer than the code, and a code itself.
+/// The `reason` of a `google.rpc.ErrorInfo`: more specific than the code, and itself a code.
 type Reason = Option<String>;
 
 impl Call<'_> {
-    /// Reports an answer of Google's that is no success.
+    /// Converts an unsuccessful response of Google.
     pub(super) fn refused_by_google(
         &self,
         step: Step,
@@ -67,7 +67,7 @@ enum ErrorMember {
     Status(Status),
 }
 
-/// A `google.rpc.Status`, as Google's APIs write it in JSON.
+/// A `google.rpc.Status` in the JSON format of Google's APIs.
 #[derive(Deserialize)]
 struct Status {
     message: Option<String>,
@@ -77,7 +77,8 @@ struct Status {
 }
 
 impl Status {
-    /// The code is the name of a `google.rpc.Code`; `google.rpc.RequestInfo` names the request.
+    /// Converts to a refusal. The code is the name of a `google.rpc.Code`; the request id is in
+    /// `google.rpc.RequestInfo`.
     fn read(self) -> (Refusal, Reason) {
         let Self { message, status, details } = self;
         let detail = |kind: &str, member: &str| {
@@ -86,7 +87,7 @@ impl Status {
             found[member].as_str().map(str::to_owned)
         };
         let (reason, request_id) = (detail("ErrorInfo", "reason"), detail("RequestInfo", "requestId"));
-        // Details name the permission or the field that is meant: kept whole, after the message.
+        // The details name the permission or the field concerned. All are kept, after the message.
         let message = match (message, details.is_empty()) {
             (message, true) => message,
             (message, false) => {

@@ -1,4 +1,5 @@
-//! `token` of Google's Security Token Service: a token exchange (RFC 8693), a form in, JSON out.
+//! `token` of Google's Security Token Service: a token exchange (RFC 8693) with a form as request and JSON as
+//! response.
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -18,7 +19,7 @@ pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exch
 pub(super) const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 pub(super) const JWT_TYPE: &str = "urn:ietf:params:oauth:token-type:jwt";
 
-/// Exchanges the token for one of the federated identity.
+/// Exchanges the token for an access token of the federated identity.
 pub(super) async fn exchange_token(
     call: &Call<'_>,
     url: &Uri,
@@ -39,7 +40,7 @@ pub(super) async fn exchange_token(
         .body(Bytes::from(form))
         .map_err(|error| call.fail(STEP, Failure::Request(error.to_string())))?;
 
-    // The stated life began no earlier than this.
+    // The stated lifetime cannot have begun earlier.
     let sent_at = call.clock.now();
     let answer = call.send(STEP, request).await?;
     if !answer.status().is_success() {
@@ -48,12 +49,12 @@ pub(super) async fn exchange_token(
     access_token(&answer, sent_at).map_err(|reason| call.unusable(STEP, &answer, reason))
 }
 
-/// Reads a success; the error says what is missing and never repeats what is there.
+/// Parses a success. The error names the missing member and never repeats a value.
 fn access_token(answer: &Response<Bytes>, sent_at: Timestamp) -> Result<AccessToken, &'static str> {
     let answer: Answer =
         serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of a token exchange")?;
     let token = answer.access_token.ok_or("access_token is missing")?;
-    // It goes into a header of the next request, or to the registry.
+    // It is sent in a header of the next request, or to the registry.
     if !super::is_access_token(&token) {
         return Err("access_token is no access token");
     }
@@ -72,7 +73,7 @@ fn access_token(answer: &Response<Bytes>, sent_at: Timestamp) -> Result<AccessTo
 struct Answer {
     #[serde(default, deserialize_with = "secret::deserialize_option")]
     access_token: Option<SecretString>,
-    /// Seconds.
+    /// The lifetime in seconds.
     expires_in: Option<i64>,
     token_type: Option<String>,
     issued_token_type: Option<String>,

@@ -1,4 +1,4 @@
-//! The exchange of an `azure-acr` feed with answers as Entra and ACR write them.
+//! Tests of the `azure-acr` exchange, with responses as Entra and ACR send them.
 
 use super::*;
 

@@ -51,7 +51,7 @@ fn refused_by_sts(status: u16, code: &str, message: &str) -> Result<Response<Byt
     answer(status, body)
 }
 
-/// `QVdTOmh1bnRlcjI=` is `AWS:hunter2`.
+/// Returns ECR's response with a login. `QVdTOmh1bnRlcjI=` is `AWS:hunter2`.
 fn login(token: &str, expires_at: f64) -> Result<Response<Bytes>, TransportErrorKind> {
     let data = json!({ "authorizationToken": token, "expiresAt": expires_at, "proxyEndpoint": "https://x" });
     answer(200, json!({ "authorizationData": [data] }).to_string())
@@ -111,7 +111,7 @@ async fn failure(answers: Vec<Result<Response<Bytes>, TransportErrorKind>>) -> E
     run(&Scripted::new(answers), &ecr_feed()).await.unwrap_err()
 }
 
-/// Everything that an error can show anybody.
+/// Returns everything that an error can show.
 pub(super) fn shown(error: &ExchangeError) -> String {
     let source = std::error::Error::source(error).unwrap();
     let upstream = serde_json::to_string(&error.upstream()).unwrap();
@@ -183,7 +183,7 @@ async fn overridden_endpoints_are_used_and_signed_for_the_partitions_home_region
     assert!(ecr.headers["authorization"].to_str().unwrap().contains("/us-east-1/ecr/"));
 }
 
-/// `authorizationData` of ECR Public is an object, without `proxyEndpoint`.
+/// Returns the response of ECR Public, whose `authorizationData` is an object without `proxyEndpoint`.
 fn public_login(data: serde_json::Value) -> Result<Response<Bytes>, TransportErrorKind> {
     answer(200, json!({ "authorizationData": data }).to_string())
 }
@@ -406,7 +406,7 @@ async fn credentials_that_arrive_expired_are_never_returned() {
     let now: Timestamp = NOW.parse().unwrap();
     for (answers, step, expired_at) in [
         (vec![answer(200, credentials(NOW))], "sts:AssumeRoleWithWebIdentity", NOW),
-        // What moto's ECR says, whatever the date.
+        // The constant expiry that moto's ECR returns.
         (
             vec![assumed(), login("QVdTOmh1bnRlcjI=", 1_439_942_400.0)],
             "ecr:GetAuthorizationToken",

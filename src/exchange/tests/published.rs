@@ -1,5 +1,5 @@
-//! The codes that the clouds publish, each tried in the form in which it comes: what carnet says of it is what is so, and
-//! is what `docs/failures.md` says.
+//! Tests of the error codes that the clouds publish, each in its original response format: the advice must
+//! fit the code and match `docs/failures.md`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use crate::oidc::subject::Context;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/failures.md");
 
-/// The line of the page below which the tables stand that are made here.
+/// The line of the page that precedes the generated tables.
 const BEGIN: &str = "<!-- made from what carnet says; CARNET_WRITE_SNAPSHOTS=1 makes it anew -->\n";
 
 const HEAD: &str =
@@ -56,7 +56,7 @@ fn published() -> BTreeMap<String, Vec<Code>> {
     toml::from_str(include_str!("published.toml")).unwrap()
 }
 
-/// The steps in the order in which they are asked, with their headings.
+/// The steps in the order of their requests, with their headings.
 const STEPS: [(&str, &str); 8] = [
     ("sts:AssumeRoleWithWebIdentity", "AWS STS"),
     ("ecr:GetAuthorizationToken", "Amazon ECR"),
@@ -68,7 +68,7 @@ const STEPS: [(&str, &str); 8] = [
     ("pull", "The pull"),
 ];
 
-/// Has the step answer with the code, in its provider's form.
+/// Makes the step respond with the code, in its provider's format, and returns the advice.
 async fn said(step: &str, code: &Code) -> Said {
     let Code { status, code: name, message, .. } = code;
     let exchanged = async |feed: Feed, answers: Vec<azure::Answer>| {
@@ -93,7 +93,7 @@ async fn said(step: &str, code: &Code) -> Said {
                 }
                 None => oauth_error(code),
             };
-            // A second time where the fallback scope is asked for.
+            // Twice, because Entra may be called again with the fallback scope.
             exchanged(azure::public_feed(), vec![refused(), refused()]).await
         }
         "acr:exchange" => {
@@ -239,7 +239,7 @@ async fn the_page_of_failures_says_what_carnet_says() {
     }
 }
 
-/// The causes, each with its fix and command, and whether it is tried again.
+/// Formats the causes, each with its fix and command, and the retry.
 fn told(step: &str, said: &Said) -> String {
     let feed = "default/a".parse().unwrap();
     let (context, scope) = (Context::empty(), Scope::everything());
@@ -268,7 +268,7 @@ fn told(step: &str, said: &Said) -> String {
     format!("{} | {again}", cell(&told))
 }
 
-/// Text that does not end its cell.
+/// Escapes text so that it does not end its cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }

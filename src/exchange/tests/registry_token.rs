@@ -1,4 +1,4 @@
-//! The exchange of an `azure-acr` feed for some repositories: a registry token.
+//! Tests of the `azure-acr` exchange for some repositories: a registry token.
 
 use super::azure::*;
 use super::*;

@@ -27,7 +27,7 @@ async fn providers_that_cannot_limit_a_credential_say_why_and_are_not_asked() {
     for (registry, settings, scope, reason) in [
         ("public.ecr.aws", role, repository, ScopeError::EcrPublic),
         ("public.ecr.aws", role, pull, ScopeError::EcrPublic),
-        // Repositories become a registry token.
+        // A limit to repositories requires a registry token.
         ("images.azurecr.io", azure, pull, ScopeError::Azure),
         ("europe-docker.pkg.dev", google, repository, ScopeError::Google),
         ("europe-docker.pkg.dev", google, pull, ScopeError::Google),
@@ -46,7 +46,7 @@ async fn providers_that_cannot_limit_a_credential_say_why_and_are_not_asked() {
         };
         let feed = Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), NOW.parse().unwrap()).unwrap();
         let scope: Scope = serde_json::from_str(scope).unwrap();
-        // Without an answer to give, it would panic if it were asked.
+        // The script has no response, so a request would panic.
         let error = run_scoped(&Scripted::default(), &feed, &scope).await.unwrap_err();
         assert!(matches!(error.failure(), Failure::Scope(why) if *why == reason), "{error:?}");
     }

@@ -1,4 +1,4 @@
-//! A provider that answers by a script.
+//! A scripted provider.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use crate::exchange::asked;
 use crate::exchange::transport::{HttpTransport, SendFuture, TransportError, TransportErrorKind};
 use crate::feed::Feed;
 
-/// Answers in order, and keeps what it was asked.
+/// A transport that returns the scripted responses in order and records the requests.
 #[derive(Debug, Default)]
 pub(in crate::exchange) struct Scripted {
     answers: Mutex<VecDeque<Result<Response<Bytes>, TransportErrorKind>>>,
@@ -24,7 +24,8 @@ impl Scripted {
         Self { answers: Mutex::new(answers.into_iter().collect()), requests: Mutex::default() }
     }
 
-    /// The requests went to the hosts that the audit log names for the feed, and to no others.
+    /// Asserts that the requests went only to the hosts that the audit log names for the feed, and to all of
+    /// them.
     #[track_caller]
     pub(in crate::exchange) fn assert_sent_where_the_log_says(&self, feed: &Feed) {
         let requests = self.requests.lock().unwrap();

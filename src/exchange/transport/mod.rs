@@ -1,8 +1,8 @@
-//! How requests reach a cloud.
+//! The HTTP client for requests to the clouds.
 //!
-//! Owns the HTTP client's limits: no redirects, no proxy but an explicit one, bounded time, bounded answers.
-//! Requests carry tokens, so that neither a request's body nor a URL may get into an error or a
-//! log; `http::Request`'s `Debug` shows both and must not be used.
+//! It enforces the client's limits: no redirects, no proxy except a configured one, bounded time, bounded
+//! responses. Requests carry tokens, so neither a request's body nor a URL may appear in an error or a log.
+//! The `Debug` output of `http::Request` shows both and must not be used.
 
 use std::error::Error;
 use std::fmt;
@@ -20,23 +20,23 @@ use super::upstream::Redactor;
 
 mod proxied;
 
-/// Sends one request and reads the whole answer.
+/// Sends one request and reads the whole response.
 ///
-/// An implementation answers with whatever status came back, also a redirect, and must never log
-/// or keep the request: its body and headers hold tokens.
+/// An implementation returns the response whatever its status is, including redirects. It must never log or
+/// keep the request, because its body and headers contain tokens.
 pub trait HttpTransport: fmt::Debug + Send + Sync {
     /// Sends `request` to the absolute URL in it.
     fn send(&self, request: Request<Bytes>) -> SendFuture<'_>;
 }
 
-/// In a request's extensions: only so many bytes of the answer's body are wanted, and reading stops there.
+/// A request extension: the maximum number of bytes to read of the response's body. The rest is dropped.
 #[derive(Debug, Clone, Copy)]
 pub struct FirstBytes(pub usize);
 
-/// What [`HttpTransport::send`] returns.
+/// The future that [`HttpTransport::send`] returns.
 pub type SendFuture<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, TransportError>> + Send + 'a>>;
 
-/// No answer could be had.
+/// A request that got no response.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}")]
 pub struct TransportError {
@@ -44,24 +44,25 @@ pub struct TransportError {
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-/// What went wrong on the way.
+/// The reasons why a request got no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransportErrorKind {
-    /// The name was not found or the host took no connection.
+    /// The name was not found, or the host refused the connection.
     Connect,
-    /// Connecting or the whole request took too long.
+    /// Connecting or the whole request timed out.
     Timeout,
-    /// The TLS handshake failed: most often a certificate that is not trusted here.
+    /// The TLS handshake failed, most often because the certificate is not trusted here.
     Tls,
-    /// The TLS handshake failed: the certificate is one for another name.
+    /// The TLS handshake failed: the certificate is for another name.
     TlsName,
-    /// The name leads to an address that is never connected to, see [`vet`](super::address::vet).
+    /// The name resolves to an address to which connections are not allowed, see
+    /// [`vet`](super::address::vet).
     Address,
-    /// The answer was longer than the limit.
+    /// The response exceeded the maximum size.
     TooLarge,
-    /// The proxy failed: the request never came to the host that it was for.
+    /// The proxy failed: the request never reached its host.
     Proxy(ProxyFailure),
-    /// Anything else: a connection that broke, an answer that is not HTTP.
+    /// Any other failure: a broken connection, or a response that is not HTTP.
     Other,
 }
 
@@ -80,22 +81,22 @@ impl fmt::Display for TransportErrorKind {
 }
 
 impl TransportError {
-    /// An error of this kind.
+    /// Creates an error of this kind.
     #[must_use]
     pub fn new(kind: TransportErrorKind, source: Option<Box<dyn Error + Send + Sync>>) -> Self {
         Self { kind, source }
     }
 
-    /// What went wrong on the way.
+    /// Returns the kind of failure.
     #[must_use]
     pub fn kind(&self) -> TransportErrorKind {
         self.kind
     }
 
-    /// What went wrong, with the innermost cause in its own words: which certificate, which refusal.
+    /// Describes the failure together with its innermost cause: which certificate, which refusal.
     #[must_use]
     pub fn told(&self) -> String {
-        // `source` of an I/O error passes over the error that it wraps, which says the same.
+        // `source` of an I/O error skips the wrapped error, but that one has the same text.
         let mut cause = self.source.as_deref().map(|source| source as &(dyn Error + 'static));
         while let Some(below) = cause.and_then(Error::source) {
             cause = Some(below);
@@ -106,7 +107,7 @@ impl TransportError {
         }
     }
 
-    /// Whether the same request may well succeed a moment later.
+    /// Returns whether the same request may succeed a moment later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self.kind {
@@ -135,15 +136,15 @@ impl From<reqwest::Error> for TransportError {
     }
 }
 
-/// Why a connection failed, other than on the network.
+/// The cause of a failed connection, if it is not the network.
 enum ConnectCause {
-    /// In the words of rustls, whose errors are no part of reqwest's interface.
+    /// The text of the rustls error. Its type is not part of reqwest's interface.
     Tls(String),
     Address,
 }
 
 impl ConnectCause {
-    /// Returns true if the certificate is one for another name.
+    /// Returns whether the certificate is for another name.
     fn is_other_name(&self) -> bool {
         matches!(self, Self::Tls(why) if why.contains("not valid for name"))
     }
@@ -156,11 +157,11 @@ fn cause(error: &reqwest::Error) -> Option<ConnectCause> {
             return Some(ConnectCause::Address);
         }
         next = match error.downcast_ref::<std::io::Error>() {
-            // rustls reports through I/O errors of this kind.
+            // rustls reports its errors as I/O errors of this kind.
             Some(error) if error.kind() == std::io::ErrorKind::InvalidData => {
                 return Some(ConnectCause::Tls(error.to_string()));
             }
-            // `source` of an I/O error passes over the error that it wraps.
+            // `source` of an I/O error skips the wrapped error.
             Some(error) => error.get_ref().map(|wrapped| wrapped as &(dyn Error + 'static)),
             None => error.source(),
         };
@@ -168,26 +169,26 @@ fn cause(error: &reqwest::Error) -> Option<ConnectCause> {
     None
 }
 
-/// Limits and trust of a [`ReqwestTransport`].
+/// The limits and trusted certificates of a [`ReqwestTransport`].
 #[derive(Debug, Clone)]
 pub struct TransportConfig {
-    /// How long connecting may take, the TLS handshake included.
+    /// The timeout for connecting, including the TLS handshake.
     pub connect_timeout: Duration,
-    /// How long the whole request may take, reading the answer included.
+    /// The timeout for the whole request, including reading the response.
     pub timeout: Duration,
-    /// Longest answer, in bytes.
+    /// The maximum size of a response, in bytes.
     pub max_response: usize,
-    /// Certificates in PEM that are trusted beside the operating system's.
+    /// CA certificates in PEM that are trusted in addition to the operating system's.
     pub extra_ca_pem: Option<Vec<u8>>,
-    /// Whether requests may go to this machine itself.
+    /// The permission to connect to this machine itself.
     pub loopback: Loopback,
-    /// The proxy that every request goes through. It resolves the names, so that it owns the rule about
-    /// addresses for them; addresses that are written in URLs are vetted here all the same.
+    /// The proxy for every request. The proxy resolves host names, so the rule about addresses is its
+    /// responsibility for them. Addresses written in URLs are still vetted here.
     pub proxy: Option<ProxyUrl>,
 }
 
 impl Default for TransportConfig {
-    /// 5 s to connect, 10 s in all, 1 MiB, the operating system's certificates, never to loopback, no
+    /// Returns 5 s to connect, 10 s in total, 1 MiB, the operating system's certificates, no loopback, no
     /// proxy.
     fn default() -> Self {
         Self {
@@ -201,13 +202,13 @@ impl Default for TransportConfig {
     }
 }
 
-/// The HTTP client could not be made.
+/// The reasons why the HTTP client could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportConfigError {
     /// The extra certificates are not PEM, or there are none.
     #[error("the extra CA bundle holds no certificate in PEM")]
     CaBundle(#[source] Option<reqwest::Error>),
-    /// The proxy's URL is of no use to the client.
+    /// The client rejects the proxy's URL.
     #[error("the proxy cannot be used")]
     Proxy(#[source] reqwest::Error),
     /// TLS could not be set up.
@@ -215,8 +216,8 @@ pub enum TransportConfigError {
     Client(#[source] reqwest::Error),
 }
 
-/// What clients of clouds begin with: HTTP/1.1, no redirect, no proxy of the environment, nothing tried again; the
-/// operating system's certificates, and beside them those in `extra_ca_pem`.
+/// Returns the builder shared by all clients for clouds: HTTP/1.1, no redirect, no proxy from the
+/// environment, no retries. It trusts the operating system's certificates and those in `extra_ca_pem`.
 pub(crate) fn strict_client(
     extra_ca_pem: Option<&[u8]>,
 ) -> Result<reqwest::ClientBuilder, TransportConfigError> {
@@ -224,10 +225,10 @@ pub(crate) fn strict_client(
         .user_agent(concat!("carnet/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .referer(false)
-        // Those of the environment.
+        // Ignores the proxies of the environment.
         .no_proxy()
         .retry(reqwest::retry::never())
-        // Whatever else in this build would have HTTP/2 negotiated.
+        // Other features enabled in this build would negotiate HTTP/2.
         .http1_only();
     let Some(pem) = extra_ca_pem else { return Ok(builder) };
     let certificates = reqwest::Certificate::from_pem_bundle(pem)
@@ -238,11 +239,11 @@ pub(crate) fn strict_client(
     Ok(builder.tls_certs_merge(certificates))
 }
 
-/// HTTP/1.1 by reqwest, with rustls and aws-lc.
+/// An HTTP/1.1 transport based on reqwest, with rustls and aws-lc.
 ///
-/// Trusts the operating system's certificates; on Unix, OpenSSL's `SSL_CERT_FILE` and
-/// `SSL_CERT_DIR` say where those are. Proxy variables of the environment are not obeyed. Without a
-/// proxy it connects only to addresses that [`vet`](super::address::vet) lets through.
+/// It trusts the operating system's certificates; on Unix, OpenSSL's `SSL_CERT_FILE` and `SSL_CERT_DIR`
+/// override their location. It ignores the proxy variables of the environment. Without a proxy it connects
+/// only to addresses that [`vet`](super::address::vet) permits.
 #[derive(Clone)]
 pub struct ReqwestTransport {
     client: reqwest::Client,
@@ -252,18 +253,15 @@ pub struct ReqwestTransport {
 }
 
 impl ReqwestTransport {
-    /// A client with these limits.
-    ///
-    /// # Errors
-    ///
-    /// See [`TransportConfigError`].
+    /// Creates a transport with these limits.
     pub fn new(config: TransportConfig) -> Result<Self, TransportConfigError> {
         let mut builder = strict_client(config.extra_ca_pem.as_deref())?
             .connect_timeout(config.connect_timeout)
             .timeout(config.timeout);
         builder = match &config.proxy {
             None => builder.dns_resolver(VettingResolver(config.loopback)),
-            // The only name that is resolved here is the proxy's own, and whoever sets it answers for it.
+            // Only the proxy's own name is resolved here, and the operator who configures it is responsible
+            // for it.
             Some(proxy) => builder.proxy(
                 reqwest::Proxy::all(proxy.reveal())
                     .map_err(|error| TransportConfigError::Proxy(error.without_url()))?,
@@ -305,7 +303,7 @@ impl ReqwestTransport {
     }
 }
 
-/// The client's own `Debug` is not known to keep a proxy's password to itself.
+/// Written by hand because the client's own `Debug` might print a proxy's password.
 impl fmt::Debug for ReqwestTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { max_response, loopback, proxy, .. } = self;

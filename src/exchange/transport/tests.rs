@@ -9,12 +9,12 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 
 use super::*;
 
-/// Answers one connection with these bytes, without looking at the request, and gives the request.
+/// Sends these bytes to one connection, whatever the request is, and returns the request.
 async fn once(listener: TcpListener, answer: Vec<u8>) -> String {
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut request = vec![0; 4096];
     let read = stream.read(&mut request).await.unwrap();
-    // The client may hang up early; that is what some tests are about.
+    // Some tests make the client close the connection early.
     let _ = stream.write_all(&answer).await;
     let _ = stream.shutdown().await;
     request.truncate(read);
@@ -33,7 +33,7 @@ async fn post(config: TransportConfig, url: &str) -> Result<Response<Bytes>, Tra
     ReqwestTransport::new(config).unwrap().send(request).await
 }
 
-/// Everything that an error can show anybody.
+/// Returns everything that an error can show.
 fn shown(error: &TransportError) -> String {
     let mut text = format!("{error} {error:?}");
     let mut source = error.source();
@@ -146,10 +146,10 @@ fn a_ca_bundle_without_certificates_is_refused() {
     }
 }
 
-/// A transport whose proxy listens there.
+/// Returns the configuration of a transport whose proxy is this listener.
 fn behind(listener: &TcpListener, user: &str) -> TransportConfig {
     let address = listener.local_addr().unwrap();
-    // No loopback: a proxy may be there, whoever sets it says so.
+    // Loopback is not allowed, but a configured proxy may be there.
     TransportConfig {
         proxy: Some(format!("http://{user}{address}").parse().unwrap()),
         ..TransportConfig::default()
@@ -220,7 +220,7 @@ async fn nothing_is_sent_to_an_address_that_is_not_vetted_whether_named_or_writt
         assert_eq!(error.kind(), TransportErrorKind::Address, "{url}: {error:?}");
         assert!(!error.is_transient());
     }
-    // Connections wait in the backlog whether or not anybody accepts: none does.
+    // A connection would be waiting in the backlog even if nothing accepts it. There is none.
     let waiting = std::future::poll_fn(|context| std::task::Poll::Ready(listener.poll_accept(context)));
     assert!(waiting.await.is_pending());
 }

@@ -1,6 +1,6 @@
-//! Tells the proxy's own failures from the host's, and reads the proxy's reason.
+//! Distinguishes the proxy's failures from the host's, and reads the proxy's reason.
 //!
-//! Runs after a request has failed or has been answered; it never decides where a request goes.
+//! It runs after a request has failed or got a response. It never decides where a request goes.
 
 use std::error::Error;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use super::{ConnectCause, TransportError, TransportErrorKind, cause};
 use crate::exchange::proxy::{ProxyFailure, ProxyUrl};
 use crate::exchange::upstream::Redactor;
 
-/// The time limit for asking a proxy again for its status and reason.
+/// The timeout for the second request, which reads a proxy's status and reason.
 const WORDS_WITHIN: Duration = Duration::from_secs(2);
-/// The longest part of a proxy's page that is kept, in bytes.
+/// The maximum number of bytes that are kept of a proxy's page.
 const LONGEST_PAGE: usize = 512;
 
-/// The failure of a proxy.
+/// A failure of a proxy, with the proxy's URL.
 #[derive(Debug, thiserror::Error)]
 #[error("{proxy}: {said}")]
 struct ProxyError {
@@ -28,7 +28,8 @@ struct ProxyError {
     said: String,
 }
 
-/// The answer to a request for `target` that went through `proxy`, with failures of the proxy told as such.
+/// Returns the response to a request for `target` through `proxy`, and converts the proxy's failures to
+/// errors.
 pub(super) async fn answer(
     client: &Client,
     proxy: &ProxyUrl,
@@ -42,7 +43,7 @@ pub(super) async fn answer(
     let login = ProxyFailure::Login { given: proxy.has_login() };
     let is_tunnelled = target.scheme() == "https";
     let error = match answer {
-        // Through a tunnel, that status is the host's own.
+        // Inside a tunnel, that status is the host's own.
         Ok(answer) if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED && !is_tunnelled => {
             return Err(failed(login, schemes(&answer)));
         }
@@ -70,32 +71,33 @@ pub(super) async fn answer(
         (Stage::Proxy, Some(tls @ ConnectCause::Tls(_))) if tls.is_other_name() => ProxyFailure::TlsName,
         (Stage::Proxy, Some(ConnectCause::Tls(_))) => ProxyFailure::Tls,
         (Stage::Proxy, _) => ProxyFailure::Unreached,
-        // Of a certificate, the host's or an inspecting proxy's, the error says more.
+        // For a certificate, of the host or of an inspecting proxy, the TLS error is more specific.
         (Stage::Host, Some(ConnectCause::Tls(why))) if why.contains("corrupt message") => {
             ProxyFailure::NoTunnel
         }
-        // The tunnel ended, or was reset, before there was TLS. What a proxy sends right behind its answer is dropped.
+        // The tunnel closed or was reset before the TLS handshake. The client drops data that a proxy sends
+        // right after its response.
         (Stage::Host, None) => ProxyFailure::NoTunnel,
         (Stage::Host, _) => return Err(error.into()),
     };
     Err(failed(failure, said))
 }
 
-/// The point at which a connection failed.
+/// The stage at which a connection failed.
 enum Stage {
     /// Before the proxy was reached.
     Proxy,
-    /// The proxy asks for a login.
+    /// The proxy requires a login.
     Login,
-    /// The proxy has answered that it opens no tunnel.
+    /// The proxy refused to open a tunnel.
     Refused,
-    /// The proxy has not answered in HTTP.
+    /// The proxy's response was not HTTP.
     HangUp,
-    /// Behind the proxy.
+    /// Beyond the proxy.
     Host,
 }
 
-/// Reads the stage off the error's texts: the type of a tunnel's error is no part of any interface.
+/// Parses the stage from the error's text: the type of a tunnel error is not part of any interface.
 fn stage(error: &reqwest::Error, is_tunnelled: bool) -> Stage {
     let mut next = error.source();
     while let Some(error) = next {
@@ -110,10 +112,11 @@ fn stage(error: &reqwest::Error, is_tunnelled: bool) -> Stage {
     if is_tunnelled { Stage::Host } else { Stage::Proxy }
 }
 
-/// Asks for the tunnel once more, as a request whose answer can be read: the client tells nothing but that
-/// the first was refused.
+/// Sends `CONNECT` again, as a request whose response can be read. For the first one, the client only reports
+/// that it was refused.
 async fn words(client: &Client, proxy: &ProxyUrl, target: &Url) -> Option<(u16, String)> {
-    // `CONNECT` is for a host and a port; that it is plain http makes the client speak to the proxy itself.
+    // `CONNECT` names a host and a port. The `http` scheme makes the client send the request to the proxy
+    // itself.
     let authority = format!("{}:{}", target.host_str()?, target.port_or_known_default()?);
     let request = client.request(Method::CONNECT, format!("http://{authority}/")).timeout(WORDS_WITHIN);
     let mut answer = request.send().await.ok().filter(|answer| !answer.status().is_success())?;
@@ -130,7 +133,7 @@ async fn words(client: &Client, proxy: &ProxyUrl, target: &Url) -> Option<(u16, 
     Some((status.as_u16(), if page.is_empty() { said } else { format!("{said}: {page}") }))
 }
 
-/// The login of the proxy's URL, in each form that is sent.
+/// Returns the login of the proxy's URL in each form that is sent.
 fn secrets(proxy: &ProxyUrl) -> Vec<String> {
     let Ok(url) = Url::parse(proxy.reveal()) else { return Vec::new() };
     let decoded = |text: &str| {
@@ -146,7 +149,7 @@ fn secrets(proxy: &ProxyUrl) -> Vec<String> {
     vec![password.to_owned(), decoded(password), basic]
 }
 
-/// The ways of logging in that a proxy names.
+/// Returns the authentication schemes that a proxy names.
 fn schemes(answer: &Response) -> String {
     let named = answer.headers().get_all(http::header::PROXY_AUTHENTICATE).iter();
     let named: Vec<_> = named.filter_map(|value| value.to_str().ok()).collect();
@@ -156,7 +159,7 @@ fn schemes(answer: &Response) -> String {
     Redactor::new([]).text(&format!("it asks for {}", named.join(", ")))
 }
 
-/// The cause below all others.
+/// Returns the text of the innermost cause.
 fn innermost(error: &reqwest::Error) -> String {
     let mut last = error.source();
     while let Some(below) = last.and_then(Error::source) {

@@ -9,7 +9,7 @@ use crate::exchange::transport::{HttpTransport as _, ReqwestTransport, Transport
 use crate::feed::scope::Scope;
 use crate::oidc::subject::Context;
 
-/// A proxy that answers each connection with the same bytes, and hangs up.
+/// Starts a proxy that sends the same bytes to each connection and closes it.
 async fn proxy(answer: impl Into<Vec<u8>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -22,7 +22,7 @@ async fn proxy(answer: impl Into<Vec<u8>>) -> String {
     address
 }
 
-/// Reads a request's head, and for `ECHO` in the answer puts what logs the client in.
+/// Reads a request's head, and replaces `ECHO` in the response with the client's login.
 async fn one(mut stream: TcpStream, answer: Vec<u8>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -36,7 +36,7 @@ async fn one(mut stream: TcpStream, answer: Vec<u8>) {
     let answer = String::from_utf8_lossy(&answer).replace("ECHO", login.unwrap_or_default());
     let _ = stream.write_all(answer.as_bytes()).await;
     let _ = stream.shutdown().await;
-    // Nothing that was sent stays unread: a reset would take the answer with it.
+    // Reads the rest: unread data would cause a reset, and the client would lose the response.
     let _ = stream.read_to_end(&mut Vec::new()).await;
 }
 
@@ -161,7 +161,7 @@ async fn a_login_is_asked_for_in_one_way_and_shown_in_none() {
     }
 }
 
-/// A page that comes a moment after the proxy has said that the tunnel is open.
+/// Tests a page that arrives a moment after the proxy has reported an open tunnel.
 #[tokio::test]
 async fn a_page_in_a_tunnel_is_the_proxys_own() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
