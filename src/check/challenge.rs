@@ -5,22 +5,23 @@ use http::header::WWW_AUTHENTICATE;
 use http_auth::ChallengeRef;
 use http_auth::parser::ChallengeParser;
 
-/// The longest header value that is read. The challenges of registries have a few hundred bytes.
+/// The maximum length of a header value that is parsed. The challenges of registries have a few hundred
+/// bytes.
 const MAX_LENGTH: usize = 8 * 1024;
 
-/// The authorization that a registry asks for.
+/// The authorization that a registry requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Challenge {
-    /// The password itself.
+    /// The password itself (HTTP Basic).
     Basic,
     /// A token from `realm`.
     Bearer { realm: String, service: Option<String>, scope: Option<String> },
 }
 
 impl Challenge {
-    /// Returns the first challenge of a known scheme, and prefers a bearer token to a password.
+    /// Returns the first challenge with a known scheme; a bearer token takes precedence over a password.
     ///
-    /// A value is read up to its first syntax error: the challenges before it count.
+    /// A value is parsed up to its first syntax error: the challenges before it count.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut is_basic = false;
         for value in headers.get_all(WWW_AUTHENTICATE) {
@@ -74,7 +75,7 @@ mod tests {
             ),
             (&[r#"BEARER Realm=r , service = "a\"b""#], bearer("r", Some("a\"b"), None)),
             (&[r#"Basic realm="x""#, r#"Bearer realm="y""#], bearer("y", None, None)),
-            // Several on one line: the parameters of each belong to it alone.
+            // Several challenges in one value: parameters belong only to their own challenge.
             (&[r#"Basic realm="x", Bearer realm="y",service="s""#], bearer("y", Some("s"), None)),
             (&[r#"Bearer realm="y",service="s", Basic realm="x""#], bearer("y", Some("s"), None)),
             (&[r#"Bearer realm="y", Basic realm="x",scope="z""#], bearer("y", None, None)),
@@ -84,7 +85,7 @@ mod tests {
             (&[r#"Custom a="1, Bearer realm=\"no\"", Bearer realm="y, z""#], bearer("y, z", None, None)),
             (&["Negotiate, Bearer realm=y"], bearer("y", None, None)),
             (&[", ,Negotiate,,Basic,"], Some(Challenge::Basic)),
-            // Before a syntax error they count, after it no longer.
+            // Challenges before a syntax error count, those after it do not.
             (&[r#"Basic realm="x", Bearer realm="never closed"#], Some(Challenge::Basic)),
             (&["Negotiate dG9rZW4=, Bearer realm=y"], None),
             (&["Negotiate dG9rZW4=", "Bearer realm=y"], bearer("y", None, None)),

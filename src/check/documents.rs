@@ -1,5 +1,4 @@
-//! The issuer's documents, fetched as clouds fetch them: from the issuer URL, without following
-//! redirects.
+//! Fetches the issuer's documents as clouds do: from the issuer URL, without following redirects.
 
 use bytes::Bytes;
 use http::header::ACCEPT;
@@ -15,18 +14,18 @@ use crate::exchange::{Asked, Redactor, unreachable};
 use crate::jose::jwk::Kid;
 use crate::values::issuer_url::IssuerUrl;
 
-/// The provider metadata.
+/// The step that fetches the provider metadata.
 pub(super) const DISCOVERY: &str = "discovery";
-/// The keys.
+/// The step that fetches the keys.
 pub(super) const JWKS: &str = "jwks";
 
-/// Where they are fetched from, and how.
+/// The documents of an issuer, fetched through a transport.
 pub(super) struct Documents<'a> {
     pub(super) transport: &'a dyn HttpTransport,
     pub(super) issuer: &'a IssuerUrl,
 }
 
-/// The members that a cloud reads. AWS wants the last three to be there, whatever they say.
+/// The members that a cloud reads. AWS requires the last three to be present, with any value.
 #[derive(Deserialize)]
 struct Metadata {
     issuer: String,
@@ -50,7 +49,7 @@ struct Key {
 }
 
 impl Documents<'_> {
-    /// Fetches the provider metadata and gives the `jwks_uri` that it names.
+    /// Fetches the provider metadata and returns its `jwks_uri`.
     pub(super) async fn discovery(&self) -> Result<String, Failed> {
         let url = self.issuer.discovery_url();
         let answer = self.get(DISCOVERY, &url).await?;
@@ -66,7 +65,7 @@ impl Documents<'_> {
         Ok(metadata.jwks_uri)
     }
 
-    /// Fetches the JWKS, in which the key `kid` must be; `published` are all that should be there.
+    /// Fetches the JWKS, which must contain the key `kid`. `published` are all keys that it should contain.
     pub(super) async fn jwks(
         &self,
         url: &str,
@@ -78,7 +77,7 @@ impl Documents<'_> {
             Failed::new(format!("{url} is no JWKS: {error}"), knowledge::unreadable(url))
                 .answered(told(JWKS, &answer))
         })?;
-        // Without a subject there will be no token, and minting says why.
+        // Without a subject there will be no token, and the mint step explains why.
         let Some(kid) = kid else { return Ok(format!("{} keys", keys.len())) };
         if keys.iter().any(|key| key.kid.as_deref() == Some(kid)) {
             return Ok(format!("key {kid} is there, of {}", keys.len()));
@@ -102,7 +101,7 @@ impl Documents<'_> {
         let answer = self.transport.send(request).await.map_err(|error| {
             let unreached = unreachable(error.kind(), &Asked::Issuer(url));
             let causes = match error.kind() {
-                // Most often nobody is there.
+                // Most often, nothing listens there.
                 TransportErrorKind::Connect | TransportErrorKind::Other => {
                     [knowledge::unavailable(iss, url, None), vec![unreached]].concat()
                 }

@@ -1,4 +1,4 @@
-//! A little of an image: its manifest, and the first bytes of its first layer.
+//! Pulls a small part of an image: its manifest, and the first bytes of its first layer.
 
 use std::fmt;
 
@@ -14,21 +14,22 @@ use crate::feed::registry_host::RegistryHost;
 use crate::feed::scope::{RepositoryName, RepositoryNameError};
 use crate::values::excerpt::excerpt;
 
-/// Pulling.
+/// The step that pulls.
 pub(super) const STEP: &str = "pull";
 
-/// How much of the layer is read.
+/// The number of bytes to read of the layer.
 const FIRST_BYTES: usize = 512;
 
-/// Manifests and indexes, of OCI and of Docker.
+/// The media types of manifests and indexes, of OCI and of Docker.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                          application/vnd.docker.distribution.manifest.v2+json, \
                          application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// An index may name another index; no honest chain is longer.
+/// The maximum number of manifests to follow. An index may name another index, but real chains are shorter.
 const LONGEST_CHAIN: usize = 4;
 
-/// An image of one registry: `NAME`, `NAME:TAG`, `NAME@DIGEST` or `NAME:TAG@DIGEST`, of which the digest counts.
+/// An image in one registry: `NAME`, `NAME:TAG`, `NAME@DIGEST` or `NAME:TAG@DIGEST`. The digest takes
+/// precedence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageReference {
     name: RepositoryName,
@@ -36,10 +37,10 @@ pub struct ImageReference {
     reference: String,
 }
 
-/// A text is no [`ImageReference`].
+/// A text that is not a valid [`ImageReference`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageReferenceError {
-    /// The name.
+    /// The name is invalid.
     #[error(transparent)]
     Name(#[from] RepositoryNameError),
     /// It begins with another registry's name.
@@ -50,24 +51,24 @@ pub enum ImageReferenceError {
     OtherRegistry {
         /// The registry that it names.
         other: String,
-        /// The feed's.
+        /// The feed's registry.
         registry: RegistryHost,
     },
-    /// The tag.
+    /// The tag is invalid.
     #[error("a tag has 1 to 128 letters, digits, “_”, “.” and “-”, and begins with none of the last two")]
     Tag,
-    /// The digest.
+    /// The digest is invalid.
     #[error("a digest is sha256: and 64 hexadecimal digits in lower case")]
     Digest,
 }
 
 impl ImageReference {
-    /// Reads an image's name as tools write it: it may begin with `docker://` or `oci://`, and with the `registry` that
-    /// it is in. Without tag and digest the tag is `latest`.
+    /// Parses an image name as tools write it: it may begin with `docker://` or `oci://`, and with the name
+    /// of `registry`. The default tag is `latest`.
     ///
     /// # Errors
     ///
-    /// [`ImageReferenceError`] by OCI's grammar.
+    /// Returns [`ImageReferenceError`] if the text does not match OCI's grammar, or names another registry.
     pub fn parse(text: &str, registry: &RegistryHost) -> Result<Self, ImageReferenceError> {
         let text =
             ["docker://", "oci://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
@@ -75,7 +76,7 @@ impl ImageReference {
         let text = match text.strip_prefix(prefix.as_str()) {
             Some(own) => own,
             None => match text.split_once('/') {
-                // As Docker tells a registry from a repository.
+                // Docker's rule to distinguish a registry from a repository.
                 Some((other, _)) if other.contains(['.', ':']) || other == "localhost" => {
                     let (other, registry) = (excerpt(other), registry.clone());
                     return Err(ImageReferenceError::OtherRegistry { other, registry });
@@ -118,7 +119,8 @@ fn is_digest(text: &str) -> bool {
     })
 }
 
-/// Gets the image's manifest and the beginning of the first layer that the registry holds; says what came.
+/// Gets the image's manifest and the beginning of the first layer that the registry holds. Returns a
+/// description of both.
 pub(super) async fn pull(registry: &mut Registry<'_>, image: &ImageReference) -> Result<String, Failed> {
     let (mut digest, mut manifest) = manifest(registry, image, &image.reference).await?;
     let mut names = 1;
@@ -147,7 +149,7 @@ pub(super) async fn pull(registry: &mut Registry<'_>, image: &ImageReference) ->
     if layers.is_empty() {
         return Ok(format!("manifest {digest}, which has no layer"));
     }
-    // Images of Windows begin with layers that only Microsoft hands out.
+    // Windows images begin with layers that only Microsoft distributes.
     let Some(layer) = layers.iter().find(|layer| !is_foreign(layer)) else {
         return Ok(format!("manifest {digest}, whose layers are all held elsewhere"));
     };
@@ -164,7 +166,8 @@ pub(super) async fn pull(registry: &mut Registry<'_>, image: &ImageReference) ->
     Ok(format!("manifest {digest}, {} bytes of layer {layer}", answer.body().len()))
 }
 
-/// Returns true for a layer that a registry does not hold: it names other places, or is of a type for such.
+/// Returns whether the registry does not hold the layer: its descriptor has external URLs, or a media type
+/// for such layers.
 fn is_foreign(layer: &Value) -> bool {
     let media_type = layer["mediaType"].as_str().unwrap_or_default();
     layer["urls"].as_array().is_some_and(|urls| !urls.is_empty())
@@ -172,7 +175,7 @@ fn is_foreign(layer: &Value) -> bool {
         || media_type.contains(".nondistributable.")
 }
 
-/// A manifest with its digest; one that was asked for by digest must have it.
+/// Fetches a manifest and returns it with its digest. If `reference` is a digest, both must be equal.
 async fn manifest(
     registry: &mut Registry<'_>,
     image: &ImageReference,

@@ -1,8 +1,8 @@
-//! Whether a feed's chain holds: every link of it tried in order, and of the first that breaks what was
-//! presented, what was answered, and what most often fixes that.
+//! Checks the chain of a feed: tries each step in order, and for the first one that fails reports the
+//! presented claims, the response and the likely fix.
 //!
-//! Asks past the broker and its memory. What is minted and traded is recorded as a check; the credential is
-//! used for the check alone and handed to nobody.
+//! The check bypasses the broker and its cache. Minted tokens and exchanges are recorded as a check. The
+//! credential is used only for the check and handed to no one.
 
 mod challenge;
 mod documents;
@@ -37,27 +37,27 @@ use crate::oidc::token::{Presented, SignedToken};
 use crate::signing_keys::clock_guard::ClockDoubt;
 use crate::values::clock::Clock;
 
-/// Slower than this, an issuer's answer is worth a warning: AWS gives up after about five seconds.
+/// The duration of fetching the documents that causes a warning. AWS gives up after about five seconds.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// What to check.
+/// The input of a check.
 #[derive(Debug, Clone)]
 pub struct Check<'a> {
     /// The feed.
     pub feed: &'a Feed,
     /// The deployment.
     pub context: &'a Context,
-    /// What the credential is limited to.
+    /// The limits of the credential.
     pub scope: &'a Scope,
-    /// What to pull a little of.
+    /// The image of which a small part is pulled.
     pub image: Option<&'a ImageReference>,
-    /// Options of the command line that lead to the clouds, to be said again with a command that checks again.
+    /// The network options of the command line, repeated in printed commands that check again.
     pub network: &'a [String],
-    /// Who asks, for the audit log; kind and outcome are set here.
+    /// The audit event of the request; its kind and outcome are set here.
     pub asked: Event,
 }
 
-/// How a check goes on.
+/// The progress of a check.
 #[derive(Debug)]
 pub enum Progress<'a> {
     /// A step has begun.
@@ -66,11 +66,11 @@ pub enum Progress<'a> {
     Ended(&'a CheckStep),
 }
 
-/// Why a step failed.
+/// The failure of a step.
 struct Failed {
-    /// What happened.
+    /// A description of the failure.
     detail: String,
-    /// What was answered. Boxed, so that results stay small.
+    /// The response. Boxed to keep results small.
     upstream: Option<Box<UpstreamAnswer>>,
     causes: Vec<Cause>,
 }
@@ -85,14 +85,15 @@ impl Failed {
     }
 }
 
-/// A step that failed, and why.
+/// A step and its failure.
 type Broken = (&'static str, Failed);
 
-/// Checks the chain of a feed. Never longer than its requests together: each ends within 10 s.
+/// Checks the chain of a feed. Every request ends within 10 s.
 ///
 /// # Errors
 ///
-/// [`TransportConfigError`] when the HTTP client cannot be made. That a step fails is an answer.
+/// Returns [`TransportConfigError`] if the HTTP client cannot be created. A failed step is not an error: it
+/// is part of the result.
 pub async fn check(
     carnet: &Carnet,
     check: Check<'_>,
@@ -108,7 +109,7 @@ pub async fn check(
     Ok(chain.run(progress).await)
 }
 
-/// A chain, and all that is needed to try it.
+/// A chain with everything that trying it needs.
 struct Chain<'a> {
     issuer: AuditedIssuer,
     transport: &'a dyn HttpTransport,
@@ -143,7 +144,7 @@ impl Chain<'_> {
         }
     }
 
-    /// The whole chain, top-down.
+    /// Runs the whole chain.
     async fn steps(&self, recorder: &Recorder<'_>, presented: &mut Option<Presented>) -> Result<(), Broken> {
         let of = |step: &'static str| move |failed: Failed| (step, failed);
         let kid = presented.as_ref().map(|presented| presented.kid.as_str());
@@ -179,7 +180,7 @@ impl Chain<'_> {
         Ok(())
     }
 
-    /// What clouds fetch before they verify a token.
+    /// Fetches the documents that clouds fetch before they verify a token.
     async fn documents(&self, recorder: &Recorder<'_>, kid: Option<&str>) -> Result<(), Broken> {
         let of = |step: &'static str| move |failed: Failed| (step, failed);
         let documents = Documents { transport: self.transport, issuer: self.signer().url() };
@@ -207,7 +208,7 @@ impl Chain<'_> {
         self.issuer.issuer()
     }
 
-    /// What a token would say, before there is one.
+    /// Returns the claims that a token would have, before it is minted.
     fn expected(&self) -> Option<Presented> {
         let Check { feed, context, .. } = &self.check;
         let subject = feed.subject_keys.subject(&feed.identity(), context).ok()?;
@@ -278,7 +279,7 @@ fn mint_causes(error: &MintError) -> Vec<Cause> {
     }
 }
 
-/// What is doubtful about an issuer before anything is tried.
+/// Returns warnings about the issuer that need no request.
 fn warnings(issuer: &Issuer) -> Vec<String> {
     let url = issuer.url();
     let mut warnings = Vec::new();

@@ -1,4 +1,4 @@
-//! The steps of one check, with their times.
+//! Records the steps of one check with their durations.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::diagnosis::{Asked, Cause};
 use crate::oidc::token::Presented;
 use crate::values::clock::Clock;
 
-/// Who wants to know how a check goes on.
+/// A callback for the progress of a check.
 pub type OnProgress<'a> = &'a (dyn Fn(Progress<'_>) + Send + Sync);
 
-/// Takes down what happens, and tells it on.
+/// Records the steps and reports them to the callback.
 pub(super) struct Recorder<'a> {
     clock: &'a dyn Clock,
     progress: OnProgress<'a>,
@@ -37,7 +37,7 @@ impl<'a> Recorder<'a> {
         Self { clock, progress, state: Mutex::default() }
     }
 
-    /// `step` begins, and with that the one before it has succeeded. A step that asks twice is one.
+    /// Begins `step` and ends the previous one with success. Beginning the running step again has no effect.
     pub(super) fn begin(&self, step: &'static str) {
         let mut state = self.state();
         if state.running.as_ref().is_some_and(|running| running.step == step) {
@@ -48,24 +48,24 @@ impl<'a> Recorder<'a> {
         (self.progress)(Progress::Began(step));
     }
 
-    /// What the step that runs has found.
+    /// Sets the detail of the running step.
     pub(super) fn detail(&self, detail: String) {
         if let Some(running) = &mut self.state().running {
             running.detail = Some(detail);
         }
     }
 
-    /// Something doubtful.
+    /// Adds a warning.
     pub(super) fn warn(&self, warning: String) {
         self.state().warnings.push(warning);
     }
 
-    /// The last step has succeeded.
+    /// Ends the last step with success.
     pub(super) fn end(&self) {
         self.succeeded(&mut self.state());
     }
 
-    /// `step` has failed; if another one runs, that one has not.
+    /// Ends `step` with a failure. If another step is running, it ends with success first.
     pub(super) fn fail(
         &self,
         step: &'static str,
@@ -88,7 +88,7 @@ impl<'a> Recorder<'a> {
         self.ended(&mut state, ended);
     }
 
-    /// What was taken down.
+    /// Returns the recorded steps and warnings.
     pub(super) fn into_parts(self) -> (Vec<CheckStep>, Vec<String>) {
         let State { steps, warnings, .. } = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         (steps, warnings)

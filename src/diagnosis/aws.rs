@@ -1,5 +1,5 @@
-//! The likely causes of AWS's error codes, in terms of the presented token. `AccessDenied` stands for every policy that
-//! can deny; only the message names the policy.
+//! The likely causes of AWS's error codes, in terms of the presented token. `AccessDenied` is the code for
+//! every policy that can deny; only the message names the policy.
 
 use super::general::{throttled, troubled};
 use super::{Cause, Fix, Retry};
@@ -11,12 +11,12 @@ pub(crate) fn retry(code: &str, message: &str) -> Retry {
     let passes = code == "IDPCommunicationError"
         || is_throttling(code)
         || is_outage(code)
-        // AWS says this of an issuer that it could not reach at that moment, too.
+        // AWS also sends this when it could not reach the issuer at that moment.
         || (code == "InvalidIdentityToken" && is_about_keys(message));
     if passes { Retry::Passing } else { Retry::Never }
 }
 
-/// AWS answers throttling with 400 as often as with 429.
+/// Returns whether the code means throttling. AWS sends it with status 400 as often as with 429.
 fn is_throttling(code: &str) -> bool {
     matches!(
         code,
@@ -31,7 +31,7 @@ fn is_throttling(code: &str) -> bool {
     )
 }
 
-/// Some of these come with a status that is not transient.
+/// Returns whether the code means an outage. Some of these codes have a status that is not transient.
 fn is_outage(code: &str) -> bool {
     matches!(
         code,
@@ -52,7 +52,7 @@ fn is_denial(code: &str) -> bool {
     matches!(code, "AccessDenied" | "AccessDeniedException" | "NotAuthorized" | "UnauthorizedOperation")
 }
 
-/// Causes that are the same at both APIs; no change of the feed fixes them.
+/// Returns the causes that both APIs share; changing the feed fixes none of them.
 fn of_either(code: &str, account: &str) -> Vec<Cause> {
     match code {
         code if is_throttling(code) => vec![throttled("aws")],
@@ -114,7 +114,7 @@ const POLICIES: [(&str, &str, &str); 5] = [
 /// The registry's action; ECR names its own actions in the message.
 pub(super) const PULL: &str = "the pull";
 
-/// Causes for a policy that the message names; `None` if it names none.
+/// Returns the causes for a policy that the message names; `None` if it names none.
 pub(super) fn of_policy(message: &str, action: &str, assumed: &AssumedRole) -> Option<Vec<Cause>> {
     let role = &assumed.role_arn;
     let message = message.to_ascii_lowercase();
@@ -149,7 +149,7 @@ pub(super) fn of_policy(message: &str, action: &str, assumed: &AssumedRole) -> O
     })
 }
 
-/// Refusals of `AssumeRoleWithWebIdentity`.
+/// Returns the causes for a refusal of `AssumeRoleWithWebIdentity`.
 pub(crate) fn of_sts(code: &str, message: &str, presented: &Presented, assumed: &AssumedRole) -> Vec<Cause> {
     let Presented { iss, sub, aud, .. } = presented;
     let role = &assumed.role_arn;
@@ -169,7 +169,7 @@ pub(crate) fn of_sts(code: &str, message: &str, presented: &Presented, assumed: 
             Cause::early("and for some seconds after a change"),
         ]),
         "InvalidIdentityToken" => invalid_token(message, presented, account),
-        // As an STS that others wrote says it; AWS's own has the code for values that carnet makes.
+        // Sent by other implementations of STS. AWS itself uses the code for values that carnet creates.
         "InvalidParameterValue" if message.to_ascii_lowercase().contains("audience") => {
             invalid_token(message, presented, account)
         }
@@ -213,7 +213,7 @@ pub(crate) fn of_sts(code: &str, message: &str, presented: &Presented, assumed: 
     }
 }
 
-/// The message names the value; most often it is the duration.
+/// Returns the causes for an invalid value. The message names it; most often it is the duration.
 fn invalid_value(message: &str, assumed: &AssumedRole) -> Vec<Cause> {
     let role = &assumed.role_arn;
     let message = message.to_ascii_lowercase();
@@ -239,8 +239,8 @@ fn invalid_value(message: &str, assumed: &AssumedRole) -> Vec<Cause> {
     }
 }
 
-/// `InvalidIdentityToken` stands for all that can be wrong with a token; which comes first is the
-/// message's to say.
+/// Returns the causes for `InvalidIdentityToken`, the code for every fault of a token. The message decides
+/// their order.
 fn invalid_token(message: &str, presented: &Presented, account: &str) -> Vec<Cause> {
     let Presented { iss, aud, kid, .. } = presented;
     let provider = Cause::trust(format!(
@@ -275,7 +275,7 @@ fn unreachable(why: String, iss: &str) -> Cause {
     Cause::act(why, format!("have {iss} answer from the internet, within 5 s and without a redirect"))
 }
 
-/// Refusals of `GetAuthorizationToken`, of ECR or of ECR Public.
+/// Returns the causes for a refusal of `GetAuthorizationToken`, by ECR or by ECR Public.
 pub(crate) fn of_ecr(code: &str, message: &str, is_public: bool, assumed: &AssumedRole) -> Vec<Cause> {
     let account = assumed.role_arn.account_id();
     match code {

@@ -1,9 +1,9 @@
-//! Causes at every provider: throttling, outages, and responses that no table knows.
+//! The causes common to all providers: throttling, outages, and responses that are in no table.
 
 use super::{Cause, Fix};
 
-/// For a code that the provider's own table does not know, and for an answer without one. `named` says that the
-/// feed names the endpoint of the step.
+/// Returns the cause for a code that is not in the provider's table, or for a response without a code.
+/// `named` is set if the feed names the endpoint of the step.
 pub(crate) fn refused(
     provider: &str,
     step: &str,
@@ -36,11 +36,11 @@ pub(crate) fn refused(
     }
 }
 
-/// The fix where something other than the provider answers at the provider's own host.
+/// The fix if something other than the provider responds at the provider's own host.
 const BETWEEN: &str = "have what is between this machine and the provider, such as a proxy, a filter or a name server of your \
                        own, let its requests through unchanged";
 
-/// Offers no command for a code that no table has, because the fix is not known.
+/// Returns the cause for a code that is in no table. It has no command, because the fix is unknown.
 fn unknown(provider: &str, step: &str, code: &str) -> Cause {
     let list = match provider {
         "azure" if code.starts_with("AADSTS") => "https://login.microsoftonline.com/error has Entra's codes",
@@ -58,18 +58,19 @@ fn unknown(provider: &str, step: &str, code: &str) -> Cause {
     )
 }
 
-/// Another endpoint for `step`, by the name that feeds have for it.
+/// Returns the fix that names another endpoint for `step`, by the endpoint's name in feeds.
 pub(crate) fn endpoint(step: &str) -> Fix {
     Fix::Endpoints(endpoints_of(step))
 }
 
-/// Another endpoint for `step` if the feed names one. Otherwise the provider's own host is asked, and only the network can
-/// be at fault.
+/// Returns the fix that names another endpoint for `step`, if the feed names one. Otherwise the request went
+/// to the provider's own host, and only the network can be at fault.
 pub(crate) fn endpoint_if(named: bool, step: &str) -> Fix {
     if named { endpoint(step) } else { Fix::Act(BETWEEN.to_owned()) }
 }
 
-/// Adapts a cause to a feed that names no endpoint: its requests must not be pointed away from the provider.
+/// Adapts a cause to a feed that names no endpoint: its requests must not be redirected away from the
+/// provider.
 pub(crate) fn without_endpoint(cause: Cause) -> Cause {
     match cause.fix {
         Fix::Endpoints(_) => Cause::act(cause.why, BETWEEN),
@@ -77,7 +78,7 @@ pub(crate) fn without_endpoint(cause: Cause) -> Cause {
     }
 }
 
-/// The name that feeds have for the endpoint of `step`.
+/// Returns the name of the endpoint of `step` in feeds.
 pub(crate) fn endpoint_name(step: &str) -> &'static str {
     let [name] = endpoints_of(step);
     name
@@ -89,12 +90,12 @@ fn endpoints_of(step: &str) -> &'static [&'static str; 1] {
         "entra:token" => &["authority"],
         "acr:exchange" | "acr:token" => &["registry"],
         "iamcredentials:generateAccessToken" => &["iamcredentials"],
-        // Of AWS and of Google.
+        // The steps of AWS and Google.
         _ => &["sts"],
     }
 }
 
-/// For status 429, and for codes that say the same.
+/// Returns the cause for status 429 and for throttling codes.
 pub(crate) fn throttled(provider: &str) -> Cause {
     Cause::early(format!(
         "{provider} limits how often it is asked, counting everybody who shares the account: wait a little, and ask \
@@ -102,7 +103,7 @@ pub(crate) fn throttled(provider: &str) -> Cause {
     ))
 }
 
-/// For status 5xx, and for codes that say the same.
+/// Returns the cause for a status 5xx and for outage codes.
 pub(crate) fn troubled(provider: &str) -> Cause {
     Cause::early(format!(
         "the trouble is at {provider}, or at a proxy before it, and often passes: try again, and look at the provider's \
@@ -110,7 +111,7 @@ pub(crate) fn troubled(provider: &str) -> Cause {
     ))
 }
 
-/// A 2xx response that cannot be used.
+/// Returns the cause for a 2xx response that cannot be used.
 pub(crate) fn unusable(step: &str, named: bool) -> Cause {
     Cause::new(
         "this is not what the provider's API answers: check the endpoint, and that nothing on the way changes answers",
@@ -118,7 +119,7 @@ pub(crate) fn unusable(step: &str, named: bool) -> Cause {
     )
 }
 
-/// A credential that had expired when it came.
+/// Returns the cause for a credential that had expired on arrival.
 pub(crate) fn arrived_expired() -> Cause {
     Cause::clock("compare this machine's clock with the provider's")
 }

@@ -1,6 +1,7 @@
 //! The likely causes of Google's error codes, in terms of the presented token.
 //!
-//! Google reports every fault of a token as `invalid_grant`: there the message decides which causes come first.
+//! Google reports every fault of a token as `invalid_grant`; the message then decides the order of the
+//! causes.
 
 use super::{Cause, Fix, Retry, quoted};
 use crate::feed::google::{
@@ -10,11 +11,11 @@ use crate::oidc::token::Presented;
 
 /// The parts of a refusal that decide its causes.
 pub(crate) struct Refused<'a> {
-    /// OAuth's error code, or the name of a `google.rpc.Code`.
+    /// The OAuth error code, or the name of a `google.rpc.Code`.
     pub(crate) code: &'a str,
-    /// The message, details included.
+    /// The message, including the details.
     pub(crate) message: &'a str,
-    /// The reason in Google's `ErrorInfo`, which is finer than the code.
+    /// The reason in Google's `ErrorInfo`, which is more specific than the code.
     pub(crate) reason: Option<&'a str>,
 }
 
@@ -32,7 +33,7 @@ pub(crate) fn retry(code: &str, message: &str, presented: &Presented) -> Retry {
             | "ABORTED"
             | "CANCELLED"
     );
-    // Google says this of an issuer that it could not reach at that moment.
+    // Google sends this when it could not reach the issuer at that moment.
     if passes || (code == "invalid_grant" && said(message, presented).contains("connecting")) {
         Retry::Passing
     } else {
@@ -40,12 +41,13 @@ pub(crate) fn retry(code: &str, message: &str, presented: &Presented) -> Retry {
     }
 }
 
-/// The message without the issuer's own name, which may hold any of the words that are looked for.
+/// Returns the message in lower case without the issuer's URL, which may contain any of the words searched
+/// for.
 fn said(message: &str, presented: &Presented) -> String {
     message.replace(&presented.iss, "").to_ascii_lowercase()
 }
 
-/// Causes in the project's policies and state; no change of the feed fixes them.
+/// Returns the causes in the project's policies and state; changing the feed fixes none of them.
 pub(super) fn of_organization(refused: &Refused<'_>, project: &str) -> Option<Vec<Cause>> {
     let message = refused.message.to_ascii_lowercase();
     let is = |reason: &str| refused.reason == Some(reason);
@@ -78,7 +80,7 @@ pub(super) fn of_organization(refused: &Refused<'_>, project: &str) -> Option<Ve
     Some(vec![Cause::act(why, what)])
 }
 
-/// Refusals of the Security Token Service.
+/// Returns the causes for a refusal by the Security Token Service.
 pub(crate) fn of_sts(
     refused: &Refused<'_>,
     presented: &Presented,
@@ -100,7 +102,7 @@ pub(crate) fn of_sts(
             Cause::early("a new one takes a few minutes to be known everywhere"),
         ],
         "unauthorized_client" => vec![
-            // The script of `feed setup` does not change a provider that trusts something else.
+            // The script of `feed setup` does not change a provider that trusts another issuer or subject.
             update(
                 google,
                 format!(
@@ -147,7 +149,7 @@ pub(crate) fn of_sts(
     }
 }
 
-/// A change of the feed's provider; gcloud takes its whole name.
+/// Returns a cause whose fix changes the feed's provider. gcloud accepts the provider's full name.
 fn update(google: &GoogleArtifactRegistry, why: impl Into<String>, flags: &str) -> Cause {
     let provider = &google.workload_identity_provider;
     let what = "change the provider by this, if no other feed rests on what it trusts now".to_owned();
@@ -160,17 +162,18 @@ fn enable(api: &str, project: &str) -> Fix {
     Fix::Change { what: "enable it by this".to_owned(), command }
 }
 
-/// The project that the account's name says it is of, if it does.
+/// Returns the project in the service account's name, or a placeholder if the name has none.
 fn project_of(account: &ServiceAccount) -> &str {
     let domain = account.as_str().split_once('@').map_or("", |(_, domain)| domain);
-    // With a dot, it is the project of a domain, whose id is written in another way.
+    // A project with a dot is domain-scoped; its id is written in another form.
     domain
         .strip_suffix(".iam.gserviceaccount.com")
         .filter(|project| !project.contains('.'))
         .unwrap_or("PROJECT")
 }
 
-/// `invalid_grant` stands for an issuer that Google could not reach and for every fault of the token.
+/// Returns the causes for `invalid_grant`, the code for every fault of the token and for an unreachable
+/// issuer.
 fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistry) -> Vec<Cause> {
     let Presented { iss, aud, kid, alg, .. } = presented;
     let provider = &google.workload_identity_provider;
@@ -193,7 +196,7 @@ fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistr
             Fix::Upload { upload: upload_to(provider), kid: kid.clone() },
         ),
     };
-    // gcloud separates a list by commas, unless it is told of another sign.
+    // gcloud separates a list with commas, unless the value names another separator.
     let list = if aud.contains(',') || aud.starts_with('^') { format!("^;^{aud}") } else { aud.clone() };
     let audience = update(
         google,
@@ -211,7 +214,7 @@ fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistr
     );
     let message = said(message, presented);
     if message.contains("connecting") {
-        // It is the provider's issuer that Google fetches, whatever the token says.
+        // Google fetches the issuer of the provider, not the one in the token.
         vec![documents, issuer, Cause::early("and it often passes")]
     } else if message.contains("audience") {
         vec![audience]
@@ -231,13 +234,14 @@ fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistr
         ];
         match google.jwks {
             JwksSource::Fetched => others.into_iter().chain([documents]).collect(),
-            // Forgetting an upload is easier than anything else.
+            // A forgotten upload is the most likely cause.
             JwksSource::Uploaded => [documents].into_iter().chain(others).collect(),
         }
     }
 }
 
-/// Uploads `FILE` to a provider. gcloud wants the project's id where the provider's name has its number.
+/// Returns the command that uploads `FILE` to a provider. gcloud needs the project's id; the provider's name
+/// has its number.
 fn upload_to(provider: &WorkloadIdentityProvider) -> String {
     format!(
         "gcloud iam workload-identity-pools providers update-oidc {} --project=\"$(gcloud projects describe {} \
@@ -248,7 +252,7 @@ fn upload_to(provider: &WorkloadIdentityProvider) -> String {
     )
 }
 
-/// Refusals of `generateAccessToken`.
+/// Returns the causes for a refusal of `generateAccessToken`.
 pub(crate) fn of_iam_credentials(
     refused: &Refused<'_>,
     presented: &Presented,

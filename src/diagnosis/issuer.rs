@@ -1,8 +1,9 @@
-//! What is wrong with an issuer's own documents, as fetched from its URL, and with its minting.
+//! The causes of faults in an issuer's own documents, as fetched from its URL, and in its minting.
 
 use super::{Cause, Fix};
 
-/// The provider metadata or the JWKS at `url` cannot be had: an answer of this status, or none.
+/// Returns the causes if the provider metadata or the JWKS at `url` is unavailable, with this status or
+/// without a response.
 pub(crate) fn unavailable(iss: &str, url: &str, status: Option<u16>) -> Vec<Cause> {
     let serve = || {
         Cause::new(
@@ -33,7 +34,7 @@ pub(crate) fn unavailable(iss: &str, url: &str, status: Option<u16>) -> Vec<Caus
     }
 }
 
-/// The provider metadata names another issuer.
+/// Returns the causes if the provider metadata names another issuer.
 pub(crate) fn other_issuer(iss: &str, url: &str) -> Vec<Cause> {
     vec![
         Cause::new(
@@ -46,7 +47,7 @@ pub(crate) fn other_issuer(iss: &str, url: &str) -> Vec<Cause> {
     ]
 }
 
-/// A document is not what it should be.
+/// Returns the causes if a document cannot be parsed.
 pub(crate) fn unreadable(url: &str) -> Vec<Cause> {
     vec![Cause::new(
         "something else answers there, or changes the document on the way",
@@ -54,8 +55,8 @@ pub(crate) fn unreadable(url: &str) -> Vec<Cause> {
     )]
 }
 
-/// The key that signs is not in the JWKS that is served, which holds `strange` keys if none of this issuer's is
-/// among them.
+/// Returns the causes if the signing key is missing from the served JWKS. `strange` is set if the JWKS has
+/// keys, but none of this issuer.
 pub(crate) fn key_not_visible(iss: &str, kid: &str, jwks_uri: &str, strange: bool) -> Vec<Cause> {
     let cache = || Cause::early(format!("a cache before carnet serves an older JWKS, without the key {kid}"));
     let look = Cause::new(
@@ -69,7 +70,7 @@ pub(crate) fn key_not_visible(iss: &str, kid: &str, jwks_uri: &str, strange: boo
     if strange { vec![database, cache(), look] } else { vec![cache(), look] }
 }
 
-/// The feed's subject needs a context key that was not given.
+/// Returns the cause if the feed's subject needs a context key that was not given.
 pub(crate) fn missing_context(key: &str) -> Vec<Cause> {
     vec![Cause::new(
         format!("the feed's subject needs the deployment's {key}"),
@@ -77,7 +78,7 @@ pub(crate) fn missing_context(key: &str) -> Vec<Cause> {
     )]
 }
 
-/// The subject is longer than the provider takes.
+/// Returns the cause if the subject is longer than the provider permits.
 pub(crate) fn subject_too_long() -> Vec<Cause> {
     vec![Cause::new(
         "the feed's subject has more or longer keys than the provider takes",
@@ -85,7 +86,7 @@ pub(crate) fn subject_too_long() -> Vec<Cause> {
     )]
 }
 
-/// The feed's tokens live longer than the key policy allows.
+/// Returns the cause if the lifetime of the feed's tokens exceeds the maximum of the key policy.
 pub(crate) fn lifetime(longest: std::time::Duration) -> Vec<Cause> {
     vec![Cause::new(
         "the key policy was tightened after the feed was made",
@@ -93,7 +94,7 @@ pub(crate) fn lifetime(longest: std::time::Duration) -> Vec<Cause> {
     )]
 }
 
-/// The feed's tokens would be addressed to carnet itself.
+/// Returns the cause if the feed's tokens would have carnet itself as audience.
 pub(crate) fn own_audience() -> Vec<Cause> {
     vec![Cause::new(
         "the feed was given an audience at or below the issuer URL before the issuer was known, or not by carnet",
@@ -101,12 +102,12 @@ pub(crate) fn own_audience() -> Vec<Cause> {
     )]
 }
 
-/// This machine's clock is behind.
+/// Returns the cause if this machine's clock is behind.
 pub(crate) fn clock_behind() -> Vec<Cause> {
     vec![Cause::clock("this machine's clock is behind")]
 }
 
-/// This machine's clock is ahead, or the issuer has not run for long.
+/// Returns the causes if this machine's clock is ahead, or the issuer has not run for a long time.
 pub(crate) fn clock_ahead() -> Vec<Cause> {
     vec![
         Cause::clock("this machine's clock is ahead"),
@@ -117,7 +118,7 @@ pub(crate) fn clock_ahead() -> Vec<Cause> {
     ]
 }
 
-/// The key that should sign cannot.
+/// Returns the cause if the active key cannot sign.
 pub(crate) fn no_signer() -> Vec<Cause> {
     vec![Cause::act(
         "the master key was changed, and this process has the earlier one",
@@ -125,7 +126,7 @@ pub(crate) fn no_signer() -> Vec<Cause> {
     )]
 }
 
-/// A copy of the documents does not show the key that should sign.
+/// Returns the causes if a published copy of the documents lacks the signing key.
 pub(crate) fn unpublished(place: &str) -> Vec<Cause> {
     vec![
         Cause::act(
@@ -143,7 +144,7 @@ pub(crate) fn unpublished(place: &str) -> Vec<Cause> {
     ]
 }
 
-/// The database or its log does not answer.
+/// Returns the cause if the database or its audit log fails.
 pub(crate) fn storage() -> Vec<Cause> {
     vec![Cause::act(
         "the database does not answer, or its disk is full",

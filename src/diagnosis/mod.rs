@@ -1,8 +1,8 @@
-//! The causes of failures and their fixes: a table for each provider from the code, and from the message where a code
-//! stands for several things, to causes, most likely first.
+//! The likely causes of failures, and their fixes. Each provider has a table from codes to causes, most
+//! likely first; if a code has several meanings, the message selects among them.
 //!
-//! Pure. A code that no table has is shown as the provider sent it, without a fix. Messages change, so only advice and
-//! retries follow from them.
+//! Pure. A code that is in no table is shown as the provider sent it, without a fix. Messages change, so only
+//! advice and retries depend on them.
 
 pub(crate) mod aws;
 pub(crate) mod azure;
@@ -22,7 +22,7 @@ use crate::feed::scope::{Action, Scope};
 use crate::feed::{FeedPath, FeedType};
 use crate::oidc::subject::Context;
 
-/// Why something may have failed, and what fixes it.
+/// The likely cause of a failure, with its fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
     /// The likely fault, in terms of the presented token.
@@ -34,27 +34,27 @@ pub struct Cause {
 /// The fix of a [`Cause`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fix {
-    /// Carry out what `carnet feed setup` prints.
+    /// Apply the output of `carnet feed setup`.
     Trust,
-    /// Upload the JWKS anew with what `carnet feed setup` prints, where this one command does the upload, and then
-    /// confirm the key.
+    /// Upload the JWKS again with the output of `carnet feed setup`, in which this one command does the
+    /// upload. Then confirm the key.
     Upload {
-        /// The upload alone, ready for a shell but for `FILE`.
+        /// The upload command, ready for a shell except for `FILE`.
         upload: String,
-        /// What is to be confirmed.
+        /// The key to confirm.
         kid: String,
     },
     /// `carnet feed update` with these arguments.
     Feed(String),
-    /// `carnet feed update` with other URLs for these endpoints. Only a feed that names its endpoints can do that.
+    /// `carnet feed update` with other URLs for these endpoints. Only for a feed that names its endpoints.
     Endpoints(&'static [&'static str]),
-    /// Another command, ready for a shell, which only looks or serves.
+    /// Another command, ready for a shell. It only inspects something or starts a server.
     Command(String),
-    /// A command that changes something outside carnet, and what it changes.
+    /// A command that changes something outside carnet.
     Change {
-        /// What to know before it is run.
+        /// The change and its preconditions.
         what: String,
-        /// Ready for a shell.
+        /// The command, ready for a shell.
         command: String,
     },
     /// Wait, and check again.
@@ -68,9 +68,9 @@ pub enum Fix {
 /// The chance that a refused request succeeds when it is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Retry {
-    /// The failure stays until somebody changes something.
+    /// The failure stays until a cause is fixed.
     Never,
-    /// One replica of the provider may lag behind the others: a second attempt may reach another one.
+    /// One replica of the provider may lag behind the others; a second attempt may reach another replica.
     Once,
     /// The failure is transient.
     Passing,
@@ -85,17 +85,17 @@ pub struct Asked<'a> {
     pub context: &'a Context,
     /// The scope of the credential.
     pub scope: &'a Scope,
-    /// The image to pull a part of, as the command line takes it.
+    /// The image of which a part is pulled, as the command line accepts it.
     pub image: Option<&'a str>,
     /// The type of the feed.
     pub feed_type: FeedType,
-    /// The network options of the command line, such as `--proxy URL`, each quoted for a shell: without them a repeated
-    /// check may take another way.
+    /// The network options of the command line, such as `--proxy URL`, each quoted for a shell. Without them
+    /// a repeated check could use another route.
     pub network: &'a [String],
 }
 
 impl Asked<'_> {
-    /// `carnet feed COMMAND` for the feed and its context.
+    /// Returns `carnet feed COMMAND` with the feed and its context.
     fn command(&self, command: &str) -> String {
         let mut line = format!("carnet feed {command} {}", self.feed);
         for (key, value) in self.context.iter() {
@@ -104,13 +104,13 @@ impl Asked<'_> {
         line
     }
 
-    /// The same check, with `arguments` beside it or in the place of what was said before.
+    /// Returns the command for the same check, with `arguments` added or replacing the earlier ones.
     fn check(&self, arguments: &str) -> String {
         let mut line = self.command("check");
         for repository in self.scope.repositories().into_iter().flatten() {
             push(&mut line, "repository", repository.as_str());
         }
-        // Who may do everything has named no action, or each, which is the same.
+        // A scope with all actions is the default and needs no option.
         let may = |action: &Action| self.scope.allows(*action);
         if !Action::ALL.iter().all(may) {
             Action::ALL.iter().filter(|action| may(action)).for_each(|action| {
@@ -123,7 +123,7 @@ impl Asked<'_> {
         if !arguments.is_empty() {
             line.extend([" ", arguments]);
         }
-        // An option that the advice names has a new value.
+        // The advice names a new value for this option.
         let is_named = |option: &&String| option.split(' ').next() == arguments.split(' ').next();
         for option in self.network.iter().filter(|option| !is_named(option)) {
             line.extend([" ", option]);
@@ -137,22 +137,22 @@ impl Cause {
         Self { why: why.into(), fix }
     }
 
-    /// Something that no one command fixes.
+    /// Creates a cause that no single command fixes.
     pub(crate) fn act(why: impl Into<String>, what: impl Into<String>) -> Self {
         Self::new(why, Fix::Act(what.into()))
     }
 
-    /// Something that the cloud's trust lacks.
+    /// Creates a cause in the cloud's trust configuration.
     pub(crate) fn trust(why: impl Into<String>) -> Self {
         Self::new(why, Fix::Trust)
     }
 
-    /// Something that is not known everywhere yet.
+    /// Creates a cause that disappears with time.
     pub(crate) fn early(why: impl Into<String>) -> Self {
         Self::new(why, Fix::Again)
     }
 
-    /// A clock that is wrong.
+    /// Creates a cause for a wrong clock.
     pub(crate) fn clock(why: impl Into<String>) -> Self {
         let what = "set this machine's clock; where systemd keeps it, by this".to_owned();
         Self::new(why, Fix::Change { what, command: "timedatectl set-ntp true".to_owned() })
@@ -160,7 +160,7 @@ impl Cause {
 }
 
 impl Fix {
-    /// What to do, as a sentence for people, and the command that does it, if one does.
+    /// Returns the fix as a sentence for people, with the command that does it, if there is one.
     #[must_use]
     pub fn told(&self, asked: &Asked<'_>) -> (String, Option<String>) {
         let feed = asked.feed;
@@ -201,7 +201,7 @@ fn push(line: &mut String, option: &str, value: &str) {
     let _ = write!(line, " --{option} {}", word(value));
 }
 
-/// One word of a shell's: as it is where every shell reads it so.
+/// Returns the text as one word for a shell, unquoted if every shell reads it literally.
 pub(crate) fn word(text: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
     match !text.is_empty() && text.chars().all(is_plain) {
@@ -210,12 +210,12 @@ pub(crate) fn word(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// One word of a shell's, whatever it holds.
+/// Returns any text as one quoted word for a shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// All causes in one line, for who wants one.
+/// Joins the causes to one line.
 pub(crate) fn in_one_line(causes: &[Cause]) -> Option<String> {
     let whys: Vec<_> = causes.iter().map(|cause| cause.why.as_str()).collect();
     Some(whys.join("; ")).filter(|line| !line.is_empty())

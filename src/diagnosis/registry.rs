@@ -1,10 +1,11 @@
-//! What a registry's refusal of a fresh credential most often means. Codes are those of OCI's distribution
+//! The likely causes if a registry refuses a fresh credential. The codes are those of the OCI distribution
 //! specification.
 
 use super::{Cause, Fix, aws, azure, google};
 use crate::feed::{Feed, Provider};
 
-/// A refusal whose message names a policy or a network rule: no permission of the identity's changes these.
+/// Returns the causes if the message names a policy or a network rule, which no permission of the identity
+/// changes.
 fn of_policy(feed: &Feed, message: &str) -> Option<Vec<Cause>> {
     match &feed.provider {
         Provider::AwsEcr(role) | Provider::AwsEcrPublic(role) => aws::of_policy(message, aws::PULL, role),
@@ -17,7 +18,7 @@ fn of_policy(feed: &Feed, message: &str) -> Option<Vec<Cause>> {
     }
 }
 
-/// The credential was refused at `/v2/`, or by its token endpoint.
+/// Returns the causes if the credential was refused at `/v2/` or by its token endpoint.
 pub(crate) fn of_login(feed: &Feed, status: Option<u16>, message: &str) -> Vec<Cause> {
     let host = &feed.registry;
     if let (Some(401 | 403), Some(causes)) = (status, of_policy(feed, message)) {
@@ -52,7 +53,7 @@ pub(crate) fn of_login(feed: &Feed, status: Option<u16>, message: &str) -> Vec<C
     }
 }
 
-/// The registry sends its password to a host that is not its own.
+/// Returns the cause if the registry's challenge names a token realm on a foreign host.
 pub(crate) fn foreign_realm(feed: &Feed, realm: &str) -> Vec<Cause> {
     vec![Cause::new(
         format!(
@@ -64,7 +65,7 @@ pub(crate) fn foreign_realm(feed: &Feed, realm: &str) -> Vec<Cause> {
     )]
 }
 
-/// An index that lists nothing.
+/// Returns the cause for an index without entries.
 pub(crate) fn of_empty_index() -> Vec<Cause> {
     vec![Cause::new(
         "the tag stands for an index without any image, which some builds push before the images themselves: there is \
@@ -73,7 +74,7 @@ pub(crate) fn of_empty_index() -> Vec<Cause> {
     )]
 }
 
-/// An image cannot be had with a credential that the registry has accepted.
+/// Returns the causes if an image cannot be pulled with a credential that the registry has accepted.
 pub(crate) fn of_pull(
     image: &str,
     code: Option<&str>,

@@ -1,9 +1,9 @@
-//! What the refusal of a place for the documents most often means: from the code or the words in what it said to
-//! what fixes it. The codes are those of S3, of Google Cloud Storage's XML API and of Azure Blob Storage.
+//! The likely fixes if a publication target fails, selected by the code or words in its error. The codes are
+//! those of S3, of Google Cloud Storage's XML API and of Azure Blob Storage.
 
 use crate::values::target_url::{ObjectService, TargetUrl};
 
-/// Advice, where there is any.
+/// Returns the advice for an error, if there is any.
 pub(crate) fn advice(target: &TargetUrl, reason: &str) -> Option<String> {
     let TargetUrl::Objects { service, bucket, prefix } = target else {
         return of_folder(reason).map(ToOwned::to_owned);
@@ -29,7 +29,7 @@ pub(crate) fn advice(target: &TargetUrl, reason: &str) -> Option<String> {
             "the proxy opens no tunnel (CONNECT) to the store: have its operators allow it, and see in its log why not"
                 .to_owned()
         }
-        // The metadata service is asked last.
+        // The metadata service is the last source of credentials that is tried.
         ObjectService::S3 if says(&["169.254.", "fd00:ec2"]) => {
             "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or run \
              where AWS gives the machine a role; profile files (~/.aws) are not read"

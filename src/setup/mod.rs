@@ -1,7 +1,9 @@
-//! What to create in a cloud so that it trusts exactly one issuer, subject and audience: a feed's.
+//! The trust setup: the resources that a cloud needs so that it trusts exactly one issuer, subject and
+//! audience, those of a feed.
 //!
-//! Pure: documents and scripts come out, nothing is asked and nothing is changed. Every condition is
-//! an equality; no pattern is ever written, because a pattern trusts feeds that nobody thought of.
+//! Pure, except [`check`]: this module generates documents and scripts; it sends no requests and changes
+//! nothing. Every condition is an equality. A pattern is never generated, because it would also trust feeds
+//! that were not intended.
 
 mod aws;
 mod azure;
@@ -24,7 +26,7 @@ pub use google::KeysToUpload;
 #[cfg(feature = "cli")]
 pub(crate) use quoting::shell_word;
 
-/// How the setup is written.
+/// The output format of a setup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// A POSIX shell script that calls the vendor's command line.
@@ -58,25 +60,25 @@ pub enum Identity {
     Managed,
 }
 
-/// What a setup depends on beside the feed.
+/// The options of a setup besides the feed.
 #[derive(Debug, Clone, Default)]
 pub struct SetupOptions {
-    /// The deployment that is to be trusted, as far as the feed's subject names it.
+    /// The context of the deployment to trust, as far as the feed's subject uses it.
     pub context: Context,
-    /// What the credentials are to be good for.
+    /// The scope of the credentials.
     pub scope: Scope,
-    /// For feeds of Azure.
+    /// The kind of identity, for feeds of Azure.
     pub identity: Identity,
-    /// For feeds of Google whose provider does not fetch the issuer's keys: the keys to upload.
+    /// The keys to upload, for feeds of Google whose provider does not fetch the issuer's keys.
     pub uploaded_jwks: Option<KeysToUpload>,
 }
 
-/// What to create, and what it means.
+/// The setup of a cloud for one feed.
 #[derive(Debug)]
 pub struct Setup {
-    /// What is trusted; nothing else is.
+    /// The trusted feed and token claims. Nothing else is trusted.
     pub trusted: Trusted,
-    /// What the admin should know before, most important first.
+    /// The notes for the admin to read first, most important first.
     pub notes: Vec<String>,
     cloud: Cloud,
 }
@@ -88,7 +90,7 @@ enum Cloud {
     Google(google::GoogleSetup),
 }
 
-/// Exactly what the cloud is told to trust.
+/// The exact set of values that the cloud trusts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Trusted {
     /// The feed.
@@ -105,27 +107,27 @@ pub struct Trusted {
     pub audience: String,
 }
 
-/// Nothing can be set up so.
+/// The reasons why a setup is impossible.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The subject is not known, or too long.
+    /// The subject cannot be determined, or is too long.
     #[error(transparent)]
     Subject(#[from] SubjectError),
-    /// The vendor would read the audience as something else than a text.
+    /// The vendor would not read the audience as plain text.
     #[error("audience: {audience} cannot be written into this setup: {why}")]
     Audience {
         /// The feed's audience.
         audience: String,
-        /// What the vendor would make of it.
+        /// The vendor's interpretation of it.
         why: &'static str,
     },
-    /// Repositories cannot be named here.
+    /// The scope cannot name repositories here.
     #[error("repositories: {0}")]
     Repositories(String),
-    /// The registry's own name is needed.
+    /// The registry must have the vendor's own host name.
     #[error(transparent)]
     Registry(#[from] AcrHostError),
-    /// A policy is longer than AWS takes.
+    /// A policy exceeds AWS's maximum length.
     #[error(
         "repositories: the policy has {length} characters and AWS takes at most {limit} in a role; name fewer \
          repositories, or none for all of them"
@@ -141,32 +143,33 @@ pub enum SetupError {
     Option {
         /// The option.
         option: &'static str,
-        /// The type that has it.
+        /// The type for which the option is valid.
         wanted: FeedType,
         /// The feed's type.
         found: FeedType,
     },
-    /// The keys cannot be uploaded.
+    /// There are too many keys to upload.
     #[error("{count} keys are published, and Google takes at most {limit} in an uploaded JWKS")]
     TooManyKeys {
-        /// How many there are.
+        /// The number of keys.
         count: usize,
         /// Google's limit.
         limit: usize,
     },
-    /// A template failed.
+    /// Rendering a template failed.
     #[error("the setup could not be written")]
     Render(#[from] askama::Error),
-    /// A document failed.
+    /// Serializing a document failed.
     #[error("a document could not be serialised")]
     Json(#[from] serde_json::Error),
 }
 
-/// What to create so that `feed`'s registry gives credentials to tokens of `issuer`.
+/// Returns the setup that makes `feed`'s registry issue credentials for tokens of `issuer`.
 ///
 /// # Errors
 ///
-/// [`SetupError`]: the context lacks a key of the subject, or the cloud has no way to say what is asked.
+/// Returns [`SetupError`] if the context lacks a key of the subject, or the cloud cannot express the scope or
+/// an option.
 pub fn setup(feed: &Feed, issuer: &IssuerUrl, options: &SetupOptions) -> Result<Setup, SetupError> {
     let found = feed.provider.feed_type();
     if options.identity != Identity::default() && found != FeedType::AzureAcr {
@@ -203,11 +206,11 @@ pub fn setup(feed: &Feed, issuer: &IssuerUrl, options: &SetupOptions) -> Result<
 }
 
 impl Setup {
-    /// The setup as text, without a line's end after its last line.
+    /// Returns the setup as text, without a newline at its end.
     ///
     /// # Errors
     ///
-    /// [`SetupError::Audience`] if the format cannot say it.
+    /// Returns [`SetupError::Audience`] if the format cannot express the audience.
     pub fn render(&self, format: Format) -> Result<String, SetupError> {
         match (format, &self.cloud) {
             (Format::Cli, Cloud::Aws(aws)) => aws.cli(&self.trusted),
@@ -220,11 +223,7 @@ impl Setup {
         }
     }
 
-    /// The documents: what is trusted, and under the vendor's own names what to create.
-    ///
-    /// # Errors
-    ///
-    /// [`SetupError::Json`].
+    /// Returns the documents: the trusted values, and the resources to create under the vendor's own names.
     pub fn documents(&self) -> Result<Value, SetupError> {
         let mut documents = serde_json::to_value(&self.trusted)?;
         let of_cloud = match &self.cloud {
@@ -240,21 +239,22 @@ impl Setup {
 }
 
 impl Trusted {
-    /// Sixteen characters that stand for issuer and subject, where a cloud needs a name for the pair.
+    /// Returns sixteen characters that identify issuer and subject, for a cloud that needs a name for the
+    /// pair.
     fn fingerprint(&self) -> String {
-        // Neither has a line's end.
+        // Neither contains a newline.
         let pair = format!("{}\n{}", self.issuer, self.subject);
         let digest = digest::digest(&digest::SHA256, pair.as_bytes());
         digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// A text for people, where a cloud has a place for one.
+    /// Returns a description for people, for a cloud that has a field for it.
     fn description(&self, feed: &Feed) -> String {
         format!("carnet feed {}: {}", self.feed, quoting::plain(feed.name.as_str()))
     }
 }
 
-/// What holds for every cloud.
+/// Returns the notes that are common to all clouds.
 fn notes(feed: &Feed, issuer: &IssuerUrl, options: &SetupOptions) -> Vec<String> {
     let mut notes = Vec::new();
     if options.uploaded_jwks.is_none() && issuer.is_loopback() {

@@ -1,19 +1,20 @@
-//! Text inside generated shell and Terraform: one way to quote for each, and types that templates
-//! print instead of bare strings, so that nothing gets into a script unquoted.
+//! Quoting for generated shell scripts and Terraform files: one function for each, and types that templates
+//! print instead of bare strings, so that no text gets into a script unquoted.
 //!
-//! By hand: crates that quote for a shell know nothing of HCL's templates, and the rule for a shell is one line.
+//! Implemented here because crates that quote for a shell do not know HCL's templates, and the rule for a
+//! shell is one line.
 
 use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-/// `text` as one word of a POSIX shell, whatever it holds but NUL.
+/// Returns `text` as one word of a POSIX shell. It may contain anything except NUL.
 #[must_use]
 pub(crate) fn shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// `text` as a quoted string of HCL, Terraform's language, without templates in it.
+/// Returns `text` as a quoted string of HCL, Terraform's language, without templates in it.
 #[must_use]
 pub(crate) fn hcl_string(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
@@ -23,8 +24,8 @@ pub(crate) fn hcl_string(text: &str) -> String {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
             '\n' => quoted.push_str("\\n"),
-            // `${` and `%{` begin templates. Doubling the first character is HCL's own escape, but a
-            // run of them before the brace reads in two ways; an escaped brace in one.
+            // `${` and `%{` begin templates. HCL's own escape doubles the first character, but a run of them
+            // before the brace is ambiguous. An escaped brace is not.
             '{' if matches!(before, '$' | '%') => quoted.push_str("\\u007b"),
             c if c.is_control() => {
                 // Writing to a string cannot fail.
@@ -38,7 +39,7 @@ pub(crate) fn hcl_string(text: &str) -> String {
     quoted
 }
 
-/// A word of a shell script; prints quoted.
+/// A word of a shell script, which prints itself quoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Word(String);
 
@@ -47,7 +48,7 @@ impl Word {
         Self(shell_word(text.as_ref()))
     }
 
-    /// JSON on several lines, for people to read.
+    /// Returns JSON on several lines, readable for people.
     pub(super) fn json(value: &impl Serialize) -> Result<Self, serde_json::Error> {
         serde_json::to_string_pretty(value).map(Self::new)
     }
@@ -59,7 +60,7 @@ impl fmt::Display for Word {
     }
 }
 
-/// A string of HCL; prints quoted.
+/// A string of HCL, which prints itself quoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hcl(String);
 
@@ -68,7 +69,7 @@ impl Hcl {
         Self(hcl_string(text.as_ref()))
     }
 
-    /// A list on one line.
+    /// Returns a list on one line.
     pub(super) fn list(texts: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         let items: Vec<_> = texts.into_iter().map(|text| hcl_string(text.as_ref())).collect();
         Self(format!("[{}]", items.join(", ")))
@@ -81,8 +82,9 @@ impl fmt::Display for Hcl {
     }
 }
 
-/// What descriptions in clouds may hold of a display name: letters and digits of any script and
-/// visible ASCII. Everything else, such as marks that turn the direction of writing, becomes `?`.
+/// Reduces a display name to the characters permitted in cloud descriptions: letters and digits of any
+/// script, and visible ASCII. Every other character, such as a mark that changes the direction of writing,
+/// becomes `?`.
 pub(super) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| if c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric() { c } else { '?' })
@@ -108,7 +110,7 @@ mod tests {
         "\u{202e}ünï\u{2028}",
     ];
 
-    /// What `sh` makes of the words.
+    /// Returns the words as `sh` reads them, separated by NUL.
     fn through_sh(words: &[&str]) -> Vec<u8> {
         let words: Vec<_> = words.iter().map(|word| shell_word(word)).collect();
         let script = format!("printf '%s\\0' {}", words.join(" "));

@@ -1,7 +1,8 @@
-//! A registry, logged in to as a client does: the password on request, or a token that the password buys.
+//! Logs in to a registry as a client does: with the password if the registry requests it, or with a token
+//! obtained with the password.
 //!
-//! The password goes to the registry, and to a token realm only if that is on the registry's own host or its
-//! vendor's. A redirected request carries no authorization. Every hop goes through the transport, which
+//! The password is sent only to the registry, and to a token realm on the registry's own host or its
+//! vendor's. A redirected request carries no authorization. Every request goes through the transport, which
 //! vets its address.
 
 use base64::Engine as _;
@@ -22,29 +23,29 @@ use crate::exchange::{Asked, Redactor, Secret, unreachable};
 use crate::feed::{Feed, FeedType};
 use crate::values::secret::{SecretString, deserialize_option as secret};
 
-/// Logging in.
+/// The step that logs in.
 pub(super) const STEP: &str = "registry";
 
-/// How many redirects are followed to a blob.
+/// The maximum number of redirects to a blob.
 const REDIRECTS: usize = 5;
 
-/// A registry that is talked to with one credential.
+/// A registry, accessed with one credential.
 pub(super) struct Registry<'a> {
     transport: &'a dyn HttpTransport,
     pub(super) feed: &'a Feed,
     credential: &'a Secret,
-    /// `https://HOST/`, or `http` if the registry is on this machine and speaks nothing else.
+    /// `https://HOST/`, or `http` if the registry is on this machine and does not support https.
     base: Url,
     authorization: Option<HeaderValue>,
-    /// What answers must not repeat.
+    /// The tokens to remove from responses.
     tokens: Vec<SecretString>,
 }
 
-/// What to ask for.
+/// The options of a request.
 #[derive(Default)]
 pub(super) struct Wanted<'a> {
     pub(super) accept: Option<&'a str>,
-    /// Only the beginning of the body.
+    /// The number of bytes to read of the body.
     pub(super) first_bytes: Option<usize>,
 }
 
@@ -57,14 +58,14 @@ struct TokenAnswer {
 }
 
 impl<'a> Registry<'a> {
-    /// `GET /v2/` with the credential; what is doubtful comes beside it.
+    /// Sends `GET /v2/` with the credential. Returns the registry, with a warning if something is doubtful.
     pub(super) async fn log_in(
         transport: &'a dyn HttpTransport,
         feed: &'a Feed,
         credential: &'a Secret,
     ) -> Result<(Self, Option<String>), Failed> {
         let authorization = match credential {
-            // It stands for itself.
+            // The token needs no challenge.
             Secret::RegistryToken(token) => Some(sensitive(format!("Bearer {}", token.reveal()))?),
             Secret::Password { .. } => None,
         };
@@ -91,7 +92,7 @@ impl<'a> Registry<'a> {
         Ok((registry, warning.or(open)))
     }
 
-    /// The answer to `/v2/`. A registry on this machine may speak plain http, as Docker lets it.
+    /// Returns the response to `/v2/`. A registry on this machine may use plain http, as Docker permits.
     async fn first_answer(&mut self) -> Result<(Response<Bytes>, Option<String>), Failed> {
         let url = self.at("/v2/")?;
         let answer = self.raw(&url, self.authorization.as_ref(), &Wanted::default())?.await;
@@ -104,7 +105,7 @@ impl<'a> Registry<'a> {
                         answer,
                         Some(format!("{url} is plain http, which clients take from this machine only")),
                     )),
-                    // What was wrong with https is the registry's fault; that it speaks no http is none.
+                    // The https error is the registry's fault; the lack of plain http is not.
                     Err(_) => Err(self.silent(STEP, &error)),
                 }
             }
@@ -113,7 +114,7 @@ impl<'a> Registry<'a> {
         }
     }
 
-    /// Gets what is below `/v2/`, after as many redirects as it takes.
+    /// Gets a path below `/v2/`, following redirects.
     pub(super) async fn get(
         &mut self,
         step: &'static str,
@@ -145,7 +146,7 @@ impl<'a> Registry<'a> {
         Err(self.refused(step, &answer))
     }
 
-    /// Does what the registry wants, if the credential may go where it wants it.
+    /// Answers the registry's challenge, if the credential may be sent to the realm that it names.
     async fn answer_challenge(&mut self, challenge: Challenge, step: &'static str) -> Result<(), Failed> {
         let Secret::Password { username, password } = self.credential else { return Ok(()) };
         let basic = STANDARD.encode(format!("{username}:{}", password.reveal()));
@@ -180,7 +181,7 @@ impl<'a> Registry<'a> {
         Ok(())
     }
 
-    /// Where the password may be sent: to the registry itself, or to its vendor.
+    /// Returns the token realm if the password may be sent there: to the registry itself, or to its vendor.
     fn realm(&self, realm: &str) -> Result<Url, Failed> {
         let foreign = || {
             let shown = Redactor::new([]).text(realm);
@@ -194,7 +195,7 @@ impl<'a> Registry<'a> {
         let vendor = match self.feed.provider.feed_type() {
             FeedType::AwsEcrPublic => Some("public.ecr.aws"),
             FeedType::GoogleArtifactRegistry => Some("gcr.io"),
-            // They send it to the registry alone.
+            // These use only the registry's own host.
             FeedType::AwsEcr | FeedType::AzureAcr => None,
         };
         let is_vendors =
@@ -238,11 +239,11 @@ impl<'a> Registry<'a> {
         self.base.join(path).map_err(unaskable)
     }
 
-    /// No answer at all.
+    /// Creates the failure for a missing response.
     fn silent(&self, step: &'static str, error: &TransportError) -> Failed {
         let unreached = unreachable(error.kind(), &Asked::Registry);
         let is_proxys = matches!(error.kind(), TransportErrorKind::Proxy(_));
-        // A proxy's failure says nothing of the registry.
+        // A proxy's failure says nothing about the registry.
         let others = if is_proxys { Vec::new() } else { knowledge::of_login(self.feed, None, "") };
         let causes = std::iter::once(unreached).chain(others);
         let upstream = UpstreamAnswer { message: Some(error.told()), ..nothing(step) };
@@ -250,7 +251,7 @@ impl<'a> Registry<'a> {
             .answered(upstream)
     }
 
-    /// An answer that is not the wanted one, at logging in.
+    /// Creates the failure for an unexpected response to the login.
     fn refused(&self, step: &'static str, answer: &Response<Bytes>) -> Failed {
         let upstream = self.told(step, answer);
         let causes =
@@ -259,7 +260,7 @@ impl<'a> Registry<'a> {
         Failed::new(what, causes).answered(upstream)
     }
 
-    /// What was answered, word for word, without what was sent.
+    /// Describes a response, without the secrets that were sent.
     pub(super) fn told(&self, step: &'static str, answer: &Response<Bytes>) -> UpstreamAnswer {
         let own = match self.credential {
             Secret::Password { password, .. } => password.reveal(),
@@ -271,7 +272,7 @@ impl<'a> Registry<'a> {
         let message = match error["message"].as_str() {
             Some(message) if error["detail"].is_null() => message.to_owned(),
             Some(message) => format!("{message} [detail {}]", error["detail"]),
-            // In no known form: its beginning tells whose it is.
+            // For an unknown format, the beginning of the body shows who sent it.
             None => String::from_utf8_lossy(answer.body()).into_owned(),
         };
         UpstreamAnswer {
@@ -283,7 +284,7 @@ impl<'a> Registry<'a> {
     }
 }
 
-/// Whether this may come of a TLS handshake with who speaks plain HTTP.
+/// Returns whether the failure may come from a TLS handshake with a server that uses plain HTTP.
 fn may_be_plain_http(kind: TransportErrorKind) -> bool {
     matches!(
         kind,
@@ -314,7 +315,7 @@ fn unaskable(error: impl std::fmt::Display) -> Failed {
 }
 
 fn sensitive(text: String) -> Result<HeaderValue, Failed> {
-    // The error of what cannot stand in a header does not repeat it.
+    // The error for an invalid header value does not repeat the value.
     let mut value = HeaderValue::try_from(text).map_err(unaskable)?;
     value.set_sensitive(true);
     Ok(value)

@@ -13,7 +13,7 @@ use crate::feed::FeedDraft;
 
 const LAYER: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-/// Answers in order, and keeps where and with what it was asked.
+/// A transport that returns scripted responses in order and records each URL with its authorization.
 #[derive(Debug, Default)]
 struct Scripted {
     answers: Mutex<VecDeque<Result<Response<Bytes>, TransportErrorKind>>>,
@@ -194,7 +194,7 @@ async fn what_came_must_have_the_digest_that_was_asked_for() {
     assert!(failed.detail.contains("another digest"), "{}", failed.detail);
 }
 
-/// What comes of pulling `app:v1` from a registry that answers so after the login.
+/// Pulls `app:v1` from a registry that sends these responses after the login.
 async fn pulled(answers: &[&str]) -> Result<(String, Vec<String>), Failed> {
     let (feed, secret) = (feed("r.example"), login());
     let mut all = vec![challenged("Basic realm=\"r\""), answer(200, None, "{}")];

@@ -1,10 +1,11 @@
-//! Entra's codes about the identity, the tenant, the resource and their policies. `feed setup` fixes none of these.
+//! Entra's codes about the identity, the tenant, the resource and their policies. `feed setup` fixes none of
+//! these.
 
 use crate::diagnosis::general::troubled;
 use crate::diagnosis::{Cause, Fix};
 use crate::feed::azure::AzureAcr;
 
-/// Returns whether the code reports a passing outage of Entra's own.
+/// Returns whether the code means a transient outage of Entra itself.
 pub(super) fn is_outage(code: &str) -> bool {
     matches!(
         code,
@@ -22,7 +23,7 @@ pub(super) fn is_outage(code: &str) -> bool {
     )
 }
 
-/// Causes in the state of the identity, its tenant and its policies.
+/// Returns the causes in the state of the identity, its tenant and its policies.
 pub(super) fn of_state(code: &str, azure: &AzureAcr) -> Vec<Cause> {
     let AzureAcr { tenant_id, client_id } = azure;
     let admins = |what: &str| format!("have the administrators of tenant {tenant_id} {what}");

@@ -14,19 +14,19 @@ pub(crate) fn retry(code: &str) -> Retry {
         // Entra could not reach the issuer.
         "AADSTS90061" | "AADSTS50166" | "AADSTS501661" => Retry::Passing,
         code if identity::is_outage(code) || is_throttling(code) => Retry::Passing,
-        // A replica of Entra now and then does not know an identity or a credential that the others know.
+        // A replica of Entra may temporarily not know an identity or a credential that the others know.
         "AADSTS70021" | "AADSTS700211" | "AADSTS700212" | "AADSTS700213" | "AADSTS70025" | "AADSTS700016"
         | "AADSTS7000229" => Retry::Once,
         _ => Retry::Never,
     }
 }
 
-/// AADSTS50196 is not throttling: it tells a client in a loop to stop.
+/// Returns whether the code means throttling. AADSTS50196 does not: it tells a looping client to stop.
 fn is_throttling(code: &str) -> bool {
     code == "AADSTS90055"
 }
 
-/// Refusals of Entra's token endpoint.
+/// Returns the causes for a refusal by Entra's token endpoint.
 pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> Vec<Cause> {
     let Presented { iss, sub, aud, kid, alg } = presented;
     let AzureAcr { tenant_id, client_id } = azure;
@@ -128,8 +128,8 @@ pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> V
     }
 }
 
-/// Refusals of the registry's token endpoints, where the registry is named `service`. A missing role and a network rule give
-/// the same code; the message tells them apart.
+/// Returns the causes for a refusal by the token endpoints of the registry `service`. A missing role and a
+/// network rule have the same code; the message distinguishes them.
 pub(crate) fn of_acr(
     code: Option<&str>,
     status: Option<u16>,
@@ -172,7 +172,8 @@ pub(crate) fn of_acr(
     }
 }
 
-/// Causes for a refusal by the registry's network rules; `None` if the message is about something else.
+/// Returns the causes for a refusal by the registry's network rules; `None` if the message is about something
+/// else.
 pub(super) fn of_network(message: &str, service: &str) -> Option<Vec<Cause>> {
     let message = message.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));

@@ -1,4 +1,4 @@
-//! Trust at AWS: an OpenID Connect provider in IAM, and a role that it may assume for one subject.
+//! Trust at AWS: an OpenID Connect provider in IAM, and a role that one subject may assume.
 
 mod policy;
 mod render;
@@ -15,19 +15,19 @@ use crate::feed::scope::{Action, Scope};
 use crate::feed::{Feed, FeedType};
 use crate::values::issuer_url::IssuerUrl;
 
-/// The most characters of a role's inline policies together, without white space.
+/// The maximum total length of a role's inline policies, in characters without white space.
 const MAX_ROLE_POLICY: usize = 10_240;
 
 /// The name of the role's inline policy.
 const POLICY_NAME: &str = "carnet-registry";
 
-/// The tag by which a script knows its own role again.
+/// The tag by which a script recognizes its own role.
 const TAG: &str = "carnet:trust";
 
-/// IAM's least and default for a role's longest session, in seconds.
+/// IAM's minimum and default for a role's maximum session duration, in seconds.
 const DEFAULT_MAX_SESSION: u32 = 3600;
 
-/// What a docker client calls to write to ECR Public, by AWS's user guide.
+/// The actions that a docker client needs to push to ECR Public, from AWS's user guide.
 const PUBLIC_PUSH: [&str; 5] = [
     "ecr-public:BatchCheckLayerAvailability",
     "ecr-public:CompleteLayerUpload",
@@ -36,19 +36,18 @@ const PUBLIC_PUSH: [&str; 5] = [
     "ecr-public:UploadLayerPart",
 ];
 
-/// What to create at AWS.
+/// The setup at AWS.
 #[derive(Debug)]
 pub(super) struct AwsSetup {
-    /// The account that role and provider live in.
+    /// The account of the role and the provider.
     account: String,
-    /// The region whose API is called; IAM is the same in all regions of a partition.
+    /// The region whose API is called. IAM is the same in all regions of a partition.
     region: String,
     provider: Provider,
     role: Role,
     trust: Policy,
     access: Policy,
-    /// For the account that owns the registry, if it is another one: what its repositories' own
-    /// policies must say.
+    /// The policy that the registry's repositories need, if the registry belongs to another account.
     repository: Option<Policy>,
 }
 
@@ -62,7 +61,7 @@ struct Provider {
 #[derive(Debug)]
 struct Role {
     arn: String,
-    /// With a slash at both ends.
+    /// The path, with a slash at both ends.
     path: String,
     name: String,
     description: String,
@@ -89,7 +88,7 @@ impl AwsSetup {
         } else if !issuer.as_str().starts_with("https://") {
             notes.insert(0, "AWS takes issuers with https only.".to_owned());
         }
-        // AWS's name for an issuer: its URL without the scheme.
+        // AWS's name for an issuer is its URL without the scheme.
         let (_, name) = issuer.as_str().split_once("://").unwrap_or_default();
         let provider = Provider {
             arn: format!("arn:{}:iam::{}:oidc-provider/{name}", arn.partition(), arn.account_id()),
@@ -146,7 +145,7 @@ impl AwsSetup {
         })
     }
 
-    /// Named as in IAM's API.
+    /// Returns the documents, named as in IAM's API.
     pub(super) fn documents(&self) -> Result<Value, SetupError> {
         let mut role = self.role_input();
         role["AssumeRolePolicyDocument"] = serde_json::to_value(&self.trust)?;
@@ -167,12 +166,12 @@ impl AwsSetup {
         Ok(documents)
     }
 
-    /// The input of `CreateOpenIDConnectProvider`.
+    /// Returns the input of `CreateOpenIDConnectProvider`.
     fn provider_input(&self) -> Value {
         json!({ "Url": self.provider.url, "ClientIDList": [self.provider.client_id] })
     }
 
-    /// The input of `CreateRole`, but for the trust policy.
+    /// Returns the input of `CreateRole`, except the trust policy.
     fn role_input(&self) -> Value {
         json!({
             "Path": self.role.path,
@@ -186,13 +185,13 @@ impl AwsSetup {
 
 fn role(feed: &Feed, assumed: &AssumedRole, trusted: &Trusted) -> Role {
     let arn = &assumed.role_arn;
-    // `role/path/name`; a role's ARN has at least the first and the last.
+    // `role/path/name`. A role's ARN has at least the first and the last part.
     let (_, resource) = arn.as_str().split_once(":role/").unwrap_or_default();
     let (path, name) = match resource.rsplit_once('/') {
         Some((path, name)) => (format!("/{path}/"), name),
         None => ("/".to_owned(), resource),
     };
-    // IAM's alphabet of descriptions ends with Latin-1.
+    // IAM permits only characters up to Latin-1 in descriptions.
     let description = trusted.description(feed).chars().map(|c| if c > 'ÿ' { '?' } else { c }).collect();
     Role {
         arn: arn.as_str().to_owned(),
@@ -210,7 +209,7 @@ fn private_access(feed: &Feed, assumed: &AssumedRole, scope: &Scope, notes: &mut
     }
     let repositories = aws_scope::repository_arns(&feed.registry, &assumed.role_arn, scope);
     Policy::of(vec![
-        // About no repository: AWS knows it for `*` only.
+        // Not specific to a repository: AWS accepts only `*` for it.
         Statement::allow(["ecr:GetAuthorizationToken"], ["*".to_owned()]),
         Statement::allow(aws_scope::actions(scope), repositories),
     ])

@@ -1,4 +1,5 @@
-//! IAM's policy documents, as far as a setup writes them: allowing, and on equality only.
+//! The part of IAM's policy documents that a setup needs: statements that allow, with conditions on equality
+//! only.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -11,7 +12,7 @@ pub(super) struct Policy {
     pub(super) statement: Vec<Statement>,
 }
 
-/// A statement that allows. Parts that are empty are left out.
+/// A statement that allows. Empty parts are left out.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Statement {
@@ -22,7 +23,7 @@ pub(super) struct Statement {
     pub(super) actions: Vec<String>,
     #[serde(rename = "Resource", skip_serializing_if = "Vec::is_empty")]
     pub(super) resources: Vec<String>,
-    /// Keys and the one value that each must have.
+    /// The condition keys, each with its only permitted value.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "string_equals")]
     condition: Vec<(String, String)>,
 }
@@ -33,7 +34,7 @@ enum Allow {
     Allow,
 }
 
-/// Who is allowed.
+/// The principal that is allowed.
 #[derive(Debug, Serialize)]
 pub(super) enum Principal {
     /// Holders of tokens of an identity provider, by the provider's ARN.
@@ -48,9 +49,9 @@ impl Policy {
         Self { version: "2012-10-17", statement }
     }
 
-    /// How IAM counts a policy's characters.
+    /// Returns the length of the policy as IAM counts it, without white space.
     pub(super) fn length_without_space(&self) -> Result<usize, serde_json::Error> {
-        // Compact, and no name in a policy has white space.
+        // Compact JSON; no name in a policy contains white space.
         serde_json::to_string(self).map(|text| text.len())
     }
 }
@@ -71,7 +72,7 @@ impl Statement {
         Self { principal: Some(principal), ..self }
     }
 
-    /// Where each of these keys has exactly this value.
+    /// Limits the statement to requests in which each key has exactly this value.
     pub(super) fn when(self, condition: Vec<(String, String)>) -> Self {
         Self { condition, ..self }
     }

@@ -1,4 +1,4 @@
-//! The setup at AWS as a script and as Terraform.
+//! Renders the setup at AWS as a script and as Terraform.
 
 use askama::Template;
 use serde_json::json;
@@ -22,7 +22,7 @@ struct Script<'a> {
     role_arn: Word,
     role: Word,
     role_update: Word,
-    /// A JMESPath expression.
+    /// A JMESPath expression for the tag that marks the role as the script's own.
     owner: Word,
     tag: Word,
     adopt: Word,
@@ -74,8 +74,8 @@ impl AwsSetup {
             account: Word::new(&self.account),
             region: Word::new(&self.region),
             provider_arn: Word::new(&provider.arn),
-            // As JSON throughout: the AWS CLI takes a plain value that begins with `file://`, and its
-            // first version one that begins with `https://`, for the address of the value.
+            // All values are JSON. The AWS CLI reads a plain value that begins with `file://` as the location
+            // of the value; its version 1 does so with `https://` too.
             provider: Word::json(&self.provider_input())?,
             audience: Word::new(&provider.client_id),
             client_id: Word::json(&client_id)?,

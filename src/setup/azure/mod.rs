@@ -1,5 +1,4 @@
-//! Trust at Azure: a federated credential of an identity in Entra, and the identity's role on the
-//! registry.
+//! Trust at Azure: a federated credential of an identity in Entra, and the identity's role on the registry.
 
 mod render;
 
@@ -11,23 +10,23 @@ use crate::feed::acr_host::{AcrHost, AzureCloud};
 use crate::feed::azure::AzureAcr;
 use crate::feed::scope::{Action, Scope};
 
-/// What to create at Azure.
+/// The setup at Azure.
 #[derive(Debug)]
 pub(super) struct AzureSetup {
     cloud: AzureCloud,
     identity: Identity,
     tenant_id: String,
     client_id: String,
-    /// For the identity, should it have to be made.
+    /// The name for the identity, if it must be created.
     identity_name: String,
     credential: Credential,
     /// The registry's resource name.
     registry: String,
-    /// The role on a registry whose roles are about the whole of it.
+    /// The role for a registry whose roles apply to all of it.
     role: &'static str,
-    /// The role on a registry whose roles are about repositories.
+    /// The role for a registry whose roles apply to repositories.
     repository_role: &'static str,
-    /// Limits the assignment of the repository role.
+    /// The condition that limits the assignment of the repository role.
     condition: Option<String>,
 }
 
@@ -50,7 +49,7 @@ impl AzureSetup {
         notes: &mut Vec<String>,
     ) -> Result<Self, SetupError> {
         let cloud = AcrHost::try_from(&feed.registry)?.cloud();
-        // `NAME.azurecr.io`, or `NAME-HASH.azurecr.io`; names have no hyphen.
+        // `NAME.azurecr.io`, or `NAME-HASH.azurecr.io`. Names contain no hyphen.
         let registry = feed.registry.host().split(['.', '-']).next().unwrap_or_default();
         let push = options.scope.allows(Action::Push);
         let (role, repository_role) = match push {
@@ -79,7 +78,7 @@ impl AzureSetup {
             client_id: azure.client_id.to_string(),
             identity_name: format!("carnet-{}-{}", feed.space, feed.slug),
             credential: Credential {
-                // 3 to 120 of letters, digits, “-” and “_”: at most 74 here.
+                // 3 to 120 letters, digits, “-” and “_”: at most 74 here.
                 name: format!("carnet-{}-{}", feed.slug, trusted.fingerprint()),
                 issuer: trusted.issuer.clone(),
                 subject: trusted.subject.as_str().to_owned(),
@@ -93,7 +92,7 @@ impl AzureSetup {
         })
     }
 
-    /// Named as in Microsoft's APIs.
+    /// Returns the documents, named as in Microsoft's APIs.
     pub(super) fn documents(&self) -> Value {
         let mut assignment = json!({
             "registry": self.registry,
@@ -122,7 +121,7 @@ impl AzureSetup {
         })
     }
 
-    /// The body of a request that makes the credential of an application.
+    /// Returns the body of a request that creates the credential of an application.
     fn credential_input(&self) -> Value {
         json!({
             "name": self.credential.name,
@@ -133,7 +132,7 @@ impl AzureSetup {
         })
     }
 
-    /// What the Azure CLI calls the cloud.
+    /// Returns the cloud's name in the Azure CLI.
     fn cloud_name(&self) -> &'static str {
         match self.cloud {
             AzureCloud::Public => "AzureCloud",
@@ -143,10 +142,10 @@ impl AzureSetup {
     }
 }
 
-/// A condition (version 2.0) by which a repository role is good for these repositories only.
+/// Returns a condition (version 2.0) that limits a repository role to these repositories.
 ///
-/// It lets everything else pass that the role has, as Azure's conditions do; the roles used here have
-/// data actions on repositories only.
+/// Azure's conditions permit every action that they do not name. That is safe here, because the roles used
+/// have data actions on repositories only.
 fn condition(scope: &Scope, push: bool) -> Option<String> {
     const READ: [&str; 2] = ["content/read", "metadata/read"];
     const WRITE: [&str; 2] = ["content/write", "metadata/write"];
@@ -155,7 +154,7 @@ fn condition(scope: &Scope, push: bool) -> Option<String> {
     let names = scope.repositories()?;
     let actions = READ.iter().chain(if push { &WRITE[..] } else { &[] });
     let others: Vec<_> = actions.map(|action| format!("!(ActionMatches{{'{TYPE}/{action}'}})")).collect();
-    // The grammar of names has no quote.
+    // A repository name cannot contain a quote.
     let these: Vec<_> =
         names.iter().map(|name| format!("@Request[{TYPE}:name] StringEqualsIgnoreCase '{name}'")).collect();
     Some(format!("(({}) OR ({}))", others.join(" AND "), these.join(" OR ")))

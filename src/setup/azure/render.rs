@@ -1,4 +1,4 @@
-//! The setup at Azure as a script and as Terraform.
+//! Renders the setup at Azure as a script and as Terraform.
 
 use askama::Template;
 
@@ -16,7 +16,7 @@ struct Script<'a> {
     tenant_id: Word,
     client_id: Word,
     identity_name: Word,
-    /// A JMESPath expression.
+    /// A JMESPath expression that finds the identity by its client id.
     by_client_id: Word,
     feed: Word,
     credential_name: Word,

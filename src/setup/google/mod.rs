@@ -1,5 +1,5 @@
-//! Trust at Google: a workload identity pool with a provider for one subject, and roles for what the
-//! pool makes of that subject.
+//! Trust at Google: a workload identity pool with a provider for one subject, and roles for the principal to
+//! which the pool maps that subject.
 
 mod render;
 mod uploading;
@@ -14,27 +14,27 @@ use crate::feed::scope::{Action, RepositoryName, Scope};
 
 pub use uploading::KeysToUpload;
 
-/// What the provider makes of a token: its subject, and nothing more.
+/// The attribute mapping of the provider: it maps the subject of a token, and nothing else.
 const ATTRIBUTE: (&str, &str) = ("google.subject", "assertion.sub");
 
-/// Lets somebody act as a service account.
+/// The role that permits acting as a service account.
 const IMPERSONATION_ROLE: &str = "roles/iam.workloadIdentityUser";
 
-/// What to create at Google.
+/// The setup at Google.
 #[derive(Debug)]
 pub(super) struct GoogleSetup {
     provider: WorkloadIdentityProvider,
     issuer: String,
-    /// An expression in CEL.
+    /// The attribute condition, an expression in CEL.
     condition: String,
-    /// None: the provider's own name, which it accepts without a list.
+    /// The audience; `None` for the provider's own name, which it accepts without a list.
     audience: Option<String>,
     jwks: Option<String>,
     description: String,
-    /// The token's subject, as policies name it.
+    /// The token's subject as a principal, as policies name it.
     principal: String,
     account: Option<Account>,
-    /// Who has the role: the subject itself, or the service account.
+    /// The member that gets the role: the subject itself, or the service account.
     member: String,
     role: &'static str,
     on: On,
@@ -43,11 +43,11 @@ pub(super) struct GoogleSetup {
 #[derive(Debug)]
 struct Account {
     email: ServiceAccount,
-    /// Name and project, if it can be made by them.
+    /// The name and the project, if the account can be created from them.
     parts: Option<(String, String)>,
 }
 
-/// What the role is about.
+/// The resource to which the role applies.
 #[derive(Debug)]
 enum On {
     /// The pool's project.
@@ -58,7 +58,7 @@ enum On {
 
 #[derive(Debug)]
 struct Repository {
-    /// None: the pool's project.
+    /// The project; `None` for the pool's project.
     project: Option<String>,
     name: String,
 }
@@ -102,11 +102,11 @@ impl GoogleSetup {
         let own = provider.is_default_audience(&trusted.audience);
         Ok(Self {
             issuer: trusted.issuer.clone(),
-            // Subjects have no quote.
+            // A subject cannot contain a quote.
             condition: format!("{} == '{}'", ATTRIBUTE.1, trusted.subject),
             audience: (!own).then(|| trusted.audience.clone()),
             jwks,
-            // Google takes 256 characters.
+            // Google permits 256 characters.
             description: trusted.description(feed).chars().take(256).collect(),
             principal,
             account,
@@ -120,7 +120,7 @@ impl GoogleSetup {
         })
     }
 
-    /// Named as in Google's APIs.
+    /// Returns the documents, named as in Google's APIs.
     pub(super) fn documents(&self) -> Value {
         let mut oidc = json!({ "issuerUri": self.issuer });
         if let Some(audience) = &self.audience {
@@ -172,14 +172,15 @@ impl From<ServiceAccount> for Account {
     fn from(email: ServiceAccount) -> Self {
         let parts = email.as_str().split_once('@').and_then(|(name, domain)| {
             let project = domain.strip_suffix(".iam.gserviceaccount.com")?;
-            // With a dot, it is the project of a domain, whose id is written in another way.
+            // A project with a dot is domain-scoped; its id is written in another form.
             (!project.contains('.')).then(|| (name.to_owned(), project.to_owned()))
         });
         Self { email, parts }
     }
 }
 
-/// `REPOSITORY` is in the pool's project, `PROJECT/REPOSITORY` in its own.
+/// Returns the resource of the role. `REPOSITORY` is in the pool's project, `PROJECT/REPOSITORY` in the named
+/// one.
 fn on(registry: &RegistryHost, scope: &Scope) -> Result<On, SetupError> {
     let Some(names) = scope.repositories() else { return Ok(On::Project) };
     let location = location(registry).ok_or_else(|| {
@@ -196,7 +197,7 @@ fn on(registry: &RegistryHost, scope: &Scope) -> Result<On, SetupError> {
     Ok(On::Repositories { location, repositories })
 }
 
-/// Where a registry's repositories are, by its host name.
+/// Returns the location of a registry's repositories, by its host name.
 fn location(registry: &RegistryHost) -> Option<String> {
     match registry.host() {
         "gcr.io" | "us.gcr.io" => Some("us".to_owned()),

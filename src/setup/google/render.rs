@@ -1,4 +1,4 @@
-//! The setup at Google as a script and as Terraform.
+//! Renders the setup at Google as a script and as Terraform.
 
 use askama::Template;
 
@@ -6,7 +6,7 @@ use super::{ATTRIBUTE, GoogleSetup, IMPERSONATION_ROLE, On};
 use crate::setup::quoting::{Hcl, Word};
 use crate::setup::{SetupError, Trusted};
 
-/// gcloud's own way to name another separator than the comma: `^SEPARATOR^VALUE`.
+/// The separators for gcloud's list syntax `^SEPARATOR^VALUE`, which replaces the comma.
 const SEPARATORS: [char; 6] = [';', '|', '~', '%', '#', '!'];
 
 #[derive(Template)]
@@ -19,7 +19,7 @@ struct Script<'a> {
     issuer: Word,
     mapping: Word,
     condition: Word,
-    /// What a provider of this setup's own shows of itself.
+    /// The issuer and condition by which the script recognizes a provider of its own.
     found: Word,
     audiences: Option<Word>,
     jwks: Option<Word>,
@@ -157,7 +157,7 @@ impl GoogleSetup {
     }
 }
 
-/// `audience` where gcloud expects a list, in which a comma would end it.
+/// Returns `audience` as the only element of a gcloud list, in which a comma would separate elements.
 fn one_of_a_list(audience: &str) -> Result<String, SetupError> {
     if !audience.contains(',') && !audience.starts_with('^') {
         return Ok(audience.to_owned());

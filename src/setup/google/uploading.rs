@@ -1,4 +1,4 @@
-//! The JWKS that somebody uploads to a provider, for an issuer that Google cannot reach.
+//! The JWKS to upload to a provider, for an issuer that Google cannot reach.
 
 use jiff::Timestamp;
 
@@ -9,20 +9,20 @@ use crate::jose::jwk::{Kid, PublicKey, jwk_set};
 use crate::setup::SetupError;
 use crate::signing_keys::{self, SigningKey, State};
 
-/// The most keys of an uploaded JWKS.
+/// The maximum number of keys in an uploaded JWKS.
 const MAX_UPLOADED_KEYS: usize = 8;
 
-/// The keys that are published at one moment: what is to be uploaded.
+/// The keys to upload: those published at one moment.
 #[derive(Debug, Clone)]
 pub struct KeysToUpload {
     /// The public halves.
     pub keys: Vec<PublicKey>,
-    /// Those among them that sign next: what is to be confirmed after the upload.
+    /// The prepared keys among them. They sign next and must be confirmed after the upload.
     pub prepared: Vec<(Algorithm, Kid)>,
 }
 
 impl KeysToUpload {
-    /// The keys among `keys` that are published at `now`.
+    /// Returns the keys among `keys` that are published at `now`.
     #[must_use]
     pub fn of(keys: &[SigningKey], now: Timestamp) -> Self {
         let published = signing_keys::published(keys, now);
@@ -33,7 +33,7 @@ impl KeysToUpload {
         }
     }
 
-    /// The file. Its keys have the members that Google takes and no other.
+    /// Returns the JWKS file. Its keys have only the members that Google accepts.
     pub(super) fn jwks(&self) -> Result<String, SetupError> {
         match self.keys.len() {
             count if count > MAX_UPLOADED_KEYS => {
@@ -43,7 +43,7 @@ impl KeysToUpload {
         }
     }
 
-    /// What whoever uploads must know, and do after it.
+    /// Returns the notes for the person who uploads: conditions, and the steps after the upload.
     pub(super) fn notes(&self, feed: &Feed) -> Vec<String> {
         let (path, alg) = (feed.path(), feed.alg);
         let kid = self.prepared.iter().find(|(of, _)| *of == alg);
