@@ -7,7 +7,8 @@ use crate::feed::MIN_REMAINING;
 /// A broker's limits. The defaults are the documented ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BrokerLimits {
-    /// The minimum remaining life of a credential that is handed out; see [`Feed::min_remaining`](crate::feed::Feed::min_remaining).
+    /// The minimum remaining life of a credential that is handed out; see
+    /// [`Feed::min_remaining`](crate::feed::Feed::min_remaining).
     pub min_remaining: Duration,
     /// The maximum duration of one exchange, including waiting for its turn, all attempts and pauses.
     pub deadline: Duration,

@@ -1,4 +1,5 @@
-//! `WWW-Authenticate` challenges of registries: the scheme, and for a bearer token the address that issues it.
+//! Parses the `WWW-Authenticate` challenges of registries: the scheme and, for a bearer token, the URL that
+//! issues it.
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;

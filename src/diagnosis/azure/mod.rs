@@ -1,5 +1,5 @@
-//! The likely causes of Entra's and ACR's codes, in terms of the presented token. Codes about the identity itself are in
-//! `identity`.
+//! The likely causes of Entra's and ACR's codes, in terms of the presented token. Codes about the identity
+//! itself are in `identity`.
 
 mod identity;
 

@@ -54,7 +54,7 @@ pub enum Conflict {
 }
 
 impl Conflict {
-    /// Returns whether this database may not have written the document.
+    /// Returns whether nothing proves that this database wrote the document.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
         !matches!(self, Self::Newer { .. })
