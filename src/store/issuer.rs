@@ -203,11 +203,7 @@ impl ReadTransaction {
         url.map(|url| parse("issuer", "1", &url)).transpose()
     }
 
-    /// Policy and generation.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the row is missing or breaks the policy's rules.
+    /// Returns the policy, the counters and the times, inside this transaction.
     pub async fn key_settings(&mut self) -> Result<KeySettings, StoreError> {
         let row: KeyStateRow = sqlx::query_as(
             "SELECT generation, publications, rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age, rsa_bits, \
@@ -218,7 +214,7 @@ impl ReadTransaction {
         row.settings()
     }
 
-    /// The policy as a state vouches for it; `None` in a database that is empty.
+    /// Returns the policy in the form that a state vouches for; `None` in an empty database.
     pub(super) async fn stored_policy(&mut self) -> Result<Option<String>, StoreError> {
         let values: Option<[i64; 6]> = sqlx::query_as(
             "SELECT rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age, rsa_bits FROM key_state \
@@ -230,16 +226,16 @@ impl ReadTransaction {
         Ok(values.map(|values| values.map(|value| value.to_string()).join(" ")))
     }
 
-    /// The issuer URL as a state vouches for it.
+    /// Returns the issuer URL in the form that a state vouches for.
     pub(super) async fn stored_issuer_url(&mut self) -> Result<Option<String>, StoreError> {
         Ok(sqlx::query_scalar(ISSUER_URL).fetch_optional(self.connection()).await?)
     }
 
-    /// Checks that issuer and policy are those that a state vouches for.
+    /// Checks that a state vouches for the issuer URL and the policy.
     ///
     /// # Errors
     ///
-    /// [`StoreError::State`] names the one that is not.
+    /// [`StoreError::State`] names the one that differs.
     pub(super) async fn check_values(&mut self) -> Result<(), StoreError> {
         for (table, found) in
             [(Table::Issuer, self.stored_issuer_url().await?), (Table::Policy, self.stored_policy().await?)]
@@ -251,11 +247,6 @@ impl ReadTransaction {
 }
 
 impl Transaction {
-    /// Stores the issuer URL, in place of another one if there is one.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the statement fails.
     /// Stores the issuer URL and replaces an existing one.
     pub async fn set_issuer_url(&mut self, url: &IssuerUrl, now: Timestamp) -> Result<(), StoreError> {
         self.begin_change().await?;
@@ -270,12 +261,6 @@ impl Transaction {
         Ok(())
     }
 
-    /// Tells every process that keys or settings have changed. `destroyed` says that private halves
-    /// were deleted, whose bytes the log still holds.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the statement fails.
     /// Increments the generation, by which every process notices that keys or settings have changed.
     /// `destroyed` is `true` if private halves were deleted, whose bytes are still in the write-ahead log.
     pub async fn bump_key_generation(&mut self, destroyed: bool) -> Result<(), StoreError> {
@@ -313,12 +298,6 @@ impl Transaction {
         Ok(())
     }
 
-    /// Sets up a new database: the default policy, and every key of the keyring, sealed. Does nothing in one that
-    /// has been set up. The time of its making is the first high-water time.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when there is no randomness or a statement fails.
     /// Sets up a new database: writes the default policy, and generates and seals every key of the keyring.
     /// Does nothing if the database is already set up. `now` becomes the first high-water time.
     pub async fn set_up(

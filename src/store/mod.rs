@@ -29,10 +29,10 @@ pub mod server_keys;
 pub mod signing_keys;
 pub mod state_file;
 pub mod states;
+mod transaction;
 pub mod uploaded_jwks;
 pub mod vault;
 
-use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -45,11 +45,11 @@ use sqlx::{ConnectOptions as _, Connection, Sqlite, SqliteConnection};
 use tokio::sync::Mutex;
 
 use self::database_url::DatabaseUrl;
-use self::keyring::Keyring;
 use self::readers::{LOG_DEADLINE, Readers};
 use self::sealed::SealError;
 use self::sealed_keys::Keyholder;
-use self::states::{Change, Guard, StateError, Vouched};
+use self::states::{Guard, StateError};
+pub use self::transaction::{ReadTransaction, Transaction};
 use crate::values::issuer_url::IssuerUrl;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -346,65 +346,6 @@ impl Store {
         self.readers.close().await;
         self.checkpointer.close().await;
         self.writer.close().await;
-    }
-}
-
-/// A transaction. [`Store::write`] returns one that can write.
-#[derive(Debug)]
-pub struct ReadTransaction {
-    transaction: sqlx::Transaction<'static, Sqlite>,
-    url: DatabaseUrl,
-    /// `None` in a store that was opened without the master key.
-    keyring: Option<Arc<Keyring>>,
-    guard: Arc<Guard>,
-    /// The state that this process trusted before the transaction first read the database. The transaction
-    /// therefore sees that state or a later one.
-    seen: Option<Arc<Vouched>>,
-    /// Always `None` unless a [`Transaction`] holds this one.
-    change: Option<Change>,
-}
-
-impl ReadTransaction {
-    fn connection(&mut self) -> &mut SqliteConnection {
-        &mut self.transaction
-    }
-}
-
-/// A writing transaction. It reads as a [`ReadTransaction`] does, its own changes included.
-#[derive(Debug)]
-pub struct Transaction(ReadTransaction);
-
-impl Deref for Transaction {
-    type Target = ReadTransaction;
-
-    fn deref(&self) -> &ReadTransaction {
-        &self.0
-    }
-}
-
-impl DerefMut for Transaction {
-    fn deref_mut(&mut self) -> &mut ReadTransaction {
-        &mut self.0
-    }
-}
-
-impl Transaction {
-    /// Commits the transaction durably. If a row that counts was changed, a state is appended first, and the state file is
-    /// written afterwards.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`]; nothing has been written then.
-    /// Commits the transaction durably. If it changed tracked rows (see [`states`]), appends a state before
-    /// the commit and writes the state file after it. If this fails, nothing has been written.
-    pub async fn commit(mut self) -> Result<(), StoreError> {
-        let appended = self.append_state().await?;
-        let ReadTransaction { transaction, guard, .. } = self.0;
-        transaction.commit().await?;
-        if let Some(appended) = appended {
-            guard.committed(appended).await;
-        }
-        Ok(())
     }
 }
 

@@ -127,7 +127,7 @@ impl Store {
 }
 
 impl ReadTransaction {
-    /// Every place where verifiers look for keys besides the servers.
+    /// Returns every source of keys for verifiers besides the servers.
     pub(super) async fn places(&mut self) -> Result<Vec<Place>, StoreError> {
         let rows: Vec<(String, Option<String>, Option<i64>)> = sqlx::query_as(
             "SELECT t.target, k.kid, k.published_at FROM publication_targets t \
@@ -156,11 +156,6 @@ impl ReadTransaction {
 }
 
 impl Transaction {
-    /// From now on no key signs before `target` has shown it. Says whether it is new.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when a statement fails, or the audit log has not been unlocked.
     /// Registers `target`: from now on, no key signs before `target` has shown it. Returns whether the target
     /// is new.
     pub async fn register_target(
@@ -267,11 +262,6 @@ impl Transaction {
         Ok(was_altered)
     }
 
-    /// Tells every process that what is shown where has changed.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the statement fails.
     /// Increments the counter by which every process notices that the keys shown at a target have changed.
     pub async fn bump_publications(&mut self) -> Result<(), StoreError> {
         sqlx::query("UPDATE key_state SET publications = publications + 1 WHERE id = 1")

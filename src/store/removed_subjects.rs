@@ -110,11 +110,6 @@ impl ReadTransaction {
 }
 
 impl Transaction {
-    /// Leaves the mark of the subject that `feed` gave until now, unless no other feed can ever give it.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the statement fails.
     /// Leaves the mark of the subject that `feed` gave until now. Does nothing if no other feed can ever give
     /// that subject.
     pub async fn mark_removed_subject(&mut self, feed: &Feed, now: Timestamp) -> Result<(), StoreError> {
@@ -190,12 +185,6 @@ impl ReadTransaction {
 }
 
 impl Transaction {
-    /// For a recovery, after which no old MAC is believed: every mark counts for all subjects that its feed could have
-    /// given, because its keys may be somebody else's.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when a statement fails.
     /// Clears the keys of every mark, for a recovery after which no old MAC is trusted. Each mark then
     /// applies to all subjects that its feed could have given, because its keys may be forged.
     pub async fn forget_removed_subject_keys(&mut self) -> Result<(), StoreError> {

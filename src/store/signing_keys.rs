@@ -135,7 +135,7 @@ impl ReadTransaction {
         self.key_rows().await?.into_iter().try_for_each(read)
     }
 
-    /// The rows that are not what carnet wrote.
+    /// Returns the rows that carnet did not write.
     pub(super) async fn forged_signing_keys(&mut self) -> Result<Vec<ForgedRow>, StoreError> {
         let keyring = self.keyring()?;
         Ok(self.each_signing_key(keyring.mac(Purpose::SigningKeys)).await?.1)
@@ -158,11 +158,6 @@ impl ReadTransaction {
 }
 
 impl Transaction {
-    /// As [`Transaction::signing_keys`], for a recovery: rows that fail are deleted and named instead.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read, or a statement fails.
     /// Returns the authentic signing keys and deletes the other rows, for a recovery. Also returns the
     /// deleted rows.
     pub async fn keep_authentic_signing_keys(&mut self) -> Result<(StoredKeys, Vec<ForgedRow>), StoreError> {
@@ -184,12 +179,6 @@ impl Transaction {
         Ok((StoredKeys { issuer, settings, keys, places: Vec::new(), keyring }, forged))
     }
 
-    /// Writes a new key with its private half sealed for `issuer`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when sealing or the statement fails; a second active or prepared key of one
-    /// algorithm is refused by the database itself.
     /// Writes a new key, with its private half sealed for `issuer`. A unique index refuses a second active or
     /// prepared key of one algorithm.
     pub async fn insert_signing_key(

@@ -65,8 +65,6 @@ impl ReadTransaction {
 }
 
 impl Transaction {
-    /// Notes that `kid` stands in the JWKS uploaded for `feed`, and gives when that was first said: the earliest
-    /// time, so that a clock that was ahead can be made good.
     /// Records that `kid` is in the JWKS uploaded for `feed`, and returns the time of its first confirmation.
     /// The earliest time counts, so that a repeated confirmation corrects one made while a clock was ahead.
     ///

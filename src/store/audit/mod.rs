@@ -128,7 +128,7 @@ impl Transaction {
         sqlx::query("ALTER TABLE audit RENAME TO hidden").execute(self.connection()).await.unwrap();
     }
 
-    /// Undoes [`Write::hide_audit`].
+    /// Undoes [`Transaction::hide_audit`].
     pub(crate) async fn show_audit(&mut self) {
         sqlx::query("ALTER TABLE hidden RENAME TO audit").execute(self.connection()).await.unwrap();
     }

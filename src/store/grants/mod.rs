@@ -171,12 +171,6 @@ impl ReadTransaction {
 }
 
 impl Transaction {
-    /// Removes the rows of grants that expired or were revoked before `time`, except those that made others which
-    /// stay.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] when the statement fails.
     /// Removes the rows of grants that expired or were revoked before `time`. A grant stays as long as a
     /// grant that it made does.
     pub async fn remove_grants_ended_before(&mut self, time: Timestamp) -> Result<(), StoreError> {

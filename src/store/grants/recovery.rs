@@ -53,8 +53,6 @@ impl Transaction {
         Ok(failed)
     }
 
-    /// For a recovery, after the keys `before` were replaced: deletes every row but those of `keep`, which get their
-    /// new MAC. Returns the authentic grants that were deleted and the rows that were not authentic.
     /// Deletes every row except those of `keep`, which get their new MAC. For a recovery, after `renewal` has
     /// replaced the keys. Returns the authentic grants that were deleted, and the rows that were not
     /// authentic.

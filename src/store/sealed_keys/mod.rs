@@ -168,7 +168,7 @@ impl ReadTransaction {
         Ok(query.fetch_all(self.connection()).await?)
     }
 
-    /// Opens one key of `keyring` again, to be sealed anew.
+    /// Opens a key of `keyring` again, in order to seal it under another master key.
     pub(super) async fn open_sealed_key(
         &mut self,
         purpose: Purpose,
@@ -190,8 +190,6 @@ impl ReadTransaction {
 }
 
 impl Transaction {
-    /// Makes the keys that a new database, or one from before this list, lacks, and gives rows that another key
-    /// authenticated their new MAC. Does nothing in a database that is complete.
     /// Generates the keys that a new database, or one from before this list, lacks. Gives rows that another
     /// key authenticated their new MAC. Does nothing if the keys are complete.
     ///
@@ -231,7 +229,6 @@ impl Transaction {
         Ok(())
     }
 
-    /// Stores a key, in the place of the one before.
     /// Stores a key, and replaces the previous one of its purpose.
     pub(super) async fn insert_sealed_key(
         &mut self,

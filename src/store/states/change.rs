@@ -38,8 +38,8 @@ impl Change {
 }
 
 impl ReadTransaction {
-    /// Lets the new master key authenticate the state file before it seals the database; gives the old one, which is
-    /// to authenticate it no longer afterwards.
+    /// Adds the new master key to those that authenticate the state file, before it seals the database.
+    /// Returns the old one, which must no longer authenticate the file afterwards.
     async fn prepare_file(&self, before: &Arc<Keyring>, after: &Arc<Keyring>) -> Option<String> {
         let old = before.sealer().master_key_id();
         if old == after.sealer().master_key_id() {

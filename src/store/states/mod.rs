@@ -234,7 +234,6 @@ impl ReadTransaction {
 }
 
 impl Transaction {
-    /// Appends `state`, and lets go of states that nobody needs any more.
     /// Appends `state`, and deletes states older than the last [`KEPT`].
     async fn insert_state(&mut self, id: &DatabaseId, state: &State) -> Result<(), StoreError> {
         let keyring = self.keyring()?;
