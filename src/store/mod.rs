@@ -6,7 +6,9 @@
 
 pub mod audit;
 mod clock;
+mod columns;
 pub mod custody;
+mod database_file;
 pub mod database_url;
 pub mod feeds;
 pub mod grants;
@@ -29,30 +31,29 @@ pub mod server_keys;
 pub mod signing_keys;
 pub mod state_file;
 pub mod states;
-mod transaction;
 pub mod uploaded_jwks;
 pub mod vault;
 
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection, Sqlite, SqliteConnection};
 use tokio::sync::Mutex;
 
+use self::columns::{corrupt, from_millis, from_seconds, parse, to_millis, to_seconds};
+use self::database_file::{create_private_file, migrate, use_write_ahead_log};
 use self::database_url::DatabaseUrl;
+use self::keyring::Keyring;
 use self::readers::{LOG_DEADLINE, Readers};
 use self::sealed::SealError;
 use self::sealed_keys::Keyholder;
-use self::states::{Guard, StateError};
-pub use self::transaction::{ReadTransaction, Transaction};
+use self::states::{Change, Guard, StateError, Vouched};
 use crate::values::issuer_url::IssuerUrl;
-
-static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The maximum time that a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,10 +65,6 @@ const ASKED_EVERY: Duration = Duration::from_millis(8);
 
 /// The maximum time that a checkpoint waits for readers. It is short because a server retries later.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(250);
-
-/// The maximum number of attempts to switch to a write-ahead log. An attempt fails only while another process
-/// switches the same new database, and fewer processes than this ever start at once.
-const MAX_SWITCH_TRIES: u32 = 100;
 
 /// A database operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -349,20 +346,63 @@ impl Store {
     }
 }
 
+/// A reading transaction: one snapshot of the database, and the keys that authenticate its rows.
+#[derive(Debug)]
+pub struct ReadTransaction {
+    transaction: sqlx::Transaction<'static, Sqlite>,
+    url: DatabaseUrl,
+    /// `None` in a store that was opened without the master key.
+    keyring: Option<Arc<Keyring>>,
+    guard: Arc<Guard>,
+    /// The state that this process trusted before the transaction first read the database. The transaction
+    /// therefore sees that state or a later one.
+    seen: Option<Arc<Vouched>>,
+    /// Always `None` unless a [`Transaction`] holds this one.
+    change: Option<Change>,
+}
+
+impl ReadTransaction {
+    fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.transaction
+    }
+}
+
+/// A writing transaction. It reads as a [`ReadTransaction`] does, its own changes included.
+#[derive(Debug)]
+pub struct Transaction(ReadTransaction);
+
+impl Deref for Transaction {
+    type Target = ReadTransaction;
+
+    fn deref(&self) -> &ReadTransaction {
+        &self.0
+    }
+}
+
+impl DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut ReadTransaction {
+        &mut self.0
+    }
+}
+
+impl Transaction {
+    /// Commits the transaction durably. If it changed tracked rows (see [`states`]), appends a state before
+    /// the commit and writes the state file after it. If this fails, nothing has been written.
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        let appended = self.append_state().await?;
+        let ReadTransaction { transaction, guard, .. } = self.0;
+        transaction.commit().await?;
+        if let Some(appended) = appended {
+            guard.committed(appended).await;
+        }
+        Ok(())
+    }
+}
+
 /// Returns the device and inode number of the file at `path`.
 fn file_at(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
-/// Creates a file that only its owner can read. SQLite gives its log and index files the same mode.
-fn create_private_file(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        // Another process has just created it, which is as good.
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        other => other.map(drop),
-    }
 }
 
 /// Returns a pool that discards a connection whose last transaction has not ended. If SQLite has rolled one
@@ -378,73 +418,8 @@ fn writing_pool() -> SqlitePoolOptions {
     })
 }
 
-/// Switches the database to a write-ahead log. The file stays in that mode.
-///
-/// While another process makes the same switch, SQLite returns `SQLITE_BUSY` at once and ignores the busy
-/// timeout. Beginning a transaction does wait for that process, so it serves as the pause between attempts.
-async fn use_write_ahead_log(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match sqlx::query("PRAGMA journal_mode = WAL").execute(&mut *connection).await {
-            Err(error) if is_busy(&error) && tries < MAX_SWITCH_TRIES => {
-                connection.begin_with("BEGIN IMMEDIATE").await?.commit().await?;
-            }
-            switched => return switched.map(drop),
-        }
-    }
-}
-
 /// Returns whether the error is `SQLITE_BUSY` or one of its extended codes, which have the same low byte.
 fn is_busy(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
     code.is_some_and(|code| code & 0xff == 5)
-}
-
-/// Migrates the schema inside one immediate transaction. sqlx takes no lock on SQLite, so without that
-/// transaction two processes that start at once would both migrate.
-async fn migrate(url: &DatabaseUrl, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let open = |source| StoreError::Open { database: url.clone(), source };
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(open)?;
-    match MIGRATIONS.run_direct(None, &mut *transaction, false).await {
-        Ok(()) => transaction.commit().await.map_err(open),
-        Err(MigrateError::VersionMissing(found)) => {
-            let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
-            Err(StoreError::TooNew { database: url.clone(), found, known })
-        }
-        Err(source) => Err(StoreError::Migration { database: url.clone(), source }),
-    }
-}
-
-/// Converts a time to its stored form: milliseconds since the Unix epoch.
-fn to_millis(time: Timestamp) -> i64 {
-    time.as_millisecond()
-}
-
-fn from_millis(table: &'static str, row: &str, millis: i64) -> Result<Timestamp, StoreError> {
-    Timestamp::from_millisecond(millis).map_err(|_| corrupt(table, row, format!("{millis} is not a time")))
-}
-
-/// Converts a duration to its stored form: whole seconds.
-fn to_seconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
-}
-
-fn from_seconds(table: &'static str, row: &str, seconds: i64) -> Result<Duration, StoreError> {
-    let seconds =
-        u64::try_from(seconds).map_err(|_| corrupt(table, row, format!("{seconds} is not a duration")))?;
-    Ok(Duration::from_secs(seconds))
-}
-
-/// Parses the text of a column. Text that does not parse is [`StoreError::Corrupt`].
-fn parse<T: FromStr<Err: std::fmt::Display>>(
-    table: &'static str,
-    row: &str,
-    text: &str,
-) -> Result<T, StoreError> {
-    text.parse().map_err(|error: T::Err| corrupt(table, row, error.to_string()))
-}
-
-fn corrupt(table: &'static str, row: &str, problem: impl Into<String>) -> StoreError {
-    StoreError::Corrupt { table, row: row.to_owned(), problem: problem.into() }
 }
