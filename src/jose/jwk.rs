@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use super::Algorithm;
 
-/// A key's identifier: the base64url SHA-256 thumbprint of its JWK, RFC 7638.
+/// A key's identifier: the base64url SHA-256 thumbprint of its JWK (RFC 7638).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Kid(String);
 
 impl Kid {
-    /// The text that stands in `kid`.
+    /// The text of the `kid` header.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -32,7 +32,7 @@ impl fmt::Display for Kid {
     }
 }
 
-/// The text is not a SHA-256 thumbprint.
+/// The error for a text that is not a SHA-256 thumbprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a kid: a kid is an RFC 7638 thumbprint, 43 characters of base64url")]
 pub struct KidError;
@@ -62,32 +62,32 @@ impl From<Kid> for String {
     }
 }
 
-/// The public half of a signing key. Octets are big-endian.
+/// The public half of a signing key. Byte strings are big-endian.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublicKey {
     /// An RS256 key.
     Rsa {
-        /// Modulus, without leading zeros.
+        /// The modulus, without leading zeros.
         n: Vec<u8>,
-        /// Public exponent, without leading zeros.
+        /// The public exponent, without leading zeros.
         e: Vec<u8>,
     },
     /// An ES256 key.
     P256 {
-        /// Coordinate, 32 octets.
+        /// The x coordinate, 32 bytes.
         x: [u8; 32],
-        /// Coordinate, 32 octets.
+        /// The y coordinate, 32 bytes.
         y: [u8; 32],
     },
 }
 
-/// A stored JWK is not one that carnet wrote.
+/// The error for a stored JWK that carnet did not write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JwkError {
-    /// The text is not a JWK at all.
+    /// The text is not a JWK.
     #[error("not a JWK")]
     NotAJwk,
-    /// A member is absent or not what its key type requires.
+    /// A member is missing or not as the key type requires.
     #[error("JWK member `{0}` is missing or malformed")]
     Member(&'static str),
 }
@@ -105,8 +105,8 @@ impl PublicKey {
     /// The key's `kid`.
     #[must_use]
     pub fn thumbprint(&self) -> Kid {
-        // RFC 7638 section 3: required members only, in lexicographic order, no white space. Built
-        // as text because the order of a JSON map is not ours to rely on.
+        // RFC 7638 section 3: only the required members, in lexicographic order, without white space. Built
+        // as text because the order of a JSON map cannot be relied on.
         let canonical = match self {
             Self::Rsa { n, e } => format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, encode(e), encode(n)),
             Self::P256 { x, y } => {
@@ -116,7 +116,7 @@ impl PublicKey {
         Kid(encode(digest(&SHA256, canonical.as_bytes()).as_ref()))
     }
 
-    /// The published form: `kty use alg kid` and the key's own members, nothing else.
+    /// The published form: `kty`, `use`, `alg`, `kid` and the key's own members, nothing else.
     #[must_use]
     pub fn to_jwk(&self) -> String {
         let (key_type, members) = match self {
@@ -135,11 +135,7 @@ impl PublicKey {
         Value::Object(members_of_jwk).to_string()
     }
 
-    /// Reads back what [`PublicKey::to_jwk`] wrote.
-    ///
-    /// # Errors
-    ///
-    /// [`JwkError`] when the text is no JWK of the two key types, or a member has the wrong size.
+    /// Parses the output of [`PublicKey::to_jwk`]. Ignores every member except those of the key itself.
     pub fn from_jwk(text: &str) -> Result<Self, JwkError> {
         let jwk = Jwk::from_bytes(text).map_err(|_| JwkError::NotAJwk)?;
         let member = |name: &'static str| -> Result<Vec<u8>, JwkError> {
@@ -154,7 +150,7 @@ impl PublicKey {
         }
     }
 
-    /// The key as RFC 5480 asks: `0x04 || x || y` for P-256; nothing for RSA.
+    /// The point of a P-256 key in the encoding of RFC 5480: `0x04 || x || y`.
     pub(super) fn sec1_point(x: &[u8; 32], y: &[u8; 32]) -> [u8; 65] {
         let mut point = [4; 65];
         point[1..33].copy_from_slice(x);
@@ -170,8 +166,8 @@ pub fn jwk_set<'a>(keys: impl IntoIterator<Item = &'a PublicKey>) -> String {
     format!(r#"{{"keys":[{}]}}"#, keys.join(","))
 }
 
-/// The keys in a JWK Set that anybody may have written, by thumbprints of what is really there: no `kid` is
-/// believed. What carnet could not have written is passed over.
+/// The thumbprints of the keys in an untrusted JWK Set. They are computed from the keys themselves, never
+/// read from `kid`. Keys that carnet could not have written are skipped.
 #[must_use]
 pub fn kids_in(jwk_set: &[u8]) -> BTreeSet<Kid> {
     #[derive(Deserialize)]

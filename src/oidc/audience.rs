@@ -12,21 +12,21 @@ use crate::values::issuer_url::IssuerUrl;
 
 /// The `aud` of a token: 1–255 visible characters and inner spaces.
 ///
-/// Verifiers compare it byte by byte, so nothing is normalised, and what cannot be seen is refused.
+/// Verifiers compare it byte by byte, so carnet does not normalise it, and it refuses invisible characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Audience(String);
 
 impl Audience {
-    /// The most characters of an audience; AWS takes no more.
+    /// The maximum length of an audience, in characters. It is AWS's limit.
     pub const MAX_LEN: usize = 255;
 
-    /// An audience that a vendor has fixed, for constants: `text` must satisfy the rule above.
+    /// An audience fixed by a vendor, for constants. `text` must satisfy the rule of [`Audience`].
     pub(crate) fn well_known(text: &'static str) -> Self {
         Self::trusted(text.to_owned())
     }
 
-    /// An audience made of parts whose own rules are stricter: `text` must satisfy the rule above.
+    /// An audience composed of parts with stricter rules. `text` must satisfy the rule of [`Audience`].
     pub(crate) fn trusted(text: String) -> Self {
         debug_assert!(text.parse::<Self>().is_ok(), "{text}");
         Self(text)
@@ -38,14 +38,15 @@ impl Audience {
         &self.0
     }
 
-    /// Returns whether the audience is `issuer` or lies below it. Tokens for carnet itself are addressed there, so a feed's
-    /// token must never be.
+    /// Returns whether the audience is `issuer` or lies below it. Tokens for carnet itself are addressed
+    /// there, so a feed's token must never be.
     ///
-    /// Other spellings of such a URL count as well: another scheme or none, any number of slashes or backslashes behind
-    /// it, another case of the host or a dot at its end, the default port, dot segments and escapes.
+    /// Recognises other spellings of such a URL as well: another scheme or none, any number of slashes or
+    /// backslashes after it, another case of the host or a dot at its end, the default port, dot segments and
+    /// escapes.
     #[must_use]
     pub fn is_at_or_below(&self, issuer: &IssuerUrl) -> bool {
-        // Asked at every mint, and most audiences are of another host.
+        // Every mint runs this check, and most audiences name another host, so a substring search goes first.
         let is_plain = self.0.is_ascii() && !self.0.contains('%');
         let host = issuer.host();
         let names_a_host = host.ends_with(|last: char| last.is_ascii_alphabetic());
@@ -58,9 +59,9 @@ impl Audience {
     }
 }
 
-/// The web URLs that a parser may read in `text`: with its scheme or without, as `http` and as `https`.
+/// The web URLs that a parser may read in `text`: with its scheme or without it, as `http` and as `https`.
 ///
-/// A parser of the URL Standard takes `https:host`, `https:/host` and `https:\\\\host` for `https://host`.
+/// A parser of the URL Standard reads `https:host`, `https:/host` and `https:\\\\host` as `https://host`.
 fn readings(text: &str) -> impl Iterator<Item = Url> {
     let behind_scheme = text.split_once(':').map(|(_, rest)| rest);
     let bare =
@@ -70,7 +71,8 @@ fn readings(text: &str) -> impl Iterator<Item = Url> {
     urls.filter_map(Result::ok)
 }
 
-/// Returns whether both URLs have the same host, and the same port or each their scheme's default port.
+/// Returns whether both URLs have the same host, and the same port or each the default port of its own
+/// scheme.
 fn has_authority_of(own: &Url, issuer: &Url) -> bool {
     let host = |url: &Url| url.host_str().map(|host| host.trim_end_matches('.').to_ascii_lowercase());
     let has_port =
@@ -82,13 +84,14 @@ fn contains_ignoring_case(text: &str, part: &str) -> bool {
     text.as_bytes().windows(part.len().max(1)).any(|window| window.eq_ignore_ascii_case(part.as_bytes()))
 }
 
-/// The segments of a URL's path without escapes and empty ones.
+/// The non-empty segments of a URL's path, unescaped.
 fn segments(url: &Url) -> Vec<String> {
     let segments = url.path().split('/').filter(|segment| !segment.is_empty());
     segments.map(unescaped).collect()
 }
 
-/// An issuer's path has unreserved ASCII characters alone, so that other escapes may stay as they are.
+/// Decodes the escapes of visible ASCII characters. Other escapes can stay: the path of an issuer URL
+/// consists of unreserved ASCII characters.
 fn unescaped(segment: &str) -> String {
     let mut text = String::new();
     let mut rest = segment;
@@ -109,10 +112,10 @@ fn unescaped(segment: &str) -> String {
     text + rest
 }
 
-/// Why a text is not an audience.
+/// The reason why a text is not an audience.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AudienceError {
-    /// There is no text.
+    /// The text is empty.
     #[error("an audience cannot be empty: {RULE}")]
     Empty,
     /// The text is longer than [`Audience::MAX_LEN`].
@@ -120,10 +123,10 @@ pub enum AudienceError {
     TooLong {
         /// An excerpt of the text, quoted and escaped.
         value: String,
-        /// How many characters the text has.
+        /// The number of characters in the text.
         length: usize,
     },
-    /// The text has a character that cannot be seen.
+    /// The text has an invisible character.
     #[error("{value} is not an audience: {RULE}, not {}", character(*.found))]
     Invisible {
         /// An excerpt of the text, quoted and escaped.
@@ -162,8 +165,9 @@ impl FromStr for Audience {
     }
 }
 
-/// Control characters, white space other than the plain space, and Unicode's invisible formatting
-/// (soft hyphen, zero-width characters, direction marks, byte order mark, tags).
+/// Returns whether `c` is a control character, white space other than the plain space, or one of Unicode's
+/// invisible formatting characters (soft hyphen, zero-width characters, direction marks, byte order mark,
+/// tags).
 fn is_invisible(c: char) -> bool {
     c.is_control()
         || (c.is_whitespace() && c != ' ')

@@ -1,4 +1,4 @@
-//! The claims of a token about one feed in one context.
+//! The claims of a token for one feed in one context.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use super::subject::{Context, ContextKey, FeedIdentity, Subject};
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::slug::Slug;
 
-/// How far `iat` and `nbf` lie before the minting: Google insists that `iat` is in the past by its
-/// own clock, which may be behind ours.
+/// The time by which `iat` and `nbf` are earlier than the minting. Google requires `iat` to be in the past by
+/// its own clock, which may be behind ours.
 pub const BACKDATE: Duration = Duration::from_secs(5);
 
-/// The claims of a token (RFC 7519 section 4.1), with the feed's own as flat members.
+/// The claims of a token (RFC 7519 section 4.1), with the feed's claims as flat members.
 ///
 /// Times are JSON integers: AWS refuses fractions.
 #[derive(Debug, Serialize)]
@@ -42,7 +42,7 @@ pub struct Claims<'a> {
     deployment_type: Option<&'a Slug>,
 }
 
-/// Names of the claims that a token may carry, for the provider metadata.
+/// The names of the claims that a token may carry, for the provider metadata.
 pub const CLAIM_NAMES: [&str; 15] = [
     "iss",
     "sub",
@@ -61,27 +61,27 @@ pub const CLAIM_NAMES: [&str; 15] = [
     "type",
 ];
 
-/// Who and what a token is about.
+/// The parties of a token, and the feed and deployment that it is about.
 #[derive(Debug, Clone, Copy)]
 pub struct About<'a> {
-    /// Who says so.
+    /// The `iss` claim.
     pub issuer: &'a IssuerUrl,
-    /// Who the token speaks for.
+    /// The `sub` claim.
     pub subject: &'a Subject,
-    /// Who is to believe it.
+    /// The `aud` claim.
     pub audience: &'a Audience,
-    /// The feed.
+    /// The feed whose space, slug and id become claims.
     pub feed: &'a FeedIdentity,
-    /// The deployment.
+    /// The deployment's context, whose parts become claims.
     pub context: &'a Context,
 }
 
 impl<'a> Claims<'a> {
     /// The claims of a token minted at `now` that lives for `lifetime`.
     ///
-    /// `iat` is [`BACKDATE`] earlier than `now`, so that nobody's clock sees a token from the future; half the lifetime, if
-    /// that is less, or the token would be born expired. `exp` is counted from `iat`, because verifiers set limits on
-    /// `exp − iat`.
+    /// `iat` is [`BACKDATE`] earlier than `now`, so that no verifier's clock sees a token from the future. If
+    /// half the lifetime is shorter than that, `iat` is only half the lifetime earlier; otherwise the token
+    /// would already be expired. `exp` is counted from `iat`, because verifiers limit `exp − iat`.
     #[must_use]
     pub fn new(about: About<'a>, jti: Uuid, now: Timestamp, lifetime: Duration) -> Self {
         let About { issuer, subject, audience, feed, context } = about;
@@ -106,7 +106,7 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// The `exp` claim, seconds since the Unix epoch.
+    /// The `exp` claim, in seconds since the Unix epoch.
     #[must_use]
     pub fn expires_at(&self) -> i64 {
         self.exp

@@ -19,8 +19,8 @@ pub const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
 /// The path of the JWKS below the issuer URL.
 pub const JWKS_PATH: &str = "/.well-known/jwks";
 
-/// Only what is true: there is no authorization endpoint, so there is no member for one. AWS wants
-/// the three `…_supported` members that discovery requires, whatever they say.
+/// The metadata that is true of carnet: it has no authorization endpoint, so there is no member for one. AWS
+/// requires the three `…_supported` members that discovery requires, whatever their values.
 #[derive(Debug, Serialize)]
 struct ProviderMetadata<'a> {
     issuer: &'a IssuerUrl,
@@ -32,18 +32,18 @@ struct ProviderMetadata<'a> {
     scopes_supported: [&'static str; 1],
 }
 
-/// A document as it goes over the wire.
+/// A document as served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
     /// The JSON text.
     pub body: Bytes,
-    /// Its strong entity tag (RFC 9110 section 8.8.3).
+    /// The strong entity tag (RFC 9110 section 8.8.3).
     pub etag: HeaderValue,
     /// `public, max-age=N`.
     pub cache_control: HeaderValue,
 }
 
-/// Everything public that an issuer says about itself, serialised once per change of keys.
+/// The public documents of an issuer, serialised once for each change of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Documents {
     /// The provider metadata.
@@ -54,10 +54,6 @@ pub struct Documents {
 
 impl Documents {
     /// The documents of `issuer` while it publishes `keys` and signs with `signing`.
-    ///
-    /// # Errors
-    ///
-    /// [`serde_json::Error`] if the metadata cannot be serialised; it always can.
     pub fn new<'a>(
         issuer: &IssuerUrl,
         keys: impl IntoIterator<Item = &'a PublicKey>,
@@ -87,7 +83,8 @@ impl Document {
     }
 }
 
-/// `text` is base64url, digits and punctuation, which every header value may hold.
+/// Makes a header value of `text`, which consists of base64url, digits and punctuation and is therefore
+/// always valid.
 fn ascii(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }

@@ -1,6 +1,6 @@
 //! The vocabulary of OpenID Connect: subjects, audiences, claims, provider metadata.
 //!
-//! Pure values and their JSON. Knows nothing of storage, clocks or the network.
+//! Pure values and their JSON, independent of storage, clocks and the network.
 
 pub mod audience;
 pub mod claims;

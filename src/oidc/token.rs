@@ -1,4 +1,4 @@
-//! A signed token together with what a verifier will see of it.
+//! A signed token, with the parts of it that a verifier sees.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -7,15 +7,15 @@ use uuid::Uuid;
 use crate::jose::Algorithm;
 use crate::values::secret::SecretString;
 
-/// The parts of a token that a verifier decides on. Not secret: shown in every refusal, because
+/// The parts of a token on which a verifier decides. They are not secret. Every refusal shows them, because
 /// trust fails on exactly these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Presented {
-    /// Issuer.
+    /// The issuer.
     pub iss: String,
-    /// Subject.
+    /// The subject.
     pub sub: String,
-    /// Audience.
+    /// The audience.
     pub aud: String,
     /// The signing key's identifier.
     pub kid: String,
@@ -23,17 +23,17 @@ pub struct Presented {
     pub alg: Algorithm,
 }
 
-/// A minted token. Whoever holds `compact` can use it until it expires.
+/// A minted token. Anyone who holds `compact` can use it until it expires.
 #[derive(Debug, Clone)]
 pub struct SignedToken {
     /// The compact JWS.
     pub compact: SecretString,
-    /// The token's own identifier; names it in logs, where `compact` must not stand.
+    /// The token's identifier, by which logs name it; they must not contain `compact`.
     pub jti: Uuid,
-    /// When it was minted. Its `iat` lies a little earlier.
+    /// The time of the minting. `iat` is a little earlier.
     pub issued_at: Timestamp,
-    /// Its `exp`.
+    /// The time of the `exp` claim.
     pub expires_at: Timestamp,
-    /// What a verifier sees.
+    /// The parts that a verifier sees.
     pub presented: Presented,
 }

@@ -1,7 +1,7 @@
-//! `host[:port]`: the part that an issuer URL and a registry have in common.
+//! `host[:port]`, the part that issuer URLs and registries have in common.
 //!
-//! One text for one host. A name that another parser could read as a different host (`127.1`,
-//! `0x7f.1`, a trailing dot, an international name) is refused, because credentials go there.
+//! Each host has exactly one text. A name that another parser could read as a different host (`127.1`,
+//! `0x7f.1`, a trailing dot, an international name) is refused, because credentials are sent there.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -12,7 +12,7 @@ use url::Host;
 
 use crate::values::excerpt::{character, excerpt};
 
-/// A DNS name, an IPv4 address or a bracketed IPv6 address, in lower case, and perhaps a port.
+/// A DNS name, an IPv4 address or a bracketed IPv6 address, in lower case, with an optional port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Authority {
     text: String,
@@ -22,7 +22,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Host and port as written, in lower case.
+    /// The host and the port as written, in lower case.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -40,63 +40,63 @@ impl Authority {
         self.port
     }
 
-    /// Whether the host is this machine: `localhost`, 127.0.0.0/8 or `[::1]`.
+    /// Returns whether the host is this machine: `localhost`, 127.0.0.0/8 or `[::1]`.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.loopback
     }
 }
 
-/// A text is not `host[:port]`.
+/// The error for a text that is not `host[:port]`.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{value} is not a host: {rule}")]
 pub struct AuthorityError {
     /// An excerpt of the text, quoted and escaped.
     pub value: String,
-    /// The rule that it breaks.
+    /// The rule that the text breaks.
     pub rule: AuthorityRule,
 }
 
-/// The rules of `host[:port]` (RFC 1123 names, RFC 3986 addresses), each as what to do.
+/// The rules of `host[:port]` (RFC 1123 names, RFC 3986 addresses). Each message says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AuthorityRule {
-    /// No host.
+    /// The host is empty.
     #[error("write a name or an address")]
     Empty,
-    /// User name or password.
+    /// The text has a user name or a password.
     #[error("leave off user name and password")]
     UserInfo,
-    /// An international name.
+    /// The name is international and not in its `xn--` form.
     #[error("write an international name in its “xn--” form, without {}", character(*.0))]
     International(char),
-    /// A character that no host has.
+    /// A character is not allowed in hosts.
     #[error("use letters, digits, “.” and “-”, not {}", character(*.0))]
     Character(char),
-    /// A name of more than 253 characters.
+    /// The name has more than 253 characters.
     #[error("use at most 253 characters")]
     TooLong,
-    /// A dot at the end.
+    /// The name ends with a dot.
     #[error("leave off the “.” at the end")]
     TrailingDot,
-    /// Nothing before, between or after dots.
+    /// A label is empty: there is nothing before, between or after dots.
     #[error("write something between the dots")]
     EmptyLabel,
-    /// A label of more than 63 characters.
+    /// A label has more than 63 characters.
     #[error("use at most 63 characters between dots")]
     LabelTooLong,
-    /// A label that begins or ends with `-`.
+    /// A label begins or ends with `-`.
     #[error("no part may begin or end with “-”")]
     LabelHyphen,
-    /// A number that other programs read as an address.
+    /// The name is a number that other programs read as an address.
     #[error("other programs read this as {0}: write that")]
     Address(Ipv4Addr),
-    /// An `xn--` label that stands for nothing, or a number that is no address.
+    /// An `xn--` label does not decode, or a number is not an address.
     #[error("it is neither a valid name nor an address")]
     Invalid,
-    /// An IPv6 address that does not parse.
+    /// The IPv6 address does not parse.
     #[error("write an IPv6 address in brackets, such as [::1]")]
     Ipv6,
-    /// A port that is no number from 1 to 65535 in its shortest form.
+    /// The port is not a number from 1 to 65535 in its shortest form.
     #[error("after “:” comes a port from 1 to 65535")]
     Port,
 }
@@ -157,7 +157,7 @@ fn split(value: &str) -> Result<(Split<'_>, Option<&str>), AuthorityRule> {
     }
 }
 
-/// One port has one text, so no leading zeros, which also excludes port 0.
+/// Parses a port. Refuses leading zeros, so that each port has one text; this also excludes port 0.
 fn parse_port(text: &str) -> Result<u16, AuthorityRule> {
     if text.starts_with('0') || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(AuthorityRule::Port);
@@ -181,8 +181,7 @@ fn parse_name(name: String) -> Result<(String, bool), AuthorityRule> {
         return Err(AuthorityRule::TrailingDot);
     }
     name.split('.').try_for_each(check_label)?;
-    // The WHATWG parser is what HTTP clients use: where it sees another host than the text says,
-    // the text is refused.
+    // HTTP clients use the WHATWG parser. If it reads a host other than the text, the text is refused.
     match Host::parse(&name) {
         Ok(Host::Domain(seen)) if seen == name => {
             let loopback = name == "localhost";

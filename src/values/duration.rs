@@ -1,17 +1,13 @@
-//! Durations as people write them: `600`, `90s`, `10m`, `1h`, `30d`.
+//! Durations as users write them: `600`, `90s`, `10m`, `1h`, `30d`.
 
 use std::time::Duration;
 
-/// The text is not a duration.
+/// The error for a text that is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a duration is a whole number of seconds (600), or has a unit (90s, 10m, 1h, 30d)")]
 pub struct DurationError;
 
-/// Reads a duration.
-///
-/// # Errors
-///
-/// [`DurationError`] when the text is something else.
+/// Parses a duration. A number without a unit counts seconds.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let (number, unit) = match text.as_bytes() {
         [.., b's'] => (&text[..text.len() - 1], 1),

@@ -1,13 +1,12 @@
-//! Showing refused input without letting it take over the message.
+//! Excerpts of refused input for messages.
 //!
-//! Input comes from anywhere and messages go to terminals and logs: an excerpt is short, cannot
-//! move the cursor or start a new line, and never repeats what stands before an `@`, which may be
-//! a password.
+//! Input is untrusted and messages go to terminals and logs. An excerpt is short, cannot move the cursor or
+//! start a new line, and never repeats the part before an `@`, which may be a password.
 
-/// How many characters of the input are shown.
+/// The maximum number of characters of the input in an excerpt.
 const SHOWN: usize = 60;
 
-/// The start of `value`, quoted and escaped; anything before its last `@` is left out.
+/// Returns the start of `value`, quoted and escaped, without anything before its last `@`.
 pub(crate) fn excerpt(value: &str) -> String {
     let (hidden, shown) = match value.rsplit_once('@') {
         Some((_, after)) => ("…@", after),
@@ -19,7 +18,7 @@ pub(crate) fn excerpt(value: &str) -> String {
     }
 }
 
-/// One character, so that look-alikes can be told apart: `'P'`, `'а' (U+0430)`.
+/// Formats one character so that look-alikes can be told apart: `'P'`, `'а' (U+0430)`.
 pub(crate) fn character(c: char) -> String {
     if c.is_ascii() { format!("{c:?}") } else { format!("{c:?} (U+{:04X})", u32::from(c)) }
 }

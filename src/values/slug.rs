@@ -1,7 +1,8 @@
-//! Slugs: the names that trust is built on.
+//! Slugs, the names that trust is built on.
 //!
-//! A slug stands in subjects, routes and session names, so it has no upper case (Azure matches
-//! case), no `:` (subjects are joined by it) and nothing that needs escaping anywhere.
+//! A slug is part of subjects, routes and session names. It has no upper case (Azure compares
+//! case-sensitively), no `:` (which separates the parts of a subject) and no character that needs escaping
+//! anywhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,13 +12,13 @@ use thiserror::Error;
 
 use crate::values::excerpt::{character, excerpt};
 
-/// `a`–`z`, `0`–`9` and inner `-`, 1–50 characters.
+/// A name of 1–50 characters: `a`–`z`, `0`–`9` and inner `-`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Slug(String);
 
 impl Slug {
-    /// The most characters (and bytes) of a slug.
+    /// The maximum length of a slug, in characters and bytes.
     pub const MAX_LEN: usize = 50;
 
     /// The slug's text.
@@ -27,10 +28,10 @@ impl Slug {
     }
 }
 
-/// Why a text is not a slug.
+/// The reason why a text is not a slug.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SlugError {
-    /// There is no text.
+    /// The text is empty.
     #[error("a slug cannot be empty: {RULE}")]
     Empty,
     /// The text is longer than [`Slug::MAX_LEN`].
@@ -38,10 +39,10 @@ pub enum SlugError {
     TooLong {
         /// An excerpt of the text, quoted and escaped.
         value: String,
-        /// How many characters the text has.
+        /// The number of characters in the text.
         length: usize,
     },
-    /// The text has a character that no slug has.
+    /// The text has a character that slugs cannot have.
     #[error("{value} is not a slug: {RULE}, not {}", character(*.found))]
     BadCharacter {
         /// An excerpt of the text, quoted and escaped.

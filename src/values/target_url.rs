@@ -1,6 +1,6 @@
-//! Where the public documents are published besides the server: a folder, or a place in an object store.
+//! Publication targets for copies of the public documents: a folder, or a prefix in an object store.
 //!
-//! Holds no credentials by construction: those come from the machine's surroundings.
+//! A target URL cannot hold credentials; they come from the environment.
 
 use std::fmt;
 use std::path::{Path, PathBuf, absolute};
@@ -10,24 +10,24 @@ use serde::Serialize;
 
 use crate::values::excerpt::excerpt;
 
-/// The longest name of a place.
+/// The maximum length of a target URL, in bytes.
 const LONGEST: usize = 512;
 
-/// A place that stands for the issuer URL: the documents go below it, at their well-known paths.
+/// A target that represents the issuer URL: the documents are published below it, at their well-known paths.
 ///
-/// One text for one place; what is stored and compared is that text.
+/// Each target has exactly one text, which is stored and compared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(into = "String")]
 pub enum TargetUrl {
     /// A folder of this machine, by its absolute path.
     Folder(PathBuf),
-    /// A place in an object store.
+    /// A prefix in an object store.
     Objects {
-        /// Whose.
+        /// The object store.
         service: ObjectService,
-        /// The bucket, or the container.
+        /// The bucket or container.
         bucket: String,
-        /// What every object's name begins with; empty, or segments with `/` between them.
+        /// The prefix of every object's name: empty, or segments with `/` between them.
         prefix: String,
     },
 }
@@ -35,7 +35,7 @@ pub enum TargetUrl {
 /// An object store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectService {
-    /// Amazon S3, and what speaks its protocol.
+    /// Amazon S3 and stores that speak its protocol.
     S3,
     /// Google Cloud Storage.
     Google,
@@ -55,34 +55,34 @@ impl ObjectService {
     }
 }
 
-/// The text names no place.
+/// The reason why a text is not a target URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetUrlError {
-    /// Nothing, or too much.
+    /// The text is empty or longer than 512 bytes.
     #[error("a target is a folder, s3://BUCKET, gs://BUCKET or az://CONTAINER, of at most {LONGEST} bytes")]
     Length,
-    /// None of the known ones.
+    /// The scheme is not one of the known ones.
     #[error("{scheme} is no scheme of a target: use a folder, s3://, gs:// or az://")]
     UnknownScheme {
         /// The scheme.
         scheme: String,
     },
-    /// The bucket or container.
+    /// The bucket or container name is malformed.
     #[error(
         "the bucket or container {bucket} must have 3 to 63 lower-case letters, digits, `-`, `.` or `_`, and neither \
          user nor port: credentials come from the environment"
     )]
     Bucket {
-        /// What was given.
+        /// An excerpt of the text after the scheme.
         bucket: String,
     },
-    /// What follows it.
+    /// The path after the bucket is malformed.
     #[error(
         "the path after the bucket must consist of letters, digits, `-`, `.`, `_` and `~` between single slashes, \
          without `.` or `..` alone: it is part of the issuer URL that clouds fetch"
     )]
     Prefix,
-    /// The folder.
+    /// The folder cannot be made absolute, or its path has control characters or is not Unicode.
     #[error(
         "the folder must be named by text without control characters, and so that it can be made absolute"
     )]
@@ -92,7 +92,7 @@ pub enum TargetUrlError {
 impl FromStr for TargetUrl {
     type Err = TargetUrlError;
 
-    /// A folder may be relative to the current one; what comes of it is absolute.
+    /// Parses a target. A relative folder is resolved against the current folder and becomes absolute.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.is_empty() || text.len() > LONGEST {
             return Err(TargetUrlError::Length);

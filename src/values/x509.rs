@@ -1,7 +1,7 @@
-//! Until when a certificate is valid (RFC 5280 section 4.1).
+//! The end of a certificate's validity (RFC 5280 section 4.1).
 //!
-//! For people and metrics only: nothing is decided by it. So it reads the way to one field, and
-//! understands nothing else of the certificate.
+//! For display and metrics only: no decision depends on it. Therefore the parser reads only the fields before
+//! it and understands nothing else of the certificate.
 
 use jiff::Timestamp;
 
@@ -9,10 +9,10 @@ const INTEGER: u8 = 0x02;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
-/// `[0]`, explicit.
+/// The explicit tag `[0]`.
 const VERSION: u8 = 0xa0;
 
-/// The end of the validity of a certificate in DER; `None` if it is not where it belongs.
+/// Returns the end of the validity of a certificate in DER; `None` if the certificate is malformed.
 #[must_use]
 pub fn not_after(certificate: &[u8]) -> Option<Timestamp> {
     let (certificate, _) = expect(SEQUENCE, certificate)?;
@@ -30,13 +30,13 @@ pub fn not_after(certificate: &[u8]) -> Option<Timestamp> {
     time(kind, std::str::from_utf8(not_after).ok()?)
 }
 
-/// The content of the element that `der` begins with, if it has this tag, and what follows it.
+/// Reads the first element of `der` if it has this tag; returns its content and the rest.
 fn expect(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (found, content, rest) = element(der)?;
     (found == tag).then_some((content, rest))
 }
 
-/// Tag and content of the element that `der` begins with, and what follows it.
+/// Reads the first element of `der`; returns its tag, its content and the rest.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = der.split_first()?;
     let (first, rest) = rest.split_first()?;
@@ -52,7 +52,7 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((*tag, content, rest))
 }
 
-/// `YYMMDDHHMMSSZ` of the years 1950 to 2049, or `YYYYMMDDHHMMSSZ`.
+/// Parses `YYMMDDHHMMSSZ` of the years 1950 to 2049, or `YYYYMMDDHHMMSSZ`.
 fn time(kind: u8, text: &str) -> Option<Timestamp> {
     let digits = text.strip_suffix('Z').filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
     let whole = match (kind, digits.len()) {

@@ -1,4 +1,4 @@
-//! What a deployment says of itself, beside the feed that it pulls from.
+//! The context of a deployment: its properties besides the feed that it pulls from.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,17 +11,17 @@ use thiserror::Error;
 use crate::values::excerpt::excerpt;
 use crate::values::slug::{Slug, SlugError};
 
-/// A part of a deployment's context, in the order in which subjects name them.
+/// A part of a deployment's context. The order is the order in subjects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "&'static str", try_from = "String")]
 pub enum ContextKey {
-    /// The project that is deployed.
+    /// The project being deployed.
     Project,
-    /// The runbook that runs, instead of a deployment.
+    /// The runbook being run, instead of a deployment.
     Runbook,
-    /// The tenant that is deployed to.
+    /// The tenant being deployed to.
     Tenant,
-    /// The environment that is deployed to.
+    /// The environment being deployed to.
     Environment,
     /// The kind of work, such as `deployment` or `runbook`.
     Type,
@@ -31,7 +31,7 @@ impl ContextKey {
     /// All keys, in order.
     pub const ALL: [Self; 5] = [Self::Project, Self::Runbook, Self::Tenant, Self::Environment, Self::Type];
 
-    /// The key as in claims, subjects and requests.
+    /// The key as written in claims, subjects and requests.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -49,22 +49,19 @@ impl ContextKey {
 pub struct Context(BTreeMap<ContextKey, Slug>);
 
 impl Context {
-    /// A context that says nothing.
+    /// A context without values.
     #[must_use]
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// Sets the value of `key`; returns the one it had.
+    /// Sets the value of `key`; returns the previous one.
     pub fn insert(&mut self, key: ContextKey, value: Slug) -> Option<Slug> {
         self.0.insert(key, value)
     }
 
-    /// Sets the value of `key`, which must not have one.
-    ///
-    /// # Errors
-    ///
-    /// [`ContextError::Twice`] if it has, even the same; nothing changes then.
+    /// Sets the value of `key`. Refuses a key that has a value already, even the same one, and then changes
+    /// nothing.
     pub fn try_insert(&mut self, key: ContextKey, value: Slug) -> Result<(), ContextError> {
         if self.0.contains_key(&key) {
             return Err(ContextError::Twice(key));
@@ -79,22 +76,18 @@ impl Context {
         self.0.get(&key)
     }
 
-    /// Keys and values, in the keys' order.
+    /// The keys and values, in the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (ContextKey, &Slug)> {
         self.0.iter().map(|(key, value)| (*key, value))
     }
 
-    /// Whether the context says nothing.
+    /// Returns whether the context has no values.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Parses `KEY=VALUE`, as in `--context tenant=acme`.
-    ///
-    /// # Errors
-    ///
-    /// [`ContextError`], if there is no `=`, no such key, or the value is not a slug.
     pub fn parse_pair(text: &str) -> Result<(ContextKey, Slug), ContextError> {
         let (key, value) =
             text.split_once('=').ok_or_else(|| ContextError::NotAPair { value: excerpt(text) })?;
@@ -104,22 +97,22 @@ impl Context {
     }
 }
 
-/// Why a text does not belong in a context.
+/// The reason why a text is not a part of a context.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ContextError {
-    /// There is no `=`.
+    /// The text has no `=`.
     #[error("{value} is not context: write KEY=VALUE, such as tenant=acme")]
     NotAPair {
         /// An excerpt of the text, quoted and escaped.
         value: String,
     },
-    /// There is no such key.
+    /// The key is unknown.
     #[error("{key} is not a context key: use project, runbook, tenant, environment or type")]
     UnknownKey {
         /// An excerpt of the key, quoted and escaped.
         key: String,
     },
-    /// The key has a value already.
+    /// The key already has a value.
     #[error("the context gives “{0}” twice: give it once")]
     Twice(ContextKey),
     /// The value is not a slug.
@@ -127,7 +120,7 @@ pub enum ContextError {
     Value {
         /// The key.
         key: ContextKey,
-        /// The rule that its value breaks.
+        /// The rule that the value breaks.
         source: SlugError,
     },
 }
@@ -163,7 +156,7 @@ impl fmt::Display for ContextKey {
     }
 }
 
-/// By hand, because a map would let the last of two equal keys win.
+/// Written by hand, because deserialising a map keeps the last of two equal keys without an error.
 impl<'de> Deserialize<'de> for Context {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Pairs;

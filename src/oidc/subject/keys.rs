@@ -1,4 +1,4 @@
-//! Which parts of a feed and its context a subject names.
+//! The choice of the parts of a feed and its context that its subjects name.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,18 +10,18 @@ use thiserror::Error;
 use super::context::ContextKey;
 use crate::values::excerpt::excerpt;
 
-/// A part of a subject, in the order in which subjects name them.
+/// A part of a subject. The order is the order in subjects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SubjectKey {
-    /// The space that the feed lives in.
+    /// The space that the feed belongs to.
     Space,
-    /// The project that is deployed.
+    /// The project being deployed.
     Project,
-    /// The runbook that runs, instead of a deployment.
+    /// The runbook being run, instead of a deployment.
     Runbook,
-    /// The tenant that is deployed to.
+    /// The tenant being deployed to.
     Tenant,
-    /// The environment that is deployed to.
+    /// The environment being deployed to.
     Environment,
     /// The kind of work.
     Type,
@@ -44,7 +44,7 @@ impl SubjectKey {
         Self::FeedId,
     ];
 
-    /// The key as in subjects and claims.
+    /// The key as written in subjects and claims.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -59,7 +59,8 @@ impl SubjectKey {
         }
     }
 
-    /// The part of the context that gives the value; none for what the feed itself gives.
+    /// The part of the context that gives the value; `None` for the keys whose value comes from the feed
+    /// itself.
     #[must_use]
     pub fn context_key(self) -> Option<ContextKey> {
         match self {
@@ -90,10 +91,10 @@ impl fmt::Display for SubjectKey {
     }
 }
 
-/// The keys of a feed's subject, each required or optional (`tenant?`); always with `space` or
-/// `feed_id`, without which two spaces' feeds could share a subject.
+/// The keys of a feed's subject, each required or optional (`tenant?`). They always include `space` or
+/// `feed_id`; otherwise feeds of two spaces could share a subject.
 ///
-/// Written and shown as `space,tenant?,feed`, in JSON as an array; the order given does not matter.
+/// Written as `space,tenant?,feed`, in JSON as an array. The order of the input does not matter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct SubjectKeys(pub(super) BTreeMap<SubjectKey, Presence>);
@@ -105,18 +106,18 @@ pub(super) enum Presence {
 }
 
 impl SubjectKeys {
-    /// Whether the keys name `key`, required or optional.
+    /// Returns whether the keys include `key`, required or optional.
     #[must_use]
     pub fn contains(&self, key: SubjectKey) -> bool {
         self.0.contains_key(&key)
     }
 
-    /// The keys in order, each with whether it is required.
+    /// The keys in order, each with `true` if it is required.
     pub fn iter(&self) -> impl Iterator<Item = (SubjectKey, bool)> {
         self.0.iter().map(|(key, presence)| (*key, *presence == Presence::Required))
     }
 
-    /// Returns whether `key` is required; `None` if the keys do not name it.
+    /// Returns whether `key` is required; `None` if it is not among the keys.
     #[must_use]
     pub fn is_required(&self, key: SubjectKey) -> Option<bool> {
         self.0.get(&key).map(|presence| *presence == Presence::Required)
@@ -146,13 +147,13 @@ impl SubjectKeys {
     }
 }
 
-/// Why a text is not a choice of subject keys.
+/// The reason why a text is not a choice of subject keys.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SubjectKeysError {
-    /// There is no key.
+    /// The text has no key.
     #[error("a subject needs keys: write them with commas, such as space,feed")]
     Empty,
-    /// There is no such key.
+    /// The key is unknown.
     #[error(
         "{key} is not a subject key: use space, project, runbook, tenant, environment, type, feed and \
          feed_id, with commas between them"
@@ -161,13 +162,13 @@ pub enum SubjectKeysError {
         /// An excerpt of the key, quoted and escaped.
         key: String,
     },
-    /// A key is given twice.
+    /// A key appears twice.
     #[error("the subject keys name “{0}” twice: name it once")]
     Duplicate(SubjectKey),
     /// A key that is always present is marked as optional.
     #[error("“{0}” is always present: write it without “?”")]
     AlwaysPresent(SubjectKey),
-    /// The subject would not tell feeds of different spaces apart.
+    /// The keys would give feeds of different spaces the same subject.
     #[error("the subject keys need “space” or “feed_id”: without, feeds of two spaces could share a subject")]
     Ambiguous,
 }

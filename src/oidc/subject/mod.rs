@@ -1,9 +1,9 @@
-//! Subjects: who a token speaks for.
+//! Subjects: the identities that tokens carry.
 //!
-//! A subject is `key:value` pairs joined by `:`, in one fixed order whatever order was chosen.
-//! Keys and values have no `:`, so a subject splits into its pairs in exactly one way: two
-//! different sets of pairs never give one subject, whichever keys a feed chose. Trust rests on
-//! that, so [`Subject`] can be made in no other way.
+//! A subject is a list of `key:value` pairs joined by `:`, in one fixed order. Keys and values contain no
+//! `:`, so a subject splits into its pairs in exactly one way: two different sets of pairs never give the
+//! same subject, whichever keys a feed uses. Trust rests on that, so only [`SubjectKeys::subject`] makes a
+//! [`Subject`].
 
 mod context;
 mod keys;
@@ -24,28 +24,28 @@ pub use keys::{SubjectKey, SubjectKeys, SubjectKeysError};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Subject(String);
 
-/// The `sub` of a nudge, the token that has verifiers fetch the JWKS after a revocation. No feed gives it: every
-/// subject begins with `space:` or another subject key.
+/// The `sub` of a nudge, the token that makes verifiers fetch the JWKS after a revocation. No feed's token
+/// has it: every feed's subject begins with `space:` or another subject key.
 pub const NUDGE_SUBJECT: &str = "carnet:nudge";
 
-/// What a feed itself puts into subjects.
+/// The parts of subjects that come from the feed itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FeedIdentity {
-    /// The space that the feed lives in.
+    /// The space that the feed belongs to.
     pub space: Slug,
-    /// The feed's slug, which another feed may have after this one's removal.
+    /// The feed's slug. After the feed is removed, another feed may get the same slug.
     pub feed: Slug,
-    /// The feed's identifier, which no other feed ever has.
+    /// The feed's identifier, which no other feed ever gets.
     pub feed_id: Uuid,
 }
 
-/// Why there is no subject, or none that the provider takes.
+/// The reason why there is no subject, or none that the provider accepts.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SubjectError {
-    /// The feed's subject names a part of the context that the request does not have.
+    /// The feed's subject needs a part of the context that the request lacks.
     #[error("the feed's subject needs “{0}”: add it to the context, as in --context {0}=…")]
     Missing(SubjectKey),
-    /// The provider takes no subject of this length.
+    /// The subject is longer than the provider accepts.
     #[error("the subject {subject:?} has {length} bytes, and the provider takes {limit} at most")]
     TooLong {
         /// The subject.
@@ -64,11 +64,7 @@ impl Subject {
         &self.0
     }
 
-    /// Checks the subject against a provider's limit.
-    ///
-    /// # Errors
-    ///
-    /// [`SubjectError::TooLong`] if the subject has more than `max_bytes` bytes.
+    /// Checks the length of the subject against a provider's limit.
     pub fn check_limit(&self, max_bytes: usize) -> Result<(), SubjectError> {
         let length = self.0.len();
         if length > max_bytes {
@@ -79,13 +75,13 @@ impl Subject {
 }
 
 impl SubjectKeys {
-    /// The subject of a token about this feed in this context.
+    /// Returns the subject of a token for this feed in this context.
     ///
-    /// Parts of the context that the keys do not name leave no trace in it.
+    /// Parts of the context that the keys do not name do not appear in it.
     ///
     /// # Errors
     ///
-    /// [`SubjectError::Missing`] if the context lacks a required key.
+    /// [`SubjectError::Missing`] if the context lacks a required key; never [`SubjectError::TooLong`].
     pub fn subject(&self, identity: &FeedIdentity, context: &Context) -> Result<Subject, SubjectError> {
         let mut text = String::new();
         for (key, required) in self.iter() {
@@ -105,8 +101,8 @@ impl SubjectKeys {
         Ok(Subject(text))
     }
 
-    /// The length in bytes of the shortest subject that these keys can give for this feed: optional
-    /// keys absent, required ones with values of one character.
+    /// The length in bytes of the shortest subject that these keys can give for this feed: optional keys are
+    /// absent, and required ones have values of one character.
     ///
     /// A feed whose shortest subject is too long for its provider can never work.
     #[must_use]
@@ -118,7 +114,7 @@ impl SubjectKeys {
             .unwrap_or_default()
     }
 
-    /// The length in bytes of the longest subject that these keys can give for this feed: every key
+    /// The length in bytes of the longest subject that these keys can give for this feed: every key is
     /// present, with values as long as a slug may be.
     #[must_use]
     pub fn longest(&self, identity: &FeedIdentity) -> usize {
@@ -129,7 +125,7 @@ impl SubjectKeys {
     }
 }
 
-/// The length of a key and its value, of which those of the context have `value` bytes.
+/// The length of a key and its value in a subject. Values that come from the context count as `value` bytes.
 fn pair_length(key: SubjectKey, identity: &FeedIdentity, value: usize) -> usize {
     let value = match key {
         SubjectKey::Space => identity.space.as_str().len(),

@@ -1,40 +1,44 @@
-//! Overlap: whether two feeds can give one subject.
+//! Overlap of subject keys: a context in which two feeds have the same subject.
 //!
-//! Subjects split into their pairs in exactly one way, so two feeds share a subject exactly if some context gives
-//! both the same pairs. That can be decided key by key, without trying contexts.
+//! A subject splits into its pairs in exactly one way, so two feeds share a subject exactly if some context
+//! gives both the same pairs. This is decided key by key, without trying contexts.
 
 use super::keys::Presence;
 use super::{FeedIdentity, SubjectKey, SubjectKeys};
 
 impl SubjectKeys {
-    /// Returns whether some context of the feed `own` and some context of the feed `other`, whose keys are `keys`, give one
-    /// subject. Exact, except that the providers' limits on the length of subjects are not considered.
+    /// Returns whether the feed `own` with these keys and the feed `other` with `keys` can have the same
+    /// subject in some pair of contexts. Exact, except that it ignores the providers' limits on the length of
+    /// subjects.
     #[must_use]
     pub fn overlap(&self, own: &FeedIdentity, keys: &Self, other: &FeedIdentity) -> bool {
         SubjectKey::ALL.into_iter().all(|key| match (self.is_required(key), keys.is_required(key)) {
-            // A value of the context is anybody's choice; what the feed itself gives must be equal.
+            // A caller chooses the values of the context freely; the values of the feed itself must be equal.
             (Some(_), Some(_)) => match key {
                 SubjectKey::Space => own.space == other.space,
                 SubjectKey::Feed => own.feed == other.feed,
                 SubjectKey::FeedId => own.feed_id == other.feed_id,
                 _ => true,
             },
-            // One of them has no such pair, so the other must be able to leave it out.
+            // Only one of them has this key, so it must be able to omit the pair.
             (Some(required), None) | (None, Some(required)) => !required,
             (None, None) => true,
         })
     }
 
-    /// Returns whether feeds with other slugs in the same space can give one of these subjects.
+    /// Returns whether these subjects belong to one feed: no feed with another slug in the same space can
+    /// have one of them.
     #[must_use]
     pub fn names_one_feed(&self) -> bool {
         self.contains(SubjectKey::Feed) || self.contains(SubjectKey::FeedId)
     }
 
-    /// Every choice of keys without `feed` and `feed_id` that can give one of these subjects in the same space.
+    /// Every choice of keys without `feed` and `feed_id` that can give one of these subjects in the same
+    /// space.
     ///
-    /// They are few (243 if all keys of the context are optional), so that a database finds the feeds that have one
-    /// of them by an index. Empty if these keys name one feed, because then none of them can.
+    /// There are at most 243 (if all keys of the context are optional), so that a database can find the feeds
+    /// that have one of them by an index. Empty if these keys name one feed, because then there is no such
+    /// choice.
     #[must_use]
     pub fn overlapping_without_feed(&self) -> Vec<Self> {
         if self.names_one_feed() {
@@ -44,7 +48,7 @@ impl SubjectKeys {
         for key in SubjectKey::ALL.into_iter().filter(|key| key.context_key().is_some()) {
             let mut choices = vec![None, Some(Presence::Optional)];
             match self.is_required(key) {
-                // With a key that these keys require, the other must have it.
+                // A pair that these keys require must be possible for the other choice.
                 Some(true) => choices = vec![Some(Presence::Optional), Some(Presence::Required)],
                 Some(false) => choices.push(Some(Presence::Required)),
                 None => {}

@@ -194,7 +194,7 @@ fn json_context_is_an_object_of_known_keys_each_once() {
     }
 }
 
-/// Slugs that often are key names, to provoke confusion between keys and values.
+/// Slugs that are often names of keys, to provoke confusion between keys and values.
 fn any_slug() -> impl Strategy<Value = Slug> {
     prop_oneof![
         prop::sample::select(vec!["space", "feed", "tenant", "type", "project", "a", "feed-id"])
@@ -220,7 +220,7 @@ fn any_context() -> impl Strategy<Value = Context> {
     )
 }
 
-/// Items of a valid choice of keys, in canonical order.
+/// The items of a valid choice of keys, in canonical order.
 fn any_items() -> impl Strategy<Value = Vec<String>> {
     (subsequence(&SubjectKey::ALL[..], 1..=8), any::<[bool; 8]>(), any::<bool>()).prop_map(
         |(mut keys, optional, by_id)| {
@@ -237,7 +237,7 @@ fn parse(items: &[String]) -> SubjectKeys {
     items.join(",").parse().unwrap()
 }
 
-/// The pairs that a subject is about, told from the inputs and not from its text.
+/// The pairs of a subject, derived from the inputs and not from its text.
 fn expected_pairs(
     items: &[String],
     identity: &FeedIdentity,
@@ -261,7 +261,7 @@ fn expected_pairs(
     Some(pairs)
 }
 
-/// Reads a subject back, knowing nothing of the keys that were chosen.
+/// Parses a subject without knowing the chosen keys.
 fn read_back(subject: &Subject) -> BTreeMap<String, String> {
     let parts: Vec<&str> = subject.as_str().split(':').collect();
     assert!(parts.len().is_multiple_of(2));

@@ -1,8 +1,8 @@
-//! The issuer's URL, in the one form that everybody sees.
+//! The issuer URL in its one canonical form.
 //!
-//! Clouds compare `iss`, the discovery document and their own configuration byte by byte. So one
-//! issuer has one text: without trailing slash, and without anything that some URL parsers rewrite
-//! and others do not (escapes, dot segments, empty segments, user info).
+//! Clouds compare `iss`, the discovery document and their own configuration byte by byte. So an issuer has
+//! exactly one text: without trailing slash, and without anything that some URL parsers rewrite and others do
+//! not (escapes, dot segments, empty segments, user info).
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::values::authority::{Authority, AuthorityError, AuthorityRule};
 use crate::values::excerpt::{character, excerpt};
 
-/// `https://host[:port][/path]` without trailing slash, at most 255 characters; `http` for
+/// `https://host[:port][/path]` without trailing slash, at most 255 characters. `http` is accepted for
 /// loopback hosts only.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -25,7 +25,7 @@ pub struct IssuerUrl {
 }
 
 impl IssuerUrl {
-    /// The most characters of an issuer URL; AWS takes no more.
+    /// The maximum length of an issuer URL, in characters. It is AWS's limit.
     pub const MAX_LEN: usize = 255;
 
     /// The canonical text, as in `iss`.
@@ -34,7 +34,7 @@ impl IssuerUrl {
         &self.text
     }
 
-    /// The host alone, without a port.
+    /// The host without the port.
     #[must_use]
     pub fn host(&self) -> &str {
         let authority = &self.text[..self.path_at];
@@ -45,15 +45,14 @@ impl IssuerUrl {
         }
     }
 
-    /// The path below which the public documents are served: empty or `/a/b`, without trailing
-    /// slash.
+    /// The path below which the public documents are served: empty, or `/a/b` without trailing slash.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.text[self.path_at..]
     }
 
-    /// Whether the host is this machine: `localhost`, 127.0.0.0/8 or `[::1]`. No cloud can fetch
-    /// from there.
+    /// Returns whether the host is this machine: `localhost`, 127.0.0.0/8 or `[::1]`. Clouds cannot fetch
+    /// documents from it.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.loopback
@@ -65,63 +64,63 @@ impl IssuerUrl {
         self.explicit_port
     }
 
-    /// Where the provider metadata is (OpenID Connect Discovery 1.0, section 4).
+    /// The URL of the provider metadata (OpenID Connect Discovery 1.0, section 4).
     #[must_use]
     pub fn discovery_url(&self) -> String {
         format!("{}/.well-known/openid-configuration", self.text)
     }
 
-    /// Where the JWKS is.
+    /// The URL of the JWKS.
     #[must_use]
     pub fn jwks_uri(&self) -> String {
         format!("{}/.well-known/jwks", self.text)
     }
 }
 
-/// A text is not an issuer URL.
+/// The error for a text that is not an issuer URL.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{value} is not an issuer URL: {rule}")]
 pub struct IssuerUrlError {
     /// An excerpt of the text without user info, query and fragment, quoted and escaped.
     pub value: String,
-    /// The rule that it breaks.
+    /// The rule that the text breaks.
     pub rule: IssuerUrlRule,
 }
 
-/// The rules of issuer URLs, each as what to do.
+/// The rules of issuer URLs. Each message says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum IssuerUrlRule {
-    /// Another scheme or none.
+    /// The scheme is missing, or is neither `https` nor `http`.
     #[error("start with “https://”")]
     Scheme,
-    /// `http` and a host that is not loopback.
+    /// The scheme is `http` and the host is not loopback.
     #[error("use https (http is for localhost, 127.0.0.0/8 and [::1] only)")]
     Http,
-    /// User name or password.
+    /// The text has a user name or a password.
     #[error("leave off user name and password")]
     UserInfo,
-    /// A query.
+    /// The text has a query.
     #[error("leave off “?” and what follows it")]
     Query,
-    /// A fragment.
+    /// The text has a fragment.
     #[error("leave off “#” and what follows it")]
     Fragment,
-    /// The host or the port.
+    /// The host or the port is malformed.
     #[error("the host does not fit: {0}")]
     Host(AuthorityRule),
-    /// A character that is written in more than one way in paths.
+    /// The path has a character that can be written in more than one way.
     #[error("in the path use letters, digits, “-”, “.”, “_” and “~”, not {}", character(*.0))]
     PathCharacter(char),
-    /// `//`
+    /// The path has an empty segment (`//`).
     #[error("write single slashes in the path")]
     EmptySegment,
-    /// `.` or `..`
+    /// The path has a `.` or `..` segment.
     #[error("write the path without “.” and “..” segments")]
     DotSegment,
-    /// The address of a document instead of the issuer's.
+    /// The URL is that of a document instead of the issuer.
     #[error("leave off “/.well-known” and what follows it")]
     WellKnown,
-    /// Too long, in canonical form.
+    /// The canonical form is too long.
     #[error("use at most {max} characters, not {0}", max = IssuerUrl::MAX_LEN)]
     TooLong(usize),
 }
