@@ -1,8 +1,7 @@
-//! The chain: each row's MAC is taken over the MAC before it and the row's own columns.
+//! The chain: the MAC of each row covers the MAC of the row before and the row's own columns.
 //!
-//! Nobody without the key can change, insert, move or remove a row in the middle and make the rest
-//! fit again. What a chain cannot show by itself is that its end is missing: an [`Anchor`] that was
-//! kept elsewhere does.
+//! Without the key it is impossible to change, insert, move or remove a row in the middle and make the rest
+//! match again. The chain alone cannot show that its end is missing; an [`Anchor`] kept elsewhere can.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,11 +20,11 @@ const EPOCH: &[u8] = b"carnet audit epoch 1";
 
 const LEN: usize = 32;
 
-/// HMAC-SHA-256 of a row. Not secret.
+/// The HMAC-SHA-256 of a row. It is not secret.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mac([u8; LEN]);
 
-/// The text is not a MAC or an anchor.
+/// The error for a text that is not a MAC or an anchor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an anchor is SEQ:MAC as `carnet audit anchor` prints it: a number, and 43 characters of base64url")]
 pub struct AnchorError;
@@ -57,11 +56,11 @@ impl Serialize for Mac {
     }
 }
 
-/// A place in the log and what it looked like there: `SEQ:MAC`. Kept elsewhere, it proves that the log
-/// up to there is what it was.
+/// A row's sequence number and its MAC, `SEQ:MAC`. An anchor kept elsewhere proves that the log up to that
+/// row is unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Anchor {
-    /// The row; 0 for a log in which nothing has happened yet.
+    /// The row's sequence number; 0 for the beginning of a log.
     pub seq: i64,
     /// The row's MAC.
     pub mac: Mac,
@@ -84,36 +83,36 @@ impl fmt::Display for Anchor {
     }
 }
 
-/// The key of the chain.
+/// The key of a chain.
 #[derive(Debug)]
 pub struct AuditKey(hmac::Key);
 
 impl AuditKey {
-    /// A chain under `key`.
+    /// Makes a chain's key from the bytes of `key`.
     #[must_use]
     pub fn new(key: &SecretBytes) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key.reveal()))
     }
 
-    /// Where a log begins; no other key's log begins there.
+    /// The beginning of a log with this key. No other key gives the same one.
     #[must_use]
     pub fn beginning(&self) -> Anchor {
         Anchor { seq: 0, mac: finish(self.context(BEGINNING)) }
     }
 
-    /// The MAC of a row with these columns that follows `before`.
+    /// Returns the MAC of a row with these columns that follows `before`.
     #[must_use]
     pub fn extend(&self, before: &Mac, columns: &[Option<&str>]) -> Mac {
         finish(self.row(before, columns))
     }
 
-    /// Whether `mac` is what [`AuditKey::extend`] gives; takes the same time for every wrong one.
+    /// Returns whether `mac` is the result of [`AuditKey::extend`]. Takes the same time for every wrong MAC.
     #[must_use]
     pub fn follows(&self, before: &Mac, columns: &[Option<&str>], mac: &Mac) -> bool {
         constant_time_eq(&self.extend(before, columns), mac)
     }
 
-    /// The MAC of the base row: what the log begins behind, once older rows are pruned.
+    /// Returns the MAC of the base row, which names the last pruned row.
     #[must_use]
     pub fn base_tag(&self, base: &Anchor) -> Mac {
         let mut context = self.context(BASE);
@@ -122,13 +121,14 @@ impl AuditKey {
         finish(context)
     }
 
-    /// Whether `tag` is the base row's; takes the same time for every wrong one.
+    /// Returns whether `tag` is the result of [`AuditKey::base_tag`]. Takes the same time for every wrong
+    /// tag.
     #[must_use]
     pub fn is_base(&self, base: &Anchor, tag: &Mac) -> bool {
         constant_time_eq(&self.base_tag(base), tag)
     }
 
-    /// The MAC of the record that an earlier epoch ended with `end`.
+    /// Returns the MAC of the record that the earlier epoch `epoch` ended with `end`.
     #[must_use]
     pub fn epoch_tag(&self, epoch: i64, end: &Anchor) -> Mac {
         let mut context = self.context(EPOCH);
@@ -138,7 +138,8 @@ impl AuditKey {
         finish(context)
     }
 
-    /// Returns whether `tag` is what [`AuditKey::epoch_tag`] gives; takes the same time for every wrong one.
+    /// Returns whether `tag` is the result of [`AuditKey::epoch_tag`]. Takes the same time for every wrong
+    /// tag.
     #[must_use]
     pub fn is_epoch(&self, epoch: i64, end: &Anchor, tag: &Mac) -> bool {
         constant_time_eq(&self.epoch_tag(epoch, end), tag)
@@ -148,7 +149,8 @@ impl AuditKey {
         let mut context = self.context(ROW);
         context.update(&before.0);
         context.update(&(columns.len() as u64).to_be_bytes());
-        // With its length before it, no column can pass for two, nor an absent one for an empty one.
+        // The length before each column keeps one column from passing for two, and the marker before it keeps
+        // an absent column from passing for an empty one.
         for column in columns {
             match column {
                 None => context.update(&[0]),
@@ -162,7 +164,7 @@ impl AuditKey {
         context
     }
 
-    /// What is authenticated begins with what it is; none of these names begins another.
+    /// Starts a MAC with the name of its domain. No domain's name is a prefix of another's.
     fn context(&self, domain: &[u8]) -> hmac::Context {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(domain);
@@ -202,7 +204,7 @@ mod tests {
         {
             assert_eq!(text.parse::<Anchor>(), Err(AnchorError), "{text}");
         }
-        // Bits that no byte holds: another text for the same MAC.
+        // Unused low bits set in the last character: another text for the same MAC.
         let mut padded = mac.clone();
         let last = padded.pop().unwrap();
         padded.push(if last == 'B' { 'F' } else { char::from(last as u8 + 1) });

@@ -1,11 +1,11 @@
-//! What events are called in the log.
+//! The names of events and outcomes in the log.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-/// The text names no kind of event, or no outcome.
+/// The error for a text that is not a kind of event or not an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{what} is one of {known}")]
 pub struct UnknownName {
@@ -13,7 +13,7 @@ pub struct UnknownName {
     known: &'static str,
 }
 
-/// An enum of names: each variant and its name once, and everything that follows from them.
+/// Defines an enum whose variants have names: each is written once, and the rest follows from it.
 macro_rules! names {
     (
         $(#[$enum_doc:meta])* $name:ident, $what:literal:
@@ -24,7 +24,7 @@ macro_rules! names {
         pub enum $name { $( $(#[$doc])* $variant ),+ }
 
         impl $name {
-            /// Every one.
+            /// All variants.
             pub const ALL: &[Self] = &[$( Self::$variant ),+];
 
             /// The name in the log.
@@ -61,15 +61,16 @@ macro_rules! names {
 }
 
 names! {
-    /// What was done or tried.
+    /// The act that was done or tried.
     EventKind, "a kind of event":
     /// A token was signed.
     TokenMint = "token.mint",
-    /// A token was traded at a provider. Recorded when that failed; a success is the `credential` after it.
+    /// A token was exchanged at a provider. Recorded only for failures; after a success, the `credential`
+    /// event follows.
     Exchange = "exchange",
-    /// A credential was handed out.
+    /// A credential was issued.
     Credential = "credential",
-    /// A request was refused at the API's door.
+    /// The API refused a request before acting on it.
     Request = "request",
     /// A signing key was made and published.
     KeyPrepare = "key.prepare",
@@ -77,21 +78,21 @@ names! {
     KeyActivate = "key.activate",
     /// A signing key stopped signing, and its private half was destroyed.
     KeyRetire = "key.retire",
-    /// A signing key was withdrawn.
+    /// A signing key was revoked.
     KeyRevoke = "key.revoke",
-    /// A token was made to have a verifier fetch the JWKS after a revocation, or did not reach it.
+    /// A token was signed to make a verifier fetch the JWKS after a revocation, or could not be delivered.
     KeyNudge = "key.nudge",
     /// The key policy was changed.
     KeyPolicy = "key.policy",
-    /// A clock was accepted, or the database's time set back.
+    /// A clock was accepted, or the database's time was set back.
     KeyClock = "key.clock",
     /// Everything was sealed again under another master key.
     KeyRewrap = "key.rewrap",
-    /// From now on no key signs before a copy of the public documents has shown it.
+    /// From this event on, no key signs before a copy of the public documents has shown it.
     PublicationBegin = "publication.begin",
-    /// No key waits for that copy any more.
+    /// From this event on, no key waits for that copy.
     PublicationEnd = "publication.end",
-    /// That copy was changed by somebody else, and has been written again.
+    /// Another writer changed that copy, and carnet wrote it again.
     PublicationAltered = "publication.altered",
     /// A feed was added.
     FeedAdd = "feed.add",
@@ -99,28 +100,28 @@ names! {
     FeedUpdate = "feed.update",
     /// A feed was removed.
     FeedRemove = "feed.remove",
-    /// Somebody said that a key stands in the JWKS uploaded for a feed.
+    /// An operator confirmed that a key is in the JWKS uploaded for a feed.
     FeedConfirmJwks = "feed.confirm-jwks",
     /// A grant was made.
     GrantCreate = "grant.create",
     /// A grant was revoked.
     GrantRevoke = "grant.revoke",
-    /// A database that was put back or altered was accepted, and nothing of it believed.
+    /// A restored or altered database was accepted, with none of its keys and grants trusted.
     DatabaseAccept = "database.accept",
-    /// The issuer URL was stored, or replaced.
+    /// The issuer URL was stored or replaced.
     IssuerChange = "issuer.change",
     /// Old rows of this log were removed.
     AuditPrune = "audit.prune",
 }
 
 names! {
-    /// What became of it.
+    /// The outcome of the act.
     Outcome, "an outcome":
-    /// It was done.
+    /// The act succeeded.
     Done = "done",
-    /// Somebody, carnet or a provider, would not.
+    /// Carnet or a provider refused the act.
     Refused = "refused",
-    /// It went wrong.
+    /// The act failed.
     Failed = "failed",
 }
 

@@ -1,4 +1,5 @@
-//! The text of what was changed: so short that every member's name stays, and the first is what decides who is trusted.
+//! The text of a change in a record. It is short enough to keep every member's name, and the members that
+//! decide about trust come first.
 
 use std::fmt::Write as _;
 
@@ -7,19 +8,21 @@ use serde_json::{Map, Value};
 
 use super::text::{MAX_TEXT, bounded};
 
-/// Longest values that are tried, in bytes: with the first under which the whole fits into a detail.
+/// The maximum lengths of a value that are tried, in bytes. The first one with which the whole text fits a
+/// detail is used.
 const LONGEST: [usize; 4] = [128, 64, 32, 12];
 
-/// Room that is left for what stands before and behind.
+/// The space reserved for the text before and after.
 const MARGIN: usize = 64;
 
-/// Bytes of the digest that stands for a value that was cut.
+/// The number of bytes in the digest that represents a cut value.
 const DIGEST_LEN: usize = 8;
 
-/// Members in this order come first; those of the provider, which have no fixed names, come behind `endpoints`.
+/// The members that come first, in this order. The provider's members, which have no fixed names, follow
+/// them.
 const FIRST: [&str; 1] = ["endpoints"];
 
-/// Members in this order come last.
+/// The members that come last, in this order.
 const LAST: [&str; 10] = [
     "audience",
     "subject_keys",
@@ -41,7 +44,7 @@ pub fn listed(new: &Value) -> String {
     })
 }
 
-/// Lists every member that differs, as `name old → new, …`; `version` is not among them.
+/// Lists every member that differs, as `name old → new, …`, except `version`.
 #[must_use]
 pub fn differing(old: &Value, new: &Value) -> String {
     let (old, new) = (flat(old), flat(new));
@@ -79,7 +82,7 @@ fn fitting<T>(parts: &[T], write: impl Fn(&mut String, &T, usize)) -> String {
     whole
 }
 
-/// The members in their order; one that is an object gives its own members, so that none hides another.
+/// The members in the order of the text. An object is replaced by its own members, so that each is listed.
 fn flat(members: &Value) -> Vec<(String, Value)> {
     let mut flat = Vec::new();
     for (name, value) in members.as_object().into_iter().flat_map(Map::iter) {
@@ -104,7 +107,8 @@ fn rank(name: &str) -> (usize, String) {
     (rank, name.to_owned())
 }
 
-/// `value` as JSON; if that is longer than `longest` bytes, its beginning and a digest of the whole.
+/// Formats `value` as JSON. If that is longer than `longest` bytes, returns its beginning and a digest of the
+/// whole.
 fn short(value: &Value, longest: usize) -> String {
     let whole = value.to_string();
     let shown = bounded(&whole, usize::MAX);
@@ -159,7 +163,7 @@ mod tests {
     }
 
     proptest! {
-        /// More members than any feed has, and of values of which each character takes several to show.
+        /// Has more members than any feed, with values whose characters each take several bytes when escaped.
         #[test]
         fn the_whole_fits_whatever_the_values_are(values in prop::collection::vec("[\u{202e}\"a]{0,300}", 16)) {
             let members: Map<String, Value> = values

@@ -1,7 +1,7 @@
-//! The audit log: what is recorded, and the chain that shows whether anybody changed it since.
+//! The audit log: its events, and the chain that shows later changes to it.
 //!
-//! Pure. An [`Event`] says what happened; storing it gives it a place, a time and a MAC, and makes it a
-//! [`Record`]. Nothing here takes a token or a password, so that none can get into the log.
+//! Pure. An [`Event`] describes an act. Storing the event adds a sequence number, a time and a MAC and makes
+//! it a [`Record`]. No function here takes a token or a password, so neither can get into the log.
 
 pub mod chain;
 pub mod epochs;
@@ -26,24 +26,24 @@ use crate::oidc::token::Presented;
 use crate::values::actor::Actor;
 use crate::values::slug::Slug;
 
-/// What happened, before it has a place in the log.
+/// An act, before it is stored in the log.
 ///
-/// Text that comes from outside is escaped and bounded when it is put in.
+/// Text from outside is escaped and bounded when it is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// What was done or tried.
+    /// The act that was done or tried.
     pub kind: EventKind,
-    /// What became of it.
+    /// The outcome of the act.
     pub outcome: Outcome,
-    /// By whom.
+    /// The actor.
     pub actor: Actor,
-    /// The space it was about.
+    /// The space concerned.
     pub space: Option<Slug>,
-    /// The feed it was about.
+    /// The feed concerned.
     pub feed: Option<Slug>,
-    /// The feed's identifier, which tells feeds apart that had the same name.
+    /// The feed's identifier, which tells apart feeds that have had the same name.
     pub feed_id: Option<Uuid>,
-    /// The grant it was about; who used a grant is the actor.
+    /// The grant concerned. A grant that was used to authenticate is the actor instead.
     pub grant_id: Option<Uuid>,
     /// The token's identifier.
     pub jti: Option<Uuid>,
@@ -51,24 +51,24 @@ pub struct Event {
     pub sub: Option<String>,
     /// The token's audience.
     pub aud: Option<String>,
-    /// The key that signed, or that was changed.
+    /// The key that signed or was changed.
     pub kid: Option<String>,
-    /// The request that asked for it.
+    /// The identifier of the API request.
     pub request_id: Option<String>,
-    /// What the provider calls its request.
+    /// The provider's identifier of its request.
     pub upstream_request_id: Option<String>,
-    /// Where it was asked from.
+    /// The client's address.
     pub client: Option<IpAddr>,
-    /// Whether it was part of a check of the feed.
+    /// `true` for an act that was part of a feed's check.
     pub is_check: bool,
-    /// What else is to be known, at most [`MAX_TEXT`] bytes.
+    /// Further details, at most [`MAX_TEXT`] bytes.
     pub detail: Option<String>,
-    /// How many such events this stands for: 1, or more for refusals that are counted together.
+    /// The number of events that this one represents: 1, or more for refusals that are counted together.
     pub count: u64,
 }
 
 impl Event {
-    /// `actor` did, or tried to do, what `kind` says.
+    /// Makes an event of this kind and outcome, without further members.
     #[must_use]
     pub fn new(kind: EventKind, outcome: Outcome, actor: &Actor) -> Self {
         Self {
@@ -92,32 +92,32 @@ impl Event {
         }
     }
 
-    /// About this feed.
+    /// Sets the space, slug and identifier of the feed.
     #[must_use]
     pub fn about_feed(self, feed: &Feed) -> Self {
         let (space, slug) = (Some(feed.space.clone()), Some(feed.slug.clone()));
         Self { space, feed: slug, feed_id: Some(feed.id), ..self }
     }
 
-    /// About the feed of this name, which there may not be.
+    /// Sets the space and slug of a feed that may not exist.
     #[must_use]
     pub fn about_path(self, path: &FeedPath) -> Self {
         Self { space: Some(path.space.clone()), feed: Some(path.slug.clone()), ..self }
     }
 
-    /// About this grant.
+    /// Sets the grant concerned.
     #[must_use]
     pub fn about_grant(self, id: Uuid) -> Self {
         Self { grant_id: Some(id), ..self }
     }
 
-    /// About this signing key.
+    /// Sets the signing key.
     #[must_use]
     pub fn about_key(self, kid: &str) -> Self {
         Self { kid: Some(bounded(kid, MAX_ID)), ..self }
     }
 
-    /// With the token of this identifier and these claims.
+    /// Sets the token's identifier, claims and key.
     #[must_use]
     pub fn with_token(self, presented: &Presented, jti: Uuid) -> Self {
         Self {
@@ -129,44 +129,44 @@ impl Event {
         }
     }
 
-    /// With the token of this identifier, of which nothing else is known any more.
+    /// Sets the token's identifier, when its claims are not known any more.
     #[must_use]
     pub fn with_jti(self, jti: Uuid) -> Self {
         Self { jti: Some(jti), ..self }
     }
 
-    /// Asked for from this address.
+    /// Sets the client's address.
     #[must_use]
     pub fn from_client(self, client: IpAddr) -> Self {
         Self { client: Some(client), ..self }
     }
 
-    /// Asked for by this request.
+    /// Sets the identifier of the API request.
     #[must_use]
     pub fn in_request(self, id: &str) -> Self {
         Self { request_id: Some(bounded(id, MAX_ID)), ..self }
     }
 
-    /// What the provider calls its request.
+    /// Sets the provider's identifier of its request.
     #[must_use]
     pub fn upstream_request(self, id: &str) -> Self {
         Self { upstream_request_id: Some(bounded(id, MAX_ID)), ..self }
     }
 
-    /// What else is to be known; control characters are escaped, and more than [`MAX_TEXT`] bytes are
-    /// cut off.
+    /// Sets the details. Control characters are escaped, and text beyond [`MAX_TEXT`] bytes is cut off.
     #[must_use]
     pub fn detail(self, detail: &str) -> Self {
         Self { detail: Some(bounded(detail, MAX_TEXT)), ..self }
     }
 
-    /// As part of a check of the feed.
+    /// Marks the event as part of a feed's check.
     #[must_use]
     pub fn as_check(self) -> Self {
         Self { is_check: true, ..self }
     }
 
-    /// Forgets what another event of the same sort does not have in common with this one.
+    /// Clears the space, feed and client unless they are the same in `other`, an event counted together with
+    /// this one.
     pub(crate) fn keep_common(&mut self, other: &Self) {
         if self.space != other.space {
             self.space = None;
@@ -179,7 +179,7 @@ impl Event {
         }
     }
 
-    /// Standing for so many events of one sort.
+    /// Sets the number of events that this one represents.
     #[must_use]
     pub fn counted(self, count: u64) -> Self {
         Self { count, ..self }

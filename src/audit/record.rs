@@ -1,4 +1,4 @@
-//! An event that has its place in the log.
+//! A stored event.
 
 use jiff::Timestamp;
 use serde::ser::SerializeStruct as _;
@@ -9,25 +9,26 @@ use super::{Anchor, Event, Mac};
 /// One row of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its place, counted from 1 without gaps.
+    /// The sequence number, counted from 1 without gaps.
     pub seq: i64,
-    /// When it was written: for a change, the time of the change.
+    /// The time of writing; for a change, the time of the change.
     pub at: Timestamp,
-    /// What happened.
+    /// The event.
     pub event: Event,
-    /// What ties it to the row before.
+    /// The MAC that ties this row to the row before.
     pub mac: Mac,
 }
 
 impl Record {
-    /// What to keep elsewhere, to find later whether the log up to here is still there.
+    /// The anchor of this row. Kept elsewhere, it shows later whether the log up to this row is still
+    /// complete.
     #[must_use]
     pub fn anchor(&self) -> Anchor {
         Anchor { seq: self.seq, mac: self.mac }
     }
 }
 
-/// A flat object with every member, `null` where there is nothing to say.
+/// Serialises to a flat object with every member, `null` where a member is not set.
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { seq, at, event, mac } = self;

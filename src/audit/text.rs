@@ -1,18 +1,19 @@
-//! Text from outside, made fit for a log.
+//! Untrusted text, escaped and bounded for the log.
 
 use crate::values::visible::is_hidden;
 
-/// Longest text of a column, in bytes.
+/// The maximum length of a column's text, in bytes.
 pub const MAX_TEXT: usize = 2048;
 
-/// Longest identifier of a column, in bytes.
+/// The maximum length of a column's identifier, in bytes.
 pub const MAX_ID: usize = 256;
 
-/// `text` with every character escaped that a terminal would obey or not show, cut to `longest` bytes.
+/// Escapes every character of `text` that a terminal would obey or not show, and cuts the result to `longest`
+/// bytes.
 pub(super) fn bounded(text: &str, longest: usize) -> String {
     const CUT: &str = "…";
     let mut kept = String::new();
-    // Where to cut if the rest does not fit.
+    // The length to cut to if the rest does not fit.
     let mut cut_at = 0;
     for c in text.chars() {
         if is_hidden(c) {

@@ -19,7 +19,7 @@ use super::jwk::{Kid, PublicKey};
 
 /// A private key parsed for signing.
 ///
-/// Cloning shares the parsed key; the last clone to be dropped frees it, and aws-lc wipes it then.
+/// Clones share the parsed key. aws-lc wipes it when the last clone is dropped.
 #[derive(Clone)]
 pub struct Signer {
     kid: Kid,
@@ -34,7 +34,7 @@ enum ParsedKey {
     Es256(Arc<EcdsaKeyPair>),
 }
 
-/// The library refused to sign.
+/// The error for a signature that the library refused to make.
 #[derive(Debug, thiserror::Error)]
 #[error("the {algorithm} signature could not be made")]
 pub struct SigningError {
@@ -64,7 +64,7 @@ impl Signer {
         &self.kid
     }
 
-    /// What this key signs with.
+    /// The algorithm that this key signs with.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         match self.key {
@@ -74,10 +74,6 @@ impl Signer {
     }
 
     /// Signs `payload` as a compact JWS with the header members `alg`, `kid` and `typ: JWT`.
-    ///
-    /// # Errors
-    ///
-    /// [`SigningError`] when the signature cannot be made.
     pub fn sign_compact(&self, payload: &[u8]) -> Result<String, SigningError> {
         self.context
             .serialize_compact(payload, &self.header, self)
@@ -111,7 +107,7 @@ impl JwsSigner for Signer {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, JoseError> {
-        // Hashed here: that takes less than the library's context for hashing and signing in one.
+        // Hashed here, because that is faster than the library's context for hashing and signing in one.
         let digest = digest(&SHA256, message);
         match &self.key {
             ParsedKey::Rs256(key) => {
@@ -121,8 +117,8 @@ impl JwsSigner for Signer {
             }
             ParsedKey::Es256(key) => {
                 let der = key.sign_digest(&digest).map_err(refused)?;
-                // JWS wants r and s at fixed length (RFC 7518 section 3.4). p256 converts them, because
-                // aws-lc's conversion goes through big numbers and takes longer than all else here.
+                // JWS requires r and s at fixed length (RFC 7518 section 3.4). p256 converts them, because
+                // aws-lc's conversion goes through big numbers and takes longer than everything else here.
                 let signature = Signature::from_der(der.as_ref());
                 let signature = signature.map_err(|error| JoseError::InvalidSignature(error.into()))?;
                 Ok(signature.to_bytes().to_vec())
@@ -135,28 +131,26 @@ impl JwsSigner for Signer {
     }
 }
 
-/// Why a compact JWS was not accepted.
+/// The reason why a compact JWS was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum VerificationError {
-    /// Not three base64url parts with a JSON header.
+    /// The text is not three base64url parts with a JSON header.
     #[error("not a compact JWS: three base64url parts joined by dots, the first a JSON header")]
     NotACompactJws,
-    /// No key has the header's `kid`.
+    /// No key has the `kid` of the header.
     #[error("no key has the kid {0:?}")]
     UnknownKid(String),
     /// The header has no `kid`.
     #[error("the header has no kid")]
     NoKid,
-    /// The header's `alg` is not the key's, or the signature is not the key's over these bytes.
+    /// The `alg` of the header is not the key's, or the key did not make the signature over these bytes.
     #[error("the signature does not verify with the key {0}")]
     Signature(Kid),
 }
 
 /// Verifies a compact JWS with the one of `keys` that its header names, and returns its payload.
 ///
-/// # Errors
-///
-/// [`VerificationError`], by the first check that fails. Nothing of the payload is returned then.
+/// If any check fails, it returns the error of the first one and nothing of the payload.
 pub fn verify_compact(compact: &str, keys: &[PublicKey]) -> Result<Vec<u8>, VerificationError> {
     let header = header(compact)?;
     let kid = header.key_id().ok_or(VerificationError::NoKid)?;
@@ -171,11 +165,8 @@ pub fn verify_compact(compact: &str, keys: &[PublicKey]) -> Result<Vec<u8>, Veri
         .map_err(|_| VerificationError::Signature(verifier.kid))
 }
 
-/// The header and payload of a compact JWS as JSON text, **unverified**: to look at, never to trust.
-///
-/// # Errors
-///
-/// [`VerificationError::NotACompactJws`] when it is not one.
+/// Decodes the header and the payload of a compact JWS as JSON, **unverified**. Never make a decision on
+/// them.
 pub fn decode_unverified(compact: &str) -> Result<(serde_json::Value, serde_json::Value), VerificationError> {
     use base64::Engine as _;
     let mut parts = compact.split('.');

@@ -1,4 +1,4 @@
-//! Key pairs: made once, carried as PKCS #8, parsed once into a [`Signer`].
+//! Key pairs: generated once, carried as PKCS #8, and parsed once into a [`Signer`].
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
@@ -15,7 +15,7 @@ use crate::values::secret::SecretBytes;
 /// The size of an RSA modulus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RsaBits {
-    /// 2048 bits, what every verifier takes.
+    /// 2048 bits. Every verifier accepts it.
     #[default]
     Rsa2048,
     /// 3072 bits.
@@ -25,7 +25,7 @@ pub enum RsaBits {
 }
 
 impl RsaBits {
-    /// The modulus length in bits.
+    /// The size in bits.
     #[must_use]
     pub fn bits(self) -> u16 {
         match self {
@@ -36,7 +36,7 @@ impl RsaBits {
     }
 }
 
-/// The modulus length is not offered.
+/// The error for a modulus size that carnet does not offer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an RSA key has 2048, 3072 or 4096 bits")]
 pub struct RsaBitsError;
@@ -52,23 +52,23 @@ impl TryFrom<u16> for RsaBits {
     }
 }
 
-/// A key pair could not be made or read.
+/// The reason why a key pair could not be made or read.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyPairError {
-    /// No randomness.
+    /// No randomness is available.
     #[error(transparent)]
     Randomness(#[from] RandomnessUnavailable),
-    /// The library would not make the key.
+    /// The library could not generate the key.
     #[error("an {0} key could not be generated")]
     Generation(Algorithm),
-    /// The private key is not one of its algorithm, or its halves do not belong together.
+    /// The private key is not a key of its algorithm, or its halves do not match.
     #[error("the private key is not a PKCS #8 key for {0}")]
     Malformed(Algorithm),
 }
 
-/// A private key as PKCS #8 (RFC 5958) with its public half: what is sealed at rest.
+/// A private key as PKCS #8 (RFC 5958), which is what the store seals, with its public half.
 ///
-/// Invariant: `public` was computed from `pkcs8`, never read from beside it.
+/// Invariant: `public` is computed from `pkcs8`, never read from elsewhere.
 #[derive(Debug, Clone)]
 pub struct KeyPair {
     pkcs8: SecretBytes,
@@ -76,11 +76,7 @@ pub struct KeyPair {
 }
 
 impl KeyPair {
-    /// Makes a new key. RSA takes 30 to 300 ms or more: never call this on an async thread.
-    ///
-    /// # Errors
-    ///
-    /// [`KeyPairError`] when there is no randomness or the library refuses.
+    /// Generates a key. RSA takes 30 to 300 ms or more, so never call this on an async thread.
     pub fn generate(
         algorithm: Algorithm,
         rsa_bits: RsaBits,
@@ -93,11 +89,7 @@ impl KeyPair {
         Self::from_pkcs8(algorithm, pkcs8)
     }
 
-    /// Takes a private key that was sealed before.
-    ///
-    /// # Errors
-    ///
-    /// [`KeyPairError::Malformed`] when it is not a key for `algorithm`.
+    /// Reads a private key that was sealed before.
     pub fn from_pkcs8(algorithm: Algorithm, pkcs8: SecretBytes) -> Result<Self, KeyPairError> {
         let malformed = || KeyPairError::Malformed(algorithm);
         let public = match algorithm {
@@ -132,11 +124,7 @@ impl KeyPair {
         &self.pkcs8
     }
 
-    /// Parses the key for signing: once per key, never per token.
-    ///
-    /// # Errors
-    ///
-    /// [`KeyPairError::Malformed`] when the signing library refuses the key.
+    /// Parses the key for signing. Call it once for each key, never for each token.
     pub fn signer(&self) -> Result<Signer, KeyPairError> {
         let algorithm = self.public.algorithm();
         let malformed = |_| KeyPairError::Malformed(algorithm);
@@ -167,8 +155,8 @@ fn generate_rsa(bits: RsaBits) -> Result<SecretBytes, KeyPairError> {
 
 fn generate_p256(random: &dyn Random) -> Result<SecretBytes, KeyPairError> {
     let mut scalar = zeroize::Zeroizing::new([0; 32]);
-    // Rejection sampling: a candidate outside 1..n has a chance of 2⁻³², so a source that fails
-    // eight times in a row is broken.
+    // Rejection sampling: a candidate is outside 1..n with a chance of 2⁻³², so a source of which eight
+    // candidates in a row are outside is broken.
     for _ in 0..8 {
         random.fill(scalar.as_mut())?;
         if let Ok(key) = p256::SecretKey::from_slice(scalar.as_ref()) {

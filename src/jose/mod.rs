@@ -1,7 +1,7 @@
-//! The one door to josekit, p256 and aws-lc-rs' signatures.
+//! The only module that uses josekit, p256 and the signatures of aws-lc-rs.
 //!
-//! Owns what a key, a JWK and a compact JWS are. Knows nothing of key states, issuers or storage.
-//! No type of josekit, p256 or aws-lc-rs appears in its public interface.
+//! Defines keys, JWKs and compact JWSs. Independent of key states, issuers and storage. No type of josekit,
+//! p256 or aws-lc-rs appears in its public interface.
 
 pub mod jwk;
 pub mod jws;
@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 /// A signature algorithm, by its name in RFC 7518 section 3.1.
 ///
-/// Only these two: every cloud that carnet speaks to verifies at least one of them, and Entra
-/// verifies nothing but RS256.
+/// Two are enough: every cloud that carnet supports verifies at least one of them, and Entra verifies only
+/// RS256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Algorithm {
@@ -26,10 +26,10 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Every algorithm that an issuer holds keys for, always.
+    /// All algorithms. An issuer always holds keys for each of them.
     pub const ALL: [Self; 2] = [Self::Rs256, Self::Es256];
 
-    /// The name that stands in `alg`.
+    /// The name in `alg`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// The text names no algorithm that carnet signs with.
+/// The error for a text that is not an algorithm carnet signs with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("use RS256 or ES256")]
 pub struct UnknownAlgorithm;

@@ -1,8 +1,8 @@
-//! Signing keys and the events that move them from one state to the next.
+//! Signing keys and the events that change their state.
 //!
-//! Pure: `now` is an argument and nothing is async. States follow from recorded events; the only
-//! function of time is whether a retired key is still published. A key's private half is not here
-//! at all: it is sealed in the store while the key is prepared or active, and nowhere afterwards.
+//! Pure: `now` is an argument and nothing is async. States follow from recorded events. Time alone decides
+//! only one thing: whether a retired key is still published. Private halves are not here: the store seals
+//! them while a key is prepared or active, and they do not exist afterwards.
 
 pub mod clock_guard;
 pub mod policy;
@@ -20,70 +20,70 @@ use self::policy::RotationPolicy;
 use crate::jose::Algorithm;
 use crate::jose::jwk::{Kid, PublicKey};
 
-/// A signing key: its public half and what has happened to it.
+/// A signing key: its public half and its history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SigningKey {
     /// The public half.
     pub public: PublicKey,
-    /// When it was made, and servers began to publish it.
+    /// The time when the key was made and servers began to publish it.
     pub prepared_at: Timestamp,
-    /// Since when every place where verifiers look shows it: `prepared_at`, or later if copies of the
-    /// documents are kept elsewhere; `None` while one of them does not show it. Not a column of the key's
-    /// row: see [`publication`].
+    /// The time since which every place where verifiers fetch keys shows this one: `prepared_at`, or later if
+    /// copies of the documents are kept elsewhere; `None` while one of them does not show it. Not a column of
+    /// the key's row: see [`publication`].
     pub published_at: Option<Timestamp>,
-    /// The longest token lifetime that it may have been used with, and more if the policy's `leeway`
-    /// has been lowered since; only ever grows.
+    /// The longest token lifetime that the key may have been used with, and more if the policy's `leeway` has
+    /// been lowered since. It only ever grows.
     pub longest_lifetime: Duration,
-    /// What has happened since.
+    /// The stage, with its events.
     pub stage: Stage,
 }
 
-/// What has happened to a key since it was prepared. Each stage holds just the events that led there.
+/// The stages of a key. Each stage holds exactly the events that led to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Published, not yet signing.
+    /// The key is published and does not sign yet.
     Prepared,
-    /// Signing.
+    /// The key signs.
     Active {
-        /// When it began to sign.
+        /// The time when the key began to sign.
         activated_at: Timestamp,
     },
-    /// Verifying only; the private half is destroyed.
+    /// The key only verifies; its private half is destroyed.
     Retired {
-        /// When it began to sign.
+        /// The time when the key began to sign.
         activated_at: Timestamp,
-        /// When it ceased to sign.
+        /// The time when the key stopped signing.
         retired_at: Timestamp,
-        /// When it leaves the JWKS: fixed at retirement, never shortened.
+        /// The time when the key leaves the JWKS, fixed at retirement and never shortened.
         published_until: Timestamp,
     },
-    /// Out of the JWKS at once; the private half is destroyed.
+    /// The key has left the JWKS immediately; its private half is destroyed.
     Revoked {
-        /// When it began to sign, if it ever did.
+        /// The time when the key began to sign, if it ever did.
         activated_at: Option<Timestamp>,
-        /// When it was revoked.
+        /// The time of the revocation.
         revoked_at: Timestamp,
     },
 }
 
-/// A key's state, as users see it.
+/// A key's state as shown to users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Published, not yet signing.
+    /// The key is published and does not sign yet.
     Prepared,
-    /// Signing.
+    /// The key signs.
     Active,
-    /// Published, verifying only.
+    /// The key is published and only verifies.
     Retired,
-    /// No longer published.
+    /// The key has left the JWKS after its retirement.
     Pruned,
-    /// Withdrawn in an emergency.
+    /// The key was revoked in an emergency.
     Revoked,
 }
 
 impl State {
-    /// The state's name in tables and JSON.
+    /// The name in tables and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -97,7 +97,7 @@ impl State {
 }
 
 impl SigningKey {
-    /// A key whose publication begins at `now`.
+    /// A new key whose publication begins at `now`.
     #[must_use]
     pub fn prepared(public: PublicKey, now: Timestamp) -> Self {
         Self {
@@ -115,7 +115,7 @@ impl SigningKey {
         self.public.thumbprint()
     }
 
-    /// What the key signs with.
+    /// The algorithm that the key signs with.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.public.algorithm()
@@ -133,21 +133,22 @@ impl SigningKey {
         }
     }
 
-    /// Whether the JWKS holds the key at `now`.
+    /// Returns whether the JWKS contains the key at `now`.
     #[must_use]
     pub fn is_published(&self, now: Timestamp) -> bool {
         matches!(self.state(now), State::Prepared | State::Active | State::Retired)
     }
 
-    /// Whether a private half exists.
+    /// Returns whether the key's private half exists.
     #[must_use]
     pub fn has_private_half(&self) -> bool {
         matches!(self.stage, Stage::Prepared | Stage::Active { .. })
     }
 
-    /// Returns whether the row of a retired key would keep it published for longer than its retirement and its longest token
-    /// allow. `latest` is the latest time that is known to have been; a clock may have been ahead of it by up to
-    /// `rotate_every` when the key retired. What has left the JWKS at `now` is not looked at.
+    /// Returns whether the row of a retired key would keep it published for longer than its retirement and
+    /// its longest token allow. `latest` is the latest time known to have passed; the clock may have been
+    /// ahead of it by up to `rotate_every` when the key retired. Returns `false` for keys that have left the
+    /// JWKS at `now`.
     #[must_use]
     pub fn overstays(&self, policy: &RotationPolicy, now: Timestamp, latest: Timestamp) -> bool {
         let Stage::Retired { retired_at, published_until, .. } = self.stage else { return false };
@@ -157,7 +158,7 @@ impl SigningKey {
         published_until > now && published_until > allowed
     }
 
-    /// When the key leaves the JWKS, once that is known.
+    /// The time when the key leaves or left the JWKS, if known.
     #[must_use]
     pub fn published_until(&self) -> Option<Timestamp> {
         match self.stage {
@@ -180,14 +181,14 @@ pub fn prepared(keys: &[SigningKey], algorithm: Algorithm) -> Option<&SigningKey
     keys.iter().find(|key| key.algorithm() == algorithm && matches!(key.stage, Stage::Prepared))
 }
 
-/// The keys that the JWKS holds at `now`, never more than [`rotation::MAX_PUBLISHED`].
+/// The keys in the JWKS at `now`, never more than [`rotation::MAX_PUBLISHED`].
 ///
-/// RS256 comes first, which every verifier can read; of an algorithm the active key leads, then the prepared one, then
-/// those that retired, latest first. So verifiers that try keys in order, or look at the first one alone, find what
-/// signs now.
+/// RS256 keys come first, because every verifier can read them. Within an algorithm the order is: the active
+/// key, the prepared one, and the retired ones, latest first. So a verifier that tries keys in order, or
+/// reads only the first one, finds the key that signs now.
 ///
-/// A clock that is set back brings pruned keys back. Where their slots have been given away since, they
-/// stay pruned: those that were to leave first.
+/// A clock that is set back brings pruned keys back. If their slots are in use by then, the keys that were to
+/// leave first stay pruned.
 #[must_use]
 pub fn published(keys: &[SigningKey], now: Timestamp) -> Vec<&SigningKey> {
     let mut published: Vec<&SigningKey> = keys.iter().filter(|key| key.is_published(now)).collect();
@@ -209,7 +210,7 @@ pub fn published(keys: &[SigningKey], now: Timestamp) -> Vec<&SigningKey> {
     published
 }
 
-/// The first moment after `now` at which time alone changes what is published.
+/// The first time after `now` at which a key leaves the JWKS without any event.
 #[must_use]
 pub fn next_pruning(keys: &[SigningKey], now: Timestamp) -> Option<Timestamp> {
     keys.iter().filter(|key| key.state(now) == State::Retired).filter_map(SigningKey::published_until).min()

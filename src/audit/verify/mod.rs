@@ -1,4 +1,4 @@
-//! Going through a log row by row, finding what was changed since it was written, and where.
+//! Verification of a log: reads it row by row, and finds changes made since it was written.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,56 +8,56 @@ use serde::{Serialize, Serializer};
 use super::chain::{Anchor, Mac};
 use super::epochs::AuditKeys;
 
-/// Findings beyond this many are counted only: one broken link in a log of millions of rows can be
-/// followed by as many others.
+/// The maximum number of findings listed; more are only counted. In a log of millions of rows, one broken
+/// link can be followed by as many others.
 const LISTED: usize = 100;
 
-/// A row as it is stored.
+/// A stored row.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
-    /// Its place.
+    /// The sequence number.
     pub seq: i64,
-    /// Every column but the MAC, as [`AuditKey::extend`](super::AuditKey::extend) takes them; `None` if one holds what carnet
-    /// never writes.
+    /// Every column except the MAC, as [`AuditKey::extend`](super::AuditKey::extend) takes them; `None` if
+    /// one has a value that carnet never writes.
     pub columns: Option<&'a [Option<&'a str>]>,
-    /// Its MAC, likewise.
+    /// The MAC; `None` if the column has a value that carnet never writes.
     pub mac: Option<Mac>,
 }
 
-/// What is wrong, and where.
+/// A problem and its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The row; for rows that are gone the first of them, for the base row the one it says is the last
-    /// that was pruned, for an epoch's record the epoch.
+    /// The sequence number of the row. For missing rows, the first of them; for the base row, the row that it
+    /// names as the last pruned one; for an epoch's record, the number of the epoch.
     pub seq: i64,
-    /// What is wrong there.
+    /// The problem.
     pub problem: Problem,
 }
 
-/// What is wrong at one place.
+/// A problem with a row or a record of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
-    /// The row that says where the log begins is gone, or is not what it was.
+    /// The base row, which says where the log begins, is missing or was changed.
     Base,
-    /// Rows are gone. The one after them cannot be checked either.
+    /// Rows are missing. The row after them cannot be checked either.
     Missing {
-        /// The last of them.
+        /// The last missing row.
         until: i64,
     },
-    /// A row stands where there should be none any more.
+    /// A row is present before the beginning of the log.
     BeforeBeginning,
     /// The row was changed, inserted, or moved here from elsewhere.
     Changed,
-    /// The row itself is what it was, but its MAC was changed.
+    /// The row's columns are unchanged, but its MAC was changed.
     MacChanged,
     /// The log ends before this row, which an anchor names.
     CutOff {
-        /// The last row that is there.
+        /// The last row present.
         last: i64,
     },
-    /// The row is not the one that an anchor names: the log was written again from somewhere before it.
+    /// The row is not the one that an anchor names: the log was rewritten from some row before it.
     NotAnchored,
-    /// The record of an earlier epoch's end and key was changed; `seq` is the epoch's number.
+    /// The record of an earlier epoch's end and key was changed. `seq` is the epoch's number.
     Epoch,
 }
 
@@ -120,21 +120,21 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What came out.
+/// The result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// How many rows were gone through.
+    /// The number of rows read.
     pub rows: u64,
-    /// The last row that was pruned; 0 if none was.
+    /// The last pruned row; 0 if none was pruned.
     pub pruned_until: i64,
-    /// The last row; the base if there is none.
+    /// The last row; the base if there is no row.
     #[serde(serialize_with = "as_text")]
     pub end: Anchor,
-    /// What is wrong, in the order of rows; of very many findings the first.
+    /// The problems, in the order of rows. At most the first 100 are listed.
     pub findings: Vec<Finding>,
-    /// How many more findings there are.
+    /// The number of further problems.
     pub more: u64,
-    /// How many anchors name rows that have been pruned: nothing can be said about those.
+    /// The number of anchors that name pruned rows, which can no longer be checked.
     pub anchors_pruned: usize,
 }
 
@@ -143,35 +143,35 @@ fn as_text<S: Serializer>(anchor: &Anchor, serializer: S) -> Result<S::Ok, S::Er
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Returns whether there are no findings.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.findings.is_empty()
     }
 }
 
-/// Takes the rows of a log in their order.
+/// Verifies a log. Takes its rows in order.
 #[derive(Debug)]
 pub struct Verifier<'a> {
     keys: &'a AuditKeys,
-    /// Not yet met, by row.
+    /// The anchors of rows not reached yet, by row.
     anchors: BTreeMap<i64, Vec<Mac>>,
     before: Before,
     report: Report,
 }
 
-/// What the next row must follow.
+/// The row that the next row must follow.
 #[derive(Debug, Clone, Copy)]
 struct Before {
     seq: i64,
-    /// What the row before has as its MAC, or several that it could be.
+    /// The MAC stored in the row; `None` if it cannot be read.
     stored: Option<Mac>,
-    /// What the row before should have, where it has another one.
+    /// The MAC that the row should have, if the stored one does not match.
     computed: Option<Mac>,
 }
 
 impl<'a> Verifier<'a> {
-    /// For a log that begins behind `base`; `None` if the database says nothing about that.
+    /// Starts the verification of a log that begins after `base`; `None` if the database has no base row.
     ///
     /// `anchors` are those kept elsewhere.
     #[must_use]
@@ -182,7 +182,7 @@ impl<'a> Verifier<'a> {
             by_row.entry(anchor.seq).or_default().push(anchor.mac);
         }
         let (start, tag) = base.unwrap_or((key.beginning(), None));
-        // The present epoch fixes where those before it ended.
+        // The current epoch commits to the ends of the epochs before it.
         for closed in keys.closed().iter().filter(|closed| closed.end.seq > start.seq) {
             by_row.entry(closed.end.seq).or_default().push(closed.end.mac);
         }
@@ -209,7 +209,7 @@ impl<'a> Verifier<'a> {
         verifier
     }
 
-    /// The next row.
+    /// Checks the next row.
     pub fn row(&mut self, row: Row<'_>) {
         let Row { seq, columns, mac } = row;
         self.report.rows += 1;
@@ -220,7 +220,7 @@ impl<'a> Verifier<'a> {
         let next = self.before.seq + 1;
         if seq > next {
             self.find(next, Problem::Missing { until: seq - 1 });
-            // Anchors in the gap are accounted for by it.
+            // The finding already covers the anchors in the gap.
             self.anchors.retain(|anchored, _| !(next..seq).contains(anchored));
             self.before = Before { seq, stored: mac, computed: None };
         } else {
@@ -246,7 +246,8 @@ impl<'a> Verifier<'a> {
         if follows(stored) {
             return;
         }
-        // This row is what follows the row before as that was written: there, only the MAC was changed.
+        // This row follows from the previous row's columns as they are: of the previous row, only the MAC was
+        // changed.
         if follows(computed) {
             if let Some(last) = self.report.findings.last_mut()
                 && *last == (Finding { seq: seq - 1, problem: Problem::Changed })
@@ -256,21 +257,21 @@ impl<'a> Verifier<'a> {
             return;
         }
         if stored.is_none() && computed.is_none() {
-            // The row before could not be read at all: what follows it cannot be told.
+            // The previous row could not be read, so this row cannot be checked against it.
             return;
         }
         self.before.computed = stored.map(|stored| key.extend(&stored, columns));
         self.find(seq, Problem::Changed);
     }
 
-    /// The report on the beginning of a log, whose other rows were not given.
+    /// The report on the beginning of a log, when its other rows are not read. Ignores anchors of later rows.
     #[must_use]
     pub fn finish_part(mut self) -> Report {
         self.anchors.clear();
         self.finish()
     }
 
-    /// What came out, once every row was given.
+    /// The report, once all rows have been passed.
     #[must_use]
     pub fn finish(mut self) -> Report {
         let last = self.before.seq;

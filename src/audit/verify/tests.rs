@@ -4,7 +4,7 @@ use super::*;
 use crate::audit::{AuditKey, ClosedEpoch};
 use crate::values::secret::SecretBytes;
 
-/// A row as a database holds it, for somebody to tamper with.
+/// A stored row that tests tamper with.
 #[derive(Debug, Clone, PartialEq)]
 struct Stored {
     seq: i64,
@@ -178,7 +178,7 @@ fn of_very_many_findings_the_first_are_listed_and_the_rest_counted() {
     assert_eq!(report.findings[0].seq, 1);
 }
 
-/// Nine rows, of which the last four are of a second epoch, and the keys of both.
+/// Nine rows, the last four of which belong to a second epoch, and the keys of both epochs.
 fn two_epochs() -> (AuditKeys, AuditKey, Anchor, Vec<Stored>) {
     let (old, new) = (key(), AuditKey::new(&SecretBytes::new(vec![8; 32])));
     let mut rows = log(&texts());
@@ -189,7 +189,7 @@ fn two_epochs() -> (AuditKeys, AuditKey, Anchor, Vec<Stored>) {
     (AuditKeys::with_closed(new, vec![closed], Vec::new()), key(), beginning, rows)
 }
 
-/// Makes the MACs of `rows` right again behind `before`.
+/// Recomputes the MACs of `rows`, which follow `before`.
 fn rewrite(rows: &mut [Stored], key: &AuditKey, mut before: Mac) {
     for row in rows {
         before = extend(key, &before, row.seq, &row.text);
@@ -205,7 +205,7 @@ fn rows_and_anchors_of_an_earlier_epoch_verify_with_its_own_key() {
     assert_eq!((report.findings.as_slice(), report.rows), (&[][..], 9));
 }
 
-/// Each with right MACs under the key of the first epoch.
+/// Each forgery has correct MACs under the key of the first epoch.
 #[test]
 fn whoever_has_an_earlier_epochs_key_changes_nothing_unseen() {
     type Forge = fn(&mut Vec<Stored>, &AuditKey);
@@ -263,7 +263,7 @@ fn a_changed_record_of_an_epoch_is_found() {
     assert!(verify_with(&keys, &beginning, &rows, &[]).is_clean());
 }
 
-/// One thing that somebody without the key may do to rows.
+/// One change that an attacker without the key can make to rows.
 #[derive(Debug, Clone)]
 enum Tampering {
     Change(prop::sample::Index, String),
@@ -316,8 +316,8 @@ impl Tampering {
 }
 
 proptest! {
-    /// With an anchor of its end, a log is clean exactly when it is what was written; and the first
-    /// finding is never after the first difference.
+    /// With an anchor of its end, a log is clean exactly if it is unchanged, and the first finding is never
+    /// after the first difference.
     #[test]
     fn whatever_is_done_without_the_key_is_found(
         texts in proptest::collection::vec("[a-c]{0,3}", 1..12),

@@ -1,8 +1,9 @@
-//! How far the wall clock can be believed.
+//! The guard that decides whether the wall clock can be trusted.
 //!
-//! A clock that is ahead would rotate keys before verifiers have them, prune what is still needed, and move the
-//! database's high-water time to where no true clock gets for years. Two things tell a wrong clock: the monotonic
-//! clock, against which it jumps, and the high-water time, which a process has from its first moment.
+//! A clock that is ahead would rotate keys before verifiers have them, prune keys and rows that are still
+//! needed, and move the database's high-water time to a value that no correct clock reaches for years. Two
+//! things reveal a wrong clock: the monotonic clock, which shows jumps, and the high-water time, which a
+//! process has from its start.
 
 use std::time::Duration;
 
@@ -10,49 +11,50 @@ use jiff::Timestamp;
 
 use super::policy::RotationPolicy;
 
-/// A jump forward is believed once it has held for this long.
+/// The time for which a jump forward must hold before the clock is trusted again.
 pub const HOLD: Duration = Duration::from_secs(10 * 60);
 
-/// The times that a database remembers.
+/// The times stored in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DatabaseTime {
-    /// The latest time that a process with a steady clock has seen; the Unix epoch if none has.
+    /// The latest time that a process with a steady clock has seen; the Unix epoch if there was none.
     pub high_water: Timestamp,
-    /// The time by which rows are old enough to be pruned.
+    /// The time that decides whether rows are old enough to be pruned.
     pub pruning_time: Timestamp,
-    /// How often the high-water time has been set back. Only a greater number makes it go down: a lower time with
-    /// the same number is a stale reading.
+    /// The number of times that the high-water time was set back. The high-water time only goes down together
+    /// with a greater number; a lower time with the same number is a stale reading.
     pub set_backs: i64,
 }
 
-/// The guard's opinion of the wall clock.
+/// The guard's verdict on the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClockTrust {
-    /// It moves as time does.
+    /// The clock agrees with the monotonic clock and the high-water time.
     Steady,
-    /// It has jumped forward and has not held for [`HOLD`] yet.
+    /// The clock has jumped forward and has not held for [`HOLD`] yet.
     Jumped {
-        /// How far.
+        /// The size of the jump.
         by: Duration,
-        /// The monotonic time at which it will be believed.
+        /// The monotonic time from which the clock is trusted again.
         until: Duration,
     },
-    /// It is so far beyond the high-water time, or the operator has set that back, that it has to be accepted.
+    /// The clock must be accepted by the operator: it is too far beyond the high-water time, or the operator
+    /// has set that time back.
     Ahead {
         /// The high-water time.
         high_water: Timestamp,
     },
-    /// It is further behind the high-water time than clocks may disagree.
+    /// The clock is further behind the high-water time than clocks may disagree.
     Behind {
         /// The high-water time.
         high_water: Timestamp,
     },
 }
 
-/// A wall clock is not believed.
+/// The reason why a wall clock is not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ClockDoubt {
-    /// It is behind.
+    /// The clock is behind.
     #[error("this machine's clock says {now}, but it has been {high_water} already")]
     Behind {
         /// The wall clock.
@@ -60,7 +62,7 @@ pub enum ClockDoubt {
         /// The high-water time.
         high_water: Timestamp,
     },
-    /// It is too far ahead.
+    /// The clock is too far ahead.
     #[error("this machine's clock says {now}, but the latest time known to the database is {high_water}")]
     Ahead {
         /// The wall clock.
@@ -68,7 +70,7 @@ pub enum ClockDoubt {
         /// The high-water time.
         high_water: Timestamp,
     },
-    /// It has jumped.
+    /// The clock has jumped.
     #[error(
         "this machine's clock has jumped forward by {} s to {now}; it is believed once it has held for ten minutes",
         by.as_secs()
@@ -76,13 +78,13 @@ pub enum ClockDoubt {
     Jumped {
         /// The wall clock.
         now: Timestamp,
-        /// How far.
+        /// The size of the jump.
         by: Duration,
     },
 }
 
 impl ClockDoubt {
-    /// How the operator resolves the doubt.
+    /// The fix that the operator can apply.
     #[must_use]
     pub fn fix(&self) -> &'static str {
         match self {
@@ -101,11 +103,7 @@ impl ClockDoubt {
 }
 
 impl ClockTrust {
-    /// Passes a clock that is believed.
-    ///
-    /// # Errors
-    ///
-    /// [`ClockDoubt`], with `now` as the time that the wall clock shows.
+    /// Returns an error unless the clock is trusted. `now` is the wall clock's time, for the message.
     pub fn check(self, now: Timestamp) -> Result<(), ClockDoubt> {
         match self {
             Self::Steady => Ok(()),
@@ -115,26 +113,22 @@ impl ClockTrust {
         }
     }
 
-    /// Passes a clock that tokens may be minted by: a jump only suspends what lasts, because a machine that wakes
-    /// from sleep has jumped, too.
-    ///
-    /// # Errors
-    ///
-    /// As [`ClockTrust::check`].
+    /// Returns an error unless tokens may be minted by this clock. A jump only suspends acts with lasting
+    /// effects, because the clock of a machine that wakes from sleep has jumped, too.
     pub fn check_for_minting(self, now: Timestamp) -> Result<(), ClockDoubt> {
         if matches!(self, Self::Jumped { .. }) { Ok(()) } else { self.check(now) }
     }
 }
 
-/// Watches one process's clocks.
+/// Watches the clocks of one process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ClockGuard {
     /// The newest reading of the database's times.
     database: Option<DatabaseTime>,
-    /// Both clocks, when the wall clock was last believed.
+    /// The readings of both clocks when the wall clock was last trusted.
     believed: Option<(Timestamp, Duration)>,
     jump: Option<Jump>,
-    /// Whether the operator has set the high-water time back to before this process's clock.
+    /// `true` if the operator has set the high-water time back to before this process's clock.
     is_rejected: bool,
 }
 
@@ -145,7 +139,7 @@ struct Jump {
 }
 
 impl ClockGuard {
-    /// Looks at both clocks. Call it often: the monotonic clock only tells what happens between two calls.
+    /// Compares both clocks. Call it often: the monotonic clock only shows changes between two calls.
     pub fn observe(
         &mut self,
         wall: Timestamp,
@@ -155,7 +149,7 @@ impl ClockGuard {
     ) -> ClockTrust {
         let (high_water, leeway) = (self.note(database, wall, policy).high_water, policy.leeway());
         if is_behind(wall, high_water, leeway) {
-            // What was believed before stays the measure: a clock that comes back to it has not jumped.
+            // The last trusted reading stays the reference: a clock that returns to it has not jumped.
             self.jump = None;
             return ClockTrust::Behind { high_water };
         }
@@ -182,7 +176,7 @@ impl ClockGuard {
         }
     }
 
-    /// Takes note of what the database says, unless that was read before what is known already.
+    /// Remembers the database's times, unless they were read before those already known.
     fn note(&mut self, read: DatabaseTime, wall: Timestamp, policy: &RotationPolicy) -> DatabaseTime {
         let newest = match self.database {
             Some(known) if read.set_backs < known.set_backs => known,
@@ -204,24 +198,25 @@ impl ClockGuard {
     }
 }
 
-/// Returns whether a clock that says `now` is further behind `high_water` than clocks may disagree.
+/// Returns whether a clock that shows `now` is further behind `high_water` than clocks may disagree.
 #[must_use]
 pub fn is_behind(now: Timestamp, high_water: Timestamp, leeway: Duration) -> bool {
     later(now, leeway) < high_water
 }
 
-/// Returns whether a clock that says `now` is so far beyond `high_water` that somebody has to accept it. With no high-water
-/// time there is nothing to be beyond of.
+/// Returns whether a clock that shows `now` is so far beyond `high_water` that an operator has to accept it.
+/// Without a high-water time no clock is too far ahead.
 #[must_use]
 pub fn is_far_ahead(now: Timestamp, high_water: Timestamp, policy: &RotationPolicy) -> bool {
     high_water > Timestamp::UNIX_EPOCH && now > later(high_water, policy.largest_step())
 }
 
-/// The high-water time that a command leaves, if any: it sees no clock for long enough to vouch for the present, but
-/// where only commands are used the clock must not come to look far ahead for want of a server.
+/// The high-water time that a command writes, if any. A command does not watch its clock for long enough to
+/// vouch for the current time. But where no server runs and only commands are used, the high-water time must
+/// still advance, or else the clock would come to look far ahead.
 ///
-/// It stays half of the largest step behind the present, so that a command whose clock is ahead by less than that does
-/// no harm to servers.
+/// The time written is half of the largest step behind the current time, so that a command whose clock is
+/// ahead by less than that does not harm servers.
 #[must_use]
 pub fn high_water_of_a_command(
     now: Timestamp,
