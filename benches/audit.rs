@@ -10,11 +10,12 @@ mod support;
 
 use std::sync::Arc;
 
-use carnet::audit::{Event, EventKind, Outcome as Became};
-use carnet::audit_log::AuditLog;
-use carnet::store::Store;
-use carnet::values::actor::Actor;
-use carnet::values::clock::{Clock, SystemClock};
+use carnet::internals::Parts as _;
+use carnet::internals::audit::{Event, EventKind, Outcome as Became};
+use carnet::internals::audit_log::AuditLog;
+use carnet::internals::store::Store;
+use carnet::internals::values::actor::Actor;
+use carnet::internals::values::clock::{Clock, SystemClock};
 use support::{Outcome, Row, Spread, TemporaryIssuer, report};
 
 const CLIENTS: [usize; 4] = [1, 16, 64, 256];

@@ -11,15 +11,16 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carnet::broker::{Broker, BrokerLimits, ExchangeFuture, Exchanged, Exchanger, Request};
-use carnet::exchange::{Credential, Secret};
-use carnet::feed::scope::Scope;
-use carnet::feed::{Feed, FeedDraft};
-use carnet::oidc::subject::Context;
-use carnet::values::clock::{Clock, SystemClock};
-use carnet::values::issuer_url::IssuerUrl;
-use carnet::values::random::{SecureRandom, uuid};
-use carnet::values::secret::SecretString;
+use carnet::internals::broker::exchanger::{ExchangeFuture, Exchanged};
+use carnet::internals::broker::{Broker, BrokerLimits, Exchanger, Request};
+use carnet::internals::exchange::{Credential, Secret};
+use carnet::internals::feed::scope::Scope;
+use carnet::internals::feed::{Feed, FeedDraft};
+use carnet::internals::oidc::subject::Context;
+use carnet::internals::values::clock::{Clock, SystemClock};
+use carnet::internals::values::issuer_url::IssuerUrl;
+use carnet::internals::values::random::{SecureRandom, uuid};
+use carnet::internals::values::secret::SecretString;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 

@@ -19,8 +19,8 @@ mod support;
 
 use std::time::Duration;
 
-use carnet::oidc::metadata::JWKS_PATH;
-use carnet::values::clock::SystemClock;
+use carnet::internals::oidc::metadata::JWKS_PATH;
+use carnet::internals::values::clock::SystemClock;
 use client::Client;
 use servers::Server;
 use support::{Outcome, Row, Spread, TemporaryIssuer, report};

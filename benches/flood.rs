@@ -22,7 +22,7 @@ mod world;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use carnet::values::clock::{Clock as _, SystemClock};
+use carnet::internals::values::clock::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 use support::carnet::Issuer;
 use support::http::Connection;

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    carnet::cli::main()
+    carnet::run_command()
 }

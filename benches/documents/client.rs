@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use carnet::values::clock::{Clock as _, SystemClock};
+use carnet::internals::values::clock::{Clock as _, SystemClock};
 
 use crate::support::Outcome;
 

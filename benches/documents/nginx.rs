@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
-use carnet::oidc::metadata::{Document, JWKS_PATH};
-use carnet::values::clock::{Clock as _, SystemClock};
+use carnet::internals::oidc::metadata::{Document, JWKS_PATH};
+use carnet::internals::values::clock::{Clock as _, SystemClock};
 use tempfile::TempDir;
 
 use crate::servers::Server;

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use carnet::http::public::{Detail, PublicDocuments};
-use carnet::http::server::{Served, Settings, serve};
-use carnet::issuer::Issuer;
-use carnet::oidc::metadata::Document;
-use carnet::values::clock::SystemClock;
+use carnet::internals::http::public::{Detail, PublicDocuments};
+use carnet::internals::http::server::{Served, Settings, serve};
+use carnet::internals::issuer::Issuer;
+use carnet::internals::oidc::metadata::Document;
+use carnet::internals::values::clock::SystemClock;
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use http::{HeaderValue, Request, Response};
 use http_body_util::Full;

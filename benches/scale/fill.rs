@@ -1,14 +1,15 @@
 //! Filling a database through carnet's own code: every row of the audit log has its true MAC.
 
-use carnet::audit::{Event, EventKind, Outcome as Became};
-use carnet::carnet::{Carnet, Config, MasterKeySource};
-use carnet::feed::aws::AssumedRole;
-use carnet::feed::endpoints::Endpoints;
-use carnet::feed::{Feed, FeedDraft, Provider};
-use carnet::store::Store;
-use carnet::values::actor::Actor;
-use carnet::values::clock::{Clock as _, SystemClock};
-use carnet::values::random::{SecureRandom, uuid};
+use carnet::internals::Parts as _;
+use carnet::internals::audit::{Event, EventKind, Outcome as Became};
+use carnet::internals::carnet::{Carnet, Config, MasterKeySource};
+use carnet::internals::feed::aws::AssumedRole;
+use carnet::internals::feed::endpoints::Endpoints;
+use carnet::internals::feed::{Feed, FeedDraft, Provider};
+use carnet::internals::store::Store;
+use carnet::internals::values::actor::Actor;
+use carnet::internals::values::clock::{Clock as _, SystemClock};
+use carnet::internals::values::random::{SecureRandom, uuid};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use carnet::values::clock::{Clock as _, SystemClock};
+use carnet::internals::values::clock::{Clock as _, SystemClock};
 use serde_json::json;
 
 use crate::fill::{self, Known, POPULAR, Size};

@@ -6,9 +6,10 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use carnet::carnet::{Carnet, Config, MasterKeySource};
-use carnet::issuer::Issuer;
-use carnet::store::IfMissing;
+use carnet::internals::Parts as _;
+use carnet::internals::carnet::{Carnet, Config, MasterKeySource};
+use carnet::internals::issuer::Issuer;
+use carnet::internals::store::IfMissing;
 use tempfile::TempDir;
 
 pub(crate) use self::spread::Spread;

@@ -92,6 +92,7 @@ pub struct ContextBody {
 /// `pull` or `push`.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
+#[allow(dead_code, reason = "the schema of a type that is no schema itself")]
 pub enum ActionName {
     /// Read images.
     Pull,
@@ -159,6 +160,7 @@ pub struct ExpiryAnswer {
 /// Where a credential came from.
 #[derive(ToSchema)]
 #[schema(rename_all = "kebab-case")]
+#[allow(dead_code, reason = "the schema of a type that is no schema itself")]
 pub enum SourceName {
     /// An exchange for this request, or for others that asked at the same time.
     Exchange,

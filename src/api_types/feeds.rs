@@ -93,6 +93,7 @@ pub struct FeedAnswer {
 /// The types of feed.
 #[derive(ToSchema)]
 #[schema(rename_all = "kebab-case")]
+#[allow(dead_code, reason = "the schema of a type that is no schema itself")]
 pub enum FeedTypeName {
     /// A private registry of Amazon ECR.
     AwsEcr,
@@ -107,6 +108,7 @@ pub enum FeedTypeName {
 /// The signature algorithms.
 #[derive(ToSchema)]
 #[schema(rename_all = "UPPERCASE")]
+#[allow(dead_code, reason = "the schema of a type that is no schema itself")]
 pub enum AlgorithmName {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     Rs256,
@@ -117,6 +119,7 @@ pub enum AlgorithmName {
 /// How Google comes by the issuer's keys.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
+#[allow(dead_code, reason = "the schema of a type that is no schema itself")]
 pub enum JwksSourceName {
     /// It fetches them from the issuer, which it must reach.
     Fetched,

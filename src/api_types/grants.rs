@@ -81,6 +81,7 @@ pub struct ContextRulesBody {
 /// What a grant's holder may do.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
+#[allow(dead_code, reason = "the schema of a type that is no schema itself")]
 pub enum RoleName {
     /// Everything.
     Admin,

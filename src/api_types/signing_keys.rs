@@ -63,6 +63,7 @@ pub struct SigningKeyAnswer {
 /// What a key does.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
+#[allow(dead_code, reason = "the schema of a type that is no schema itself")]
 pub enum StateName {
     /// Published, not yet signing.
     Prepared,

@@ -120,6 +120,7 @@ impl AuditLog {
     }
 
     /// How many events wait to be durable.
+    #[cfg(any(test, feature = "test-internals"))]
     #[must_use]
     pub fn depth(&self) -> usize {
         self.queue().depth()

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use self::adoption::{adopt_issuer, establish_state, unlock};
 use crate::access::grants::Grants;
+use crate::audit::{Event, EventKind, Outcome};
 use crate::audit_log::AuditLog;
 use crate::broker::{Broker, BrokerLimits, MintingExchanger};
 use crate::carnet::tasks::audit_log::AuditMaintenance;
@@ -25,12 +26,15 @@ use crate::clock_watch::ClockWatch;
 use crate::clock_watch::database_clock::vouch_for_the_past;
 use crate::exchange::address::Loopback;
 use crate::exchange::transport::{HttpTransport, ReqwestTransport, TransportConfig, TransportConfigError};
+use crate::feed::Feed;
 use crate::feeds::Feeds;
 use crate::feeds::uploads::Uploads;
-use crate::issuer::audited::AuditedIssuer;
+use crate::issuer::audited::{AuditedIssuer, AuditedMintError};
 use crate::issuer::rotator::{GeneratedKeys, KeySource, RotationError, Rotator};
 use crate::issuer::{Issuer, KeyStateError};
 use crate::metrics::Metrics;
+use crate::oidc::subject::Context;
+use crate::oidc::token::SignedToken;
 use crate::states::StatePoint;
 use crate::store::custody::{self, CustodyError};
 use crate::store::database_url::DatabaseUrl;
@@ -265,7 +269,7 @@ impl Carnet {
     /// # Errors
     ///
     /// [`OpenError`] as for [`Carnet::open`], but for issuer and keys.
-    pub async fn open_store(config: &Config) -> Result<Store, OpenError> {
+    pub(crate) async fn open_store(config: &Config) -> Result<Store, OpenError> {
         custody::check(config.database.path(), &config.master_key)?;
         let store = Store::open(&config.database, config.if_missing).await?;
         unlock(&store, config).await?;
@@ -279,7 +283,7 @@ impl Carnet {
     /// # Errors
     ///
     /// [`OpenError`] when there is none, or it has not been set up.
-    pub async fn open_store_to_read(config: &Config) -> Result<Store, OpenError> {
+    pub(crate) async fn open_store_to_read(config: &Config) -> Result<Store, OpenError> {
         custody::check(config.database.path(), &config.master_key)?;
         Self::open_store_to_examine(config).await
     }
@@ -290,7 +294,7 @@ impl Carnet {
     /// # Errors
     ///
     /// As for [`Carnet::open_store_to_read`].
-    pub async fn open_store_to_examine(config: &Config) -> Result<Store, OpenError> {
+    pub(crate) async fn open_store_to_examine(config: &Config) -> Result<Store, OpenError> {
         let store = Store::open(&config.database, IfMissing::Refuse).await?;
         if store.sealed_with().await?.is_none() {
             return Err(OpenError::NotSetUp(config.database.clone()));
@@ -304,7 +308,7 @@ impl Carnet {
     /// # Errors
     ///
     /// [`OpenError`] when the master key cannot be had, is another one, or does not open what it should.
-    pub async fn unlock_store(store: &Store, config: &Config) -> Result<(), OpenError> {
+    pub(crate) async fn unlock_store(store: &Store, config: &Config) -> Result<(), OpenError> {
         let config = Config { if_missing: IfMissing::Refuse, ..config.clone() };
         unlock(store, &config).await
     }
@@ -314,13 +318,40 @@ impl Carnet {
     /// # Errors
     ///
     /// [`OpenError`] as for [`Carnet::open`], but for issuer and keys.
-    pub async fn open_grants(config: &Config) -> Result<Grants, OpenError> {
+    pub(crate) async fn open_grants(config: &Config) -> Result<Grants, OpenError> {
         custody::check(config.database.path(), &config.master_key)?;
         let store = Store::open(&config.database, config.if_missing).await?;
         unlock(&store, config).await?;
         establish_state(&store, config).await?;
         let watch = Arc::new(ClockWatch::new(Arc::clone(&config.clock)));
         Ok(Grants::new(store, watch, Arc::clone(&config.random)))
+    }
+
+    /// Mints a token for `feed` in `context`. The audit log names `by`, and its row is durable before this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`AuditedMintError`]: the token was not minted, or it was discarded because it could not be recorded. A refusal is
+    /// recorded, too.
+    pub async fn mint(
+        &self,
+        feed: &Feed,
+        context: &Context,
+        by: &Actor,
+    ) -> Result<SignedToken, AuditedMintError> {
+        let asked = Event::new(EventKind::TokenMint, Outcome::Done, by);
+        self.audited_issuer().mint(feed, context, asked).await
+    }
+
+    /// The issuer URL, below which verifiers find the public documents.
+    #[must_use]
+    pub fn issuer_url(&self) -> &IssuerUrl {
+        self.issuer.url()
+    }
+
+    /// Closes the database. Call it after [`Carnet::run`] has returned.
+    pub async fn close(&self) {
+        self.store.close().await;
     }
 
     /// Keeps what this process publishes and signs current, and rotates keys when they are due, until
@@ -348,7 +379,7 @@ impl Carnet {
 
     /// What [`Carnet::run`] runs, for who moves the clock himself.
     #[must_use]
-    pub fn maintenance(&self) -> Maintenance {
+    pub(crate) fn maintenance(&self) -> Maintenance {
         Maintenance::new(
             Arc::clone(&self.issuer),
             Arc::clone(&self.rotator),
@@ -360,56 +391,56 @@ impl Carnet {
 
     /// The part of it that looks after the audit log.
     #[must_use]
-    pub fn audit_maintenance(&self) -> AuditMaintenance {
+    pub(crate) fn audit_maintenance(&self) -> AuditMaintenance {
         let (log, store, retention) = (self.audit_log.clone(), self.store.clone(), self.audit_retention);
         AuditMaintenance::new(log, store, Arc::clone(&self.issuer), Arc::clone(&self.clock), retention)
     }
 
     /// Whether somebody else provides the master key, in a file that carnet never writes.
     #[must_use]
-    pub fn master_key_is_a_file(&self) -> bool {
+    pub(crate) fn master_key_is_a_file(&self) -> bool {
         matches!(self.master_keys.usual, MasterKeySource::File(_))
     }
 
     /// The database.
     #[must_use]
-    pub fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 
     /// Where mints, credentials and refusals are recorded; every call gives the same one.
     #[must_use]
-    pub fn audit_log(&self) -> &AuditLog {
+    pub(crate) fn audit_log(&self) -> &AuditLog {
         &self.audit_log
     }
 
     /// Who does what is done in this process unless somebody is named.
     #[must_use]
-    pub fn actor(&self) -> &Actor {
+    pub(crate) fn actor(&self) -> &Actor {
         &self.actor
     }
 
     /// What mints with a record of it.
     #[must_use]
-    pub fn audited_issuer(&self) -> AuditedIssuer {
+    pub(crate) fn audited_issuer(&self) -> AuditedIssuer {
         AuditedIssuer::new(Arc::clone(&self.issuer), self.audit_log.clone())
     }
 
     /// What is published and signed; its mints are not recorded.
     #[must_use]
-    pub fn issuer(&self) -> &Arc<Issuer> {
+    pub(crate) fn issuer(&self) -> &Arc<Issuer> {
         &self.issuer
     }
 
     /// What is counted and measured of it.
     #[must_use]
-    pub fn metrics(&self) -> &Arc<Metrics> {
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         self.issuer.metrics()
     }
 
     /// What changes keys. After a rotation, [`Issuer::refresh`] makes this process see it.
     #[must_use]
-    pub fn rotator(&self) -> &Arc<Rotator> {
+    pub(crate) fn rotator(&self) -> &Arc<Rotator> {
         &self.rotator
     }
 
@@ -451,19 +482,19 @@ impl Carnet {
 
     /// What is uploaded of its keys.
     #[must_use]
-    pub fn uploads(&self) -> Uploads {
+    pub(crate) fn uploads(&self) -> Uploads {
         Uploads::new(Arc::clone(&self.vault), Arc::clone(&self.clock))
     }
 
     /// The randomness that it was opened with.
     #[must_use]
-    pub fn random(&self) -> &Arc<dyn Random> {
+    pub(crate) fn random(&self) -> &Arc<dyn Random> {
         &self.random
     }
 
     /// The clock that it was opened with.
     #[must_use]
-    pub fn clock(&self) -> &Arc<dyn Clock> {
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::documents::Documents;
-pub use self::image::{ImageReference, ImageReferenceError};
+pub use self::image::ImageReference;
 pub use self::recorder::OnProgress;
 use self::recorder::Recorder;
 use self::registry::Registry;

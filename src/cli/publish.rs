@@ -167,7 +167,7 @@ async fn forget(carnet: &Carnet, arguments: &PublishArguments) -> Result<(), Fai
 pub(super) fn not_opened(url: &TargetUrl, error: OpenTargetError) -> Failure {
     let hint = match &error {
         OpenTargetError::Environment { reason, .. } => diagnosis::target::advice(url, reason),
-        OpenTargetError::Client(_) | OpenTargetError::NotBuilt(_) => None,
+        OpenTargetError::Client(_) => None,
     };
     hinted(error.into(), hint)
 }

@@ -5,9 +5,7 @@
 //! anybody sees it. Shapes are those of [`crate::api_types`].
 //!
 //! ```no_run
-//! use carnet::api::credentials::CredentialRequest;
-//! use carnet::client::{ApiClient, ClientError};
-//! use carnet::secret::SecretString;
+//! use carnet::{ApiClient, ClientError, CredentialRequest, SecretString};
 //!
 //! async fn pull_credential() -> Result<(), Box<dyn std::error::Error>> {
 //!     let token = SecretString::new(std::env::var("CARNET_TOKEN")?);
@@ -36,7 +34,7 @@ use uuid::Uuid;
 
 pub use self::error::ClientError;
 use self::sender::{Again, Answer, Call, Sender};
-pub use self::server_url::{ServerUrl, ServerUrlError};
+pub use self::server_url::ServerUrl;
 use crate::api_types::audit::AuditPage;
 use crate::api_types::check::{CheckAnswer, CheckRequest};
 use crate::api_types::credentials::{CredentialAnswer, CredentialRequest};

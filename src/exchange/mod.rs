@@ -28,9 +28,11 @@ pub(crate) use error::NO_PROVIDER;
 #[cfg(feature = "server")]
 pub(crate) use error::{Asked, unreachable};
 pub use error::{ExchangeError, Failure};
+#[cfg(test)]
+pub(crate) use upstream::MAX_TEXT;
 #[cfg(feature = "server")]
 pub(crate) use upstream::Redactor;
-pub use upstream::{MAX_TEXT, Step, Upstream};
+pub use upstream::{Step, Upstream};
 
 use crate::feed::endpoints::Endpoints;
 use crate::feed::registry_host::RegistryHost;

@@ -104,6 +104,23 @@ pub struct FeedDraft {
 }
 
 impl FeedDraft {
+    /// Returns a draft of the feed at `path`, with the defaults of its provider everywhere else.
+    #[must_use]
+    pub fn new(path: FeedPath, registry: RegistryHost, provider: Provider) -> Self {
+        Self {
+            space: path.space,
+            slug: path.slug,
+            name: None,
+            registry,
+            provider,
+            audience: None,
+            subject_keys: None,
+            alg: None,
+            token_lifetime: None,
+            endpoints: Endpoints::default(),
+        }
+    }
+
     /// Checks everything that does not rest on the key policy.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value;
 
-pub use self::rules::{FeedNote, MAX_FEEDS, MAX_FEEDS_IN_SPACE, MAX_SPACES};
+pub use self::rules::FeedNote;
 use self::rules::{check_marks, check_registry, check_room, check_subject, named};
 use crate::access::principal::{Confirmed, Principal, PrincipalError};
 use crate::audit::members::{differing, listed};
@@ -142,6 +142,15 @@ impl Feeds {
     /// As [`Feeds::new`], with a clock that somebody watches already.
     pub(crate) fn watched(store: Store, watch: Arc<ClockWatch>, random: Arc<dyn Random>) -> Self {
         Self { store, watch, random }
+    }
+
+    /// Returns the feed at `path`, or `None` if there is no such feed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the database cannot be read, or the row was not written by carnet.
+    pub async fn get(&self, path: &FeedPath) -> Result<Option<Feed>, StoreError> {
+        self.store.feed(path).await
     }
 
     /// Adds a feed, and its space if that is new, for the principal `by`.

@@ -25,10 +25,10 @@ pub use self::context_rules::{ContextRefusal, ContextRule, ContextRules};
 pub use self::draft::{DraftError, GrantDraft};
 pub use self::feed_rules::FeedRefusal;
 pub use self::limits::{FeedLimit, SpaceLimit};
-pub use self::pattern::{FeedPattern, FeedPatternError, FeedPatternRule};
+pub use self::pattern::FeedPattern;
 pub use self::permissions::{Permissions, Wider};
-pub use self::role::{Role, RoleError};
-pub use self::token::{GrantToken, ParsedToken, TokenError, TokenHash};
+pub use self::role::Role;
+pub use self::token::{GrantToken, TokenError, TokenHash};
 use crate::feed::display_name::DisplayName;
 use crate::values::actor::Actor;
 

@@ -365,7 +365,7 @@ impl Issuer {
     ///
     /// [`MintError`] when the context lacks what the subject needs, the subject is too long for the
     /// provider, or the key state has not been confirmed for [`STALE_AFTER`].
-    pub fn mint(&self, feed: &Feed, context: &Context) -> Result<SignedToken, MintError> {
+    pub(crate) fn mint(&self, feed: &Feed, context: &Context) -> Result<SignedToken, MintError> {
         let span =
             tracing::info_span!("mint", feed = %feed.path(), alg = %feed.alg, jti = Empty, kid = Empty);
         let minted = span.in_scope(|| self.sign(feed, context));

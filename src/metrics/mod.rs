@@ -23,7 +23,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 pub use self::audit::Audit;
-pub use self::issuance::{Attempt, CredentialOutcome, ExchangeOutcome, Issuance, MintOutcome};
+pub use self::issuance::{CredentialOutcome, ExchangeOutcome, Issuance, MintOutcome};
 pub use self::keys::{ClockState, KeyReading, Keys, PublicationOutcome, StateReading};
 pub use self::server::{GrantOutcome, Limit, Listener, Server};
 pub use self::text_format::TextFormat;

@@ -24,6 +24,6 @@ pub use objects::ObjectTarget;
 pub use open::open;
 pub use publisher::{BeginError, Publisher};
 pub use records::Records;
-pub use target::{DocumentName, Label, Stored, Target, TargetError, Version};
+pub use target::{DocumentName, Target, TargetError};
 pub use target_options::{OpenTargetError, TargetOptions};
-pub use write::{Conflict, Foreign, Mode, PublishError, Published, publish};
+pub use write::{Conflict, Mode, PublishError, Published, publish};

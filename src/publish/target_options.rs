@@ -18,6 +18,7 @@ pub struct TargetOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenTargetError {
     /// This build supports only folders.
+    #[cfg(not(feature = "publish"))]
     #[error("{0} cannot be reached: this build has no object stores (feature `publish`)")]
     NotBuilt(TargetUrl),
     /// The HTTP client could not be created.

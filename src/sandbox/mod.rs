@@ -30,10 +30,7 @@ use axum::middleware::from_fn_with_state;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
-pub use azure::config::{AzureApplication, AzureConfig};
-pub use config::{AwsConfig, AwsRole, SandboxConfig, SandboxConfigError};
-pub use faults::Fault;
-pub use google::config::{GoogleConfig, GoogleProvider, GoogleServiceAccount};
+pub use config::{SandboxConfig, SandboxConfigError};
 
 use crate::exchange::address::Loopback;
 use crate::exchange::transport::{ReqwestTransport, TransportConfig, TransportConfigError};

@@ -165,6 +165,7 @@ impl State {
     }
 
     /// Returns the state that follows this one.
+    #[cfg(any(test, feature = "test-internals"))]
     #[must_use]
     pub fn next(&self, database: &DatabaseId, digest: Hash) -> Self {
         self.next_above(self.n, database, digest)

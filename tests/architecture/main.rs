@@ -11,6 +11,7 @@ mod circles;
 mod floors;
 mod source;
 mod states;
+mod surface;
 
 use std::path::Path;
 

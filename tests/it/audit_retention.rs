@@ -5,13 +5,14 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carnet::audit::{Event, EventKind, Outcome, Record};
-use carnet::carnet::tasks::audit_log::AuditMaintenance;
-use carnet::carnet::tasks::maintenance::Maintenance;
-use carnet::carnet::{Carnet, Config, MasterKeySource};
-use carnet::store::IfMissing;
-use carnet::store::audit::{AuditFilter, Direction};
-use carnet::values::clock::{Clock as _, SimulatedClock};
+use carnet::internals::Parts as _;
+use carnet::internals::audit::{Event, EventKind, Outcome, Record};
+use carnet::internals::carnet::tasks::audit_log::AuditMaintenance;
+use carnet::internals::carnet::tasks::maintenance::Maintenance;
+use carnet::internals::carnet::{Carnet, Config, MasterKeySource};
+use carnet::internals::store::IfMissing;
+use carnet::internals::store::audit::{AuditFilter, Direction};
+use carnet::internals::values::clock::{Clock as _, SimulatedClock};
 use jiff::Timestamp;
 use tempfile::TempDir;
 

@@ -6,15 +6,15 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
-use carnet::audit::verify::{Problem, Report};
-use carnet::audit::{Anchor, Event, EventKind, Outcome};
-use carnet::audit_log::AuditLog;
-use carnet::carnet::{Carnet, Config, MasterKeySource};
-use carnet::jose::Algorithm;
-use carnet::oidc::token::Presented;
-use carnet::store::{IfMissing, Store};
-use carnet::values::actor::Actor;
-use carnet::values::clock::SystemClock;
+use carnet::internals::audit::verify::{Problem, Report};
+use carnet::internals::audit::{Anchor, Event, EventKind, Outcome};
+use carnet::internals::audit_log::AuditLog;
+use carnet::internals::carnet::{Config, MasterKeySource};
+use carnet::internals::jose::Algorithm;
+use carnet::internals::oidc::token::Presented;
+use carnet::internals::store::{IfMissing, Store};
+use carnet::internals::values::actor::Actor;
+use carnet::internals::values::clock::SystemClock;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
@@ -33,7 +33,7 @@ struct Log {
 
 async fn store(folder: &Path, if_missing: IfMissing) -> Store {
     let config = Config::new(folder.join("carnet.db").into(), MasterKeySource::Folder(folder.join("keys")));
-    Carnet::open_store(&Config { if_missing, ..config }).await.unwrap()
+    carnet::internals::open_store(&Config { if_missing, ..config }).await.unwrap()
 }
 
 /// An event with something in every column.

@@ -3,24 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use carnet::broker::BrokerError;
-use carnet::carnet::{Carnet, Config, MasterKeySource};
-use carnet::feed::endpoints::Endpoints;
-use carnet::feed::scope::Scope;
-use carnet::feed::{FeedDraft, aws};
-use carnet::feeds::{Feeds, Sharing};
-use carnet::oidc::subject::Context;
-use carnet::store::IfMissing;
-use carnet::values::actor::Actor;
-use carnet::values::clock::SystemClock;
-use carnet::values::random::SecureRandom;
+use carnet::internals::broker::BrokerError;
+use carnet::internals::carnet::{Carnet, Config, MasterKeySource};
+use carnet::internals::feed::endpoints::Endpoints;
+use carnet::internals::feed::scope::Scope;
+use carnet::internals::feed::{FeedDraft, aws};
+use carnet::internals::feeds::{Feeds, Sharing};
+use carnet::internals::oidc::subject::Context;
+use carnet::internals::store::IfMissing;
+use carnet::internals::values::actor::Actor;
+use carnet::internals::values::clock::SystemClock;
+use carnet::internals::values::random::SecureRandom;
 use serde_json::json;
 use tokio::net::TcpListener;
 
 #[tokio::test]
 async fn a_request_for_a_feed_that_another_process_removes_ends_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let database: carnet::store::database_url::DatabaseUrl =
+    let database: carnet::internals::store::database_url::DatabaseUrl =
         format!("sqlite:{}", folder.path().join("carnet.db").display()).parse().unwrap();
     let keys = MasterKeySource::Folder(folder.path().join("keys"));
     let config = Config {
@@ -35,7 +35,7 @@ async fn a_request_for_a_feed_that_another_process_removes_ends_at_once() {
     let url = format!("http://{}", provider.local_addr().unwrap());
     let overrides = [format!("sts={url}"), format!("ecr={url}")];
     // As another process would.
-    let other = Carnet::open_store(&config).await.unwrap();
+    let other = carnet::internals::open_store(&config).await.unwrap();
     let actor = Actor::local("test");
     let feeds = Feeds::new(other, Arc::new(SystemClock::new()), Arc::new(SecureRandom::default()));
     let role = json!({ "type": "aws-ecr", "role_arn": "arn:aws:iam::123456789012:role/pull" });

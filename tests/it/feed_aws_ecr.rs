@@ -1,8 +1,8 @@
 //! The exchange of an `aws-ecr` feed against the sandbox: what a cloud checks is really checked.
 
 use crate::aws_support::{World, at};
-use carnet::exchange::Failure;
-use carnet::sandbox::{Sandbox, SandboxEndpoints, SandboxError};
+use carnet::internals::exchange::Failure;
+use carnet::internals::sandbox::{Sandbox, SandboxEndpoints, SandboxError};
 use http::HeaderValue;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;

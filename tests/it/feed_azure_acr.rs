@@ -1,9 +1,9 @@
 //! The exchange of an `azure-acr` feed against the sandbox: what Entra checks is really checked.
 
 use crate::azure_support::{APPLICATION, CLIENT, OTHER, TENANT, World, at};
-use carnet::exchange::{ExchangeError, Failure};
-use carnet::feed::scope::{Scope, ScopeError};
-use carnet::jose::jws::decode_unverified;
+use carnet::internals::exchange::{ExchangeError, Failure};
+use carnet::internals::feed::scope::{Scope, ScopeError};
+use carnet::internals::jose::jws::decode_unverified;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use crate::support::carnet::{Carnet, Output};
 use crate::support::local_actor;
-use carnet::grant::GrantToken;
+use carnet::internals::grant::GrantToken;
 use serde_json::{Value, json};
 
 const USAGE: i32 = 2;

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carnet::carnet::{Carnet, Config, MasterKeySource};
-use carnet::jose::Algorithm;
-use carnet::signing_keys::rotation::RotationRequest;
-use carnet::store::IfMissing;
-use carnet::values::actor::Actor;
-use carnet::values::clock::SimulatedClock;
+use carnet::internals::Parts as _;
+use carnet::internals::carnet::{Carnet, Config, MasterKeySource};
+use carnet::internals::jose::Algorithm;
+use carnet::internals::signing_keys::rotation::RotationRequest;
+use carnet::internals::store::IfMissing;
+use carnet::internals::values::actor::Actor;
+use carnet::internals::values::clock::SimulatedClock;
 use jiff::Timestamp;
 
 async fn open(folder: &Path, url: &str, clock: &SimulatedClock, change_issuer: bool) -> Carnet {

@@ -19,9 +19,9 @@ use crate::support::needles::Needles;
 use crate::support::process::{Process, wait_until};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use carnet::jose::Algorithm;
-use carnet::jose::key_pair::{KeyPair, RsaBits};
-use carnet::values::random::SecureRandom;
+use carnet::internals::jose::Algorithm;
+use carnet::internals::jose::key_pair::{KeyPair, RsaBits};
+use carnet::internals::values::random::SecureRandom;
 use jiff::Timestamp;
 use serde_json::Value;
 

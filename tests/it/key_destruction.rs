@@ -11,16 +11,17 @@ use crate::support::keys::ISSUER;
 use crate::support::needles::Needles;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use carnet::carnet::tasks::maintenance::Maintenance;
-use carnet::carnet::{Config, MasterKeySource};
-use carnet::http::public::{Detail, PublicDocuments};
-use carnet::issuer::rotator::Rotation;
-use carnet::jose::Algorithm;
-use carnet::signing_keys::rotation::RotationRequest;
-use carnet::signing_keys::{self, State};
-use carnet::store::IfMissing;
-use carnet::values::actor::Actor;
-use carnet::values::clock::SimulatedClock;
+use carnet::internals::Parts as _;
+use carnet::internals::carnet::tasks::maintenance::Maintenance;
+use carnet::internals::carnet::{Config, MasterKeySource};
+use carnet::internals::http::public::{Detail, PublicDocuments};
+use carnet::internals::issuer::rotator::Rotation;
+use carnet::internals::jose::Algorithm;
+use carnet::internals::signing_keys::rotation::RotationRequest;
+use carnet::internals::signing_keys::{self, State};
+use carnet::internals::store::IfMissing;
+use carnet::internals::values::actor::Actor;
+use carnet::internals::values::clock::SimulatedClock;
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
@@ -36,7 +37,7 @@ const NEXT_TRY: Duration = Duration::from_secs(2);
 struct Issuer {
     binary: Carnet,
     clock: Arc<SimulatedClock>,
-    carnet: carnet::carnet::Carnet,
+    carnet: carnet::internals::carnet::Carnet,
 }
 
 #[expect(
@@ -133,9 +134,9 @@ impl Issuer {
     }
 }
 
-async fn open(binary: &Carnet, clock: &Arc<SimulatedClock>) -> carnet::carnet::Carnet {
+async fn open(binary: &Carnet, clock: &Arc<SimulatedClock>) -> carnet::internals::carnet::Carnet {
     let folder = MasterKeySource::Folder(binary.keys_dir());
-    carnet::carnet::Carnet::open(Config {
+    carnet::internals::carnet::Carnet::open(Config {
         if_missing: IfMissing::Create,
         issuer: Some(ISSUER.parse().unwrap()),
         clock: clock.clone(),

@@ -1,9 +1,11 @@
 //! What a running issuer counts, from the outside: real tokens, real exchanges, real scrapes.
 
 use crate::support::in_process::InProcess;
-use carnet::broker::Source;
-use carnet::feed::scope::Scope;
-use carnet::oidc::subject::Context;
+use carnet::internals::Mint as _;
+use carnet::internals::Parts as _;
+use carnet::internals::broker::Source;
+use carnet::internals::feed::scope::Scope;
+use carnet::internals::oidc::subject::Context;
 
 /// The value of one series.
 #[track_caller]

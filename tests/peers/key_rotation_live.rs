@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use carnet::carnet::{Carnet, Config, MasterKeySource};
-use carnet::feed::Feed;
-use carnet::issuer::MintError;
-use carnet::jose::Algorithm;
-use carnet::oidc::subject::Context;
+use carnet::internals::Mint as _;
+use carnet::internals::Parts as _;
+use carnet::internals::carnet::{Carnet, Config, MasterKeySource};
+use carnet::internals::feed::Feed;
+use carnet::internals::issuer::MintError;
+use carnet::internals::jose::Algorithm;
+use carnet::internals::oidc::subject::Context;
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;

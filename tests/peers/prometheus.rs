@@ -7,9 +7,10 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carnet::feed::scope::Scope;
-use carnet::metrics::{Listener, Metrics, TextFormat};
-use carnet::oidc::subject::Context;
+use carnet::internals::Parts as _;
+use carnet::internals::feed::scope::Scope;
+use carnet::internals::metrics::{Listener, Metrics, TextFormat};
+use carnet::internals::oidc::subject::Context;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 

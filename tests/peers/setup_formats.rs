@@ -1,6 +1,6 @@
 //! What `feed setup` writes, read by the programs that are strict about its languages.
 
-use carnet::setup::Format;
+use carnet::internals::setup::Format;
 use serde_json::Value;
 
 use crate::setup_support::{CASES, Case, HOSTILE_NAMES};

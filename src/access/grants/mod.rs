@@ -3,7 +3,7 @@
 //! What a grant allows is [`crate::grant`]'s to say; here it is found, made and ended. Every change is in
 //! the audit log, in the transaction that makes it.
 
-mod quotas;
+pub mod quotas;
 mod uses;
 
 use std::error::Error;
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use self::quotas::make_room;
-pub use self::quotas::{MAX_GRANTS, MAX_IN_SPACE, MAX_OF_LIMITED, MAX_OF_MAKER, QuotaExceeded};
+pub use self::quotas::{MAX_GRANTS, QuotaExceeded};
 use self::uses::Uses;
 use crate::access::principal::{Confirmed, Principal, PrincipalError};
 use crate::audit::{Event, EventKind, Outcome};

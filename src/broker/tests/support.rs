@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::watch;
 
+use crate::broker::exchanger::{ExchangeFuture, Exchanged};
 use crate::broker::*;
 use crate::diagnosis::Retry;
 use crate::exchange::{Credential, ExchangeError, Failure, Secret, StatedExpiry, Step, Upstream};

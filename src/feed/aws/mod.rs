@@ -32,6 +32,12 @@ pub struct AssumedRole {
 }
 
 impl AssumedRole {
+    /// Returns the role with the default duration of its sessions.
+    #[must_use]
+    pub fn new(role_arn: RoleArn) -> Self {
+        Self { role_arn, session_duration: SessionDuration::default() }
+    }
+
     /// Checks what must hold of a private registry between the role, the registry and the overrides.
     ///
     /// # Errors

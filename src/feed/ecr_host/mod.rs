@@ -137,14 +137,14 @@ impl EcrHost {
         self.partition
     }
 
-    /// Whether this is the registry's FIPS name.
-    #[must_use]
+    /// Returns whether this is the registry's FIPS name.
+    #[cfg(test)]
     pub fn is_fips(&self) -> bool {
         self.fips
     }
 
-    /// Whether this is the registry's dual-stack (IPv6) name.
-    #[must_use]
+    /// Returns whether this is the registry's dual-stack (IPv6) name.
+    #[cfg(test)]
     pub fn is_dual_stack(&self) -> bool {
         self.domain.dual_stack.is_some()
     }

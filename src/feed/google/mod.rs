@@ -20,10 +20,8 @@ use crate::oidc::claims::BACKDATE;
 use crate::values::duration;
 use crate::values::excerpt::excerpt;
 
-pub use jwks_source::{JwksSource, JwksSourceError};
-pub use provider_name::{
-    WorkloadIdentityProvider, WorkloadIdentityProviderError, WorkloadIdentityProviderRule,
-};
+pub use jwks_source::JwksSource;
+pub use provider_name::WorkloadIdentityProvider;
 
 /// The endpoints that a Google feed can override.
 pub const ENDPOINT_NAMES: &[&str] = &["sts", "iamcredentials"];

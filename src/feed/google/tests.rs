@@ -31,7 +31,7 @@ fn a_providers_name_is_read_in_the_forms_that_users_paste() {
 
 #[test]
 fn other_names_are_refused_with_the_rule() {
-    use WorkloadIdentityProviderRule::*;
+    use super::provider_name::WorkloadIdentityProviderRule::*;
     let with = |from: &str, to: &str| NAME.replace(from, to);
     for (text, rule) in [
         (String::new(), Form),

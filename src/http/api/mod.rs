@@ -93,6 +93,7 @@ impl Api {
     }
 
     /// The OpenAPI document of the routes.
+    #[cfg(any(test, feature = "test-internals"))]
     #[must_use]
     pub fn openapi() -> utoipa::openapi::OpenApi {
         let mut description = described_routes().split_for_parts().1;

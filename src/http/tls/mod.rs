@@ -15,7 +15,7 @@ use crate::values::{regular_file, x509};
 
 mod certificate;
 
-pub use certificate::{Certificate, ReloadOutcome};
+pub use certificate::Certificate;
 
 /// A file with more bytes than this is neither a certificate chain nor a key.
 const MAX_BYTES: usize = 1024 * 1024;

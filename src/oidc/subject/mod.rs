@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::values::slug::Slug;
 
 pub use context::{Context, ContextError, ContextKey};
-pub use keys::{SubjectKey, SubjectKeys, SubjectKeysError};
+pub use keys::{SubjectKey, SubjectKeys};
 
 /// The `sub` of a token, such as `space:default:feed:feed-name`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

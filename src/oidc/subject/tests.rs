@@ -97,7 +97,7 @@ fn a_choice_of_keys_has_one_written_form() {
 
 #[test]
 fn a_choice_of_keys_that_cannot_work_is_refused_with_the_reason() {
-    use SubjectKeysError as Error;
+    use super::keys::SubjectKeysError as Error;
     let unknown = |key: &str| Error::Unknown { key: format!("{key:?}") };
     let table = [
         ("", Error::Empty),

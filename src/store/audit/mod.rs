@@ -17,7 +17,7 @@ use sqlx::SqliteConnection;
 
 pub(super) use self::epochs::Ended;
 pub use self::filter::{AuditFilter, Sight};
-pub use self::paging::{Direction, MAX_PAGE, Page};
+pub use self::paging::{Direction, MAX_PAGE};
 #[cfg(test)]
 pub(super) use self::row::COLUMNS;
 use self::row::{Row, TABLE};

@@ -101,7 +101,7 @@ fn every_documented_route_is_counted_by_its_own_name() {
 fn every_type_of_problem_and_every_route_is_explained_in_the_documentation() {
     let world = World::new("");
     let documentation = std::fs::read_to_string(in_package("docs/api.md")).unwrap();
-    for problem in carnet::api_types::problem::ProblemType::ALL {
+    for problem in carnet::internals::api_types::problem::ProblemType::ALL {
         let row = format!("| `{}` | {} |", problem.name(), problem.status());
         assert!(documentation.contains(&row), "docs/api.md has no row {row}");
     }

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use carnet::audit::{EventKind, Outcome};
-use carnet::store::audit::{AuditFilter, Direction, MAX_PAGE};
-use carnet::store::{IfMissing, Store};
+use carnet::internals::audit::{EventKind, Outcome};
+use carnet::internals::store::audit::{AuditFilter, Direction, MAX_PAGE};
+use carnet::internals::store::{IfMissing, Store};
 use serde_json::Value;
 use uuid::Uuid;
 

@@ -14,19 +14,19 @@ use axum::routing::get;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use carnet::exchange::address::Loopback;
-use carnet::exchange::transport::{HttpTransport, ReqwestTransport, SendFuture, TransportConfig};
-use carnet::exchange::{Credential, ExchangeError, ExchangeRequest};
-use carnet::feed::aws::ENDPOINT_NAMES;
-use carnet::feed::endpoints::Endpoints;
-use carnet::feed::scope::Scope;
-use carnet::feed::{Feed, FeedDraft};
-use carnet::jose::Algorithm;
-use carnet::oidc::token::{Presented, SignedToken};
-use carnet::sandbox::{Sandbox, SandboxEndpoints};
-use carnet::values::clock::{Clock, SimulatedClock};
-use carnet::values::random::SecureRandom;
-use carnet::values::secret::SecretString;
+use carnet::internals::exchange::address::Loopback;
+use carnet::internals::exchange::transport::{HttpTransport, ReqwestTransport, SendFuture, TransportConfig};
+use carnet::internals::exchange::{Credential, ExchangeError, ExchangeRequest};
+use carnet::internals::feed::aws::ENDPOINT_NAMES;
+use carnet::internals::feed::endpoints::Endpoints;
+use carnet::internals::feed::scope::Scope;
+use carnet::internals::feed::{Feed, FeedDraft};
+use carnet::internals::jose::Algorithm;
+use carnet::internals::oidc::token::{Presented, SignedToken};
+use carnet::internals::sandbox::{Sandbox, SandboxEndpoints};
+use carnet::internals::values::clock::{Clock, SimulatedClock};
+use carnet::internals::values::random::SecureRandom;
+use carnet::internals::values::secret::SecretString;
 use http::{Request, Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -219,7 +219,7 @@ impl World {
     ) -> Result<Credential, ExchangeError> {
         let (token, scope) = (signed(token), Scope::everything());
         let request = ExchangeRequest { feed: &self.feed, token: &token, scope: &scope };
-        carnet::exchange::exchange(transport, request, clock).await
+        carnet::internals::exchange::exchange(transport, request, clock).await
     }
 
     /// Calls STS with a good form of which some fields are replaced, or all given twice.

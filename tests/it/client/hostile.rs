@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use carnet::api_types::credentials::CredentialRequest;
-use carnet::api_types::feeds::FeedPatch;
-use carnet::client::{ApiClient, ClientError};
-use carnet::values::clock::SimulatedClock;
-use carnet::values::secret::SecretString;
+use carnet::internals::api_types::credentials::CredentialRequest;
+use carnet::internals::api_types::feeds::FeedPatch;
+use carnet::internals::client::{ApiClient, ClientError};
+use carnet::internals::values::clock::SimulatedClock;
+use carnet::internals::values::secret::SecretString;
 use uuid::Uuid;
 
 use super::path;
@@ -163,7 +163,7 @@ async fn a_broken_connection_is_tried_again_once_and_only_where_that_changes_not
 
 /// A client whose clock stands still until it waits, and then moves as far as it waits for.
 async fn with_clock<T>(server: &str, asked: impl AsyncFnOnce(ApiClient) -> T) -> (T, Duration) {
-    use carnet::values::clock::Clock as _;
+    use carnet::internals::values::clock::Clock as _;
     let clock = SimulatedClock::at("2026-01-01T00:00:00Z".parse().unwrap());
     let token = SecretString::new(TOKEN.to_owned());
     let client =

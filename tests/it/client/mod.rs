@@ -5,14 +5,14 @@ mod hostile;
 
 use crate::support::ca::Ca;
 use crate::support::carnet::{Announced, Issuer};
-use carnet::api_types::credentials::{CredentialAnswer, CredentialRequest};
-use carnet::api_types::feeds::{FeedPatch, NewFeed};
-use carnet::api_types::grants::NewGrant;
-use carnet::api_types::problem::{Problem, ProblemType};
-use carnet::api_types::signing_keys::RotationRequest;
-use carnet::client::{ApiClient, ClientError};
-use carnet::feed::FeedPath;
-use carnet::values::secret::SecretString;
+use carnet::internals::api_types::credentials::{CredentialAnswer, CredentialRequest};
+use carnet::internals::api_types::feeds::{FeedPatch, NewFeed};
+use carnet::internals::api_types::grants::NewGrant;
+use carnet::internals::api_types::problem::{Problem, ProblemType};
+use carnet::internals::api_types::signing_keys::RotationRequest;
+use carnet::internals::client::{ApiClient, ClientError};
+use carnet::internals::feed::FeedPath;
+use carnet::internals::values::secret::SecretString;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -168,12 +168,12 @@ async fn drive(world: &World, space: &str, server: &str, ca: Option<&Ca>) -> Str
 
     // The first server rotates; to the others it has been done.
     let keys = admin.signing_keys().await.unwrap();
-    let of_es256 = keys.iter().filter(|key| key.alg == carnet::jose::Algorithm::Es256);
+    let of_es256 = keys.iter().filter(|key| key.alg == carnet::internals::jose::Algorithm::Es256);
     let first = of_es256.filter(|key| key.activated_at.is_some()).min_by_key(|key| key.activated_at).unwrap();
     let oldest = first.kid.clone();
     let seen = keys.iter().filter(|key| key.activated_at.is_some() && key.retired_at.is_none());
     let mut rotation = RotationRequest {
-        alg: Some(carnet::jose::Algorithm::Es256),
+        alg: Some(carnet::internals::jose::Algorithm::Es256),
         seen: Some(seen.map(|key| key.kid.clone()).collect()),
         force: false,
     };

@@ -1,4 +1,4 @@
-use carnet::feed::aws::ENDPOINT_NAMES;
+use carnet::internals::feed::aws::ENDPOINT_NAMES;
 
 use super::*;
 

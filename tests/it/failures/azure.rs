@@ -1,4 +1,4 @@
-use carnet::feed::azure::ENDPOINT_NAMES;
+use carnet::internals::feed::azure::ENDPOINT_NAMES;
 
 use super::*;
 

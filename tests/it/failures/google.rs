@@ -1,4 +1,4 @@
-use carnet::feed::google::ENDPOINT_NAMES;
+use carnet::internals::feed::google::ENDPOINT_NAMES;
 
 use super::*;
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use carnet::sandbox::{Sandbox, SandboxConfig};
-use carnet::values::clock::{Clock as _, SimulatedClock, SystemClock};
-use carnet::values::random::SecureRandom;
+use carnet::internals::sandbox::{Sandbox, SandboxConfig};
+use carnet::internals::values::clock::{Clock as _, SimulatedClock, SystemClock};
+use carnet::internals::values::random::SecureRandom;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -109,7 +109,7 @@ impl World {
         }
         let config: SandboxConfig =
             serde_json::from_value(config.clone()).unwrap_or_else(|error| panic!("{error}: {config:#}"));
-        let clock: Arc<dyn carnet::values::clock::Clock> = match clock_off_by {
+        let clock: Arc<dyn carnet::internals::values::clock::Clock> = match clock_off_by {
             0 => Arc::new(SystemClock::new()),
             seconds => {
                 let now = SystemClock::new().now();

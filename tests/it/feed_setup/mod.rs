@@ -4,10 +4,10 @@ use crate::setup_support::{CASES, Case, HOSTILE_NAMES, recorded_calls};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 
-use carnet::feed::Feed;
-use carnet::feed::scope::Scope;
-use carnet::setup::{Format, Identity, KeysToUpload, SetupError, SetupOptions, setup};
-use carnet::values::issuer_url::IssuerUrl;
+use carnet::internals::feed::Feed;
+use carnet::internals::feed::scope::Scope;
+use carnet::internals::setup::{Format, Identity, KeysToUpload, SetupError, SetupOptions, setup};
+use carnet::internals::values::issuer_url::IssuerUrl;
 use serde_json::{Value, json};
 
 use crate::support::carnet::Output;

@@ -1,8 +1,8 @@
 //! Rows of `grants` that somebody wrote who has the database but not the master key.
 
-use carnet::access::grants::{AuthenticationError, GrantsError, NewGrant};
-use carnet::access::principal::{Principal, PrincipalError};
-use carnet::grant::Permissions;
+use carnet::internals::access::grants::{AuthenticationError, GrantsError, NewGrant};
+use carnet::internals::access::principal::{Principal, PrincipalError};
+use carnet::internals::grant::Permissions;
 use sqlx::AssertSqlSafe;
 
 use super::{DAY, World, admin_of, deployer_of};

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use carnet::Carnet;
-use carnet::access::grants::{AuthenticationError, GrantsError, MAX_GRANTS};
-use carnet::access::principal::{Principal, PrincipalError};
-use carnet::carnet::Config;
-use carnet::grant::{DraftError, Grant, GrantDraft, GrantToken, Permissions, Role, TokenError, Wider};
-use carnet::values::clock::{Clock as _, SimulatedClock};
-use carnet::values::random::SecureRandom;
+use carnet::internals::Parts as _;
+use carnet::internals::access::grants::{AuthenticationError, GrantsError, MAX_GRANTS};
+use carnet::internals::access::principal::{Principal, PrincipalError};
+use carnet::internals::carnet::Config;
+use carnet::internals::grant::{
+    DraftError, Grant, GrantDraft, GrantToken, Permissions, Role, TokenError, Wider,
+};
+use carnet::internals::values::clock::{Clock as _, SimulatedClock};
+use carnet::internals::values::random::SecureRandom;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -219,7 +222,7 @@ async fn the_last_use_is_written_every_minute_and_at_the_end_and_never_goes_back
     let config = Config { issuer: Some("https://issuer.example".parse().unwrap()), ..config(&home, &clock) };
     let carnet = Carnet::open(config).await.unwrap();
     let grants = carnet.grants();
-    let me = carnet::values::actor::Actor::local("tester");
+    let me = carnet::internals::values::actor::Actor::local("tester");
     let draft = GrantDraft { name: "ci".parse().unwrap(), permissions: admin_of(&["a"]), expires_at: None };
     let made = grants.create(draft, &me).await.unwrap();
     let last_used =

@@ -7,13 +7,12 @@ mod quotas;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carnet::Carnet;
-use carnet::access::grants::{AuthenticationError, Grants, NewGrant};
-use carnet::carnet::{Config, MasterKeySource};
-use carnet::grant::{FeedLimit, Grant, GrantDraft, Permissions, Role, SpaceLimit};
-use carnet::store::IfMissing;
-use carnet::values::actor::Actor;
-use carnet::values::clock::{Clock as _, SimulatedClock};
+use carnet::internals::access::grants::{AuthenticationError, Grants, NewGrant};
+use carnet::internals::carnet::{Config, MasterKeySource};
+use carnet::internals::grant::{FeedLimit, Grant, GrantDraft, Permissions, Role, SpaceLimit};
+use carnet::internals::store::IfMissing;
+use carnet::internals::values::actor::Actor;
+use carnet::internals::values::clock::{Clock as _, SimulatedClock};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
@@ -33,7 +32,7 @@ impl World {
     async fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let clock = SimulatedClock::at(Timestamp::from_second(1_800_000_000).unwrap());
-        let grants = Carnet::open_grants(&config(&home, &clock)).await.unwrap();
+        let grants = carnet::internals::open_grants(&config(&home, &clock)).await.unwrap();
         Self { home, clock, grants, me: Actor::local("tester") }
     }
 

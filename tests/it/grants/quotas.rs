@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use carnet::access::grants::{GrantsError, MAX_IN_SPACE, MAX_OF_LIMITED, MAX_OF_MAKER, QuotaExceeded};
-use carnet::access::principal::Principal;
-use carnet::grant::{Grant, GrantState, Permissions};
+use carnet::internals::access::grants::GrantsError;
+use carnet::internals::access::grants::quotas::{MAX_IN_SPACE, MAX_OF_LIMITED, MAX_OF_MAKER, QuotaExceeded};
+use carnet::internals::access::principal::Principal;
+use carnet::internals::grant::{Grant, GrantState, Permissions};
 
 use super::{DAY, World, admin_of, deployer_of};
 

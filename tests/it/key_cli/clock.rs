@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use carnet::values::clock::{Clock as _, SystemClock};
+use carnet::internals::values::clock::{Clock as _, SystemClock};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 

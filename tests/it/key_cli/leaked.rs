@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use carnet::carnet::{Config, MasterKeySource};
-use carnet::store::states::Witnesses;
+use carnet::internals::carnet::{Config, MasterKeySource};
+use carnet::internals::store::states::Witnesses;
 use serde_json::Value;
 
 use crate::key_cli::{PATIENCE, founded, json_of};
@@ -59,8 +59,8 @@ impl Thief {
         let config = Config { state_file: None, ..Config::new(victim.to_owned().into(), keys) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let store = carnet::carnet::Carnet::open_store_to_read(&config).await?;
-            carnet::carnet::Carnet::unlock_store(&store, &config).await?;
+            let store = carnet::internals::open_store_to_read(&config).await?;
+            carnet::internals::unlock_store(&store, &config).await?;
             store.tolerate_state(&Witnesses::default())?;
             let mut write = store.write().await?;
             let settings = write.key_settings().await?;

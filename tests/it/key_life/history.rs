@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use carnet::signing_keys::policy::{PolicyDurations, RotationPolicy};
+use carnet::internals::signing_keys::policy::{PolicyDurations, RotationPolicy};
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -13,7 +13,7 @@ pub(crate) mod rules;
 use std::cell::RefCell;
 use std::time::Duration;
 
-use carnet::signing_keys::policy::{PolicyDurations, RotationPolicy};
+use carnet::internals::signing_keys::policy::{PolicyDurations, RotationPolicy};
 use history::{Event, History, Op, Span, histories};
 use model::{Model, Tally};
 use mutation::{MUTATIONS, Mutation};

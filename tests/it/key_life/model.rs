@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use carnet::issuer::STALE_AFTER;
-use carnet::jose::Algorithm;
-use carnet::jose::jwk::{Kid, PublicKey};
-use carnet::signing_keys::clock_guard::{ClockGuard, ClockTrust, DatabaseTime, HOLD, is_behind};
-use carnet::signing_keys::policy::RotationPolicy;
-use carnet::signing_keys::pruning_clock::PruningClock;
-use carnet::signing_keys::rotation::{Change, Refusal, apply, plan, safe_at};
-use carnet::signing_keys::{SigningKey, Stage, active, next_pruning, prepared, published};
+use carnet::internals::issuer::STALE_AFTER;
+use carnet::internals::jose::Algorithm;
+use carnet::internals::jose::jwk::{Kid, PublicKey};
+use carnet::internals::signing_keys::clock_guard::{ClockGuard, ClockTrust, DatabaseTime, HOLD, is_behind};
+use carnet::internals::signing_keys::policy::RotationPolicy;
+use carnet::internals::signing_keys::pruning_clock::PruningClock;
+use carnet::internals::signing_keys::rotation::{Change, Refusal, apply, plan, safe_at};
+use carnet::internals::signing_keys::{SigningKey, Stage, active, next_pruning, prepared, published};
 use jiff::Timestamp;
 
 use super::crowd::Crowd;

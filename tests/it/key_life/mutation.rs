@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use carnet::jose::jwk::Kid;
-use carnet::signing_keys::policy::{PolicyDurations, RotationPolicy};
-use carnet::signing_keys::rotation::{self, Change, Refusal, RotationRequest};
-use carnet::signing_keys::{SigningKey, Stage, active};
+use carnet::internals::jose::jwk::Kid;
+use carnet::internals::signing_keys::policy::{PolicyDurations, RotationPolicy};
+use carnet::internals::signing_keys::rotation::{self, Change, Refusal, RotationRequest};
+use carnet::internals::signing_keys::{SigningKey, Stage, active};
 use jiff::Timestamp;
 
 use super::history::Op;
@@ -99,7 +99,7 @@ pub(crate) fn decide(
         Op::Tick if mutation == Some(M::NinthKeyOnSchedule) => Ok(rotation::plan(&few, policy, now)),
         Op::Tick => Ok(rotation::plan(keys, policy, now)),
         Op::Rotate { force, both } => {
-            let algorithms = carnet::jose::Algorithm::ALL;
+            let algorithms = carnet::internals::jose::Algorithm::ALL;
             let active_now = || algorithms.iter().filter_map(|alg| active(keys, *alg)).map(SigningKey::kid);
             let request = RotationRequest {
                 algorithms: algorithms.into_iter().take(if both { 2 } else { 1 }).collect(),

@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use carnet::jose::Algorithm;
-use carnet::jose::jwk::PublicKey;
-use carnet::signing_keys::policy::RotationPolicy;
-use carnet::signing_keys::rotation::MAX_PUBLISHED;
-use carnet::signing_keys::{SigningKey, Stage};
+use carnet::internals::jose::Algorithm;
+use carnet::internals::jose::jwk::PublicKey;
+use carnet::internals::signing_keys::policy::RotationPolicy;
+use carnet::internals::signing_keys::rotation::MAX_PUBLISHED;
+use carnet::internals::signing_keys::{SigningKey, Stage};
 use jiff::Timestamp;
 
 /// The six invariants, by their numbers, two rules about requests, and two about clocks.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use carnet::clock_watch::database_clock::DatabaseClock;
-use carnet::issuer::rotator::RotationError;
-use carnet::jose::key_pair::RsaBits;
-use carnet::signing_keys::policy::{PolicyDurations, RotationPolicy};
-use carnet::signing_keys::rotation::{Change, Refusal};
-use carnet::signing_keys::{SigningKey, State, published};
+use carnet::internals::Parts as _;
+use carnet::internals::clock_watch::database_clock::DatabaseClock;
+use carnet::internals::issuer::rotator::RotationError;
+use carnet::internals::jose::key_pair::RsaBits;
+use carnet::internals::signing_keys::policy::{PolicyDurations, RotationPolicy};
+use carnet::internals::signing_keys::rotation::{Change, Refusal};
+use carnet::internals::signing_keys::{SigningKey, State, published};
 
 use super::world::{DAY, HOUR, Machine, SECOND, somebody};
 
@@ -141,7 +142,7 @@ async fn another_processs_change_is_seen_after_one_look() {
     process.carnet.issuer().refresh().await.unwrap();
     other.maintenance.tick().await;
     assert_eq!(other.jwks(), process.jwks());
-    for alg in carnet::jose::Algorithm::ALL {
+    for alg in carnet::internals::jose::Algorithm::ALL {
         let token = other.mint(alg).unwrap();
         assert!(before.iter().all(|kid| kid.as_str() != token.presented.kid));
     }

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use carnet::clock_watch::database_clock::DatabaseClock;
-use carnet::issuer::MintError;
-use carnet::issuer::rotator::RotationError;
-use carnet::jose::Algorithm;
-use carnet::jose::key_pair::RsaBits;
-use carnet::signing_keys::State;
-use carnet::signing_keys::clock_guard::{ClockDoubt, ClockTrust};
-use carnet::signing_keys::policy::{PolicyDurations, RotationPolicy};
+use carnet::internals::Parts as _;
+use carnet::internals::clock_watch::database_clock::DatabaseClock;
+use carnet::internals::issuer::MintError;
+use carnet::internals::issuer::rotator::RotationError;
+use carnet::internals::jose::Algorithm;
+use carnet::internals::jose::key_pair::RsaBits;
+use carnet::internals::signing_keys::State;
+use carnet::internals::signing_keys::clock_guard::{ClockDoubt, ClockTrust};
+use carnet::internals::signing_keys::policy::{PolicyDurations, RotationPolicy};
 
 use super::world::{DAY, HOUR, Machine, Process, SECOND, somebody};
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use carnet::oidc::metadata::Document;
-use carnet::publish::target::TargetFuture;
-use carnet::publish::{DocumentName, Label, Stored, Target, TargetError, Version};
-use carnet::values::target_url::TargetUrl;
+use carnet::internals::oidc::metadata::Document;
+use carnet::internals::publish::target::{Label, Stored, TargetFuture, Version};
+use carnet::internals::publish::{DocumentName, Target, TargetError};
+use carnet::internals::values::target_url::TargetUrl;
 
 /// A place that keeps what it is given.
 #[derive(Debug)]

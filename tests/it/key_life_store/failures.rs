@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use carnet::issuer::MintError;
-use carnet::jose::Algorithm;
+use carnet::internals::Parts as _;
+use carnet::internals::issuer::MintError;
+use carnet::internals::jose::Algorithm;
 
 use super::world::{DAY, Machine, Process, SECOND};
 

@@ -1,12 +1,13 @@
 //! Rows of `signing_keys` that somebody wrote who has the database but not the master key.
 
-use carnet::carnet::OpenError;
-use carnet::jose::Algorithm;
-use carnet::jose::key_pair::{KeyPair, RsaBits};
-use carnet::signing_keys::State;
-use carnet::store::keyring::Purpose;
-use carnet::store::states::Witnesses;
-use carnet::values::random::SecureRandom;
+use carnet::internals::Parts as _;
+use carnet::internals::carnet::OpenError;
+use carnet::internals::jose::Algorithm;
+use carnet::internals::jose::key_pair::{KeyPair, RsaBits};
+use carnet::internals::signing_keys::State;
+use carnet::internals::store::keyring::Purpose;
+use carnet::internals::store::states::Witnesses;
+use carnet::internals::values::random::SecureRandom;
 use sqlx::SqliteConnection;
 
 use super::world::{Machine, Process, SECOND};

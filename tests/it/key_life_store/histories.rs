@@ -5,13 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use carnet::issuer::KeySet;
-use carnet::jose::Algorithm;
-use carnet::jose::key_pair::RsaBits;
-use carnet::signing_keys::policy::RotationPolicy;
-use carnet::signing_keys::rotation::safe_at;
-use carnet::signing_keys::{SigningKey, Stage, active, prepared};
-use carnet::values::clock::Clock as _;
+use carnet::internals::Parts as _;
+use carnet::internals::issuer::KeySet;
+use carnet::internals::jose::Algorithm;
+use carnet::internals::jose::key_pair::RsaBits;
+use carnet::internals::signing_keys::policy::RotationPolicy;
+use carnet::internals::signing_keys::rotation::safe_at;
+use carnet::internals::signing_keys::{SigningKey, Stage, active, prepared};
+use carnet::internals::values::clock::Clock as _;
 use jiff::Timestamp;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use carnet::signing_keys::State;
-use carnet::store::nudges::Nudge;
+use carnet::internals::Parts as _;
+use carnet::internals::signing_keys::State;
+use carnet::internals::store::nudges::Nudge;
 use jiff::SignedDuration;
 
 use crate::key_life_store::world::{Machine, Process, SECOND, somebody};

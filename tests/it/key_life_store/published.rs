@@ -7,18 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use carnet::issuer::MintError;
-use carnet::issuer::rotator::RotationError;
-use carnet::jose::Algorithm;
-use carnet::jose::jwk::{Kid, kids_in};
-use carnet::jose::key_pair::RsaBits;
-use carnet::oidc::token::SignedToken;
-use carnet::publish::{DocumentName, Publisher};
-use carnet::signing_keys::policy::{PolicyDurations, RotationPolicy};
-use carnet::signing_keys::rotation::Refusal;
-use carnet::signing_keys::{SigningKey, State};
-use carnet::store::publications::PublicationTarget;
-use carnet::values::clock::Clock as _;
+use carnet::internals::Parts as _;
+use carnet::internals::issuer::MintError;
+use carnet::internals::issuer::rotator::RotationError;
+use carnet::internals::jose::Algorithm;
+use carnet::internals::jose::jwk::{Kid, kids_in};
+use carnet::internals::jose::key_pair::RsaBits;
+use carnet::internals::oidc::token::SignedToken;
+use carnet::internals::publish::{DocumentName, Publisher};
+use carnet::internals::signing_keys::policy::{PolicyDurations, RotationPolicy};
+use carnet::internals::signing_keys::rotation::Refusal;
+use carnet::internals::signing_keys::{SigningKey, State};
+use carnet::internals::store::publications::PublicationTarget;
+use carnet::internals::values::clock::Clock as _;
 
 use super::copy::Copy;
 use super::world::{HOUR, Machine, Process, somebody, verifies};
@@ -233,12 +234,12 @@ async fn a_revoked_key_is_still_published_where_the_copy_cannot_be_written_and_i
     published.process.carnet.rotator().revoke(&revoked, &somebody()).await.unwrap();
     published.pass(10 * MINUTE).await;
     let key_set = published.process.carnet.issuer().key_set();
-    let shown = carnet::api_types::signing_keys::list(
+    let shown = carnet::internals::api_types::signing_keys::list(
         &key_set,
         &[],
         false,
         published.machine.now(),
-        &carnet::grant::Permissions::unlimited_admin(),
+        &carnet::internals::grant::Permissions::unlimited_admin(),
     );
     let still = &shown.iter().find(|key| key.kid == revoked).unwrap().still_published_at;
     assert_eq!(*still, ["s3://bucket/issuer"]);

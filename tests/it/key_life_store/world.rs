@@ -4,23 +4,25 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use carnet::carnet::tasks::maintenance::Maintenance;
-use carnet::carnet::{Carnet, Config, MasterKeySource, OpenError};
-use carnet::feed::aws::AssumedRole;
-use carnet::feed::{Feed, FeedDraft, Provider};
-use carnet::issuer::MintError;
-use carnet::issuer::rotator::{KeySource, Rotation, RotationError};
-use carnet::jose::Algorithm;
-use carnet::jose::jwk::Kid;
-use carnet::jose::key_pair::{KeyPair, KeyPairError, RsaBits};
-use carnet::oidc::subject::Context;
-use carnet::oidc::token::SignedToken;
-use carnet::signing_keys::rotation::RotationRequest;
-use carnet::signing_keys::{SigningKey, State};
-use carnet::store::{IfMissing, Store};
-use carnet::values::actor::Actor;
-use carnet::values::clock::{Clock as _, SimulatedClock};
-use carnet::values::random::SecureRandom;
+use carnet::internals::Mint as _;
+use carnet::internals::Parts as _;
+use carnet::internals::carnet::tasks::maintenance::Maintenance;
+use carnet::internals::carnet::{Carnet, Config, MasterKeySource, OpenError};
+use carnet::internals::feed::aws::AssumedRole;
+use carnet::internals::feed::{Feed, FeedDraft, Provider};
+use carnet::internals::issuer::MintError;
+use carnet::internals::issuer::rotator::{KeySource, Rotation, RotationError};
+use carnet::internals::jose::Algorithm;
+use carnet::internals::jose::jwk::Kid;
+use carnet::internals::jose::key_pair::{KeyPair, KeyPairError, RsaBits};
+use carnet::internals::oidc::subject::Context;
+use carnet::internals::oidc::token::SignedToken;
+use carnet::internals::signing_keys::rotation::RotationRequest;
+use carnet::internals::signing_keys::{SigningKey, State};
+use carnet::internals::store::{IfMissing, Store};
+use carnet::internals::values::actor::Actor;
+use carnet::internals::values::clock::{Clock as _, SimulatedClock};
+use carnet::internals::values::random::SecureRandom;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
@@ -99,8 +101,8 @@ impl Machine {
         let folder = self.folder.path();
         let master_key = MasterKeySource::Folder(folder.join("keys"));
         let config = Config::new(folder.join("carnet.db").into(), master_key);
-        let store = Carnet::open_store_to_read(&config).await.unwrap();
-        Carnet::unlock_store(&store, &config).await.unwrap();
+        let store = carnet::internals::open_store_to_read(&config).await.unwrap();
+        carnet::internals::unlock_store(&store, &config).await.unwrap();
         store
     }
 

@@ -4,8 +4,8 @@ use std::sync::mpsc::Receiver;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use carnet::grant::GrantToken;
-use carnet::values::random::SecureRandom;
+use carnet::internals::grant::GrantToken;
+use carnet::internals::values::random::SecureRandom;
 use serde_json::{Value, json};
 
 use crate::no_secrets::secrets::Secrets;

@@ -8,11 +8,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
-use carnet::feed::endpoints::Endpoints;
-use carnet::feed::{Feed, FeedDraft, Provider};
-use carnet::jose::jwk::PublicKey;
-use carnet::oidc::subject::Context;
-use carnet::setup::{Format, Identity, KeysToUpload, Setup, SetupError, SetupOptions, setup};
+use carnet::internals::feed::endpoints::Endpoints;
+use carnet::internals::feed::{Feed, FeedDraft, Provider};
+use carnet::internals::jose::jwk::PublicKey;
+use carnet::internals::oidc::subject::Context;
+use carnet::internals::setup::{Format, Identity, KeysToUpload, Setup, SetupError, SetupOptions, setup};
 use jiff::Timestamp;
 use uuid::Uuid;
 

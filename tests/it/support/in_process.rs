@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use carnet::carnet::{Carnet, Config, MasterKeySource};
-use carnet::feed::aws::AssumedRole;
-use carnet::feed::endpoints::Endpoints;
-use carnet::feed::{Feed, FeedDraft, Provider};
-use carnet::feeds::{Feeds, Sharing};
-use carnet::http::public::{Detail, PublicDocuments};
-use carnet::http::server::{Served, Settings, serve};
-use carnet::sandbox::{Sandbox, SandboxConfig, SandboxEndpoints};
-use carnet::store::IfMissing;
-use carnet::values::actor::Actor;
-use carnet::values::issuer_url::IssuerUrl;
-use carnet::values::random::SecureRandom;
+use carnet::internals::Parts as _;
+use carnet::internals::carnet::{Carnet, Config, MasterKeySource};
+use carnet::internals::feed::aws::AssumedRole;
+use carnet::internals::feed::endpoints::Endpoints;
+use carnet::internals::feed::{Feed, FeedDraft, Provider};
+use carnet::internals::feeds::{Feeds, Sharing};
+use carnet::internals::http::public::{Detail, PublicDocuments};
+use carnet::internals::http::server::{Served, Settings, serve};
+use carnet::internals::sandbox::{Sandbox, SandboxConfig, SandboxEndpoints};
+use carnet::internals::store::IfMissing;
+use carnet::internals::values::actor::Actor;
+use carnet::internals::values::issuer_url::IssuerUrl;
+use carnet::internals::values::random::SecureRandom;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 

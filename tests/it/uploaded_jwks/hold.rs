@@ -3,16 +3,18 @@
 
 use std::time::Duration;
 
-use carnet::feed::google::{GoogleArtifactRegistry, JwksSource};
-use carnet::feed::provider_fields::ProviderFields;
-use carnet::feed::{Feed, FeedChanges, FeedDraft, FeedPath, Provider};
-use carnet::feeds::Sharing;
-use carnet::issuer::rotator::RotationError;
-use carnet::jose::Algorithm;
-use carnet::jose::jwk::Kid;
-use carnet::oidc::subject::Context;
-use carnet::signing_keys::rotation::{Refusal, due_at, safe_at};
-use carnet::signing_keys::{active, prepared};
+use carnet::internals::Mint as _;
+use carnet::internals::Parts as _;
+use carnet::internals::feed::google::{GoogleArtifactRegistry, JwksSource};
+use carnet::internals::feed::provider_fields::ProviderFields;
+use carnet::internals::feed::{Feed, FeedChanges, FeedDraft, FeedPath, Provider};
+use carnet::internals::feeds::Sharing;
+use carnet::internals::issuer::rotator::RotationError;
+use carnet::internals::jose::Algorithm;
+use carnet::internals::jose::jwk::Kid;
+use carnet::internals::oidc::subject::Context;
+use carnet::internals::signing_keys::rotation::{Refusal, due_at, safe_at};
+use carnet::internals::signing_keys::{active, prepared};
 use jiff::Timestamp;
 
 use crate::key_life_store::world::{DAY, HOUR, Machine, Process, SECOND, somebody, verifies};

@@ -1,8 +1,8 @@
 //! What processes make of the clock, and the operator's word on it.
 
-use carnet::signing_keys::pruning_clock::CATCH_UP_BY;
-use carnet::signing_keys::rotation::due_at;
-use carnet::signing_keys::set_back::set_back;
+use carnet::internals::signing_keys::pruning_clock::CATCH_UP_BY;
+use carnet::internals::signing_keys::rotation::due_at;
+use carnet::internals::signing_keys::set_back::set_back;
 
 use super::*;
 

@@ -1,6 +1,6 @@
 //! What the rotator does around a decision.
 
-use carnet::signing_keys::rotation::MAX_PUBLISHED;
+use carnet::internals::signing_keys::rotation::MAX_PUBLISHED;
 
 use super::*;
 

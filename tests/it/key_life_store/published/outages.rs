@@ -1,7 +1,8 @@
 //! Random histories of a copy that comes and goes.
 
-use carnet::publish::{DocumentName, Target as _};
-use carnet::signing_keys::{SigningKey, State};
+use carnet::internals::Parts as _;
+use carnet::internals::publish::{DocumentName, Target as _};
+use carnet::internals::signing_keys::{SigningKey, State};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 
