@@ -1,4 +1,4 @@
-//! The `carnet` command: arguments to exit code, nothing else.
+//! The `carnet` binary: runs [`carnet::cli::main`] and returns its exit code.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! How asking a server fails, with nothing in it that could take over a terminal.
+//! The client's errors. No text in them can control a terminal.
 
 use std::borrow::Cow;
 
@@ -9,39 +9,39 @@ use crate::api_types::problem::{PresentedClaims, Problem, UpstreamAnswer};
 use crate::exchange::Redactor;
 use crate::exchange::transport::TransportError;
 
-/// The server gave no wanted answer.
+/// A failed request to a server, or a client that could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// It refused. Texts in it are bounded, without control characters and without the token.
+    /// The server refused. Its texts are bounded and hold no control characters and not the token.
     #[error("{}", refusal(.0))]
     Refused(Box<Problem>),
-    /// What answers is no carnet.
+    /// The response is not one that carnet sends.
     #[error("{server} answered with HTTP {status} and nothing that carnet says")]
     NotCarnet {
-        /// Where it was asked.
+        /// The server.
         server: ServerUrl,
         /// The HTTP status.
         status: StatusCode,
     },
-    /// There was no answer.
+    /// No response arrived.
     #[error("{server} could not be asked")]
     Unreachable {
-        /// Where it was asked.
+        /// The server.
         server: ServerUrl,
-        /// Why.
+        /// The cause.
         #[source]
         source: TransportError,
     },
     /// The extra certificates are not PEM, or there are none.
     #[error("the CA bundle holds no certificate in PEM")]
     CaBundle(#[source] Option<reqwest::Error>),
-    /// The client could not be made.
+    /// The client could not be created.
     #[error("the client could not be made")]
     Setup(#[source] reqwest::Error),
-    /// The request could not be written.
+    /// The request could not be serialized.
     #[error("the request could not be written")]
     Request(#[source] serde_json::Error),
-    /// The token is not text that a header can hold.
+    /// The token is empty, or holds characters that no token has.
     #[error("the grant's token is empty, or holds characters that no token has")]
     Token,
 }
@@ -53,7 +53,8 @@ fn refusal(problem: &Problem) -> String {
     }
 }
 
-/// What a server says goes to terminals and logs, and it may be any server.
+/// Bounds and cleans every text of a problem. It goes to terminals and logs, and any server may have written
+/// it.
 pub(super) fn cleared(problem: Problem, redactor: &Redactor<'_>) -> Problem {
     let text = |text: String| redactor.text(&text);
     let optional = |value: Option<String>| redactor.optional(value.as_deref());
@@ -122,7 +123,7 @@ mod tests {
         .field(&hostile)
         .hint(Some(&hostile));
         let shown = cleared(problem, &Redactor::new(["carnet_hunter2"]));
-        // No known type takes a title from outside.
+        // A known type keeps carnet's own title.
         assert_eq!(shown.title, ProblemType::NotFound.title());
         let shown = serde_json::to_value(&shown).unwrap();
         let mut texts = 0;

@@ -1,8 +1,9 @@
-//! A client of the API: what `carnet` itself uses to reach a server, and what programs in Rust may.
+//! A client of the API, for the `carnet` binary and for other Rust programs.
 //!
-//! It sends a grant's token, so it speaks only `https`, plain `http` to this machine, and a Unix socket;
-//! it follows no redirect and obeys no proxy variable. What a server says is bounded and cleared before
-//! anybody sees it. Shapes are those of [`crate::api_types`].
+//! The client sends a grant's token. It therefore connects only over `https`, over plain `http` to this
+//! machine, or over a Unix socket; it follows no redirect and ignores proxy variables. Text from the server
+//! is bounded, and cleared of control characters and of the token, before a caller sees it. The request and
+//! response types are those of [`crate::api_types`].
 //!
 //! ```no_run
 //! use carnet::{ApiClient, ClientError, CredentialRequest, SecretString};
@@ -49,14 +50,15 @@ use crate::values::clock::{Clock, SystemClock};
 use crate::values::secret::SecretString;
 use crate::values::slug::Slug;
 
-/// What is only read.
+/// The timeout of a request that only reads.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// A change may wait for the database, a rotation for new keys.
+/// The timeout of a change. The server may wait for the database, and a rotation for new keys.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A server may take 15 s for an exchange, and that long again until it is its turn.
+/// The timeout of a request for a credential. A server may need 15 s for an exchange, and may queue the
+/// request for as long again.
 const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// Asks one server with one grant. Clones share connections.
+/// A client of one server with one grant. Clones share their connections.
 #[derive(Clone)]
 pub struct ApiClient {
     sender: Sender,
@@ -69,12 +71,12 @@ impl fmt::Debug for ApiClient {
 }
 
 impl ApiClient {
-    /// A client of `server` that presents `token`, and trusts the certificates in `extra_ca_pem` beside
-    /// the operating system's.
+    /// Creates a client that presents `token` to `server`. It trusts the certificates in `extra_ca_pem` in
+    /// addition to the operating system's.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Token`], [`ClientError::CaBundle`] and [`ClientError::Setup`].
+    /// [`ClientError::Token`], [`ClientError::CaBundle`] or [`ClientError::Setup`].
     pub fn new(
         server: ServerUrl,
         token: &SecretString,
@@ -83,11 +85,7 @@ impl ApiClient {
         Self::with_clock(server, token, extra_ca_pem, Arc::new(SystemClock::new()))
     }
 
-    /// The same, waiting by `clock`.
-    ///
-    /// # Errors
-    ///
-    /// As of [`ApiClient::new`].
+    /// Creates a client as [`ApiClient::new`] does. The client waits by `clock` before a retry.
     pub fn with_clock(
         server: ServerUrl,
         token: &SecretString,
@@ -97,11 +95,7 @@ impl ApiClient {
         Sender::new(server, token, extra_ca_pem, clock).map(|sender| Self { sender })
     }
 
-    /// A credential of `feed`'s registry.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
+    /// Requests a credential for `feed`'s registry.
     pub async fn credential(
         &self,
         feed: &FeedPath,
@@ -110,11 +104,7 @@ impl ApiClient {
         self.credential_from(&format!("{}/credentials", feed_route(feed)), request).await
     }
 
-    /// A credential for a registry of which the grant has one feed.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
+    /// Requests a credential for a registry. The grant must reach exactly one feed of it.
     pub async fn registry_credential(
         &self,
         registry: &RegistryHost,
@@ -123,84 +113,48 @@ impl ApiClient {
         self.credential_from(&format!("/registries/{registry}/credentials"), request).await
     }
 
-    /// The feeds of `space` that the grant sees.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
+    /// Lists the feeds of `space` that the grant reaches.
     pub async fn feeds(&self, space: &Slug) -> Result<Vec<FeedAnswer>, ClientError> {
         self.get(&format!("/spaces/{space}/feeds")).await
     }
 
-    /// A feed.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
+    /// Returns a feed.
     pub async fn feed(&self, feed: &FeedPath) -> Result<FeedAnswer, ClientError> {
         self.get(&feed_route(feed)).await
     }
 
     /// Adds a feed.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
     pub async fn create_feed(&self, space: &Slug, feed: &NewFeed) -> Result<FeedAnswer, ClientError> {
         self.change(Method::POST, &format!("/spaces/{space}/feeds"), Some(feed)).await
     }
 
     /// Changes a feed.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
     pub async fn update_feed(&self, feed: &FeedPath, patch: &FeedPatch) -> Result<FeedAnswer, ClientError> {
         self.change(Method::PATCH, &feed_route(feed), Some(patch)).await
     }
 
     /// Removes a feed.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
     pub async fn remove_feed(&self, feed: &FeedPath) -> Result<(), ClientError> {
         self.delete(&feed_route(feed)).await
     }
 
-    /// What to create in the cloud for a feed whose subject needs no context.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
+    /// Returns the cloud resources to create for a feed whose subject needs no context.
     pub async fn setup(&self, feed: &FeedPath) -> Result<SetupAnswer, ClientError> {
         self.get(&format!("{}/setup", feed_route(feed))).await
     }
 
-    /// Goes through a feed's whole chain, and says what came of each step.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`]; a step that fails is none.
+    /// Checks every step of a feed's chain and returns the result of each. A failed step is not an error.
     pub async fn check(&self, feed: &FeedPath, request: &CheckRequest) -> Result<CheckAnswer, ClientError> {
         let route = format!("{}/check", feed_route(feed));
         self.json(Method::POST, &route, Some(request), CREDENTIAL_TIMEOUT, Again::Never).await
     }
 
-    /// The signing keys.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
+    /// Lists the signing keys.
     pub async fn signing_keys(&self) -> Result<Vec<SigningKeyAnswer>, ClientError> {
         self.get("/signing-keys").await
     }
 
     /// Rotates the signing keys.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
     pub async fn rotate_signing_keys(
         &self,
         request: &RotationRequest,
@@ -209,46 +163,26 @@ impl ApiClient {
     }
 
     /// Revokes a signing key.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
     pub async fn revoke_signing_key(&self, kid: &Kid) -> Result<RotationAnswer, ClientError> {
         self.change(Method::POST, &format!("/signing-keys/{kid}/revoke"), None::<&()>).await
     }
 
-    /// The grants that are no wider than this client's own.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
+    /// Lists the grants that are no wider than this client's own.
     pub async fn grants(&self) -> Result<Vec<GrantAnswer>, ClientError> {
         self.get("/grants").await
     }
 
-    /// Makes a grant.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
+    /// Creates a grant.
     pub async fn create_grant(&self, grant: &NewGrant) -> Result<NewGrantAnswer, ClientError> {
         self.change(Method::POST, "/grants", Some(grant)).await
     }
 
     /// Revokes a grant.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
     pub async fn revoke_grant(&self, id: Uuid) -> Result<(), ClientError> {
         self.delete(&format!("/grants/{id}")).await
     }
 
-    /// The newest rows of the audit log, or those older than the row `before`.
-    ///
-    /// # Errors
-    ///
-    /// [`ClientError`].
+    /// Returns the newest rows of the audit log, or those older than the row `before`.
     pub async fn audit(&self, before: Option<i64>) -> Result<AuditPage, ClientError> {
         self.get(&before.map_or_else(|| "/audit".to_owned(), |before| format!("/audit?before={before}")))
             .await
@@ -280,7 +214,7 @@ impl ApiClient {
 
     async fn delete(&self, route: &str) -> Result<(), ClientError> {
         let answer = self.answer(Method::DELETE, route, None::<&()>, CHANGE_TIMEOUT, Again::Never).await?;
-        // A success of whatever else answers is none.
+        // A 2xx from something other than carnet is not success.
         if answer.status == StatusCode::NO_CONTENT {
             Ok(())
         } else {
@@ -317,8 +251,8 @@ fn feed_route(feed: &FeedPath) -> String {
     format!("/spaces/{}/feeds/{}", feed.space, feed.slug)
 }
 
-/// Whether a credential is what it should be before it goes into files and scripts: a login or a token, for
-/// a registry, in one line each.
+/// Returns true if a credential is safe to write to files and scripts: either a login or a token, a valid
+/// feed and registry, and every value on one line.
 fn is_usable(answer: &CredentialAnswer) -> bool {
     let is_line = |text: &str| !text.is_empty() && !text.contains(char::is_control);
     let is_secret = |secret: &SecretString| is_line(secret.reveal());

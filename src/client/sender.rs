@@ -1,4 +1,4 @@
-//! One request and its answer: where the token goes, what is waited for, and what is asked again.
+//! Sends one request and reads its response: where the token may go, the timeouts, and the retries.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,36 +17,36 @@ use crate::exchange::transport::TransportErrorKind;
 use crate::values::clock::Clock;
 use crate::values::secret::SecretString;
 
-/// Longest answer that is read, in bytes: the longest page of the audit log is well below.
+/// The maximum length of a response, in bytes. The largest page of the audit log is well below it.
 const MAX_ANSWER: usize = 4 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// After this long a request is not sent again.
+/// The longest time, from the first attempt, after which a `Retry-After` may still lead to a retry.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A request.
 pub(super) struct Call {
     pub(super) method: Method,
-    /// Below the API's prefix.
+    /// The path below the API's prefix.
     pub(super) route: String,
     pub(super) body: Option<Vec<u8>>,
-    /// How long one answer may take, reading it included.
+    /// The timeout of one attempt, from connecting to the end of the response.
     pub(super) timeout: Duration,
     pub(super) again: Again,
 }
 
-/// When a request may be sent a second time.
+/// The cases in which a request may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Again {
-    /// Never: nobody knows what a change has done whose answer is lost.
+    /// Never. If the response to a change is lost, the client cannot know whether the change was made.
     Never,
-    /// Once, if the connection broke before the answer was whole: reading changes nothing.
+    /// Once, if the connection broke before the response was complete. Reading changes nothing.
     IfBroken,
-    /// The same, because a second request for a credential is answered from the broker's memory; and when the
-    /// server says by `Retry-After` that it has done nothing and when to come back.
+    /// As for [`Again::IfBroken`], because the broker answers a second request for a credential from its
+    /// cache. Also after the delay of a `Retry-After`, by which the server says that it has done nothing.
     IfBrokenOrPutOff,
 }
 
-/// An answer that is no refusal.
+/// A successful response.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: Zeroizing<Vec<u8>>,
@@ -58,7 +58,7 @@ pub(super) struct Sender {
     pub(super) server: ServerUrl,
     base: String,
     authorization: HeaderValue,
-    /// To clear answers of it.
+    /// The token, to remove it from responses.
     token: SecretString,
     http: reqwest::Client,
     clock: Arc<dyn Clock>,
@@ -79,13 +79,13 @@ impl Sender {
         authorization.set_sensitive(true);
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("carnet/", env!("CARGO_PKG_VERSION")))
-            // Wherever one leads, the token would go.
+            // A redirect would send the token to its target.
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
-            // Those of the environment.
+            // Ignore the proxy variables of the environment.
             .no_proxy()
             .retry(reqwest::retry::never())
-            // Whatever else in this build would have HTTP/2 negotiated.
+            // Other features of this build would otherwise negotiate HTTP/2.
             .http1_only()
             .connect_timeout(CONNECT_TIMEOUT);
         if let Some(pem) = extra_ca_pem {
@@ -102,7 +102,7 @@ impl Sender {
                     [(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()];
                 builder = match url.scheme() {
                     "https" => builder.https_only(true),
-                    // Whatever a resolver says: what goes in clear goes to this machine.
+                    // Keeps unencrypted requests on this machine, whatever a resolver says.
                     _ => builder.resolve_to_addrs("localhost", &this_machine),
                 };
                 server.to_string()
@@ -116,7 +116,7 @@ impl Sender {
         Ok(Self { server, base: base + PREFIX, authorization, token: token.clone(), http, clock })
     }
 
-    /// The answer to `call`.
+    /// Sends `call` and returns the response. Retries as `call.again` permits.
     pub(super) async fn send(&self, call: &Call) -> Result<Answer, ClientError> {
         let end_of_patience = self.clock.monotonic() + PATIENCE;
         let mut may_break = call.again != Again::Never;
@@ -143,7 +143,7 @@ impl Sender {
         }
     }
 
-    /// Status, body, and after how long the server wants to be asked again.
+    /// Sends `call` once. Returns the status, the body and the delay that the server requests before a retry.
     async fn once(
         &self,
         call: &Call,
@@ -163,7 +163,7 @@ impl Sender {
         let mut response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let put_off = put_off(status, response.headers());
-        // Of the whole length where it is known, so that no copy of a secret is left behind by growing.
+        // Allocated at full length if that is known: a buffer that grows leaves copies of a secret behind.
         let expected = response.content_length().and_then(|length| usize::try_from(length).ok());
         let mut content = Zeroizing::new(Vec::with_capacity(
             expected.filter(|length| *length <= MAX_ANSWER).unwrap_or(4096),
@@ -177,7 +177,7 @@ impl Sender {
         Ok((status, content, put_off))
     }
 
-    /// A success, or what the refusal says.
+    /// Returns a successful response, or the server's refusal as an error.
     fn judged(&self, status: StatusCode, body: Zeroizing<Vec<u8>>) -> Result<Answer, ClientError> {
         if status.is_success() {
             return Ok(Answer { status, body });
@@ -196,14 +196,14 @@ impl Sender {
     }
 }
 
-/// How long a server that is busy or limits its callers wants to be left alone. Dates are not understood:
-/// carnet sends seconds.
+/// Returns the delay that a busy or rate-limiting server requests in `Retry-After`. Only seconds are
+/// understood, which is the form that carnet sends.
 fn put_off(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
     if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         return None;
     }
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    // Never at once, or a server in trouble would be asked in a loop.
+    // A minimum of one second, so that a server in trouble does not get requests in a loop.
     Some(Duration::from_secs(seconds).max(Duration::from_secs(1)))
 }
 

@@ -1,4 +1,4 @@
-//! Where a server is, so that a grant's token never travels in clear.
+//! The URL of a server. It must protect the grant's token in transit.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,28 +8,28 @@ use url::{Host, Url};
 
 use crate::values::excerpt::excerpt;
 
-/// Where a server is: `https://…`, `http://` on loopback, or `unix:/path`.
+/// The URL of a server: `https://…`, `http://` on loopback, or `unix:/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerUrl {
-    /// Over TCP; without a path's trailing slash.
+    /// A server reached over TCP. The text has no trailing slash.
     Http(Url),
-    /// Over a Unix socket.
+    /// A server reached over a Unix socket.
     Unix(PathBuf),
 }
 
-/// The text is not where a server is.
+/// A text is not a valid server URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServerUrlError {
-    /// Not a URL.
+    /// The text is not a URL.
     #[error("{0} is not a URL: write https://HOST or unix:/PATH")]
     NotAUrl(String),
-    /// A grant's token would travel in clear.
+    /// A grant's token would be sent unencrypted.
     #[error("{0}: the grant's token would travel in clear; use https, or http to this machine alone")]
     Clear(String),
-    /// User info, query or fragment.
+    /// The URL has user info, a query or a fragment.
     #[error("a server's URL has no user info, query or fragment")]
     Parts,
-    /// The API's own path stands behind it.
+    /// The URL ends in the API's own path.
     #[error("a server's URL ends before /api/v1, which is added to it: leave that off")]
     Api,
 }
@@ -67,7 +67,7 @@ impl FromStr for ServerUrl {
     }
 }
 
-/// What does not parse may hold a password anywhere before an `@`.
+/// Quotes a refused URL without anything before its last `@`, which may be a password.
 fn excerpt_of_url(text: &str) -> String {
     excerpt(text.rsplit_once('@').map_or(text, |(_, rest)| rest))
 }

@@ -1,8 +1,8 @@
-//! Reading files that users and operators name: regular files only, and never more than a limit.
+//! Reads files that users and operators name: regular files only, up to a size limit.
 //!
-//! Opening a pipe waits for somebody to write into it, and a device may never end: either would hang a command, or a
-//! server that reads its certificate again. A symbolic link to a regular file is followed, because Kubernetes mounts
-//! secrets that way.
+//! Opening a pipe blocks until somebody writes to it, and a device may never end. Either would hang a
+//! command, or a server that reloads its certificate. Symbolic links to regular files are followed, because
+//! Kubernetes mounts secrets that way.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -12,15 +12,16 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-/// Opens the regular file at `path` to read it.
+/// Opens the regular file at `path` for reading.
 ///
 /// # Errors
 ///
-/// That of opening it, or one of kind `InvalidInput` that says what is there instead of a regular file.
+/// `InvalidInput`, with a message that names the kind of file, if `path` is not a regular file. Otherwise the
+/// error of opening it.
 pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
-    // Without blocking, a pipe that nobody writes to opens at once. Regular files do not care.
+    // With `O_NONBLOCK`, opening a pipe without a writer returns at once. Regular files ignore the flag.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    // Opening a socket fails with a message that tells nothing.
+    // Checked before opening too, because opening a socket fails with an unhelpful message.
     refuse_others(std::fs::metadata(path)?.file_type())?;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
@@ -28,25 +29,25 @@ pub(crate) fn open(path: &Path) -> io::Result<(File, Metadata)> {
     Ok((file, metadata))
 }
 
-/// The content of the regular file at `path`, which may have up to `limit` bytes.
+/// Reads the regular file at `path`, up to `limit` bytes.
 ///
 /// # Errors
 ///
-/// As for [`open`], or one of kind `FileTooLarge`.
+/// Those of [`open`], and `FileTooLarge` if the file is larger than `limit`.
 #[cfg(feature = "server")]
 pub(crate) fn read(path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let (file, metadata) = open(path)?;
     content(file, &metadata, limit)
 }
 
-/// The content of an open file of at most `limit` bytes.
+/// Reads an open file of up to `limit` bytes.
 ///
 /// # Errors
 ///
-/// That of reading it, or one of kind `FileTooLarge`.
+/// `FileTooLarge` if the file is larger than `limit`.
 pub(crate) fn content(file: File, metadata: &Metadata, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let stated = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-    // Never grows while a key is read into it, which would leave a copy behind.
+    // The buffer must not grow while a key is read into it: growing would leave an unwiped copy behind.
     let mut content = Zeroizing::new(Vec::with_capacity(stated.min(limit) + 1024));
     file.take(limit as u64 + 1).read_to_end(&mut content)?;
     if content.len() > limit {

@@ -1,17 +1,18 @@
-//! Characters that a reader would not see, made visible.
+//! Makes hidden characters visible.
 //!
-//! Text from outside (claims, names, answers of registries and servers) goes to terminals and logs. There a control
-//! character moves the cursor or begins an escape sequence, and a direction mark or a character without width makes
-//! text read as something that it is not. The functions here replace them; [`is_hidden`] is the one list.
+//! Text from outside (claims, names, responses of registries and servers) goes to terminals and logs. There a
+//! control character moves the cursor or begins an escape sequence, and a direction mark or a zero-width
+//! character makes text read as something that it is not. The functions here escape such characters.
+//! [`is_hidden`] is the only list of them.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Returns true for a character that a terminal obeys, or that changes how the text around it reads without being
-/// seen: control characters (C0, DEL, C1), line and paragraph separators, direction marks, characters without width,
-/// fillers, and tags.
+/// Returns true for a character that a terminal obeys, or that is invisible and changes how the text around
+/// it reads: control characters (C0, DEL, C1), line and paragraph separators, direction marks, zero-width
+/// characters, fillers, and tags.
 ///
-/// Variation selector 16 is not among them: emoji in display names end in it.
+/// Variation selector 16 is not in the list, because emoji in display names end in it.
 pub(crate) fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -24,26 +25,26 @@ pub(crate) fn is_hidden(c: char) -> bool {
         )
 }
 
-/// `text` on one line: hidden characters as `\n` or `\u{202e}`.
+/// Escapes hidden characters, line breaks included, as `\n` or `\u{202e}`. The result is one line.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_hidden, |c, visible| visible.extend(c.escape_default()))
 }
 
-/// `text` as it is composed of lines: hidden characters as in [`line`], except for the ends of lines.
+/// Escapes hidden characters as [`line`] does, and keeps line feeds.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     let is_escaped = |c| c != '\n' && is_hidden(c);
     escaped(text, is_escaped, |c, visible| visible.extend(c.escape_default()))
 }
 
-/// `text` with what follows its first line indented by `indent`, so that text from outside cannot begin a line of its
-/// own, such as `hint:`.
+/// Escapes as [`lines`] does and indents every line after the first by `indent`. Text from outside therefore
+/// cannot begin a line of its own, such as `hint:`.
 pub(crate) fn indented(text: &str, indent: &str) -> String {
     lines(text).replace('\n', &format!("\n{indent}"))
 }
 
-/// A JSON text with hidden characters as `\u202e`: the same value, and safe to look at.
+/// Escapes the hidden characters of a JSON text as `\u202e`. The text keeps its value and is safe to print.
 ///
-/// In JSON, hidden characters other than the ends of lines stand only inside of strings.
+/// In JSON, a hidden character other than a line feed can only be inside a string.
 pub(crate) fn json(text: &str) -> Cow<'_, str> {
     let is_escaped = |c| c != '\n' && is_hidden(c);
     escaped(text, is_escaped, |c, visible| {
