@@ -1,27 +1,27 @@
-//! Which addresses a cloud can fetch from: public ones.
+//! The addresses that a cloud can fetch from: public ones.
 //!
-//! Stricter than the rule for requests with tokens ([`vet`]), which lets private networks through.
+//! This rule is stricter than the one for requests with tokens ([`vet`]), which permits private networks.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::exchange::address::{Loopback, vet};
 
-/// Which addresses may be fetched from.
+/// The addresses that may be fetched from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// Those that a cloud reaches, too.
+    /// Only addresses that a cloud can reach.
     PublicOnly,
-    /// Private networks and this machine as well; still no link-local, multicast or metadata address.
+    /// Private networks and this machine too. Link-local, multicast and metadata addresses stay refused.
     AllowPrivate,
 }
 
-/// An address that is not fetched from.
+/// An address that must not be fetched from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutOfReach {
     /// The address.
     pub address: IpAddr,
-    /// What it is.
+    /// A description of its range, for messages.
     pub what: &'static str,
 }
 
@@ -31,11 +31,7 @@ impl fmt::Display for OutOfReach {
     }
 }
 
-/// Decides whether `address` may be fetched from.
-///
-/// # Errors
-///
-/// [`OutOfReach`] says what it is.
+/// Checks that `address` may be fetched from.
 pub fn within(address: IpAddr, reach: Reach) -> Result<(), OutOfReach> {
     let refused = |what| Err(OutOfReach { address, what });
     if vet(address, Loopback::Allow).is_err() {
@@ -49,7 +45,7 @@ pub fn within(address: IpAddr, reach: Reach) -> Result<(), OutOfReach> {
     what.map_or(Ok(()), refused)
 }
 
-/// What of the special-purpose registry (RFC 6890) an address is.
+/// Returns the special-purpose range (RFC 6890) that an address is in, if any.
 fn not_public_v4(address: Ipv4Addr) -> Option<&'static str> {
     match address.octets() {
         [127, ..] => Some("this machine (127.0.0.0/8)"),
@@ -66,16 +62,16 @@ fn not_public_v4(address: Ipv4Addr) -> Option<&'static str> {
 fn not_public_v6(address: Ipv6Addr) -> Option<&'static str> {
     let at = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match address.segments() {
-        // What a resolver behind NAT64 makes of an IPv4 address; mapped; 6to4.
+        // NAT64 (64:ff9b::/96), IPv4-mapped and 6to4 addresses embed an IPv4 address, which decides.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0, 0, 0, 0, 0, 0xffff, high, low]
         | [0x2002, high, low, ..] => not_public_v4(at(high, low)),
         [0, 0, 0, 0, 0, 0, 0, 1] => Some("this machine (::1)"),
         [0xfc00..=0xfdff, ..] => Some("private (fc00::/7)"),
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Some("for documentation (2001:db8::/32, 3fff::/20)"),
-        // Teredo, benchmarks, ORCHID and their like (RFC 2928).
+        // Teredo, benchmarking, ORCHID and other protocol assignments (RFC 2928).
         [0x2001, 0..=0x1ff, ..] => Some("reserved (2001::/23)"),
-        // ISATAP.
+        // ISATAP embeds an IPv4 address too.
         [0x2000..=0x3fff, _, _, _, interface, 0x5efe, high, low] if interface & !0x0300 == 0 => {
             not_public_v4(at(high, low))
         }

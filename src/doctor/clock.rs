@@ -1,4 +1,4 @@
-//! This machine's clock, against what others say.
+//! This machine's clock, compared with the issuer URL's `Date` and with the database's times.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::clock_watch::database_clock::ClockView;
 const CLOCK: &str = "clock";
 const HIGH_WATER: &str = "clock-high-water";
 
-/// Tokens are backdated by this much; a clock that is ahead by more makes tokens from the future.
+/// Tokens are backdated by this much. A clock that is ahead by more mints tokens from the future.
 const BACKDATED_BY: SignedDuration = SignedDuration::from_secs(5);
 
-/// The clock against the `Date` of answers (RFC 9110 section 6.6.1). `on_this_machine`: the answers came from here,
-/// and agreement proves nothing.
+/// Compares the clock with the `Date` of responses (RFC 9110 section 6.6.1). If the responses came from this
+/// machine (`on_this_machine`), agreement proves nothing.
 #[must_use]
 pub fn check(answers: &[&Fetched], leeway: Duration, on_this_machine: bool) -> Option<Finding> {
     let skew = answers.iter().filter_map(|fetched| skew(fetched)).max_by_key(|skew| skew.unsigned_abs())?;
@@ -40,13 +40,13 @@ pub fn check(answers: &[&Fetched], leeway: Duration, on_this_machine: bool) -> O
     })
 }
 
-/// How far the clock was ahead at least; zero if it was anywhere within the second that `Date` names, or the answer's
-/// way explains it.
+/// Returns the minimum by which the clock is ahead, negative if it is behind. Zero if the second that `Date`
+/// names, or the time that the response took, explains the difference.
 fn skew(fetched: &Fetched) -> Option<SignedDuration> {
     let answer = fetched.outcome.as_ref().ok()?;
     let header = |name: http::HeaderName| answer.headers.get(name)?.to_str().ok();
     let date = DateTimeParser::new().parse_timestamp(header(http::header::DATE)?).ok()?;
-    // A cache tells the `Date` of the origin, and how long ago that was.
+    // A cache sends the origin's `Date` and its age in seconds.
     let age = header(http::header::AGE).and_then(|age| age.parse().ok()).unwrap_or(0);
     let earliest = date.checked_add(SignedDuration::from_secs(age)).ok()?;
     let latest = earliest.checked_add(SignedDuration::from_secs(1)).ok()?;
@@ -59,7 +59,7 @@ fn skew(fetched: &Fetched) -> Option<SignedDuration> {
     })
 }
 
-/// The clock against the times in the database, as a process finds them that starts now.
+/// Compares the clock with the times in the database, as a server that starts now would.
 #[must_use]
 pub fn check_high_water(view: &ClockView) -> Finding {
     match view.reading.check() {

@@ -1,4 +1,4 @@
-//! The database: SQLite's own view of its file, and what the master key authenticates in it.
+//! The database: SQLite's own checks of the file, and the rows that the master key authenticates.
 
 use super::{Finding, causes, listed};
 use crate::audit::verify;
@@ -15,13 +15,13 @@ const KEY_ROWS: &str = "key-rows";
 const MACS: &str = "row-macs";
 const AUDIT_LOG: &str = "audit-log";
 
-/// A database of more bytes is a warning: 10 GiB.
+/// The size above which a database gets a warning: 10 GiB.
 const LARGE: u64 = 10 << 30;
 
 const RESTORE: &str =
     "stop the server, keep a copy of the database as it is, and go back to the last backup that is sound";
 
-/// Whether the database could be opened.
+/// Checks that the database could be opened.
 #[must_use]
 pub fn check_opened(opened: Result<(), &OpenError>) -> Finding {
     match opened {
@@ -32,7 +32,7 @@ pub fn check_opened(opened: Result<(), &OpenError>) -> Finding {
     }
 }
 
-/// Judges the size of the database's files. Most of it is the audit log, of which a row has about 600 bytes.
+/// Judges the size of the database's files. Most of it is the audit log, with about 600 bytes a row.
 #[must_use]
 pub fn check_size(bytes: Option<u64>) -> Finding {
     const MIB: u64 = 1024 * 1024;
@@ -49,13 +49,13 @@ pub fn check_size(bytes: Option<u64>) -> Finding {
         )
 }
 
-/// What `PRAGMA integrity_check` said.
+/// Reports the result of `PRAGMA integrity_check`.
 #[must_use]
 pub fn check_integrity(problems: Result<Vec<String>, StoreError>) -> Finding {
     sound(INTEGRITY, "SQLite finds the file sound", "SQLite finds the file broken", problems)
 }
 
-/// What `PRAGMA foreign_key_check` said.
+/// Reports the result of `PRAGMA foreign_key_check`.
 #[must_use]
 pub fn check_references(problems: Result<Vec<String>, StoreError>) -> Finding {
     sound(REFERENCES, "every reference has its row", "rows refer to rows that are not there", problems)
@@ -69,7 +69,7 @@ fn sound(id: &'static str, good: &str, bad: &str, problems: Result<Vec<String>, 
     }
 }
 
-/// Whether the master key opens what it should.
+/// Checks that the master key opens the database.
 #[must_use]
 pub fn check_master_key(unlocked: Result<(), &OpenError>) -> Finding {
     match unlocked {
@@ -83,7 +83,7 @@ pub fn check_master_key(unlocked: Result<(), &OpenError>) -> Finding {
     }
 }
 
-/// Whether every signing key's row is what carnet wrote.
+/// Checks that carnet wrote every signing key's row.
 #[must_use]
 pub fn check_key_rows(read: Result<usize, &StoreError>) -> Finding {
     match read {
@@ -97,7 +97,7 @@ pub fn check_key_rows(read: Result<usize, &StoreError>) -> Finding {
     }
 }
 
-/// Returns whether every row that carries a MAC is what carnet wrote, whatever its table.
+/// Checks that carnet wrote every row that carries a MAC, in any table.
 #[must_use]
 pub fn check_macs(forged: Result<Vec<ForgedRow>, StoreError>) -> Finding {
     match forged {
@@ -117,7 +117,7 @@ pub fn check_macs(forged: Result<Vec<ForgedRow>, StoreError>) -> Finding {
     }
 }
 
-/// Whether the audit log is what was written.
+/// Checks that the audit log is unaltered.
 #[must_use]
 pub fn check_audit_log(verified: Result<&verify::Report, &StoreError>) -> Finding {
     let hint = "`carnet audit verify` lists everything; keep a copy of the database as it is, and compare with exports, \

@@ -1,4 +1,4 @@
-//! Feeds that cannot work, or may not in every context.
+//! Feeds that cannot work, or may fail for some contexts.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use crate::feed::Feed;
 const LIFETIME: &str = "feed-lifetime";
 const SUBJECT: &str = "feed-subject";
 
-/// The counts of feeds, and those feeds that a finding names.
+/// The counts of feeds, and the feeds that a finding names.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// The number of all feeds.
     pub feeds: usize,
-    /// Those whose tokens would live longer than the policy lets them.
+    /// The feeds whose token lifetime exceeds the policy's maximum.
     pub beyond_lifetime: Vec<Feed>,
     /// The number of feeds whose provider limits the length of subjects.
     pub limited: usize,
-    /// Those of them that [`can_exceed`].
+    /// Those of the limited feeds that [`can_exceed`] the limit.
     pub too_long: Vec<Feed>,
 }
 
-/// Judges what was seen under a policy with this longest token lifetime.
+/// Judges the feeds under a policy with this maximum token lifetime.
 #[must_use]
 pub fn check(seen: &Seen, max_token_lifetime: Duration) -> Vec<Finding> {
     vec![check_lifetimes(seen, max_token_lifetime), check_subjects(seen)]
 }
 
-/// Returns whether some context gives a subject that is longer than the provider takes.
+/// Returns true if some context gives a subject that is longer than the provider accepts.
 #[must_use]
 pub fn can_exceed(feed: &Feed) -> bool {
     feed.provider.subject_limit().is_some_and(|limit| longest_subject(feed) > limit)

@@ -1,8 +1,8 @@
-//! Fetching a public document as a cloud does, and what came of it.
+//! Fetches a public document as a cloud does.
 //!
-//! Trusts the public web roots that are built in, never the operating system's store: that may hold an
-//! authority which no cloud trusts, and hide what is wrong. Follows no redirect and no proxy. A name is resolved
-//! once, and the connector gets only the addresses that were vetted.
+//! Trusts the built-in public web roots and never the operating system's store, which may hold an authority
+//! that no cloud trusts and so hide a problem. Follows no redirect and uses no proxy. A name is resolved
+//! once, and the connector gets only the vetted addresses.
 
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
@@ -23,41 +23,41 @@ use super::causes;
 use crate::values::clock::Clock;
 use crate::values::x509;
 
-/// After this long nothing is waited for any more: twice what AWS waits.
+/// The timeout of a fetch: twice as long as AWS waits.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
-/// No document of an issuer is longer.
+/// The maximum length of a document. No document of an issuer is longer.
 const MAX_LENGTH: usize = 1 << 20;
 
-/// Whose certificates are trusted.
+/// The certificate authorities to trust.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
-    /// The web's public authorities, as Mozilla lists them, built in.
+    /// The web's public authorities, built in from Mozilla's list.
     PublicWebRoots,
-    /// Those in this file and no others.
+    /// The certificates in this file and no others.
     Only {
-        /// The file, to be named.
+        /// The path, for messages.
         file: PathBuf,
-        /// Its content.
+        /// The file's content.
         pem: Vec<u8>,
     },
 }
 
-/// What came of one GET.
+/// The result of one GET.
 #[derive(Debug)]
 pub struct Fetched {
-    /// What was asked for.
+    /// The requested URL.
     pub url: String,
-    /// The wall clock when the connection was begun.
+    /// The wall clock when the connection began.
     pub began_at: Timestamp,
-    /// The wall clock when the head of the answer was there, or when it failed.
+    /// The wall clock when the response's head arrived, or when the request failed.
     pub answered_at: Timestamp,
-    /// From the beginning of the connection to the end of the answer; the resolver's time does not count.
+    /// The time from the beginning of the connection to the end of the response, without name resolution.
     pub took: Duration,
-    /// The answer, or why there is none.
+    /// The response, or the reason why there is none.
     pub outcome: Result<Answer, FetchFailure>,
 }
 
-/// An answer, whatever its status.
+/// A response with any status.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The status.
@@ -66,61 +66,61 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
-    /// Until when the server's certificate is valid; nothing without TLS.
+    /// The expiry of the server's certificate. `None` without TLS.
     pub certificate_expires_at: Option<Timestamp>,
 }
 
-/// Why there is no answer.
+/// The reason why there is no response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchFailure {
-    /// The URL cannot be fetched at all.
+    /// The URL is not one that a cloud can fetch.
     #[error("{0} cannot be fetched")]
     Url(String),
-    /// The name leads nowhere.
+    /// The name does not resolve.
     #[error("the name {host} cannot be resolved: {problem}")]
     Name {
         /// The name.
         host: String,
-        /// What the resolver said.
+        /// The resolver's error.
         problem: String,
     },
-    /// The name leads, with one or all of its addresses, where no cloud reaches.
+    /// One of the name's addresses is one that no cloud can reach.
     #[error("{0}")]
     Address(OutOfReach),
     /// The certificate is not trusted.
     #[error("the certificate is not trusted: {}", .0.as_str())]
     Certificate(CertificateProblem),
-    /// Nothing listens there, or something is in between.
+    /// Nothing listens there, or the network drops the connection.
     #[error("no connection: {0}")]
     Connect(String),
-    /// No whole answer within [`GIVE_UP_AFTER`].
+    /// The response was not complete within [`GIVE_UP_AFTER`].
     #[error("no answer within {} s", GIVE_UP_AFTER.as_secs())]
     Timeout,
-    /// The answer is longer than any document of an issuer.
+    /// The response is longer than any document of an issuer.
     #[error("the answer is longer than {MAX_LENGTH} bytes")]
     TooLong,
-    /// Anything else.
+    /// Any other failure.
     #[error("{0}")]
     Other(String),
 }
 
-/// What is wrong with a certificate.
+/// The reason why a certificate is not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CertificateProblem {
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// Its time has not come.
+    /// It is not valid yet.
     NotYetValid,
-    /// It is another host's.
+    /// It is for another host.
     OtherName,
-    /// The chain does not lead to a trusted authority.
+    /// Its chain does not lead to a trusted authority.
     UnknownIssuer,
-    /// Anything else.
+    /// Any other reason.
     Other,
 }
 
 impl CertificateProblem {
-    /// In words.
+    /// Returns a description for messages.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -147,11 +147,7 @@ pub struct Fetcher<'a> {
 pub struct NoCertificate(pub PathBuf);
 
 impl<'a> Fetcher<'a> {
-    /// What trusts `trust` and reaches as far as `reach`.
-    ///
-    /// # Errors
-    ///
-    /// [`NoCertificate`] when there is none in the file.
+    /// Creates a fetcher that trusts `trust` and connects only to addresses within `reach`.
     pub fn new(trust: &Trust, reach: Reach, clock: &'a dyn Clock) -> Result<Self, NoCertificate> {
         let trusted = match trust {
             Trust::PublicWebRoots => webpki_root_certs::TLS_SERVER_ROOT_CERTS
@@ -166,7 +162,7 @@ impl<'a> Fetcher<'a> {
         Ok(Self { trusted, reach, clock })
     }
 
-    /// Fetches `url`, which is `https`, or `http` of this machine itself.
+    /// Fetches `url`, which must be `https`, or `http` on this machine.
     pub async fn get(&self, url: &str) -> Fetched {
         let resolved = self.resolve(url).await;
         let (began_at, began) = (self.clock.now(), self.clock.monotonic());
@@ -179,7 +175,8 @@ impl<'a> Fetcher<'a> {
         Fetched { url: url.to_owned(), began_at, answered_at, took, outcome }
     }
 
-    /// Where `url` leads. One address that is out of reach is enough to refuse: a cloud may be given that one.
+    /// Resolves the host of `url`. Refuses the URL if any of its addresses is out of reach, because a cloud
+    /// may connect to that one.
     async fn resolve(&self, url: &str) -> Result<(Url, Vec<SocketAddr>), FetchFailure> {
         let unusable = || FetchFailure::Url(url.to_owned());
         let parsed = Url::parse(url).map_err(|_| unusable())?;
@@ -240,7 +237,8 @@ impl<'a> Fetcher<'a> {
         })
     }
 
-    /// A client of its own for each document: none reuses a connection, so each measures all of what a cloud waits for.
+    /// Creates a client for one document. No connection is reused, so each fetch takes as long as a cloud's
+    /// own.
     fn client(&self, url: &Url, addresses: &[SocketAddr]) -> reqwest::Result<Client> {
         Client::builder()
             .user_agent(concat!("carnet-doctor/", env!("CARGO_PKG_VERSION")))
@@ -291,7 +289,7 @@ fn certificate_problem(error: &(dyn Error + 'static)) -> Option<CertificateProbl
             });
         }
         next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            // `source` of an I/O error passes over the error that it wraps.
+            // The `source` of an I/O error skips the error that it wraps.
             Some(wrapped) => Some(wrapped),
             None => error.source(),
         };

@@ -1,5 +1,5 @@
-//! Who may read and write the files: the database holds sealed keys and hashes of tokens, the keys folder what
-//! opens them.
+//! The permissions of carnet's files. The database holds sealed keys and hashes of tokens; the keys folder
+//! holds the master key that opens them.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,7 +13,7 @@ const DATABASE_FILES: &str = "database-files";
 const KEYS_FOLDER: &str = "keys-folder";
 const MASTER_KEY_FILE: &str = "master-key-file";
 
-/// What may happen to other users' hands on a file.
+/// The kind of a file, which decides the access that other users may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The database and SQLite's files beside it.
@@ -22,30 +22,32 @@ pub enum Kind {
     DatabaseFolder,
     /// The folder of the master key.
     KeysFolder,
-    /// A master key that carnet made.
+    /// A master key that carnet created.
     MasterKey,
-    /// A master key that somebody else provides; its group may read it, as systemd and Kubernetes hand it over.
+    /// A master key that the operator provides. Its group may read it, which is how systemd and Kubernetes
+    /// mount such files.
     ProvidedMasterKey,
 }
 
-/// A file or folder as it was found.
+/// A file or folder and its permissions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// What it is.
+    /// The kind of file.
     pub kind: Kind,
-    /// Where.
+    /// The path.
     pub path: PathBuf,
-    /// Its permission bits; nothing if it is not there.
+    /// The permission bits. `None` if the file does not exist.
     pub mode: Option<u32>,
-    /// Why carnet does not start with it, and what puts it right.
+    /// The reason why carnet refuses to start with this file, and the fix.
     pub refused: Option<(String, String)>,
 }
 
-/// Looks at the files of a database and at its master key's. Those that are not there are left out.
+/// Reads the permissions of a database's files and of its master key's. A file that does not exist has no
+/// mode.
 ///
 /// # Errors
 ///
-/// An I/O error other than that one is not there, for example a folder that may not be searched.
+/// Any I/O error except “not found”, for example for a folder that may not be searched.
 pub fn look(database: &Path, master_key: &MasterKeySource) -> io::Result<Vec<Seen>> {
     let seen = custody::all(database, master_key).into_iter().map(|(kept, path)| {
         let kind = match (kept, master_key) {
@@ -70,7 +72,7 @@ fn mode(path: &Path) -> io::Result<Option<u32>> {
     }
 }
 
-/// One finding for the database's files, one for the folder, one for the master key.
+/// Returns one finding for the database's files, one for the keys folder and one for the master key.
 #[must_use]
 pub fn check(seen: &[Seen]) -> Vec<Finding> {
     [DATABASE_FILES, KEYS_FOLDER, MASTER_KEY_FILE].into_iter().filter_map(|id| check_one(id, seen)).collect()
@@ -126,7 +128,7 @@ impl Seen {
     }
 }
 
-/// Judges what [`custody`] leaves open: who could read.
+/// Judges read access, which [`custody`] does not check.
 fn judge(kind: Kind, mode: u32) -> Status {
     let (failed, warning) = match kind {
         Kind::Database => (0, 0o044),

@@ -1,4 +1,4 @@
-//! Grants that end soon, that nobody uses, and that carnet never made.
+//! Grants that expire soon, that are unused, or that carnet did not write.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,14 +10,14 @@ const ROWS: &str = "grant-rows";
 const EXPIRY: &str = "grant-expiry";
 const USE: &str = "grant-use";
 
-/// Whoever uses a grant needs some time to be given another one.
+/// The warning time before an expiry: a grant's user needs time to get a new one.
 const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
-/// A grant that was made this long ago and never used is likely forgotten.
+/// A grant that is this old and was never used is probably forgotten.
 const NEVER_USED_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// So is one that was used, but not for this long.
+/// A grant that was not used for this long is probably forgotten, too.
 const UNUSED_FOR: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// What is to be said of all grants at `now`.
+/// Judges all grants at `now`.
 #[must_use]
 pub fn check(rows: &[GrantRow], now: Timestamp) -> Vec<Finding> {
     let mut forged = Vec::new();

@@ -1,15 +1,16 @@
-//! The issuer URL itself, and from where and with what trust it was looked at.
+//! The issuer URL itself, and the trust and addresses with which the public documents are fetched.
 
 use super::Finding;
 use super::address::Reach;
 use super::fetch::Trust;
 use crate::values::issuer_url::IssuerUrl;
 
-/// How it was looked at.
+/// The finding that names the trust and the addresses of this run.
 pub const VIEW: &str = "view";
 const ISSUER_URL: &str = "issuer-url";
 
-/// How the public URL was looked at. What was relaxed is a warning: it is not how a cloud looks.
+/// Reports the trust and the addresses of this run. A relaxed rule is a warning, because a cloud does not
+/// relax it.
 #[must_use]
 pub fn check_view(trust: &Trust, reach: Reach) -> Finding {
     let trusted = match trust {
@@ -32,7 +33,7 @@ pub fn check_view(trust: &Trust, reach: Reach) -> Finding {
         .hint("run it without --ca and --allow-private to see what a cloud would")
 }
 
-/// Whether clouds accept such a URL at all.
+/// Checks that clouds accept such a URL.
 #[must_use]
 pub fn check(issuer: &IssuerUrl, reach: Reach) -> Finding {
     if issuer.is_loopback() {

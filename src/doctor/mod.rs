@@ -1,7 +1,7 @@
-//! What `carnet doctor` finds: one judgement for each thing that it looked at.
+//! The findings of `carnet doctor`, one for each check.
 //!
-//! The checks are pure: they get what was seen and the time, and give findings. [`fetch`] alone goes to the
-//! network, and asks for public documents only: no request of it carries a token.
+//! The checks are pure functions of the observations and the time. Only [`fetch`] uses the network. It
+//! requests public documents, and none of its requests carries a token.
 
 pub mod address;
 pub mod clock;
@@ -18,20 +18,20 @@ pub mod state;
 
 use serde::Serialize;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// As it should be.
+    /// The check passed.
     Ok,
-    /// Works now; somebody should look at it.
+    /// It works now and needs attention.
     Warning,
-    /// Does not work, soon will not, or is not safe.
+    /// It does not work, will soon fail, or is not safe.
     Failed,
 }
 
 impl Status {
-    /// The name in tables and JSON.
+    /// Returns the name in tables and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -42,86 +42,86 @@ impl Status {
     }
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at; the same in every version.
+    /// The name of the check, the same in every version.
     pub id: &'static str,
-    /// How bad it is.
+    /// The severity.
     pub status: Status,
-    /// What was seen, in one line.
+    /// The observation, in one line.
     pub summary: String,
-    /// More of what was seen, and why it matters; nothing where the summary says it all.
+    /// More of the observation, and why it matters. `None` if the summary is enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// What to do.
+    /// The fix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
 impl Finding {
-    /// A finding without detail and hint.
+    /// Creates a finding without detail and hint.
     #[must_use]
     pub fn new(id: &'static str, status: Status, summary: impl Into<String>) -> Self {
         Self { id, status, summary: summary.into(), detail: None, hint: None }
     }
 
-    /// All is well.
+    /// Creates a finding of a check that passed.
     #[must_use]
     pub fn ok(id: &'static str, summary: impl Into<String>) -> Self {
         Self::new(id, Status::Ok, summary)
     }
 
-    /// Somebody should look at it.
+    /// Creates a finding that needs attention.
     #[must_use]
     pub fn warning(id: &'static str, summary: impl Into<String>) -> Self {
         Self::new(id, Status::Warning, summary)
     }
 
-    /// It does not work, soon will not, or is not safe.
+    /// Creates a finding of something that does not work, will soon fail, or is not safe.
     #[must_use]
     pub fn failed(id: &'static str, summary: impl Into<String>) -> Self {
         Self::new(id, Status::Failed, summary)
     }
 
-    /// With more of what was seen, or why it matters.
+    /// Adds more of the observation, or why it matters.
     #[must_use]
     pub fn detail(self, detail: impl Into<String>) -> Self {
         Self { detail: Some(detail.into()), ..self }
     }
 
-    /// With what to do.
+    /// Adds the fix.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 }
 
-/// Everything that was found, in the order in which it was looked at.
+/// All findings, in the order of the checks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Nothing is worse than may be.
+    /// True if no finding is worse than permitted.
     pub ok: bool,
-    /// One for each thing that was looked at. What could not be looked at because of another finding is left out.
+    /// One finding for each check. A check that another finding made impossible is left out.
     pub findings: Vec<Finding>,
 }
 
 impl Report {
-    /// A report that is `ok` if nothing failed; with `strict`, if there is no warning either.
+    /// Creates a report that is `ok` if nothing failed. With `strict`, a warning makes it not `ok`, too.
     #[must_use]
     pub fn new(findings: Vec<Finding>, strict: bool) -> Self {
         let worst_allowed = if strict { Status::Ok } else { Status::Warning };
         Self { ok: findings.iter().all(|finding| finding.status <= worst_allowed), findings }
     }
 
-    /// How many findings are of `status`.
+    /// Returns the number of findings with `status`.
     #[must_use]
     pub fn count(&self, status: Status) -> usize {
         self.findings.iter().filter(|finding| finding.status == status).count()
     }
 }
 
-/// An error and its causes, each once, in one line.
+/// Formats an error and its causes, each once, in one line.
 #[must_use]
 pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -137,7 +137,7 @@ pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// The first of many, and how many more there are.
+/// Joins the first ten items and counts the rest.
 fn listed(items: &[String]) -> String {
     const SHOWN: usize = 10;
     let shown = items.get(..SHOWN).unwrap_or(items).join("; ");
@@ -147,7 +147,7 @@ fn listed(items: &[String]) -> String {
     }
 }
 
-/// `1 key`, `2 keys`.
+/// Formats a count, such as `1 key` or `2 keys`.
 fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,4 +1,4 @@
-//! Copies of the documents that keys wait for: whether they show what is published, and who else wrote there.
+//! The published copies that keys wait for: their content, and changes by somebody else.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,10 +11,11 @@ use crate::store::publications::PublicationTarget;
 const PUBLICATIONS: &str = "publications";
 const ALTERED: &str = "publication-altered";
 
-/// Whoever changed a copy may have used what they put there for longer than this; but it is not news any more.
+/// The time for which an altered copy is reported. The writer may have used the content for longer, but it is
+/// no longer news.
 const RECENT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// What is to be said of the copies at `now`; nothing, if there are none.
+/// Judges the copies at `now`. Returns no finding if there are no copies.
 #[must_use]
 pub fn check(
     keys: &[SigningKey],

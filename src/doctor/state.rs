@@ -1,4 +1,4 @@
-//! Whether the database is the one that it was, by what is remembered of it outside.
+//! The database's state, compared with the state that is remembered outside the database.
 
 use super::{Finding, causes};
 use crate::states::{DatabaseId, StatePoint};
@@ -7,11 +7,11 @@ use crate::store::states::StateError;
 
 const ID: &str = "database-state";
 
-/// What helps where a database is not believed.
+/// The fix for a database that is not trusted.
 pub const PUT_BACK: &str = "find out who can write the database; put the latest database back in its place, or run `carnet database \
                             accept`, which takes this one with new signing keys and without grants";
 
-/// What [`Store::examine_state`](crate::store::Store::examine_state) says.
+/// Reports the result of [`Store::examine_state`](crate::store::Store::examine_state).
 #[must_use]
 pub fn check(examined: Result<Option<&(DatabaseId, StatePoint, bool)>, &StoreError>) -> Finding {
     match examined {

@@ -1,4 +1,4 @@
-//! The signing keys: whether they are there, whether they rotate, and whether verifiers follow.
+//! The signing keys: their presence, their rotation, and the verifiers that fetch them.
 
 use std::time::Duration;
 
@@ -21,25 +21,26 @@ const COUNT: &str = "key-count";
 const VERIFIERS: &str = "verifiers";
 const ERASURE: &str = "erasure";
 
-/// A server rotates within seconds; a jump of the clock may hold it up for ten minutes, a restart for some more.
+/// The delay after which a rotation is overdue. A server rotates within seconds; a clock jump may delay it by
+/// ten minutes, and a restart by some more.
 const OVERDUE_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
-/// The keys as the database has them.
+/// The keys in the database.
 #[derive(Debug, Clone, Copy)]
 pub struct Keys<'a> {
-    /// Every key.
+    /// All keys.
     pub keys: &'a [SigningKey],
-    /// The policy they are kept by, and what else is stored about them.
+    /// The policy and the other settings of the keys.
     pub settings: &'a KeySettings,
-    /// The scheduled rotation's failures since it last succeeded.
+    /// The failures of the scheduled rotation since it last succeeded.
     pub failures: Option<&'a RotationFailures>,
-    /// Who fetches the JWKS.
+    /// The clients that fetch the JWKS.
     pub clients: &'a [JwksClient],
-    /// Where else verifiers look for them.
+    /// The other places where verifiers read the keys.
     pub places: &'a [Place],
 }
 
-/// What is to be said of the keys at `now`.
+/// Judges the keys at `now`.
 #[must_use]
 pub fn check(keys: &Keys<'_>, now: Timestamp) -> Vec<Finding> {
     vec![
@@ -116,7 +117,7 @@ fn check_rotation(keys: &Keys<'_>, now: Timestamp) -> Finding {
         .hint(hint)
 }
 
-/// The prepared keys that wait for somebody's upload, each with what it waits for.
+/// Returns the prepared keys that wait for an upload, each with the feeds that it waits for.
 fn held(keys: &Keys<'_>) -> Vec<(Algorithm, Kid, Vec<String>)> {
     let prepared = Algorithm::ALL.into_iter().filter_map(|algorithm| prepared(keys.keys, algorithm));
     prepared

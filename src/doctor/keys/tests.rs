@@ -1,4 +1,4 @@
-//! When what is said of the keys is a warning, and when a failure.
+//! The limits between ok, warning and failure in the findings about keys.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ fn key(number: u8, algorithm: Algorithm, prepared_at: i64, stage: Stage) -> Sign
     SigningKey { stage, ..SigningKey::prepared(public, at(prepared_at)) }
 }
 
-/// Of each algorithm one that signs since `activated` and one that was prepared at the same time.
+/// Returns, for each algorithm, a key that signs since `activated` and a key that was prepared then.
 fn pairs(activated: i64) -> Vec<SigningKey> {
     let of = |algorithm, number| {
         let active = Stage::Active { activated_at: at(activated) };
@@ -103,7 +103,7 @@ fn a_rotation_that_waits_for_an_upload_is_held_and_not_overdue() {
     assert_eq!(found.status, Status::Ok);
     assert!(found.summary.contains(&told), "{}", found.summary);
 
-    // RS256 waits for nothing, and nobody has rotated it.
+    // RS256 waits for no upload, and no server has rotated it.
     let old = pairs(-31 * DAY);
     assert_eq!(find(&old).status, Status::Failed);
     let mixed = [&young[..2], &old[2..]].concat();
@@ -153,9 +153,9 @@ fn verifiers_that_lack_a_prepared_key_are_told_once_it_may_sign() {
         (prepared_at, vec![], Status::Ok, "nobody fetches"),
         (prepared_at, vec![client(-HOUR)], Status::Ok, "with each of 1 regular client"),
         (prepared_at, vec![client(-HOUR), client(prepared_at - 1)], Status::Warning, "not all of 2"),
-        // It does not sign yet.
+        // The key does not sign yet.
         (-HOUR, vec![client(-2 * HOUR)], Status::Ok, "before 24 h have passed"),
-        // Whoever stays away for a week is no regular client.
+        // A client that has not fetched for a week is not a regular one.
         (prepared_at, vec![client(-8 * DAY)], Status::Ok, "nobody fetches"),
     ] {
         let found = find(&pairs(activated), None, &clients, "verifiers");

@@ -13,7 +13,7 @@ const DISCOVERY: &str = "discovery";
 const ISSUER: &str = "issuer";
 const METADATA: &str = "metadata";
 
-/// Whether the metadata are served, are this issuer's, and say what clouds want to know.
+/// Checks that the metadata is served, names this issuer, and has the members that clouds require.
 #[must_use]
 pub fn check_discovery(issuer: &IssuerUrl, fetched: &Fetched) -> Vec<Finding> {
     let metadata = match read(fetched) {
@@ -27,7 +27,8 @@ pub fn check_discovery(issuer: &IssuerUrl, fetched: &Fetched) -> Vec<Finding> {
     ]
 }
 
-/// Where the metadata say that the JWKS is, as a parser of URLs writes it; nothing if they cannot be read.
+/// Returns the metadata's `jwks_uri`, normalized as a URL parser writes it. Returns `None` if the metadata
+/// cannot be read.
 #[must_use]
 pub fn jwks_uri(fetched: &Fetched) -> Option<String> {
     let uri = read(fetched).ok()?.get("jwks_uri")?.as_str()?.parse::<Url>().ok()?;
@@ -95,7 +96,7 @@ fn check_metadata(issuer: &IssuerUrl, metadata: &Map<String, Value>) -> Finding 
         .hint("serve the document as carnet makes it")
 }
 
-/// What a stranger says, for a terminal.
+/// Escapes and shortens text from an unknown server, for a terminal.
 fn shown(text: &str) -> String {
     text.chars().take(300).flat_map(char::escape_debug).collect()
 }

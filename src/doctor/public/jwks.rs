@@ -1,4 +1,4 @@
-//! The JWKS (RFC 7517 section 5), against the keys in the database.
+//! The JWKS (RFC 7517 section 5), compared with the keys in the database.
 
 use std::collections::BTreeSet;
 
@@ -18,12 +18,12 @@ const ACTIVE: &str = "active-keys";
 const OTHERS: &str = "other-keys";
 const CACHE: &str = "cache";
 
-/// What should be published at `now`.
+/// The keys that should be published at `now`.
 #[derive(Debug, Clone, Copy)]
 pub struct Published<'a> {
-    /// Every key of the database.
+    /// All keys in the database.
     pub keys: &'a [SigningKey],
-    /// The policy they are kept by.
+    /// Their policy.
     pub policy: &'a RotationPolicy,
     /// The time.
     pub now: Timestamp,
@@ -40,8 +40,8 @@ struct Jwk {
     kid: String,
 }
 
-/// Whether the JWKS is served, holds the keys that it should, and is cached as the policy says. Without `published`,
-/// when the keys of the database could not be had, only whether it is served.
+/// Checks that the JWKS is served, holds the right keys, and is cached as the policy says. Without
+/// `published`, when the keys in the database could not be read, checks only that it is served.
 #[must_use]
 pub fn check_jwks(published: Option<Published<'_>>, fetched: &Fetched) -> Vec<Finding> {
     let (answer, kids) = match read(fetched) {
@@ -83,9 +83,9 @@ fn check_active(published: &Published<'_>, kids: &BTreeSet<String>) -> Finding {
         .hint("see that the URL leads to the carnet of this database, and that no cache or copy in between is old")
 }
 
-/// Keys that will sign, that must not be trusted any more, and that are nobody's.
+/// Checks the other keys: those that sign next must be published; revoked and unknown ones must not.
 fn check_others(published: &Published<'_>, kids: &BTreeSet<String>) -> Finding {
-    // What caches may still hold rightfully says nothing.
+    // A difference that a cache may still serve within the policy's max-age is not a problem.
     let settled = |since: Timestamp| {
         since.saturating_add(published.policy.jwks_max_age()).is_ok_and(|settled| settled < published.now)
     };
@@ -145,7 +145,8 @@ fn check_cache(policy: &RotationPolicy, answer: &Answer) -> Finding {
     }
 }
 
-/// The longest that any cache may keep it: `max-age`, or `s-maxage` of shared caches. 0 if none may.
+/// Returns the longest time that a cache may keep the response: the larger of `max-age` and `s-maxage` (for
+/// shared caches), and 0 for `no-store` or `no-cache`.
 fn max_age(cache_control: &str) -> Option<u64> {
     let directives = cache_control.split(',').map(|directive| directive.trim().to_ascii_lowercase());
     let mut longest = None;

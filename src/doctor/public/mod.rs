@@ -1,4 +1,4 @@
-//! The two public documents as a cloud gets them: how they are served, and what they say.
+//! The two public documents as a cloud gets them: the responses and their content.
 
 mod discovery;
 mod jwks;
@@ -16,14 +16,15 @@ use super::fetch::{Answer, CertificateProblem, FetchFailure, Fetched, GIVE_UP_AF
 const CERTIFICATE: &str = "certificate";
 const SPEED: &str = "speed";
 
-/// A certificate that ends sooner should have been renewed by now.
+/// The remaining lifetime below which a certificate should have been renewed.
 const ENDS_SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
-/// Longer than this is too long for a document of some kilobytes.
+/// The time above which a document of a few kilobytes is slow.
 const SLOW: Duration = Duration::from_secs(1);
-/// AWS gives up after about this long.
+/// The time after which AWS gives up, approximately.
 const TOO_SLOW: Duration = Duration::from_secs(5);
 
-/// A document's answer, if it is one that a cloud would go on to read; else what is wrong, and what to do.
+/// Returns a document's response if a cloud would accept it. Otherwise returns the finding that says what is
+/// wrong and how to fix it.
 fn served<'a>(id: &'static str, what: &str, fetched: &'a Fetched) -> Result<&'a Answer, Finding> {
     let url = &fetched.url;
     let answer = match &fetched.outcome {
@@ -93,7 +94,7 @@ fn what_to_do(failure: &FetchFailure) -> String {
     }
 }
 
-/// Whether the certificate is trusted, and for how long; nothing without TLS.
+/// Checks that the certificate is trusted and does not expire soon. Returns `None` without TLS.
 #[must_use]
 pub fn check_certificate(answers: &[&Fetched], now: Timestamp) -> Option<Finding> {
     for fetched in answers {
@@ -114,7 +115,7 @@ pub fn check_certificate(answers: &[&Fetched], now: Timestamp) -> Option<Finding
     )
 }
 
-/// How long the slower one of the documents took.
+/// Judges the time that the slower document took.
 #[must_use]
 pub fn check_speed(answers: &[&Fetched]) -> Option<Finding> {
     let slowest =
