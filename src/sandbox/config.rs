@@ -1,4 +1,4 @@
-//! The sandbox's settings: whom it trusts beyond "any token of the issuer", and what it hands out.
+//! The sandbox's settings: further limits on trust, the credentials that it issues, and faults.
 
 use std::str::FromStr;
 
@@ -10,17 +10,17 @@ use super::google::config::GoogleConfig;
 use crate::feed::aws::{RoleArn, SessionDuration};
 use crate::values::secret::{SecretString, deserialize_option as secret};
 
-/// All settings; by default any subject and audience of the issuer is accepted.
+/// All settings. By default the stand-ins accept any subject and audience of the issuer.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SandboxConfig {
-    /// The AWS stand-in.
+    /// Settings of the AWS stand-in.
     pub aws: AwsConfig,
-    /// The Azure stand-in.
+    /// Settings of the Azure stand-in.
     pub azure: AzureConfig,
-    /// The Google stand-in.
+    /// Settings of the Google stand-in.
     pub google: GoogleConfig,
-    /// What goes wrong whatever is asked, in this order.
+    /// The faults to show, in this order, whatever a request contains.
     pub faults: Vec<Fault>,
 }
 
@@ -28,14 +28,14 @@ pub struct SandboxConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AwsConfig {
-    /// The password of every ECR login; random each time when absent.
+    /// The password of every ECR login. If absent, each login gets a random one.
     #[serde(deserialize_with = "secret")]
     pub password: Option<SecretString>,
-    /// How long an ECR login lasts, in seconds; 0 gives logins that arrive expired.
+    /// The lifetime of an ECR login, in seconds. With 0, logins arrive expired.
     pub credential_lifetime: u32,
-    /// The region that requests to ECR must be signed for; any when absent.
+    /// The region that requests to ECR must be signed for. If absent, any region.
     pub region: Option<String>,
-    /// The roles that exist; any role, trusting any subject and audience, when there are none.
+    /// The roles that exist. If empty, every role exists and trusts any subject and audience.
     pub roles: Vec<AwsRole>,
 }
 
@@ -51,16 +51,16 @@ impl Default for AwsConfig {
 pub struct AwsRole {
     /// The role's ARN.
     pub arn: RoleArn,
-    /// The audiences that it trusts; together they are the provider's client ids.
+    /// The audiences that the role trusts. The audiences of all roles together are the provider's client IDs.
     pub audiences: Vec<String>,
-    /// The subjects that it trusts; `*` and `?` match as in IAM's `StringLike`.
+    /// The subjects that the role trusts. `*` and `?` match as in IAM's `StringLike`.
     pub subjects: Vec<String>,
-    /// The longest session that it allows.
+    /// The maximum session duration.
     #[serde(default)]
     pub max_session_duration: SessionDuration,
 }
 
-/// A text is not a sandbox configuration.
+/// A text is not a valid sandbox configuration.
 #[derive(Debug, thiserror::Error)]
 #[error("the sandbox configuration is refused")]
 pub struct SandboxConfigError(#[from] toml::de::Error);
@@ -68,7 +68,7 @@ pub struct SandboxConfigError(#[from] toml::de::Error);
 impl FromStr for SandboxConfig {
     type Err = SandboxConfigError;
 
-    /// Reads TOML.
+    /// Parses TOML.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(toml::from_str(text)?)
     }

@@ -1,7 +1,8 @@
-//! Verifying an issuer's token the way a cloud does: from its URL alone.
+//! Verifies an issuer's token as a cloud does: from the issuer URL alone.
 //!
-//! Discovery and JWKS are fetched anew for every token, unless a JWKS was uploaded; then its file is read anew. Real clouds cache them for a time that they
-//! do not document, so that nothing shown here proves how soon a cloud sees a new key.
+//! Discovery and the JWKS are fetched again for every token; an uploaded JWKS is read again from its file.
+//! Real clouds cache both for an undocumented time, so the sandbox cannot show how soon a cloud sees a new
+//! key.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,15 +21,15 @@ use crate::values::clock::Clock;
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::regular_file;
 
-/// No JWKS that anybody uploads is longer.
+/// The maximum length of an uploaded JWKS.
 const LONGEST_FILE: usize = 1 << 20;
-/// The most keys of each type that a JWKS may hold, by AWS's limit.
+/// The maximum number of keys of one type in a JWKS. This is AWS's limit.
 const MAX_KEYS: usize = 100;
 
 /// The algorithms of the issuer's tokens, for clouds that accept both.
 pub(super) const BOTH: &[Algorithm] = &[Algorithm::RS256, Algorithm::ES256];
 
-/// The only one that Entra accepts.
+/// The only algorithm that Entra accepts.
 pub(super) const RS256_ONLY: &[Algorithm] = &[Algorithm::RS256];
 
 /// Verifies the tokens of one issuer.
@@ -39,19 +40,19 @@ pub(super) struct Verifier {
     clock: Arc<dyn Clock>,
 }
 
-/// Whom a verified token is about.
+/// The identity in a verified token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) sub: String,
     pub(super) aud: String,
     pub(super) kid: String,
-    /// It lies in the past.
+    /// The time of issue, which is in the past.
     pub(super) iat: Timestamp,
-    /// It lies in the future.
+    /// The expiry, which is in the future.
     pub(super) exp: Timestamp,
 }
 
-/// Why a token is refused. Texts are for the sandbox's log.
+/// The reason why a token is rejected. Its text goes to the sandbox's log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Rejection {
     #[error("the token is not a JWS that a cloud accepts: {0}")]
@@ -85,13 +86,13 @@ impl Verifier {
         Self { issuer, transport, clock }
     }
 
-    /// Checks form, algorithm, issuer, signature and times of `token` with the keys that the issuer serves; audience,
-    /// subject and lifetime are the caller's.
+    /// Verifies the form, algorithm, issuer, signature and times of `token` with the keys that the issuer
+    /// serves. The caller checks audience, subject and lifetime.
     pub(super) async fn verify(&self, token: &str, accepted: &[Algorithm]) -> Result<Identity, Rejection> {
         self.verify_with(token, accepted, None).await
     }
 
-    /// As [`Verifier::verify`]; with keys that were uploaded, given as the file that holds them, nothing is fetched.
+    /// Verifies as [`Verifier::verify`] does. With a file of uploaded keys, fetches nothing.
     pub(super) async fn verify_with(
         &self,
         token: &str,
@@ -102,7 +103,8 @@ impl Verifier {
         if !accepted.contains(&header.alg) {
             return Err(Rejection::Algorithm(if header.alg == Algorithm::RS256 { "RS256" } else { "ES256" }));
         }
-        // Only to find the issuer, as a cloud must; trusted after the signature has verified.
+        // Unverified, only to find the issuer, as a cloud must. The claims are trusted after the signature
+        // has verified.
         let claims: Map<String, Value> = jsonwebtoken::dangerous::insecure_decode_claims(token)
             .map_err(|_| Rejection::Malformed("its claims are not a JSON object"))?;
         match text(&claims, "iss")? {
@@ -118,7 +120,7 @@ impl Verifier {
         Ok(Identity { sub: text(&claims, "sub")?, aud: text(&claims, "aud")?, kid, iat, exp })
     }
 
-    /// The key of this identifier, by way of discovery.
+    /// Finds the key with this `kid` through discovery.
     async fn key(&self, kid: &str, alg: Algorithm) -> Result<DecodingKey, Rejection> {
         let discovery: Discovery =
             serde_json::from_slice(&self.fetch(&self.issuer.discovery_url()).await?)
@@ -180,7 +182,7 @@ fn header(token: &str) -> Result<(Header, String), Rejection> {
     Ok((header, kid))
 }
 
-/// The key of this identifier in a file that is read now: whoever uploads anew writes it anew.
+/// Finds the key with this `kid` in the file, which is read each time because an upload rewrites it.
 async fn uploaded_key(file: &Path, kid: &str, alg: Algorithm) -> Result<DecodingKey, Rejection> {
     let file = file.to_owned();
     let read = tokio::task::spawn_blocking(move || regular_file::read(&file, LONGEST_FILE)).await;
@@ -214,10 +216,10 @@ fn find_key(keys: &JwkSet, kid: &str, alg: Algorithm) -> Result<DecodingKey, Rej
     DecodingKey::from_jwk(key).map_err(|_| Rejection::Jwks("the key cannot be read"))
 }
 
-/// The claims, once the signature has verified.
+/// Verifies the signature and returns the claims.
 fn verified(token: &str, alg: Algorithm, key: &DecodingKey) -> Result<Map<String, Value>, Rejection> {
     let mut validation = Validation::new(alg);
-    // Times are checked against the sandbox's own clock, the audience against the role.
+    // Times are checked against the sandbox's own clock, and the audience against the trust settings.
     validation.validate_exp = false;
     validation.validate_aud = false;
     validation.required_spec_claims.clear();
@@ -230,7 +232,8 @@ fn verified(token: &str, alg: Algorithm, key: &DecodingKey) -> Result<Map<String
     Ok(token.claims)
 }
 
-/// Without leeway: the stand-in and the issuer share a clock. Gives `iat` and `exp`.
+/// Checks the times and returns `iat` and `exp`. There is no leeway, because the stand-in and the issuer
+/// share a clock.
 fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<(Timestamp, Timestamp), Rejection> {
     let (iat, exp) = (time(claims, "iat")?, time(claims, "exp")?);
     let nbf = if claims.contains_key("nbf") { time(claims, "nbf")? } else { iat };
@@ -243,7 +246,7 @@ fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<(Timestamp
     }
 }
 
-/// A time as AWS insists on it: an integer, not a number with a fraction.
+/// Returns a time, which must be an integer, as AWS requires; a number with a fraction is refused.
 fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Timestamp, Rejection> {
     let value = claims.get(name).ok_or(Rejection::MissingClaim(name))?;
     let seconds = value.as_i64().ok_or(Rejection::ClaimType(name))?;

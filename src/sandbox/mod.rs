@@ -1,14 +1,14 @@
 //! Stand-ins for the clouds' token endpoints, for demos and offline tests.
 //!
-//! The sandbox decides like the original where a decision rests on the issuer: it fetches the
-//! issuer's discovery document and JWKS over HTTP each time, verifies the signature with a library
-//! that did not make it, and checks issuer, audience, subject, times and the role's trust. Its ECR
-//! verifies the SigV4 signature of every request; its registry takes the tokens of its Entra only. It
-//! shows other faults when its configuration says so.
+//! The sandbox decides as the cloud does wherever a decision depends on the issuer. For each token it fetches
+//! the issuer's discovery document and JWKS over HTTP, verifies the signature with a library that did not
+//! sign it, and checks issuer, audience, subject, times and the configured trust. Its ECR verifies the SigV4
+//! signature of every request. Its registry accepts only tokens from its own Entra. It shows other faults if
+//! its configuration lists them.
 //!
-//! It is no proof of how a real cloud behaves: it knows no accounts, no permissions beyond
-//! trust, no session policies, no registry, and its error messages are imitations. It
-//! listens on loopback addresses only and keeps everything it issues in memory.
+//! The sandbox does not prove how a real cloud behaves. It has no accounts, no permissions beyond trust, no
+//! session policies and no images, and its error messages are imitations. It listens on loopback addresses
+//! only and keeps everything that it issues in memory.
 
 mod aws;
 mod azure;
@@ -38,7 +38,7 @@ use crate::values::clock::Clock;
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::random::Random;
 
-/// The stand-ins, trusting one issuer.
+/// The stand-ins, which trust one issuer.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     aws: Arc<aws::Aws>,
@@ -47,10 +47,10 @@ pub struct Sandbox {
     faults: Arc<faults::Faults>,
 }
 
-/// Why a sandbox stopped or did not start.
+/// The reason why a sandbox stopped or did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// The listener is open to the network.
+    /// The listener is not on a loopback address.
     #[error("the sandbox listens on loopback addresses only, not on {0}")]
     NotLoopback(SocketAddr),
     /// The listener failed.
@@ -59,13 +59,14 @@ pub enum SandboxError {
 }
 
 impl Sandbox {
-    /// Stand-ins that trust `issuer`, as `config` narrows it down.
+    /// Creates stand-ins that trust `issuer`, within the limits of `config`.
     ///
-    /// `ca_pem` is trusted beside the operating system's certificates when the issuer is fetched.
+    /// Requests to the issuer trust `ca_pem` in addition to the operating system's certificates.
     ///
     /// # Errors
     ///
-    /// [`TransportConfigError`] when the HTTP client cannot be made, for example of bad `ca_pem`.
+    /// [`TransportConfigError`] if the HTTP client cannot be created, for example because `ca_pem` is
+    /// invalid.
     pub fn new(
         issuer: IssuerUrl,
         config: SandboxConfig,
@@ -73,7 +74,7 @@ impl Sandbox {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, TransportConfigError> {
-        // The sandbox itself is on loopback, and so is most often what it stands in for.
+        // The issuer is usually on loopback, as the sandbox is.
         let loopback = Loopback::Allow;
         let limits = TransportConfig { extra_ca_pem: ca_pem, loopback, ..TransportConfig::default() };
         let transport = ReqwestTransport::new(limits)?;
@@ -87,7 +88,8 @@ impl Sandbox {
         })
     }
 
-    /// The routes below `/aws`, `/azure` and `/google`; not to be nested, as paths are signed.
+    /// Returns the routes below `/aws`, `/azure` and `/google`. They must not be nested, because clients sign
+    /// the paths.
     pub fn router(&self) -> Router {
         aws::router(Arc::clone(&self.aws))
             .merge(azure::router(Arc::clone(&self.azure)))
@@ -96,11 +98,11 @@ impl Sandbox {
             .layer(from_fn_with_state(Arc::clone(&self.faults), faults::show))
     }
 
-    /// Serves on `listener` until `shutdown`, then finishes the requests that are under way.
+    /// Serves on `listener` until `shutdown`, then completes the requests in progress.
     ///
     /// # Errors
     ///
-    /// [`SandboxError`] when the listener is not on a loopback address, or fails.
+    /// [`SandboxError`] if the listener is not on a loopback address, or fails.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -115,21 +117,21 @@ impl Sandbox {
     }
 }
 
-/// Where the stand-ins are, in the shape that `carnet sandbox` prints.
+/// The URLs of the stand-ins, in the format that `carnet sandbox` prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SandboxEndpoints {
-    /// By provider.
+    /// The endpoints by provider.
     pub endpoints: ProviderEndpoints,
 }
 
 /// The endpoints of each provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProviderEndpoints {
-    /// Those of AWS.
+    /// The endpoints of AWS.
     pub aws: AwsEndpoints,
-    /// Those of Azure.
+    /// The endpoints of Azure.
     pub azure: AzureEndpoints,
-    /// Those of Google.
+    /// The endpoints of Google.
     pub google: GoogleEndpoints,
 }
 
@@ -161,7 +163,7 @@ pub struct GoogleEndpoints {
 }
 
 impl SandboxEndpoints {
-    /// Of a sandbox that serves on this address.
+    /// Returns the endpoints of a sandbox at this address.
     #[must_use]
     pub fn at(address: SocketAddr) -> Self {
         let aws = AwsEndpoints {

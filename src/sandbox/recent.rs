@@ -1,19 +1,19 @@
-//! What a stand-in has issued, as much of it as fits.
+//! The most recent values that a stand-in has issued.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-/// The most entries kept; the oldest go first.
+/// The maximum number of entries. The oldest are dropped first.
 const MAX_ENTRIES: usize = 10_000;
 
-/// Values by the key that a client will come back with.
+/// Values by the key that a client later presents.
 #[derive(Debug)]
 pub(super) struct Recent<T>(Mutex<Entries<T>>);
 
 #[derive(Debug)]
 struct Entries<T> {
     by_key: HashMap<String, T>,
-    /// Each key of `by_key` once.
+    /// Each key of `by_key` exactly once.
     oldest_first: VecDeque<String>,
 }
 
@@ -24,7 +24,7 @@ impl<T> Default for Recent<T> {
 }
 
 impl<T: Clone> Recent<T> {
-    /// Keeps `value`, in place of what was kept under the same key.
+    /// Stores `value`. Replaces the value under the same key.
     pub(super) fn remember(&self, key: String, value: T) {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.by_key.insert(key.clone(), value).is_some() {
@@ -52,7 +52,7 @@ mod tests {
         let recent = Recent::default();
         for number in 0..=MAX_ENTRIES {
             recent.remember(number.to_string(), number);
-            // Kept once, however often it is given.
+            // A key that is stored again stays one entry.
             recent.remember("1".to_owned(), number);
         }
         let entries = recent.0.lock().unwrap();

@@ -40,7 +40,7 @@ pub(super) async fn handle(
     (status, headers, body.to_string()).into_response()
 }
 
-/// On its way to the client that asked; no `Debug`.
+/// The response to the client. It holds a password, so it has no `Debug`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AuthorizationData {

@@ -17,7 +17,7 @@ use crate::values::clock::Clock;
 use crate::values::random::{Random, RandomnessUnavailable};
 use sessions::Sessions;
 
-/// Everything the two services share.
+/// The state that the services share.
 #[derive(Debug)]
 pub(super) struct Aws {
     verifier: Verifier,
@@ -27,7 +27,7 @@ pub(super) struct Aws {
     sessions: Sessions,
 }
 
-/// Routes with their whole path: what is signed is the path that the client sent.
+/// Returns the routes with their full paths: clients sign the path that they send.
 pub(super) fn router(aws: Arc<Aws>) -> Router {
     Router::new().route("/aws/sts", post(sts::handle)).route("/aws/ecr", post(ecr::handle)).with_state(aws)
 }
@@ -42,12 +42,13 @@ impl Aws {
         Self { verifier, config, clock, random, sessions: Sessions::default() }
     }
 
-    /// `AWS`'s request identifiers are UUIDs; without randomness there is the nil one.
+    /// Returns a request ID, a UUID as in AWS. Without randomness it is the nil UUID.
     fn request_id(&self) -> String {
         crate::values::random::uuid(self.random.as_ref()).unwrap_or_default().to_string()
     }
 
-    /// Random text of `length` characters of `alphabet`, which has 64 or 32.
+    /// Returns random text of `length` characters. `alphabet` must have 32 or 64 characters: with another
+    /// size that does not divide 256, some characters would be more likely than others.
     fn random_text(&self, alphabet: &[u8], length: usize) -> Result<String, RandomnessUnavailable> {
         let mut bytes = vec![0; length];
         self.random.fill(&mut bytes)?;
@@ -55,7 +56,7 @@ impl Aws {
     }
 }
 
-/// A refusal in AWS's words.
+/// A refusal in AWS's format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct AwsError {
     status: u16,

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::sandbox::recent::Recent;
 use crate::values::secret::SecretString;
 
-/// Temporary credentials and whose they are.
+/// Temporary credentials, with their expiry and account.
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     pub(super) secret_access_key: SecretString,
@@ -14,5 +14,5 @@ pub(super) struct Session {
     pub(super) account_id: String,
 }
 
-/// Sessions by access key id.
+/// Sessions by access key ID.
 pub(super) type Sessions = Recent<Session>;

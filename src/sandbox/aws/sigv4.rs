@@ -1,6 +1,6 @@
-//! Verifying AWS Signature Version 4 in the `Authorization` header.
+//! Verifies AWS Signature Version 4 in the `Authorization` header.
 //!
-//! The signature is made again from the request as it arrived and compared in constant time.
+//! Computes the signature of the received request again and compares it in constant time.
 
 use aws_credential_types::Credentials;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -12,14 +12,14 @@ use jiff::{SignedDuration, Timestamp};
 use super::AwsError;
 use super::sessions::Session;
 
-/// How far a request's time may lie from ours.
+/// The maximum difference between a request's time and the sandbox's clock.
 const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// What must be signed: without it a request could be sent to another host, at another time, for
-/// another operation or in another session.
+/// The headers that must be signed. If one were not, somebody could send the request to another host, at
+/// another time, for another operation or in another session.
 const MUST_BE_SIGNED: [&str; 4] = ["host", "x-amz-date", "x-amz-security-token", "x-amz-target"];
 
-/// A request's claim to be signed, not yet verified.
+/// The content of an `Authorization` header, not yet verified.
 #[derive(Debug)]
 pub(super) struct Authorization<'a> {
     pub(super) access_key_id: &'a str,
@@ -39,7 +39,7 @@ fn invalid(message: impl Into<String>) -> AwsError {
 }
 
 impl<'a> Authorization<'a> {
-    /// Reads the header and checks its scope, which must be for `service`, and its time.
+    /// Parses the header. Checks its scope, which must name `service`, and its time.
     pub(super) fn parse(
         headers: &'a HeaderMap,
         service: &'static str,
@@ -79,7 +79,7 @@ impl<'a> Authorization<'a> {
         Ok(Self { access_key_id, region, service, signed_headers, signature: field("Signature")?, time })
     }
 
-    /// Whether this request was signed with the session's secret.
+    /// Verifies that the session's secret signed this request.
     pub(super) fn verify(
         &self,
         uri: &Uri,
@@ -101,7 +101,7 @@ impl<'a> Authorization<'a> {
         body: &[u8],
         session: &Session,
     ) -> Result<String, String> {
-        // Date and session token are put in by the signer.
+        // The signer adds the date and the session token itself.
         let signed = self
             .signed_headers
             .iter()
@@ -120,7 +120,7 @@ impl<'a> Authorization<'a> {
         )
         .into();
         let mut settings = SigningSettings::default();
-        // What the client says it signed is what counts.
+        // Sign exactly the headers that the client lists as signed.
         settings.excluded_headers = None;
         let params = SigningParams::builder()
             .identity(&identity)
@@ -131,7 +131,7 @@ impl<'a> Authorization<'a> {
             .build()
             .map_err(|error| error.to_string())?
             .into();
-        // The host is signed as the header that was received; here the URI only needs to have one.
+        // The signer takes the host from the received header. The URI only needs to have some host.
         let uri = format!("http://sandbox{}", uri.path_and_query().map_or("/", |path| path.as_str()));
         let request = SignableRequest::new("POST", uri, signed.into_iter(), SignableBody::Bytes(body))
             .map_err(|error| error.to_string())?;
@@ -144,7 +144,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// `20260102T030405Z`, ISO 8601's basic form.
+/// Parses ISO 8601's basic format, such as `20260102T030405Z`.
 fn amz_date(text: &str) -> Option<Timestamp> {
     if text.len() != 16 || !text.is_ascii() {
         return None;

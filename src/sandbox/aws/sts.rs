@@ -58,7 +58,7 @@ async fn assume_role(aws: &Aws, headers: &HeaderMap, body: &[u8]) -> Result<Role
     Ok(session)
 }
 
-/// AWS's code for what is wrong with a token.
+/// Returns the error that AWS gives for a rejected token.
 fn refusal(rejection: &Rejection) -> AwsError {
     let invalid = |message: String| AwsError::new(400, "InvalidIdentityToken", message);
     match rejection {
@@ -129,7 +129,7 @@ impl Ask {
         if !(2..=64).contains(&session_name.len()) || !session_name.bytes().all(is_name_byte) {
             return Err(invalid("roleSessionName", "satisfy regular expression pattern: [\\w+=,.@-]{2,64}"));
         }
-        // As AWS does: its clients send a token's file as it is, with the end of its line.
+        // Trimmed as AWS does: its clients send a token file unchanged, with the line feed at its end.
         let token = take("WebIdentityToken").trim().to_owned();
         if !(4..=20_000).contains(&token.len()) {
             return Err(invalid("webIdentityToken", "have length between 4 and 20000"));
@@ -159,7 +159,7 @@ impl Ask {
     }
 }
 
-/// Makes and remembers temporary credentials.
+/// Creates temporary credentials and stores the session.
 fn issue(aws: &Aws, ask: &Ask, identity: &Identity) -> Result<RoleSession, AwsError> {
     let access_key_id = format!("ASIA{}", aws.random_text(BASE32, 16)?);
     let secret_access_key = aws.random_text(BASE64, 40)?;
@@ -242,7 +242,7 @@ struct AssumedRoleUser {
     assumed_role_id: String,
 }
 
-/// On its way to the client that asked; no `Debug`.
+/// The response to the client. It holds a secret key, so it has no `Debug`.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Credentials {

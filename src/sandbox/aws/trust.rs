@@ -1,13 +1,13 @@
-//! Who may assume which role: a pure decision.
+//! Decides which identities may assume a role. The decision is pure.
 
 use super::AwsError;
 use crate::feed::aws::{RoleArn, SessionDuration};
 use crate::sandbox::config::AwsRole;
 use crate::sandbox::identity::Identity;
 
-/// Decides as AWS does: the provider's client ids first, then the role's trust, then its limit.
+/// Decides in AWS's order: the provider's client IDs, the role's trust, the role's maximum session duration.
 ///
-/// Without any role, every one exists and trusts everybody, for up to 12 hours.
+/// Without any configured role, every role exists and trusts every identity for up to 12 hours.
 pub(super) fn decide(
     roles: &[AwsRole],
     arn: &RoleArn,
@@ -25,7 +25,8 @@ pub(super) fn decide(
             && role.audiences.contains(&identity.aud)
             && role.subjects.iter().any(|pattern| like(pattern.as_bytes(), identity.sub.as_bytes()))
     });
-    // One answer for a role that is not there and one that does not trust: AWS tells no difference.
+    // As in AWS, the response is the same for a role that does not exist and for one that does not trust the
+    // identity.
     let role = trusting.ok_or_else(|| {
         AwsError::new(403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity")
     })?;
@@ -39,10 +40,11 @@ pub(super) fn decide(
     Ok(())
 }
 
-/// IAM's `StringLike`: `*` is any run of characters, `?` any one; without them `StringEquals`.
+/// Matches as IAM's `StringLike`: `*` is any run of characters and `?` any single one. Without either, it
+/// matches as `StringEquals`.
 fn like(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut seen) = (0, 0);
-    // The last `*` and how much of the text it has taken so far.
+    // The position of the last `*`, and the end of the text that it has matched so far.
     let mut star = None;
     while seen < text.len() {
         match pattern.get(at) {

@@ -16,12 +16,12 @@ use crate::feed::scope::RepositoryName;
 use crate::sandbox::form::Form;
 use crate::values::random::RandomnessUnavailable;
 
-/// How long a registry's access tokens last here, in seconds.
+/// The lifetime of a registry's access tokens, in seconds.
 const ACCESS_LIFETIME: u32 = 4500;
 
 const ISSUER: &str = "Azure Container Registry";
 
-/// A refusal as a registry writes it.
+/// A refusal in the registry's format.
 struct AcrError {
     status: u16,
     code: &'static str,
@@ -29,7 +29,7 @@ struct AcrError {
 }
 
 impl AcrError {
-    /// ACR tells nobody why.
+    /// Creates the refusal of a token and logs its reason. ACR tells clients no reason.
     fn unauthorized(reason: &'static str) -> Self {
         tracing::info!(reason, "sandbox ACR does not accept the token");
         let message = "authentication required, visit https://aka.ms/acr/authorization for more information.";
@@ -72,7 +72,7 @@ fn answer(azure: &Azure, outcome: Result<Value, AcrError>) -> Response {
     (status, headers, body.to_string()).into_response()
 }
 
-/// Trades an access token of the sandbox's Entra for a refresh token.
+/// Exchanges an access token of the sandbox's Entra for a refresh token.
 fn refresh_token(azure: &Azure, body: &[u8]) -> Result<String, AcrError> {
     let (form, _) = form(body, "access_token")?;
     let (service, token) = (field(&form, "service")?, field(&form, "access_token")?);
@@ -99,11 +99,11 @@ fn refresh_token(azure: &Azure, body: &[u8]) -> Result<String, AcrError> {
     Ok(token)
 }
 
-/// Trades a refresh token for an access token of one scope or several.
+/// Exchanges a refresh token for an access token of one or more scopes.
 fn access_token(azure: &Azure, body: &[u8]) -> Result<String, AcrError> {
     let (form, scopes) = form(body, "refresh_token")?;
     let (service, token) = (field(&form, "service")?, field(&form, "refresh_token")?);
-    // Given several times, as ACR documents it, or in one value, as RFC 6749 does.
+    // Scopes may be repeated fields, as ACR documents it, or one field with spaces, as in RFC 6749.
     let scopes = scopes.iter().flat_map(|value| value.split(' ')).filter(|scope| !scope.is_empty());
     let scopes = scopes.map(Scope::parse).collect::<Result<Vec<_>, _>>()?;
     if scopes.is_empty() {
@@ -134,8 +134,8 @@ fn access_token(azure: &Azure, body: &[u8]) -> Result<String, AcrError> {
     Ok(azure.registry.issue(azure.random.as_ref(), claims, now, ACCESS_LIFETIME)?)
 }
 
-/// `repository:NAME:pull,push`, as the token authentication of the distribution project has it; written
-/// as an entry of its claim `access`.
+/// A scope, `repository:NAME:pull,push`, as the distribution project's token authentication defines it.
+/// Serializes as an entry of the `access` claim.
 #[derive(Serialize)]
 struct Scope<'a> {
     #[serde(rename = "type")]
@@ -158,7 +158,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Of a registry there is only the catalogue.
+/// Returns true if `name` is valid for a scope of this kind. The only name of kind `registry` is `catalog`.
 fn is_name(kind: &str, name: &str) -> bool {
     match kind {
         "repository" => name.parse::<RepositoryName>().is_ok(),
@@ -167,7 +167,7 @@ fn is_name(kind: &str, name: &str) -> bool {
     }
 }
 
-/// The form, and every value of `scope`.
+/// Parses the form. Returns it with every value of `scope`.
 fn form<'a>(body: &'a [u8], grant_type: &str) -> Result<(Form<'a>, Vec<Cow<'a, str>>), AcrError> {
     let (form, scopes) = Form::parse_but(body, "scope")
         .map_err(|name| AcrError::bad_request(format!("{name} is given twice")))?;

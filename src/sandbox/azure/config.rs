@@ -7,35 +7,35 @@ use crate::feed::azure::EntraId;
 use crate::jose::jws::decode_unverified;
 use crate::values::secret::SecretString;
 
-/// What Entra and the registry are like.
+/// Settings of Entra and of the registry.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AzureConfig {
-    /// The tenant that exists; any when absent.
+    /// The only tenant that exists. If absent, every tenant exists.
     pub tenant: Option<EntraId>,
-    /// The refresh token of every exchange, so that a registry can know it as a password: a JWT with
-    /// an `exp`, whose signature is not looked at. Another one each time when absent.
+    /// The refresh token of every exchange, so that a registry can accept it as a password: a JWT with an
+    /// `exp`, whose signature is not verified. If absent, each exchange gets a new token.
     #[serde(deserialize_with = "refresh_token")]
     pub refresh_token: Option<SecretString>,
-    /// How long a refresh token lasts, in seconds; 0 gives ones that arrive expired.
+    /// The lifetime of a refresh token, in seconds. With 0, tokens arrive expired.
     pub credential_lifetime: u32,
-    /// The resources that tenants know, as scopes name them without `/.default`.
+    /// The resources that tenants know, as scopes name them, without `/.default`.
     pub resources: Vec<String>,
-    /// The federated credentials that exist; any application, trusting any subject and audience,
-    /// when there are none.
+    /// The federated credentials that exist. If empty, every application exists and trusts any subject and
+    /// audience.
     pub applications: Vec<AzureApplication>,
 }
 
-/// A federated identity credential of an application, an entry of `[[azure.applications]]`. Several
-/// of one application make several credentials. The issuer is the sandbox's.
+/// A federated identity credential of an application, an entry of `[[azure.applications]]`. Several entries
+/// with one client ID are several credentials of that application. They all trust the sandbox's issuer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AzureApplication {
     /// The application or managed identity.
     pub client_id: EntraId,
-    /// The subject, letter by letter.
+    /// The subject, compared exactly.
     pub subject: String,
-    /// The audience; the public cloud's when absent.
+    /// The audience. If absent, the public cloud's.
     #[serde(default = "default_audience")]
     pub audience: String,
 }
@@ -59,7 +59,7 @@ fn default_audience() -> String {
     AzureCloud::Public.default_audience().to_owned()
 }
 
-/// Clients read the expiry off the token, so that a text which is none would be of no use.
+/// Reads a fixed refresh token. Clients read the expiry from the token, so a text without one is refused.
 fn refresh_token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
     let token = SecretString::new(String::deserialize(deserializer)?);
     match decode_unverified(token.reveal()) {

@@ -17,7 +17,7 @@ use crate::feed::azure::EntraId;
 use crate::sandbox::form::Form;
 use crate::sandbox::identity::{RS256_ONLY, Rejection};
 
-/// How long Entra's access tokens last here, in seconds.
+/// The lifetime of Entra's access tokens, in seconds.
 const LIFETIME: u32 = 3599;
 
 pub(super) async fn handle(
@@ -27,7 +27,7 @@ pub(super) async fn handle(
     body: Bytes,
 ) -> Response {
     let trace_id = azure.request_id();
-    // A client may choose the correlation id.
+    // A client may choose the correlation ID.
     let chosen = headers.get("client-request-id").and_then(|id| Uuid::try_parse_ascii(id.as_bytes()).ok());
     let correlation_id = chosen.unwrap_or_else(|| azure.request_id());
     let (status, body) = match access_token(&azure, &tenant, &body).await {
@@ -84,7 +84,7 @@ async fn access_token(azure: &Azure, tenant: &str, body: &[u8]) -> Result<Value,
     }))
 }
 
-/// A request that is complete in form.
+/// A well-formed request.
 struct Ask {
     tenant: EntraId,
     client_id: EntraId,
@@ -139,7 +139,7 @@ impl Ask {
     }
 }
 
-/// Entra's number for what is wrong with an assertion.
+/// Returns the error that Entra gives for a rejected assertion.
 fn refusal(rejection: &Rejection) -> EntraError {
     let client = |number, message: String| EntraError::new(401, "invalid_client", number, message);
     match rejection {

@@ -1,4 +1,4 @@
-//! Refusals of Entra, as its token endpoint and its decision tell them.
+//! Entra's refusals, shared by the token endpoint and the trust decision.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -6,13 +6,13 @@ use uuid::Uuid;
 
 use crate::values::random::RandomnessUnavailable;
 
-/// A refusal in Entra's words.
+/// A refusal in Entra's format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EntraError {
     pub(super) status: u16,
     /// OAuth's error code.
     pub(super) error: &'static str,
-    /// The number behind `AADSTS`.
+    /// The number after `AADSTS`.
     pub(super) number: u32,
     pub(super) message: String,
 }
@@ -26,7 +26,7 @@ impl EntraError {
         Self::new(400, "invalid_request", number, message)
     }
 
-    /// The body that Entra writes.
+    /// Returns the response body as Entra writes it.
     pub(super) fn body(&self, now: Timestamp, trace_id: Uuid, correlation_id: Uuid) -> Value {
         let timestamp = now.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
         let Self { error, number, message, .. } = self;

@@ -1,5 +1,5 @@
-//! The Azure stand-ins: Entra's token endpoint with federated credentials, and the token endpoints
-//! of an Azure container registry.
+//! The Azure stand-ins: Entra's token endpoint with federated credentials, and the token endpoints of an
+//! Azure container registry.
 
 mod acr;
 pub(super) mod config;
@@ -21,7 +21,7 @@ use super::identity::Verifier;
 use crate::values::clock::Clock;
 use crate::values::random::Random;
 
-/// Everything the two services share.
+/// The state that the services share.
 #[derive(Debug)]
 pub(super) struct Azure {
     verifier: Verifier,
@@ -53,7 +53,7 @@ impl Azure {
         Self { verifier, config, clock, random, access: Tokens::default(), registry: Tokens::default() }
     }
 
-    /// An identifier of a request; without randomness the nil one.
+    /// Returns a request ID. Without randomness it is the nil UUID.
     fn request_id(&self) -> Uuid {
         crate::values::random::uuid(self.random.as_ref()).unwrap_or_default()
     }

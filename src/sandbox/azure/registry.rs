@@ -1,7 +1,7 @@
-//! The stand-in of an empty registry, which shows what an access token is good for.
+//! The stand-in of an empty registry, which shows what an access token permits.
 //!
-//! It decides as a registry does, by the token's claim `access`, before it looks for anything; what
-//! the token is good for is then not there.
+//! Like a real registry, it checks the token's `access` claim before it looks for content. A permitted
+//! request then gets 404, because the registry is empty.
 
 use std::sync::Arc;
 
@@ -32,14 +32,14 @@ pub(super) async fn handle(
     }
 }
 
-/// What a request needs.
+/// The permission that a request needs.
 struct Needed<'a> {
     name: &'a str,
     action: &'static str,
 }
 
 impl<'a> Needed<'a> {
-    /// By the routes of OCI's distribution specification, below `/v2/`.
+    /// Derives the permission from the routes of OCI's distribution specification, below `/v2/`.
     fn of(method: &Method, path: &'a str) -> Option<Self> {
         let ends = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];
         let end = ends.iter().filter_map(|end| path.rfind(end)).max()?;

@@ -1,4 +1,4 @@
-//! The tokens that a stand-in issues and takes back: JWTs under a random key of its own.
+//! Tokens that a stand-in issues and later accepts: JWTs signed with the stand-in's own random key.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::values::random::{Random, RandomnessUnavailable};
 
-/// Issues and verifies HS256 tokens; the key is made at the first token and never leaves.
+/// Issues and verifies HS256 tokens. The key is created with the first token and never leaves the process.
 #[derive(Default)]
 pub(super) struct Tokens(OnceLock<(EncodingKey, DecodingKey)>);
 
@@ -21,7 +21,7 @@ impl fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// A token of these claims, with `iat`, `nbf` and `exp` added.
+    /// Issues a token with these claims and adds `iat`, `nbf` and `exp`.
     pub(super) fn issue(
         &self,
         random: &dyn Random,
@@ -34,15 +34,15 @@ impl Tokens {
         claims["nbf"] = json!(now);
         claims["exp"] = json!(now + i64::from(lifetime));
         let (key, _) = self.keys(random)?;
-        // The library has no other cause to fail here than its randomness.
+        // Encoding fails here only if the library has no randomness.
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, key).map_err(|_| RandomnessUnavailable)
     }
 
-    /// The claims of a token that was issued here and has not ended.
+    /// Returns the claims of a token that was issued here and has not expired.
     pub(super) fn verify(&self, token: &str, now: Timestamp) -> Option<Value> {
         let (_, key) = self.0.get()?;
         let mut validation = Validation::new(Algorithm::HS256);
-        // Times are checked against the sandbox's own clock.
+        // The expiry is checked below, against the sandbox's own clock.
         validation.validate_exp = false;
         validation.validate_aud = false;
         validation.required_spec_claims.clear();

@@ -1,4 +1,4 @@
-//! Which assertion an application trusts: a pure decision.
+//! Decides which assertions an application trusts. The decision is pure.
 
 use jiff::SignedDuration;
 
@@ -7,7 +7,7 @@ use super::entra_error::EntraError;
 use crate::feed::azure::{EntraId, MAX_TOKEN_LIFETIME};
 use crate::sandbox::identity::Identity;
 
-/// Whether the tenant has the application. Without any credential, it has every one.
+/// Checks that the tenant has the application. Without any configured credential, every application exists.
 pub(super) fn knows(applications: &[AzureApplication], client_id: EntraId) -> Result<(), EntraError> {
     if applications.is_empty() || applications.iter().any(|known| known.client_id == client_id) {
         return Ok(());
@@ -20,8 +20,8 @@ pub(super) fn knows(applications: &[AzureApplication], client_id: EntraId) -> Re
     ))
 }
 
-/// Looks for the credential that an assertion matches, as Entra does: audience first, then subject,
-/// both letter by letter. Without any credential, every subject and audience does.
+/// Checks that a credential matches the assertion. Compares the audience and then the subject, as Entra does,
+/// both exactly. Without any configured credential, every subject and audience matches.
 pub(super) fn decide(
     applications: &[AzureApplication],
     client_id: EntraId,

@@ -1,4 +1,4 @@
-//! Refusals in the shape of each service: which code it gives for what, as far as that is documented.
+//! Refusals in each service's format, with the codes that its documentation gives.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -11,7 +11,7 @@ use super::FaultStep;
 
 const MESSAGE: &str = "The sandbox was told to refuse.";
 
-/// Status and code of a refusal.
+/// The status and code of a refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     status: u16,
@@ -45,12 +45,13 @@ pub(super) fn unavailable(step: FaultStep) -> Refusal {
     }
 }
 
-/// The cloud cannot fetch the issuer's documents; only of the step that would.
+/// Returns the refusal for a cloud that cannot fetch the issuer's documents. `None` for steps that do not
+/// fetch them.
 pub(super) fn issuer_unreachable(step: FaultStep) -> Option<Refusal> {
     match step {
         FaultStep::AwsSts => Some(Refusal::new(400, "IDPCommunicationError")),
         FaultStep::Entra => Some(Refusal::new(400, "AADSTS50166")),
-        // Of a code that stands for much else, the message alone tells.
+        // This code has many other causes. Only the message tells them apart.
         FaultStep::GoogleSts => Some(Refusal {
             message: "Error connecting to the given credential's issuer.",
             ..Refusal::new(400, "invalid_grant")
@@ -59,7 +60,7 @@ pub(super) fn issuer_unreachable(step: FaultStep) -> Option<Refusal> {
     }
 }
 
-/// Trust or a permission that was set up just now is not known everywhere yet.
+/// Returns the refusal for trust or a permission that was set up just now and has not propagated.
 pub(super) fn propagating(step: FaultStep) -> Refusal {
     match step {
         FaultStep::AwsSts => Refusal::new(403, "AccessDenied"),
@@ -71,7 +72,7 @@ pub(super) fn propagating(step: FaultStep) -> Refusal {
     }
 }
 
-/// The refusal as the service writes it.
+/// Formats the refusal as the service does.
 pub(super) fn refuse(step: FaultStep, refusal: &Refusal, id: Uuid, now: Timestamp) -> Response {
     let Refusal { status, code, message } = refusal;
     match step {
@@ -94,7 +95,7 @@ pub(super) fn refuse(step: FaultStep, refusal: &Refusal, id: Uuid, now: Timestam
             let body = json!({ "errors": [{ "code": code, "message": message }] });
             answer(*status, "application/json", "x-ms-correlation-request-id", id, body.to_string())
         }
-        // The front of Google's APIs speaks its own way; OAuth's codes are in small letters.
+        // Google's API front end has a format of its own. OAuth's codes are in lower case.
         FaultStep::GoogleSts | FaultStep::IamCredentials => {
             let body = if code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') {
                 json!({ "error": { "code": status, "message": message, "status": code } })
@@ -106,7 +107,7 @@ pub(super) fn refuse(step: FaultStep, refusal: &Refusal, id: Uuid, now: Timestam
     }
 }
 
-/// Entra's body; of a code that is none of its numbers, OAuth's part of it.
+/// Returns Entra's body. A code without an `AADSTS` number becomes OAuth's `error`.
 fn entra(Refusal { status, code, message }: &Refusal, id: Uuid, now: Timestamp) -> Value {
     let number = code.strip_prefix("AADSTS").and_then(|number| number.parse::<u64>().ok());
     let error = match (number, status) {
@@ -125,7 +126,7 @@ fn entra(Refusal { status, code, message }: &Refusal, id: Uuid, now: Timestamp) 
     })
 }
 
-/// Something that is no service's own.
+/// Returns a page that is not in any service's format.
 pub(super) fn page(status: u16, body: String) -> Response {
     answer(status, "text/html", "x-request-id", Uuid::nil(), body)
 }

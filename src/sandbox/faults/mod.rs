@@ -1,7 +1,7 @@
-//! Faults that the stand-ins show when they are told to, so that what a deployment makes of them can be tried.
+//! Faults that the stand-ins show on request, to test a deployment's reaction.
 //!
-//! A fault takes the place of a step's answer before anything is looked at: it proves nothing about
-//! the request. What a stand-in refuses by itself is not here.
+//! A fault replaces a step's response before the request is checked, so it proves nothing about the request.
+//! Refusals that a stand-in decides itself are in its own module.
 
 mod answers;
 
@@ -18,7 +18,7 @@ use self::answers::Refusal;
 use crate::values::clock::Clock;
 use crate::values::random::{Random, uuid};
 
-/// How long a slow step keeps its client waiting: longer than any client should.
+/// The delay of a slow step, longer than any client should wait.
 const SLOW: Duration = Duration::from_secs(60);
 
 /// A fault, an entry of `[[faults]]`.
@@ -35,7 +35,7 @@ pub struct Fault {
 enum FaultStep {
     #[serde(rename = "sts:AssumeRoleWithWebIdentity")]
     AwsSts,
-    /// Of ECR Public too.
+    /// Also the step of ECR Public.
     #[serde(rename = "ecr:GetAuthorizationToken")]
     Ecr,
     #[serde(rename = "entra:token")]
@@ -50,19 +50,19 @@ enum FaultStep {
     IamCredentials,
 }
 
-/// What happens instead of an answer.
+/// The effect of a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     Refusal(Refusal),
-    /// A success that is somebody's page.
+    /// A success whose body is an HTML page.
     Malformed,
     /// A success of 2 MiB.
     Oversized,
-    /// Nothing for a minute, then 504.
+    /// No response for a minute, then 504.
     Slow,
 }
 
-/// A fault as it is written.
+/// A fault as written in the configuration.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Parts {
@@ -116,7 +116,7 @@ impl TryFrom<Parts> for Fault {
 /// The faults of one sandbox.
 #[derive(Debug)]
 pub(super) struct Faults {
-    /// Each with how often it is still to be shown; none: always.
+    /// Each fault with the number of times that it is still shown. `None` means always.
     faults: Vec<(Fault, Option<AtomicU32>)>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -131,7 +131,7 @@ impl Faults {
         Self { faults: faults.into_iter().map(counted).collect(), clock, random }
     }
 
-    /// The first fault of `step` that is still to be shown, once less from now on.
+    /// Returns the first fault of `step` that is still to be shown, and counts it down.
     fn next(&self, step: FaultStep) -> Option<&Fault> {
         let is_due = |left: &AtomicU32| {
             let less = |left: u32| left.checked_sub(1);
@@ -142,14 +142,14 @@ impl Faults {
     }
 }
 
-/// Shows a fault in the place of the answer, if there is one for the step.
+/// Responds with a fault if the request's step has one.
 pub(super) async fn show(State(faults): State<Arc<Faults>>, request: Request, next: Next) -> Response {
     let step = FaultStep::of(request.uri().path());
     let Some((step, fault)) = step.and_then(|step| Some((step, faults.next(step)?))) else {
         return next.run(request).await;
     };
     tracing::info!(?step, fault = ?fault.kind, "sandbox shows a fault");
-    // Who answers before it has read leaves a client with a connection that breaks, not with the fault.
+    // Read the request first: a response before that breaks the client's connection and hides the fault.
     let _ = axum::body::to_bytes(request.into_body(), super::form::MAX_REQUEST).await;
     match &fault.kind {
         Kind::Refusal(refusal) => {
@@ -166,7 +166,7 @@ pub(super) async fn show(State(faults): State<Arc<Faults>>, request: Request, ne
 }
 
 impl FaultStep {
-    /// The step that a path belongs to.
+    /// Returns the step that a path belongs to.
     fn of(path: &str) -> Option<Self> {
         Some(match path {
             "/aws/sts" => Self::AwsSts,

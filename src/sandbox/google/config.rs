@@ -7,20 +7,19 @@ use serde::Deserialize;
 use crate::feed::google::{AccessTokenLifetime, ServiceAccount, WorkloadIdentityProvider};
 use crate::values::secret::{self, SecretString};
 
-/// Settings of the Google stand-in, the table `[google]`.
+/// Settings of the Google stand-ins.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GoogleConfig {
-    /// Every access token; random each time when absent.
+    /// The value of every access token. If absent, each token is random.
     #[serde(deserialize_with = "secret::deserialize_option")]
     pub access_token: Option<SecretString>,
-    /// How long the Security Token Service's access tokens last, in seconds; 0 gives tokens that
-    /// arrive expired.
+    /// The lifetime of the Security Token Service's access tokens, in seconds. With 0, tokens arrive expired.
     pub credential_lifetime: u32,
-    /// The workload identity providers that exist; any, trusting any subject and audience, when there
-    /// are none.
+    /// The workload identity providers that exist. If empty, every provider exists and trusts any subject and
+    /// audience.
     pub providers: Vec<GoogleProvider>,
-    /// The service accounts that exist; any, open to everybody, when there are none.
+    /// The service accounts that exist. If empty, every account exists and any identity may act as it.
     pub service_accounts: Vec<GoogleServiceAccount>,
 }
 
@@ -41,15 +40,16 @@ impl Default for GoogleConfig {
 pub struct GoogleProvider {
     /// The provider's name.
     pub name: WorkloadIdentityProvider,
-    /// Whether it, or its pool, is disabled.
+    /// True if the provider or its pool is disabled.
     #[serde(default)]
     pub disabled: bool,
-    /// The audiences that it allows; its own full name when there are none.
+    /// The audiences that the provider permits. If empty, its own full name.
     #[serde(default)]
     pub audiences: Vec<String>,
-    /// The JWKS that was uploaded to it, a file that is read anew for every token; the issuer is not asked then.
+    /// The file of the JWKS that was uploaded to the provider. It is read again for every token, and the
+    /// issuer is not contacted.
     pub uploaded_jwks: Option<PathBuf>,
-    /// The attribute condition: `assertion.sub` is one of these. No condition when absent.
+    /// The attribute condition: `assertion.sub` must be one of these. If absent, there is no condition.
     pub subjects: Option<Vec<String>>,
 }
 
@@ -59,9 +59,9 @@ pub struct GoogleProvider {
 pub struct GoogleServiceAccount {
     /// The account's e-mail address.
     pub email: ServiceAccount,
-    /// The subjects that may act as it; all when absent.
+    /// The subjects that may act as the account. If absent, all may.
     pub subjects: Option<Vec<String>>,
-    /// The longest token that it gives.
+    /// The maximum lifetime of its tokens.
     #[serde(default)]
     pub max_lifetime: AccessTokenLifetime,
 }

@@ -16,7 +16,7 @@ use crate::values::random::RandomnessUnavailable;
 
 const PERMISSION: &str = "iam.serviceAccounts.getAccessToken";
 
-/// A refusal in the shape of Google's APIs.
+/// A refusal in the format of Google's APIs.
 struct ApiError {
     status: StatusCode,
     /// The name of a `google.rpc.Code`.
@@ -77,7 +77,7 @@ pub(super) async fn handle(
     }
 }
 
-/// The fields of a request; `delegates` is only checked for its shape.
+/// The fields of a request. `delegates` is only checked for its type.
 #[derive(Deserialize)]
 struct Ask {
     scope: Vec<String>,
@@ -118,7 +118,7 @@ fn generate(google: &Google, operation: &str, headers: &HeaderMap, body: &[u8]) 
     Ok(json!({ "accessToken": google.access_token()?, "expireTime": expires_at.to_string() }))
 }
 
-/// Whole seconds of a protobuf `Duration` in JSON, `3600s`.
+/// Parses the whole seconds of a protobuf `Duration` in JSON, such as `3600s`.
 fn lifetime(text: Option<&str>) -> Result<u32, ApiError> {
     let Some(text) = text else { return Ok(AccessTokenLifetime::default().as_secs()) };
     let seconds = text.strip_suffix('s').and_then(|seconds| seconds.parse::<u32>().ok());

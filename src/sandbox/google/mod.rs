@@ -1,5 +1,5 @@
-//! The Google stand-in: `token` of the Security Token Service and `generateAccessToken` of the IAM
-//! Service Account Credentials API.
+//! The Google stand-in: `token` of the Security Token Service and `generateAccessToken` of the IAM Service
+//! Account Credentials API.
 
 pub(super) mod config;
 mod iam_credentials;
@@ -21,26 +21,26 @@ use crate::values::clock::Clock;
 use crate::values::random::{Random, RandomnessUnavailable};
 use config::GoogleConfig;
 
-/// Everything that the two services share.
+/// The state that the two services share.
 #[derive(Debug)]
 pub(super) struct Google {
     verifier: Verifier,
     config: GoogleConfig,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    /// By access token.
+    /// The federated identities, by access token.
     federated: Recent<Federated>,
 }
 
-/// Whom an access token of the Security Token Service stands for.
+/// The identity behind an access token of the Security Token Service.
 #[derive(Debug, Clone)]
 struct Federated {
     sub: String,
     expires_at: Timestamp,
 }
 
-/// Below the two base URLs that a feed's endpoints override. The Security Token Service also answers
-/// at its base itself, so that it can be given as a `token_url`.
+/// Returns the routes below the two base URLs that a feed's endpoints override. The Security Token Service
+/// also responds at its base URL, which can therefore serve as a `token_url`.
 pub(super) fn router(google: Arc<Google>) -> Router {
     const GENERATE: &str = "/google/iamcredentials/v1/projects/-/serviceAccounts/{operation}";
     Router::new()
@@ -60,7 +60,7 @@ impl Google {
         Self { verifier, config, clock, random, federated: Recent::default() }
     }
 
-    /// An access token, as Google's begin; the configured one, if there is one.
+    /// Returns the configured access token, or else a random one with Google's prefix.
     fn access_token(&self) -> Result<String, RandomnessUnavailable> {
         if let Some(fixed) = &self.config.access_token {
             return Ok(fixed.reveal().to_owned());
@@ -70,7 +70,7 @@ impl Google {
         Ok(format!("ya29.{}", BASE64_URL_SAFE_NO_PAD.encode(bytes)))
     }
 
-    /// Whole seconds, as Google writes times, so many seconds from now.
+    /// Returns the time that many seconds from now, in whole seconds, as Google writes times.
     fn expiry(&self, seconds: u32) -> Timestamp {
         Timestamp::from_second(self.clock.now().as_second() + i64::from(seconds)).unwrap_or(Timestamp::MAX)
     }

@@ -1,10 +1,10 @@
-//! Refusals of the Security Token Service, as its endpoint and its decision tell them.
+//! Refusals of the Security Token Service, shared by its endpoint and the trust decision.
 
 use http::StatusCode;
 
 use crate::values::random::RandomnessUnavailable;
 
-/// A refusal in the words of OAuth.
+/// A refusal in OAuth's format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct OAuthError {
     pub(super) status: StatusCode,

@@ -56,7 +56,7 @@ async fn token(google: &Google, headers: &HeaderMap, body: &[u8]) -> Result<Valu
     }))
 }
 
-/// Google's code for what is wrong with a token: the same for all of it.
+/// Returns the error that Google gives for a rejected token. The code is the same for every reason.
 fn refusal(rejection: &Rejection) -> OAuthError {
     let description = match rejection {
         Rejection::Fetch { .. } | Rejection::Discovery(_) | Rejection::Jwks(_) => {
@@ -107,7 +107,7 @@ impl Ask {
             return Err(OAuthError::new("invalid_scope", "At least one scope is required."));
         }
         let token = form.get("subject_token").ok_or_else(|| wrong("subject_token"))?;
-        // Only the full name, and only in this form.
+        // Google accepts only the full name, and only in this form.
         let full = form.get("audience").filter(|audience| audience.starts_with("//"));
         let provider = full.and_then(|audience| audience.parse().ok()).ok_or_else(|| {
             invalid(

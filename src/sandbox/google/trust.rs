@@ -1,4 +1,5 @@
-//! Whom a workload identity provider admits, and who may act as a service account: pure decisions.
+//! Decides which identities a workload identity provider admits, and which may act as a service account. Both
+//! decisions are pure.
 
 use std::path::Path;
 
@@ -11,11 +12,12 @@ use crate::feed::google::{
 };
 use crate::sandbox::identity::Identity;
 
-/// What a provider that exists requires of a verified token; nothing of its own without settings.
+/// The requirements of an existing provider on a verified token. Without a configured provider there are none
+/// besides Google's own limits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Trust<'a>(Option<&'a GoogleProvider>);
 
-/// The provider of this name. Without any in the settings, every one exists.
+/// Finds the provider of this name. Without any configured provider, every provider exists.
 pub(super) fn provider<'a>(
     providers: &'a [GoogleProvider],
     name: &WorkloadIdentityProvider,
@@ -24,7 +26,8 @@ pub(super) fn provider<'a>(
         return Ok(Trust(None));
     }
     let found = providers.iter().find(|provider| provider.name == *name && !provider.disabled);
-    // One answer for what is not there and what is disabled: Google tells no difference.
+    // As with Google, the response is the same for a provider that does not exist and for one that is
+    // disabled.
     found.map(|provider| Trust(Some(provider))).ok_or_else(|| {
         OAuthError::new(
             "invalid_target",
@@ -35,12 +38,12 @@ pub(super) fn provider<'a>(
 }
 
 impl<'a> Trust<'a> {
-    /// The file of the JWKS that was uploaded to it, if one was.
+    /// Returns the file of the provider's uploaded JWKS, if it has one.
     pub(super) fn uploaded_jwks(self) -> Option<&'a Path> {
         self.0.and_then(|provider| provider.uploaded_jwks.as_deref())
     }
 
-    /// Decides in Google's order: the token, its audience, the mapping's limit, the condition.
+    /// Decides in Google's order: the token's lifetime, the audience, the mapping's limit, the condition.
     pub(super) fn admit(
         self,
         name: &WorkloadIdentityProvider,
@@ -79,9 +82,10 @@ impl<'a> Trust<'a> {
     }
 }
 
-/// The longest token of `account` that `sub` may ask for; none if it may ask for none.
+/// Returns the maximum lifetime, in seconds, of a token of `account` for `sub`. Returns `None` if `sub` may
+/// not act as the account.
 ///
-/// Without any service account in the settings, every one exists and everybody may act as it.
+/// Without any configured service account, every account exists and any identity may act as it.
 pub(super) fn longest_token(
     accounts: &[GoogleServiceAccount],
     account: &ServiceAccount,
