@@ -1,4 +1,4 @@
-//! Asking before something breaks.
+//! Asks for confirmation before a destructive action.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 
@@ -9,20 +9,20 @@ use super::output;
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct Confirmation {
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
 
 impl Confirmation {
-    /// As [`Confirmation::confirm`], where the person at the terminal has to type `word`.
+    /// Asks as [`Confirmation::confirm`] does. The person at the terminal must type `word`.
     pub(super) fn confirm_by_typing(self, consequence: &str, word: &str) -> Result<(), Failure> {
         self.ask(consequence, &format!("Type “{word}” to go on."), &[word])
     }
 
-    /// Goes on if `--yes` was given or the person at the terminal says so.
+    /// Continues if `--yes` was given or the person at the terminal agrees. Otherwise fails.
     ///
-    /// `consequence` is shown in either case: whoever reads a script's log should find it there.
+    /// `consequence` is printed in both cases, so that the log of a script shows it.
     pub(super) fn confirm(self, consequence: &str) -> Result<(), Failure> {
         self.ask(consequence, "Go on? [y/N]", &["y", "Y", "yes"])
     }

@@ -1,4 +1,4 @@
-//! `carnet database`: the state of the database, and what is remembered of it outside.
+//! `carnet database`: the state of the database, and the state remembered outside it.
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -14,9 +14,9 @@ use crate::states::StatePoint;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show the database's id and last state, to be kept elsewhere
+    /// Show the database's ID and last state, to keep elsewhere
     Show(Show),
-    /// Take an older or altered database as it is, and believe nothing that it holds: new signing keys, no grants
+    /// Accept an older or altered database but trust none of its content: new signing keys, no grants
     Accept(Accept),
 }
 
@@ -43,10 +43,10 @@ pub(super) async fn run(opening: OpeningOptions, command: Command) -> Result<(),
 struct Shown {
     database: String,
     id: Option<String>,
-    /// `N:HEAD`, as `--state-at-least` takes it.
+    /// `N:HEAD`, as `--state-at-least` accepts it.
     state: Option<StatePoint>,
     state_file: Option<String>,
-    /// Whether anything outside the database remembers it.
+    /// True if the state is remembered outside the database.
     remembered: bool,
 }
 
@@ -77,7 +77,7 @@ async fn show(opening: OpeningOptions, Show { output }: Show) -> Result<(), Fail
     }
 }
 
-/// What is typed to go on.
+/// The word to type as confirmation.
 const WORD: &str = "accept";
 
 const CONSEQUENCE: &str = "\

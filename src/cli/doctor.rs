@@ -1,4 +1,4 @@
-//! `carnet doctor`: gathers what there is to see, has it judged, and shows the findings.
+//! `carnet doctor`: gathers observations, judges them and prints the findings.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::store::{Store, StoreError};
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::visible;
 
-/// So many feeds are read at once.
+/// The number of feeds that one query reads.
 const FEEDS_OF_A_PAGE: u32 = 1000;
 
 #[derive(Debug, Args)]
@@ -83,7 +83,7 @@ pub(super) async fn run(opening: OpeningOptions, arguments: DoctorArguments) -> 
     show(&Report::new(findings, arguments.strict), arguments.output.output)
 }
 
-/// What is to be examined besides the public URL.
+/// Everything to examine besides the public URL.
 struct Examination<'a> {
     store: &'a Store,
     config: &'a Config,
@@ -91,7 +91,7 @@ struct Examination<'a> {
 }
 
 impl Examination<'_> {
-    /// The database and what it holds; gives the keys, if they can be had.
+    /// Checks the database and its content. Returns the keys if they can be read.
     async fn database(&self, findings: &mut Vec<Finding>) -> Option<StoredKeys> {
         findings.push(database::check_size(self.config.database.size()));
         findings.push(database::check_integrity(self.store.integrity_problems().await));
@@ -148,7 +148,7 @@ impl Examination<'_> {
             beyond_lifetime: self.store.feeds_beyond_lifetime(longest).await?,
             ..feeds::Seen::default()
         };
-        // Only Google's limit is shorter than the longest subject that there is.
+        // Only Google's limit is shorter than the longest possible subject.
         let mut after = None;
         loop {
             let page = FeedType::GoogleArtifactRegistry;
@@ -162,7 +162,7 @@ impl Examination<'_> {
         Ok(())
     }
 
-    /// The issuer URL that the database belongs to; a given one must be the same.
+    /// Returns the issuer URL of the database. An issuer URL on the command line must be the same.
     async fn issuer(&self) -> Result<IssuerUrl, OpenError> {
         let database = || self.config.database.clone();
         match (self.store.issuer_url().await?, self.config.issuer.clone()) {
@@ -181,7 +181,7 @@ fn unreadable(id: &'static str, error: &StoreError) -> Finding {
         .hint("look at what the checks of the database say")
 }
 
-/// The public documents, fetched as a cloud does.
+/// Checks the public documents, fetched as a cloud fetches them.
 async fn look_at(
     issuer: &IssuerUrl,
     fetcher: &Fetcher<'_>,
@@ -197,7 +197,7 @@ async fn look_at(
     let discovery = fetcher.get(&issuer.discovery_url()).await;
     findings.extend(public::check_discovery(issuer, &discovery));
     let mut answers = vec![discovery];
-    // Where the first document cannot be had at all, the second would only say the same.
+    // If discovery could not be fetched, the JWKS would fail for the same reason.
     if answers.iter().all(|answer| answer.outcome.is_ok()) {
         let uri = answers.first().and_then(public::jwks_uri).unwrap_or_else(|| issuer.jwks_uri());
         let jwks = fetcher.get(&uri).await;
@@ -229,7 +229,8 @@ fn show(report: &Report, format: Format) -> Result<(), Failure> {
                     finding.id,
                     visible::line(&finding.summary)
                 ))?;
-                // Of what is in order, the summary is enough, but for how it was looked at.
+                // A passed check needs only its summary. The exception is the finding about trust and
+                // addresses.
                 let explained = finding.status > Status::Ok || finding.id == issuer_url::VIEW;
                 if let Some(text) = finding.detail.as_ref().filter(|_| explained) {
                     output::line(&format!("{:30}{}", "", visible::line(text)))?;

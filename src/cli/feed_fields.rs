@@ -1,4 +1,4 @@
-//! The flags of a feed's fields: one flag a field, of the same name with dashes.
+//! The flags for a feed's fields. Each has the field's name, with dashes.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::values::slug::Slug;
 /// The fields that every feed has, each optional.
 #[derive(Debug, Args)]
 pub(super) struct CommonFields {
-    /// The name that people read [default when added: the slug]
+    /// The display name [default when added: the slug]
     #[arg(long)]
     name: Option<DisplayName>,
     /// The `aud` of the feed's tokens [default when added: by type]
@@ -38,7 +38,7 @@ pub(super) struct CommonFields {
     /// The signature algorithm, RS256 or ES256 [default when added: by type]
     #[arg(long)]
     alg: Option<Algorithm>,
-    /// How long tokens live, up to the key policy's max-token-lifetime [default when added: 10m]
+    /// The lifetime of tokens, up to the key policy's max-token-lifetime [default when added: 10m]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     token_lifetime: Option<Duration>,
     /// Another host for one of the cloud's APIs; repeatable
@@ -46,10 +46,10 @@ pub(super) struct CommonFields {
     endpoint: Vec<(String, EndpointUrl)>,
 }
 
-/// What a new feed of any type is asked for.
+/// The fields of a new feed of any type.
 #[derive(Debug, Args)]
 pub(super) struct NewFeed {
-    /// The space that the feed lives in; made if it is new
+    /// The space of the feed; created if it does not exist
     #[arg(long)]
     space: Slug,
     /// The feed's name in subjects; never changes
@@ -61,13 +61,13 @@ pub(super) struct NewFeed {
     pub(super) sharing: SharingFlags,
 }
 
-/// The trust of other feeds that a feed may have.
+/// The permissions to share the trust of other feeds.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct SharingFlags {
-    /// Give a subject that a removed feed gave, and inherit the trust that clouds may still have in it
+    /// Permit a subject that a removed feed had, and inherit the trust that clouds may still have in it
     #[arg(long)]
     reuse_slug: bool,
-    /// Give a subject that another feed of the space can give, and share the trust that clouds have in it
+    /// Permit a subject that another feed of the space can have, and share the trust that clouds have in it
     #[arg(long)]
     share_subject: bool,
 }
@@ -102,13 +102,13 @@ pub(super) struct NewAwsEcrPublic {
     pub(super) new: NewFeed,
 }
 
-/// The role that a new feed of AWS assumes.
+/// The role that a new AWS feed assumes.
 #[derive(Debug, Args)]
 struct NewRole {
     /// The IAM role that trusts this issuer
     #[arg(long, value_name = "ARN")]
     role_arn: RoleArn,
-    /// How long the role's session lasts, 900–43200 seconds
+    /// The duration of the role's session, 900–43200 seconds
     #[arg(long, value_name = "DURATION", default_value_t)]
     session_duration: SessionDuration,
 }
@@ -119,10 +119,10 @@ pub(super) struct NewAzureAcr {
     /// The registry's host, such as images.azurecr.io
     #[arg(long, value_name = "HOST")]
     registry: RegistryHost,
-    /// The tenant that the application or managed identity lives in
+    /// The tenant of the application or managed identity
     #[arg(long, value_name = "UUID")]
     tenant_id: EntraId,
-    /// The client id of the application or managed identity that trusts this issuer
+    /// The client ID of the application or managed identity that trusts this issuer
     #[arg(long, value_name = "UUID")]
     client_id: EntraId,
     #[command(flatten)]
@@ -135,24 +135,24 @@ pub(super) struct NewGoogleArtifactRegistry {
     /// The registry's host, such as europe-west1-docker.pkg.dev
     #[arg(long, value_name = "HOST")]
     registry: RegistryHost,
-    /// The provider that trusts this issuer, projects/…/providers/…, also with its host before it
+    /// The provider that trusts this issuer, projects/…/providers/…, with or without its host in front
     #[arg(long, value_name = "NAME")]
     workload_identity_provider: WorkloadIdentityProvider,
-    /// The service account to act as [default: none, the subject itself has access]
+    /// The service account to impersonate [default: none; the subject itself has access]
     #[arg(long, value_name = "EMAIL")]
     service_account: Option<ServiceAccount>,
-    /// How long the service account's token lasts, up to 1h, or 12h where an organisation policy allows it
+    /// The lifetime of the service account's token, up to 1h, or 12h if an organisation policy allows it
     #[arg(long, value_name = "DURATION", default_value_t)]
     lifetime: AccessTokenLifetime,
-    /// Whether Google fetches the JWKS from the issuer or has it uploaded; uploaded, scheduled rotation waits for
-    /// `feed confirm-jwks`
+    /// The source of the issuer's keys: fetched by Google or uploaded; with an uploaded JWKS, scheduled
+    /// rotation waits for `feed confirm-jwks`
     #[arg(long, value_name = "fetched|uploaded", default_value_t)]
     jwks: JwksSource,
     #[command(flatten)]
     pub(super) new: NewFeed,
 }
 
-/// The fields that an update changes; those of another type than the feed's are refused.
+/// The fields that an update changes. Fields of another feed type are refused.
 #[derive(Debug, Args)]
 pub(super) struct Changes {
     /// The registry's host
@@ -160,7 +160,8 @@ pub(super) struct Changes {
     registry: Option<RegistryHost>,
     #[command(flatten)]
     common: CommonFields,
-    /// Drop all endpoint overrides, but for those given with --endpoint; without this flag, those of other names stay
+    /// Remove all endpoint overrides except those given with --endpoint; without this flag, the others are
+    /// kept
     #[arg(long)]
     no_endpoints: bool,
     #[command(flatten)]
@@ -169,34 +170,34 @@ pub(super) struct Changes {
     pub(super) sharing: SharingFlags,
 }
 
-/// The fields that only some types have.
+/// The fields that only some feed types have.
 #[derive(Debug, Args)]
 struct OwnChanges {
     /// aws-ecr, aws-ecr-public: the IAM role that trusts this issuer
     #[arg(long, value_name = "ARN")]
     role_arn: Option<RoleArn>,
-    /// aws-ecr, aws-ecr-public: how long the role's session lasts, 900–43200 seconds
+    /// aws-ecr, aws-ecr-public: the duration of the role's session, 900–43200 seconds
     #[arg(long, value_name = "DURATION")]
     session_duration: Option<SessionDuration>,
-    /// azure-acr: the tenant that the application or managed identity lives in
+    /// azure-acr: the tenant of the application or managed identity
     #[arg(long, value_name = "UUID")]
     tenant_id: Option<EntraId>,
-    /// azure-acr: the client id of the application or managed identity that trusts this issuer
+    /// azure-acr: the client ID of the application or managed identity that trusts this issuer
     #[arg(long, value_name = "UUID")]
     client_id: Option<EntraId>,
     /// google-artifact-registry: the provider that trusts this issuer
     #[arg(long, value_name = "NAME")]
     workload_identity_provider: Option<WorkloadIdentityProvider>,
-    /// google-artifact-registry: the service account to act as
+    /// google-artifact-registry: the service account to impersonate
     #[arg(long, value_name = "EMAIL")]
     service_account: Option<ServiceAccount>,
-    /// google-artifact-registry: act as no service account any more
+    /// google-artifact-registry: impersonate no service account
     #[arg(long, conflicts_with = "service_account")]
     no_service_account: bool,
-    /// google-artifact-registry: how long the service account's token lasts
+    /// google-artifact-registry: the lifetime of the service account's token
     #[arg(long, value_name = "DURATION")]
     lifetime: Option<AccessTokenLifetime>,
-    /// google-artifact-registry: whether Google fetches the JWKS from the issuer or has it uploaded
+    /// google-artifact-registry: the source of the issuer's keys: fetched by Google or uploaded
     #[arg(long, value_name = "fetched|uploaded")]
     jwks: Option<JwksSource>,
 }
@@ -253,7 +254,7 @@ impl NewFeed {
 }
 
 impl Changes {
-    /// The change of a feed of this type, whose own fields fill in for those that are not given.
+    /// Returns the change for a feed of this type. The feed's own fields apply if no flag is given for them.
     pub(super) fn of(self, feed_type: FeedType) -> Result<impl FnOnce(&Feed) -> FeedChanges, Failure> {
         let Self { registry, common, no_endpoints, own, .. } = self;
         let own = own.fields(feed_type)?;
@@ -262,7 +263,7 @@ impl Changes {
         Ok(move |feed: &Feed| FeedChanges {
             name: common.name,
             registry,
-            // Of the feed's own type: what does not suit it was refused above.
+            // Does not fail, because `fields` has refused the fields of other types.
             provider: own.applied_to(feed.provider.clone()).ok(),
             audience: common.audience,
             subject_keys: common.subject_keys,
@@ -270,7 +271,7 @@ impl Changes {
             token_lifetime: common.token_lifetime,
             endpoints: changes_endpoints.then(|| match no_endpoints {
                 true => endpoints,
-                // A fix names the one endpoint that is wrong.
+                // Overlays, because a suggested fix names only the endpoint that is wrong.
                 false => feed.endpoints.overlaid_by(&endpoints),
             }),
         })
@@ -278,10 +279,10 @@ impl Changes {
 }
 
 impl OwnChanges {
-    /// The fields, none of another type than the feed's.
+    /// Returns the given fields. Fails if one belongs to another feed type.
     fn fields(self, feed_type: FeedType) -> Result<ProviderFields, Failure> {
         let flag = |field: &str| format!("--{}", field.replace('_', "-"));
-        // As a field, both flags of the service account are one.
+        // Both service-account flags set one field, so `check` could not name the flag that was given.
         if self.no_service_account && feed_type != FeedType::GoogleArtifactRegistry {
             let error = format!("--no-service-account: a feed of type {feed_type} has no such field");
             return Err(Failure::usage(error));
@@ -320,7 +321,7 @@ fn endpoints(pairs: Vec<(String, EndpointUrl)>) -> Result<Endpoints, Failure> {
 /// The context of a deployment.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ContextArguments {
-    /// What the deployment is: project, environment, tenant, runbook or type; repeatable
+    /// The deployment's project, environment, tenant, runbook or type; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = Context::parse_pair)]
     context: Vec<(ContextKey, Slug)>,
 }
@@ -335,19 +336,19 @@ impl ContextArguments {
     }
 }
 
-/// What a credential is limited to.
+/// The limits of a credential.
 #[derive(Debug, Args)]
 pub(super) struct ScopeArguments {
-    /// Only for this repository; repeatable [default: all that the feed may]
+    /// Only for this repository; repeatable [default: everything that the feed permits]
     #[arg(long, value_name = "NAME")]
     repository: Vec<RepositoryName>,
-    /// Only for this action, pull or push; repeatable [default: all that the feed may]
+    /// Only for this action, pull or push; repeatable [default: everything that the feed permits]
     #[arg(long)]
     action: Vec<Action>,
 }
 
 impl ScopeArguments {
-    /// What was named, as the API takes it.
+    /// Returns the named repositories and actions in the API's form.
     pub(super) fn lists(self) -> (Option<Vec<RepositoryName>>, Option<Vec<Action>>) {
         let Self { repository, action } = self;
         (

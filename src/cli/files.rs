@@ -1,14 +1,14 @@
-//! Files that flags name.
+//! Reads files that flags name.
 
 use std::path::Path;
 
 use super::failure::Failure;
 use crate::values::regular_file;
 
-/// No file that a flag names is longer: certificates, configurations, anchors of the audit log.
+/// The maximum length of such a file: certificates, configurations, anchors of the audit log.
 const LONGEST_FILE: usize = 16 << 20;
 
-/// Reads a file that a flag names.
+/// Returns a function that reads a file. Its errors name `flag`.
 pub(super) fn read_file(flag: &'static str) -> impl Fn(&Path) -> Result<Vec<u8>, Failure> {
     move |path| {
         regular_file::read(path, LONGEST_FILE)
@@ -17,11 +17,11 @@ pub(super) fn read_file(flag: &'static str) -> impl Fn(&Path) -> Result<Vec<u8>,
     }
 }
 
-/// Reads certificates in PEM from a file that a flag names.
+/// Returns a function that reads a PEM file of certificates. Its errors name `flag`.
 pub(super) fn read_certificates(flag: &'static str) -> impl Fn(&Path) -> Result<Vec<u8>, Failure> {
     move |path| {
         let content = read_file(flag)(path)?;
-        // DER begins with a SEQUENCE.
+        // DER begins with a SEQUENCE, PEM with text.
         if content.first() == Some(&0x30) {
             let file = path.display();
             return Err(Failure::usage(format!(

@@ -1,4 +1,4 @@
-//! Logs on stderr, structured, and traces for who asks for them.
+//! Logs to stderr and, on request, exports traces.
 
 #[cfg(feature = "otlp")]
 use std::error::Error;
@@ -15,10 +15,11 @@ use super::traces;
 #[derive(Debug, Args)]
 #[command(next_help_heading = super::output::COMMON_OPTIONS)]
 pub(super) struct LoggingOptions {
-    /// What to log: error, warn, info, debug, trace, or per module as in `carnet=debug` [default: info for serve, else warn]
+    /// The log filter: error, warn, info, debug, trace, or per module as in `carnet=debug` [default: info for
+    /// serve, otherwise warn]
     #[arg(long, global = true, env = "CARNET_LOG", value_name = "FILTER", value_parser = filter)]
     log: Option<String>,
-    /// How to log
+    /// The format of log lines
     #[arg(long, global = true, env = "CARNET_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     log_format: Format,
     #[cfg(feature = "otlp")]
@@ -28,9 +29,9 @@ pub(super) struct LoggingOptions {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// One readable line an event
+    /// One readable line for each event
     Text,
-    /// One JSON object an event
+    /// One JSON object for each event
     Json,
 }
 
@@ -38,15 +39,15 @@ fn filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// What goes on until it is dropped, at the end of the process.
+/// The running export of traces. It ends when this is dropped, at the end of the process.
 #[derive(Debug)]
 pub(super) struct Logging {
     #[cfg(feature = "otlp")]
     _traces: Option<traces::Export>,
 }
 
-/// Starts logging, and the export of traces if an endpoint for them is given. A collector that cannot be
-/// set up is no reason not to do what the command is there for.
+/// Starts logging, and the export of traces if an endpoint for it is given. If the export cannot start, logs
+/// a warning and continues, because the command does not depend on it.
 pub(super) fn start(options: &LoggingOptions, default: &str) -> Logging {
     let filter = EnvFilter::new(options.log.as_deref().unwrap_or(default));
     let style = match options.log_format {

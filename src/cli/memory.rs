@@ -1,11 +1,11 @@
-//! What this process holds in memory stays there.
+//! Keeps this process's memory out of core dumps and out of reach of other processes.
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// Has the kernel write no core dump of this process, and on Linux let no other process of the same user read its memory
-/// (prctl(2) `PR_SET_DUMPABLE`, core(5)). A kernel that will not is no reason to stop: that is said where logs go.
+/// Disables core dumps of this process. On Linux, also stops other processes of the same user from reading
+/// its memory (prctl(2) `PR_SET_DUMPABLE`, core(5)). If the kernel refuses, logs a warning and continues.
 pub(super) fn keep_private() {
-    // The limit counts where dumps go to a file; Linux has another switch for those that go to a program.
+    // The limit applies to core dumps to files. On Linux, dumps to a program need the other switch.
     let outcomes = [setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }), forbid_dumps()];
     for error in outcomes.into_iter().filter_map(Result::err) {
         tracing::warn!(%error, "this process's memory may end up in a core dump");

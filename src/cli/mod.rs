@@ -1,4 +1,5 @@
-//! The command line: data on stdout, notes on stderr; exit 0 done, 1 failed, 2 usage.
+//! The command line. Data goes to stdout, notes to stderr. The exit code is 0 for success, 1 for failure, 2
+//! for wrong usage.
 
 mod audit;
 mod confirm;
@@ -50,35 +51,35 @@ struct Arguments {
 enum Command {
     /// Show the whole chain on this machine: issuer, sandbox cloud, credential, rotation, credential again
     Demo(demo::DemoArguments),
-    /// Serve the public documents and rotate the signing keys
+    /// Serve the public documents and the API, and rotate the signing keys
     Serve(serve::ServeArguments),
-    /// List and rotate signing keys
+    /// List, rotate and revoke signing keys
     #[command(subcommand)]
     Key(key::Command),
-    /// Show the database's state, or accept one that is not believed
+    /// Show the database's state, or accept a database that is not trusted
     #[command(subcommand)]
     Database(database::Command),
-    /// Keep feeds, and get credentials for them
+    /// Manage feeds, and get credentials for them
     #[command(subcommand)]
     Feed(Box<feed::Command>),
-    /// Keep grants: who may use the API, for what and until when
+    /// Manage grants, which give access to the API
     #[command(subcommand)]
     Grant(Box<grant::Command>),
-    /// Mint a token to look at, or decode and verify one
+    /// Mint a token to inspect, or decode and verify one
     #[command(subcommand)]
     Token(token::Command),
     /// Read and verify the audit log
     #[command(subcommand)]
     Audit(Box<audit::Command>),
-    /// Look at the public URL as the clouds do, at keys, clock, files, database, feeds and grants
+    /// Check the public URL as the clouds see it, and the keys, clock, files, database, feeds and grants
     Doctor(doctor::DoctorArguments),
-    /// Publish the documents in a folder or an object store, for an issuer that clouds cannot reach
+    /// Publish the documents to a folder or an object store, for an issuer that clouds cannot reach
     Publish(publish::PublishArguments),
     /// Stand in for the clouds' token endpoints, on loopback
     Sandbox(sandbox::SandboxArguments),
 }
 
-/// Runs the command that the process was called with.
+/// Runs the command in the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
     output::report_panics();
@@ -87,7 +88,7 @@ pub fn main() -> ExitCode {
         Err(error) => return not_run(&error),
     };
     let serves = matches!(arguments.command, Command::Serve(_));
-    // Until the end: what is left to export is sent when it is dropped.
+    // Held until the end of `main`: dropping it exports the last traces.
     let _logging = logging::start(&arguments.logging, if serves { "info" } else { "warn" });
     memory::keep_private();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -95,7 +96,7 @@ pub fn main() -> ExitCode {
         Err(error) => return output::failure(&Failure::from(error)),
     };
     let outcome = runtime.block_on(run(arguments));
-    // The command is done: a key that is still being made, or a name that is still being looked up, holds nobody up.
+    // The command is done. A key generation or name resolution that is still running must not delay the exit.
     runtime.shutdown_timeout(serve::BLOCKING_TASKS_WITHIN);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -103,7 +104,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The arguments, and which of them were given as flags as far as somebody asks.
+/// Parses the arguments. Records the local-only flag that was given, if any.
 fn parse() -> Result<Arguments, clap::Error> {
     let matches = Arguments::command().try_get_matches()?;
     let mut arguments = Arguments::from_arg_matches(&matches)?;
@@ -111,9 +112,10 @@ fn parse() -> Result<Arguments, clap::Error> {
     Ok(arguments)
 }
 
-/// Prints help, version or what is wrong with the arguments.
+/// Prints help, the version, or the error in the arguments.
 ///
-/// clap repeats a refused value as it is; the value's own error shows an excerpt without passwords.
+/// clap quotes a refused value unchanged. The value's own error, printed instead, quotes an excerpt without
+/// passwords.
 fn not_run(error: &clap::Error) -> ExitCode {
     if error.kind() == ErrorKind::ValueValidation
         && let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
@@ -124,7 +126,7 @@ fn not_run(error: &clap::Error) -> ExitCode {
     let is_hidden = |argument: &String| argument.contains(visible::is_hidden);
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     if let Some(argument) = arguments.skip(1).find(is_hidden).filter(|_| error.use_stderr()) {
-        // clap would repeat it, and what follows an end of line in it would look like ours.
+        // clap would quote the argument, and text after a line feed in it would look like carnet's own.
         return output::failure(&Failure::usage(format!("{}: {}", error.kind(), excerpt(&argument))));
     }
     output::usage(error);
@@ -152,7 +154,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
 mod tests {
     use clap::CommandFactory as _;
 
-    /// Own options first; those of every command under a heading of their own, below.
+    /// A command's own options come first, and the options of every command follow under their own heading.
     #[test]
     fn help_shows_a_commands_own_options_before_those_of_every_command() {
         fn check(command: &mut clap::Command, path: &str) {

@@ -1,4 +1,4 @@
-//! The options that say which issuer a command works on.
+//! The options that select the issuer of a command.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::values::actor::Actor;
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::regular_file;
 
-/// No file of users is longer.
+/// The maximum length of the file of users.
 const LONGEST_USERS: usize = 16 << 20;
 
-/// Which issuer to work on.
+/// The issuer to work on.
 #[derive(Debug, Args)]
 #[command(next_help_heading = super::output::COMMON_OPTIONS)]
 pub(super) struct OpeningOptions {
@@ -34,16 +34,17 @@ pub(super) struct OpeningOptions {
     /// The folder of the master key, which seals private keys at rest
     #[arg(long, global = true, env = "CARNET_KEYS_DIR", value_name = "DIR", default_value = "keys")]
     keys_dir: PathBuf,
-    /// The file of a master key that somebody else provides; takes the place of --keys-dir
+    /// The file of a master key that the operator provides; replaces the master key in --keys-dir
     #[arg(long, global = true, env = "CARNET_MASTER_KEY_FILE", value_name = "FILE", hide_env_values = true)]
     master_key_file: Option<PathBuf>,
     /// The file that remembers the database's last state [default: `state` in --keys-dir]
     #[arg(long, global = true, env = "CARNET_STATE_FILE", value_name = "FILE")]
     state_file: Option<PathBuf>,
-    /// A state that the database must have come to, as `carnet database show` prints it: where there is no state file
+    /// The minimum state of the database, as `carnet database show` prints it, for a host without a state
+    /// file
     #[arg(long, global = true, env = "CARNET_STATE_AT_LEAST", value_name = "N:HEAD")]
     state_at_least: Option<StatePoint>,
-    /// The file of the master key that is to take the other's place, if it is there
+    /// The file of the next master key, if it exists already
     #[arg(
         long,
         global = true,
@@ -52,18 +53,19 @@ pub(super) struct OpeningOptions {
         hide_env_values = true
     )]
     next_master_key_file: Option<PathBuf>,
-    /// The issuer URL: needed at the first start; later it must be the same one
+    /// The issuer URL: required at the first start; later it must be the same one
     #[arg(long, global = true, env = "CARNET_ISSUER", value_name = "URL")]
     pub(super) issuer: Option<IssuerUrl>,
-    /// A flag that stands on the command line and is for a local database.
+    /// A flag on the command line that only applies to a local database.
     #[arg(skip)]
     pub(super) local_flag: Option<&'static str>,
 }
 
 impl OpeningOptions {
-    /// What to open, without making anything.
+    /// Returns the configuration. Nothing is created when it is opened.
     pub(super) fn config(self) -> Config {
-        // Where somebody else provides the master key, a folder of that name that is not there is not wanted.
+        // If the operator provides the master key and the keys folder does not exist, there is no default
+        // state file.
         let is_wanted = self.master_key_file.is_none() || self.keys_dir.is_dir();
         let usual_file = is_wanted.then(|| self.keys_dir.join(state_file::FILE_NAME));
         let state_file = self.state_file.or(usual_file);
@@ -81,17 +83,17 @@ impl OpeningOptions {
         }
     }
 
-    /// Opens an issuer that is there.
+    /// Opens an existing issuer.
     pub(super) async fn open(self) -> Result<Carnet, OpenError> {
         Carnet::open(self.config()).await
     }
 
-    /// Opens a database that is there, to read what needs no keys.
+    /// Opens an existing database, to read rows that need no keys.
     pub(super) async fn open_store_to_read(self) -> Result<Store, OpenError> {
         Carnet::open_store_to_read(&self.config()).await
     }
 
-    /// Opens a database that is there, to examine it, whatever its state is.
+    /// Opens an existing database, to examine it in any state.
     pub(super) async fn open_store_to_examine(self) -> Result<Store, OpenError> {
         let config = self.config();
         let store = Carnet::open_store_to_read(&config).await?;
@@ -99,13 +101,13 @@ impl OpeningOptions {
         Ok(store)
     }
 
-    /// Opens a database that is there, for changes that need no signing keys; they are recorded.
+    /// Opens an existing database, for audited changes that need no signing keys.
     pub(super) async fn open_store(self) -> Result<Store, OpenError> {
         Carnet::open_store(&self.config()).await
     }
 
-    /// Opens a database for changes that need no signing keys, and makes it if it is not there. An issuer URL that
-    /// is given becomes, or has to be, the database's.
+    /// Opens a database for changes that need no signing keys, and creates it if it does not exist. An issuer
+    /// URL that is given becomes the database's, or must equal it.
     pub(super) async fn open_or_make_store(self) -> Result<Store, OpenError> {
         let config = Config { if_missing: IfMissing::Create, ..self.config() };
         match config.issuer {
@@ -114,12 +116,12 @@ impl OpeningOptions {
         }
     }
 
-    /// Opens the grants of a database that is there.
+    /// Opens the grants of an existing database.
     pub(super) async fn open_grants(self) -> Result<Arc<Grants>, OpenError> {
         Carnet::open_grants(&self.config()).await.map(Arc::new)
     }
 
-    /// Opens the grants of a database, which is made as by [`OpeningOptions::open_or_make_store`].
+    /// Opens the grants of a database, which is created as by [`OpeningOptions::open_or_make_store`].
     pub(super) async fn open_or_make_grants(self) -> Result<Arc<Grants>, OpenError> {
         let config = Config { if_missing: IfMissing::Create, ..self.config() };
         match config.issuer {
@@ -129,15 +131,15 @@ impl OpeningOptions {
     }
 }
 
-/// The user at the command line, as the audit log names them: by the name that the system gives their number, or by
-/// the number where it has no name. The environment has no say: whoever runs the command sets it.
+/// Returns the user at the command line, as the audit log names them: by the system's name for their user ID,
+/// or by the ID if it has no name. Environment variables are ignored, because the user controls them.
 pub(super) fn actor() -> Actor {
     let uid = rustix::process::getuid().as_raw();
     Actor::local(&user_name(Path::new("/etc/passwd"), uid).unwrap_or_else(|| uid.to_string()))
 }
 
-/// The name of user `uid` in a file of users. Read here, because the system's own look-up may ask other machines and
-/// needs C; users of a directory service are recorded by their number.
+/// Returns the name of user `uid` in a passwd file. The file is parsed here, because the system's lookup may
+/// contact other machines and needs C. Users of a directory service are recorded by their ID.
 fn user_name(file: &Path, uid: u32) -> Option<String> {
     let content = regular_file::read(file, LONGEST_USERS).ok()?;
     let text = std::str::from_utf8(&content).ok()?;

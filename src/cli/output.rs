@@ -1,10 +1,10 @@
-//! The one door to the terminal: data on stdout, tables for people and JSON for programs; notes, errors, progress and
-//! logs on stderr.
+//! All terminal output: data on stdout, as tables for people and JSON for programs; notes, errors, progress
+//! and logs on stderr.
 //!
-//! Everything that the command prints passes here, and what it prints often comes from outside: claims of a token,
-//! names, answers of registries and servers. Nothing of it reaches the terminal before hidden characters are escaped;
-//! movements of the cursor and colours are made here or by the log formatter, never taken from data. `clippy.toml`
-//! keeps the rest of the code away from `stdout` and `stderr`.
+//! Output often contains text from outside: claims of a token, names, responses of registries and servers.
+//! Hidden characters in it are escaped before it reaches the terminal. Cursor movements and colours come from
+//! this module or the log formatter, never from data. `clippy.toml` forbids `stdout` and `stderr` in the rest
+//! of the code.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -23,7 +23,7 @@ pub(super) const COMMON_OPTIONS: &str = "Options of every command";
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct OutputOptions {
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
 }
@@ -42,13 +42,13 @@ pub(super) fn failure(failure: &Failure) -> ExitCode {
     failure.exit_code()
 }
 
-/// Writes `text`, which may be several lines, and a line's end. Parts that come from outside and may hold ends of
-/// lines go through [`visible::line`] first.
+/// Writes `text`, which may have several lines, and a line feed. Parts from outside that may contain line
+/// feeds must go through [`visible::line`] first.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
     to_stdout(&visible::lines(text))
 }
 
-/// Writes `value` as JSON on lines of its own.
+/// Writes `value` as indented JSON.
 pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
     to_stdout(&visible::json(&serde_json::to_string_pretty(value)?))
 }
@@ -59,7 +59,7 @@ pub(super) fn json_lines(values: &[impl Serialize]) -> Result<(), Failure> {
     to_stdout(&visible::json(&lines.join("\n")))
 }
 
-/// Writes rows under their headings.
+/// Writes a table of rows with headings.
 pub(super) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Result<(), Failure> {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(headings);
@@ -84,35 +84,35 @@ pub(super) fn note(text: &str) {
     to_stderr(&format!("{}\n", visible::lines(text)));
 }
 
-/// Returns true if somebody watches stderr.
+/// Returns true if stderr is a terminal.
 pub(super) fn is_watched() -> bool {
     stderr().is_terminal()
 }
 
-/// Writes `text` where it stays until [`progress_ended`] replaces it.
+/// Writes `text` without a line feed. [`progress_ended`] replaces it.
 pub(super) fn progress_began(text: &str) {
     to_stderr(&visible::line(text));
 }
 
-/// Writes `text` over what [`progress_began`] wrote, and a line's end.
+/// Replaces the text of [`progress_began`] by `text` and a line feed.
 pub(super) fn progress_ended(text: &str) {
     to_stderr(&format!("\r\u{1b}[2K{}\n", visible::line(text)));
 }
 
-/// Writes help, the version, or a complaint about the arguments, which it repeats.
+/// Writes help, the version, or an error in the arguments, which the error quotes.
 pub(super) fn usage(error: &clap::Error) {
     let text = error.render().to_string();
     if visible::lines(&text) == text {
         #[expect(clippy::disallowed_methods, reason = "nothing hidden is in it but clap's own colours")]
-        // Nobody reads the stream any more if this fails.
+        // This fails only if nobody reads the stream any more.
         let _ = error.print();
     } else {
-        // What is hidden comes from a variable, as its ends of lines may.
+        // The hidden characters come from a variable, and line feeds in it are as suspect.
         note(&visible::line(text.trim_end()));
     }
 }
 
-/// Writes panics as notes: their messages may repeat data.
+/// Writes panics as notes, because their messages may contain data.
 pub(super) fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -125,7 +125,7 @@ pub(super) fn report_panics() {
     }));
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LogStyle {
     Plain,
@@ -147,7 +147,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
 }
 
 impl io::Write for LogWriter {
-    /// Takes a whole event, as the formatter gives it.
+    /// Writes one whole event, as the formatter passes it.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let text = text.trim_end_matches('\n');
@@ -165,7 +165,7 @@ impl io::Write for LogWriter {
     }
 }
 
-/// The log formatter's own colours; it escapes the ones in data. None of them hides text.
+/// The log formatter's own colours. The formatter escapes those in data. None of them hides text.
 const COLOURS: [&str; 9] = [
     "\u{1b}[0m",
     "\u{1b}[1m",
@@ -203,7 +203,7 @@ fn to_stdout(text: &str) -> Result<(), Failure> {
 
 fn to_stderr(text: &str) {
     let mut stderr = stderr().lock();
-    // Nobody reads stderr any more if this fails.
+    // This fails only if nobody reads stderr any more.
     let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
 }
 

@@ -1,4 +1,4 @@
-//! `carnet publish`: the documents at a place that clouds can reach.
+//! `carnet publish`: publishes the documents where clouds can reach them.
 
 use std::path::PathBuf;
 
@@ -23,42 +23,43 @@ use crate::publish::{
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::target_url::TargetUrl;
 
-/// From then on no key signs before the place has shown it for the policy's propagation.
+/// The arguments of `carnet publish`. After the first publication, no key signs before the target has shown
+/// it for the policy's propagation time.
 #[derive(Debug, Args)]
 pub(super) struct PublishArguments {
-    /// A folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX: the place that the issuer URL leads
-    /// to. Credentials come from the environment
+    /// The target that the issuer URL leads to: a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or
+    /// az://CONTAINER/PREFIX. Credentials come from the environment
     target: TargetUrl,
     #[command(flatten)]
     output: output::OutputOptions,
-    /// Publish a copy that nobody relies on: keys do not wait for it
+    /// Publish a copy that no verifier relies on: keys do not wait for it
     #[arg(long, conflicts_with = "forget")]
     once: bool,
-    /// Let keys wait for this place no more. What stands there stays
+    /// Stop making keys wait for this target. The published files stay
     #[arg(long, conflicts_with = "take_over")]
     forget: bool,
-    /// Overwrite what another issuer, somebody unknown or a later state has left there
+    /// Overwrite files there that belong to another issuer, a later state or an unknown writer
     #[arg(long)]
     take_over: bool,
     #[command(flatten)]
     confirmation: Confirmation,
-    /// Certificates in PEM that are trusted beside the operating system's
+    /// A PEM file of certificates to trust in addition to the operating system's
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
     #[command(flatten)]
     proxy: ProxyOption,
 }
 
-/// What programs are told.
+/// The result in JSON.
 #[derive(Debug, Serialize)]
 struct Answer {
     target: TargetUrl,
     issuer: IssuerUrl,
     generation: String,
-    /// The documents that were written, by their paths.
+    /// The paths of the documents that were written.
     written: Vec<String>,
     kids: Vec<Kid>,
-    /// Whether keys wait for it.
+    /// True if keys wait for the target.
     registered: bool,
 }
 
@@ -82,7 +83,7 @@ pub(super) async fn run(opening: OpeningOptions, arguments: PublishArguments) ->
         match bring_up_to_date(target.as_ref(), &carnet, &arguments, is_registered).await {
             Ok(done) => done,
             Err(NotPublished { recorded, failure }) => {
-                // Of no effect on a place that is not registered.
+                // This has no effect if the target is not registered.
                 records.failed(url, &recorded).await?;
                 return Err(failure);
             }
@@ -109,7 +110,7 @@ pub(super) async fn run(opening: OpeningOptions, arguments: PublishArguments) ->
     Ok(())
 }
 
-/// What failed, for the records and for the person at the terminal.
+/// A failed publication: the text for the records, and the failure for the person at the terminal.
 struct NotPublished {
     recorded: String,
     failure: Failure,
@@ -128,7 +129,7 @@ async fn bring_up_to_date(
     let mode = if is_registered { Mode::Update } else { Mode::First };
     let mut edition = Edition::of(carnet.issuer());
     let mut outcome = publish(target, &edition, mode).await;
-    // A server may have changed keys and published them since this process read them.
+    // A server may have changed and published the keys since this process read them.
     if let Err(PublishError::Conflict(Conflict::Newer { .. })) = &outcome
         && carnet.issuer().refresh().await.unwrap_or_default()
     {
@@ -234,7 +235,7 @@ fn show(answer: &Answer, format: Format) -> Result<(), Failure> {
     }
 }
 
-/// What happened, and what comes next.
+/// Prints notes on the result and on the next steps.
 fn tell(carnet: &Carnet, answer: &Answer, was_altered: bool, is_new: bool) {
     let Answer { target, issuer, generation, written, .. } = answer;
     if written.is_empty() {

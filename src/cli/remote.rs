@@ -1,4 +1,4 @@
-//! The server that commands of deployments ask, in place of a local database.
+//! The server that deployment commands use instead of a local database.
 
 use clap::ArgMatches;
 use clap::Args;
@@ -8,19 +8,20 @@ use super::failure::Failure;
 use crate::client::{ApiClient, ServerUrl};
 use crate::values::secret::SecretString;
 
-/// Holds the grant's token. There is no flag for it: others can list arguments.
+/// The variable that holds the grant's token. There is no flag for it, because other users can list
+/// arguments.
 const TOKEN: &str = "CARNET_TOKEN";
 
-/// Which server to ask, or none.
+/// An optional server.
 #[derive(Debug, Args)]
 pub(super) struct ServerOption {
-    /// The server to ask, https://HOST or unix:/PATH, with the grant's token in `CARNET_TOKEN`. Without it the
-    /// local database is worked on
+    /// The server to use, https://HOST or unix:/PATH, with the grant's token in `CARNET_TOKEN`. Without it,
+    /// the command uses the local database
     #[arg(long, env = "CARNET_URL", value_name = "URL", hide_env_values = true)]
     server: Option<ServerUrl>,
 }
 
-/// Flags that are for work on a local database: by the name that clap has for them, and as users write them.
+/// The flags that only apply to a local database: clap's ID, and the flag as users write it.
 const LOCAL_FLAGS: [(&str, &str); 7] = [
     ("database", "--database"),
     ("keys_dir", "--keys-dir"),
@@ -31,9 +32,9 @@ const LOCAL_FLAGS: [(&str, &str); 7] = [
     ("allow_loopback_endpoints", "--allow-loopback-endpoints"),
 ];
 
-/// Of the flags that are for a local database the first that stands on the command line.
+/// Returns the first local-only flag on the command line.
 ///
-/// The environment does not count: it is the same for many commands, and says nothing about this one.
+/// Environment variables do not count, because they apply to many commands.
 pub(super) fn local_flag(matches: &ArgMatches) -> Option<&'static str> {
     let mut command = matches;
     while let Some((_, below)) = command.subcommand() {
@@ -46,12 +47,8 @@ pub(super) fn local_flag(matches: &ArgMatches) -> Option<&'static str> {
 }
 
 impl ServerOption {
-    /// A client of the server, if one is named.
-    ///
-    /// # Errors
-    ///
-    /// A failure of usage when there is no token for it, or when `local_flag` asks for something that only
-    /// makes sense without a server.
+    /// Returns a client of the server, if one is named. Fails with a usage error if there is no token for it,
+    /// or if `local_flag` is given.
     pub(super) fn client(
         self,
         local_flag: Option<&'static str>,
@@ -71,7 +68,7 @@ impl ServerOption {
     }
 }
 
-/// Tells a token that no server can know before it is sent anywhere.
+/// Refuses a token that no server can have issued, before it is sent.
 fn check_form(token: &SecretString) -> Result<(), Failure> {
     if token.reveal().starts_with(['"', '\'']) {
         return Err(Failure::usage(format!("{TOKEN} stands in quotes, and nothing was sent"))
@@ -86,14 +83,15 @@ fn check_form(token: &SecretString) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The grant's token; none if the variable is empty. Ends of lines that files and secrets bring along go.
+/// Returns the grant's token, or `None` if the variable is empty. Trims the line feeds that files and secrets
+/// add.
 fn token() -> Option<SecretString> {
     let text = SecretString::new(std::env::var(TOKEN).ok()?);
     let trimmed = text.reveal().trim_ascii();
     (!trimmed.is_empty()).then(|| SecretString::new(trimmed.to_owned()))
 }
 
-/// Whether a token waits for a server that nobody names.
+/// Returns true if a token is set. The caller has found no server for it.
 pub(super) fn has_token_alone() -> bool {
     token().is_some()
 }

@@ -15,17 +15,18 @@ use crate::sandbox::{Sandbox, SandboxConfig, SandboxEndpoints};
 use crate::values::clock::SystemClock;
 use crate::values::random::SecureRandom;
 
-/// Really fetches the issuer's discovery and JWKS and verifies every token; trusts any subject and
-/// audience of that issuer unless --config narrows it.
+/// The arguments of `carnet sandbox`. The sandbox really fetches the issuer's discovery and JWKS and verifies
+/// every token. It trusts any subject and audience of the issuer, unless `--config` limits them.
 #[derive(Debug, Args)]
 pub(super) struct SandboxArguments {
-    /// Where to listen, on loopback; port 0 picks a free one
+    /// The loopback address to listen on; port 0 selects a free port
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Roles with their trust, and passwords, in TOML
+    /// A TOML file of roles with their trust, passwords and faults
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Certificates in PEM to trust when the issuer is fetched, beside the operating system's
+    /// A PEM file of certificates to trust, in addition to the operating system's, when fetching from the
+    /// issuer
     #[arg(long, env = "CARNET_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
 }

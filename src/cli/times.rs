@@ -1,8 +1,8 @@
-//! Times in the user's words.
+//! Formats times for people.
 
 use jiff::Timestamp;
 
-/// `time` as seen from `now`: "in 3 days", "2 hours ago".
+/// Formats `time` relative to `now`, such as “in 3 days” or “2 hours ago”.
 pub(super) fn relative(time: Timestamp, now: Timestamp) -> String {
     let seconds = time.as_second().saturating_sub(now.as_second());
     let span = span(seconds.unsigned_abs());
@@ -13,7 +13,7 @@ pub(super) fn relative(time: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// So many seconds: "3 days".
+/// Formats a number of seconds, such as “3 days”.
 pub(super) fn span(seconds: u64) -> String {
     let (count, unit) = match seconds {
         seconds if seconds < 60 => (seconds, "second"),

@@ -1,4 +1,4 @@
-//! `carnet token`: a token to look at.
+//! `carnet token`: mints a token to inspect, or inspects one.
 
 use std::io::Read as _;
 
@@ -17,19 +17,19 @@ use crate::feed::FeedPath;
 use crate::feeds::FeedsError;
 use crate::jose::jws::{decode_unverified, verify_compact};
 
-/// No token that anybody mints is longer: AWS takes at most 20,000 characters.
+/// The maximum length of a token. AWS accepts at most 20,000 characters.
 const LONGEST_TOKEN: u64 = 20_000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Mint a token and print it, alone
+    /// Mint a token and print nothing else
     ///
-    /// Whoever holds the token can use it until it expires.
+    /// Anybody who holds the token can use it until it expires.
     Mint(Mint),
     /// Decode and verify a token from stdin
     ///
-    /// Verifies against the keys that this issuer publishes now. Exits with 1 if the token does not
-    /// verify or has expired.
+    /// Verifies it with the keys that this issuer publishes now. Exits with 1 if the token does not verify or
+    /// has expired.
     Inspect(output::OutputOptions),
 }
 
@@ -55,7 +55,7 @@ async fn mint(carnet: &Carnet, arguments: Mint) -> Result<(), Failure> {
     let feed = carnet.store().feed(&arguments.feed).await?.ok_or(FeedsError::Unknown(arguments.feed))?;
     let asked = Event::new(EventKind::TokenMint, Outcome::Done, carnet.actor()).detail("token mint");
     let minted = carnet.audited_issuer().mint(&feed, &context, asked).await;
-    // A refusal is recorded behind its back.
+    // A refusal is recorded in the background. Wait until that is written.
     carnet.audit_log().flush().await;
     let token = minted?;
     output::line(token.compact.reveal())
@@ -102,7 +102,8 @@ fn inspect(carnet: &Carnet, arguments: output::OutputOptions) -> Result<(), Fail
     }
 }
 
-/// What is wrong with a token whose signature is right.
+/// Checks the issuer and the expiry of a token whose signature has verified. Returns the problem, if there is
+/// one.
 fn problem_of(claims: &Value, carnet: &Carnet, now: Timestamp) -> Option<String> {
     let issuer = carnet.issuer().url().as_str();
     if claims["iss"] != issuer {

@@ -1,10 +1,11 @@
-//! Traces to an OpenTelemetry collector, by OTLP over HTTP with protobuf.
+//! Exports traces to an OpenTelemetry collector, by OTLP over HTTP with protobuf.
 //!
-//! Owns when spans leave the machine: only when `--otlp-endpoint` says where to. The standard variables
-//! `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_TRACES_SAMPLER` and `OTEL_RESOURCE_ATTRIBUTES` shape what is sent,
-//! but `OTEL_EXPORTER_OTLP_ENDPOINT` by itself sends nothing: carnet runs in builds and on nodes whose
-//! environment was made for other programs. For the same reason its proxy variables are without effect. Only carnet's own spans and events are exported, and none
-//! of them has a token, a credential or a key in it.
+//! Spans leave the machine only if `--otlp-endpoint` names a collector. The standard variables
+//! `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_TRACES_SAMPLER` and `OTEL_RESOURCE_ATTRIBUTES` apply to the export.
+//! `OTEL_EXPORTER_OTLP_ENDPOINT` alone does not enable it, because carnet runs in builds and on nodes whose
+//! environment was made for other programs. For the same reason the environment's proxy variables are
+//! ignored. Only carnet's own spans and events are exported. None of them contains a token, a credential or a
+//! key.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::{Layer, Registry};
 use url::Url;
 
-/// How long one request to the collector may take, and how long the end of the process waits for all.
+/// The timeout of one request to the collector, and of the final export at the end of the process.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
@@ -32,8 +33,8 @@ pub(super) struct TraceOptions {
     otlp_endpoint: Option<Url>,
 }
 
-/// The collector's base URL. A user name or password in it would be shown by `ps`; headers have a
-/// variable of their own.
+/// Parses the collector's base URL. Refuses a user name or password in it, because `ps` would show them. A
+/// variable for headers exists instead.
 fn endpoint(text: &str) -> Result<Url, &'static str> {
     let url = Url::parse(text).map_err(|_| "not a URL")?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
@@ -48,7 +49,7 @@ fn endpoint(text: &str) -> Result<Url, &'static str> {
     Ok(url)
 }
 
-/// An export that is running. Dropped, it sends what is left.
+/// A running export. Dropping it sends the remaining spans.
 #[derive(Debug)]
 pub(super) struct Export(SdkTracerProvider);
 
@@ -60,20 +61,20 @@ impl Drop for Export {
     }
 }
 
-/// Traces cannot be exported.
+/// The reason why traces cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
-    /// The HTTP client cannot be made.
+    /// The HTTP client cannot be created.
     #[error("the collector's HTTP client cannot be made")]
     Client(#[from] reqwest::Error),
-    /// The exporter cannot be made, for example of a malformed variable.
+    /// The exporter cannot be created, for example because of a malformed variable.
     #[error(transparent)]
     Exporter(#[from] ExporterBuildError),
 }
 
 type Spans = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// The layer that exports spans, if an endpoint is given.
+/// Returns the layer that exports spans, if an endpoint is given.
 pub(super) fn start(options: &TraceOptions) -> Option<Result<(Spans, Export), StartError>> {
     options.otlp_endpoint.as_ref().map(|endpoint| {
         let provider = provider(endpoint)?;
@@ -81,7 +82,7 @@ pub(super) fn start(options: &TraceOptions) -> Option<Result<(Spans, Export), St
             .with_tracer(provider.tracer("carnet"))
             .with_location(false)
             .with_threads(false)
-            // Others' spans and events may hold what carnet's never do.
+            // Spans and events of other crates may contain secrets, which carnet's own never do.
             .with_filter(Targets::new().with_target("carnet", LevelFilter::INFO));
         Ok((layer.boxed(), Export(provider)))
     })

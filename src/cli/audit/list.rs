@@ -17,7 +17,7 @@ use crate::values::duration;
 use crate::values::slug::Slug;
 use crate::values::visible;
 
-/// New records are looked for this often.
+/// The interval at which `--follow` looks for new records.
 const FOLLOW_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Args)]
@@ -25,37 +25,37 @@ pub(in crate::cli) struct List {
     /// Only events of this kind, such as credential or key.revoke
     #[arg(long, value_name = "KIND")]
     kind: Option<EventKind>,
-    /// Only those that were done, refused or failed
+    /// Only events with this outcome: done, refused or failed
     #[arg(long, value_name = "OUTCOME")]
     outcome: Option<Outcome>,
-    /// Only those of this actor: serve, local:USER, grant:ID, anonymous
+    /// Only events by this actor: serve, local:USER, grant:ID, anonymous
     #[arg(long, value_name = "ACTOR")]
     actor: Option<String>,
-    /// Only those about this space; may be given several times
+    /// Only events about this space; repeatable
     #[arg(long, value_name = "SPACE")]
     space: Vec<Slug>,
-    /// Only those about this feed
+    /// Only events about this feed
     #[arg(long, value_name = "SPACE/FEED", conflicts_with = "space")]
     feed: Option<FeedPath>,
-    /// Only those about this grant, or of whoever used it
+    /// Only events about this grant, or by a user of it
     #[arg(long, value_name = "ID")]
     grant: Option<Uuid>,
-    /// Only those with this token
+    /// Only events with this token
     #[arg(long, value_name = "JTI")]
     jti: Option<Uuid>,
-    /// Only what was written at this time or later: a time of RFC 3339, or so long ago, such as 2h
+    /// Only records written at this time or later: an RFC 3339 time, or a duration before now, such as 2h
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<When>,
-    /// Only what was written before this time, likewise
+    /// Only records written before this time, in the same form
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<When>,
-    /// At most so many, the latest [default: 50 in a table, else all]
+    /// At most this many, the newest [default: 50 in a table, otherwise all]
     #[arg(long, value_name = "NUMBER")]
     limit: Option<u32>,
-    /// Go on printing new ones, oldest first, until interrupted
+    /// Keep printing new records, oldest first, until interrupted
     #[arg(long)]
     follow: bool,
-    /// How to print; jsonl is one JSON object a line, oldest first: the export
+    /// The output format; jsonl prints one JSON object a line, oldest first, for exports
     #[arg(long, value_enum, default_value_t = Format::Table)]
     output: Format,
 }
@@ -70,7 +70,7 @@ enum Format {
     Jsonl,
 }
 
-/// A time, or one counted back from now.
+/// A point in time, or a duration before now.
 #[derive(Debug, Clone, Copy)]
 enum When {
     At(Timestamp),
@@ -102,7 +102,7 @@ pub(super) async fn run(store: &Store, arguments: List) -> Result<(), Failure> {
     let limit = arguments.limit.or((format == Format::Table).then_some(50));
     let filter = arguments.filter(clock.now());
     let last = match (format, limit) {
-        // What may be very long is not held in memory, nor turned round.
+        // This result may be very long, so it is not collected in memory in order to be reversed.
         (Format::Jsonl, None) => print_from(store, &filter, format, 0).await?,
         _ => {
             let (mut records, end) = latest(store, &filter, limit.unwrap_or(u32::MAX)).await?;
@@ -134,13 +134,13 @@ impl List {
             jti: self.jti,
             since: self.since.map(|when| when.timestamp(now)),
             until: self.until.map(|when| when.timestamp(now)),
-            // The database is the user's own.
+            // The database belongs to the user of this command, who may see all of it.
             sight: Sight::default(),
         }
     }
 }
 
-/// The latest `limit` records, the latest first, and the end of the log when they were read.
+/// Returns the newest `limit` records, newest first, and the end of the log when they were read.
 async fn latest(store: &Store, filter: &AuditFilter, limit: u32) -> Result<(Vec<Record>, i64), Failure> {
     let (mut records, mut below, mut end): (Vec<Record>, _, _) = (Vec::new(), None, None);
     loop {
@@ -156,7 +156,7 @@ async fn latest(store: &Store, filter: &AuditFilter, limit: u32) -> Result<(Vec<
     }
 }
 
-/// Prints everything above `last`, and says up to where the log was read.
+/// Prints all records after `last`. Returns the sequence number up to which the log was read.
 async fn print_from(
     store: &Store,
     filter: &AuditFilter,
@@ -217,7 +217,7 @@ fn columns(record: &Record) -> Vec<String> {
             .unwrap_or_default(),
     };
     let mut detail = event.detail.clone().unwrap_or_default();
-    // The rest is in the other formats; a table has room for so much.
+    // The table truncates the detail. The other formats have all of it.
     if let Some((cut, _)) = detail.char_indices().nth(60) {
         detail.truncate(cut);
         detail.push('…');

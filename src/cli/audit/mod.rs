@@ -10,14 +10,13 @@ use super::{opening, output};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// List what was done and tried, the latest first
+    /// List audit records, newest first
     List(list::List),
-    /// Find out whether the log is what was written: exits with 1 and names the row if not
+    /// Verify the log: exit with 1 and name the altered rows if there are any
     Verify(verify::Verify),
-    /// Print where the log ends, as SEQ:MAC, to keep elsewhere
+    /// Print the end of the log as SEQ:MAC, to keep elsewhere
     ///
-    /// `audit verify --anchor` finds with it later whether the end of the log was cut off, or the log was
-    /// written again.
+    /// With it, `audit verify --anchor` later detects a log whose end was cut off, or that was written anew.
     Anchor,
 }
 

@@ -15,7 +15,7 @@ use crate::values::visible;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Verify {
-    /// Where the log once ended, as `audit anchor` or the server's log told; may be given several times
+    /// An earlier end of the log, from `audit anchor` or the server's log; repeatable
     #[arg(long, value_name = "SEQ:MAC")]
     anchor: Vec<Anchor>,
     /// A file of such anchors, one a line
@@ -25,15 +25,15 @@ pub(in crate::cli) struct Verify {
     output: output::OutputOptions,
 }
 
-/// The report as scripts see it.
+/// The report in JSON.
 #[derive(Serialize)]
 struct Verified<'a> {
     ok: bool,
     #[serde(flatten)]
     report: &'a Report,
-    /// Rows of other tables that fail their MAC.
+    /// The rows of other tables that fail their MAC.
     forged_rows: &'a [ForgedRow],
-    /// The findings in words.
+    /// The findings as text.
     messages: Vec<String>,
 }
 
@@ -103,8 +103,8 @@ fn account(report: &Report, anchors: usize) -> String {
     }
 }
 
-/// The anchors in a file: one a line, as the last word of it, so that lines of a server's log will do. Empty lines
-/// and those that begin with `#` are left out.
+/// Reads the anchors in a file, one a line. An anchor is the last word of its line, so lines of a server's
+/// log work too. Empty lines and lines that begin with `#` are ignored.
 fn read(file: &std::path::Path) -> Result<Vec<Anchor>, Failure> {
     let text = crate::cli::files::read_file("--anchors-file")(file)?;
     let text = String::from_utf8_lossy(&text);

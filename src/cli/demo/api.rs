@@ -1,4 +1,4 @@
-//! The API's part of the demo: a deployment that has a grant's token, and nothing else.
+//! The API's part of the demo: a deployment that has only a grant's token.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::grant::{ContextRules, FeedLimit, GrantDraft, Permissions, Role, Space
 use crate::values::actor::Actor;
 use crate::values::secret::SecretString;
 
-/// Asks the server at `server` for credentials of `feed`, with a grant for its space.
+/// Requests credentials of `feed` from `server`, with a grant for the feed's space.
 pub(super) async fn play(carnet: &Carnet, server: &str, feed: &FeedPath) -> anyhow::Result<()> {
     line_or("\nA deployment asks the API. It has a grant's token: no database, no key, no cloud secret.")?;
     step("API", &format!("{server}{PREFIX}"))?;
@@ -41,7 +41,7 @@ pub(super) async fn play(carnet: &Carnet, server: &str, feed: &FeedPath) -> anyh
     }
 }
 
-/// A deployer's grant for the feed's space.
+/// Creates a deployer's grant for the feed's space.
 async fn grant(carnet: &Carnet, feed: &FeedPath) -> anyhow::Result<SecretString> {
     let permissions = Permissions {
         role: Role::Deployer,

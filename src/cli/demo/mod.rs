@@ -1,7 +1,7 @@
-//! `carnet demo`: the whole chain on this machine, told step by step.
+//! `carnet demo`: the whole chain on this machine, step by step.
 //!
-//! Nothing here is a shortcut: the issuer serves its documents over HTTP, and the sandbox fetches
-//! them and verifies each token before it answers.
+//! The demo takes no shortcut. The issuer serves its documents over HTTP, and the sandbox fetches them and
+//! verifies each token before it responds.
 
 mod api;
 
@@ -55,7 +55,7 @@ const ACCOUNT: &str = "pull@my-project.iam.gserviceaccount.com";
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArguments {
-    /// Leave everything running at the end, and say where to look
+    /// Keep everything running at the end, and print its addresses
     #[arg(long)]
     keep: bool,
 }
@@ -70,13 +70,13 @@ pub(super) async fn run(arguments: DemoArguments) -> Result<(), Failure> {
         stopped(shutdown_signal()?).await;
     }
     stop.send_replace(true);
-    // It writes once more when it stops.
+    // The maintenance task writes to the database once more as it stops.
     stage.maintenance.await.map_err(anyhow::Error::new)?;
     stage.carnet.store().close().await;
     Ok(())
 }
 
-/// An issuer and a cloud that trusts it, running.
+/// A running issuer and a cloud that trusts it.
 struct Stage {
     carnet: Arc<Carnet>,
     maintenance: JoinHandle<()>,
@@ -181,7 +181,7 @@ impl Stage {
         let token = self.mint(&google).await?;
         show(&self.credential(&google, &token).await?)?;
 
-        // The issuer's URL is where everything is served.
+        // The API is served at the issuer URL, too.
         api::play(&self.carnet, self.carnet.issuer().url().as_str(), &feed.path()).await?;
 
         line_or("\nA rotation, forced because these keys are seconds old; the key that signed retires.")?;
@@ -311,7 +311,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The `kid`s that a verifier sees, fetched as a verifier fetches them.
+    /// Fetches the JWKS as a verifier does and returns its `kid`s.
     async fn published_kids(&self) -> anyhow::Result<Vec<String>> {
         #[derive(serde::Deserialize)]
         struct JwkSet {
@@ -348,7 +348,7 @@ impl Stage {
     }
 }
 
-/// The role of both AWS feeds.
+/// Returns the role of both AWS feeds.
 fn role() -> anyhow::Result<AssumedRole> {
     Ok(AssumedRole { role_arn: ROLE.parse()?, session_duration: Default::default() })
 }

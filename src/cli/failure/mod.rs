@@ -1,4 +1,4 @@
-//! How a command fails: what failed, why, and what to do about it.
+//! The failure of a command: what failed, why, and how to fix it.
 
 mod server;
 
@@ -25,7 +25,7 @@ use crate::store::state_file::StateFileError;
 use crate::store::states::StateError;
 use crate::values::visible;
 
-/// What helps where nothing is minted, if the message does not say it.
+/// Returns the fix for a failed mint, unless the message already contains it.
 fn mint_hint(error: &MintError) -> Option<String> {
     let place = match error {
         MintError::Unpublished { place, .. } => place,
@@ -38,7 +38,7 @@ fn mint_hint(error: &MintError) -> Option<String> {
     ))
 }
 
-/// What became of the step that failed, in one line; the provider's own words follow below it.
+/// Describes the failed step of an exchange in one line. The provider's own message is printed below it.
 fn exchange_failure(error: &ExchangeError) -> String {
     let step = error.step();
     match error.failure() {
@@ -58,7 +58,7 @@ fn exchange_failure(error: &ExchangeError) -> String {
     }
 }
 
-/// What the provider said, and what it was shown, line by line.
+/// Returns the provider's response and the presented claims, one pair a line.
 fn details(
     upstream: Option<&UpstreamAnswer>,
     presented: Option<&PresentedClaims>,
@@ -76,7 +76,7 @@ fn details(
     details
 }
 
-/// A command's failure.
+/// The failure of a command.
 #[derive(Debug)]
 pub(super) struct Failure {
     error: anyhow::Error,
@@ -89,22 +89,22 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 impl Failure {
-    /// A failure that is nobody's error value.
+    /// Creates a failure from a message, with exit code 1.
     pub(super) fn message(message: impl Into<String>) -> Self {
         Self { error: anyhow::Error::msg(message.into()), details: Vec::new(), hint: None, exit: FAILED }
     }
 
-    /// A failure of the arguments.
+    /// Creates a failure of the arguments, with exit code 2.
     pub(super) fn usage(message: impl Into<String>) -> Self {
         Self { exit: USAGE, ..Self::message(message) }
     }
 
-    /// With advice.
+    /// Adds a hint.
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// No credential.
+    /// Creates the failure of a request for a credential.
     pub(super) fn credential(feed: &Feed, error: &BrokerError) -> Self {
         let (provider, feed) = (&feed.provider, &feed.path());
         let failed = match error {
@@ -125,7 +125,7 @@ impl Failure {
         }
     }
 
-    /// A provider's refusal, or a credential that is of no use, told in full.
+    /// Describes in full a provider's refusal or an unusable credential.
     fn exchange(feed: &FeedPath, error: &ExchangeError) -> Self {
         let upstream = error.upstream().map(UpstreamAnswer::from);
         let details = details(upstream.as_ref(), Some(&error.presented().into()));
@@ -133,8 +133,8 @@ impl Failure {
         Self { details, hint: error.hint(), ..Self::message(message) }
     }
 
-    /// A server's refusal to hand out a credential of `feed`, or no answer of it; told as if this process had
-    /// asked the provider itself.
+    /// Creates the failure of a request to a server for a credential of `feed`. A refusal reads as if this
+    /// process had called the provider itself.
     pub(super) fn credential_of_server(feed: &FeedPath, error: &ClientError) -> Self {
         match error {
             ClientError::Refused(problem) => server::refused(feed, problem),
@@ -142,17 +142,17 @@ impl Failure {
         }
     }
 
-    /// A server that gives no answer.
+    /// Creates the failure of a request to a server.
     pub(super) fn client(error: &ClientError) -> Self {
         server::unanswered(error)
     }
 
-    /// The text for people: each error of the chain once, the details, the hint.
+    /// Formats the failure for people: each error of the chain once, the details, the hint.
     pub(super) fn text(&self) -> String {
         let mut text = String::from("error: ");
         let chain: Vec<String> = self.error.chain().map(ToString::to_string).collect();
         for (depth, message) in chain.iter().enumerate() {
-            // A transparent error repeats its source: once is enough.
+            // A transparent error repeats its source, which is then skipped.
             if depth > 0 && chain[..depth].iter().any(|earlier| earlier.contains(message)) {
                 continue;
             }
@@ -215,7 +215,7 @@ const UNWRITABLE: &str = "the database's file and the folder around it must be w
                           that only show something: SQLite keeps -wal and -shm files there. On a read-only mount, name a \
                           writable copy by --database and --keys-dir";
 
-/// The hint for a database that is not believed.
+/// Returns the hint for a database that is not trusted.
 fn state_hint(error: &StateError) -> &'static str {
     match error {
         StateError::Unknown { .. } => {

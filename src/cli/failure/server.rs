@@ -1,4 +1,4 @@
-//! A server's answers that are none: its problem details, or nothing that carnet says.
+//! Failed requests to a server: its problem details, or a response that is not carnet's.
 
 use super::{Failure, details};
 use crate::api_types::problem::{Problem, ProblemType};
@@ -6,7 +6,7 @@ use crate::client::ClientError;
 use crate::exchange::transport::TransportErrorKind;
 use crate::feed::FeedPath;
 
-/// The refusal of a credential of `feed`.
+/// Creates the failure for a refused credential of `feed`.
 pub(super) fn refused(feed: &FeedPath, problem: &Problem) -> Failure {
     let mut lines = details(problem.upstream.as_ref(), problem.presented.as_ref());
     lines.extend(problem.request_id.clone().map(|id| ("request of the server", id)));
@@ -24,7 +24,7 @@ fn message(feed: &FeedPath, problem: &Problem) -> String {
         (Some(ProblemType::NotFound), ..) => {
             format!("there is no feed {feed}, or the grant in CARNET_TOKEN does not reach it")
         }
-        // The lines below tell the provider's own words; a success that is no use has its reason in `said`.
+        // The details below this message quote the provider. An unusable success has its reason in `said`.
         (Some(ProblemType::UpstreamRefused), Some(upstream), Some(300..)) => {
             format!("feed {feed}: {} refused step {}", upstream.provider, upstream.step)
         }
@@ -36,7 +36,8 @@ fn message(feed: &FeedPath, problem: &Problem) -> String {
     }
 }
 
-/// Advice where the server has none: what it cannot know is how it was asked.
+/// Returns a hint if the server's problem has none. The server does not know this command's flags and
+/// variables.
 fn hint(problem: &Problem) -> Option<&'static str> {
     match problem.known_type()? {
         ProblemType::Unauthorized => Some(
@@ -63,9 +64,9 @@ fn hint(problem: &Problem) -> Option<&'static str> {
     }
 }
 
-/// A server that could not be asked, or that is none.
+/// Creates the failure for a server that could not be reached, or whose response is not carnet's.
 pub(super) fn unanswered(error: &ClientError) -> Failure {
-    // One line for each cause, as for every other error.
+    // Each cause is written once, as in every other error.
     let mut message = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

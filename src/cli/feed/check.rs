@@ -1,4 +1,4 @@
-//! `carnet feed check`: each step of the chain, and what is wrong with the first that fails.
+//! `carnet feed check`: each step of the chain, and the causes of the first failure.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -29,13 +29,13 @@ pub(in crate::cli) struct Check {
     context: ContextArguments,
     #[command(flatten)]
     scope: ScopeArguments,
-    /// Pull a little of this image, too: NAME, NAME:TAG or NAME@DIGEST
+    /// Also pull a small part of this image: NAME, NAME:TAG or NAME@DIGEST
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
-    /// Let endpoints and the registry be on this machine, as they may be anyway if the issuer is on it
+    /// Permit endpoints and the registry on this machine; always permitted if the issuer is on this machine
     #[arg(long)]
     allow_loopback_endpoints: bool,
-    /// Certificates in PEM to trust beside the operating system's, for private endpoints
+    /// A PEM file of certificates to trust in addition to the operating system's, for private endpoints
     #[arg(long, env = "CARNET_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
     #[command(flatten)]
@@ -76,7 +76,7 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Che
         }
     };
     let checked = check::check(&carnet, wanted, &watch).await.map_err(anyhow::Error::new);
-    // How the exchange went is recorded behind its back.
+    // The exchange is recorded in the background. Wait until that is written.
     carnet.audit_log().flush().await;
     let answer = checked?;
     match arguments.output.output {
@@ -89,8 +89,8 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Che
     }
 }
 
-/// The network options of this check, quoted for a shell. A proxy with a password is left out: it came from the
-/// environment, or belongs there.
+/// Returns the network options of this check, quoted for a shell. A proxy with a password is left out,
+/// because the password belongs in the environment.
 fn network(ca_file: Option<&Path>, proxy: &ProxyOption, allow_loopback_endpoints: bool) -> Vec<String> {
     let ca_file = ca_file.map(|file| format!("--ca-file {}", word(&file.to_string_lossy())));
     let proxy = proxy.without_secret().map(|proxy| format!("--proxy {}", word(proxy)));

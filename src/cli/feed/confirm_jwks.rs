@@ -1,4 +1,4 @@
-//! `carnet feed confirm-jwks`: a key stands in the JWKS that was uploaded to Google.
+//! `carnet feed confirm-jwks`: records that a key is in the JWKS uploaded to Google.
 
 use clap::Args;
 use jiff::Timestamp;
@@ -14,11 +14,12 @@ use crate::jose::jwk::Kid;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ConfirmJwks {
-    /// The key that stands in the uploaded JWKS; `feed setup` names it, and `key list`
-    // One in 64 begins with a hyphen.
+    /// The key in the uploaded JWKS; `feed setup` and `key list` name it
+    // One `kid` in 64 begins with a hyphen.
     #[arg(value_name = "KID", allow_hyphen_values = true)]
     kid: Kid,
-    /// The feeds whose JWKS was uploaded [default: all of the key's algorithm that have an uploaded one]
+    /// The feeds whose JWKS was uploaded [default: all feeds with an uploaded JWKS that use the key's
+    /// algorithm]
     #[arg(value_name = "SPACE/FEED")]
     feeds: Vec<FeedPath>,
     #[command(flatten)]
@@ -27,15 +28,15 @@ pub(in crate::cli) struct ConfirmJwks {
     output: output::OutputOptions,
 }
 
-/// The answer as JSON.
+/// The result in JSON.
 #[derive(Serialize)]
 struct Answer<'a> {
     kid: &'a str,
     alg: &'static str,
     state: &'static str,
-    /// When a prepared key may sign; absent while something else is to happen before.
+    /// The time from which a prepared key may sign. Absent while the key waits for something else.
     safe_at: Option<Timestamp>,
-    /// The places that a prepared key still waits for.
+    /// The feeds and copies that a prepared key still waits for.
     waits_for: &'a [String],
     feeds: Vec<FeedAnswer>,
 }

@@ -42,11 +42,11 @@ pub(super) enum Command {
     Update(Update),
     /// Remove a feed; its subject stays marked, because clouds may still trust it
     Remove(Remove),
-    /// Print what to create in the cloud, for exactly this issuer, subject and audience
+    /// Print the cloud resources to create, for exactly this issuer, subject and audience
     Setup(setup::Setup),
-    /// Say that a key stands in the JWKS that was uploaded to Google, so that it may sign
+    /// Confirm that a key is in the JWKS uploaded to Google, so that the key may sign
     ConfirmJwks(confirm_jwks::ConfirmJwks),
-    /// Try each step of the chain, and explain the first that fails
+    /// Check each step of the chain, and explain the first failure
     Check(check::Check),
     /// Get a credential of a feed's registry
     Credentials(Credentials),
@@ -86,7 +86,7 @@ pub(super) enum Add {
 
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Only those of this space
+    /// Only feeds of this space
     #[arg(long)]
     space: Option<Slug>,
     #[command(flatten)]
@@ -127,7 +127,7 @@ pub(super) struct Credentials {
     /// The feed
     #[arg(value_name = "SPACE/FEED")]
     feed: FeedPath,
-    /// How to print the credential
+    /// The format of the credential
     #[arg(long, value_enum, default_value_t = credentials::Format::Json)]
     format: credentials::Format,
     /// The name of the Secret that --format k8s-secret prints [default: the feed's slug]
@@ -139,13 +139,14 @@ pub(super) struct Credentials {
     context: ContextArguments,
     #[command(flatten)]
     scope: ScopeArguments,
-    /// How much of its life the credential must have left; 5m at least
+    /// The minimum remaining lifetime of the credential; 5m or more
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     min_remaining: Option<Duration>,
-    /// Let endpoints be on this machine, as they may be anyway if the issuer is on it
+    /// Permit endpoints on this machine; always permitted if the issuer is on this machine
     #[arg(long)]
     allow_loopback_endpoints: bool,
-    /// Certificates in PEM to trust beside the operating system's, for private endpoints and the server
+    /// A PEM file of certificates to trust in addition to the operating system's, for private endpoints and
+    /// the server
     #[arg(long, env = "CARNET_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
     #[command(flatten)]
@@ -173,7 +174,7 @@ async fn add(opening: opening::OpeningOptions, arguments: Add) -> Result<(), Fai
         Add::AzureAcr { fields, output } => (fields.new.sharing.of(), fields.draft()?, output),
         Add::GoogleArtifactRegistry { fields, output } => (fields.new.sharing.of(), fields.draft()?, output),
     };
-    // Before a database is made for it.
+    // Checked first, so that a refused draft creates no database.
     draft.check().map_err(FeedsError::from)?;
     let store = opening.open_or_make_store().await?;
     let added = feeds(store).add(draft, sharing, &actor()).await?;
@@ -233,7 +234,7 @@ fn feeds(store: Store) -> Feeds {
     Feeds::new(store, Arc::new(SystemClock::new()), Arc::new(SecureRandom::default()))
 }
 
-/// Says what a change means for trust and for callers.
+/// Prints the notes on trust and on callers that a change gives rise to.
 fn tell(changed: &Changed) {
     for note in &changed.notes {
         output::note(&format!("note: {note}"));

@@ -1,4 +1,4 @@
-//! `carnet feed setup`: what to create in the cloud.
+//! `carnet feed setup`: prints the cloud resources to create.
 
 use std::fmt::Write as _;
 
@@ -19,26 +19,26 @@ pub(in crate::cli) struct Setup {
     /// The feed
     #[arg(value_name = "SPACE/FEED")]
     feed: FeedPath,
-    /// How to write it
+    /// The output format
     #[arg(long, value_enum, default_value_t = Format::Cli)]
     format: Format,
     #[command(flatten)]
     context: ContextArguments,
-    /// Open only this repository; repeatable [default: all of the registry, of Google's project]
+    /// Permit only this repository; repeatable [default: all of the registry, or of Google's project]
     ///
-    /// At Google, NAME or PROJECT/NAME.
+    /// For Google, NAME or PROJECT/NAME.
     #[arg(long, value_name = "NAME")]
     repository: Vec<RepositoryName>,
-    /// What is allowed there, pull or push; repeatable [default: pull]
+    /// The permitted action, pull or push; repeatable [default: pull]
     #[arg(long)]
     action: Vec<Action>,
-    /// Which kind of identity trusts the issuer (azure-acr)
+    /// The kind of identity that trusts the issuer (azure-acr)
     #[arg(long, value_enum, default_value_t = Identity::App)]
     identity: Identity,
-    /// Whether Google fetches the issuer's keys or has them uploaded (google-artifact-registry) [default: as the feed
-    /// says]
+    /// The source of the issuer's keys: fetched by Google or uploaded (google-artifact-registry) [default: as
+    /// the feed says]
     ///
-    /// Uploaded, they are those of this moment, and to be uploaded again at every rotation.
+    /// An upload contains the keys of this moment, and must be repeated at every rotation.
     #[arg(long, value_name = "fetched|uploaded")]
     jwks: Option<JwksSource>,
 }
@@ -49,7 +49,7 @@ enum Format {
     Cli,
     /// A Terraform configuration
     Terraform,
-    /// The documents
+    /// The documents as JSON
     Json,
 }
 
@@ -100,7 +100,7 @@ impl Setup {
     }
 }
 
-/// What the person at the terminal should know.
+/// Returns the notes for the person at the terminal.
 fn told(trusted: &Trusted, notes: &[String], format: Format) -> String {
     let mut text = format!(
         "The cloud will trust exactly this, and nothing else:\n  issuer    {}\n  subject   {}\n  audience  {}\n",

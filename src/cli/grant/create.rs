@@ -22,32 +22,32 @@ use crate::values::slug::Slug;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Create {
-    /// What the grant is for: admin, viewer or deployer
+    /// The role of the grant: admin, viewer or deployer
     #[arg(long)]
     role: Role,
-    /// What to call it [default: the role]
+    /// The display name [default: the role]
     #[arg(long)]
     name: Option<DisplayName>,
-    /// A space that it is for; repeatable [default: all]
+    /// A space that the grant is for; repeatable [default: all]
     #[arg(long, value_name = "SLUG")]
     space: Vec<Slug>,
-    /// A feed in those spaces, by its slug, in which * stands for any characters; repeatable [default: all]
+    /// A feed in those spaces, by its slug; * matches any characters; repeatable [default: all]
     #[arg(long, value_name = "PATTERN")]
     feed: Vec<FeedPattern>,
-    /// What requests say of a deployment: tenant=acme fixes the tenant, tenant=* leaves it to the request; repeatable
+    /// The context of requests: tenant=acme fixes the tenant, tenant=* leaves it to the request; repeatable
     /// [default: anything for an admin, nothing for others]
     #[arg(long, value_name = "KEY=VALUE", value_parser = ContextRules::parse_pair)]
     context: Vec<(ContextKey, ContextRule)>,
     #[command(flatten)]
     scope: ScopeArguments,
-    /// For how long, such as 12h or 30d, or never
+    /// The lifetime, such as 12h or 30d, or never
     #[arg(long, value_name = "DURATION", default_value = "90d", value_parser = parse_life)]
     expires_in: Life,
     #[command(flatten)]
     output: output::OutputOptions,
 }
 
-/// How long a grant lasts.
+/// The lifetime of a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
     For(Duration),
@@ -58,7 +58,7 @@ fn parse_life(text: &str) -> Result<Life, DurationError> {
     if text == "never" { Ok(Life::Unending) } else { duration::parse(text).map(Life::For) }
 }
 
-/// A new grant as scripts see it: the one place where its token stands.
+/// A new grant in JSON. Only this output contains its token.
 #[derive(Serialize)]
 struct Created<'a> {
     token: &'a str,
@@ -70,7 +70,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: Create) -> 
     let format = arguments.output.output;
     let now = SystemClock::new().now();
     let draft = arguments.draft(now)?;
-    // Before a database is made for it.
+    // Checked first, so that a refused draft creates no database.
     draft.check(now).map_err(GrantsError::from)?;
     let grants = opening.open_or_make_grants().await?;
     let made = grants.create(draft, &opening::actor()).await?;

@@ -1,4 +1,4 @@
-//! `carnet grant`: who may use the API.
+//! `carnet grant`: the grants for the API.
 
 mod create;
 
@@ -20,11 +20,11 @@ use crate::values::visible;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make a grant, and print its token this once
+    /// Create a grant, and print its token, which is not shown again
     Create(create::Create),
     /// List grants
     List(List),
-    /// Withdraw a grant at once, or all that one has made
+    /// Revoke a grant at once, or all grants that one has created
     Revoke(Revoke),
 }
 
@@ -36,17 +36,17 @@ pub(super) struct List {
 
 #[derive(Debug, Args)]
 pub(super) struct Revoke {
-    /// The grant, as `grant list` names it
+    /// The grant's ID, as `grant list` shows it
     #[arg(value_name = "ID", required_unless_present = "made_by")]
     id: Option<Uuid>,
-    /// Instead, all grants that this one made, those that they made in turn, and so on; not this one itself
+    /// Instead, all grants that this one created, those that they created, and so on; not this one itself
     #[arg(long, value_name = "ID", conflicts_with = "id")]
     made_by: Option<Uuid>,
     #[command(flatten)]
     confirm: confirm::Confirmation,
 }
 
-/// A grant as scripts see it.
+/// A grant in JSON.
 #[derive(Serialize)]
 struct Listed<'a> {
     #[serde(flatten)]
@@ -106,7 +106,7 @@ async fn revoke(grants: &Arc<Grants>, arguments: Revoke) -> Result<(), Failure> 
             return Err(Failure::usage("name the grant, or --made-by and the grant that made them"));
         }
     };
-    // What it is that ends, before anybody is asked; the revocation itself looks again.
+    // Read first, to name the grant in the question. The revocation reads it again.
     let listed = grants.list(by).await?;
     let Some(grant) = listed.grants.iter().find(|grant| grant.id == id) else {
         let is_forged = listed.forged.contains(&id.to_string());

@@ -1,4 +1,5 @@
-//! `carnet key clock`: what time the database believes it is, and the operator's word on it.
+//! `carnet key clock`: compares this machine's clock with the database's latest time, and records the
+//! operator's decision.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 use std::sync::Arc;
@@ -17,14 +18,16 @@ use crate::clock_watch::database_clock::{ClockView, Correction, DatabaseClock, D
 use crate::signing_keys::clock_guard::ClockTrust;
 use crate::values::clock::SystemClock;
 
-/// Without an option, this machine's clock is compared with the database.
+/// The arguments of `carnet key clock`. Without an option, the command compares this machine's clock with the
+/// database.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Clock {
-    /// Believe this machine's clock, though it is far beyond any time known to the database
+    /// Accept this machine's clock, although it is far beyond any time known to the database
     #[arg(long, conflicts_with = "set_back")]
     accept: bool,
-    /// Set the database's time back after a wrong clock was believed. TIME is the present time by another clock, such
-    /// as 2026-11-27T12:30Z; it is asked for if it is not given, and must be what this machine's clock shows
+    /// Set the database's time back after a wrong clock was accepted. TIME is the present time by another
+    /// clock, such as 2026-11-27T12:30Z; if absent, the command asks for it. It must agree with this
+    /// machine's clock
     #[arg(long, value_name = "TIME", num_args = 0..=1, value_parser = present_time)]
     set_back: Option<Option<Timestamp>>,
     #[command(flatten)]
@@ -105,7 +108,7 @@ fn show(view: &ClockView, format: Format) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What helps where the clock is right and rows are not.
+/// The fix for rows with future times if the clock is right.
 const LATER: &str = "a wrong clock has left times that lie in the future; once every machine's clock is right, `carnet key \
                      clock --set-back` corrects them";
 
@@ -173,7 +176,7 @@ fn ask() -> Result<Timestamp, Failure> {
     present_time(line.trim()).map_err(Failure::usage)
 }
 
-/// A time with an offset, or one of UTC.
+/// Parses a time. Without an offset it is in UTC.
 fn present_time(text: &str) -> Result<Timestamp, String> {
     let of_utc = || Some(text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp());
     text.parse().ok().or_else(of_utc).ok_or_else(|| "this is no time such as 2026-11-27T12:30Z".to_owned())

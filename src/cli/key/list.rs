@@ -21,13 +21,13 @@ use crate::values::visible;
 pub(in crate::cli) struct List {
     #[command(flatten)]
     output: output::OutputOptions,
-    /// Keys that left the JWKS long ago, too
+    /// Include keys that left the JWKS long ago
     #[arg(long)]
     all: bool,
-    /// What happened to keys, policy and master key, instead of the keys
+    /// Show the events of keys, policy and master key, instead of the keys
     #[arg(long, conflicts_with_all = ["all", "clients"])]
     history: bool,
-    /// Who fetches the JWKS, instead of the keys
+    /// Show the clients that fetch the JWKS, instead of the keys
     #[arg(long, conflicts_with = "all")]
     clients: bool,
 }
@@ -125,7 +125,7 @@ async fn warnings(carnet: &Carnet, now: Timestamp) -> Result<(), Failure> {
     super::tell_erasure(carnet).await
 }
 
-/// The prepared keys that nobody has said to stand in an uploaded JWKS, with the feed that it is for.
+/// Returns the prepared keys that nobody has confirmed in an uploaded JWKS, each with its feed.
 fn unconfirmed(key_set: &KeySet) -> Vec<(String, Kid)> {
     let prepared = Algorithm::ALL.into_iter().filter_map(|alg| prepared(&key_set.keys, alg));
     prepared

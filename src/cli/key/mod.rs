@@ -19,22 +19,23 @@ use crate::signing_keys::publication::Place;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show every key with its state and next event, and who has fetched them
+    /// Show every key with its state and next event, and the clients that have fetched the keys
     List(list::List),
-    /// Let the prepared key take over now
+    /// Promote the prepared key now
     Rotate(rotate::Rotate),
-    /// Withdraw a key, or all of them, at once: for a key that has leaked
+    /// Revoke a key, or all of them, at once: for a key that has leaked
     Revoke(revoke::Revoke),
-    /// Show or change when keys rotate, and how long everybody is given to notice
+    /// Show or change the rotation policy: intervals, lifetimes and key size
     Policy(policy::Policy),
-    /// Make every symmetric key anew under another master key; after a leak, revoke and replace everything
+    /// Replace the master key and every symmetric key; after a leak, also revoke and replace everything else
     Rewrap(rewrap::Rewrap),
-    /// Show what time the database believes it is; accept a clock, or set the time back after a wrong one
+    /// Show the clock and the latest time known to the database; accept a clock, or set the time back after a
+    /// wrong one
     Clock(clock::Clock),
 }
 
 pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), Failure> {
-    // Where a clock is doubted, an issuer may not open.
+    // Opening an issuer may fail if the clock is in doubt, so this command opens only the store.
     let command = match command {
         Command::Clock(arguments) => return clock::run(opening, arguments).await,
         command => command,
@@ -56,12 +57,12 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
     }
 }
 
-/// What users call these places.
+/// Joins the names of the places.
 fn names(places: &[&Place]) -> String {
     places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Tells about an erasure that a reader holds up.
+/// Prints a note if a reader delays an erasure.
 async fn tell_erasure(carnet: &Carnet) -> Result<(), Failure> {
     if carnet.store().key_pulse().await?.erasure_pending {
         super::output::note(

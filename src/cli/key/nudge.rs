@@ -1,4 +1,4 @@
-//! Nudging after `key revoke`: by a server if one runs, else by this command.
+//! Nudges verifiers after `key revoke`. A running server does it; without one, this command does.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::jose::Algorithm;
 use crate::nudging::{MAX_VERIFIERS, NudgeError, Nudging, Reaction, Round, Shown};
 use crate::store::nudges::Nudge;
 
-/// A server that runs takes a nudge within much less than this.
+/// The wait for a running server, which claims a nudge in a small part of this time.
 const SERVER_TAKES_IT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -20,7 +20,7 @@ impl From<NudgeError> for Failure {
     }
 }
 
-/// Says who nudges the verifiers of `algorithms`, and does it where no server runs.
+/// Nudges the verifiers of `algorithms` unless a running server does, and reports which of the two did it.
 pub(super) async fn follow_up(carnet: &Carnet, algorithms: &BTreeSet<Algorithm>) -> Result<(), Failure> {
     let nudging = carnet.nudging();
     for algorithm in algorithms {
@@ -81,7 +81,7 @@ async fn rounds(carnet: &Carnet, algorithm: Algorithm) -> Result<Vec<Nudge>, Fai
     Ok(all.into_iter().filter(|nudge| nudge.algorithm == algorithm).collect())
 }
 
-/// Returns whether it is a first round that no process has taken.
+/// Returns true if this is a first round that no process has claimed.
 fn is_free(nudge: &Nudge) -> bool {
     nudge.round == 1 && nudge.claimed_at.is_none()
 }

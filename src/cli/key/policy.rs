@@ -12,19 +12,20 @@ use crate::jose::key_pair::RsaBits;
 use crate::signing_keys::policy::RotationPolicy;
 use crate::values::duration;
 
-/// Durations are seconds (600) or have a unit (10m, 1h, 30d). Without any, the policy is shown.
+/// The arguments of `carnet key policy`. Durations are seconds (600) or have a unit (10m, 1h, 30d). Without
+/// any argument, the command shows the policy.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Policy {
-    /// A key signs for this long before the next one takes over
+    /// The time that a key signs before the next one takes over
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     rotate_every: Option<Duration>,
-    /// A key is published for this long before it signs
+    /// The time that a key is published before it signs
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     propagation: Option<Duration>,
-    /// No token lives longer
+    /// The maximum lifetime of a token
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     max_token_lifetime: Option<Duration>,
-    /// How far clocks may disagree
+    /// The maximum difference between clocks
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     leeway: Option<Duration>,
     /// The max-age of the public documents
@@ -79,7 +80,7 @@ pub(super) async fn run(carnet: &Carnet, arguments: Policy) -> Result<(), Failur
     }
 }
 
-/// A duration in its largest whole unit, as it may be given again.
+/// Formats a duration in its largest whole unit, as the flags accept it.
 fn words(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(86_400, "d"), (3600, "h"), (60, "m")];

@@ -1,4 +1,4 @@
-//! `carnet key revoke`: a leaked key out of the JWKS at once.
+//! `carnet key revoke`: removes a leaked key from the JWKS at once.
 
 use std::collections::BTreeSet;
 
@@ -19,20 +19,20 @@ use crate::store::jwks_clients::JwksClient;
 #[group(required = true, multiple = false, id = "what")]
 pub(in crate::cli) struct Revoke {
     /// The key
-    // One in 64 begins with a hyphen.
+    // One `kid` in 64 begins with a hyphen.
     #[arg(value_name = "KID", group = "what", allow_hyphen_values = true)]
     kid: Option<Kid>,
-    /// Every key: the database or the master key has leaked, and the prepared keys with it
+    /// Every key, for a database or master key that has leaked, and the prepared keys with it
     #[arg(long, group = "what")]
     all: bool,
-    /// Show verifiers no token that has them fetch the JWKS again
+    /// Do not show verifiers the token that makes them fetch the JWKS again
     #[arg(long)]
     no_nudge: bool,
     #[command(flatten)]
     confirm: confirm::Confirmation,
 }
 
-/// The limits of a revocation, and what ends the trust in each cloud.
+/// The limits of a revocation, and the commands that end the trust in each cloud.
 const BEYOND: &str = "\
 No revocation undoes what was already issued: role sessions, access tokens and registry logins obtained with the key \
 live until they expire by themselves.
@@ -148,7 +148,7 @@ fn consequence(key: &SigningKey, key_set: &KeySet, now: Timestamp) -> String {
     }
 }
 
-/// Who may hold the key: everybody who has fetched the JWKS since it was published.
+/// Lists the clients that may hold the key: those that have fetched the JWKS since it was published.
 fn known_to(key: &SigningKey, clients: &[JwksClient]) -> String {
     const SHOWN: usize = 8;
     let names: Vec<&str> = clients
@@ -165,8 +165,8 @@ fn known_to(key: &SigningKey, clients: &[JwksClient]) -> String {
     }
 }
 
-/// The feeds whose verifier accepts the key until somebody uploads another JWKS. Its algorithm does not matter: with
-/// the key, tokens with the feed's subject can be signed.
+/// Lists the feeds whose verifier accepts the key until somebody uploads another JWKS. All algorithms count:
+/// the key can sign tokens with any feed's subject.
 fn uploaded(key_set: &KeySet) -> String {
     let given = key_set.places.iter().filter(|place| !place.is_copy());
     let lines = given.map(|place| {
@@ -180,7 +180,7 @@ fn uploaded(key_set: &KeySet) -> String {
     lines.collect()
 }
 
-/// Where revoked keys are still to be seen.
+/// Names the targets that still show revoked keys.
 fn still_published(key_set: &KeySet) -> Option<String> {
     let mut showing: Vec<&Place> =
         key_set.keys.iter().flat_map(|key| still_at(key, &key_set.places)).collect();

@@ -1,4 +1,4 @@
-//! `carnet key rewrap`: another master key, by routine or after a leak.
+//! `carnet key rewrap`: replaces the master key, by routine or after a leak.
 
 use std::path::PathBuf;
 
@@ -16,20 +16,23 @@ use crate::grant::Grant;
 use crate::store::grants::StoredGrant;
 use crate::store::rewrap::ForgedRow;
 
-/// By itself for a routine change: what a thief of database and master key has put in stays valid. After a leak,
-/// --leaked. Either call may be repeated after a crash, and goes on where it stopped
+/// The arguments of `carnet key rewrap`. Without `--leaked` the command is for routine changes: rows that a
+/// thief of the database and the master key has written stay valid. After a leak, use `--leaked`. Either form
+/// can be repeated after a crash and continues from there.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Rewrap {
-    /// The new master key; made if the file is not there
+    /// The new master key; created if the file does not exist
     #[arg(long, value_name = "FILE")]
     new_key_file: PathBuf,
-    /// Database and master key have leaked: revoke and replace every signing key, revoke every grant, believe nothing
+    /// The database and master key have leaked: revoke and replace every signing key, revoke every grant,
+    /// trust nothing
     #[arg(long)]
     leaked: bool,
-    /// A grant to keep, by its id; it is shown in full first. May be given several times
+    /// A grant to keep, by its ID; it is shown in full first; repeatable
     #[arg(long, value_name = "ID", requires = "leaked")]
     keep: Vec<Uuid>,
-    /// Go on even if running servers cannot open the new master key: they serve documents and nothing else
+    /// Continue even if running servers cannot open the new master key: they then serve only the public
+    /// documents
     #[arg(long)]
     strand: bool,
     #[command(flatten)]
@@ -37,7 +40,7 @@ pub(in crate::cli) struct Rewrap {
 }
 
 impl Rewrap {
-    /// Returns whether it is to recover from a leak, for which the issuer need not open.
+    /// Returns true for a recovery from a leak, which must work even if the issuer cannot be opened.
     pub(super) fn is_recovery(&self) -> bool {
         self.leaked
     }
@@ -169,13 +172,13 @@ fn tell_of_file(file: &std::path::Path) {
     ));
 }
 
-/// What decides where a feed's tokens go: all of it but names and times.
+/// Returns the fields that decide where a feed's tokens go: all except IDs, names, version and times.
 fn destination(feed: &Feed) -> Result<String, Failure> {
     let text = members(feed, &["id", "version", "space", "slug", "name", "created_at", "updated_at"])?;
     Ok(format!("feed {}\n{text}", feed.path()))
 }
 
-/// Every member but these, one a line.
+/// Returns every member except those in `without`, one a line.
 fn members(value: &impl Serialize, without: &[&str]) -> Result<String, Failure> {
     let Value::Object(members) = serde_json::to_value(value)? else { return Ok(String::new()) };
     let lines = members.iter().filter(|(name, _)| !without.contains(&name.as_str())).map(|(name, value)| {

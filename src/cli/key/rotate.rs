@@ -19,7 +19,7 @@ pub(in crate::cli) struct Rotate {
     /// Only the key of this algorithm [default: RS256 and ES256]
     #[arg(long, value_name = "ALG")]
     alg: Option<Algorithm>,
-    /// Promote even a key that has not been published for long enough
+    /// Promote a key even if it has not been published for long enough
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -51,7 +51,8 @@ pub(super) async fn run(carnet: &Carnet, arguments: Rotate) -> Result<(), Failur
     super::tell_erasure(carnet).await
 }
 
-/// With the places that a key waits for, if that is why.
+/// Creates the failure of a rotation. If the key is not published everywhere, its hint names the missing
+/// targets and feeds.
 fn refused(error: RotationError, key_set: &KeySet) -> Failure {
     let RotationError::Refused(Refusal::Unpublished { kid, .. }) = &error else { return error.into() };
     let Some(key) = key_set.keys.iter().find(|key| key.kid() == *kid) else { return error.into() };
@@ -67,7 +68,8 @@ fn refused(error: RotationError, key_set: &KeySet) -> Failure {
     Failure::from(error).hint(hint)
 }
 
-/// What breaks, for whom, until when; nothing if every prepared key is old enough.
+/// Describes the effect of `--force` on verifiers, and its end. Returns `None` if every prepared key has been
+/// published for long enough.
 fn consequence_of_force(key_set: &KeySet, algorithms: &[Algorithm], now: Timestamp) -> Option<String> {
     let policy = &key_set.settings.policy;
     let too_young: Vec<String> = algorithms
@@ -89,7 +91,7 @@ fn consequence_of_force(key_set: &KeySet, algorithms: &[Algorithm], now: Timesta
     (!too_young.is_empty()).then(|| too_young.join("\n"))
 }
 
-/// What breaks if a key signs that not every place shows.
+/// Describes the effect of signing with a key that is not published everywhere.
 fn unpublished(key: &SigningKey, key_set: &KeySet) -> String {
     let (copies, given): (Vec<_>, Vec<_>) =
         missing_at(key, &key_set.places).into_iter().partition(|place| place.is_copy());

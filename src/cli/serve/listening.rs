@@ -1,4 +1,4 @@
-//! The flags that say where to listen and whom to let in, and the listeners that come of them.
+//! The flags for addresses, TLS and proxies, and the listeners made from them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,12 +24,13 @@ use crate::values::clock::Clock;
 use crate::values::duration;
 use crate::values::issuer_url::IssuerUrl;
 
-/// Files that a server needs besides its connections: the database, connections to the clouds, itself.
+/// The files that a server needs in addition to its connections: the database, connections to the clouds, and
+/// its own.
 const OTHER_FILES: usize = 256;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ListenArguments {
-    /// Where to serve everything; port 0 picks a free one
+    /// The address of the API and the public documents; port 0 selects a free port
     #[arg(
         long,
         env = "CARNET_LISTEN",
@@ -40,10 +41,10 @@ pub(in crate::cli) struct ListenArguments {
     /// The permissions of the socket file of --listen unix:PATH
     #[arg(long, env = "CARNET_LISTEN_MODE", value_name = "OCTAL", default_value_t)]
     listen_mode: SocketMode,
-    /// Where to serve the public documents and nothing else, as to the internet
+    /// The address of a listener that serves only the public documents, for the internet
     #[arg(long, env = "CARNET_PUBLIC_LISTEN", value_name = "ADDRESS:PORT")]
     public_listen: Option<ListenAddress>,
-    /// Listen beyond loopback without TLS, as behind a proxy that adds it
+    /// Listen beyond loopback without TLS, for example behind a proxy that adds it
     #[arg(long)]
     insecure_listen: bool,
     /// The certificate chain in PEM; reloaded when it changes, and on SIGHUP
@@ -52,7 +53,7 @@ pub(in crate::cli) struct ListenArguments {
     /// The certificate's private key in PEM
     #[arg(long, env = "CARNET_TLS_KEY", value_name = "FILE", requires = "tls_cert", hide_env_values = true)]
     tls_key: Option<PathBuf>,
-    /// Whose X-Forwarded-For is believed: addresses, networks, `unix`
+    /// The proxies whose X-Forwarded-For is trusted: addresses, networks, `unix`
     #[arg(
         long,
         env = "CARNET_TRUSTED_PROXIES",
@@ -61,7 +62,7 @@ pub(in crate::cli) struct ListenArguments {
         hide_default_value = true
     )]
     trusted_proxies: TrustedProxies,
-    /// Connections at a time on each listener; one address gets a quarter of them
+    /// The maximum number of connections on each listener; one address gets a quarter of them
     #[arg(
         long,
         env = "CARNET_MAX_CONNECTIONS",
@@ -70,23 +71,23 @@ pub(in crate::cli) struct ListenArguments {
         value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000)
     )]
     max_connections: usize,
-    /// When asked to stop, go on accepting connections for this long, while /readyz says that it stops
+    /// The time to accept connections after a stop request, while /readyz reports the shutdown
     #[arg(long, env = "CARNET_SHUTDOWN_DELAY", value_name = "DURATION", default_value = "0", value_parser = duration::parse)]
     shutdown_delay: Duration,
 }
 
-/// What is bound, and how it is served.
+/// The bound listeners and their settings.
 #[derive(Debug)]
 pub(super) struct Listening {
     everything: Listener,
     public: Option<Listener>,
     certificate: Option<Arc<Certificate>>,
-    /// Which listeners show it.
+    /// The listeners that serve the certificate.
     shown_by: Vec<Shown>,
     status: Arc<ServerStatus>,
     settings: Settings,
     shutdown_delay: Duration,
-    /// SIGHUP asks to look at the certificate.
+    /// SIGHUP triggers a check for a new certificate.
     hangup: Signal,
 }
 
@@ -149,12 +150,12 @@ impl ListenArguments {
 }
 
 impl Listening {
-    /// What `/readyz` has to know.
+    /// Returns the status that `/readyz` reports.
     pub(super) fn status(&self) -> &Arc<ServerStatus> {
         &self.status
     }
 
-    /// What `serve` prints once it listens.
+    /// Returns the line that `serve` prints once it listens.
     pub(super) fn announcement(&self, issuer: &IssuerUrl) -> Result<Value, Failure> {
         let mut announcement = json!({ "listening": self.everything.url()?, "issuer": issuer });
         if let Some(public) = &self.public {
@@ -163,7 +164,7 @@ impl Listening {
         Ok(announcement)
     }
 
-    /// Serves both listeners until `shutdown`, and until what is then under way has ended.
+    /// Serves both listeners until `shutdown`, and then until the requests in progress have ended.
     pub(super) async fn serve(
         self,
         everything: Served,
@@ -205,7 +206,7 @@ impl Listening {
     }
 }
 
-/// Tells `metrics` which certificate is served, and once of each one that is not.
+/// Returns a callback that reports the served certificate to `metrics`, and counts each failed reload once.
 fn tell(metrics: &Metrics, shown_by: Vec<Shown>) -> impl FnMut(&Certificate) {
     let mut told = None;
     move |certificate| {
@@ -223,8 +224,8 @@ fn tell(metrics: &Metrics, shown_by: Vec<Shown>) -> impl FnMut(&Certificate) {
     }
 }
 
-/// As many of the `wanted` connections as the system gives this process files for, on each of so many
-/// listeners.
+/// Returns the number of connections for each listener: `wanted`, or fewer if the limit of open files
+/// requires it.
 fn affordable(wanted: usize, listeners: usize) -> usize {
     let Some(files) = open_files() else { return wanted };
     let possible = (files.saturating_sub(OTHER_FILES) / listeners.max(1)).max(1);
@@ -239,7 +240,7 @@ fn affordable(wanted: usize, listeners: usize) -> usize {
     wanted.min(possible)
 }
 
-/// How many files this process may have open, where Linux tells.
+/// Returns the maximum number of open files of this process. `None` on systems other than Linux.
 fn open_files() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;

@@ -31,14 +31,14 @@ mod listening;
 /// The time limit for the last writes after the last request.
 const FINISHED_WITHIN: Duration = Duration::from_millis(1500);
 
-/// The longest time for closing the database.
+/// The time limit for closing the database.
 const CLOSED_WITHIN: Duration = Duration::from_millis(500);
 
-/// The longest wait for tasks that cannot be cancelled.
+/// The time limit for tasks that cannot be cancelled.
 pub(super) const BLOCKING_TASKS_WITHIN: Duration = Duration::from_millis(100);
 
-/// The longest time from SIGTERM to the end of the process, besides a `--shutdown-delay` that the operator asks for: each
-/// step on the way has a limit of its own.
+/// The maximum time from SIGTERM to the end of the process, in addition to the operator's `--shutdown-delay`.
+/// Each step of the shutdown has a time limit of its own.
 const ENDED_WITHIN: Duration = Duration::from_secs(10);
 
 const _: () = {
@@ -58,38 +58,39 @@ pub(super) struct ServeArguments {
     /// Let --issuer replace the issuer URL of an existing database: every cloud's trust must be set up anew
     #[arg(long, requires = "issuer")]
     change_issuer: bool,
-    /// Keep a copy of the public documents there: a folder, s3://BUCKET, gs://BUCKET or az://CONTAINER; no key signs
-    /// before it has been shown there for long enough. Repeatable
+    /// Keep a copy of the public documents at this target: a folder, s3://BUCKET, gs://BUCKET or
+    /// az://CONTAINER; no key signs before the target has shown it for long enough. Repeatable
     #[arg(long, env = "CARNET_PUBLISH", value_name = "TARGET")]
     publish: Vec<TargetUrl>,
     #[command(flatten)]
     limits: LimitArguments,
     #[command(flatten)]
     proxy: ProxyOption,
-    /// Certificates in PEM to trust beside the operating system's, for private endpoints
+    /// A PEM file of certificates to trust in addition to the operating system's, for private endpoints
     #[arg(long, env = "CARNET_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// Let endpoints be on this machine, as they may be anyway if the issuer is on it
+    /// Permit endpoints on this machine; always permitted if the issuer is on this machine
     #[arg(long)]
     allow_loopback_endpoints: bool,
-    /// Remove audit records that are older, at least 1d; the log stays provable [default: keep them for ever]
+    /// Delete audit records that are older than this, minimum 1d; the log stays verifiable [default: keep all
+    /// records]
     #[arg(long, env = "CARNET_AUDIT_RETENTION", value_name = "DURATION", value_parser = retention)]
     audit_retention: Option<Duration>,
 }
 
-/// How much callers of the API may ask for.
+/// The rate limits of the API.
 #[derive(Debug, Args)]
 struct LimitArguments {
-    /// Requests a second of each grant
+    /// Requests per second of each grant
     #[arg(long, value_name = "N", default_value_t = ApiLimits::default().per_grant.per_second)]
     grant_rate: NonZeroU32,
-    /// Requests at once of each grant, after a time of rest
+    /// The burst of requests of each grant, after a pause
     #[arg(long, value_name = "N", default_value_t = ApiLimits::default().per_grant.burst)]
     grant_burst: NonZeroU32,
-    /// Requests a second of each client address, whatever grants it uses
+    /// Requests per second of each client address, across all grants
     #[arg(long, value_name = "N", default_value_t = ApiLimits::default().per_address.per_second)]
     address_rate: NonZeroU32,
-    /// Requests at once of each client address, after a time of rest
+    /// The burst of requests of each client address, after a pause
     #[arg(long, value_name = "N", default_value_t = ApiLimits::default().per_address.burst)]
     address_burst: NonZeroU32,
 }
@@ -113,7 +114,7 @@ fn retention(text: &str) -> Result<Duration, String> {
 
 pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArguments) -> Result<(), Failure> {
     let listening = arguments.listening.bind().await?;
-    // Before anything is announced: a signal from here on stops the server in order.
+    // Installed before the announcement, so that a signal from then on stops the server cleanly.
     let shutdown = shutdown_signal()?;
 
     let config = opening.config();
@@ -131,10 +132,10 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
         extra_ca_pem: config.transport.extra_ca_pem.clone(),
         proxy: config.transport.proxy.clone(),
     };
-    // A large database may take long to bring up to date: who asks this process to stop does not wait for that.
+    // Migrating a large database may take long. A stop request must not wait for it.
     let opening = async {
         let carnet = Arc::new(Carnet::open(config).await?);
-        // Before anything is announced: a new issuer's keys are published before anything signs with them.
+        // A new issuer's keys must be published before they sign, so this comes before the announcement.
         let publishers = publishers(&carnet, arguments.publish, &target_options).await?;
         Ok::<_, Failure>((carnet, publishers))
     };
@@ -166,7 +167,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
         carnet.store().stop_reading();
         ended.send_replace(true);
     };
-    // Longer than the requests under way, which may need a key.
+    // Maintenance must outlive the requests in progress, which may need a key.
     let keeping = carnet.run_publishing(publishers, stopped(has_ended.clone()));
     let too_long = async {
         stopped(has_ended).await;
@@ -176,13 +177,14 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
         _ = async { tokio::join!(serving, keeping) } => {}
         () = too_long => tracing::warn!("the database did not take what was left to be written"),
     }
-    // What is not closed in time is closed by the end of the process; the next one finds the database whole.
+    // If the timeout ends first, the end of the process closes the database. The next process finds it
+    // intact.
     let _ = tokio::time::timeout(CLOSED_WITHIN, carnet.store().close()).await;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// What keeps the copies current that are asked for. Tells of those that keys wait for and nobody asked for.
+/// Creates the publishers of the given targets. Warns about every other target that keys wait for.
 async fn publishers(
     carnet: &Carnet,
     urls: Vec<TargetUrl>,
@@ -210,7 +212,7 @@ async fn publishers(
     Ok(publishers)
 }
 
-/// Turns true when the process is asked to stop.
+/// Returns a receiver that turns true when the process receives SIGINT or SIGTERM.
 pub(super) fn shutdown_signal() -> Result<watch::Receiver<bool>, Failure> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (sender, receiver) = watch::channel(false);
@@ -224,7 +226,7 @@ pub(super) fn shutdown_signal() -> Result<watch::Receiver<bool>, Failure> {
     Ok(receiver)
 }
 
-/// Completes when the process is asked to stop.
+/// Completes when `shutdown` turns true.
 pub(super) async fn stopped(mut shutdown: watch::Receiver<bool>) {
     // The sender is dropped only after it has sent.
     let _ = shutdown.wait_for(|stop| *stop).await;

@@ -1,4 +1,4 @@
-//! The formats in which a credential is printed, wherever it came from.
+//! The formats in which a credential is printed.
 
 use std::str::FromStr;
 
@@ -20,20 +20,20 @@ pub(in crate::cli) enum Format {
     Json,
     /// Shell assignments: REGISTRY, REGISTRY_USERNAME, REGISTRY_PASSWORD, REGISTRY_EXPIRES_AT
     Env,
-    /// The `auths` of Docker's config.json, also for podman, skopeo and buildah; a registry token stands
-    /// there as `registrytoken`, which only some clients read
+    /// The `auths` of Docker's config.json, also for podman, skopeo and buildah; a registry token is its
+    /// `registrytoken`, which only some clients read
     DockerConfig,
     /// A Kubernetes Secret of type kubernetes.io/dockerconfigjson, for `kubectl apply -f -`
     K8sSecret,
-    /// The password alone, for `docker login --password-stdin`
+    /// Only the password, for `docker login --password-stdin`
     Password,
 }
 
-/// The name of a Kubernetes Secret: a DNS subdomain, RFC 1123.
+/// The name of a Kubernetes Secret: a DNS subdomain (RFC 1123).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) struct SecretName(String);
 
-/// The text names no Secret.
+/// A text is not a valid name of a Secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a Secret's name is 1–253 of a-z, 0-9, - and ., each part between dots begins and ends with a letter or digit"
@@ -59,7 +59,7 @@ impl FromStr for SecretName {
     }
 }
 
-/// A format with what it needs.
+/// A format with its parameters.
 #[derive(Debug)]
 pub(super) enum Printed {
     Json,
@@ -70,7 +70,7 @@ pub(super) enum Printed {
 }
 
 impl Format {
-    /// With the name of the Secret: the one that is given, or the feed's slug, which is always one.
+    /// Adds the name of the Secret: `name`, or the feed's slug, which is always a valid one.
     pub(super) fn named(self, name: Option<SecretName>, slug: &Slug) -> Result<Printed, Failure> {
         match (self, name) {
             (Self::K8sSecret, Some(SecretName(name))) => Ok(Printed::Secret { name }),
@@ -93,7 +93,7 @@ pub(super) fn print(answer: &CredentialAnswer, format: Printed) -> Result<(), Fa
     let Some((username, password)) = login.map(|(username, password)| (username, password.reveal())) else {
         return print_token(answer, &format);
     };
-    // A password with such characters would be printed as another one.
+    // Escaping would change a password with such characters.
     if matches!(format, Printed::Env | Printed::Password)
         && [username, password].iter().any(|text| text.contains(is_hidden))
     {
@@ -120,7 +120,8 @@ pub(super) fn print(answer: &CredentialAnswer, format: Printed) -> Result<(), Fa
                 "kind": "Secret",
                 "metadata": {
                     "name": name,
-                    // For people and controllers: Kubernetes does not know that it ends.
+                    // An annotation for people and controllers, because Kubernetes does not know that the
+                    // credential expires.
                     "annotations": { "carnet/expires-at": answer.expires_at.to_string() },
                 },
                 "type": "kubernetes.io/dockerconfigjson",
@@ -136,7 +137,7 @@ fn docker_config(registry: &str, username: &str, password: &str) -> Value {
     json!({ "auths": { registry: { "auth": auth } } })
 }
 
-/// A registry token, where the format has a place for one.
+/// Prints a registry token, if the format has a field for it.
 fn print_token(answer: &CredentialAnswer, format: &Printed) -> Result<(), Failure> {
     let CredentialAnswer { feed, registry, .. } = answer;
     match (format, &answer.registry_token) {

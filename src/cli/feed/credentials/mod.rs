@@ -1,4 +1,4 @@
-//! `carnet feed credentials`: the main job, by a server or on the local database.
+//! `carnet feed credentials`: gets a credential, from a server or with the local database.
 
 mod format;
 
@@ -51,12 +51,12 @@ pub(in crate::cli) async fn run(
     format::print(&answer, format)
 }
 
-/// More than can be told is more than any credential lives.
+/// Converts to whole seconds and saturates. No credential lives for `u32::MAX` seconds.
 fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// A credential by an exchange of this process.
+/// Gets a credential by an exchange in this process.
 async fn local(
     config: Config,
     path: &FeedPath,
@@ -65,7 +65,7 @@ async fn local(
     let carnet = Carnet::open(config).await.map_err(|error| {
         let is_missing = matches!(error, OpenError::Store(StoreError::Missing(_)) | OpenError::NotSetUp(_));
         let failure = Failure::from(error);
-        // Whoever has a grant has no database, as a rule.
+        // A user who has a grant usually has no database.
         if is_missing && remote::has_token_alone() {
             failure.hint("CARNET_TOKEN is set, but no server: name it by --server or CARNET_URL")
         } else {
@@ -77,15 +77,15 @@ async fn local(
     let feed = carnet.store().feed(path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
     let outcome = broker.credential(&feed, &request.context, &scope, request.min_remaining()).await;
     let recorded = carnet.audit_log().record(event(carnet.actor(), &feed, &outcome)).await;
-    // How an exchange failed is recorded behind its back.
+    // The exchange is recorded in the background. Wait until that is written.
     carnet.audit_log().flush().await;
     let served = outcome.map_err(|error| Failure::credential(&feed, &error))?;
-    // What cannot be recorded is not handed out.
+    // A credential is printed only if it could be recorded.
     recorded?;
     Ok(CredentialAnswer::new(path, &served))
 }
 
-/// What the audit log says of a request that came to this.
+/// Returns the audit event for a request with this outcome.
 fn event(actor: &Actor, feed: &Feed, outcome: &Result<Served, BrokerError>) -> Event {
     let event = |outcome| Event::new(EventKind::Credential, outcome, actor).about_feed(feed);
     let asked = crate::exchange::asked(feed);
