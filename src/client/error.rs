@@ -38,7 +38,7 @@ pub enum ClientError {
     /// The client could not be created.
     #[error("the client could not be made")]
     Setup(#[source] reqwest::Error),
-    /// The request could not be serialized.
+    /// The request could not be serialised.
     #[error("the request could not be written")]
     Request(#[source] serde_json::Error),
     /// The token is empty, or holds characters that no token has.

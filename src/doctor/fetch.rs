@@ -23,7 +23,7 @@ use super::causes;
 use crate::values::clock::Clock;
 use crate::values::x509;
 
-/// The timeout of a fetch: twice as long as AWS waits.
+/// The timeout of a fetch, without name resolution: twice as long as AWS waits.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 /// The maximum length of a document. No document of an issuer is longer.
 const MAX_LENGTH: usize = 1 << 20;

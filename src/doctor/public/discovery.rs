@@ -27,7 +27,7 @@ pub fn check_discovery(issuer: &IssuerUrl, fetched: &Fetched) -> Vec<Finding> {
     ]
 }
 
-/// Returns the metadata's `jwks_uri`, normalized as a URL parser writes it. Returns `None` if the metadata
+/// Returns the metadata's `jwks_uri`, normalised as a URL parser writes it. Returns `None` if the metadata
 /// cannot be read.
 #[must_use]
 pub fn jwks_uri(fetched: &Fetched) -> Option<String> {
