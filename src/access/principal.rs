@@ -1,8 +1,8 @@
-//! Principals: on whose authority something is changed.
+//! Principals: the authority for a change.
 //!
-//! Every service that changes something for a caller takes a [`Principal`], and begins its transaction by confirming
-//! it there: the grant's row is read again, so that a grant which ended after its request began changes nothing. The
-//! API hands out nothing else that a change could be made with.
+//! Every service that changes something for a caller takes a [`Principal`] and begins its transaction by
+//! confirming it. The confirmation reads the grant's row again, so that a grant that ended after the request
+//! began changes nothing. The API hands out no other type that permits a change.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -12,25 +12,25 @@ use crate::store::grants::GrantRow;
 use crate::store::{ReadTransaction, StoreError};
 use crate::values::actor::Actor;
 
-/// On whose authority something is changed, listed or revoked.
+/// The authority on which something is changed, listed or revoked.
 #[derive(Debug, Clone, Copy)]
 pub enum Principal<'a> {
-    /// A user of the machine or the server itself, whom nothing limits.
+    /// A user of the machine, or the server itself. Nothing limits them.
     Local(&'a Actor),
     /// The holder of a grant.
     Grant(&'a Grant),
 }
 
-/// The principal has no such authority, or not any more.
+/// The principal does not have this authority, or no longer has it.
 #[derive(Debug, thiserror::Error)]
 pub enum PrincipalError {
     /// The grant has ended since the request began.
     #[error("the grant {0} is not valid any more")]
     Ended(Uuid),
-    /// The act needs an admin.
+    /// The action needs an admin.
     #[error("this needs a grant of role admin")]
     NotAdmin,
-    /// The act needs an admin without limits.
+    /// The action needs an admin without limits.
     #[error("this needs an admin's grant without limits to spaces, feeds, context or scope")]
     Limited,
     /// The database failed.
@@ -38,7 +38,7 @@ pub enum PrincipalError {
     Store(#[from] StoreError),
 }
 
-/// A principal as it is inside a transaction.
+/// A principal as confirmed inside a transaction.
 #[derive(Debug, Clone)]
 pub struct Confirmed {
     /// The grant; `None` for a local principal.
@@ -60,7 +60,7 @@ impl<'a> From<&'a Grant> for Principal<'a> {
 }
 
 impl Principal<'_> {
-    /// The principal's name in records.
+    /// Returns the principal's name in records.
     #[must_use]
     pub fn actor(&self) -> Actor {
         match self {
@@ -69,7 +69,7 @@ impl Principal<'_> {
         }
     }
 
-    /// The principal as it was when the request began.
+    /// Returns the principal as it was when the request began.
     #[must_use]
     pub fn presented(&self) -> Confirmed {
         match self {
@@ -101,31 +101,23 @@ impl Principal<'_> {
 }
 
 impl Confirmed {
-    /// Refuses a principal that is no admin.
-    ///
-    /// # Errors
-    ///
-    /// [`PrincipalError::NotAdmin`].
+    /// Refuses a principal that is not an admin.
     pub fn admin(&self) -> Result<(), PrincipalError> {
         if self.permissions.role == Role::Admin { Ok(()) } else { Err(PrincipalError::NotAdmin) }
     }
 
-    /// Refuses a principal that anything limits.
-    ///
-    /// # Errors
-    ///
-    /// [`PrincipalError::Limited`].
+    /// Refuses a principal that has any limit.
     pub fn unlimited(&self) -> Result<(), PrincipalError> {
         if self.is_unlimited() { Ok(()) } else { Err(PrincipalError::Limited) }
     }
 
-    /// Returns whether nothing limits the principal.
+    /// Returns whether the principal is an admin without limits.
     #[must_use]
     pub fn is_unlimited(&self) -> bool {
         self.permissions.is_unlimited_admin()
     }
 
-    /// Returns whether the principal may know of `grant`, and revoke it if it is an admin: see [`Grant::sees`].
+    /// Returns whether the principal may know of `grant`, and an admin revoke it: see [`Grant::sees`].
     #[must_use]
     pub fn sees(&self, grant: &Grant) -> bool {
         self.grant.as_ref().is_none_or(|own| own.sees(grant))

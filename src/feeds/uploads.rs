@@ -1,4 +1,5 @@
-//! Saying that a key stands in the JWKS uploaded to Google for a feed: nobody but who uploads it can know.
+//! Records an operator's confirmation that a key is in the JWKS uploaded to Google for a feed. carnet cannot
+//! check this.
 
 use std::sync::Arc;
 
@@ -17,42 +18,42 @@ use crate::store::{ReadTransaction, StoreError};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 
-/// Takes down what is uploaded.
+/// Records upload confirmations.
 #[derive(Debug)]
 pub struct Uploads {
     vault: Arc<Vault>,
     clock: Arc<dyn Clock>,
 }
 
-/// What was said of a key.
+/// The result of confirming a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmation {
     /// The key.
     pub kid: Kid,
-    /// What it signs with.
+    /// Its algorithm.
     pub algorithm: Algorithm,
-    /// What it does.
+    /// Its state.
     pub state: State,
-    /// The feeds in whose uploaded JWKS it stands.
+    /// The feeds whose uploaded JWKS contains the key.
     pub feeds: Vec<Confirmed>,
-    /// When a prepared key may sign; `None` while it waits for something else.
+    /// The time from which a prepared key may sign; `None` while it still waits for something.
     pub safe_at: Option<Timestamp>,
-    /// The places that a prepared key still waits for.
+    /// The names of the publications that a prepared key still waits for.
     pub waits_for: Vec<String>,
 }
 
-/// A feed in whose uploaded JWKS a key stands.
+/// A feed whose uploaded JWKS contains the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmed {
     /// The feed.
     pub feed: FeedPath,
-    /// When that was first said.
+    /// The time of the first confirmation.
     pub confirmed_at: Timestamp,
-    /// Whether it was said before.
+    /// Set if the key was confirmed earlier.
     pub already: bool,
 }
 
-/// Nothing was taken down.
+/// Nothing was recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadsError {
     /// There is no such key.
@@ -63,16 +64,16 @@ pub enum UploadsError {
     WillNotSign {
         /// The key.
         kid: Kid,
-        /// What it is.
+        /// Its state.
         state: State,
     },
     /// There is no such feed.
     #[error("there is no feed {0}")]
     UnknownFeed(FeedPath),
-    /// No JWKS is uploaded for the feed.
+    /// The feed's cloud fetches the JWKS from the issuer.
     #[error("feed {0} has no uploaded JWKS: its cloud fetches the keys from the issuer")]
     NotUploaded(FeedPath),
-    /// The key never signs for the feed.
+    /// The feed's tokens have another algorithm, so the key never signs for it.
     #[error("feed {feed} has the algorithm {of_feed}, and the key {kid} is one of {of_key}")]
     OtherAlgorithm {
         /// The feed.
@@ -84,27 +85,23 @@ pub enum UploadsError {
         /// Its algorithm.
         of_key: Algorithm,
     },
-    /// Nobody uploads keys of this algorithm.
+    /// No feed of this algorithm has an uploaded JWKS.
     #[error("no feed of the algorithm {0} has an uploaded JWKS: there is nothing to confirm")]
     NoFeeds(Algorithm),
-    /// The database would not.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Uploads {
-    /// What is uploaded of the keys in `vault`, whose audit log must have been unlocked.
+    /// Creates the service for the keys in `vault`, whose audit log must be unlocked.
     #[must_use]
     pub fn new(vault: Arc<Vault>, clock: Arc<dyn Clock>) -> Self {
         Self { vault, clock }
     }
 
-    /// The feeds that [`Uploads::confirm`] would note `kid` for: those named, or else all whose uploaded JWKS must
-    /// hold it.
-    ///
-    /// # Errors
-    ///
-    /// [`UploadsError`] as [`Uploads::confirm`].
+    /// Returns the feeds for which [`Uploads::confirm`] would record `kid`: those named, or else all whose
+    /// uploaded JWKS must contain it. Fails as [`Uploads::confirm`] does.
     pub async fn feeds(&self, kid: &Kid, named: &[FeedPath]) -> Result<Vec<FeedPath>, UploadsError> {
         let mut write = self.vault.store().write().await?;
         let keys = self.vault.keys_in(&mut write).await?.public();
@@ -113,12 +110,14 @@ impl Uploads {
         Ok(feeds.iter().map(Feed::path).collect())
     }
 
-    /// Notes that `kid` stands in the JWKS uploaded for these feeds, or for all whose uploaded JWKS must hold it.
-    /// What was said before stays as it was said first; `actor` is who says it.
+    /// Records that the JWKS uploaded for these feeds contains `kid`; if `named` is empty, for all feeds
+    /// whose uploaded JWKS must contain it. `actor` is the operator who confirms it. An earlier confirmation
+    /// keeps its time.
     ///
     /// # Errors
     ///
-    /// [`UploadsError`]: the key will not sign, or a feed takes no upload of it. Nothing has changed then.
+    /// [`UploadsError`] if the key will not sign, or if a feed cannot have it in an uploaded JWKS. Nothing
+    /// changes then.
     pub async fn confirm(
         &self,
         kid: &Kid,
@@ -127,7 +126,7 @@ impl Uploads {
     ) -> Result<Confirmation, UploadsError> {
         let mut write = self.vault.store().write().await?;
         let before = self.vault.keys_in(&mut write).await?;
-        // By a clock that is behind, propagation would seem to have begun long ago.
+        // With a clock that is behind, propagation would seem to have begun long ago.
         let now = self.clock.now().max(before.settings.high_water);
         let keys = before.public();
         let key = signing(&keys, kid, now)?;
@@ -162,7 +161,7 @@ impl Uploads {
     }
 }
 
-/// The key, if it signs or will.
+/// Returns the key if it is prepared or active.
 fn signing<'a>(keys: &'a [SigningKey], kid: &Kid, now: Timestamp) -> Result<&'a SigningKey, UploadsError> {
     let key = keys.iter().find(|key| key.kid() == *kid).ok_or_else(|| UnknownKey(kid.clone()))?;
     match key.state(now) {

@@ -1,7 +1,7 @@
-//! Context rules: what a caller may say of a deployment.
+//! Context rules: the deployment context that a caller may claim.
 //!
-//! Clouds decide by what stands in subjects and claims, so a grant says of each context key whether
-//! its requests carry one fixed value, any value, or none.
+//! Clouds decide by subjects and claims. So a grant says for each context key whether its requests carry one
+//! fixed value, any value, or none.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,10 +15,10 @@ use crate::oidc::subject::{Context, ContextError, ContextKey};
 use crate::values::excerpt::excerpt;
 use crate::values::slug::Slug;
 
-/// What a grant says of one context key.
+/// A grant's rule for one context key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ContextRule {
-    /// Every request has this value, whether it says so or not.
+    /// Every request has this value, even if the request does not name it.
     Fixed(Slug),
     /// A request may have any value, or none.
     Open,
@@ -27,25 +27,26 @@ pub enum ContextRule {
 }
 
 impl ContextRule {
-    /// Whether every context that `other` allows is allowed here.
+    /// Returns whether this rule allows every context that `other` allows.
     ///
-    /// Closed is not inside fixed: a token without the key is another token, not a lesser one. With a
-    /// key that the feed's subject may leave out (`tenant?`) it even speaks for everybody.
+    /// `Open` covers `Closed`, but `Fixed` does not: a token without the key is a different token, not a
+    /// weaker one. If the feed's subject may omit the key (`tenant?`), such a token even speaks for all
+    /// values.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         *self == Self::Open || self == other
     }
 }
 
-/// What a grant says of each context key. In JSON and on the command line a slug fixes a key, `*`
-/// opens it, and one that is not mentioned is closed.
+/// A grant's rules for all context keys. In JSON and on the command line, a slug fixes a key and `*` opens
+/// it. A key that is not mentioned is closed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct ContextRules {
-    /// Without those that are closed.
+    /// The rules, without closed keys.
     rules: BTreeMap<ContextKey, ContextRule>,
 }
 
-/// A request says of a deployment what its grant does not allow.
+/// A request claims a context that its grant does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ContextRefusal {
     /// The grant does not allow the key at all.
@@ -65,7 +66,7 @@ pub enum ContextRefusal {
 }
 
 impl ContextRefusal {
-    /// The key that was refused.
+    /// Returns the refused key.
     #[must_use]
     pub fn key(&self) -> ContextKey {
         match self {
@@ -75,20 +76,20 @@ impl ContextRefusal {
 }
 
 impl ContextRules {
-    /// Every key closed: requests have no context.
+    /// Returns rules that close every key: requests have no context.
     #[must_use]
     pub fn closed() -> Self {
         Self::default()
     }
 
-    /// Every key open: requests may say anything.
+    /// Returns rules that open every key: requests may claim any context.
     #[must_use]
     pub fn open() -> Self {
         Self { rules: ContextKey::ALL.into_iter().map(|key| (key, ContextRule::Open)).collect() }
     }
 
-    /// What holds for keys that nobody has mentioned: open for an admin, who could give himself a grant
-    /// that opens them, and closed for everybody else.
+    /// Returns the default rules of a role: open for an admin, who could create a grant that opens the keys
+    /// anyway, and closed for everyone else.
     #[must_use]
     pub fn of_role(role: Role) -> Self {
         match role {
@@ -97,18 +98,18 @@ impl ContextRules {
         }
     }
 
-    /// What is said of `key`.
+    /// Returns the rule for `key`.
     #[must_use]
     pub fn rule(&self, key: ContextKey) -> &ContextRule {
         self.rules.get(&key).unwrap_or(&ContextRule::Closed)
     }
 
-    /// Keys that are not closed, and what is said of them, in the keys' order.
+    /// Returns the keys that are not closed, with their rules, in the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (ContextKey, &ContextRule)> {
         self.rules.iter().map(|(key, rule)| (*key, rule))
     }
 
-    /// Says something else of `key`.
+    /// Replaces the rule for `key`.
     pub fn set(&mut self, key: ContextKey, rule: ContextRule) {
         match rule {
             ContextRule::Closed => self.rules.remove(&key),
@@ -120,7 +121,7 @@ impl ContextRules {
     ///
     /// # Errors
     ///
-    /// [`ContextError`], if there is no `=`, no such key, or the value is neither a slug nor `*`.
+    /// [`ContextError`] if there is no `=`, no such key, or if the value is neither a slug nor `*`.
     pub fn parse_pair(text: &str) -> Result<(ContextKey, ContextRule), ContextError> {
         let (key, value) =
             text.split_once('=').ok_or_else(|| ContextError::NotAPair { value: excerpt(text) })?;
@@ -128,11 +129,11 @@ impl ContextRules {
         Ok((key, parse_rule(key, value)?))
     }
 
-    /// The context of a request: what it says, where that is allowed, and what the grant fixes.
+    /// Returns the context of a request: its allowed values, and those that the grant fixes.
     ///
     /// # Errors
     ///
-    /// [`ContextRefusal`] names the first key of which the request says what it may not.
+    /// [`ContextRefusal`] names the first key whose value the grant does not allow.
     pub fn admit(&self, requested: &Context) -> Result<Context, ContextRefusal> {
         let mut admitted = Context::empty();
         for key in ContextKey::ALL {
@@ -153,13 +154,13 @@ impl ContextRules {
         Ok(admitted)
     }
 
-    /// The first key of which `other` allows what these rules do not.
+    /// Returns the first key for which `other` allows more than these rules.
     #[must_use]
     pub fn wider_key(&self, other: &Self) -> Option<ContextKey> {
         ContextKey::ALL.into_iter().find(|key| !self.rule(*key).covers(other.rule(*key)))
     }
 
-    /// Whether every context that `other` can give these rules can give too.
+    /// Returns whether these rules allow every context that `other` allows.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         self.wider_key(other).is_none()
@@ -185,7 +186,7 @@ impl Serialize for ContextRules {
     }
 }
 
-/// By hand, because a map would let the last of two equal keys win.
+/// Written by hand: a derived map would let the last of two equal keys win.
 impl<'de> Deserialize<'de> for ContextRules {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Pairs;

@@ -1,4 +1,4 @@
-//! Drafts: grants as somebody wants them.
+//! Drafts of grants, before they are created.
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -8,45 +8,41 @@ use super::permissions::Permissions;
 use super::role::Role;
 use crate::feed::display_name::DisplayName;
 
-/// A grant as somebody wants it.
+/// A grant to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantDraft {
-    /// The name that people will read.
+    /// The display name.
     pub name: DisplayName,
-    /// What it is to allow.
+    /// The permissions that it will have.
     pub permissions: Permissions,
-    /// When it is to end; none: never.
+    /// The expiry; `None` if it never expires.
     pub expires_at: Option<Timestamp>,
 }
 
-/// A draft makes no sense, whoever asks for it.
+/// A draft is invalid, independently of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DraftError {
-    /// A list that names nothing.
+    /// A list is empty.
     #[error("{0}: name at least one, or leave the list off")]
     Empty(&'static str),
-    /// A list that is too long.
+    /// A list is too long.
     #[error("{0}: name at most {max}", max = GrantDraft::MAX_NAMED)]
     TooMany(&'static str),
-    /// A deployer holds credentials of what is named, and nothing was.
+    /// A deployer's grant names neither spaces nor feeds.
     #[error(
         "a deployer has the spaces and feeds that are named: name at least one space, or one feed or pattern"
     )]
     NothingNamed,
-    /// It would have ended before it began.
+    /// The expiry has passed.
     #[error("expires_at: {0} has passed")]
     Ended(Timestamp),
 }
 
 impl GrantDraft {
-    /// The most spaces, and the most feed patterns, of one grant.
+    /// The maximum number of spaces, and of feed patterns, in one grant.
     pub const MAX_NAMED: usize = 256;
 
-    /// Checks what does not depend on who asks.
-    ///
-    /// # Errors
-    ///
-    /// [`DraftError`] names the rule that is broken.
+    /// Checks the rules that do not depend on the caller.
     pub fn check(&self, now: Timestamp) -> Result<(), DraftError> {
         let Permissions { role, spaces, feeds, .. } = &self.permissions;
         if let SpaceLimit::Only(spaces) = spaces {
@@ -55,7 +51,7 @@ impl GrantDraft {
         if let FeedLimit::Matching(patterns) = feeds {
             check_length("feeds", patterns.len())?;
         }
-        // “*” as the feed names every feed in every space: that is how to say so.
+        // The feed pattern “*” names every feed in every space explicitly.
         if let (Role::Deployer, SpaceLimit::All, FeedLimit::All) = (role, spaces, feeds) {
             return Err(DraftError::NothingNamed);
         }

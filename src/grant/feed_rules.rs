@@ -1,8 +1,8 @@
-//! Feeds that a grant's holder may make and change, beyond those that it sees.
+//! Rules for feeds that the holder of a grant creates or changes, in addition to the rules for seeing them.
 //!
-//! A limit of a grant would be worth nothing if its holder could change what the limit rests on: a feed's subject,
-//! which tells its trust apart from that of other feeds and names the context; and the hosts and identities to which
-//! the token and the limited session go.
+//! A grant's limits would be worthless if its holder could change the fields that the limits rest on: the
+//! feed's subject, which separates its trust from that of other feeds and names the context, and the hosts
+//! and identities that receive the token and the limited session.
 
 use thiserror::Error;
 
@@ -11,7 +11,7 @@ use super::permissions::Permissions;
 use crate::feed::Feed;
 use crate::feed::google::JwksSource;
 
-/// A grant that allows changes of the feed does not allow this one.
+/// The grant reaches the feed, but does not allow this change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum FeedRefusal {
     /// The subject could be that of a feed outside the grant.
@@ -20,13 +20,13 @@ pub enum FeedRefusal {
          “feed_id” in its subject"
     )]
     SharedSubject,
-    /// Any subject and any host could be chosen.
+    /// The holder could choose any subject and any host for a new feed.
     #[error(
         "slug: this grant is limited in context, repositories or actions, and makes no feed: a new feed would be under \
          none of these limits"
     )]
     Makes,
-    /// The limits rest on this field.
+    /// The grant's limits rest on this field.
     #[error("{0}: this grant is limited in context, repositories or actions, which this field could undo")]
     Field(&'static str),
     /// The rotation of every key would wait for this feed.
@@ -38,7 +38,7 @@ pub enum FeedRefusal {
 }
 
 impl FeedRefusal {
-    /// The field concerned.
+    /// Returns the field concerned.
     #[must_use]
     pub fn field(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl FeedRefusal {
 }
 
 impl Permissions {
-    /// Returns whether the holder of a grant that reaches `feed` may make it.
+    /// Checks that the holder of a grant that reaches `feed` may create it.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Permissions {
         Ok(())
     }
 
-    /// Returns whether the holder of a grant that reaches the feed may change `before` into `after`.
+    /// Checks that the holder of a grant that reaches the feed may change `before` into `after`.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl Permissions {
         self.check_subject(before)?;
         self.check_subject(after)?;
         if self.is_limited_in_use() {
-            // The cloud, and with it the hosts that a token goes to, follows from the registry.
+            // The registry determines the cloud and thus the hosts that receive a token.
             let changed = [
                 ("subject_keys", before.subject_keys != after.subject_keys),
                 ("endpoints", before.endpoints != after.endpoints),
@@ -94,7 +94,7 @@ impl Permissions {
         Ok(())
     }
 
-    /// Returns whether credentials, rather than feeds, are limited.
+    /// Returns whether the grant limits credentials, not only feeds.
     fn is_limited_in_use(&self) -> bool {
         let unlimited = Self::unlimited_admin();
         self.context.wider_key(&unlimited.context).is_some() || !self.scope.is_everything()
@@ -108,7 +108,7 @@ impl Permissions {
     }
 }
 
-/// The field of the feed's type that differs.
+/// Returns the field of the feed's type that differs.
 fn changed_own_field(before: &Feed, after: &Feed) -> &'static str {
     const FIELDS: [&str; 8] = [
         "role_arn",
@@ -125,7 +125,7 @@ fn changed_own_field(before: &Feed, after: &Feed) -> &'static str {
     FIELDS.into_iter().find(|field| before.get(field) != after.get(field)).unwrap_or("type")
 }
 
-/// Of a feed whose JWKS is uploaded the keys that wait for it, and where they wait.
+/// Returns the provider and the algorithm of the keys that wait for this feed, if its JWKS is uploaded.
 fn waited_for(
     feed: &Feed,
 ) -> Option<(&crate::feed::google::WorkloadIdentityProvider, crate::jose::Algorithm)> {

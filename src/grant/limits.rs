@@ -1,4 +1,4 @@
-//! Limits: which spaces, and which feeds in them, exist for a caller at all.
+//! Limits: the spaces, and the feeds in them, that exist for a caller.
 
 use std::collections::BTreeSet;
 
@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 use super::pattern::FeedPattern;
 use crate::values::slug::Slug;
 
-/// The spaces of a grant. In JSON `null` for all, else a list.
+/// The spaces of a grant. In JSON: `null` for all, otherwise a list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "Option<BTreeSet<Slug>>", into = "Option<BTreeSet<Slug>>")]
 pub enum SpaceLimit {
-    /// Every space, also of the future.
+    /// Every space, including future ones.
     All,
-    /// These.
+    /// Only these spaces.
     Only(BTreeSet<Slug>),
 }
 
 impl SpaceLimit {
-    /// Whether `space` is inside.
+    /// Returns whether `space` is inside the limit.
     #[must_use]
     pub fn contains(&self, space: &Slug) -> bool {
         match self {
@@ -27,8 +27,8 @@ impl SpaceLimit {
         }
     }
 
-    /// Whether everything inside `other` is inside this. No list covers “all”, even if it names every
-    /// space that there is: the next one would be outside.
+    /// Returns whether everything inside `other` is inside this limit. No list covers `All`, even if it names
+    /// every existing space, because the next space would be outside.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
@@ -54,18 +54,18 @@ impl From<SpaceLimit> for Option<BTreeSet<Slug>> {
     }
 }
 
-/// The feeds of a grant, by their slugs, inside its spaces. In JSON `null` for all, else a list.
+/// The feeds of a grant inside its spaces, by slug. In JSON: `null` for all, otherwise a list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "Option<BTreeSet<FeedPattern>>", into = "Option<BTreeSet<FeedPattern>>")]
 pub enum FeedLimit {
     /// Every feed.
     All,
-    /// Those whose slug matches one of these.
+    /// Feeds whose slug matches one of these.
     Matching(BTreeSet<FeedPattern>),
 }
 
 impl FeedLimit {
-    /// Whether a feed of this slug is inside.
+    /// Returns whether a feed with this slug is inside the limit.
     #[must_use]
     pub fn contains(&self, feed: &Slug) -> bool {
         match self {
@@ -74,8 +74,9 @@ impl FeedLimit {
         }
     }
 
-    /// Whether everything inside `other` is inside this: each of its patterns within one of ours. May
-    /// say no where several of ours together would do; never yes where it is not so.
+    /// Returns whether everything inside `other` is inside this limit: each pattern of `other` within a
+    /// single pattern of this one. It may return `false` where only several patterns together cover one of
+    /// `other`; it never returns `true` wrongly.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         let Self::Matching(own) = self else { return true };

@@ -1,11 +1,11 @@
 //! Grants: what a caller of the API may do, and until when.
 //!
-//! Who calls is found out elsewhere; what he may do is decided here, by [`Permissions`] alone, so that
-//! callers with another issuer's token can have them too. Pure: storage is elsewhere.
+//! Authentication is elsewhere. [`Permissions`] alone decide, so that a caller with another issuer's token
+//! can have them too. This module is pure; the storage is elsewhere.
 //!
-//! Invariant: nobody makes a grant wider than his own, in role, spaces, feeds, context, scope or expiry.
-//! [`Permissions::covers`] is the order that this rests on; it may refuse what would have been right,
-//! and never allows what would have been wrong.
+//! Invariant: no grant makes one that is wider than itself in role, spaces, feeds, context, scope or expiry.
+//! [`Permissions::covers`] is the order on which this rests. It may refuse a grant that would be within, and
+//! never allows one that would not.
 
 mod context_rules;
 mod draft;
@@ -34,42 +34,42 @@ use crate::values::actor::Actor;
 
 /// A caller's right to use the API.
 ///
-/// In JSON the permissions stand beside the other members, times are RFC 3339 in UTC.
+/// In JSON, the permissions are members beside the others. Times are RFC 3339 in UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Grant {
-    /// Never given to another grant.
+    /// The id, which is never reused.
     pub id: Uuid,
-    /// The name that people read.
+    /// The display name.
     pub name: DisplayName,
-    /// What it allows.
+    /// What the grant allows.
     #[serde(flatten)]
     pub permissions: Permissions,
-    /// When it was made.
+    /// The time of its creation.
     pub created_at: Timestamp,
-    /// Who made it: `local:USER` or `grant:ID`.
+    /// The maker: `local:USER` or `grant:ID`.
     pub created_by: String,
-    /// From when on it is worth nothing; none: never.
+    /// The expiry; `None` if it never expires.
     pub expires_at: Option<Timestamp>,
-    /// When somebody withdrew it.
+    /// The time of its revocation, if it was revoked.
     pub revoked_at: Option<Timestamp>,
-    /// When it was last used, to the minute or so.
+    /// The time of its last use, to about a minute.
     pub last_used_at: Option<Timestamp>,
 }
 
-/// What a grant is worth at a moment.
+/// The state of a grant at a given time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GrantState {
-    /// It is honoured.
+    /// The grant is honoured.
     Valid,
-    /// Its time is over.
+    /// The grant has expired.
     Expired,
-    /// Somebody withdrew it, whatever its time.
+    /// The grant was revoked, even if it has not expired.
     Revoked,
 }
 
 impl GrantState {
-    /// The state as in answers.
+    /// Returns the state's name in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -81,7 +81,7 @@ impl GrantState {
 }
 
 impl Grant {
-    /// What the grant is worth at `now`. A revocation counts whatever time it bears: a clock that went
+    /// Returns the state of the grant at `now`. A revocation counts whatever its time is: a clock that went
     /// back makes no revoked grant valid.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> GrantState {
@@ -94,11 +94,11 @@ impl Grant {
         }
     }
 
-    /// Whether the holder of this grant may make that one.
+    /// Checks that the holder of this grant may create a grant from `draft`.
     ///
     /// # Errors
     ///
-    /// [`Wider`] names what it does not allow.
+    /// [`Wider`] names the first respect in which the draft exceeds this grant.
     pub fn may_create(&self, draft: &GrantDraft) -> Result<(), Wider> {
         if self.permissions.role != Role::Admin {
             return Err(Wider::NotAnAdmin);
@@ -106,13 +106,14 @@ impl Grant {
         self.covers(&draft.permissions, draft.expires_at)
     }
 
-    /// Returns whether the holder of this grant may know of `other`: this one covers it in every respect, or has made it.
+    /// Returns whether the holder of this grant may know of `other`: this grant covers it in every respect,
+    /// or made it.
     #[must_use]
     pub fn sees(&self, other: &Self) -> bool {
         self.covers(&other.permissions, other.expires_at).is_ok() || other.was_made_by(self.id)
     }
 
-    /// Returns whether the grant `maker` has made this one.
+    /// Returns whether the grant `maker` made this one.
     #[must_use]
     pub fn was_made_by(&self, maker: Uuid) -> bool {
         self.created_by == Actor::grant(maker).as_str()

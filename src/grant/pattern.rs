@@ -9,25 +9,25 @@ use thiserror::Error;
 use crate::values::excerpt::{character, excerpt};
 use crate::values::slug::Slug;
 
-/// A slug in which `*` stands for any run of characters, also none: `prod`, `prod-*`, `*`.
+/// A slug in which `*` matches any run of characters, including none: `prod`, `prod-*`, `*`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct FeedPattern(String);
 
-/// A text is no [`FeedPattern`].
+/// A text is not a [`FeedPattern`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{value} is not a feed pattern: {rule}")]
 pub struct FeedPatternError {
     /// An excerpt of the text, quoted and escaped.
     pub value: String,
-    /// The rule that it breaks.
+    /// The rule that the text breaks.
     pub rule: FeedPatternRule,
 }
 
-/// The rules of patterns, each as what to do.
+/// The rules of patterns. Each message says what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum FeedPatternRule {
-    /// There is no text.
+    /// The text is empty.
     #[error("it cannot be empty; “*” is every feed")]
     Empty,
     /// More than [`FeedPattern::MAX_LEN`] characters.
@@ -36,55 +36,55 @@ pub enum FeedPatternRule {
     /// A space before the feed.
     #[error("write the feed's slug alone; the grant names its spaces apart")]
     Path,
-    /// Another character that no slug has.
+    /// A character that no slug has.
     #[error("use a–z, 0–9, inner “-” and “*”, not {}", character(*.0))]
     Character(char),
     /// A `-` where no slug has one.
     #[error("no slug begins or ends with “-”")]
     OuterHyphen,
-    /// Two `*` side by side, which mean no more than one.
+    /// Adjacent `*`, which match no more than a single one.
     #[error("write one “*” where there are several")]
     RepeatedStar,
-    /// More than [`FeedPattern::MAX_STARS`].
+    /// More than [`FeedPattern::MAX_STARS`] stars.
     #[error("use at most {} “*”", FeedPattern::MAX_STARS)]
     TooManyStars,
 }
 
 impl FeedPattern {
-    /// Longest accepted pattern, in characters.
+    /// The maximum length of a pattern, in characters.
     pub const MAX_LEN: usize = Slug::MAX_LEN;
-    /// The most `*` of one pattern.
+    /// The maximum number of `*` in a pattern.
     pub const MAX_STARS: usize = 5;
 
-    /// The pattern as it is written.
+    /// Returns the pattern's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The pattern that every slug matches.
+    /// Returns the pattern that matches every slug.
     #[must_use]
     pub fn everything() -> Self {
         Self("*".to_owned())
     }
 
-    /// Whether `slug` matches.
+    /// Returns whether the pattern matches `slug`.
     #[must_use]
     pub fn matches(&self, slug: &Slug) -> bool {
         self.matches_text(slug.as_str())
     }
 
-    /// Whether every slug that matches `other` matches this too. May say no where a proof would need
-    /// more than looking at the two texts, never yes where it is not so.
+    /// Returns whether this pattern matches every slug that `other` matches. It may return `false` where a
+    /// proof needs more than a comparison of the two texts; it never returns `true` wrongly.
     ///
-    /// `other` is matched as if it were a slug: the characters of this pattern are no `*`, so a `*` of
-    /// `other` can only fall to a `*` of this one, which takes whatever stands there.
+    /// `other` is matched as if it were a slug. No literal character of this pattern is a `*`, so only a `*`
+    /// of this pattern, which matches anything, can match a `*` of `other`.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         self.matches_text(&other.0)
     }
 
-    /// In time linear in the lengths: what stands between two stars is found leftmost, and never again.
+    /// Matches in time linear in both lengths: the leftmost match of each part between two stars is final.
     fn matches_text(&self, text: &str) -> bool {
         let Some((first, rest)) = self.0.split_once('*') else { return self.0 == text };
         let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
@@ -157,7 +157,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// The definition, taken literally.
+    /// The definition, implemented literally.
     fn naive(pattern: &[u8], text: &[u8]) -> bool {
         match (pattern, text) {
             ([], []) => true,

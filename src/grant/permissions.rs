@@ -1,4 +1,4 @@
-//! Permissions: all that a grant lets its holder do, and the order among them.
+//! Permissions: everything that a grant allows, and the order among them.
 
 use serde::Serialize;
 use thiserror::Error;
@@ -11,25 +11,25 @@ use crate::feed::scope::{Action, Scope};
 use crate::oidc::subject::ContextKey;
 use crate::values::slug::Slug;
 
-/// What a caller may do, where, in what context, and with which repositories.
+/// The role, spaces, feeds, context and scope that a caller has.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Permissions {
-    /// What kind of thing.
+    /// The kind of actions.
     pub role: Role,
-    /// In which spaces.
+    /// The spaces in which they are allowed.
     pub spaces: SpaceLimit,
-    /// With which feeds of those.
+    /// The feeds in those spaces.
     pub feeds: FeedLimit,
-    /// What requests for credentials say of a deployment.
+    /// The deployment context that requests for credentials may claim.
     pub context: ContextRules,
-    /// What credentials are limited to.
+    /// The limit of credentials.
     pub scope: Scope,
 }
 
-/// Where one grant is wider than another, so that the other cannot make it.
+/// The respect in which one grant is wider than another, so that the other cannot create it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 pub enum Wider {
-    /// The maker is no admin, and nobody else makes grants.
+    /// The maker is not an admin. Only admins create grants.
     #[error("role: only an admin makes grants")]
     NotAnAdmin,
     /// The role.
@@ -56,7 +56,7 @@ pub enum Wider {
 }
 
 impl Wider {
-    /// The field, as JSON names it.
+    /// Returns the field's name in JSON.
     #[must_use]
     pub fn field(self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ impl Wider {
 }
 
 impl Permissions {
-    /// All that there is: what the user of the machine itself may do.
+    /// Returns all permissions, which the machine's own user has.
     #[must_use]
     pub fn unlimited_admin() -> Self {
         Self {
@@ -84,7 +84,7 @@ impl Permissions {
         }
     }
 
-    /// Whether whoever has these may do all that `other` allows, in each respect by itself.
+    /// Checks that these permissions cover `other`, in each respect separately.
     ///
     /// # Errors
     ///
@@ -101,33 +101,33 @@ impl Permissions {
         refuse_unless(self.scope.contains_actions_of(&other.scope), Wider::Actions)
     }
 
-    /// Whether the space exists for the caller. What is said of one that does not must be what is said
-    /// of one that does not exist at all.
+    /// Returns whether the space exists for the caller. The caller must get the same response for a space
+    /// outside the limit as for one that does not exist.
     #[must_use]
     pub fn sees_space(&self, space: &Slug) -> bool {
         self.spaces.contains(space)
     }
 
-    /// Whether the feed exists for the caller, whatever his role lets him do with it.
+    /// Returns whether the feed exists for the caller, whatever their role permits.
     #[must_use]
     pub fn may_see(&self, feed: &FeedPath) -> bool {
         self.sees_space(&feed.space) && self.feeds.contains(&feed.slug)
     }
 
-    /// Whether the caller may take credentials of the feed.
+    /// Returns whether the caller may take credentials of the feed.
     #[must_use]
     pub fn may_deploy(&self, feed: &FeedPath) -> bool {
         self.role.covers(Role::Deployer) && self.may_see(feed)
     }
 
-    /// Whether nothing at all is limited, as for signing keys, which every space shares.
+    /// Returns whether nothing is limited, as signing keys require: all spaces share them.
     #[must_use]
     pub fn is_unlimited_admin(&self) -> bool {
         self.covers(&Self::unlimited_admin()).is_ok()
     }
 }
 
-/// `role`, `spaces` and `feeds` (`null`: all), `context`, `repositories` (`null`: all), `actions`.
+/// Writes `role`, `spaces` and `feeds` (`null`: all), `context`, `repositories` (`null`: all) and `actions`.
 impl Serialize for Permissions {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]

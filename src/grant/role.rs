@@ -1,4 +1,4 @@
-//! Roles: what kind of thing a caller does.
+//! Roles: the kind of actions that a caller takes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,28 +8,28 @@ use thiserror::Error;
 
 use crate::values::excerpt::excerpt;
 
-/// What a grant is for.
+/// The kind of actions that a grant allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Everything, within the grant's limits.
     Admin,
-    /// Reads everything within the limits, changes nothing and never takes credentials.
+    /// Reads everything within the limits, changes nothing, and never takes credentials.
     Viewer,
     /// Takes credentials, and nothing else.
     Deployer,
 }
 
-/// A text is no [`Role`].
+/// A text is not a [`Role`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0} is not a role: use admin, viewer or deployer")]
 pub struct RoleError(String);
 
 impl Role {
-    /// All of them.
+    /// All roles.
     pub const ALL: [Self; 3] = [Self::Admin, Self::Viewer, Self::Deployer];
 
-    /// The role as in requests and answers.
+    /// Returns the role's name in requests and responses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -39,8 +39,8 @@ impl Role {
         }
     }
 
-    /// Whether who has this role may do all that `other` may. A viewer sees much and a deployer holds
-    /// credentials: neither covers the other.
+    /// Returns whether this role allows everything that `other` allows. A viewer reads much and a deployer
+    /// holds credentials, so neither covers the other.
     #[must_use]
     pub fn covers(self, other: Self) -> bool {
         self == Self::Admin || self == other

@@ -1,4 +1,4 @@
-//! A grant after the database's time is set back, because a wrong clock was believed.
+//! Corrects a grant when the database's time is set back after a wrong clock was trusted.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use super::Grant;
 
 impl Grant {
-    /// The grant as it should have been made, when it turns out to be `now` and the clock was ahead `by` so much; `None`
-    /// if that is how it is. It lives for as long as was meant, no grant ends later than before, and one that had
-    /// expired by the wrong clock stays so.
+    /// Returns the grant as it should have been created, if the time is in fact `now` and the clock was ahead
+    /// by `by`; `None` if nothing changes. The grant keeps its intended lifetime and never ends later than
+    /// before. A grant that had expired by the wrong clock stays expired.
     #[must_use]
     pub fn set_back(&self, now: Timestamp, by: Duration) -> Option<Self> {
         let mut after = self.clone();
@@ -61,9 +61,9 @@ mod tests {
             (10 * year - 60, Some(10 * year + DAY - 60), Some((-60, Some(DAY - 60)))),
             (10 * year - 60, Some(10 * year - 1), Some((-60, Some(-1)))),
             (10 * year - 60, None, Some((-60, None))),
-            // Made by a clock that was further ahead than the database ever noted.
+            // Created by a clock that was further ahead than the database ever recorded.
             (11 * year, Some(11 * year + DAY), Some((0, Some(DAY)))),
-            // Made by a right clock, whatever its end.
+            // Created by a right clock, whatever its expiry.
             (-DAY, Some(20 * year), None),
             (-DAY, Some(-1), None),
         ] {

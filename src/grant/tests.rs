@@ -57,7 +57,7 @@ fn draft(permissions: Permissions, expires_at: Option<Timestamp>) -> GrantDraft 
     GrantDraft { name: "ci".parse().unwrap(), permissions, expires_at }
 }
 
-/// An admin limited in every respect.
+/// An admin with a limit in every respect.
 fn limited() -> Permissions {
     Permissions {
         role: Role::Admin,
@@ -310,7 +310,8 @@ fn any_draft() -> impl Strategy<Value = GrantDraft> {
         .prop_map(|(permissions, end)| draft(permissions, end.map(second)))
 }
 
-/// `narrow` with those respects of `wide` whose bits are set: two at random are seldom within each other.
+/// `narrow` with the respects of `wide` whose bits are set. Two random permissions are seldom within each
+/// other.
 fn taking_over(mut narrow: Permissions, wide: &Permissions, respects: u8) -> Permissions {
     let is_taken = |bit: u8| respects & (1 << bit) != 0;
     if is_taken(0) {
@@ -331,7 +332,7 @@ fn taking_over(mut narrow: Permissions, wide: &Permissions, respects: u8) -> Per
     narrow
 }
 
-/// A request for credentials: feed, context, one repository and action.
+/// A request for credentials: feed, context, one repository and one action.
 fn any_request() -> impl Strategy<Value = (FeedPath, Context, Scope)> {
     let feed = "[abc]/[xyz]{1,2}".prop_map(|text| text.parse().unwrap());
     let context = proptest::collection::vec(proptest::option::of("[pq]"), 5).prop_map(|values| {
@@ -348,7 +349,7 @@ fn any_request() -> impl Strategy<Value = (FeedPath, Context, Scope)> {
     (feed, context, one)
 }
 
-/// Whether the holder can have a credential of exactly this context and scope.
+/// Returns whether the holder can get a credential of exactly this context and scope.
 fn allows(permissions: &Permissions, (feed, context, scope): &(FeedPath, Context, Scope)) -> bool {
     permissions.may_deploy(feed)
         && permissions.context.admit(context).is_ok_and(|admitted| admitted == *context)

@@ -1,9 +1,9 @@
-//! Whose addresses count as one.
+//! The grouping of client addresses into networks, for limits.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Returns the network that `address` is counted as: an IPv4 address for itself, however it is written, of
-/// IPv6 the /64, because one customer of an access provider has a whole one.
+/// Returns the network of `address`: the address itself for IPv4, also in its IPv6-mapped form, and the /64
+/// for IPv6, because access providers give every customer a whole /64.
 #[must_use]
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {

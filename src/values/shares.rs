@@ -1,14 +1,14 @@
-//! Fair shares of a bounded number of places, among callers that may be hostile.
+//! Fair shares of a bounded number of permits, among callers that may be hostile.
 //!
-//! Owns one rule: nobody takes so many places that a newcomer finds none. A party may hold three quarters
-//! of what the others leave, so that one party leaves a quarter free, two leave a seventh, and so on. The
-//! rule holds among groups, and inside a group among its callers.
+//! Owns one rule: no party holds so many permits that a new party gets none. A party may hold three quarters
+//! of the permits that the others leave. One party thus leaves a quarter free, two leave a seventh, and so
+//! on. The rule holds among groups, and inside a group among its callers.
 
 use std::collections::HashMap;
 
 use uuid::Uuid;
 
-/// A party to whom places are charged: a caller, and the group of callers that one maker has made.
+/// A party that holds permits: a caller, and the group of all callers that have the same maker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Account {
     group: Uuid,
@@ -16,28 +16,29 @@ pub struct Account {
 }
 
 impl Account {
-    /// The process itself, or the application that embeds it: only the total limits it.
+    /// The process itself, or the application that embeds it. Only the total limits it.
     pub const PROCESS: Self = Self { group: Uuid::nil(), caller: Uuid::nil() };
 
-    /// A caller of its own group.
+    /// Returns the account of a caller that is its own group.
     #[must_use]
     pub fn of(caller: Uuid) -> Self {
         Self { group: caller, caller }
     }
 
-    /// A caller that shares what its maker may have with everyone else whom that maker has made.
+    /// Returns the account of a caller that shares its maker's allowance with all other callers made by
+    /// `maker`.
     #[must_use]
     pub fn made_by(maker: Uuid, caller: Uuid) -> Self {
         Self { group: maker, caller }
     }
 
-    /// The group.
+    /// Returns the group.
     #[must_use]
     pub fn group(self) -> Uuid {
         self.group
     }
 
-    /// The caller inside the group.
+    /// Returns the caller inside the group.
     #[must_use]
     pub fn caller(self) -> Uuid {
         self.caller
@@ -48,7 +49,7 @@ impl Account {
     }
 }
 
-/// Places, and who holds how many of them.
+/// The permits, and the number that each party holds.
 #[derive(Debug)]
 pub struct Shares {
     limit: usize,
@@ -58,13 +59,13 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// So many places, all of them free.
+    /// Creates `limit` permits, all of them free.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { limit: limit.max(1), used: 0, groups: HashMap::new(), accounts: HashMap::new() }
     }
 
-    /// Returns whether `account` may take one more place.
+    /// Returns whether `account` may take one more permit.
     #[must_use]
     pub fn admits(&self, account: Account) -> bool {
         let limit = self.limit;
@@ -79,14 +80,14 @@ impl Shares {
         of_group < for_group && own < allowance_inside(account, for_group - (of_group - own))
     }
 
-    /// Takes a place, whether it is admitted or not.
+    /// Takes a permit, even if [`Shares::admits`] would refuse it.
     pub fn take(&mut self, account: Account) {
         self.used += 1;
         *self.groups.entry(account.group).or_default() += 1;
         *self.accounts.entry(account).or_default() += 1;
     }
 
-    /// Gives a place back.
+    /// Returns a permit.
     pub fn give_back(&mut self, account: Account) {
         if decrement(&mut self.accounts, account) {
             decrement(&mut self.groups, account.group);
@@ -94,43 +95,43 @@ impl Shares {
         }
     }
 
-    /// The number of places that are taken.
+    /// Returns the number of permits in use.
     #[must_use]
     pub fn used(&self) -> usize {
         self.used
     }
 
-    /// The number of places that `group` holds.
+    /// Returns the number of permits that `group` holds.
     #[must_use]
     pub fn of_group(&self, group: Uuid) -> usize {
         self.groups.get(&group).copied().unwrap_or_default()
     }
 
-    /// The number of places that `account` holds.
+    /// Returns the number of permits that `account` holds.
     #[must_use]
     pub fn of_account(&self, account: Account) -> usize {
         self.accounts.get(&account).copied().unwrap_or_default()
     }
 
-    /// The number of groups that hold a place.
+    /// Returns the number of groups that hold a permit.
     #[must_use]
     pub fn groups(&self) -> usize {
         self.groups.len()
     }
 
-    /// Everyone who holds a place, and how many.
+    /// Returns every account that holds a permit, with its number of permits.
     pub fn holders(&self) -> impl Iterator<Item = (Account, usize)> {
         self.accounts.iter().map(|(account, count)| (*account, *count))
     }
 }
 
-/// The most that one party may hold where the others leave `left`.
+/// Returns the maximum for one party when the others leave `left`.
 fn allowance(left: usize) -> usize {
-    // The last place goes to anyone who asks.
+    // Any party may take the last permit.
     (left - left / 4).min(left.saturating_sub(1)).max(left.min(1))
 }
 
-/// The same inside a group. A group of one leaves nothing free for siblings that it does not have.
+/// Returns the maximum inside a group. A group with a single caller reserves nothing for siblings.
 fn allowance_inside(account: Account, left: usize) -> usize {
     if account.group == account.caller { left } else { allowance(left) }
 }

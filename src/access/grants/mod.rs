@@ -1,7 +1,7 @@
-//! Making, listing and revoking grants, and finding out who calls.
+//! Creates, lists and revokes grants, and authenticates callers by their token.
 //!
-//! What a grant allows is [`crate::grant`]'s to say; here it is found, made and ended. Every change is in
-//! the audit log, in the transaction that makes it.
+//! [`crate::grant`] decides what a grant allows. Every change is recorded in the audit log, in the same
+//! transaction.
 
 pub mod quotas;
 mod uses;
@@ -27,7 +27,7 @@ use crate::store::{ReadTransaction, Store, StoreError, Transaction};
 use crate::values::actor::Actor;
 use crate::values::random::{Random, RandomnessUnavailable, uuid};
 
-/// Keeps the grants of one database.
+/// The grants of one database.
 #[derive(Debug)]
 pub struct Grants {
     store: Store,
@@ -36,7 +36,7 @@ pub struct Grants {
     uses: Uses,
 }
 
-/// A grant that was just made, and the only sight of its token.
+/// A newly created grant with its token. The token is never available again.
 pub struct NewGrant {
     /// The grant.
     pub grant: Grant,
@@ -44,41 +44,41 @@ pub struct NewGrant {
     pub token: GrantToken,
 }
 
-/// Grants as somebody may see them.
+/// The grants that a caller may see.
 #[derive(Debug)]
 pub struct GrantList {
     /// Oldest first.
     pub grants: Vec<Grant>,
-    /// The ids of rows that carnet did not write as they are, and that are worth nothing. Only whom
-    /// nothing limits is told.
+    /// The ids of rows that something other than carnet wrote. They are not honoured. Empty for principals
+    /// with limits.
     pub forged: Vec<String>,
 }
 
-/// A revocation's outcome.
+/// The outcome of a revocation.
 #[derive(Debug)]
 pub struct Revocation {
     /// The grant, revoked.
     pub grant: Grant,
-    /// Whether that is news.
+    /// Set unless the grant was already revoked.
     pub is_new: bool,
 }
 
-/// Grants were not changed, or not shown.
+/// Grants could not be changed or shown.
 #[derive(Debug, thiserror::Error)]
 pub enum GrantsError {
-    /// The draft makes no sense.
+    /// The draft is invalid.
     #[error(transparent)]
     Draft(#[from] DraftError),
     /// The grant would be wider than its maker's own.
     #[error(transparent)]
     Wider(#[from] Wider),
-    /// The caller's role does not have this.
+    /// The caller's role does not allow this.
     #[error("a {0} cannot do this")]
     Role(Role),
-    /// The caller's own grant has ended meanwhile.
+    /// The caller lacks the authority, or their own grant has ended since the request began.
     #[error(transparent)]
     Principal(#[from] PrincipalError),
-    /// There is no such grant, or not for this caller.
+    /// There is no such grant, or the caller may not see it.
     #[error("there is no grant {0}")]
     Unknown(Uuid),
     /// A row fails its MAC.
@@ -87,52 +87,48 @@ pub enum GrantsError {
     /// A quota is used up.
     #[error(transparent)]
     TooMany(#[from] QuotaExceeded),
-    /// This machine's clock is not believed.
+    /// This machine's clock is not trusted.
     #[error("{0}; no grant is made by a clock that is not believed")]
     Clock(ClockDoubt),
-    /// The database would not.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Nothing to make a token of.
+    /// The operating system gave no randomness for a token.
     #[error(transparent)]
     Randomness(#[from] RandomnessUnavailable),
 }
 
-/// A caller's token is not honoured. What it was is never repeated.
+/// A caller's token is not honoured. The error never contains the token.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthenticationError {
-    /// It is no token.
+    /// The text is not a token.
     #[error(transparent)]
     Malformed(#[from] TokenError),
-    /// No grant has it.
+    /// No grant has this token.
     #[error("no grant has this token")]
     Unknown,
-    /// Its grant's time is over.
+    /// Its grant has expired.
     #[error("the grant has expired")]
     Expired,
-    /// Its grant was withdrawn.
+    /// Its grant was revoked.
     #[error("the grant was revoked")]
     Revoked,
     /// Its grant's row fails its MAC.
     #[error("the grant's row in the database was not written by carnet")]
     Forged,
-    /// The database cannot be asked.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Grants {
-    /// The grants in `store`, which must have been unlocked.
+    /// Creates the service for the grants in `store`, which must be unlocked.
     #[must_use]
     pub fn new(store: Store, watch: Arc<ClockWatch>, random: Arc<dyn Random>) -> Self {
         Self { store, watch, random, uses: Uses::default() }
     }
 
-    /// Makes a grant and its token.
-    ///
-    /// # Errors
-    ///
-    /// [`GrantsError`]; nothing has changed then.
+    /// Creates a grant and its token. On an error, nothing has changed.
     pub async fn create(
         &self,
         draft: GrantDraft,
@@ -142,7 +138,7 @@ impl Grants {
         let id = uuid(self.random.as_ref())?;
         let token = GrantToken::generate(id, self.random.as_ref())?;
         let mut write = self.store.write().await?;
-        // After the lock was waited for: what ends meanwhile makes no grant.
+        // Read after the wait for the lock: a maker whose grant ended meanwhile creates nothing.
         let reading = self.look(&mut write).await?;
         reading.check().map_err(GrantsError::Clock)?;
         let now = reading.now;
@@ -170,11 +166,12 @@ impl Grants {
         Ok(NewGrant { grant: stored.grant, token })
     }
 
-    /// The grants that `by` may see: those that its own covers in every respect, and those that it made.
+    /// Returns the grants that `by` may see: those that its own grant covers in every respect, and those that
+    /// it made.
     ///
     /// # Errors
     ///
-    /// [`GrantsError::Role`] for a deployer, else [`GrantsError::Store`].
+    /// [`GrantsError::Role`] for a deployer.
     pub async fn list(&self, by: impl Into<Principal<'_>>) -> Result<GrantList, GrantsError> {
         let own = by.into().presented();
         if !own.permissions.role.covers(Role::Viewer) {
@@ -194,13 +191,13 @@ impl Grants {
         Ok(list)
     }
 
-    /// Withdraws a grant: once this has returned, nobody who asks the database honours it. Again changes
-    /// nothing and is no error.
+    /// Revokes a grant. After the return, every check against the database refuses it. Revoking it again
+    /// changes nothing and succeeds.
     ///
     /// # Errors
     ///
-    /// [`GrantsError`]; nothing has changed then. A grant that `by` may not see is
-    /// [`GrantsError::Unknown`], like one that there is not.
+    /// [`GrantsError::Unknown`] both for a grant that `by` may not see and for one that does not exist. On
+    /// every error, nothing has changed.
     pub async fn revoke(&self, id: Uuid, by: impl Into<Principal<'_>>) -> Result<Revocation, GrantsError> {
         let by = by.into();
         let (mut write, own, now) = self.begin_revocation(&by).await?;
@@ -219,14 +216,14 @@ impl Grants {
         Ok(Revocation { grant: stored.grant, is_new: true })
     }
 
-    /// Revokes every grant that `maker` made, those that they made in turn, and so on, in one transaction; `maker`
-    /// itself stays. Returns those that are newly revoked. Rows that carnet did not write are left: they are not
-    /// honoured anyway.
+    /// Revokes every grant that `maker` made, those that they made in turn, and so on, in one transaction.
+    /// The grant `maker` itself stays valid. Returns the newly revoked grants. Rows that carnet did not write
+    /// are skipped, because they are not honoured anyway.
     ///
     /// # Errors
     ///
-    /// [`GrantsError`]; nothing has changed then. A maker that `by` may not see is [`GrantsError::Unknown`], like one
-    /// that there is not and that made nothing.
+    /// [`GrantsError::Unknown`] both for a maker that `by` may not see and for one that does not exist and
+    /// made nothing. On every error, nothing has changed.
     pub async fn revoke_made_by(
         &self,
         maker: Uuid,
@@ -237,7 +234,7 @@ impl Grants {
         let made = write.grants_made_by(maker).await?;
         let is_known = match write.grant(maker).await? {
             Some(GrantRow::Authentic(stored)) => own.sees(&stored.grant),
-            // Its row may be gone, and what it made is still there.
+            // The maker's row may be gone while grants that it made still exist.
             Some(GrantRow::Forged { .. }) | None => own.is_unlimited() && !made.is_empty(),
         };
         if !is_known {
@@ -260,11 +257,7 @@ impl Grants {
         Ok(revoked)
     }
 
-    /// Returns whether the grant is honoured still, by its row at this moment.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be asked.
+    /// Returns whether the grant's row, read now, is valid at `now`.
     pub async fn is_valid(&self, id: Uuid, now: Timestamp) -> Result<bool, StoreError> {
         Ok(match self.store.grant(id).await? {
             Some(GrantRow::Authentic(stored)) => stored.grant.state(now) == GrantState::Valid,
@@ -285,13 +278,9 @@ impl Grants {
         }
     }
 
-    /// The grant whose token this is, if it is honoured at `now`. Reads the database once, or not at all
-    /// if the text cannot be a token; of an id that there is not, as much is computed as of one that
-    /// there is. Only who has the right token is told that its grant has ended.
-    ///
-    /// # Errors
-    ///
-    /// [`AuthenticationError`], which does not repeat the token.
+    /// Returns the grant of this token if it is valid at `now`. A text that cannot be a token causes no read;
+    /// every other one causes a single read. An unknown id costs the same work as a known one. Only the right
+    /// token reveals that its grant has ended.
     pub async fn authenticate(&self, token: &str, now: Timestamp) -> Result<Grant, AuthenticationError> {
         let token = GrantToken::parse(token)?;
         let row = self.store.grant(token.id()).await?;
@@ -312,13 +301,13 @@ impl Grants {
         }
     }
 
-    /// Remembers that a grant was used, until [`Grants::write_uses`].
+    /// Records in memory that a grant was used, until [`Grants::write_uses`].
     pub fn note_used(&self, id: Uuid, now: Timestamp) {
         self.uses.note(id, now);
     }
 
-    /// Writes down which grants were used. A failure is logged and tried again next time: nothing is
-    /// decided by it.
+    /// Writes the recorded uses to the database. A failure is logged and retried at the next call, because no
+    /// decision depends on these times.
     pub async fn write_uses(&self) {
         let uses = self.uses.take();
         if uses.is_empty() {
@@ -349,7 +338,7 @@ async fn revoke(
     Ok(())
 }
 
-/// What the log says of a grant. One of a single space is that space's affair.
+/// Returns the audit event about a grant. It belongs to a space if the grant has exactly one.
 fn event(kind: EventKind, actor: &Actor, grant: &Grant) -> Event {
     let space = match &grant.permissions.spaces {
         SpaceLimit::Only(spaces) if spaces.len() == 1 => spaces.first().cloned(),
@@ -368,7 +357,7 @@ fn report_forged(id: String) -> String {
     id
 }
 
-/// To the millisecond, which is what the database keeps.
+/// Truncates to milliseconds, the precision of the database.
 fn as_stored(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }

@@ -1,4 +1,4 @@
-//! Quotas: how many grants there may be, so that no limited admin uses up the room of all others.
+//! Quotas for grants. No limited admin can use up the room of all others.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -9,22 +9,25 @@ use crate::grant::{GrantDraft, SpaceLimit};
 use crate::store::{ReadTransaction, Transaction};
 use crate::values::slug::Slug;
 
-/// The most grants of one database. Those that have ended make room when it is needed.
+/// The maximum number of grants in a database. Ended grants are removed when room is needed.
 pub const MAX_GRANTS: usize = 10_000;
 
-/// Admins with limits leave the rest of [`MAX_GRANTS`] to the command line and to admins without limits.
+/// The maximum for admins with limits. The rest of [`MAX_GRANTS`] is reserved for the command line and for
+/// admins without limits.
 pub const MAX_OF_LIMITED: usize = 9_000;
 
-/// The most valid grants that one admin with limits has made, together with those that they made in turn.
+/// The maximum number of valid grants that one admin with limits has made, including those that these made in
+/// turn.
 pub const MAX_OF_MAKER: usize = 500;
 
-/// The most valid grants that name one space, before admins with limits make no more for it.
+/// The maximum number of valid grants that name one space. Beyond it, admins with limits create no more for
+/// that space.
 pub const MAX_IN_SPACE: usize = 2_000;
 
-/// A grant that has ended is listed for so long; then it makes room when another is made.
+/// The time for which an ended grant stays listed. After it, the next new grant removes it.
 const LISTED_AFTER_END: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// There are as many grants as there may be.
+/// A quota for grants is exhausted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuotaExceeded {
     /// [`MAX_GRANTS`], or [`MAX_OF_LIMITED`] for an admin with limits.
@@ -47,7 +50,7 @@ pub enum QuotaExceeded {
 }
 
 impl QuotaExceeded {
-    /// The field that the quota is about, if it is about one.
+    /// Returns the field that the quota concerns, if any.
     #[must_use]
     pub fn field(&self) -> Option<&'static str> {
         match self {
@@ -57,9 +60,10 @@ impl QuotaExceeded {
     }
 }
 
-/// Refuses a grant that a quota leaves no room for. Removes grants that ended long ago; where there is no room
-/// otherwise, all that have ended, or whoever once filled the table would keep others from making grants even after
-/// theirs are revoked. A grant stays while one that it made does, so that what came of it can be found.
+/// Refuses a grant for which a quota leaves no room. Removes grants that ended long ago, and if there is
+/// still no room, all ended grants. Otherwise, a party that once filled the table would keep others from
+/// creating grants even after its own are revoked. A grant stays while a grant that it made exists, so that
+/// all its descendants can be found.
 pub(super) async fn make_room(
     write: &mut Transaction,
     draft: &GrantDraft,
@@ -82,8 +86,8 @@ pub(super) async fn make_room(
     Err(QuotaExceeded::All(most).into())
 }
 
-/// The quota of a maker counts for each of those above it as well, so that making makers gets nobody further. It
-/// does not count for makers without limits.
+/// Checks the quota of the maker and of every maker above it, so that creating further makers gains nothing.
+/// Makers without limits have no quota.
 async fn check_maker(read: &mut ReadTransaction, by: &Confirmed, now: Timestamp) -> Result<(), GrantsError> {
     let Some(own) = &by.grant else { return Ok(()) };
     for maker in read.makers_of(own).await? {

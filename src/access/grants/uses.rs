@@ -1,5 +1,5 @@
-//! When grants were last used: in memory first, because a write for every request would cost more than
-//! the request.
+//! The last use of grants, recorded in memory first: a write for every request would cost more than the
+//! request itself.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,12 +9,12 @@ use uuid::Uuid;
 
 use super::MAX_GRANTS;
 
-/// Uses that are not written down yet, at most [`MAX_GRANTS`].
+/// The uses that are not yet written to the database, at most [`MAX_GRANTS`].
 #[derive(Debug, Default)]
 pub(super) struct Uses(Mutex<HashMap<Uuid, Timestamp>>);
 
 impl Uses {
-    /// Remembers the latest use of a grant.
+    /// Records a use of a grant, unless a later one is recorded.
     pub(super) fn note(&self, id: Uuid, at: Timestamp) {
         let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(latest) = uses.get_mut(&id) {
@@ -24,7 +24,7 @@ impl Uses {
         }
     }
 
-    /// Everything remembered, which is forgotten here.
+    /// Removes and returns all recorded uses.
     pub(super) fn take(&self) -> Vec<(Uuid, Timestamp)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
     }
