@@ -1,7 +1,7 @@
-//! Host names of Azure container registries, and what follows from the cloud that they are in.
+//! Host names of Azure container registries, and the properties that follow from their cloud.
 //!
-//! Tokens go to the hosts derived here, so that a name is taken apart from both ends: one label, a region where the
-//! name is that of a regional login server, and after it exactly one of Azure's own suffixes.
+//! Tokens go to the hosts derived here. So a name is parsed from both ends: one label, a region in the name
+//! of a regional login server, and after it exactly one of Azure's own suffixes.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use thiserror::Error;
 use super::registry_host::RegistryHost;
 use crate::values::excerpt::excerpt;
 
-/// A separately run part of Azure.
+/// A separately operated Azure cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AzureCloud {
     /// The commercial regions.
     Public,
     /// US government.
     UsGovernment,
-    /// China, run by 21Vianet.
+    /// China, operated by 21Vianet.
     China,
 }
 
@@ -25,7 +25,7 @@ impl AzureCloud {
     /// Every cloud.
     pub const ALL: [Self; 3] = [Self::Public, Self::UsGovernment, Self::China];
 
-    /// What the names of the cloud's registries end in.
+    /// Returns the domain suffix of the cloud's registries.
     #[must_use]
     pub fn registry_suffix(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl AzureCloud {
         }
     }
 
-    /// The host of the cloud's Entra.
+    /// Returns the host of the cloud's Entra.
     #[must_use]
     pub fn authority_host(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl AzureCloud {
         }
     }
 
-    /// The audience of a federated credential, as Microsoft recommends it for the cloud.
+    /// Returns the audience that Microsoft recommends for federated credentials in the cloud.
     #[must_use]
     pub fn default_audience(self) -> &'static str {
         match self {
@@ -55,9 +55,10 @@ impl AzureCloud {
         }
     }
 
-    /// The scope that the cloud's registries take access tokens of.
+    /// Returns the scope of the access tokens that the cloud's registries accept.
     ///
-    /// That of China follows from its Resource Manager's name and is not documented for registries.
+    /// The scope for China follows from the name of its Resource Manager; Microsoft does not document it for
+    /// registries.
     #[must_use]
     pub fn scope(self) -> &'static str {
         match self {
@@ -67,7 +68,7 @@ impl AzureCloud {
         }
     }
 
-    /// The scope to ask for in a tenant that does not know the resource of [`AzureCloud::scope`].
+    /// Returns the scope to request in a tenant that does not know the resource of [`AzureCloud::scope`].
     #[must_use]
     pub fn fallback_scope(self) -> Option<&'static str> {
         match self {
@@ -87,22 +88,22 @@ impl fmt::Display for AzureCloud {
     }
 }
 
-/// An Azure container registry: `NAME.azurecr.io`, its regional form `NAME.REGION.geo.azurecr.io`, or another cloud's form
-/// of these.
+/// An Azure container registry: `NAME.azurecr.io`, its regional form `NAME.REGION.geo.azurecr.io`, or the
+/// same in another cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AcrHost {
     cloud: AzureCloud,
 }
 
 impl AcrHost {
-    /// The cloud that the registry is in.
+    /// Returns the registry's cloud.
     #[must_use]
     pub fn cloud(self) -> AzureCloud {
         self.cloud
     }
 }
 
-/// Why a registry is not an Azure container registry.
+/// A registry is not an Azure container registry.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "{value} is not an Azure container registry: {rule}; its name is NAME.azurecr.io or NAME.REGION.geo.azurecr.io \
@@ -111,25 +112,25 @@ impl AcrHost {
 pub struct AcrHostError {
     /// An excerpt of the registry, quoted and escaped.
     pub value: String,
-    /// The rule that it breaks.
+    /// The rule that the name breaks.
     pub rule: AcrHostRule,
 }
 
-/// The rules of ACR's login servers.
+/// The rules for ACR's login servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AcrHostRule {
-    /// ACR has no ports.
+    /// ACR uses no ports.
     #[error("it has a port")]
     Port,
-    /// The end is no suffix of ACR's.
+    /// The name does not end in one of ACR's suffixes.
     #[error("it does not end in a domain of ACR")]
     Domain,
-    /// The start is not the name of a registry.
+    /// The name does not start with that of a registry.
     #[error(
         "it does not start with a name of 5 to 50 letters and digits, or such a name, “-” and the label's hash"
     )]
     Name,
-    /// Between the name and `geo` stands no region.
+    /// There is no region between the name and `geo`.
     #[error("between its name and “geo” stands no region, such as westeurope")]
     Region,
 }

@@ -1,9 +1,9 @@
-//! Scopes at Amazon ECR: an inline session policy that leaves a role session only what the scope
-//! names.
+//! Scopes at Amazon ECR: an inline session policy that leaves a role session only the actions and
+//! repositories of the scope.
 //!
-//! A session may do what the role's policies *and* this one allow, so it can only narrow. Whether
-//! the docker login that ECR gives to such a session stays inside it is not documented, and no test
-//! of this project has tried it at AWS.
+//! A session may do what the role's policies *and* this policy allow, so the policy can only narrow. AWS does
+//! not document if the docker login that ECR gives to such a session stays within it, and no test of this
+//! project has tried it at AWS.
 
 use serde_json::json;
 
@@ -12,14 +12,14 @@ use super::ecr_host::EcrHost;
 use super::registry_host::RegistryHost;
 use super::scope::{Action, Scope, ScopeError};
 
-/// The longest inline session policy that STS takes, in characters.
+/// The maximum length of an inline session policy in STS, in characters.
 pub const MAX_SESSION_POLICY: usize = 2048;
 
-/// What a docker client calls to read an image, by AWS's user guide.
+/// The API calls with which a docker client reads an image, by AWS's user guide.
 const PULL: [&str; 3] =
     ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
-/// What a docker client calls to write an image, by AWS's user guide.
+/// The API calls with which a docker client writes an image, by AWS's user guide.
 const PUSH: [&str; 6] = [
     "ecr:BatchCheckLayerAvailability",
     "ecr:BatchGetImage",
@@ -29,15 +29,11 @@ const PUSH: [&str; 6] = [
     "ecr:UploadLayerPart",
 ];
 
-/// The session policy that limits a session of `role` to `scope` in `registry`; none if nothing is
-/// limited.
+/// Returns the session policy that limits a session of `role` to `scope` in `registry`; `None` if the scope
+/// limits nothing.
 ///
-/// Repositories belong to the registry's account and region. Of a registry under another name both
-/// are taken from the role, as for its endpoints; where that is wrong the session may do nothing.
-///
-/// # Errors
-///
-/// [`ScopeError::SessionPolicyTooLong`].
+/// Repositories belong to the registry's account and region. For a registry under another name, both are
+/// taken from the role, as for its endpoints. If they are wrong, the session can do nothing.
 pub fn session_policy(
     registry: &RegistryHost,
     role: &RoleArn,
@@ -49,7 +45,7 @@ pub fn session_policy(
     let resources = repository_arns(registry, role, scope);
     let actions = actions(scope);
     let of_repositories = json!({ "Effect": "Allow", "Action": actions, "Resource": resources });
-    // About no repository: AWS knows it for `*` only.
+    // This action concerns no repository: AWS supports it only for the resource `*`.
     let login = json!({ "Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*" });
     let policy = json!({ "Version": "2012-10-17", "Statement": [of_repositories, login] }).to_string();
     if policy.len() > MAX_SESSION_POLICY {
@@ -58,7 +54,7 @@ pub fn session_policy(
     Ok(Some(policy))
 }
 
-/// The repositories of `scope` as ARNs, or one that stands for all of them.
+/// Returns the ARNs of the repositories in `scope`, or one wildcard ARN for all of them.
 pub(crate) fn repository_arns(registry: &RegistryHost, role: &RoleArn, scope: &Scope) -> Vec<String> {
     let host = EcrHost::try_from(registry).ok();
     let (region, account) = match &host {
@@ -72,7 +68,7 @@ pub(crate) fn repository_arns(registry: &RegistryHost, role: &RoleArn, scope: &S
     }
 }
 
-/// What ECR's API calls the actions of `scope`, sorted.
+/// Returns the names of ECR's API calls for the actions of `scope`, sorted.
 pub(crate) fn actions(scope: &Scope) -> Vec<&'static str> {
     let mut actions: Vec<_> = [(Action::Pull, &PULL[..]), (Action::Push, &PUSH)]
         .into_iter()

@@ -1,5 +1,5 @@
-//! What an Azure Container Registry feed needs to know: the identity in Entra that trusts the
-//! issuer, the cloud that its registry is in, and the rules between them.
+//! The settings of an Azure Container Registry feed: the identity in Entra that trusts the issuer, the
+//! registry's cloud, and the rules between them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,27 +18,24 @@ use crate::values::excerpt::excerpt;
 /// The endpoints that an Azure feed can override.
 pub const ENDPOINT_NAMES: &[&str] = &["authority", "registry"];
 
-/// The longest subject of a federated identity credential, in characters.
+/// The maximum length of a federated identity credential's subject, in characters.
 pub const MAX_SUBJECT: usize = 600;
 
-/// Entra refuses an assertion that lives longer (AADSTS70023).
+/// The maximum lifetime of an assertion. Entra refuses a longer one (AADSTS70023).
 pub const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(25 * 60 * 60);
 
-/// A feed of type `azure-acr`.
+/// The settings of a feed of type `azure-acr`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AzureAcr {
-    /// The tenant that the identity lives in.
+    /// The identity's tenant.
     pub tenant_id: EntraId,
     /// The application or managed identity that trusts the issuer and may read the registry.
     pub client_id: EntraId,
 }
 
 impl AzureAcr {
-    /// Checks what must hold between the registry, the overrides and the feed's tokens.
-    ///
-    /// # Errors
-    ///
-    /// See [`AzureAcrError`]; the first rule that is broken.
+    /// Checks the registry, the overrides and the feed's token settings against each other. Returns the first
+    /// rule that is broken.
     pub fn check(
         &self,
         registry: &RegistryHost,
@@ -70,8 +67,8 @@ impl AzureAcr {
     }
 }
 
-/// The cloud that a feed is in: its registry's; of a registry under another name the one whose
-/// authority the override names, and the public one when it names none of Azure's.
+/// Returns the feed's cloud, which is its registry's. For a registry under another name, it is the cloud of
+/// the overridden authority, or the public one if that authority is not Azure's.
 #[must_use]
 pub fn cloud(registry: &RegistryHost, endpoints: &Endpoints) -> AzureCloud {
     match AcrHost::try_from(registry) {
@@ -85,13 +82,13 @@ fn cloud_of_authority(authority: &EndpointUrl) -> Option<AzureCloud> {
     AzureCloud::ALL.into_iter().find(|cloud| cloud.authority_host() == host)
 }
 
-/// Why the parts of an `azure-acr` feed do not fit together.
+/// The settings of an `azure-acr` feed contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AzureAcrError {
-    /// An override that an Azure feed does not have.
+    /// An Azure feed does not have this endpoint.
     #[error(transparent)]
     Endpoints(#[from] EndpointsError),
-    /// A registry takes tokens of its own cloud only.
+    /// A registry accepts only tokens of its own cloud.
     #[error(
         "endpoint authority: it belongs to the {authority} cloud, and the registry to the {registry} cloud"
     )]
@@ -101,18 +98,18 @@ pub enum AzureAcrError {
         /// The authority's cloud.
         authority: AzureCloud,
     },
-    /// Nothing says where the APIs of a registry under another name are.
+    /// The registry's name does not reveal the API hosts, and an override is missing.
     #[error("registry: {why}; of any other registry the endpoint {missing} must be given too")]
     Endpoint {
         /// The first endpoint that is not overridden.
         missing: &'static str,
-        /// Why the registry's name does not say where the APIs are.
+        /// The reason why the registry's name does not reveal the API hosts.
         why: AcrHostError,
     },
-    /// Entra verifies RS256 only.
+    /// Entra verifies only RS256.
     #[error("alg: use RS256, not {0}: Entra verifies no other signature of a federated credential")]
     Algorithm(Algorithm),
-    /// Entra refuses tokens that live longer.
+    /// Entra refuses tokens with a longer lifetime.
     #[error("token_lifetime: {0} s is more than 25 h, the most that Entra accepts")]
     TokenLifetime(u64),
 }
@@ -122,7 +119,7 @@ pub enum AzureAcrError {
 #[serde(try_from = "String", into = "String")]
 pub struct EntraId(Uuid);
 
-/// A text is no [`EntraId`].
+/// A text is not an [`EntraId`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "{value} is not an identifier of Entra: write the UUID, such as 8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c, \
@@ -136,7 +133,7 @@ pub struct EntraIdError {
 impl FromStr for EntraId {
     type Err = EntraIdError;
 
-    /// Only the form with hyphens, in either case: the identifier becomes a part of a URL.
+    /// Accepts only the form with hyphens, in either case, because the identifier becomes part of a URL.
     fn from_str(value: &str) -> Result<Self, EntraIdError> {
         match Uuid::try_parse(value) {
             Ok(uuid) if value.len() == 36 && !uuid.is_nil() => Ok(Self(uuid)),
@@ -177,7 +174,7 @@ mod tests {
     }
 
     fn check(registry: &str, endpoints: &[&str], alg: Algorithm, lifetime: Duration) -> Result<(), String> {
-        // Any name, so that unknown ones get as far as the feed's own check.
+        // Accepts every name, so that unknown ones reach the feed's own check.
         const ANY: &[&str] = &["authority", "registry", "sts"];
         let endpoints = Endpoints::from_pairs(ANY, endpoints.iter().copied()).unwrap();
         azure()

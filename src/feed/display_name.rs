@@ -1,4 +1,4 @@
-//! The name that people read. Trust never rests on it, so it may change.
+//! Display names, for people. Trust never depends on them, so they may change.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,20 +9,20 @@ use crate::values::excerpt::character;
 use crate::values::slug::Slug;
 use crate::values::visible::is_hidden;
 
-/// 1–200 characters, all of which a reader sees: no control characters, no direction marks, none without width.
+/// A name of 1–200 visible characters, without control characters, direction marks and zero-width characters.
 ///
-/// Rows from before that rule may hold such characters; they stay readable.
+/// Rows from before this rule may contain such characters; they stay readable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DisplayName(String);
 
-/// The text is not a display name.
+/// A text is not a display name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DisplayNameError {
-    /// Empty or too long.
+    /// The text is empty or too long.
     #[error("a display name has 1–200 characters")]
     Length,
-    /// A character that changes how the name reads without being seen, or none at all.
+    /// A character that is invisible, or that changes the way the name reads without being visible.
     #[error(
         "a display name has no control characters, no direction marks and no characters without width; this one has {}",
         character(*.0)
@@ -31,13 +31,13 @@ pub enum DisplayNameError {
 }
 
 impl DisplayName {
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A name that a database holds: earlier versions took every character but control characters.
+    /// Parses a name from the database. Earlier versions accepted every character except control characters.
     pub(crate) fn stored(text: &str) -> Result<Self, DisplayNameError> {
         if !(1..=200).contains(&text.chars().count()) {
             return Err(DisplayNameError::Length);

@@ -1,4 +1,4 @@
-//! Amazon ECR Public: one registry for the whole world, run from one region of one partition.
+//! Amazon ECR Public: one registry for the whole world, operated from one region of one partition.
 
 use thiserror::Error;
 
@@ -10,7 +10,7 @@ use super::registry_host::RegistryHost;
 /// The registry's own name.
 pub const REGISTRY: &str = "public.ecr.aws";
 
-/// Every name of the registry.
+/// All names of the registry.
 const HOSTS: [&str; 2] = [REGISTRY, "ecr-public.aws.com"];
 
 /// The only region whose API issues logins.
@@ -22,16 +22,16 @@ pub(crate) const STS_HOST: &str = "sts.us-east-1.amazonaws.com";
 /// The host of the registry's API.
 pub(crate) const API_HOST: &str = "api.ecr-public.us-east-1.amazonaws.com";
 
-/// Why the parts of an `aws-ecr-public` feed do not fit together.
+/// The settings of an `aws-ecr-public` feed contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EcrPublicError {
-    /// An override that an AWS feed does not have.
+    /// An AWS feed does not have this endpoint.
     #[error(transparent)]
     Endpoints(#[from] EndpointsError),
     /// The registry's region is in the partition `aws`, and a role cannot be assumed across partitions.
     #[error("role_arn: Amazon ECR Public takes roles of partition aws, not of {0}")]
     Partition(Partition),
-    /// Nothing says where the APIs of a registry under another name are.
+    /// The registry's name does not reveal the API hosts, and an override is missing.
     #[error(
         "registry: {registry} is not Amazon ECR Public, which is {}; of any other registry the endpoint {missing} \
          must be given too",
@@ -45,17 +45,13 @@ pub enum EcrPublicError {
     },
 }
 
-/// Whether this is the registry itself. Exactly its names, without a port.
+/// Returns whether the host is ECR Public: exactly one of its names, without a port.
 #[must_use]
 pub fn is_ecr_public(registry: &RegistryHost) -> bool {
     HOSTS.contains(&registry.as_str())
 }
 
-/// Checks what must hold between the role, the registry and the overrides.
-///
-/// # Errors
-///
-/// See [`EcrPublicError`]; the first rule that is broken.
+/// Checks the role, the registry and the overrides against each other. Returns the first rule that is broken.
 pub fn check(
     role: &AssumedRole,
     registry: &RegistryHost,

@@ -1,6 +1,6 @@
-//! Overrides of the hosts that an exchange talks to: private endpoints, and tests.
+//! Overrides of the hosts that an exchange contacts, for private endpoints and tests.
 //!
-//! Owns what such an override may look like. Which names exist is each provider's to say.
+//! Owns the form of an override. Each provider defines its own endpoint names.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,59 +13,59 @@ use thiserror::Error;
 use crate::values::authority::{Authority, AuthorityError, AuthorityRule};
 use crate::values::excerpt::excerpt;
 
-/// Where an override points to: `https://host[:port][/path]`, or `http` on a loopback host.
+/// The URL of an overridden endpoint: `https://host[:port][/path]`, or `http` on a loopback host.
 ///
-/// One canonical form, with a lower-case host and without a trailing slash. Tokens are sent there,
-/// so nothing that one URL parser reads differently from another is accepted.
+/// There is one canonical form, with a lower-case host and no trailing slash. Tokens are sent to this URL, so
+/// a URL that two parsers could read differently is refused.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EndpointUrl(String);
 
-/// A text is no [`EndpointUrl`].
+/// A text is not an [`EndpointUrl`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{value} is not the URL of an endpoint: {rule}")]
 pub struct EndpointUrlError {
     /// An excerpt of the text, quoted and escaped.
     pub value: String,
-    /// The rule that it breaks.
+    /// The rule that the text breaks.
     pub rule: EndpointUrlRule,
 }
 
-/// The rules of endpoint URLs, each as what to do.
+/// The rules for endpoint URLs. Each message says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EndpointUrlRule {
-    /// Longer than [`EndpointUrl::MAX_LEN`].
+    /// The text is longer than [`EndpointUrl::MAX_LEN`].
     #[error("use at most {} characters", EndpointUrl::MAX_LEN)]
     TooLong,
-    /// Neither `https`, nor `http` on a loopback host.
+    /// The scheme is neither `https`, nor `http` on a loopback host.
     #[error("start with https:// (http:// only for a loopback host)")]
     Scheme,
-    /// The host or port is refused.
+    /// The host or port is invalid.
     #[error("{0}")]
     Host(AuthorityRule),
-    /// A `?`.
+    /// The text contains a `?`.
     #[error("leave off the query")]
     Query,
-    /// A `#`.
+    /// The text contains a `#`.
     #[error("leave off the fragment")]
     Fragment,
-    /// An empty, `.` or `..` segment, or other characters.
+    /// The path has an empty, `.` or `..` segment, or other characters.
     #[error("use letters, digits, “-”, “.”, “_” and “~” between single slashes of the path")]
     Path,
 }
 
 impl EndpointUrl {
-    /// Longest accepted URL, in characters.
+    /// The maximum length of a URL, in characters.
     pub const MAX_LEN: usize = 2048;
 
-    /// The host, with its port if one is named.
+    /// Returns the host, with its port if one is given.
     #[must_use]
     pub fn host(&self) -> &str {
         let authority = self.0.split_once("://").map_or("", |(_, rest)| rest);
         authority.split('/').next().unwrap_or(authority)
     }
 
-    /// The canonical form, without a trailing slash.
+    /// Returns the canonical form, without a trailing slash.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -134,39 +134,36 @@ impl fmt::Display for EndpointUrl {
 #[serde(transparent)]
 pub struct Endpoints(BTreeMap<String, EndpointUrl>);
 
-/// Why overrides are refused.
+/// Overrides are invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EndpointsError {
-    /// Not of the form `NAME=URL`.
+    /// The text does not have the form `NAME=URL`.
     #[error("{0} is not an endpoint: write NAME=URL")]
     NotAPair(String),
-    /// The URL of an override is refused.
+    /// The URL of an override is invalid.
     #[error("endpoint {name}: {error}")]
     Url {
         /// An excerpt of the endpoint's name, quoted and escaped.
         name: String,
-        /// What is wrong with the URL.
+        /// The error in the URL.
         error: EndpointUrlError,
     },
-    /// The same name twice; an excerpt, quoted and escaped.
+    /// The same name occurs twice; this is an excerpt, quoted and escaped.
     #[error("endpoint {0} is given twice: give it once")]
     Duplicate(String),
-    /// A name that the provider does not have.
+    /// The provider has no endpoint of this name.
     #[error("endpoint {name} does not exist for this type of feed: use {}", allowed.join(" or "))]
     Unknown {
         /// An excerpt of the name, quoted and escaped.
         name: String,
-        /// The names that exist.
+        /// The names that the provider has.
         allowed: &'static [&'static str],
     },
 }
 
 impl Endpoints {
-    /// Reads pairs of the form `NAME=URL`, of which each name must be in `allowed`.
-    ///
-    /// # Errors
-    ///
-    /// The first pair's fault, see [`EndpointsError`].
+    /// Parses pairs of the form `NAME=URL`, each with a name from `allowed`. Returns the error of the first
+    /// invalid pair.
     pub fn from_pairs<'a>(
         allowed: &'static [&'static str],
         pairs: impl IntoIterator<Item = &'a str>,
@@ -180,11 +177,11 @@ impl Endpoints {
         Ok(endpoints)
     }
 
-    /// Reads one pair of the form `NAME=URL`.
+    /// Parses one pair of the form `NAME=URL`.
     ///
     /// # Errors
     ///
-    /// [`EndpointsError::NotAPair`] and [`EndpointsError::Url`].
+    /// [`EndpointsError::NotAPair`] or [`EndpointsError::Url`].
     pub fn parse_pair(pair: &str) -> Result<(String, EndpointUrl), EndpointsError> {
         let (name, url) = pair.split_once('=').ok_or_else(|| EndpointsError::NotAPair(excerpt(pair)))?;
         match url.parse() {
@@ -197,7 +194,7 @@ impl Endpoints {
     ///
     /// # Errors
     ///
-    /// [`EndpointsError::Duplicate`] when there is one of this name.
+    /// [`EndpointsError::Duplicate`] if there already is one with this name.
     pub fn insert(&mut self, name: String, url: EndpointUrl) -> Result<(), EndpointsError> {
         if self.0.contains_key(&name) {
             return Err(EndpointsError::Duplicate(excerpt(&name)));
@@ -206,7 +203,7 @@ impl Endpoints {
         Ok(())
     }
 
-    /// These overrides, with `others` in the place of those of the same name.
+    /// Returns these overrides, except that those in `others` replace those of the same name.
     #[must_use]
     pub fn overlaid_by(&self, others: &Self) -> Self {
         let pairs = self.0.iter().chain(&others.0);
@@ -217,7 +214,7 @@ impl Endpoints {
     ///
     /// # Errors
     ///
-    /// [`EndpointsError::Unknown`] for the first that is not.
+    /// [`EndpointsError::Unknown`] for the first name that is not.
     pub fn allow_only(&self, allowed: &'static [&'static str]) -> Result<(), EndpointsError> {
         match self.0.keys().find(|name| !allowed.contains(&name.as_str())) {
             Some(name) => Err(EndpointsError::Unknown { name: excerpt(name), allowed }),
@@ -225,19 +222,19 @@ impl Endpoints {
         }
     }
 
-    /// The override of this name.
+    /// Returns the override of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&EndpointUrl> {
         self.0.get(name)
     }
 
-    /// Whether nothing is overridden.
+    /// Returns whether there are no overrides.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All overrides, sorted by name.
+    /// Returns all overrides, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &EndpointUrl)> {
         self.0.iter().map(|(name, url)| (name.as_str(), url))
     }
@@ -254,7 +251,7 @@ impl<'de> Deserialize<'de> for Endpoints {
                 f.write_str("a map of endpoint names to URLs")
             }
 
-            // A derived map would let the last of two equal names win.
+            // Written by hand: a derived map would let the last of two equal names win.
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Endpoints, A::Error> {
                 let mut endpoints = Endpoints::default();
                 while let Some((name, url)) = map.next_entry()? {

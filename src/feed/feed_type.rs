@@ -1,10 +1,10 @@
-//! The types of feeds: one a provider.
+//! The types of feeds, one per provider.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Declares the types together with everything that has to name each of them, so that none is left out.
+/// Declares the types with everything that has to name each of them, so that none is forgotten.
 macro_rules! feed_types {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
         /// The type of a feed, as in `feed add TYPE`.
@@ -17,7 +17,7 @@ macro_rules! feed_types {
             /// All types.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
 
-            /// The name on the command line and in JSON.
+            /// Returns the name on the command line and in JSON.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self {

@@ -1,7 +1,7 @@
-//! Feeds: the registries that deployments pull from, and how carnet is trusted there.
+//! Feeds: the registries that deployments pull from, and the trust that carnet has there.
 //!
-//! A [`Feed`] that exists satisfies every rule that can be checked without asking anyone; it can
-//! only be made by [`Feed::new`] and [`Feed::changed`]. Pure: storage and exchange are elsewhere.
+//! A [`Feed`] satisfies every rule that can be checked without contacting another service, because only
+//! [`Feed::new`] and [`Feed::changed`] create one. This module is pure; storage and exchange are elsewhere.
 
 pub mod acr_host;
 pub mod aws;
@@ -36,68 +36,69 @@ use crate::oidc::audience::Audience;
 use crate::oidc::subject::{FeedIdentity, SubjectKey, SubjectKeys};
 use crate::values::slug::Slug;
 
-/// Tokens live this long unless the feed says otherwise.
+/// The default lifetime of tokens.
 pub const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
-/// The minimum remaining life of a credential that is handed out, unless the request asks for more.
+/// The minimum remaining life of a credential that is handed out, unless the request requires more.
 pub const MIN_REMAINING: Duration = Duration::from_secs(5 * 60);
 
 /// One registry that deployments pull from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Feed {
-    /// Never given to another feed.
+    /// The id, which is never reused.
     pub id: Uuid,
-    /// Grows with every change.
+    /// The version, which grows with every change.
     pub version: i64,
-    /// The space that the feed lives in.
+    /// The feed's space.
     pub space: Slug,
-    /// The feed's name in subjects and on the command line; never changes.
+    /// The feed's name in subjects and on the command line. It never changes.
     pub slug: Slug,
-    /// The name that people read; may change.
+    /// The display name, which may change.
     pub name: DisplayName,
-    /// What the cloud behind the registry needs.
+    /// The settings for the cloud behind the registry.
     #[serde(flatten)]
     pub provider: Provider,
-    /// Where images are pulled from.
+    /// The registry from which images are pulled.
     pub registry: RegistryHost,
     /// The `aud` of the feed's tokens.
     pub audience: Audience,
-    /// What the `sub` of the feed's tokens is made of.
+    /// The parts of the `sub` of the feed's tokens.
     pub subject_keys: SubjectKeys,
-    /// What the feed's tokens are signed with.
+    /// The signature algorithm of the feed's tokens.
     pub alg: Algorithm,
-    /// How long the feed's tokens live.
+    /// The lifetime of the feed's tokens.
     #[serde(serialize_with = "as_seconds")]
     pub token_lifetime: Duration,
     /// Endpoint overrides.
     pub endpoints: Endpoints,
-    /// When the feed was made.
+    /// The time of the feed's creation.
     pub created_at: Timestamp,
-    /// When the feed last changed.
+    /// The time of the feed's last change.
     pub updated_at: Timestamp,
 }
 
-/// A feed as somebody wants it; what is absent gets its default.
+/// A feed to be added. Absent values get their default.
 #[derive(Debug, Clone)]
 pub struct FeedDraft {
-    /// The space that it is to live in.
+    /// Its space.
     pub space: Slug,
     /// Its slug.
     pub slug: Slug,
     /// Its display name; the slug if absent.
     pub name: Option<DisplayName>,
-    /// Where images are pulled from.
+    /// The registry from which images are pulled.
     pub registry: RegistryHost,
-    /// The cloud behind it.
+    /// The cloud behind the registry.
     pub provider: Provider,
-    /// The `aud`; the provider's own if absent.
+    /// The `aud`; by default the provider's own.
     pub audience: Option<Audience>,
-    /// The parts of the `sub`; space and feed if absent.
+    /// The parts of the `sub`; by default space and feed.
     pub subject_keys: Option<SubjectKeys>,
-    /// The signature algorithm; the provider's own if absent.
+    /// The signature algorithm; by default the provider's own.
     pub alg: Option<Algorithm>,
-    /// The lifetime of tokens. By default [`DEFAULT_TOKEN_LIFETIME`], or the policy's longest if that is shorter; where the
-    /// credential ends with the token, the policy's longest.
+    /// The lifetime of tokens. By default [`DEFAULT_TOKEN_LIFETIME`] or the policy's maximum, whichever is
+    /// shorter. If the credential ends with the token, the default is the longest that the policy and the
+    /// provider allow.
     pub token_lifetime: Option<Duration>,
     /// Endpoint overrides.
     pub endpoints: Endpoints,
@@ -126,49 +127,50 @@ impl FeedDraft {
     /// # Errors
     ///
     /// As [`Feed::new`].
+    /// Checks everything that does not depend on the key policy, with the errors of [`Feed::new`].
     pub fn check(&self) -> Result<(), FeedError> {
         Feed::new(self.clone(), Uuid::nil(), Duration::MAX, Timestamp::UNIX_EPOCH).map(drop)
     }
 }
 
-/// A change of a feed; what is absent stays.
+/// A change of a feed. Absent values stay as they are.
 #[derive(Debug, Clone, Default)]
 pub struct FeedChanges {
-    /// Another display name.
+    /// The new display name.
     pub name: Option<DisplayName>,
-    /// Another registry.
+    /// The new registry.
     pub registry: Option<RegistryHost>,
-    /// Other fields of the same type.
+    /// The new settings, of the same type.
     pub provider: Option<Provider>,
-    /// Another audience.
+    /// The new audience.
     pub audience: Option<Audience>,
-    /// Another subject.
+    /// The new subject.
     pub subject_keys: Option<SubjectKeys>,
-    /// Another algorithm.
+    /// The new algorithm.
     pub alg: Option<Algorithm>,
-    /// Another lifetime of tokens.
+    /// The new lifetime of tokens.
     pub token_lifetime: Option<Duration>,
-    /// Other overrides, in place of all that there were.
+    /// The new overrides, which replace all existing ones.
     pub endpoints: Option<Endpoints>,
 }
 
 /// A feed breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FeedError {
-    /// A lifetime outside the policy.
+    /// The lifetime is outside the policy's range.
     #[error(
         "token_lifetime: {given} s is not between 1 s and the key policy's max-token-lifetime, {longest} s"
     )]
     TokenLifetime {
-        /// As given.
+        /// The given lifetime, in seconds.
         given: u64,
-        /// The policy's limit.
+        /// The policy's maximum, in seconds.
         longest: u64,
     },
-    /// The provider would refuse every subject of these keys.
+    /// Every subject of these keys would be too long for the provider.
     #[error("subject_keys: the shortest subject has {shortest} bytes and the provider takes at most {limit}")]
     Subject {
-        /// The shortest possible subject.
+        /// The length of the shortest possible subject.
         shortest: usize,
         /// The provider's limit.
         limit: usize,
@@ -178,7 +180,7 @@ pub enum FeedError {
     Type {
         /// The feed's type.
         from: FeedType,
-        /// The type wanted.
+        /// The requested type.
         to: FeedType,
     },
     /// A rule of the type `aws-ecr`.
@@ -196,7 +198,7 @@ pub enum FeedError {
 }
 
 impl Feed {
-    /// Makes a feed of `draft`.
+    /// Creates a feed from `draft`.
     ///
     /// # Errors
     ///
@@ -229,7 +231,7 @@ impl Feed {
         feed.checked(max_token_lifetime)
     }
 
-    /// The feed with `changes`, as its next version.
+    /// Returns the feed with `changes`, as its next version.
     ///
     /// # Errors
     ///
@@ -247,7 +249,7 @@ impl Feed {
         }
         let registry = changes.registry.unwrap_or_else(|| self.registry.clone());
         let endpoints = changes.endpoints.unwrap_or_else(|| self.endpoints.clone());
-        // A default follows what it is made of.
+        // A default changes with its inputs.
         let was_default = self.audience == self.provider.default_audience(&self.registry, &self.endpoints);
         let audience = match changes.audience {
             Some(audience) => audience,
@@ -280,8 +282,8 @@ impl Feed {
         feed.checked(max_token_lifetime)
     }
 
-    /// The minimum remaining life of a credential that is handed out: `standard`, or half of the token's life if the
-    /// credential ends with the token and that is less.
+    /// Returns the minimum remaining life of a credential that is handed out: `standard`, or half of the
+    /// token's life if the credential ends with the token and that is less.
     #[must_use]
     pub fn min_remaining(&self, standard: Duration) -> Duration {
         if self.provider.ends_with_the_token() { standard.min(self.token_lifetime / 2) } else { standard }
@@ -302,26 +304,26 @@ impl Feed {
         Ok(self)
     }
 
-    /// The feed's part of a subject.
+    /// Returns the feed's part of a subject.
     #[must_use]
     pub fn identity(&self) -> FeedIdentity {
         FeedIdentity { space: self.space.clone(), feed: self.slug.clone(), feed_id: self.id }
     }
 
-    /// The feed's full name, as on the command line.
+    /// Returns the feed's full name, as on the command line.
     #[must_use]
     pub fn path(&self) -> FeedPath {
         FeedPath { space: self.space.clone(), slug: self.slug.clone() }
     }
 
-    /// Whether another feed of the same name would be trusted in this one's place.
+    /// Returns whether clouds would also trust another feed that later has this feed's name.
     #[must_use]
     pub fn trust_follows_the_slug(&self) -> bool {
         !self.subject_keys.contains(SubjectKey::FeedId)
     }
 }
 
-/// `SPACE/FEED`, how a feed is named on the command line.
+/// The name of a feed on the command line: `SPACE/FEED`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedPath {
     /// The space.
@@ -330,13 +332,13 @@ pub struct FeedPath {
     pub slug: Slug,
 }
 
-/// The text is not a feed's name.
+/// A text is not a feed's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FeedPathError {
-    /// There is not exactly one `/`.
+    /// The text does not have exactly one `/`.
     #[error("a feed is named SPACE/FEED, such as default/prod")]
     NotAPath,
-    /// One of the two is not a slug.
+    /// One of the two parts is not a slug.
     #[error(transparent)]
     Slug(#[from] crate::values::slug::SlugError),
 }

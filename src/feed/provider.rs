@@ -1,4 +1,4 @@
-//! The cloud behind a registry: the fields of its type, and what follows from the type.
+//! The cloud behind a registry: the fields of its type, and the properties that follow from the type.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub enum Provider {
 }
 
 impl Provider {
-    /// The type.
+    /// Returns the type.
     #[must_use]
     pub fn feed_type(&self) -> FeedType {
         match self {
@@ -55,7 +55,7 @@ impl Provider {
         }
     }
 
-    /// The longest subject that the provider takes, in bytes, if it states one.
+    /// Returns the maximum length of a subject at the provider, in bytes, if the provider states one.
     #[must_use]
     pub fn subject_limit(&self) -> Option<usize> {
         match self {
@@ -65,17 +65,17 @@ impl Provider {
         }
     }
 
-    /// Checks that credentials of this type can be limited to `scope` at all.
+    /// Checks that credentials of this type can be limited to `scope`.
     ///
     /// # Errors
     ///
-    /// [`ScopeError`] says why not; [`Scope::everything`] always can.
+    /// [`ScopeError`] gives the reason why they cannot. [`Scope::everything`] is always possible.
     pub fn check_scope(&self, scope: &Scope) -> Result<(), ScopeError> {
         match self {
             _ if scope.is_everything() => Ok(()),
             Self::AwsEcr(_) => Ok(()),
             Self::AwsEcrPublic(_) => Err(ScopeError::EcrPublic),
-            // Without repositories, only the actions are limited.
+            // Without repositories, the scope limits only the actions.
             Self::AzureAcr(_) if scope.repositories().is_some() => Ok(()),
             Self::AzureAcr(_) => Err(ScopeError::Azure),
             Self::GoogleArtifactRegistry(_) => Err(ScopeError::Google),
@@ -100,21 +100,21 @@ impl Provider {
         }
     }
 
-    /// Returns whether a credential ends when the token ends that it was exchanged for.
+    /// Returns whether a credential ends together with the token for which it was exchanged.
     #[must_use]
     pub fn ends_with_the_token(&self) -> bool {
         matches!(self, Self::GoogleArtifactRegistry(google) if google.service_account.is_none())
     }
 
-    /// The lifetime of tokens where the feed states none: short, because a token is used at once; or, where the credential
-    /// ends with the token, as long as policy and provider allow.
+    /// Returns the default lifetime of tokens. It is short, because a token is used at once. If the
+    /// credential ends with the token, it is the longest that the policy and the provider allow.
     pub(super) fn default_token_lifetime(&self, max_token_lifetime: Duration) -> Duration {
         let longest =
             if self.ends_with_the_token() { google::MAX_TOKEN_LIFETIME } else { DEFAULT_TOKEN_LIFETIME };
         longest.min(max_token_lifetime)
     }
 
-    /// Advice for somebody who needs a credential of longer life than the feed's.
+    /// Returns advice for a caller that needs a longer life than the feed's credentials have.
     #[must_use]
     pub fn longer_life(&self) -> &'static str {
         match self {
@@ -135,7 +135,7 @@ impl Provider {
         }
     }
 
-    /// Google's provider that somebody uploads the issuer's keys to, if that is how it comes by them.
+    /// Returns Google's provider to which the issuer's keys are uploaded, if they are.
     #[must_use]
     pub fn uploaded_to(&self) -> Option<&WorkloadIdentityProvider> {
         match self {
@@ -146,7 +146,7 @@ impl Provider {
         }
     }
 
-    /// The source of the issuer's keys for the cloud. Only Google can have them uploaded.
+    /// Returns the source of the issuer's keys for the cloud. Only Google supports an upload.
     #[must_use]
     pub fn jwks(&self) -> JwksSource {
         match self {

@@ -1,6 +1,6 @@
-//! The fields that only some types of feed have, as somebody gives them: all optional, by name.
+//! The fields that only some types of feed have, all optional.
 //!
-//! One place knows which type has which field, for the command line, files and the API.
+//! This module alone knows which type has which field, for the command line, files and the API.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
@@ -12,14 +12,14 @@ use super::google::{
 };
 use super::{FeedType, Provider};
 
-/// Fields of any type. What is absent is not changed, or gets its default.
+/// The fields of every type. An absent field is not changed, or gets its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProviderFields {
     /// AWS: the role that trusts the issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role_arn: Option<RoleArn>,
-    /// AWS: how long the role's session lasts.
+    /// AWS: the duration of the role session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_duration: Option<SessionDuration>,
     /// Azure: the tenant of the identity.
@@ -31,21 +31,21 @@ pub struct ProviderFields {
     /// Google: the provider that trusts the issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload_identity_provider: Option<WorkloadIdentityProvider>,
-    /// Google: the service account to act as; `Some(None)`, in JSON `null`, acts as none any more.
+    /// Google: the service account to impersonate; `Some(None)`, in JSON `null`, removes it.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "even_null")]
     pub service_account: Option<Option<ServiceAccount>>,
-    /// Google: how long the service account's token lasts.
+    /// Google: the lifetime of the service account's token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<AccessTokenLifetime>,
-    /// Google: how it comes by the issuer's keys.
+    /// Google: the way in which it gets the issuer's keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks: Option<JwksSource>,
 }
 
-/// The fields do not suit the type.
+/// The fields do not match the type.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OwnFieldsError {
-    /// A field of another type.
+    /// The field belongs to another type.
     #[error("{field}: a feed of type {feed_type} has no such field")]
     NotOfThisType {
         /// The field.
@@ -53,7 +53,7 @@ pub enum OwnFieldsError {
         /// The feed's type.
         feed_type: FeedType,
     },
-    /// A field without which there is no feed of this type.
+    /// This type requires the field.
     #[error("{field}: a feed of type {feed_type} needs it")]
     Missing {
         /// The field.
@@ -64,7 +64,7 @@ pub enum OwnFieldsError {
 }
 
 impl OwnFieldsError {
-    /// The field concerned.
+    /// Returns the field concerned.
     #[must_use]
     pub fn field(&self) -> &'static str {
         match self {
@@ -74,11 +74,11 @@ impl OwnFieldsError {
 }
 
 impl ProviderFields {
-    /// What a new feed of this type needs to know of its cloud.
+    /// Returns the provider of a new feed of this type.
     ///
     /// # Errors
     ///
-    /// [`OwnFieldsError`] names the first field that is missing or belongs elsewhere.
+    /// [`OwnFieldsError`] names the first field that is missing or belongs to another type.
     pub fn provider(self, feed_type: FeedType) -> Result<Provider, OwnFieldsError> {
         self.check(feed_type)?;
         let missing = |field| OwnFieldsError::Missing { field, feed_type };
@@ -107,11 +107,11 @@ impl ProviderFields {
         })
     }
 
-    /// `provider` with these fields in place of its own.
+    /// Returns `provider` with its fields replaced by these.
     ///
     /// # Errors
     ///
-    /// [`OwnFieldsError::NotOfThisType`].
+    /// [`OwnFieldsError::NotOfThisType`] if a field belongs to another type.
     pub fn applied_to(self, provider: Provider) -> Result<Provider, OwnFieldsError> {
         self.check(provider.feed_type())?;
         let role = |own: AssumedRole| AssumedRole {
@@ -138,11 +138,11 @@ impl ProviderFields {
         })
     }
 
-    /// Refuses the fields of another type.
+    /// Refuses fields of another type.
     ///
     /// # Errors
     ///
-    /// [`OwnFieldsError::NotOfThisType`] names the first.
+    /// [`OwnFieldsError::NotOfThisType`] names the first such field.
     pub fn check(&self, feed_type: FeedType) -> Result<(), OwnFieldsError> {
         let aws: &[FeedType] = &[FeedType::AwsEcr, FeedType::AwsEcrPublic];
         let azure: &[FeedType] = &[FeedType::AzureAcr];
@@ -164,7 +164,7 @@ impl ProviderFields {
     }
 }
 
-/// Tells a member that is `null` from one that is absent.
+/// Distinguishes a `null` member from an absent one.
 pub(crate) fn even_null<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<ServiceAccount>>, D::Error> {

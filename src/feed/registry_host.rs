@@ -1,4 +1,4 @@
-//! The registry's host, the way users and Docker write it.
+//! The registry's host, in the form that users and Docker write.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,56 +11,55 @@ use crate::values::excerpt::excerpt;
 
 /// A registry: `host` or `host:port`, in lower case, without scheme or path.
 ///
-/// A port is kept even where it is the default of `https`: to Docker, `host` and `host:443` are
-/// two registries.
+/// A port is kept even if it is the default of `https`: to Docker, `host` and `host:443` are two registries.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct RegistryHost(Authority);
 
 impl RegistryHost {
-    /// Host and port, as in an image's name.
+    /// Returns host and port, as in an image's name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// The host without the port; an IPv6 address keeps its brackets.
+    /// Returns the host without the port. An IPv6 address keeps its brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         self.0.host()
     }
 
-    /// The port, if one was written.
+    /// Returns the port, if one was given.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.0.port()
     }
 
-    /// Whether the host is this machine: `localhost`, 127.0.0.0/8 or `[::1]`.
+    /// Returns whether the host is this machine: `localhost`, 127.0.0.0/8 or `[::1]`.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.0.is_loopback()
     }
 }
 
-/// Why a text is not a registry's host.
+/// A text is not a registry's host.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RegistryHostError {
-    /// A URL was given.
+    /// The text is a URL.
     #[error("{value} is not a registry host: leave off “{scheme}://”")]
     Scheme {
         /// An excerpt of the text, quoted and escaped.
         value: String,
-        /// What stands before `://`, at most a few characters of it.
+        /// The scheme before `://`, at most eight characters.
         scheme: String,
     },
-    /// There is something after the host.
+    /// The text continues after the host.
     #[error("{value} is not a registry host: leave off “/” and what follows it")]
     Path {
         /// An excerpt of the text, quoted and escaped.
         value: String,
     },
-    /// What is there is not a host.
+    /// The host is invalid.
     #[error(transparent)]
     Host(#[from] AuthorityError),
 }

@@ -1,7 +1,7 @@
-//! Adding, changing and removing feeds: the rules that need the database.
+//! Adds, changes and removes feeds, by the rules that need the database.
 //!
-//! Each change is made for a [`Principal`], which is confirmed in the transaction that makes the change; what its
-//! grant does not allow is refused here, whichever way the request came.
+//! Every change is made for a [`Principal`] and confirmed in the same transaction. So a change that the
+//! principal's grant does not allow is refused here, for every interface.
 
 mod rules;
 pub mod uploads;
@@ -25,7 +25,7 @@ use crate::values::clock::Clock;
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::random::{Random, RandomnessUnavailable, uuid};
 
-/// Keeps the feeds of one database.
+/// The feeds of one database.
 #[derive(Debug, Clone)]
 pub struct Feeds {
     store: Store,
@@ -33,18 +33,18 @@ pub struct Feeds {
     random: Arc<dyn Random>,
 }
 
-/// The trust of other feeds that a feed may share or inherit, as somebody has said. Only principals without limits
-/// may say so.
+/// The other feeds' trust that a feed may share or inherit by explicit request. Only principals without
+/// limits may set these.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sharing {
-    /// Give a subject that another feed of the space can give.
+    /// Allows a subject that another feed of the space can have.
     pub share_subject: bool,
-    /// Give a subject that a removed feed gave, and so inherit the trust that clouds may still have in it.
+    /// Allows a subject that a removed feed had, and thus inherits any trust that clouds still have in it.
     pub reuse_slug: bool,
 }
 
 impl Sharing {
-    /// No trust is shared or inherited.
+    /// Neither shares nor inherits trust.
     pub const NOTHING: Self = Self { share_subject: false, reuse_slug: false };
 }
 
@@ -53,11 +53,11 @@ impl Sharing {
 pub struct Changed {
     /// The feed as it is now.
     pub feed: Feed,
-    /// What that means for trust and for callers.
+    /// The consequences for trust and for callers.
     pub notes: Vec<FeedNote>,
 }
 
-/// Feeds were not changed.
+/// The feeds were not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum FeedsError {
     /// There is no such feed.
@@ -66,7 +66,7 @@ pub enum FeedsError {
     /// The name is taken.
     #[error("there is a feed {0} already")]
     Taken(FeedPath),
-    /// Another feed of the space can give the subject.
+    /// Another feed of the space can have the subject.
     #[error(
         "subject_keys: {path} could give the same subject as {}: every cloud that trusts one would trust the other",
         named(with)
@@ -74,12 +74,12 @@ pub enum FeedsError {
     SubjectShared {
         /// The feed to be added or changed.
         path: FeedPath,
-        /// Some of the feeds that can give it.
+        /// Some of the feeds that can have the same subject.
         with: Vec<FeedPath>,
-        /// Whether the principal may not share it anyway.
+        /// Set if the principal has limits, and so may not share the subject.
         is_limited: bool,
     },
-    /// Clouds may still trust the subject of a removed feed, or a former one.
+    /// Clouds may still trust the subject of a removed feed, or a former subject of an existing one.
     #[error(
         "{}: {path} could give a subject of {from}, which gave it until {removed_at}: every cloud that still trusts \
          that one would trust this one",
@@ -88,58 +88,60 @@ pub enum FeedsError {
     SlugReused {
         /// The feed to be added or changed.
         path: FeedPath,
-        /// The feed that gave it.
+        /// The feed that had the subject.
         from: FeedPath,
-        /// When that feed was removed or was given another subject.
+        /// The time at which that feed was removed or got another subject.
         removed_at: Timestamp,
-        /// Whether the principal may not inherit it anyway.
+        /// Set if the principal has limits, and so may not inherit the subject.
         is_limited: bool,
     },
-    /// A limited principal wants the registry of a feed outside its limits. Which feed is not said.
+    /// A principal with limits wants the registry of a feed outside its limits. The error does not name that
+    /// feed.
     #[error(
         "registry: a grant with limits cannot give a feed this registry, because callers who look feeds up by it \
          would find several"
     )]
     RegistryElsewhere,
-    /// The feed's tokens would be addressed to carnet itself.
+    /// carnet itself would accept the feed's tokens.
     #[error("audience: it lies at or below the issuer URL {0}, where carnet's own tokens would be accepted")]
     OwnAudience(IssuerUrl),
-    /// There are as many as there may be.
+    /// The maximum number is reached.
     #[error("there are {most} {what} already, and no more may be made by this caller")]
     TooMany {
-        /// What there are too many of.
+        /// The things that are counted.
         what: &'static str,
-        /// How many there may be.
+        /// Their maximum number.
         most: i64,
     },
-    /// The principal's grant does not allow it.
+    /// The principal's grant does not allow this change.
     #[error(transparent)]
     Refused(#[from] FeedRefusal),
-    /// The principal's grant does not allow any such change, or has ended.
+    /// The principal's grant allows no such change, or has ended.
     #[error(transparent)]
     Principal(#[from] PrincipalError),
     /// The feed breaks a rule.
     #[error(transparent)]
     Feed(#[from] FeedError),
-    /// This machine's clock is not believed.
+    /// This machine's clock is not trusted.
     #[error("{0}; no feed is made by a clock that is not believed")]
     Clock(ClockDoubt),
-    /// The database would not.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// No identifier for a new feed.
+    /// The operating system gave no randomness for a new feed's id.
     #[error(transparent)]
     Randomness(#[from] RandomnessUnavailable),
 }
 
 impl Feeds {
-    /// The feeds in `store`, which must have been unlocked: every change is recorded in the audit log.
+    /// Creates the service for the feeds in `store`, which must be unlocked, because every change is recorded
+    /// in the audit log.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         Self::watched(store, Arc::new(ClockWatch::new(clock)), random)
     }
 
-    /// As [`Feeds::new`], with a clock that somebody watches already.
+    /// As [`Feeds::new`], with an existing clock watch.
     pub(crate) fn watched(store: Store, watch: Arc<ClockWatch>, random: Arc<dyn Random>) -> Self {
         Self { store, watch, random }
     }
@@ -158,6 +160,7 @@ impl Feeds {
     /// # Errors
     ///
     /// [`FeedsError`]; nothing has changed then.
+    /// Adds a feed for the principal `by`, and its space if that is new. On an error, nothing has changed.
     pub async fn add(
         &self,
         draft: FeedDraft,
@@ -191,11 +194,8 @@ impl Feeds {
         Ok(Changed { feed, notes })
     }
 
-    /// Changes a feed for the principal `by`. A subject that it gives no more leaves a mark.
-    ///
-    /// # Errors
-    ///
-    /// [`FeedsError`]; nothing has changed then.
+    /// Changes a feed for the principal `by`. A subject that the feed no longer has leaves a mark. On an
+    /// error, nothing has changed.
     pub async fn update(
         &self,
         path: &FeedPath,
@@ -219,7 +219,8 @@ impl Feeds {
         if before.registry != after.registry {
             notes.extend(check_registry(&mut write, &after, &confirmed).await?);
         }
-        // Nobody has said what another provider's JWKS holds, or what somebody has uploaded since.
+        // A confirmation for one provider's uploaded JWKS says nothing about another's, nor about a later
+        // upload.
         if before.provider.uploaded_to() != after.provider.uploaded_to() {
             write.forget_confirmed_keys(after.id).await?;
         }
@@ -231,11 +232,7 @@ impl Feeds {
         Ok(Changed { feed: after, notes })
     }
 
-    /// Removes a feed for the principal `by`. Its subject leaves a mark.
-    ///
-    /// # Errors
-    ///
-    /// [`FeedsError`]; nothing has changed then.
+    /// Removes a feed for the principal `by`. Its subject leaves a mark. On an error, nothing has changed.
     pub async fn remove(&self, path: &FeedPath, by: impl Into<Principal<'_>>) -> Result<Feed, FeedsError> {
         let by = by.into();
         let (mut write, confirmed, now) = self.begin(&by).await?;
@@ -249,10 +246,10 @@ impl Feeds {
         Ok(feed)
     }
 
-    /// Begins a change, and confirms in it that `by` is an admin still.
+    /// Begins a transaction and confirms in it that `by` is still an admin.
     async fn begin(&self, by: &Principal<'_>) -> Result<(Transaction, Confirmed, Timestamp), FeedsError> {
         let mut write = self.store.write().await?;
-        // After the lock was waited for: what has ended meanwhile changes nothing.
+        // Read after the wait for the lock: a grant that ended meanwhile changes nothing.
         let now = self.watch.clock().now();
         let confirmed = by.confirm(&mut write, now).await?;
         confirmed.admin()?;
@@ -260,13 +257,14 @@ impl Feeds {
     }
 }
 
-/// The feed, if there is one and the principal sees it.
+/// Returns the feed if it exists and the principal may see it.
 async fn seen(read: &mut ReadTransaction, path: &FeedPath, by: &Confirmed) -> Result<Feed, FeedsError> {
     let feed = if by.permissions.may_see(path) { read.feed(path).await? } else { None };
     feed.ok_or_else(|| FeedsError::Unknown(path.clone()))
 }
 
-/// Refuses an audience of carnet's own. A database that has no issuer yet has none to compare with; minting looks again.
+/// Refuses an audience of carnet itself. A database without an issuer has none to compare with, so minting
+/// checks again.
 async fn check_audience(read: &mut ReadTransaction, feed: &Feed) -> Result<(), FeedsError> {
     match read.issuer_url().await? {
         Some(issuer) if feed.audience.is_at_or_below(&issuer) => Err(FeedsError::OwnAudience(issuer)),
@@ -285,7 +283,7 @@ async fn tell_keys(
     if waited_for(before) == waited_for(after) { Ok(()) } else { write.bump_publications().await }
 }
 
-/// What a feed is, but for when it was made and changed, which its record says.
+/// Returns the feed's members without its times, which the audit record has itself.
 fn members(feed: &Feed) -> Value {
     let mut members = serde_json::to_value(feed).unwrap_or_default();
     if let Some(members) = members.as_object_mut() {
@@ -296,7 +294,7 @@ fn members(feed: &Feed) -> Value {
     members
 }
 
-/// `version 3: audience "a" → "b", …`: every member that has changed.
+/// Returns every changed member, as `version 3: audience "a" → "b", …`.
 fn difference(before: &Feed, after: &Feed) -> String {
     format!("version {}: {}", after.version, differing(&members(before), &members(after)))
 }

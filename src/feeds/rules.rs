@@ -1,4 +1,5 @@
-//! The rules between feeds: whose subject a feed may give, whose registry it may have, and how many there may be.
+//! The rules between feeds: the subjects and registries that a feed may have, and the maximum number of
+//! feeds.
 
 use std::fmt;
 
@@ -11,40 +12,42 @@ use crate::feed::{Feed, FeedPath};
 use crate::store::ReadTransaction;
 use crate::store::feeds::FeedCounts;
 
-/// The most feeds of one space.
+/// The maximum number of feeds in one space.
 pub const MAX_FEEDS_IN_SPACE: i64 = 50_000;
-/// The most feeds of all spaces.
+/// The maximum number of feeds in all spaces.
 pub const MAX_FEEDS: i64 = 500_000;
-/// The most spaces.
+/// The maximum number of spaces.
 pub const MAX_SPACES: i64 = 10_000;
 
-/// Limited admins leave this part of the feeds and spaces to the command line and to admins without limits: a tenth.
+/// The part of the feeds and spaces, a tenth, that is reserved for the command line and for admins without
+/// limits.
 const RESERVED_PART: i64 = 10;
 
-/// The number of marks of removed subjects in a space from which on admins with limits leave no more there.
+/// The number of marks of removed subjects in a space from which admins with limits can add no more there.
 const MAX_MARKS_IN_SPACE: i64 = 50_000;
-/// The number of marks of removed subjects of one feed name from which on admins with limits leave no more of it.
+/// The number of marks of removed subjects of one feed name from which admins with limits can add no more for
+/// it.
 const MAX_MARKS_OF_NAME: i64 = 32;
 
-/// The most feeds that a message names.
+/// The maximum number of feeds that a message names.
 const NAMED: u32 = 5;
 
-/// What a change of a feed means for trust and for callers, beyond the feed itself.
+/// A consequence of a feed's change for trust or for callers, beyond the feed itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FeedNote {
-    /// Other feeds can give the feed's subject.
+    /// Other feeds can have the feed's subject.
     SharedSubject {
         /// Some of them.
         with: Vec<FeedPath>,
     },
-    /// A feed that gave the subject was removed, or was given another one.
+    /// A feed that had the subject was removed, or got another subject.
     InheritedSubject {
         /// The feed.
         from: FeedPath,
-        /// When.
+        /// The time at which that happened.
         removed_at: Timestamp,
     },
-    /// Other feeds have the registry.
+    /// Other feeds have the same registry.
     SharedRegistry {
         /// The registry.
         registry: RegistryHost,
@@ -76,7 +79,7 @@ impl fmt::Display for FeedNote {
     }
 }
 
-/// At most [`NAMED`] names, and whether there are more.
+/// Lists at most [`NAMED`] names, and says if there are more.
 pub(super) fn named(feeds: &[FeedPath]) -> String {
     let most = NAMED as usize;
     let mut text = feeds.iter().take(most).map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -86,8 +89,8 @@ pub(super) fn named(feeds: &[FeedPath]) -> String {
     text
 }
 
-/// Refuses a subject that another feed of the space can give, present or removed, unless an unlimited principal said
-/// that this is wanted.
+/// Refuses a subject that another feed of the space, existing or removed, can have, unless a principal
+/// without limits has requested it explicitly.
 pub(super) async fn check_subject(
     read: &mut ReadTransaction,
     feed: &Feed,
@@ -119,8 +122,8 @@ pub(super) async fn check_subject(
     Ok(notes)
 }
 
-/// Refuses a limited principal the registry of a feed outside its limits, because look-ups by host that find one feed
-/// today would find two. Tells an unlimited one which feeds have the registry.
+/// Refuses a principal with limits the registry of a feed outside its limits, because look-ups by host that
+/// find one feed today would find two. A principal without limits gets a note that names the other feeds.
 pub(super) async fn check_registry(
     read: &mut ReadTransaction,
     feed: &Feed,
@@ -152,7 +155,7 @@ pub(super) async fn check_room(
     }
 }
 
-/// The limit that one more feed would exceed.
+/// Returns the limit that one more feed would exceed.
 fn exhausted(counts: FeedCounts, is_unlimited: bool) -> Option<(&'static str, i64)> {
     let most = |most: i64| if is_unlimited { most } else { most - most / RESERVED_PART };
     [

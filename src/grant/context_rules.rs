@@ -29,9 +29,8 @@ pub enum ContextRule {
 impl ContextRule {
     /// Returns whether this rule allows every context that `other` allows.
     ///
-    /// `Open` covers `Closed`, but `Fixed` does not: a token without the key is a different token, not a
-    /// weaker one. If the feed's subject may omit the key (`tenant?`), such a token even speaks for all
-    /// values.
+    /// `Fixed` does not cover `Closed`: a token without the key is a different token, not a weaker one. If
+    /// the feed's subject may omit the key (`tenant?`), such a token even speaks for all values.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         *self == Self::Open || self == other

@@ -41,7 +41,7 @@ pub struct Grant {
     pub id: Uuid,
     /// The display name.
     pub name: DisplayName,
-    /// What the grant allows.
+    /// The permissions that it gives.
     #[serde(flatten)]
     pub permissions: Permissions,
     /// The time of its creation.

@@ -1,9 +1,9 @@
-//! Grant tokens: the secret that shows that a caller holds a grant.
+//! Grant tokens: the secret that proves that a caller holds a grant.
 //!
-//! `carnet_`, the grant's UUID as 22 base62 digits, 43 random base62 characters (256 bits), and the
-//! CRC-32 (ISO-HDLC) of everything before as 6 base62 digits: 78 characters in all. The checksum says
-//! that something is a token without asking a database, to secret scanners and to us; it protects
-//! nothing. The random part does: only its hash is stored.
+//! A token has 78 characters: `carnet_`, the grant's UUID as 22 base62 digits, 43 random base62 characters
+//! (256 bits), and the CRC-32 (ISO-HDLC) of everything before it as 6 base62 digits. The checksum lets secret
+//! scanners and carnet recognise a token without a database. It gives no security; the random characters do,
+//! and carnet stores only the token's hash.
 //!
 //! Regular expression: `\bcarnet_[0-9A-Za-z]{71}\b`.
 
@@ -27,44 +27,40 @@ const RANDOM_CHARACTERS: usize = 43;
 const CHECKSUM_DIGITS: usize = 6;
 const CHECKED_LEN: usize = PREFIX.len() + ID_DIGITS + RANDOM_CHARACTERS;
 
-/// A token as it is given to its holder, once. Neither shown nor kept: it has no `Debug`.
+/// A token, shown to its holder once and never stored. It has no `Debug`, so that logs cannot contain it.
 pub struct GrantToken {
     text: SecretString,
 }
 
-/// What a text in the form of a token says, without the secret itself.
+/// The contents of a well-formed token, without the secret.
 #[derive(Debug, Clone)]
 pub struct ParsedToken {
     id: Uuid,
     hash: TokenHash,
 }
 
-/// The SHA-256 of a token, which is what is stored: 256 random bits need no slow hash.
+/// The SHA-256 of a token, the only part that carnet stores. 256 random bits need no slow hash.
 #[derive(Clone, Copy)]
 pub struct TokenHash([u8; 32]);
 
-/// A text is no token. What it is, is never repeated: it may be one with a slip in it.
+/// A text is not a token. The error never contains the text, which may be a token with a typing error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TokenError {
-    /// It does not begin, or is not as long, or is not of the characters as every token.
+    /// The prefix, the length or the characters are not those of a token.
     #[error("this is no grant token: one is “{}” and {} letters and digits", PREFIX, GrantToken::LEN - PREFIX.len())]
     Form,
-    /// It looks like a token, but was mistyped or cut.
+    /// The checksum is wrong: the token was mistyped or truncated.
     #[error("the grant token's checksum does not fit: it was changed on its way")]
     Checksum,
 }
 
 impl GrantToken {
-    /// Every token has so many characters.
+    /// The length of every token, in characters.
     pub const LEN: usize = CHECKED_LEN + CHECKSUM_DIGITS;
 
-    /// A new token of the grant `id`.
-    ///
-    /// # Errors
-    ///
-    /// [`RandomnessUnavailable`], from the source.
+    /// Generates a new token for the grant `id`.
     pub fn generate(id: Uuid, random: &dyn Random) -> Result<Self, RandomnessUnavailable> {
-        // Never reallocated, so that no copy of a part stays behind.
+        // Reserved in full: a reallocation would leave a copy of a part in memory.
         let mut text = Zeroizing::new(String::with_capacity(Self::LEN));
         text.push_str(PREFIX);
         push_number::<ID_DIGITS>(&mut text, id.as_u128());
@@ -74,12 +70,8 @@ impl GrantToken {
         Ok(Self { text: SecretString::new(std::mem::take(&mut *text)) })
     }
 
-    /// Reads a token. Looks at its form and checksum alone, so that nothing else has to be asked about
-    /// what cannot be one.
-    ///
-    /// # Errors
-    ///
-    /// [`TokenError`], which does not repeat the text.
+    /// Parses a token. Checks only its form and checksum, so that a text that cannot be a token causes no
+    /// database read.
     pub fn parse(text: &str) -> Result<ParsedToken, TokenError> {
         let body = text.strip_prefix(PREFIX).ok_or(TokenError::Form)?;
         if text.len() != Self::LEN || !body.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
@@ -93,13 +85,13 @@ impl GrantToken {
         Ok(ParsedToken { id: Uuid::from_u128(id), hash: TokenHash::of(text) })
     }
 
-    /// The token itself, to be shown this once.
+    /// Returns the token itself, to be shown this once.
     #[must_use]
     pub fn reveal(&self) -> &str {
         self.text.reveal()
     }
 
-    /// What is stored of it.
+    /// Returns the hash to store.
     #[must_use]
     pub fn hash(&self) -> TokenHash {
         TokenHash::of(self.reveal())
@@ -107,13 +99,13 @@ impl GrantToken {
 }
 
 impl ParsedToken {
-    /// The grant that the token claims to be of.
+    /// Returns the id of the grant that the token names.
     #[must_use]
     pub fn id(&self) -> Uuid {
         self.id
     }
 
-    /// What must be stored of that grant if it is.
+    /// Returns the hash that the database must have for that grant.
     #[must_use]
     pub fn hash(&self) -> &TokenHash {
         &self.hash
@@ -123,7 +115,7 @@ impl ParsedToken {
 impl TokenHash {
     fn of(token: &str) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
-        // The hash of a token is no hash of anything else.
+        // Domain separation: this hash equals no other hash of the same bytes.
         context.update(b"carnet-grant-token-1\0");
         context.update(token.as_bytes());
         let mut hash = [0; 32];
@@ -131,25 +123,25 @@ impl TokenHash {
         Self(hash)
     }
 
-    /// A hash that no token has, to be compared with when there is nothing to compare with.
+    /// Returns a hash that no token has. The comparison with it spends the same time when no grant was found.
     #[must_use]
     pub fn of_nothing() -> Self {
         Self([0; 32])
     }
 
-    /// Whether both are of one token; takes the same time for every other one.
+    /// Compares both hashes in constant time.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
 
-    /// The hash as it is stored, base64.
+    /// Returns the hash in base64, as stored.
     #[must_use]
     pub fn to_text(&self) -> String {
         STANDARD_NO_PAD.encode(self.0)
     }
 
-    /// What [`TokenHash::to_text`] gave, if it is that.
+    /// Parses the result of [`TokenHash::to_text`].
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         STANDARD_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
@@ -172,7 +164,7 @@ fn push_number<const WIDTH: usize>(text: &mut String, mut number: u128) {
     text.extend(digits.map(char::from));
 }
 
-/// Reads base 62; none if it is something else, or too large.
+/// Parses base 62; `None` for any other text, or if the number is too large.
 fn number(text: &str) -> Option<u128> {
     text.bytes().try_fold(0_u128, |number, byte| {
         let digit = DIGITS.iter().position(|digit| *digit == byte)?;
@@ -180,7 +172,7 @@ fn number(text: &str) -> Option<u128> {
     })
 }
 
-/// Appends random characters, each as likely as any other: bytes from 248 = 4 × 62 on are passed over.
+/// Appends uniformly distributed random characters: bytes of 248 = 4 × 62 and above are skipped.
 fn push_random(text: &mut String, random: &dyn Random) -> Result<(), RandomnessUnavailable> {
     let mut left = RANDOM_CHARACTERS;
     let mut bytes = Zeroizing::new([0; 64]);
@@ -219,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_form_that_scanners_look_for_stays_what_it_is() {
-        // Computed by another program: a change of the form would leave every token out there unknown.
+        // Computed by another program. A change of the form would invalidate every token in use.
         let text = format!("carnet_{}1{}4N1Bun", "0".repeat(21), "a".repeat(43));
         assert_eq!(GrantToken::parse(&text).unwrap().id(), Uuid::from_u128(1));
     }
@@ -267,7 +259,7 @@ mod tests {
                 counts[DIGITS.iter().position(|digit| *digit == byte).unwrap()] += 1;
             }
         }
-        // Taken modulo 62 without passing bytes over, the first eight would come a quarter more often.
+        // With modulo 62 and no skipped bytes, the first eight characters would be a quarter more frequent.
         let expected = f64::from(tokens * 43) / 62.0;
         for (digit, count) in counts.into_iter().enumerate() {
             assert!((f64::from(count) - expected).abs() < 0.12 * expected, "{digit}: {count} of {expected}");

@@ -1,5 +1,5 @@
-//! What a feed of Amazon ECR needs to know: the role that it assumes, and the rules between that
-//! role, the registry and overridden endpoints. Those of ECR Public are in [`super::ecr_public`].
+//! The settings of an Amazon ECR feed: the role that it assumes, and the rules between that role, the
+//! registry and the overridden endpoints. The rules for ECR Public are in [`super::ecr_public`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,9 +24,9 @@ pub const ENDPOINT_NAMES: &[&str] = &["sts", "ecr"];
 /// The role that a feed of type `aws-ecr` or `aws-ecr-public` assumes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AssumedRole {
-    /// The role that trusts the issuer and may read the registry.
+    /// The role, which trusts the issuer and may read the registry.
     pub role_arn: RoleArn,
-    /// How long the role session is asked to last.
+    /// The requested duration of the role session.
     #[serde(default)]
     pub session_duration: SessionDuration,
 }
@@ -43,6 +43,8 @@ impl AssumedRole {
     /// # Errors
     ///
     /// See [`AwsEcrError`]; the first rule that is broken.
+    /// Checks the role, the private registry and the overrides against each other. Returns the first rule
+    /// that is broken.
     pub fn check(&self, registry: &RegistryHost, endpoints: &Endpoints) -> Result<(), AwsEcrError> {
         endpoints.allow_only(ENDPOINT_NAMES)?;
         match EcrHost::try_from(registry) {
@@ -58,10 +60,10 @@ impl AssumedRole {
     }
 }
 
-/// Why the parts of an `aws-ecr` feed do not fit together.
+/// The settings of an `aws-ecr` feed contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AwsEcrError {
-    /// An override that an AWS feed does not have.
+    /// An AWS feed does not have this endpoint.
     #[error(transparent)]
     Endpoints(#[from] EndpointsError),
     /// A role cannot be assumed across partitions.
@@ -72,12 +74,12 @@ pub enum AwsEcrError {
         /// The role's partition.
         role: Partition,
     },
-    /// Nothing says where the APIs of a registry under another name are.
+    /// The registry's name does not reveal the API hosts, and an override is missing.
     #[error("registry: {why}; of any other registry the endpoint {missing} must be given too")]
     Endpoint {
         /// The first endpoint that is not overridden.
         missing: &'static str,
-        /// Why the registry's name does not say where the APIs are.
+        /// The reason why the registry's name does not reveal the API hosts.
         why: EcrHostError,
     },
 }
@@ -90,43 +92,43 @@ pub struct RoleArn {
     partition: Partition,
 }
 
-/// A text is no [`RoleArn`].
+/// A text is not a [`RoleArn`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{value} is not the ARN of a role: {rule}")]
 pub struct RoleArnError {
     /// An excerpt of the text, quoted and escaped.
     pub value: String,
-    /// The rule that it breaks.
+    /// The rule that the text breaks.
     pub rule: RoleArnRule,
 }
 
-/// The rules of role ARNs, each as what to do.
+/// The rules for role ARNs. Each message says what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RoleArnRule {
-    /// Outside STS's limits.
+    /// The length is outside STS's limits.
     #[error("use 20 to 2048 characters")]
     Length,
-    /// Not the six fields of an IAM ARN, or a region is given.
+    /// The text lacks one of the six fields of an IAM ARN, or names a region.
     #[error("write arn:PARTITION:iam::ACCOUNT:role/NAME")]
     Form,
-    /// The partition is not one that AWS has.
+    /// AWS has no such partition.
     #[error("use a partition of AWS: {}", PARTITIONS.map(|(partition, _)| partition.as_str()).join(", "))]
     Partition,
     /// The account is not a number of 12 digits.
     #[error("use an account of 12 digits")]
     Account,
-    /// Not a role: a user, a policy, an assumed role.
+    /// The resource is not a role, but for example a user, a policy or an assumed role.
     #[error("after the account comes “role/”")]
     NotARole,
-    /// Path outside IAM's rules.
+    /// The path breaks IAM's rules.
     #[error("use at most 512 printable ASCII characters, without spaces, as the path")]
     Path,
-    /// Name outside IAM's rules.
+    /// The name breaks IAM's rules.
     #[error("use 1 to 64 letters, digits and “_+=,.@-” as the name")]
     Name,
 }
 
-/// AWS's partitions, and the region of each that APIs are called in when nothing names another.
+/// AWS's partitions, each with the region in which APIs are called by default.
 const PARTITIONS: [(Partition, &str); 8] = [
     (Partition::Aws, "us-east-1"),
     (Partition::AwsCn, "cn-north-1"),
@@ -139,19 +141,19 @@ const PARTITIONS: [(Partition, &str); 8] = [
 ];
 
 impl RoleArn {
-    /// The whole ARN.
+    /// Returns the whole ARN.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.arn
     }
 
-    /// The partition that the role lives in.
+    /// Returns the role's partition.
     #[must_use]
     pub fn partition(&self) -> Partition {
         self.partition
     }
 
-    /// The region that a registry which is not ECR's is taken to be in: the partition's first.
+    /// Returns the region assumed for a registry that is not ECR's: the partition's first.
     #[must_use]
     pub fn home_region(&self) -> &'static str {
         PARTITIONS
@@ -160,7 +162,7 @@ impl RoleArn {
             .map_or("us-east-1", |(_, region)| region)
     }
 
-    /// The 12 digits of the account that the role lives in.
+    /// Returns the 12 digits of the role's account.
     #[must_use]
     pub fn account_id(&self) -> &str {
         self.arn.split(':').nth(4).unwrap_or_default()
@@ -178,7 +180,7 @@ impl FromStr for RoleArn {
     }
 }
 
-/// Checks a role's ARN by IAM's rules; gives its partition.
+/// Checks a role's ARN by IAM's rules and returns its partition.
 fn parse(value: &str) -> Result<Partition, RoleArnRule> {
     if !(20..=2048).contains(&value.len()) {
         return Err(RoleArnRule::Length);
@@ -197,7 +199,7 @@ fn parse(value: &str) -> Result<Partition, RoleArnRule> {
     }
     let resource = resource.strip_prefix("role/").ok_or(RoleArnRule::NotARole)?;
     let (path, name) = resource.rsplit_once('/').unwrap_or(("", resource));
-    // IAM counts the slashes before and after the path.
+    // IAM's maximum includes the slashes before and after the path.
     if path.len() > 510 || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(RoleArnRule::Path);
     }
@@ -207,7 +209,7 @@ fn parse(value: &str) -> Result<Partition, RoleArnRule> {
     Ok(*partition)
 }
 
-/// IAM's alphabet for names of roles and role sessions, `[\w+=,.@-]`.
+/// Returns whether `byte` is in IAM's alphabet for names of roles and role sessions, `[\w+=,.@-]`.
 pub(crate) fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte)
 }
@@ -232,20 +234,20 @@ impl From<RoleArn> for String {
     }
 }
 
-/// How long a role session lasts: 900 to 43200 seconds, 3600 by default.
+/// The duration of a role session: 900 to 43200 seconds, 3600 by default.
 ///
 /// The role's own maximum may be lower; AWS then refuses the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct SessionDuration(u32);
 
-/// A duration that no role session can have.
+/// A duration is outside the range of role sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a session lasts 900 to 43200 seconds, written in seconds (3600) or with a unit (60m, 1h)")]
 pub struct SessionDurationError;
 
 impl SessionDuration {
-    /// The duration in whole seconds.
+    /// Returns the duration in whole seconds.
     #[must_use]
     pub fn as_secs(self) -> u32 {
         self.0
@@ -293,15 +295,15 @@ impl fmt::Display for SessionDuration {
     }
 }
 
-/// The session name under which AWS's audit log shows what a feed does: `{space}@{feed}`.
+/// Returns the session name under which AWS's audit log shows a feed's actions: `{space}@{feed}`.
 ///
-/// Where that exceeds 64 characters, both are shortened and 120 bits of their SHA-256 follow a `=`.
-/// Neither `@` nor `=` occurs in a slug, so that two feeds share no name.
+/// If that exceeds 64 characters, both slugs are shortened and 120 bits of their SHA-256 follow a `=`. Slugs
+/// contain neither `@` nor `=`, so no two feeds share a name.
 #[must_use]
 pub fn role_session_name(space: &Slug, feed: &Slug) -> String {
     const MAX_LENGTH: usize = 64;
     const HASH_BYTES: usize = 15;
-    /// What 15 bytes of hash, as base64, and the two separators leave to the slugs.
+    /// The characters left for the slugs by 15 bytes of hash in base64 and the two separators.
     const READABLE: usize = MAX_LENGTH - HASH_BYTES / 3 * 4 - 2;
 
     let (space, feed) = (space.as_str(), feed.as_str());
@@ -313,7 +315,7 @@ pub fn role_session_name(space: &Slug, feed: &Slug) -> String {
     let of_feed = feed.len().min(READABLE - of_space);
     let hash = digest::digest(&digest::SHA256, whole.as_bytes());
     let hash = BASE64_URL_SAFE_NO_PAD.encode(&hash.as_ref()[..HASH_BYTES]);
-    // Slugs are ASCII, so that every index is a character boundary.
+    // Slugs are ASCII, so every index is a character boundary.
     format!("{}@{}={hash}", &space[..of_space], &feed[..of_feed])
 }
 

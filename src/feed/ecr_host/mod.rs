@@ -1,16 +1,16 @@
 //! Host names of private ECR registries, and the API hosts that follow from them.
 //!
-//! Signed requests and tokens go to the hosts derived here, so a name is taken apart from both
-//! ends: nothing may stand before the account or after the partition's own DNS suffix. A name
-//! gives its account and region away, and nothing else in a feed may contradict it.
+//! Signed requests and tokens go to the hosts derived here. So a name is parsed from both ends: nothing may
+//! precede the account or follow the partition's own DNS suffix. The name determines the account and region,
+//! and no other setting of a feed may contradict it.
 
 use thiserror::Error;
 
 use super::registry_host::RegistryHost;
 use crate::values::excerpt::excerpt;
 
-/// A private ECR registry: `ACCOUNT.dkr.ecr.REGION.amazonaws.com` or one of its FIPS, dual-stack
-/// and partition forms.
+/// A private ECR registry: `ACCOUNT.dkr.ecr.REGION.amazonaws.com`, or one of its FIPS, dual-stack and
+/// partition forms.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EcrHost {
     account_id: String,
@@ -20,7 +20,7 @@ pub struct EcrHost {
     domain: &'static Domain,
 }
 
-/// A separately run part of AWS, the second field of an ARN.
+/// A separately operated part of AWS, named in the second field of an ARN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Partition {
     /// The commercial regions.
@@ -41,7 +41,7 @@ pub enum Partition {
     AwsEusc,
 }
 
-/// Why a registry is not a private ECR registry.
+/// A registry is not a private ECR registry.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "{value} is not a private ECR registry: {rule}; its name is ACCOUNT.dkr.ecr.REGION.amazonaws.com \
@@ -50,26 +50,26 @@ pub enum Partition {
 pub struct EcrHostError {
     /// An excerpt of the registry, quoted and escaped.
     pub value: String,
-    /// The rule that it breaks.
+    /// The rule that the name breaks.
     pub rule: EcrHostRule,
 }
 
-/// The rules of ECR's host names.
+/// The rules for ECR's host names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum EcrHostRule {
-    /// ECR has no ports.
+    /// ECR uses no ports.
     #[error("it has a port")]
     Port,
-    /// The end is no suffix of ECR's.
+    /// The name does not end in one of ECR's suffixes.
     #[error("it does not end in a domain of ECR")]
     Domain,
-    /// The start is not an account.
+    /// The name does not start with an account.
     #[error("it does not start with an account of 12 digits")]
     Account,
-    /// Between account and region stands something else than `dkr.ecr`.
+    /// The labels between account and region are not `dkr.ecr` or one of its variants.
     #[error("between account and region stands “dkr.ecr”, “dkr-ecr” or either with “-fips”")]
     Service,
-    /// The region is not like `us-east-1`.
+    /// The region does not have the form of `us-east-1`.
     #[error("it does not name a region such as us-east-1")]
     Region,
     /// The region belongs to a partition that uses another suffix.
@@ -77,16 +77,16 @@ pub enum EcrHostRule {
     Partition,
 }
 
-/// A DNS suffix of ECR registries and what follows from it.
+/// A DNS suffix of ECR registries, and the properties that follow from it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Domain {
-    /// What registry names end in.
+    /// The suffix of registry names.
     registry: &'static str,
     /// The partitions' suffix of IPv4 service endpoints.
     dns: &'static str,
-    /// The suffix of dual-stack service endpoints, if the registry is a dual-stack one.
+    /// The suffix of dual-stack service endpoints; `None` for an IPv4 suffix.
     dual_stack: Option<&'static str>,
-    /// The partitions whose regions are found here.
+    /// The partitions whose regions use this suffix.
     partitions: &'static [Partition],
 }
 
@@ -119,19 +119,19 @@ static DOMAINS: [Domain; 9] = {
 };
 
 impl EcrHost {
-    /// The account that owns the registry: 12 digits.
+    /// Returns the account that owns the registry: 12 digits.
     #[must_use]
     pub fn account_id(&self) -> &str {
         &self.account_id
     }
 
-    /// The registry's region, such as `us-east-1`.
+    /// Returns the registry's region, such as `us-east-1`.
     #[must_use]
     pub fn region(&self) -> &str {
         &self.region
     }
 
-    /// The registry's partition.
+    /// Returns the registry's partition.
     #[must_use]
     pub fn partition(&self) -> Partition {
         self.partition
@@ -149,10 +149,10 @@ impl EcrHost {
         self.domain.dual_stack.is_some()
     }
 
-    /// The host of ECR's API with the registry's region and properties.
+    /// Returns the host of ECR's API with the registry's region and properties.
     ///
-    /// Documented for all but FIPS outside `aws` and `aws-us-gov`, where AWS's SDKs have a rule
-    /// for IPv4 (followed here) and nothing is known to answer.
+    /// AWS documents all of them except FIPS outside `aws` and `aws-us-gov`. There, AWS's SDKs have a rule
+    /// for IPv4, which this follows, and no host is known to respond.
     #[must_use]
     pub fn ecr_api_host(&self) -> String {
         let Self { region, partition, fips, domain, .. } = self;
@@ -165,10 +165,10 @@ impl EcrHost {
         }
     }
 
-    /// The host of STS in the registry's region.
+    /// Returns the host of STS in the registry's region.
     ///
-    /// Always the regional IPv4 endpoint, which every region has. FIPS and dual-stack endpoints of
-    /// STS exist in some regions only: who must use one names it as the feed's `sts` endpoint.
+    /// This is always the regional IPv4 endpoint, which every region has. FIPS and dual-stack endpoints of
+    /// STS exist only in some regions. A user who must use one sets it as the feed's `sts` endpoint.
     #[must_use]
     pub fn sts_host(&self) -> String {
         format!("sts.{}.{}", self.region, self.domain.dns)
@@ -176,7 +176,7 @@ impl EcrHost {
 }
 
 impl Partition {
-    /// As in ARNs: `aws`, `aws-cn`, …
+    /// Returns the name in ARNs: `aws`, `aws-cn`, …
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -191,7 +191,7 @@ impl Partition {
         }
     }
 
-    /// The partition of a region, by its first two parts; a new prefix is a commercial region.
+    /// Returns the partition of a region by its first two parts. An unknown prefix counts as commercial.
     fn of_region(region: &str) -> Self {
         let mut parts = region.split('-');
         match (parts.next(), parts.next()) {
@@ -249,7 +249,8 @@ fn parse(registry: &RegistryHost) -> Result<EcrHost, EcrHostRule> {
     Ok(EcrHost { account_id: account_id.to_owned(), region: region.to_owned(), partition, fips, domain })
 }
 
-/// The shape that all regions have, known or not: words and a number, joined by `-`.
+/// Returns whether the text has the form of all regions, including unknown ones: words and a number, joined
+/// by `-`.
 fn is_region(text: &str) -> bool {
     let Some((words, number)) = text.rsplit_once('-') else { return false };
     words.contains('-')

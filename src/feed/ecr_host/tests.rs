@@ -8,7 +8,7 @@ fn ecr(text: &str) -> Result<EcrHost, EcrHostError> {
 
 #[test]
 fn every_partition_and_form_leads_to_its_own_api_hosts() {
-    // Between account and suffix, suffix; partition; ECR API; STS.
+    // Columns: between account and suffix, suffix; partition; ECR API; STS.
     #[rustfmt::skip]
     let table = [
         ("dkr.ecr.us-east-1.amazonaws.com", "aws", "api.ecr.us-east-1.amazonaws.com", "sts.us-east-1.amazonaws.com"),
@@ -169,7 +169,7 @@ fn the_refusal_names_the_rule_and_the_right_form() {
     );
 }
 
-/// A good name: account, service, region, domain.
+/// A valid name: account, service, region, domain.
 fn good() -> impl Strategy<Value = [String; 4]> {
     let place = prop::sample::select(vec![
         ("us-east-1", "amazonaws.com"),
@@ -209,7 +209,7 @@ proptest! {
         changed.insert(at, c);
         let Ok(registry) = changed.parse::<RegistryHost>() else { return Ok(()) };
         let Ok(host) = EcrHost::try_from(&registry) else { return Ok(()) };
-        // Only the region has room for one more character, and it stays inside the domain.
+        // Only the region has room for one more character, which stays inside the domain.
         let [account, service, region, domain] = parts;
         let start = account.len() + service.len() + 2;
         prop_assert!((start..=start + region.len()).contains(&at));

@@ -1,4 +1,4 @@
-//! How Google comes by the issuer's keys.
+//! The ways in which Google gets the issuer's keys.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,25 +6,26 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// How Google comes by the issuer's keys: it fetches them, or somebody uploads them to the provider.
+/// The way in which Google gets the issuer's keys: it fetches them, or an operator uploads them to the
+/// provider.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JwksSource {
-    /// From the issuer, which Google must reach.
+    /// Google fetches the keys from the issuer, which it must be able to reach.
     #[default]
     Fetched,
-    /// Google reaches no issuer: after each change of the keys somebody uploads them anew, and nothing but that
-    /// person's word says so.
+    /// Google cannot reach the issuer. An operator uploads the keys after each change, and carnet learns of
+    /// it only from the operator's confirmation.
     Uploaded,
 }
 
-/// A text is no [`JwksSource`].
+/// A text is not a [`JwksSource`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the JWKS is either fetched, by Google from the issuer, or uploaded")]
 pub struct JwksSourceError;
 
 impl JwksSource {
-    /// The name in flags, files, JSON and messages.
+    /// Returns the name in flags, files, JSON and messages.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
-//! What a feed of Google's registries needs to know: the workload identity provider that trusts the
-//! issuer, perhaps a service account to act as, and the rules between those, the registry and
-//! overridden endpoints.
+//! The settings of a feed for Google's registries: the workload identity provider that trusts the issuer, an
+//! optional service account to impersonate, and the rules between these, the registry and the overridden
+//! endpoints.
 
 mod jwks_source;
 mod provider_name;
@@ -26,38 +26,35 @@ pub use provider_name::WorkloadIdentityProvider;
 /// The endpoints that a Google feed can override.
 pub const ENDPOINT_NAMES: &[&str] = &["sts", "iamcredentials"];
 
-/// The longest `google.subject`, and so the longest `sub`, in bytes.
+/// The maximum length of `google.subject`, and therefore of `sub`, in bytes.
 pub const MAX_SUBJECT: usize = 127;
 
-/// The most that may lie between a token's `iat` and its `exp`.
+/// The maximum time between a token's `iat` and its `exp`.
 pub const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// The user name of every login with an access token.
 pub const USERNAME: &str = "oauth2accesstoken";
 
-/// A feed of type `google-artifact-registry`.
+/// The settings of a feed of type `google-artifact-registry`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoogleArtifactRegistry {
     /// The provider, in a workload identity pool, that trusts the issuer.
     pub workload_identity_provider: WorkloadIdentityProvider,
-    /// The service account to act as; without one the token's subject itself has access.
+    /// The service account to impersonate. Without one, the token's subject has access itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccount>,
-    /// How long the service account's token is asked to last. Without a service account, Google
-    /// decides alone.
+    /// The requested lifetime of the service account's token. Without a service account, Google decides
+    /// alone.
     #[serde(default)]
     pub lifetime: AccessTokenLifetime,
-    /// How Google comes by the issuer's keys.
+    /// The way in which Google gets the issuer's keys.
     #[serde(default)]
     pub jwks: JwksSource,
 }
 
 impl GoogleArtifactRegistry {
-    /// Checks what must hold between the provider, the registry, the audience and the overrides.
-    ///
-    /// # Errors
-    ///
-    /// See [`GoogleError`]; the first rule that is broken.
+    /// Checks the provider, the registry, the audience and the overrides against each other. Returns the
+    /// first rule that is broken.
     pub fn check(
         &self,
         registry: &RegistryHost,
@@ -70,7 +67,8 @@ impl GoogleArtifactRegistry {
             return Err(GoogleError::TokenLifetime { given: token_lifetime.as_secs() });
         }
         match &self.service_account {
-            // A credential that ends with the token has to keep half of its life past the backdating of `iat`.
+            // A credential that ends with its token must keep half of its life even after the backdating of
+            // `iat`.
             None if token_lifetime <= BACKDATE * 2 => {
                 return Err(GoogleError::ShortToken { given: token_lifetime.as_secs() });
             }
@@ -94,48 +92,48 @@ impl GoogleArtifactRegistry {
     }
 }
 
-/// Why the parts of a `google-artifact-registry` feed do not fit together.
+/// The settings of a `google-artifact-registry` feed contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum GoogleError {
-    /// An override that a Google feed does not have.
+    /// A Google feed does not have this endpoint.
     #[error(transparent)]
     Endpoints(#[from] EndpointsError),
-    /// A token that Google would hold for too long-lived.
+    /// Google refuses tokens with so long a lifetime.
     #[error("token_lifetime: Google takes tokens of at most 24 h; {given} s is too long")]
     TokenLifetime {
-        /// As given, in seconds.
+        /// The given lifetime, in seconds.
         given: u64,
     },
-    /// A token whose credential would have too little of its life left to be handed out.
+    /// The token's credential would have too little of its life left to be handed out.
     #[error(
         "token_lifetime: without a service account the credential ends with the token, and {given} s leaves nothing to hand \
          out; use at least 11 s, or name a service_account"
     )]
     ShortToken {
-        /// As given, in seconds.
+        /// The given lifetime, in seconds.
         given: u64,
     },
-    /// A service account's token that could never be handed out.
+    /// The service account's token could never be handed out.
     #[error(
         "lifetime: a credential of {given} s would never be handed out, because nothing with less than 5 minutes left is; use \
          more than 300 s"
     )]
     ShortLifetime {
-        /// As given, in seconds.
+        /// The given lifetime, in seconds.
         given: u32,
     },
-    /// An audience that names a provider, and not this feed's.
+    /// The audience names a provider other than this feed's.
     #[error(
         "audience: {given} names another provider than workload_identity_provider does; leave the audience off, or \
          give {own}, or a custom audience that the provider allows"
     )]
     Audience {
-        /// The audience as given.
+        /// The given audience.
         given: Audience,
         /// The full name of the feed's own provider.
         own: String,
     },
-    /// Nothing says where the APIs of a registry under another name are.
+    /// The registry's name does not reveal the API hosts, and an override is missing.
     #[error(
         "registry: {registry} is not one of Google's, which are gcr.io, NAME.gcr.io, LOCATION-docker.pkg.dev and \
          docker.LOCATION.rep.pkg.dev; of any other registry the endpoint {missing} must be given too"
@@ -148,8 +146,9 @@ pub enum GoogleError {
     },
 }
 
-/// Returns whether this is a registry of Google's: exactly `gcr.io`, `NAME.gcr.io`, `LOCATION-docker.pkg.dev` or its regional
-/// endpoint `docker.LOCATION.rep.pkg.dev`, where `NAME` and `LOCATION` are one label, without a port.
+/// Returns whether this is a registry of Google's: exactly `gcr.io`, `NAME.gcr.io`, `LOCATION-docker.pkg.dev`
+/// or its regional endpoint `docker.LOCATION.rep.pkg.dev`, without a port. `NAME` and `LOCATION` are a single
+/// label each.
 #[must_use]
 pub fn is_google_registry(registry: &RegistryHost) -> bool {
     if registry.port().is_some() {
@@ -168,12 +167,12 @@ pub fn is_google_registry(registry: &RegistryHost) -> bool {
 
 /// The e-mail address of a service account, such as `pull@project.iam.gserviceaccount.com`.
 ///
-/// It becomes a segment of a URL, so that nothing in it needs escaping.
+/// It becomes a segment of a URL, so it contains no character that needs escaping.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ServiceAccount(String);
 
-/// A text is no [`ServiceAccount`].
+/// A text is not a [`ServiceAccount`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "{value} is not the e-mail address of a service account: write NAME@PROJECT.iam.gserviceaccount.com, in lower case"
@@ -184,7 +183,7 @@ pub struct ServiceAccountError {
 }
 
 impl ServiceAccount {
-    /// The address.
+    /// Returns the address.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -203,8 +202,8 @@ impl FromStr for ServiceAccount {
     }
 }
 
-/// `NAME@` and a domain below Google's own; the default accounts of services have other subdomains
-/// than `iam`.
+/// Returns whether the text is `NAME@` and a domain below Google's own. The default accounts of services have
+/// subdomains other than `iam`.
 fn is_service_account(value: &str) -> bool {
     let label = |text: &str| {
         (1..=63).contains(&text.len())
@@ -239,14 +238,14 @@ impl fmt::Display for ServiceAccount {
     }
 }
 
-/// How long a service account's access token lasts: 1 to 43200 seconds, 3600 by default.
+/// The lifetime of a service account's access token: 1 to 43200 seconds, 3600 by default.
 ///
-/// Beyond 3600, an organisation policy must allow it for the account; Google refuses it otherwise.
+/// Above 3600, an organisation policy must allow it for the account; otherwise Google refuses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct AccessTokenLifetime(u32);
 
-/// A lifetime that no access token can have.
+/// A lifetime is outside the range of access tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
     "an access token lasts 1 to 43200 seconds, written in seconds (3600) or with a unit (60m, 1h); above 3600 an \
@@ -255,7 +254,7 @@ pub struct AccessTokenLifetime(u32);
 pub struct AccessTokenLifetimeError;
 
 impl AccessTokenLifetime {
-    /// The lifetime in whole seconds.
+    /// Returns the lifetime in whole seconds.
     #[must_use]
     pub fn as_secs(self) -> u32 {
         self.0

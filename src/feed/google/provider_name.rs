@@ -1,4 +1,4 @@
-//! The name of a workload identity provider, in the forms that users paste.
+//! Names of workload identity providers, in the forms that users paste.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,77 +9,77 @@ use thiserror::Error;
 use crate::oidc::audience::Audience;
 use crate::values::excerpt::excerpt;
 
-/// What makes a resource's name a full one.
+/// The prefix of a full resource name.
 const SERVICE: &str = "//iam.googleapis.com/";
 
-/// `projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER`.
+/// The name `projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER`.
 ///
-/// Read with `//iam.googleapis.com/` or `https://iam.googleapis.com/` before it too, as Google's
-/// console and other tools show it; kept without.
+/// The parser also accepts the prefixes `//iam.googleapis.com/` and `https://iam.googleapis.com/`, as shown
+/// by Google's console and other tools. The name is stored without them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct WorkloadIdentityProvider {
     name: String,
-    /// Where `/providers/…` begins.
+    /// The index at which `/providers/…` begins.
     pool_end: usize,
 }
 
-/// A text is no [`WorkloadIdentityProvider`].
+/// A text is not a [`WorkloadIdentityProvider`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{value} is not the name of a workload identity provider: {rule}")]
 pub struct WorkloadIdentityProviderError {
     /// An excerpt of the text, quoted and escaped.
     pub value: String,
-    /// The rule that it breaks.
+    /// The rule that the text breaks.
     pub rule: WorkloadIdentityProviderRule,
 }
 
-/// The rules of providers' names, each as what to do.
+/// The rules for names of providers. Each message says what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum WorkloadIdentityProviderRule {
-    /// Not the eight segments.
+    /// The text does not have the eight segments.
     #[error("write projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER")]
     Form,
-    /// The project's id stands where its number belongs.
+    /// The project is given by its id instead of its number.
     #[error("after “projects/” comes the project's number, not its id")]
     Project,
-    /// Another location.
+    /// The location is not `global`.
     #[error("the location is “global”")]
     Location,
-    /// A pool's id outside Google's rule.
+    /// The pool's id breaks Google's rule.
     #[error("the pool's id has 4 to 32 characters of a–z, 0–9 and “-”")]
     Pool,
-    /// A provider's id outside Google's rule.
+    /// The provider's id breaks Google's rule.
     #[error("the provider's id has 4 to 32 characters of a–z, 0–9 and “-”")]
     Provider,
 }
 
 impl WorkloadIdentityProvider {
-    /// The name, without a host.
+    /// Returns the name, without a host.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.name
     }
 
-    /// The name of the pool that the provider is in, without a host.
+    /// Returns the name of the provider's pool, without a host.
     #[must_use]
     pub fn pool(&self) -> &str {
         &self.name[..self.pool_end]
     }
 
-    /// The number of the project that the pool is in.
+    /// Returns the number of the pool's project.
     #[must_use]
     pub fn project_number(&self) -> &str {
         self.segment(1)
     }
 
-    /// The pool's id.
+    /// Returns the pool's id.
     #[must_use]
     pub fn pool_id(&self) -> &str {
         self.segment(5)
     }
 
-    /// The provider's id.
+    /// Returns the provider's id.
     #[must_use]
     pub fn provider_id(&self) -> &str {
         self.segment(7)
@@ -89,28 +89,28 @@ impl WorkloadIdentityProvider {
         self.name.split('/').nth(index).unwrap_or_default()
     }
 
-    /// The full name, `//iam.googleapis.com/projects/…`.
+    /// Returns the full name, `//iam.googleapis.com/projects/…`.
     #[must_use]
     pub fn full_name(&self) -> String {
         format!("{SERVICE}{}", self.name)
     }
 
-    /// What a provider without a list of audiences of its own accepts: its full name, in the one of
-    /// both spellings that Google itself calls full.
+    /// Returns the audience that a provider accepts if it lists none: its full name, in that one of the two
+    /// spellings that Google itself calls full.
     #[must_use]
     pub fn default_audience(&self) -> Audience {
-        // Visible ASCII of fewer than 255 characters, by the rules above.
+        // By the rules above, this is visible ASCII of fewer than 255 characters.
         Audience::trusted(self.full_name())
     }
 
-    /// Whether Google accepts this `aud` without it being listed at the provider.
+    /// Returns whether Google accepts this `aud` without the provider listing it.
     #[must_use]
     pub fn is_default_audience(&self, audience: &str) -> bool {
         let full = audience.strip_prefix("https:").unwrap_or(audience);
         full.strip_prefix(SERVICE) == Some(self.as_str())
     }
 
-    /// Whether the audience has the form of a provider's full name, and it is not this one's.
+    /// Returns whether the audience has the form of a provider's full name, but names another provider.
     pub(super) fn is_of_another_provider(&self, audience: &Audience) -> bool {
         let audience = audience.as_str();
         let full = audience.strip_prefix("https:").unwrap_or(audience);
@@ -136,7 +136,7 @@ fn parse(value: &str) -> Result<WorkloadIdentityProvider, WorkloadIdentityProvid
     else {
         return Err(Rule::Form);
     };
-    // Google's numbers are positive 64-bit integers.
+    // Google's project numbers are positive 64-bit integers.
     let is_number = project.parse::<i64>().is_ok_and(|number| number > 0)
         && project.starts_with(|first| matches!(first, '1'..='9'));
     if !is_number {

@@ -183,10 +183,10 @@ fn a_token_lives_for_a_day_at_most_and_leaves_something_to_hand_out() {
     };
     assert_eq!(check(None, 86_400, 3600), Ok(()));
     assert_eq!(check(None, 86_401, 3600), Err(GoogleError::TokenLifetime { given: 86_401 }));
-    // Without an account the credential ends with the token, whatever `lifetime` says.
+    // Without an account, the credential ends with the token, whatever `lifetime` is.
     assert_eq!(check(None, 11, 1), Ok(()));
     assert_eq!(check(None, 10, 3600), Err(GoogleError::ShortToken { given: 10 }));
-    // With one it ends by itself, and nothing with five minutes left is handed out.
+    // With an account, it ends independently, and no credential with five minutes left is handed out.
     let account = Some("pull@p.iam.gserviceaccount.com");
     assert_eq!(check(account, 1, 301), Ok(()));
     assert_eq!(check(account, 600, 300), Err(GoogleError::ShortLifetime { given: 300 }));
@@ -202,7 +202,7 @@ fn the_default_lifetime_of_tokens_is_the_longest_where_the_credential_ends_with_
     let impersonating = feed(changes()).unwrap();
     assert_eq!(impersonating.token_lifetime, DEFAULT_TOKEN_LIFETIME);
     assert_eq!(impersonating.min_remaining(standard), standard);
-    // A default follows, and what somebody chose stays.
+    // A default changes with its inputs; an explicit value stays.
     let back = FeedChanges {
         provider: Some(Provider::GoogleArtifactRegistry(google(None))),
         ..FeedChanges::default()

@@ -1,8 +1,8 @@
-//! Scopes: the repositories of a registry that a credential is for, and what it may do there.
+//! Scopes: the repositories of a registry that a credential is for, and the actions allowed there.
 //!
-//! A scope can only narrow what the feed's own trust allows. Names become parts of policies and of
-//! other services' scope texts, so they are held to the grammar of OCI's distribution
-//! specification, in which nothing can be a wildcard, a variable or a separator of those.
+//! A scope can only narrow the access that the feed's own trust gives. Names become parts of policies and of
+//! other services' scope texts. So they must follow the grammar of OCI's distribution specification, in which
+//! no name contains a wildcard, a variable or a separator of these.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,29 +13,29 @@ use thiserror::Error;
 
 use crate::values::excerpt::{character, excerpt};
 
-/// A repository's name: path segments of `a`–`z` and `0`–`9`, inside which `.`, `_`, `__` or any
-/// number of `-` may stand; at most 256 characters.
+/// A repository's name: path segments of `a`–`z` and `0`–`9`, separated inside by `.`, `_`, `__` or any
+/// number of `-`; at most 256 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct RepositoryName(String);
 
-/// A text is no [`RepositoryName`].
+/// A text is not a [`RepositoryName`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{value} is not a repository: {rule}")]
 pub struct RepositoryNameError {
     /// An excerpt of the text, quoted and escaped.
     pub value: String,
-    /// The rule that it breaks.
+    /// The rule that the text breaks.
     pub rule: RepositoryNameRule,
 }
 
-/// The rules of repository names, each as what to do.
+/// The rules for repository names. Each message says what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RepositoryNameRule {
     /// More than [`RepositoryName::MAX_LEN`] characters.
     #[error("use at most {} characters", RepositoryName::MAX_LEN)]
     TooLong,
-    /// A wildcard. Nothing here matches by pattern.
+    /// A wildcard. No name is matched as a pattern.
     #[error("name each repository: wildcards are not taken")]
     Wildcard,
     /// A tag or a digest.
@@ -44,7 +44,7 @@ pub enum RepositoryNameRule {
     /// Another character.
     #[error("use a–z, 0–9, “.”, “_”, “-” and “/”, not {}", character(*.0))]
     Character(char),
-    /// An empty segment, or separators where they cannot stand.
+    /// An empty segment, or a misplaced separator.
     #[error(
         "each segment begins and ends with a letter or digit, and inside it single “.”, “_”, “__” or “-”"
     )]
@@ -52,10 +52,10 @@ pub enum RepositoryNameRule {
 }
 
 impl RepositoryName {
-    /// Longest accepted name, in characters.
+    /// The maximum length of a name, in characters.
     pub const MAX_LEN: usize = 256;
 
-    /// The name, without the registry.
+    /// Returns the name, without the registry.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -88,7 +88,7 @@ fn check_name(value: &str) -> Result<(), RepositoryNameRule> {
     if value.split('/').all(is_segment) { Ok(()) } else { Err(RepositoryNameRule::Segment) }
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, of bytes that are all in that alphabet.
+/// Matches `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, given that all bytes are in that alphabet.
 fn is_segment(segment: &str) -> bool {
     let alphanumeric = |c: char| c.is_ascii_alphanumeric();
     segment.starts_with(alphanumeric)
@@ -112,21 +112,21 @@ impl fmt::Display for RepositoryName {
     }
 }
 
-/// What may be done in a repository.
+/// An action on a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// Read images.
+    /// Reads images.
     Pull,
-    /// Write images.
+    /// Writes images.
     Push,
 }
 
 impl Action {
-    /// All of them.
+    /// All actions.
     pub const ALL: [Self; 2] = [Self::Pull, Self::Push];
 
-    /// The action as in requests, and in the registries' own scope texts.
+    /// Returns the action's name in requests and in the registries' own scope texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -136,7 +136,7 @@ impl Action {
     }
 }
 
-/// A text is no [`Action`].
+/// A text is not an [`Action`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0} is not an action: use pull or push")]
 pub struct ActionError(String);
@@ -156,17 +156,17 @@ impl fmt::Display for Action {
     }
 }
 
-/// What a credential is limited to: never nothing, and by default nothing is limited.
+/// The limit of a credential. It always allows something; by default it limits nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "Parts")]
 pub struct Scope {
-    /// None: every repository.
+    /// `None` allows every repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     repositories: Option<BTreeSet<RepositoryName>>,
     actions: BTreeSet<Action>,
 }
 
-/// A scope as it is written; what is absent is not limited.
+/// A scope in JSON. An absent member limits nothing.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Parts {
@@ -174,19 +174,19 @@ struct Parts {
     actions: Option<Vec<Action>>,
 }
 
-/// A scope cannot be made, or not be had from a provider.
+/// A scope is invalid, or the provider does not support it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ScopeError {
-    /// A list that names nothing: a credential for nothing is never meant, and “all” is said by no list.
+    /// A list is empty. Nobody wants a credential for nothing, and only an absent list means “all”.
     #[error("{0}: name at least one, or leave the list off")]
     Empty(&'static str),
     /// More than [`Scope::MAX_REPOSITORIES`].
     #[error("repositories: name at most {max}, not {0}", max = Scope::MAX_REPOSITORIES)]
     TooMany(usize),
-    /// Nothing that was asked for is inside what is fixed.
+    /// The fixed scope allows nothing of the request.
     #[error("{0}: nothing that is asked for is allowed here")]
     Outside(&'static str),
-    /// The AWS session policy that says it is longer than STS takes.
+    /// The AWS session policy for the scope is longer than STS accepts.
     #[error(
         "repositories: the session policy has {length} characters and AWS takes at most {limit}; ask for fewer \
          repositories, or for actions alone"
@@ -197,7 +197,7 @@ pub enum ScopeError {
         /// AWS's limit.
         limit: usize,
     },
-    /// Everybody may pull from ECR Public, and who may push is the role's affair.
+    /// Everyone may pull from ECR Public, and the role's policy decides who may push.
     #[error(
         "repositories and actions cannot be limited at ECR Public: everybody may pull there, and who may push is for \
          the role's own policy to say"
@@ -209,7 +209,7 @@ pub enum ScopeError {
          after the fact; give the feed a service account that may do only this"
     )]
     Google,
-    /// ACR's tokens name repositories; there is none for certain actions on every one.
+    /// ACR's tokens name repositories; no token allows certain actions on every repository.
     #[error(
         "actions alone cannot be limited at Azure Container Registry: its tokens are for repositories by name; name \
          them too, or assign the feed's identity a role that may do only this"
@@ -218,16 +218,16 @@ pub enum ScopeError {
 }
 
 impl Scope {
-    /// The most repositories that a request or a new grant may name.
+    /// The maximum number of repositories in a request or a new grant.
     pub const MAX_REPOSITORIES: usize = 16;
 
-    /// A scope that limits nothing.
+    /// Returns the scope that limits nothing.
     #[must_use]
     pub fn everything() -> Self {
         Self { repositories: None, actions: Action::ALL.into() }
     }
 
-    /// A scope of these repositories and actions; what is absent is not limited.
+    /// Creates a scope of these repositories and actions. An absent list limits nothing.
     ///
     /// # Errors
     ///
@@ -259,31 +259,31 @@ impl Scope {
         Ok(Self { repositories, actions })
     }
 
-    /// Whether nothing is limited.
+    /// Returns whether the scope limits nothing.
     #[must_use]
     pub fn is_everything(&self) -> bool {
         self.repositories.is_none() && self.actions.len() == Action::ALL.len()
     }
 
-    /// The repositories, sorted; none: every one.
+    /// Returns the repositories, sorted; `None` for every repository.
     #[must_use]
     pub fn repositories(&self) -> Option<&BTreeSet<RepositoryName>> {
         self.repositories.as_ref()
     }
 
-    /// Whether the scope allows `action`.
+    /// Returns whether the scope allows `action`.
     #[must_use]
     pub fn allows(&self, action: Action) -> bool {
         self.actions.contains(&action)
     }
 
-    /// Whether everything that `other` allows this allows, too.
+    /// Returns whether this scope allows everything that `other` allows.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
         self.contains_repositories_of(other) && self.contains_actions_of(other)
     }
 
-    /// Whether every repository of `other` is one of these.
+    /// Returns whether this scope has every repository of `other`.
     #[must_use]
     pub fn contains_repositories_of(&self, other: &Self) -> bool {
         match (&self.repositories, &other.repositories) {
@@ -293,17 +293,17 @@ impl Scope {
         }
     }
 
-    /// Whether every action of `other` is one of these.
+    /// Returns whether this scope has every action of `other`.
     #[must_use]
     pub fn contains_actions_of(&self, other: &Self) -> bool {
         other.actions.is_subset(&self.actions)
     }
 
-    /// What of `requested` is inside this fixed scope: never more than either.
+    /// Returns the intersection of this fixed scope and `requested`.
     ///
     /// # Errors
     ///
-    /// [`ScopeError::Outside`] when that is nothing.
+    /// [`ScopeError::Outside`] if the intersection is empty.
     pub fn narrowed_to(&self, requested: &Self) -> Result<Self, ScopeError> {
         let repositories = match (&self.repositories, &requested.repositories) {
             (Some(fixed), Some(asked)) => Some(fixed & asked),
@@ -330,8 +330,8 @@ impl Default for Scope {
 impl TryFrom<Parts> for Scope {
     type Error = ScopeError;
 
-    /// Takes as many repositories as are there: grants made before [`Scope::MAX_REPOSITORIES`] was lowered
-    /// have more. [`Scope::new`] is for what callers ask for.
+    /// Accepts any number of repositories: grants created before [`Scope::MAX_REPOSITORIES`] was lowered have
+    /// more. [`Scope::new`] checks the scopes that callers request.
     fn try_from(parts: Parts) -> Result<Self, ScopeError> {
         Self::of(parts.repositories, parts.actions)
     }

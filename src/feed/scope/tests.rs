@@ -114,7 +114,7 @@ fn any_scope() -> impl Strategy<Value = Scope> {
         .prop_map(|(repositories, actions)| Scope::new(repositories, actions).unwrap())
 }
 
-/// Everything that a scope allows, among the names used here and one more.
+/// Returns everything that a scope allows, among the names used here and one more.
 fn allowed(scope: &Scope) -> BTreeSet<(String, Action)> {
     let names = ["a", "b", "c", "d", "other"].map(|name| name.parse::<RepositoryName>().unwrap());
     let inside = |name: &&RepositoryName| scope.repositories().is_none_or(|names| names.contains(*name));
