@@ -1,4 +1,4 @@
-//! Rows of the audit log, as the API shows them.
+//! Rows of the audit log in the API.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,35 +11,36 @@ use crate::audit::Record;
 /// A page of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditPage {
-    /// The rows, newest first. A page may be short or empty although older rows fit: `next_before` tells.
+    /// The rows, newest first. A page may be short or even empty although older rows match: `next_before`
+    /// shows if there are more.
     pub records: Vec<AuditRecord>,
-    /// For the next page: give it as `before`. Null on the last page, and only there.
+    /// The value of `before` for the next page. Null on the last page only.
     pub next_before: Option<i64>,
 }
 
 /// One row of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditRecord {
-    /// The row's place: contiguous, from 1.
+    /// The sequence number of the row: contiguous, from 1.
     pub seq: i64,
-    /// When.
+    /// The time of the event.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
-    /// What was done or tried.
+    /// The kind of event.
     #[schema(value_type = EventKindName)]
     pub kind: String,
-    /// What became of it.
+    /// The outcome.
     #[schema(value_type = OutcomeName)]
     pub outcome: String,
-    /// By whom: `grant:ID`, `local:USER`, `serve`, `anonymous`.
+    /// The actor: `grant:ID`, `local:USER`, `serve`, `anonymous`.
     pub actor: String,
-    /// The space it was about.
+    /// The space concerned.
     pub space: Option<String>,
-    /// The feed it was about.
+    /// The feed concerned.
     pub feed: Option<String>,
     /// The feed's identifier.
     pub feed_id: Option<Uuid>,
-    /// The grant it was about.
+    /// The grant concerned.
     pub grant_id: Option<Uuid>,
     /// The token's identifier.
     pub jti: Option<Uuid>,
@@ -47,21 +48,21 @@ pub struct AuditRecord {
     pub sub: Option<String>,
     /// The token's audience.
     pub aud: Option<String>,
-    /// The key that signed, or that was changed.
+    /// The key that signed or was changed.
     pub kid: Option<String>,
-    /// The request that asked for it.
+    /// The id of the request that caused the event.
     pub request_id: Option<String>,
-    /// What the provider calls its request.
+    /// The provider's id of its request.
     pub upstream_request_id: Option<String>,
-    /// The address that it was asked from.
+    /// The client's address.
     pub client: Option<String>,
-    /// Whether it was part of a check of the feed.
+    /// True if the event was part of a check of the feed.
     pub is_check: bool,
-    /// What else is to be known.
+    /// Further details.
     pub detail: Option<String>,
-    /// How many such events the row stands for.
+    /// The number of events that the row stands for.
     pub count: u64,
-    /// The row's MAC, which chains it to the row before.
+    /// The row's MAC, which chains it to the previous row.
     pub mac: String,
 }
 

@@ -1,4 +1,4 @@
-//! Credentials: what deployments ask for.
+//! Requests for credentials, and the credentials returned.
 
 use std::time::Duration;
 
@@ -16,50 +16,51 @@ use crate::feed::scope::{Action, RepositoryName, Scope, ScopeError};
 use crate::oidc::subject::Context;
 use crate::values::secret::{self, SecretString};
 
-/// What a deployment asks for. Every member may be absent.
+/// A request for a credential. Every member is optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CredentialRequest {
-    /// How much of its life the credential must have left, in seconds; 300 at least.
+    /// The minimum remaining life of the credential, in seconds. A value below the feed's own minimum,
+    /// usually 300, has no effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 43200, example = 600)]
     pub min_remaining_seconds: Option<u32>,
-    /// What the deployment is. The grant may fix keys, and refuses those that it does not allow.
+    /// The context of the deployment. The grant may fix keys, and refuses those that it does not allow.
     #[serde(skip_serializing_if = "Context::is_empty")]
     #[schema(value_type = ContextBody)]
     pub context: Context,
-    /// Only for these repositories; inside those that the grant allows.
+    /// Limits the credential to these repositories, as far as the grant allows them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<RepositoryText>>, min_items = 1, max_items = 16, example = json!(["team/app"]))]
     pub repositories: Option<Vec<RepositoryName>>,
-    /// Only for these actions; inside those that the grant allows.
+    /// Limits the credential to these actions, as far as the grant allows them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<ActionName>>, min_items = 1)]
     pub actions: Option<Vec<Action>>,
 }
 
-/// The longest life that may be asked for: no cloud issues for longer.
+/// The maximum of `min_remaining_seconds`: no cloud issues credentials with a longer life.
 pub const MAX_MIN_REMAINING: Duration = Duration::from_secs(12 * 60 * 60);
 
 impl CredentialRequest {
-    /// The scope that is asked for.
+    /// Returns the requested scope.
     ///
     /// # Errors
     ///
-    /// [`ScopeError`] for a list that is empty or too long.
+    /// [`ScopeError`] if a list is empty or too long.
     pub fn scope(&self) -> Result<Scope, ScopeError> {
         listed(self.repositories.as_deref())?;
         Scope::new(self.repositories.clone(), self.actions.clone())
     }
 
-    /// The life that is asked for.
+    /// Returns the requested minimum remaining life.
     #[must_use]
     pub fn min_remaining(&self) -> Option<Duration> {
         self.min_remaining_seconds.map(|seconds| Duration::from_secs(seconds.into()))
     }
 }
 
-/// A list has no more names than a scope, not even twice the same.
+/// Refuses a list with more names than a scope may have, even if names occur twice.
 pub(super) fn listed(repositories: Option<&[RepositoryName]>) -> Result<(), ScopeError> {
     match repositories.map_or(0, <[_]>::len) {
         many if many > Scope::MAX_REPOSITORIES => Err(ScopeError::TooMany(many)),
@@ -67,12 +68,12 @@ pub(super) fn listed(repositories: Option<&[RepositoryName]>) -> Result<(), Scop
     }
 }
 
-/// What a deployment is: slugs by context key.
+/// The context of a deployment: slugs by context key.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only described: the type that is parsed is `Context`")]
 pub struct ContextBody {
-    /// The project that is deployed.
+    /// The deployed project.
     #[schema(required = false)]
     project: SlugText,
     /// The runbook that runs.
@@ -94,25 +95,25 @@ pub struct ContextBody {
 #[schema(rename_all = "lowercase")]
 #[allow(dead_code, reason = "the schema of a type that is no schema itself")]
 pub enum ActionName {
-    /// Read images.
+    /// Reads images.
     Pull,
-    /// Write images.
+    /// Writes images.
     Push,
 }
 
-/// A credential. Answered with `Cache-Control: no-store`; whoever holds its password or token can use it
+/// A credential. The response has `Cache-Control: no-store`. Anyone with its password or token can use it
 /// until it expires.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct CredentialAnswer {
     /// The feed, as SPACE/FEED.
     #[schema(example = "default/prod")]
     pub feed: String,
-    /// The registry that the credential is for.
+    /// The registry for which the credential is valid.
     pub registry: String,
-    /// User name of the login.
+    /// The user name of the login.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// Password of the login.
+    /// The password of the login.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -121,8 +122,8 @@ pub struct CredentialAnswer {
     )]
     #[schema(value_type = Option<String>, format = Password)]
     pub password: Option<SecretString>,
-    /// In place of both, for a credential of Azure's that is limited to repositories: a bearer token, the
-    /// `registrytoken` of Docker's configuration.
+    /// A bearer token instead of user name and password, for an Azure credential that is limited to
+    /// repositories: the `registrytoken` of Docker's configuration.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -131,47 +132,47 @@ pub struct CredentialAnswer {
     )]
     #[schema(value_type = Option<String>, format = Password)]
     pub registry_token: Option<SecretString>,
-    /// When the exchange began.
+    /// The time at which the exchange began.
     #[schema(value_type = String, format = DateTime)]
     pub issued_at: Timestamp,
-    /// When the credential ends for certain.
+    /// The time until which the credential is certainly valid.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
-    /// Every expiry that the provider stated on the way.
+    /// Every expiry that the services of the exchange stated.
     pub expiries: Vec<ExpiryAnswer>,
-    /// `exchange`: for this request; `cache`: from memory; `stale-refresh`: from memory, and the
-    /// provider has refused the next one.
+    /// `exchange`: exchanged for this request; `cache`: cached; `stale-refresh`: cached, and the provider
+    /// refused to issue the next one.
     #[schema(value_type = SourceName)]
     pub source: String,
-    /// The token that was traded for it.
+    /// The id of the token for which the credential was exchanged.
     pub jti: Uuid,
 }
 
-/// An expiry, and who stated it.
+/// An expiry, and the service that stated it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExpiryAnswer {
     /// The service.
     pub of: String,
-    /// When what it issued ends.
+    /// The expiry of the thing that the service issued.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
 }
 
-/// Where a credential came from.
+/// The origin of a credential.
 #[derive(ToSchema)]
 #[schema(rename_all = "kebab-case")]
 #[allow(dead_code, reason = "the schema of a type that is no schema itself")]
 pub enum SourceName {
-    /// An exchange for this request, or for others that asked at the same time.
+    /// An exchange for this request, or for others at the same time.
     Exchange,
-    /// Memory.
+    /// The cache.
     Cache,
-    /// Memory; the provider was asked for the next one and gave none.
+    /// The cache, after the provider refused to issue the next credential.
     StaleRefresh,
 }
 
 impl CredentialAnswer {
-    /// What is answered for `feed`.
+    /// Returns the response for `feed`.
     #[must_use]
     pub fn new(feed: &FeedPath, served: &Served) -> Self {
         let credential = &served.credential;

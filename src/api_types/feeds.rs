@@ -1,4 +1,4 @@
-//! Feeds, as the API shows and takes them.
+//! Feeds in the API's requests and responses.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,18 +24,18 @@ use crate::oidc::audience::Audience;
 use crate::oidc::subject::SubjectKeys;
 use crate::values::slug::Slug;
 
-/// A feed. Only the members of its type are there.
+/// A feed. Only the members of its type are present.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FeedAnswer {
-    /// Never given to another feed.
+    /// The id, which is never reused.
     pub id: Uuid,
-    /// Grows with every change.
+    /// The version, which grows with every change.
     pub version: i64,
-    /// The space that the feed lives in.
+    /// The feed's space.
     pub space: String,
-    /// The feed's name in subjects; never changes.
+    /// The feed's name in subjects. It never changes.
     pub slug: String,
-    /// The name that people read.
+    /// The display name.
     pub name: String,
     /// The type.
     #[serde(rename = "type")]
@@ -44,7 +44,7 @@ pub struct FeedAnswer {
     /// AWS: the role that trusts the issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role_arn: Option<String>,
-    /// AWS: how long the role's session is asked to last, in seconds.
+    /// AWS: the requested duration of the role session, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_duration: Option<u32>,
     /// Azure: the tenant of the identity.
@@ -56,36 +56,36 @@ pub struct FeedAnswer {
     /// Google: the provider that trusts the issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload_identity_provider: Option<String>,
-    /// Google: the service account to act as.
+    /// Google: the service account to impersonate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
-    /// Google: how long the service account's token is asked to last, in seconds.
+    /// Google: the requested lifetime of the service account's token, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifetime: Option<u32>,
-    /// Google: how it comes by the issuer's keys.
+    /// Google: the way in which it gets the issuer's keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<JwksSourceName>)]
     pub jwks: Option<JwksSource>,
-    /// Where images are pulled from.
+    /// The registry from which images are pulled.
     pub registry: String,
     /// The `aud` of the feed's tokens.
     pub audience: String,
-    /// What the `sub` of the feed's tokens is made of.
+    /// The parts of the `sub` of the feed's tokens.
     pub subject_keys: Vec<String>,
-    /// What the feed's tokens are signed with.
+    /// The signature algorithm of the feed's tokens.
     #[schema(value_type = AlgorithmName)]
     pub alg: String,
-    /// How long the feed's tokens live, in seconds.
+    /// The lifetime of the feed's tokens, in seconds.
     pub token_lifetime: u64,
     /// Endpoint overrides, by name.
     pub endpoints: BTreeMap<String, String>,
-    /// When the feed was made.
+    /// The time of the feed's creation.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When the feed last changed.
+    /// The time of the feed's last change.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
-    /// Of a change: the trust that the feed shares or inherits now, and whose registry it shares.
+    /// After a change: the trust that the feed now shares or inherits, and the feeds with the same registry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
@@ -116,52 +116,54 @@ pub enum AlgorithmName {
     Es256,
 }
 
-/// How Google comes by the issuer's keys.
+/// The way in which Google gets the issuer's keys.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[allow(dead_code, reason = "the schema of a type that is no schema itself")]
 pub enum JwksSourceName {
-    /// It fetches them from the issuer, which it must reach.
+    /// Google fetches them from the issuer, which it must be able to reach.
     Fetched,
-    /// Somebody uploads them to the provider; a key signs only once `feed confirm-jwks` has said that it is there.
+    /// An operator uploads them to the provider. A key signs only after `feed confirm-jwks` has confirmed its
+    /// upload.
     Uploaded,
 }
 
-/// A feed to be added. `type` says which of the other members it needs and may have.
+/// A feed to be added. `type` determines which of the other members are required or allowed.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewFeed {
-    /// The feed's name in subjects; never changes.
+    /// The feed's name in subjects. It never changes.
     #[schema(value_type = SlugText)]
     pub slug: Slug,
     /// The type.
     #[serde(rename = "type")]
     #[schema(value_type = FeedTypeName)]
     pub feed_type: FeedType,
-    /// Where images are pulled from: a host of the type's cloud, or any if every endpoint is given.
+    /// The registry from which images are pulled: a host of the type's cloud, or any host if every endpoint
+    /// is given.
     #[schema(value_type = RegistryText, example = "123456789012.dkr.ecr.eu-central-1.amazonaws.com")]
     pub registry: RegistryHost,
-    /// The name that people read; the slug if absent.
+    /// The display name; by default the slug.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<NameText>)]
     pub name: Option<DisplayName>,
-    /// The `aud` of the feed's tokens; the type's own if absent.
+    /// The `aud` of the feed's tokens; by default the type's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<AudienceText>)]
     pub audience: Option<Audience>,
-    /// What the `sub` is made of; `["space", "feed"]` if absent.
+    /// The parts of the `sub`; by default `["space", "feed"]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<SubjectKeyName>>, min_items = 1, max_items = 8, example = json!(["space", "tenant?", "feed"]))]
     pub subject_keys: Option<SubjectKeys>,
-    /// The signature algorithm; the type's own if absent.
+    /// The signature algorithm; by default the type's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<AlgorithmName>)]
     pub alg: Option<Algorithm>,
-    /// How long tokens live, in seconds, up to the key policy's max-token-lifetime.
+    /// The lifetime of tokens, in seconds, up to the key policy's max-token-lifetime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub token_lifetime: Option<u32>,
-    /// Other hosts for the cloud's APIs, by name.
+    /// Overridden hosts of the cloud's APIs, by name.
     #[serde(default, skip_serializing_if = "Endpoints::is_empty")]
     #[schema(value_type = EndpointsBody, required = false)]
     pub endpoints: Endpoints,
@@ -169,7 +171,7 @@ pub struct NewFeed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<RoleArnText>)]
     pub role_arn: Option<crate::feed::aws::RoleArn>,
-    /// AWS: how long the role's session lasts, in seconds.
+    /// AWS: the duration of the role session, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, minimum = 900, maximum = 43200)]
     pub session_duration: Option<crate::feed::aws::SessionDuration>,
@@ -185,29 +187,29 @@ pub struct NewFeed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<WorkloadIdentityProviderText>)]
     pub workload_identity_provider: Option<crate::feed::google::WorkloadIdentityProvider>,
-    /// Google: the service account to act as.
+    /// Google: the service account to impersonate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ServiceAccountText>)]
     pub service_account: Option<crate::feed::google::ServiceAccount>,
-    /// Google: how long the service account's token lasts, in seconds.
+    /// Google: the lifetime of the service account's token, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 43200)]
     pub lifetime: Option<crate::feed::google::AccessTokenLifetime>,
-    /// Google: how it comes by the issuer's keys; `fetched` if absent.
+    /// Google: the way in which it gets the issuer's keys; by default `fetched`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<JwksSourceName>)]
     pub jwks: Option<JwksSource>,
-    /// Give a subject that a removed feed gave, and inherit the trust that clouds may still have in it. Needs a grant
-    /// without limits.
+    /// Allows a subject that a removed feed had, and thus inherits any trust that clouds still have in it.
+    /// Requires a grant without limits.
     #[serde(default)]
     pub reuse_slug: bool,
-    /// Give a subject that another feed of the space can give, and share the trust that clouds have in it. Needs a
-    /// grant without limits.
+    /// Allows a subject that another feed of the space can have, and thus shares the trust that clouds have
+    /// in it. Requires a grant without limits.
     #[serde(default)]
     pub share_subject: bool,
 }
 
-/// Other hosts for the cloud's APIs. Each type has two of these names.
+/// Overridden hosts of the cloud's APIs. Each type has two of these names.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only described: the type that is parsed is `Endpoints`")]
@@ -229,87 +231,87 @@ pub struct EndpointsBody {
     iamcredentials: EndpointText,
 }
 
-/// A change of a feed. What is absent stays.
+/// A change of a feed. Absent members stay as they are.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FeedPatch {
-    /// Another display name.
+    /// The new display name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<NameText>)]
     pub name: Option<DisplayName>,
-    /// Another registry.
+    /// The new registry.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<RegistryText>)]
     pub registry: Option<RegistryHost>,
-    /// Another audience.
+    /// The new audience.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<AudienceText>)]
     pub audience: Option<Audience>,
-    /// Another subject.
+    /// The new parts of the `sub`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<SubjectKeyName>>, min_items = 1, max_items = 8)]
     pub subject_keys: Option<SubjectKeys>,
-    /// Another algorithm.
+    /// The new algorithm.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<AlgorithmName>)]
     pub alg: Option<Algorithm>,
-    /// Another lifetime of tokens, in seconds.
+    /// The new lifetime of tokens, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub token_lifetime: Option<u32>,
-    /// Other overrides, in place of all that there were.
+    /// The new overrides, which replace all existing ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<EndpointsBody>)]
     pub endpoints: Option<Endpoints>,
-    /// AWS: another role.
+    /// AWS: the new role.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<RoleArnText>)]
     pub role_arn: Option<crate::feed::aws::RoleArn>,
-    /// AWS: another session duration, in seconds.
+    /// AWS: the new session duration, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, minimum = 900, maximum = 43200)]
     pub session_duration: Option<crate::feed::aws::SessionDuration>,
-    /// Azure: another tenant.
+    /// Azure: the new tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<UuidText>)]
     pub tenant_id: Option<crate::feed::azure::EntraId>,
-    /// Azure: another identity.
+    /// Azure: the new identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<UuidText>)]
     pub client_id: Option<crate::feed::azure::EntraId>,
-    /// Google: another provider.
+    /// Google: the new provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<WorkloadIdentityProviderText>)]
     pub workload_identity_provider: Option<crate::feed::google::WorkloadIdentityProvider>,
-    /// Google: another service account; `null` for none any more.
+    /// Google: the new service account; `null` removes it.
     #[serde(
         skip_serializing_if = "Option::is_none",
         deserialize_with = "crate::feed::provider_fields::even_null"
     )]
     #[schema(value_type = Option<ServiceAccountText>)]
     pub service_account: Option<Option<crate::feed::google::ServiceAccount>>,
-    /// Google: another lifetime of the service account's token, in seconds.
+    /// Google: the new lifetime of the service account's token, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 43200)]
     pub lifetime: Option<crate::feed::google::AccessTokenLifetime>,
-    /// Google: another way by which it comes by the issuer's keys.
+    /// Google: the new way in which it gets the issuer's keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<JwksSourceName>)]
     pub jwks: Option<JwksSource>,
-    /// Give a subject that a removed feed gave, and inherit the trust that clouds may still have in it. Needs a grant
-    /// without limits.
+    /// Allows a subject that a removed feed had, and thus inherits any trust that clouds still have in it.
+    /// Requires a grant without limits.
     pub reuse_slug: bool,
-    /// Give a subject that another feed of the space can give, and share the trust that clouds have in it. Needs a
-    /// grant without limits.
+    /// Allows a subject that another feed of the space can have, and thus shares the trust that clouds have
+    /// in it. Requires a grant without limits.
     pub share_subject: bool,
 }
 
 impl NewFeed {
-    /// The feed that this wants in `space`.
+    /// Returns the draft of this feed in `space`.
     ///
     /// # Errors
     ///
-    /// [`OwnFieldsError`] names a field that the type needs or does not have.
+    /// [`OwnFieldsError`] names a field that the type requires or does not have.
     pub fn draft(self, space: Slug) -> Result<FeedDraft, OwnFieldsError> {
         let own = ProviderFields {
             role_arn: self.role_arn,
@@ -337,11 +339,11 @@ impl NewFeed {
 }
 
 impl FeedPatch {
-    /// The change that this makes to a feed of `feed_type`.
+    /// Returns the change that this makes to a feed of `feed_type`.
     ///
     /// # Errors
     ///
-    /// [`OwnFieldsError::NotOfThisType`].
+    /// [`OwnFieldsError::NotOfThisType`] if a field belongs to another type.
     pub fn changes(
         self,
         feed_type: FeedType,
@@ -360,7 +362,7 @@ impl FeedPatch {
         Ok(move |feed: &Feed| FeedChanges {
             name: self.name,
             registry: self.registry,
-            // Of the feed's own type: what does not suit it was refused above.
+            // Cannot fail: fields of another type were refused above.
             provider: own.applied_to(feed.provider.clone()).ok(),
             audience: self.audience,
             subject_keys: self.subject_keys,

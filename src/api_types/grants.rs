@@ -1,4 +1,4 @@
-//! Grants, as the API shows and makes them.
+//! Grants in the API's requests and responses.
 
 use std::collections::BTreeMap;
 
@@ -15,53 +15,54 @@ use crate::feed::scope::{Action, RepositoryName, Scope, ScopeError};
 use crate::grant::{ContextRule, ContextRules, FeedLimit, Grant, GrantDraft, Permissions, Role, SpaceLimit};
 use crate::values::secret::SecretString;
 
-/// A grant lives this long if its request does not say.
+/// The default lifetime of a grant.
 pub const DEFAULT_LIFE: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// A grant to be made.
+/// A grant to be created.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewGrant {
-    /// What its holder may do.
+    /// The kind of actions that its holder may take.
     #[schema(value_type = RoleName)]
     pub role: Role,
-    /// The name that people read.
+    /// The display name.
     #[schema(value_type = NameText)]
     pub name: DisplayName,
-    /// Only in these spaces, 256 at most; in all if absent or null.
+    /// Limits the grant to these spaces, at most 256; absent or null for all.
     #[serde(default = "all_spaces")]
     #[schema(value_type = Option<Vec<SlugText>>, min_items = 1)]
     pub spaces: SpaceLimit,
-    /// Only for feeds whose slug matches one of these, 256 at most, in which `*` stands for anything; all if
-    /// absent or null.
+    /// Limits the grant to feeds whose slug matches one of these patterns, at most 256, in which `*` matches
+    /// anything; absent or null for all.
     #[serde(default = "all_feeds")]
     #[schema(value_type = Option<Vec<FeedPatternText>>, min_items = 1, example = json!(["prod-*"]))]
     pub feeds: FeedLimit,
-    /// Of each context key its fixed value, or `*` for any. A key that is not named is allowed to an admin,
-    /// and to nobody else.
+    /// The fixed value of each context key, or `*` for any value. A key that is not named is open for an
+    /// admin and closed for other roles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ContextRulesBody>, example = json!({"environment": "production", "tenant": "*"}))]
     pub context: Option<ContextRules>,
-    /// Only for these repositories.
+    /// Limits credentials to these repositories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<RepositoryText>>, min_items = 1, max_items = 16)]
     pub repositories: Option<Vec<RepositoryName>>,
-    /// Only for these actions.
+    /// Limits credentials to these actions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<super::credentials::ActionName>>, min_items = 1)]
     pub actions: Option<Vec<Action>>,
-    /// When it ends. If absent after 90 days, or with the grant that makes it; never if null.
+    /// The expiry; null for none. By default 90 days from now, or the expiry of the grant that creates it if
+    /// that is earlier.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "even_null")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Option<Timestamp>>,
 }
 
-/// Of each context key its fixed value, or `*` for any.
+/// The fixed value of each context key, or `*` for any value.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only described: the type that is parsed is `ContextRules`")]
 pub struct ContextRulesBody {
-    /// The project that is deployed.
+    /// The deployed project.
     #[schema(required = false)]
     project: ContextRuleText,
     /// The runbook that runs.
@@ -78,25 +79,25 @@ pub struct ContextRulesBody {
     r#type: ContextRuleText,
 }
 
-/// What a grant's holder may do.
+/// The kind of actions that a grant's holder may take.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[allow(dead_code, reason = "the schema of a type that is no schema itself")]
 pub enum RoleName {
     /// Everything.
     Admin,
-    /// Read everything, change nothing, take no credentials.
+    /// Reads everything, changes nothing, takes no credentials.
     Viewer,
-    /// Take credentials.
+    /// Takes credentials.
     Deployer,
 }
 
 impl NewGrant {
-    /// The draft that this wants at `now` of a caller whose own grant ends at `latest`.
+    /// Returns the draft of this grant at `now`, for a caller whose own grant expires at `latest`.
     ///
     /// # Errors
     ///
-    /// [`ScopeError`] for a list that is empty or too long.
+    /// [`ScopeError`] if a list is empty or too long.
     pub fn draft(self, now: Timestamp, latest: Option<Timestamp>) -> Result<GrantDraft, ScopeError> {
         listed(self.repositories.as_deref())?;
         let default_end = now.saturating_add(DEFAULT_LIFE).unwrap_or(Timestamp::MAX);
@@ -118,37 +119,37 @@ impl NewGrant {
 /// A grant, without its token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GrantAnswer {
-    /// Names the grant in routes, logs and audit.
+    /// The grant's id in routes, logs and the audit log.
     pub id: Uuid,
-    /// The name that people read.
+    /// The display name.
     pub name: String,
     /// `admin`, `viewer` or `deployer`.
     #[schema(value_type = RoleName)]
     pub role: String,
     /// `valid`, `expired` or `revoked`.
     pub state: String,
-    /// Only in these spaces; null: in all.
+    /// The spaces to which the grant is limited; null for all.
     pub spaces: Option<Vec<String>>,
-    /// Only for feeds that match; null: for all.
+    /// The patterns to which the grant's feeds are limited; null for all.
     pub feeds: Option<Vec<String>>,
-    /// Of each context key that is allowed its fixed value, or `*` for any.
+    /// The fixed value of each allowed context key, or `*` for any value.
     pub context: BTreeMap<String, String>,
-    /// Only for these repositories; null: for all.
+    /// The repositories to which credentials are limited; null for all.
     pub repositories: Option<Vec<String>>,
-    /// Only for these actions.
+    /// The actions to which credentials are limited.
     pub actions: Vec<String>,
-    /// When it was made.
+    /// The time of the grant's creation.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// By whom.
+    /// The maker.
     pub created_by: String,
-    /// When it ends; null: never.
+    /// The expiry; null if it never expires.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
-    /// When it was revoked.
+    /// The time of its revocation.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub revoked_at: Option<Timestamp>,
-    /// When it was last used, to the minute or so.
+    /// The time of its last use, to about a minute.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_used_at: Option<Timestamp>,
 }
@@ -156,11 +157,11 @@ pub struct GrantAnswer {
 /// Grants that were revoked together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RevokedGrantsAnswer {
-    /// Their identifiers, oldest grant first; without those that were revoked before.
+    /// Their ids, oldest grant first, except grants that were already revoked.
     pub revoked: Vec<Uuid>,
 }
 
-/// A grant that was just made, with its token: the only time that it is shown.
+/// A newly created grant with its token, which is shown only here.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct NewGrantAnswer {
     /// The bearer token.
@@ -173,7 +174,7 @@ pub struct NewGrantAnswer {
 }
 
 impl GrantAnswer {
-    /// What is shown of `grant` at `now`.
+    /// Returns the response about `grant` at `now`.
     #[must_use]
     pub fn new(grant: &Grant, now: Timestamp) -> Self {
         let Permissions { role, spaces, feeds, context, scope } = &grant.permissions;
@@ -219,7 +220,7 @@ fn all_feeds() -> FeedLimit {
     FeedLimit::All
 }
 
-/// Tells a member that is `null` from one that is absent.
+/// Distinguishes a `null` member from an absent one.
 fn even_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Timestamp>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }

@@ -1,8 +1,8 @@
-//! The API's vocabulary: what requests and answers look like, for the server and for its clients.
+//! The API's vocabulary: the requests and responses of the server and its clients.
 //!
-//! Shapes alone. Members of requests have the types of the floors below, so that a rule is checked where
-//! JSON is read; what is unknown is refused. Answers hold plain text, so that a client of another version
-//! reads them.
+//! This module has only types. Members of requests have the types of the floors below, so parsing JSON checks
+//! their rules; unknown members are refused. Responses hold plain text, so clients of another version can
+//! read them.
 
 pub mod audit;
 pub mod check;
@@ -15,5 +15,5 @@ pub mod setup;
 pub mod signing_keys;
 pub mod texts;
 
-/// Every route of the API is below this path.
+/// The path prefix of every route of the API.
 pub const PREFIX: &str = "/api/v1";

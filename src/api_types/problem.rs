@@ -1,6 +1,7 @@
-//! Problem details, RFC 9457: how the API says no.
+//! Problem details (RFC 9457), the API's error responses.
 //!
-//! Every refusal has a stable `type`, which programs may branch on; `detail` is for people and may change.
+//! Every refusal has a stable `type`, by which programs may decide. The `detail` is for people and may
+//! change.
 
 use std::borrow::Cow;
 
@@ -10,34 +11,34 @@ use utoipa::ToSchema;
 /// The media type of [`Problem`].
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// Before the name of every problem type.
+/// The prefix of every problem type.
 const PREFIX: &str = "urn:carnet:problem:";
 
 macro_rules! problem_types {
     ($($(#[$doc:meta])+ $variant:ident = $name:literal, $status:literal, $title:literal;)+) => {
-        /// The kinds of refusal. Names and statuses are part of the API.
+        /// The types of refusal. Their names and statuses are part of the API.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ProblemType {
             $($(#[$doc])+ $variant,)+
         }
 
         impl ProblemType {
-            /// All of them, in the order of the documentation.
+            /// All types, in the order of the documentation.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// The name behind `urn:carnet:problem:`.
+            /// Returns the name after `urn:carnet:problem:`.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
             }
 
-            /// The HTTP status that it comes with.
+            /// Returns the HTTP status of such a response.
             #[must_use]
             pub fn status(self) -> u16 {
                 match self { $(Self::$variant => $status),+ }
             }
 
-            /// The `title`, the same for every problem of the type.
+            /// Returns the `title`, which all problems of the type share.
             #[must_use]
             pub fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title),+ }
@@ -47,37 +48,37 @@ macro_rules! problem_types {
 }
 
 problem_types! {
-    /// Not JSON, a member that is missing, a parameter that is unknown or of the wrong form.
+    /// The body is not JSON, a member is missing, or a parameter is unknown or has the wrong form.
     MalformedRequest = "malformed-request", 400, "The request is malformed";
-    /// No grant, or one that does not count any more. Why is not said.
+    /// There is no grant, or it is no longer valid. The response does not say which.
     Unauthorized = "unauthorized", 401, "No valid grant was presented";
-    /// The grant's role or its limits do not allow this.
+    /// The grant's role or limits do not allow this.
     Forbidden = "forbidden", 403, "The grant does not allow this";
-    /// The context that is claimed is not one that the grant allows.
+    /// The grant does not allow the claimed context.
     ContextRefused = "context-refused", 403, "The grant does not allow this context";
-    /// A grant wider than its maker's.
+    /// The grant would be wider than its maker's.
     WiderGrant = "wider-grant", 403, "No grant can be made wider than the one that makes it";
-    /// There is no such thing, as far as this grant can see.
+    /// The resource does not exist, or this grant may not see it.
     NotFound = "not-found", 404, "There is no such resource";
-    /// The resource has no such method.
+    /// The resource does not support the method.
     MethodNotAllowed = "method-not-allowed", 405, "The resource has no such method";
     /// The client took too long to send its request.
     RequestTimeout = "request-timeout", 408, "The request did not arrive in time";
-    /// Something of that name exists.
+    /// A resource of this name already exists.
     Exists = "exists", 409, "Something of that name exists";
-    /// The subject was that of a removed feed, whose trust the new one would inherit.
+    /// A removed feed had the subject, and the new feed would inherit its trust.
     SlugReused = "slug-reused", 409, "The name belonged to a removed feed";
-    /// Another feed of the space can give the subject.
+    /// Another feed of the space can have the subject.
     SubjectShared = "subject-shared", 409, "Another feed can give the subject";
-    /// Several feeds of the grant have this registry.
+    /// Several feeds inside the grant have this registry.
     SeveralFeeds = "several-feeds", 409, "Several feeds of the grant have this registry";
-    /// The feed was changed while the request was under way.
+    /// The feed was changed during the request.
     FeedChanged = "feed-changed", 409, "The feed was changed meanwhile";
-    /// The signing keys cannot be changed so, now.
+    /// The signing keys cannot be changed in this way at this time.
     RotationRefused = "rotation-refused", 409, "The signing keys cannot be changed now";
-    /// There are as many as there may be.
+    /// The maximum number is reached.
     LimitReached = "limit-reached", 409, "There are as many as there may be";
-    /// The body is longer than the API takes.
+    /// The body is longer than the API accepts.
     TooLarge = "too-large", 413, "The request is too large";
     /// The body is not `application/json`.
     UnsupportedMediaType = "unsupported-media-type", 415, "The body must be application/json";
@@ -85,101 +86,101 @@ problem_types! {
     InvalidField = "invalid-field", 422, "A field breaks a rule";
     /// The feed's subject needs a context key that the request lacks.
     MissingContext = "missing-context", 422, "The feed's subject needs more context";
-    /// The credential cannot be limited as asked.
+    /// The credential cannot be limited as requested.
     ScopeRefused = "scope-refused", 422, "The credential cannot be limited so";
-    /// A fresh credential does not live as long as asked for.
+    /// A fresh credential does not live as long as requested.
     MinRemainingUnattainable = "min-remaining-unattainable", 422, "No credential lives that long";
-    /// More requests than this caller may send.
+    /// The caller sent more requests than it may.
     RateLimited = "rate-limited", 429, "Too many requests";
-    /// Something went wrong here.
+    /// An internal error occurred.
     Internal = "internal", 500, "Something went wrong in carnet";
-    /// The provider refused, or its answer cannot be used.
+    /// The provider refused, or its response is unusable.
     UpstreamRefused = "upstream-refused", 502, "The provider refused";
-    /// No answer could be had of the provider.
+    /// There was no response from the provider.
     UpstreamUnreachable = "upstream-unreachable", 502, "The provider could not be reached";
-    /// Too much is under way.
+    /// Too many requests are in progress.
     Busy = "busy", 503, "carnet is busy";
-    /// Nothing is minted now: the key state is unconfirmed, the clock is behind, a key is missing.
+    /// No token can be minted: the key state is unconfirmed, the clock is behind, or a key is missing.
     NotMinting = "not-minting", 503, "carnet mints no tokens at this moment";
-    /// The database or the audit log does not answer.
+    /// The database or the audit log does not respond.
     StorageUnavailable = "storage-unavailable", 503, "carnet's database does not answer";
-    /// No answer within the deadline.
+    /// The provider did not respond within the deadline.
     UpstreamTimeout = "upstream-timeout", 504, "The provider did not answer in time";
 }
 
-/// Problem details of a refusal.
+/// The problem details of a refusal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// `urn:carnet:problem:NAME`; the names are listed in `docs/api.md`.
     #[serde(rename = "type")]
     #[schema(example = "urn:carnet:problem:not-found", pattern = "^urn:carnet:problem:[a-z-]+$")]
     pub problem_type: String,
-    /// The same for every problem of the type.
+    /// The title, which all problems of the type share.
     pub title: Cow<'static, str>,
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
-    /// What is wrong this time.
+    /// The error of this request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// The member of the request that breaks a rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// What to look at first.
+    /// The first thing to check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// The request's identifier, as in logs and audit.
+    /// The request's id, as in logs and the audit log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-    /// What the provider said.
+    /// The provider's response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<UpstreamAnswer>,
-    /// What was presented to the provider.
+    /// The claims presented to the provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub presented: Option<PresentedClaims>,
-    /// Of `several-feeds`: the feeds inside the grant, as SPACE/FEED.
+    /// Only for `several-feeds`: the feeds inside the grant, as SPACE/FEED.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub feeds: Option<Vec<String>>,
-    /// Of `min-remaining-unattainable`: how long a fresh credential lived, in seconds.
+    /// Only for `min-remaining-unattainable`: the lifetime of a fresh credential, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub life_observed_seconds: Option<u64>,
 }
 
-/// A provider's answer, or the lack of one.
+/// A provider's response, or the lack of one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UpstreamAnswer {
     /// The provider: `aws`, `azure`, `google`.
     pub provider: String,
-    /// The operation, by the provider's name for it.
+    /// The provider's name of the operation.
     #[schema(example = "sts:AssumeRoleWithWebIdentity")]
     pub step: String,
-    /// HTTP status; null when there was no answer.
+    /// The HTTP status; null without a response.
     pub status: Option<u16>,
     /// The provider's error code.
     pub code: Option<String>,
-    /// The provider's message, at most 2 KiB, cleared of secrets.
+    /// The provider's message, at most 2 KiB, with secrets removed.
     pub message: Option<String>,
-    /// The provider's identifier of the request.
+    /// The provider's id of the request.
     pub request_id: Option<String>,
 }
 
-/// The claims and header members that a provider decides on.
+/// The claims and header members by which a provider decides.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PresentedClaims {
-    /// Issuer.
+    /// The issuer.
     pub iss: String,
-    /// Subject.
+    /// The subject.
     pub sub: String,
-    /// Audience.
+    /// The audience.
     pub aud: String,
-    /// The signing key's identifier.
+    /// The signing key's id.
     pub kid: String,
     /// The signature algorithm.
     pub alg: String,
 }
 
 impl Problem {
-    /// A problem of this type.
+    /// Creates a problem of this type.
     #[must_use]
     pub fn new(problem_type: ProblemType) -> Self {
         Self {
@@ -197,25 +198,25 @@ impl Problem {
         }
     }
 
-    /// With what is wrong this time.
+    /// Adds the error of this request.
     #[must_use]
     pub fn detail(self, detail: impl Into<String>) -> Self {
         Self { detail: Some(detail.into()), ..self }
     }
 
-    /// With the member of the request that breaks a rule.
+    /// Adds the member of the request that breaks a rule.
     #[must_use]
     pub fn field(self, field: impl Into<String>) -> Self {
         Self { field: Some(field.into()), ..self }
     }
 
-    /// With advice.
+    /// Adds advice.
     #[must_use]
     pub fn hint(self, hint: Option<impl Into<String>>) -> Self {
         Self { hint: hint.map(Into::into), ..self }
     }
 
-    /// The type, if it is one that this version knows.
+    /// Returns the type, if this version knows it.
     #[must_use]
     pub fn known_type(&self) -> Option<ProblemType> {
         let name = self.problem_type.strip_prefix(PREFIX)?;

@@ -1,5 +1,5 @@
-//! Secrets in JSON: the one place where a password or token becomes text of an answer, and text of an
-//! answer a secret again. For `#[serde(serialize_with, deserialize_with)]`.
+//! Secrets in JSON, for `#[serde(serialize_with, deserialize_with)]`. Only this module turns a password or
+//! token into the text of a response, and back.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -1,4 +1,4 @@
-//! What to create in a cloud for a feed.
+//! The resources to create in a cloud for a feed.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -6,22 +6,22 @@ use utoipa::ToSchema;
 
 use crate::setup::{Format, Setup, SetupError, Trusted};
 
-/// What to create in the cloud, for exactly one issuer, subject and audience.
+/// The resources to create in the cloud, for exactly one issuer, subject and audience.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SetupAnswer {
-    /// How `content` is written: `cli`, `terraform` or `json`.
+    /// The format of `content`: `cli`, `terraform` or `json`.
     #[schema(example = "cli")]
     pub format: String,
-    /// What the cloud will trust; nothing else.
+    /// The claims that the cloud will trust, and no others.
     pub trusted: TrustedAnswer,
-    /// What to know before, most important first.
+    /// Notes to read first, most important first.
     pub notes: Vec<String>,
-    /// Of `cli` a POSIX shell script and of `terraform` a configuration, as a string; of `json` the
+    /// For `cli` a POSIX shell script and for `terraform` a configuration, as a string; for `json` the
     /// documents themselves, as an object.
     pub content: Value,
 }
 
-/// Exactly what the cloud is told to trust.
+/// The exact claims that the cloud is told to trust.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TrustedAnswer {
     /// The feed, as SPACE/FEED.
@@ -39,11 +39,11 @@ pub struct TrustedAnswer {
 }
 
 impl SetupAnswer {
-    /// `setup`, written in `format`.
+    /// Returns `setup` in `format`.
     ///
     /// # Errors
     ///
-    /// [`SetupError`] if the format cannot say it.
+    /// [`SetupError`] if the format cannot express the setup.
     pub fn new(setup: &Setup, format: Format) -> Result<Self, SetupError> {
         let content = match format {
             Format::Json => setup.documents()?,

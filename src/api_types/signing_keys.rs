@@ -1,4 +1,4 @@
-//! Signing keys, as the API and the command line show and change them.
+//! Signing keys in the API and on the command line.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -16,99 +16,99 @@ use crate::signing_keys::rotation::{Change, safe_at};
 use crate::signing_keys::{SigningKey, Stage, State, prepared};
 use crate::store::jwks_clients::JwksClient;
 
-/// A signing key: its identifier and what has happened to it.
+/// A signing key: its id and its history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SigningKeyAnswer {
-    /// RFC 7638 thumbprint.
+    /// The RFC 7638 thumbprint.
     #[schema(value_type = KidText)]
     pub kid: Kid,
     /// The signature algorithm.
     #[schema(value_type = super::feeds::AlgorithmName)]
     pub alg: Algorithm,
-    /// What it does at this moment.
+    /// The current state.
     #[schema(value_type = StateName)]
     pub state: State,
-    /// When it was made, and servers began to publish it.
+    /// The time at which the key was created and servers began to publish it.
     #[schema(value_type = String, format = DateTime)]
     pub prepared_at: Timestamp,
-    /// When it began to sign.
+    /// The time at which the key began to sign.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub activated_at: Option<Timestamp>,
-    /// When it ceased to sign.
+    /// The time at which the key stopped signing.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub retired_at: Option<Timestamp>,
-    /// When it was withdrawn.
+    /// The time of its revocation.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub revoked_at: Option<Timestamp>,
-    /// When it leaves the JWKS.
+    /// The time at which it leaves the JWKS.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub published_until: Option<Timestamp>,
-    /// Since when every place where verifiers look shows it; absent while one does not.
+    /// The time since which every publication that verifiers read shows the key; absent while one does not.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub published_at: Option<Timestamp>,
-    /// The places, besides the servers, that do not show a prepared or active key yet. Feeds outside the grant are
-    /// together `another feed`.
+    /// The publications, other than the servers, that do not show a prepared or active key yet. All feeds
+    /// outside the grant appear together as `another feed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<String>,
     /// The copies of the documents that still show a revoked key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub still_published_at: Vec<String>,
-    /// When a prepared key will have been published for long enough to sign.
+    /// The time at which a prepared key will have been published for long enough to sign.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub safe_at: Option<Timestamp>,
-    /// How many regular clients have fetched the JWKS since it holds the key.
+    /// The number of regular clients that have fetched the JWKS since it contains the key.
     pub seen_by: Option<SeenBy>,
 }
 
-/// What a key does.
+/// The state of a key.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[allow(dead_code, reason = "the schema of a type that is no schema itself")]
 pub enum StateName {
-    /// Published, not yet signing.
+    /// Published, but not signing yet.
     Prepared,
     /// Signing.
     Active,
-    /// Published, verifying only.
+    /// Published for verification only.
     Retired,
     /// No longer published.
     Pruned,
-    /// Withdrawn in an emergency.
+    /// Revoked in an emergency.
     Revoked,
 }
 
-/// Regular clients of the JWKS.
+/// The regular clients of the JWKS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SeenBy {
-    /// Those that hold the key.
+    /// The number of those that have the key.
     pub clients: usize,
-    /// All of them.
+    /// The number of all.
     pub of: usize,
 }
 
-/// The body of a rotation.
+/// A request for a rotation.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RotationRequest {
-    /// Only the key of this algorithm; both if absent.
+    /// The algorithm whose key to rotate; absent for both.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<super::feeds::AlgorithmName>)]
     pub alg: Option<Algorithm>,
-    /// The active keys' `kid`s as the caller knows them. If they have changed, nothing is done and the
-    /// answer says `already_done`. Those of this moment if absent.
+    /// The `kid`s of the active keys as the caller knows them; by default the current ones. If they have
+    /// changed, nothing is done and the response has `already_done`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<KidText>>)]
     pub seen: Option<Vec<Kid>>,
-    /// Promote even a key that has not been published for long enough.
+    /// Promotes a key even if it has not been published for long enough.
     pub force: bool,
 }
 
-/// The body of a revocation.
+/// A request for a revocation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RevocationRequest {
-    /// Whether verifiers are shown a token of a key that they do not know, so that they fetch the JWKS and learn of
-    /// the revocation. True if absent.
+    /// True, the default, to present verifiers a token of a key that they do not know, so that they fetch the
+    /// JWKS and learn of the revocation.
     pub nudge: bool,
 }
 
@@ -118,22 +118,22 @@ impl Default for RevocationRequest {
     }
 }
 
-/// What a rotation or revocation has done.
+/// The result of a rotation or revocation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RotationAnswer {
-    /// Nothing was left to do: somebody else has just done it.
+    /// True if nothing was left to do, because another request has just done it.
     pub already_done: bool,
     /// The keys that sign from now on.
     pub activated: Vec<String>,
-    /// The keys that verify only from now on.
+    /// The keys that only verify from now on.
     pub retired: Vec<String>,
-    /// The keys that are out of the JWKS.
+    /// The keys that were removed from the JWKS.
     pub revoked: Vec<String>,
-    /// Whether destroyed private halves are gone from every database file; if not, a server goes on trying.
+    /// True if destroyed private halves are gone from every database file. Otherwise, a server keeps trying.
     pub erased: bool,
 }
 
-/// The keys to show to `reader`: those that are published or were revoked lately, or all.
+/// Returns the keys to show to `reader`: published and recently revoked ones, or all.
 #[must_use]
 pub fn list(
     key_set: &KeySet,
@@ -154,7 +154,8 @@ pub fn list(
         .collect()
 }
 
-/// A revocation is worth seeing while its consequences last; a month is longer than any.
+/// Returns whether the key was revoked within a month. A revocation is shown while it has consequences, and
+/// none last longer.
 fn was_revoked_lately(key: &SigningKey, now: Timestamp) -> bool {
     const MONTH: SignedDuration = SignedDuration::from_hours(30 * 24);
     matches!(key.stage, Stage::Revoked { revoked_at, .. } if now.duration_since(revoked_at) < MONTH)
@@ -195,17 +196,17 @@ impl SigningKeyAnswer {
         }
     }
 
-    /// When the key came into its state.
+    /// Returns the time at which the key entered its state.
     #[must_use]
     pub fn since(&self) -> Timestamp {
         self.revoked_at.or(self.retired_at).or(self.activated_at).unwrap_or(self.prepared_at)
     }
 }
 
-/// Stands for all feeds outside the reader's grant.
+/// The name that stands for all feeds outside the reader's grant.
 const ANOTHER_FEED: &str = "another feed";
 
-/// What the places are called to `reader`, who learns no name of a feed outside its grant.
+/// Returns the names of the publications for `reader`, without the names of feeds outside its grant.
 fn names_for(reader: &Permissions, places: Vec<&Place>) -> Vec<String> {
     let mut names = Vec::new();
     for place in places {
@@ -220,9 +221,9 @@ fn names_for(reader: &Permissions, places: Vec<&Place>) -> Vec<String> {
     names
 }
 
-/// The places that do not show a key that signs or will.
+/// Returns the publications that do not show a prepared or active key.
 fn waits_for<'a>(key: &SigningKey, key_set: &'a KeySet) -> Vec<&'a Place> {
-    // An uploaded JWKS is uploaded whole: where the key that signs next stands in it, the one that signs does.
+    // An uploaded JWKS is uploaded as a whole. If it contains the next key, it contains the active one.
     let next = match key.stage {
         Stage::Active { .. } => prepared(&key_set.keys, key.algorithm()).map(SigningKey::kid),
         _ => None,
@@ -233,7 +234,7 @@ fn waits_for<'a>(key: &SigningKey, key_set: &'a KeySet) -> Vec<&'a Place> {
 }
 
 impl SeenBy {
-    /// A client has the key if it fetched after every server had begun to publish it.
+    /// Counts the clients that have the key: those that fetched after every server had begun to publish it.
     fn of(key: &SigningKey, key_set: &KeySet, clients: &[JwksClient], now: Timestamp) -> Self {
         let published = key.prepared_at.saturating_add(STALE_AFTER).unwrap_or(Timestamp::MAX);
         let max_age = key_set.settings.policy.jwks_max_age();

@@ -1,7 +1,7 @@
-//! The rules of texts in requests, as JSON Schema says them.
+//! JSON Schemas of texts in requests.
 //!
-//! Only described: what parses them are the types of the floors below, whose rules may be stricter where
-//! a pattern cannot say them.
+//! They only describe. The types of the floors below parse the texts, and may be stricter where a pattern
+//! cannot express a rule.
 
 use serde::Deserialize;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
@@ -40,18 +40,18 @@ macro_rules! texts {
 texts! {
     /// `a`–`z`, `0`–`9` and inner `-`, 1–50 characters.
     SlugText = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", 1..=50;
-    /// A slug in which `*` stands for any run of characters, also none; at most five `*`, none beside another.
+    /// A slug in which `*` matches any run of characters, including none; at most five `*`, none adjacent.
     FeedPatternText = "^[a-z0-9*]([a-z0-9*-]*[a-z0-9*])?$", 1..=50;
-    /// A slug, or `*` for any.
+    /// A slug, or `*` for any value.
     ContextRuleText = r"^(\*|[a-z0-9]([a-z0-9-]*[a-z0-9])?)$", 1..=50;
     /// A repository's name without the registry, by the grammar of OCI's distribution specification.
     RepositoryText =
         r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$", 1..=256;
-    /// A name for people: no control characters, direction marks, tags or characters without width.
+    /// A display name: no control characters, direction marks, tags or zero-width characters.
     NameText = r"^[^\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb]+$", 1..=200;
     /// An audience: visible characters and inner spaces.
     AudienceText = r"^[^\u0000-\u0020\u007f-\u00a0]([^\u0000-\u001f\u007f-\u00a0]*[^\u0000-\u0020\u007f-\u00a0])?$", 1..=255;
-    /// A host, and a port if it is another than HTTPS's.
+    /// A host, with a port if it is not that of HTTPS.
     RegistryText = r"^[A-Za-z0-9.:\[\]-]+$", 1..=261;
     /// An endpoint: `https://host[:port][/path]`, or `http` on a loopback host.
     EndpointText = r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~-]+)*/?$", 9..=2048;
@@ -60,7 +60,7 @@ texts! {
         r"^arn:aws(-cn|-us-gov|-iso|-iso-b|-iso-e|-iso-f|-eusc)?:iam::[0-9]{12}:role/([!-~]{0,510}/)?[A-Za-z0-9_+=,.@-]{1,64}$", 20..=2048;
     /// A provider of a workload identity pool, by its resource name.
     WorkloadIdentityProviderText = r"^((https:)?//iam\.googleapis\.com/)?projects/[1-9][0-9]{0,17}/locations/global/workloadIdentityPools/[a-z0-9-]{4,32}/providers/[a-z0-9-]{4,32}$", 1..=255;
-    /// A service account's address.
+    /// A service account's e-mail address.
     ServiceAccountText = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+gserviceaccount\.com$", 1..=254;
     /// An RFC 7638 thumbprint.
     KidText = "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$", 43..=43;
@@ -68,7 +68,7 @@ texts! {
     UuidText = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$", 36..=36;
 }
 
-/// One of a few words.
+/// Returns the schema of a string with fixed values.
 fn words(description: &str, words: impl IntoIterator<Item = String>) -> RefOr<Schema> {
     ObjectBuilder::new()
         .schema_type(Type::String)
@@ -101,7 +101,7 @@ impl PartialSchema for OutcomeName {
 
 impl ToSchema for OutcomeName {}
 
-/// A key of a subject.
+/// A part of a subject.
 #[derive(Debug, Clone, Copy)]
 pub struct SubjectKeyName;
 
@@ -118,7 +118,7 @@ impl PartialSchema for SubjectKeyName {
 
 impl ToSchema for SubjectKeyName {}
 
-/// A time, RFC 3339.
+/// A time in RFC 3339.
 #[derive(Debug, Clone, Copy)]
 pub struct TimeText;
 
@@ -148,7 +148,7 @@ mod tests {
     use crate::jose::jwk::Kid;
     use crate::values::slug::Slug;
 
-    /// Texts that fit the schema.
+    /// Texts that match the schema.
     fn fitting<T: PartialSchema>() -> impl Strategy<Value = String> {
         let schema = serde_json::to_value(T::schema()).unwrap();
         let pattern = schema["pattern"].as_str().unwrap();
@@ -159,10 +159,10 @@ mod tests {
     }
 
     proptest! {
-        // Making texts from patterns takes long.
+        // Generating texts from patterns is slow.
         #![proptest_config(ProptestConfig::with_cases(32))]
 
-        // Audiences, patterns of feeds, hosts and endpoints have rules that no pattern says.
+        // Audiences, patterns of feeds, hosts and endpoints have rules that no pattern can express.
         #[test]
         fn what_fits_its_schema_is_accepted(
             slug in fitting::<SlugText>(),
@@ -174,7 +174,8 @@ mod tests {
             uuid in fitting::<UuidText>(),
         ) {
             prop_assert!(slug.parse::<Slug>().is_ok(), "{slug}");
-            // Python and JavaScript write characters beyond U+FFFF in different ways, so the pattern leaves them out.
+            // Python and JavaScript write characters beyond U+FFFF differently, so the pattern does not
+            // contain them.
             let is_beyond = |c: char| c > '\u{ffff}' && crate::values::visible::is_hidden(c);
             prop_assert!(name.contains(is_beyond) || name.parse::<DisplayName>().is_ok(), "{name:?}");
             prop_assert!(role.parse::<RoleArn>().is_ok(), "{role}");
@@ -185,7 +186,7 @@ mod tests {
         }
     }
 
-    /// By hand: most texts of the pattern are too long.
+    /// Written by hand: most texts that match the pattern are too long.
     #[test]
     fn repositories_have_the_grammar_of_their_schema() {
         let pattern = serde_json::to_value(RepositoryText::schema()).unwrap()["pattern"].clone();
