@@ -19,15 +19,15 @@ use crate::grant::{Permissions, Role};
 use crate::store::audit::{AuditFilter, Direction, MAX_PAGE, Sight};
 use crate::values::slug::Slug;
 
-/// Which rows, from where.
+/// The filter and the page.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct AuditParameters {
-    /// Only rows older than this one; `next_before` of the page before.
+    /// Only rows older than this one; `next_before` of the previous page.
     #[param(minimum = 1)]
     before: Option<u64>,
-    /// How many rows, 100 by default, 1000 at most.
+    /// The maximum number of rows: 100 by default, up to 1000.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// Only this kind of event, such as `credential`.
@@ -36,7 +36,7 @@ pub(super) struct AuditParameters {
     /// Only this outcome.
     #[param(value_type = Option<OutcomeName>)]
     outcome: Option<String>,
-    /// Only what this actor did, such as `grant:ID`.
+    /// Only the actions of this actor, such as `grant:ID`.
     #[param(max_length = 80)]
     actor: Option<String>,
     /// Only this space.
@@ -45,11 +45,11 @@ pub(super) struct AuditParameters {
     /// Only feeds of this slug.
     #[param(value_type = Option<SlugText>)]
     feed: Option<String>,
-    /// Only what was about this grant, or done with it.
+    /// Only rows about this grant, or of requests with it.
     grant: Option<Uuid>,
-    /// Only what this token was part of.
+    /// Only rows about this token.
     jti: Option<Uuid>,
-    /// Not before this time, RFC 3339.
+    /// At or after this time, RFC 3339.
     #[param(value_type = Option<TimeText>)]
     since: Option<String>,
     /// Before this time, RFC 3339.
@@ -59,13 +59,13 @@ pub(super) struct AuditParameters {
 
 const USUAL_PAGE: u32 = 100;
 
-/// No actor's name is longer.
+/// The maximum length of an actor's name.
 const MAX_ACTOR: usize = 80;
 
 /// Read the audit log
 ///
-/// Newest first. A grant that is limited to spaces sees only the rows about those. Needs a grant of role
-/// viewer or admin.
+/// Returns the newest rows first. A grant that is limited to spaces sees only rows about these. Requires a
+/// grant of role viewer or admin.
 #[utoipa::path(
     get,
     path = "/audit",
@@ -111,7 +111,7 @@ fn filter(parameters: AuditParameters, caller: &Caller) -> Result<AuditFilter, R
         jti: parameters.jti,
         since: parsed::<Timestamp>("since", parameters.since)?,
         until: parsed::<Timestamp>("until", parameters.until)?,
-        // What lies outside is neither read nor counted.
+        // Rows outside the caller's limits are neither read nor counted.
         sight: Sight { spaces: spaces.clone(), feeds: feeds.clone() },
     })
 }

@@ -1,4 +1,4 @@
-//! One reading of the audit log at a time for each grant, so that nobody takes all connections to it.
+//! Limits every grant to one read of the audit log at a time, so that no grant uses all connections to it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,17 +11,17 @@ use super::refusal::Refusal;
 use crate::api_types::problem::{Problem, ProblemType};
 use crate::values::clock::Clock;
 
-/// The longest wait for the same grant's reading before.
+/// The maximum wait for the same grant's previous read.
 const WITHIN: Duration = Duration::from_millis(500);
 
-/// The maximum number of requests of one grant that wait.
+/// The maximum number of waiting requests of one grant.
 const MAX_WAITING: usize = 4;
 
-/// Who reads, and who waits.
+/// The semaphores of all grants that read or wait.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AuditTurns(Arc<Mutex<HashMap<Uuid, Arc<Semaphore>>>>);
 
-/// A grant's turn, over when dropped.
+/// A grant's turn, which ends when dropped.
 #[derive(Debug)]
 pub(super) struct AuditTurn {
     turns: AuditTurns,
@@ -30,16 +30,13 @@ pub(super) struct AuditTurn {
 }
 
 impl AuditTurns {
-    /// Waits briefly for the turn of `grant`.
-    ///
-    /// # Errors
-    ///
-    /// A refusal with 429 when the grant's earlier requests take too long, or too many of them wait.
+    /// Waits briefly for the turn of `grant`. Refuses with 429 if the grant's earlier requests take too long,
+    /// or too many of them wait.
     pub(super) async fn take(&self, grant: Uuid, clock: &dyn Clock) -> Result<AuditTurn, Refusal> {
         let semaphore = {
             let mut turns = self.lock();
             let semaphore = turns.entry(grant).or_insert_with(|| Arc::new(Semaphore::new(1)));
-            // One is held here, one by whoever reads.
+            // The map holds one reference and the reader another.
             if Arc::strong_count(semaphore) >= 2 + MAX_WAITING {
                 return Err(refused());
             }
@@ -56,7 +53,7 @@ impl AuditTurns {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Semaphore>>> {
-        // Every change under the lock is whole before anything in it can panic.
+        // The map is valid even after a panic: no code panics in the middle of a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

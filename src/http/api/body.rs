@@ -1,4 +1,4 @@
-//! Bodies: JSON of bounded length that arrives in bounded time, with the member named that is wrong.
+//! Request bodies: JSON of bounded length that arrives in bounded time. Errors name the wrong member.
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -18,15 +18,15 @@ use crate::http::slow::BodyError;
 #[derive(Debug)]
 pub(super) struct JsonBody<T>(pub(super) T);
 
-/// A JSON body that may be absent or `null`, which is then taken for `{}`.
+/// A JSON body that may be absent or `null`, which then counts as `{}`.
 #[derive(Debug)]
 pub(super) struct OptionalJsonBody<T>(pub(super) T);
 
-/// The names in the path. What is no text at all names nothing that there is.
+/// The names in the path. A name that is not valid text is not found.
 #[derive(Debug)]
 pub(super) struct Names<T>(pub(super) T);
 
-/// The parameters behind the `?`, all of them known.
+/// The query parameters. Unknown ones are refused.
 #[derive(Debug)]
 pub(super) struct Parameters<T>(pub(super) T);
 
@@ -53,7 +53,7 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJsonBody<T> {
             return Ok(Self(T::default()));
         }
         check_type(&parts.headers)?;
-        // JSON's own way to say nothing.
+        // `null` is JSON's own form of an absent value.
         if body.trim_ascii() == b"null" {
             return Ok(Self(T::default()));
         }
@@ -86,7 +86,7 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Parameters<T> {
     }
 }
 
-/// Reads a body to its end.
+/// Reads a body to its end, within the limits of length and time.
 async fn read(body: Body, api: &Api) -> Result<bytes::Bytes, Refusal> {
     let limit = api.api_limits().max_body;
     let whole = axum::body::to_bytes(body, limit);
@@ -113,7 +113,7 @@ fn is_too_long(error: &axum::Error) -> bool {
     false
 }
 
-/// `application/json`, with or without parameters.
+/// Checks that the type is `application/json`, with or without parameters.
 fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
     let essence = headers
         .get(CONTENT_TYPE)
@@ -135,14 +135,14 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
             None => problem,
         })
     };
-    // Serde would take a list for an object's members in their order.
+    // Serde would accept a list as an object's members in their order.
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(malformed(None, "the body is no JSON object".to_owned()));
     }
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
-        // A value that breaks a rule of its type is well-formed JSON; the rule is the field's.
+        // A value that breaks a rule of its type is well-formed JSON, so the error concerns its field.
         let field = Some(path).filter(|path| path != ".");
         match (field, error.is_data()) {
             (Some(field), true) => Refusal::field(&field, without_place(&error)),
@@ -153,7 +153,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     Ok(value)
 }
 
-/// The message without `at line 1 column 7`: the field says where.
+/// Returns the message without `at line 1 column 7`: the field already gives the position.
 fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rfind(" at line ") {

@@ -1,12 +1,12 @@
-//! Callers: authentication, kept apart from what the caller may do.
+//! Callers: authentication, separate from authorization.
 //!
-//! A [`Caller`] is an authenticated name together with its permissions; handlers ask only the
-//! permissions. Where they come from is known here alone.
+//! A [`Caller`] is an authenticated name with its permissions. Handlers use only the permissions; only this
+//! module knows their source.
 //!
-//! A grant that ends while a request is under way ends the request. Every answer passes [`admit`], which reads the
-//! grant again unless it did so just now; every body passes [`Caller::confirm`] once it has been read; and a change can
-//! only be made for [`Caller::principal`], which the services confirm in the transaction that makes the change. So a
-//! new route cannot leave it out.
+//! A grant that ends during a request ends the request. Every response passes [`admit`], which reads the
+//! grant again unless it was read just before. Every body passes [`Caller::confirm`] after it is read. Every
+//! change needs [`Caller::principal`], which the services confirm in the transaction of the change. So no new
+//! route can omit these checks.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -38,15 +38,15 @@ use crate::values::secret::SecretString;
 use crate::values::shares::Account;
 use crate::values::slug::Slug;
 
-/// A grant's row is read again once its last reading is this old. Less than a second, after which no answer may begin
-/// that accepts a grant whose revocation was answered.
+/// The age from which a grant's row is read again. It is less than one second: from one second after the
+/// response to a revocation, no response may begin that still accepts the revoked grant.
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// An authenticated caller.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     grant: Arc<Grant>,
-    /// The reading of the monotonic clock before the grant was read.
+    /// The monotonic time before the grant was read.
     read_at: Duration,
     actor: Actor,
     request_id: RequestId,
@@ -54,35 +54,35 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// What he may do.
+    /// Returns the caller's permissions.
     pub(super) fn permissions(&self) -> &Permissions {
         &self.grant.permissions
     }
 
-    /// The grant's identifier.
+    /// Returns the grant's id.
     pub(super) fn grant_id(&self) -> Uuid {
         self.grant.id
     }
 
-    /// When the caller's grant ends; `None`: never.
+    /// Returns the expiry of the caller's grant; `None` if it never expires.
     pub(super) fn expires_at(&self) -> Option<Timestamp> {
         self.grant.expires_at
     }
 
-    /// The account to which the caller's share of the server is charged. Callers whom one grant has made
-    /// share what that grant may have; what a user of this machine has made stands for itself.
+    /// Returns the account that the caller's requests are charged to. Callers whose grants have the same
+    /// maker share one allowance. A grant made by a user of this machine is its own group.
     pub(super) fn account(&self) -> Account {
         let maker = self.grant.created_by.strip_prefix("grant:").and_then(|id| id.parse().ok());
         maker.map_or_else(|| Account::of(self.grant.id), |maker| Account::made_by(maker, self.grant.id))
     }
 
-    /// What changes are made for, and lists of grants. There is no other way from a caller to a change.
+    /// Returns the principal for changes and for lists of grants. A caller can change nothing without it.
     pub(super) fn principal(&self) -> Principal<'_> {
         Principal::Grant(&self.grant)
     }
 
-    /// Refuses a caller whose grant has ended since it was last read. A reading of less than
-    /// [`READ_AGAIN_AFTER`] ago is believed.
+    /// Refuses a caller whose grant has ended since it was last read. A grant read less than
+    /// [`READ_AGAIN_AFTER`] ago is not read again.
     pub(super) async fn confirm(&self, api: &Api) -> Result<(), Refusal> {
         let clock = api.carnet().clock();
         if clock.monotonic().saturating_sub(self.read_at) < READ_AGAIN_AFTER {
@@ -96,7 +96,7 @@ impl Caller {
         Err(Refusal::new(ProblemType::Unauthorized).because(why))
     }
 
-    /// As [`Caller::confirm`], for a request whose body has just been read.
+    /// Confirms the caller, as [`Caller::confirm`] does, of a request whose body has just been read.
     pub(super) async fn confirm_sender(extensions: &Extensions, api: &Api) -> Result<(), Refusal> {
         match extensions.get::<Self>() {
             Some(caller) => caller.confirm(api).await,
@@ -104,7 +104,7 @@ impl Caller {
         }
     }
 
-    /// An event that he has caused.
+    /// Returns an audit event caused by this caller.
     pub(super) fn event(&self, kind: EventKind, outcome: Outcome) -> Event {
         let event = Event::new(kind, outcome, &self.actor).in_request(self.request_id.as_str());
         match self.client {
@@ -113,7 +113,7 @@ impl Caller {
         }
     }
 
-    /// Refuses everybody whose role does not cover `role`. Comes before anything is looked up.
+    /// Refuses a caller whose role does not cover `role`. This comes before any lookup.
     pub(super) fn needs(&self, role: Role) -> Result<(), Refusal> {
         if self.permissions().role.covers(role) {
             return Ok(());
@@ -124,7 +124,7 @@ impl Caller {
         )))
     }
 
-    /// Refuses everybody but an admin without limits: keys belong to no space.
+    /// Refuses everyone except an admin without limits, because keys belong to no space.
     pub(super) fn needs_unlimited_admin(&self) -> Result<(), Refusal> {
         self.needs(Role::Admin)?;
         if self.permissions().is_unlimited_admin() {
@@ -133,14 +133,14 @@ impl Caller {
         Err(forbidden("this needs an admin's grant without limits to spaces, feeds, context or scope"))
     }
 
-    /// The feed of these names, if the caller may know of it. One that he may not is not there for him.
+    /// Returns the path of a feed that the caller may know of. Other feeds are not found.
     pub(super) fn feed_path(&self, space: &str, feed: &str) -> Result<FeedPath, Refusal> {
         let (Ok(space), Ok(slug)) = (space.parse(), feed.parse()) else { return Err(Refusal::not_found()) };
         let path = FeedPath { space, slug };
         if self.permissions().may_see(&path) { Ok(path) } else { Err(Refusal::not_found()) }
     }
 
-    /// The space of this name, if the caller may know of it.
+    /// Returns the space of this name, if the caller may know of it.
     pub(super) fn space(&self, space: &str) -> Result<Slug, Refusal> {
         let space: Slug = space.parse().map_err(|_| Refusal::not_found())?;
         if self.permissions().sees_space(&space) { Ok(space) } else { Err(Refusal::not_found()) }
@@ -155,17 +155,17 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        // Missing only where a route was left out of authentication: nobody is let in by mistake.
+        // Absent only if a route was left without authentication. Such a route refuses everyone.
         parts.extensions.get::<Self>().cloned().ok_or_else(|| Refusal::new(ProblemType::Unauthorized))
     }
 }
 
-/// Lets through who presents a valid grant.
+/// Admits callers that present a valid grant.
 pub(super) async fn authenticate(State(api): State<Api>, request: Request, next: Next) -> Response {
     admit(api, request, next, None).await
 }
 
-/// Lets through who presents a valid grant that reads.
+/// Admits callers that present a valid grant of role viewer or admin.
 pub(super) async fn authenticate_viewer(State(api): State<Api>, request: Request, next: Next) -> Response {
     admit(api, request, next, Some(Role::Viewer)).await
 }
@@ -197,12 +197,12 @@ async fn admit(api: Api, mut request: Request, next: Next, role: Option<Role>) -
     if response.status() == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
     }
-    // The envelope names him in the row of a refusal.
+    // The envelope records a refusal under the caller's name.
     response.extensions_mut().insert(caller);
     response
 }
 
-/// What a caller may take of the server, then what role it has.
+/// Checks the limits of the server first, then the caller's role.
 fn let_in(api: &Api, caller: &Caller, role: Option<Role>) -> Result<Place, Refusal> {
     let limits = api.limits();
     limits.take_for_address(caller.client, caller.grant.id)?;
@@ -212,8 +212,8 @@ fn let_in(api: &Api, caller: &Caller, role: Option<Role>) -> Result<Place, Refus
     Ok(place)
 }
 
-/// Refuses a caller without a valid grant. Such callers have a budget of their own for each address, so that
-/// they take nothing from those who have one and come from the same address, as through a proxy.
+/// Refuses a caller without a valid grant. Such callers have a separate budget for each address, so they use
+/// up nothing of callers with a grant behind the same address, for example a proxy.
 fn stranger(api: &Api, client: Option<IpAddr>, outcome: GrantOutcome, why: String) -> Refusal {
     checked(api, outcome);
     match api.limits().take_for_strangers(client) {
@@ -232,14 +232,14 @@ async fn identify(
         .zip(request_id)
         .ok_or_else(|| stranger(api, client, GrantOutcome::Missing, "no grant was shown".to_owned()))?;
     let grants = api.carnet().grants();
-    // What has expired stays so when a clock falls behind.
+    // An expired grant stays expired even if the clock falls behind.
     let now = api.carnet().clock().now().max(api.carnet().issuer().pulse().time.high_water);
     let read_at = api.carnet().clock().monotonic();
     let grant = match grants.authenticate(token.reveal(), now).await {
         Ok(grant) => grant,
         Err(AuthenticationError::Store(error)) => return Err(error.into()),
         Err(error) => {
-            // Why is for the log: a caller without a grant learns nothing.
+            // The reason goes only to the log: a caller without a grant learns nothing.
             tracing::debug!(%error, ?client, "a grant was refused");
             let outcome = match error {
                 AuthenticationError::Expired => GrantOutcome::Expired,
@@ -258,7 +258,7 @@ fn checked(api: &Api, outcome: GrantOutcome) {
     api.carnet().metrics().server.grant_checked(outcome);
 }
 
-/// The token of `Authorization: Bearer`, RFC 6750 section 2.1. A header given twice is none.
+/// Returns the token of `Authorization: Bearer`, RFC 6750 section 2.1. A repeated header counts as absent.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;

@@ -1,4 +1,4 @@
-//! `POST …/check`: whether a feed's chain holds.
+//! `POST …/check`: checks of a feed's chain.
 
 use axum::Json;
 use axum::extract::State;
@@ -19,9 +19,10 @@ use crate::grant::Role;
 
 /// Check a feed's chain
 ///
-/// Tries every link, from the issuer's documents to the registry, past the memory of credentials, and ends with
-/// the first that fails: that is an answer, too, with status 200. The credential is answered to nobody. Needs a
-/// grant of role admin for the feed; the grant's context and scope hold here as for credentials.
+/// Tries every link from the issuer's documents to the registry, without the credential cache, and ends with
+/// the first one that fails. A failed check is still a response with status 200. The credential is not
+/// returned. Requires a grant of role admin for the feed; the grant's context and scope apply as for
+/// credentials.
 #[utoipa::path(
     post,
     path = "/spaces/{space}/feeds/{feed}/check",
@@ -53,8 +54,9 @@ pub(super) async fn run(
     Ok(Json(answer))
 }
 
-/// Leaves of what failed at an endpoint or a registry only that it was no answer of the provider; a provider's or a
-/// registry's refusal, which has a code, stays. The issuer's own documents and minting have nothing to hide.
+/// Replaces the details of a failure at an endpoint or a registry by the statement that it is no response of
+/// the provider. A refusal with a code, by a provider or a registry, stays. The steps of carnet itself have
+/// nothing to hide.
 fn hide_endpoints(answer: &mut CheckAnswer) {
     let is_own = |step: &CheckStep| matches!(step.step.as_str(), "discovery" | "jwks" | "mint" | "scope");
     for step in answer.steps.iter_mut().filter(|step| !step.ok && !is_own(step)) {

@@ -1,4 +1,4 @@
-//! `POST …/credentials`: what deployments come for.
+//! `POST …/credentials`: credentials for deployments.
 
 use axum::Json;
 use axum::extract::State;
@@ -19,8 +19,8 @@ use crate::store::feeds::{FeedsOf, MAX_OF_REGISTRY};
 
 /// Get a credential of a feed's registry
 ///
-/// Needs a grant of role deployer for the feed. The request's context is taken into the token's subject and
-/// claims as far as the grant allows it. Nothing is answered before its audit row is on disk.
+/// Requires a grant of role deployer for the feed. The token's subject and claims contain the request's
+/// context as far as the grant allows it. The response is sent only after its audit row is durable.
 #[utoipa::path(
     post,
     path = "/spaces/{space}/feeds/{feed}/credentials",
@@ -48,8 +48,8 @@ pub(super) async fn of_feed(
 
 /// Get a credential for a registry
 ///
-/// For clients that know a registry's host and no feed, such as a Docker credential helper. Of the feeds
-/// that the grant allows exactly one must have this registry.
+/// For clients that know a registry's host but no feed, such as a Docker credential helper. Exactly one of
+/// the feeds that the grant allows must have this registry.
 #[utoipa::path(
     post,
     path = "/registries/{host}/credentials",
@@ -67,14 +67,14 @@ pub(super) async fn of_registry(
 ) -> Result<Json<CredentialAnswer>, Refusal> {
     caller.needs(Role::Deployer)?;
     let host = host.parse().map_err(|_| Refusal::not_found())?;
-    // The role is covered, so what is inside the limits is what the caller may deploy.
+    // The role is sufficient, so every feed inside the limits is one that the caller may deploy.
     let limits = (&caller.permissions().spaces, &caller.permissions().feeds);
     let feeds = api.carnet().store().feeds_inside(limits, FeedsOf::Registry(&host)).await?;
     match feeds.as_slice() {
         [] => Err(Refusal::not_found()),
         [feed] => answer(&api, &caller, feed, &request).await.map_err(|refusal| refusal.about(&feed.path())),
         several => {
-            // A longer list would help nobody.
+            // A longer list would not be useful.
             let is_cut = several.len() >= MAX_OF_REGISTRY as usize;
             let more =
                 if is_cut { format!(" (the first {MAX_OF_REGISTRY} are listed)") } else { String::new() };
@@ -85,7 +85,7 @@ pub(super) async fn of_registry(
     }
 }
 
-/// A credential of `feed` for a caller who may have one.
+/// Returns a credential of `feed` to a caller that may deploy it.
 async fn answer(
     api: &Api,
     caller: &Caller,
@@ -111,7 +111,8 @@ async fn answer(
         }
         served => served?,
     };
-    // Providers take their time: a grant that has ended meanwhile gets nothing, and nothing is recorded as given.
+    // Providers are slow. If the grant has ended meanwhile, the caller gets nothing, and no hand-out is
+    // recorded.
     caller.confirm(api).await?;
     let asked = crate::exchange::asked(feed);
     let event = caller
@@ -119,7 +120,7 @@ async fn answer(
         .about_feed(feed)
         .with_jti(served.jti)
         .detail(&format!("{asked}{}", served.source));
-    // Nothing leaves before its row is durable.
+    // No credential leaves before its audit row is durable.
     api.carnet().audit_log().record(event).await?;
     Ok(Json(CredentialAnswer::new(&feed.path(), &served)))
 }

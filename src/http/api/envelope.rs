@@ -1,5 +1,5 @@
-//! What every answer of the API has in common: a request identifier, problem details, an audit row if it
-//! is a refusal, and no place in any cache.
+//! The common parts of all responses of the API: a request id, problem details, an audit row for every
+//! refusal, and `Cache-Control: no-store`.
 
 use std::net::IpAddr;
 
@@ -20,11 +20,11 @@ use crate::api_types::problem::{PROBLEM_JSON, Problem, ProblemType};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::http::client_address::ClientAddress;
 
-/// The methods that are named in records.
+/// The methods that records name.
 const METHODS: [Method; 6] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
-/// Puts a request into its envelope.
+/// Adds the common parts to a response.
 pub(super) async fn envelope(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let id = match RequestId::of(request.headers()) {
         Some(id) => id,
@@ -39,7 +39,7 @@ pub(super) async fn envelope(State(api): State<Api>, mut request: Request, next:
     let is_below = request.uri().path().starts_with(PREFIX);
     let mut response = next.run(request).instrument(span).await;
     if response.extensions().get::<Refused>().is_none() {
-        // axum's own answers, of which `Allow` stays.
+        // axum's own responses, which keep their `Allow` header.
         let problem_type = match response.status() {
             StatusCode::METHOD_NOT_ALLOWED => Some(ProblemType::MethodNotAllowed),
             StatusCode::NOT_FOUND if is_below => Some(ProblemType::NotFound),
@@ -54,7 +54,7 @@ pub(super) async fn envelope(State(api): State<Api>, mut request: Request, next:
         let caller = response.extensions_mut().remove::<Caller>();
         match caller {
             Some(caller) => {
-                // A client may invent methods; what is counted together must be few.
+                // A client may invent methods, but the audit log must count few different kinds together.
                 let verb = if METHODS.contains(&method) { method.as_str() } else { "other method" };
                 let what =
                     format!("{verb} {}: {}", route.as_deref().unwrap_or("unknown path"), named(&problem));
@@ -83,8 +83,8 @@ pub(super) async fn envelope(State(api): State<Api>, mut request: Request, next:
     response
 }
 
-/// A refusal takes nothing away, so it is answered even if its row cannot be written; and where that is the
-/// very reason, the caller does not wait for it again.
+/// Records a refusal. A refusal gives nothing away, so it is sent even if its row cannot be written. If the
+/// storage is the reason for the refusal, the caller does not wait for it again.
 async fn record(api: &Api, event: Event, problem: &Problem) {
     if problem.known_type() == Some(ProblemType::StorageUnavailable) {
         return api.carnet().audit_log().note(event);
@@ -94,13 +94,14 @@ async fn record(api: &Api, event: Event, problem: &Problem) {
     }
 }
 
-/// Of callers without a grant anybody can make as many as he likes: they are counted, not listed.
+/// Counts refusals of callers without a grant. Anyone can cause any number of them, so they are not listed
+/// one by one.
 fn note(api: &Api, client: Option<IpAddr>, problem: &Problem, why: Option<&str>) {
     let is_server_error = problem.status >= 500;
     if is_server_error
         || matches!(problem.known_type(), Some(ProblemType::Unauthorized | ProblemType::RateLimited))
     {
-        // Only processes that can open the Unix socket get here by it.
+        // Only processes that can open the Unix socket get here without an address.
         let client = client.unwrap_or(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST));
         let reason = named(problem);
         if !api.carnet().audit_log().note_refusal(client, reason) {

@@ -18,7 +18,7 @@ use crate::store::feeds::FeedsOf;
 
 /// List the feeds of a space
 ///
-/// Those that the grant allows. Needs a grant of role viewer or admin.
+/// Returns the feeds that the grant allows. Requires a grant of role viewer or admin.
 #[utoipa::path(
     get,
     path = "/spaces/{space}/feeds",
@@ -41,10 +41,10 @@ pub(super) async fn list(
 
 /// Add a feed
 ///
-/// A space that does not exist yet is made. Needs a grant of role admin for the space and the slug. A grant that is
-/// limited to feeds makes only feeds whose subject names `feed` or `feed_id`; one that is limited in context,
-/// repositories or actions makes none. `share_subject`, `reuse_slug` and `"jwks": "uploaded"` need a grant without
-/// limits, and so does the registry of a feed outside the grant.
+/// Creates the space if it does not exist. Requires a grant of role admin for the space and the slug. A grant
+/// that is limited to feeds can add only feeds whose subject names `feed` or `feed_id`. A grant that is
+/// limited in context, repositories or actions can add none. `share_subject`, `reuse_slug`,
+/// `"jwks": "uploaded"` and the registry of a feed outside the grant require a grant without limits.
 #[utoipa::path(
     post,
     path = "/spaces/{space}/feeds",
@@ -63,7 +63,7 @@ pub(super) async fn create(
     caller.needs(Role::Admin)?;
     let space = caller.space(&space)?;
     let path = FeedPath { space: space.clone(), slug: new.slug.clone() };
-    // A feed is made only where its maker can see it afterwards.
+    // A feed is added only where its maker may see it.
     if !caller.permissions().may_see(&path) {
         return Err(Refusal::field("slug", "your grant reaches no feed of that name"));
     }
@@ -76,7 +76,7 @@ pub(super) async fn create(
 
 /// Show a feed
 ///
-/// Needs a grant of role viewer or admin for the feed.
+/// Requires a grant of role viewer or admin for the feed.
 #[utoipa::path(
     get,
     path = "/spaces/{space}/feeds/{feed}",
@@ -98,10 +98,11 @@ pub(super) async fn show(
 
 /// Change a feed
 ///
-/// Slug and type never change. Needs a grant of role admin for the feed. A grant that is limited to feeds changes only
-/// feeds whose subject names `feed` or `feed_id`; one that is limited in context, repositories or actions changes no
-/// `subject_keys`, `endpoints`, `registry`, `audience` or field of the feed's type. Whatever changes which keys wait
-/// for an uploaded JWKS needs a grant without limits.
+/// Slug and type never change. Requires a grant of role admin for the feed. A grant that is limited to feeds
+/// can change only feeds whose subject names `feed` or `feed_id`. A grant that is limited in context,
+/// repositories or actions cannot change `subject_keys`, `endpoints`, `registry`, `audience` or the fields of
+/// the feed's type. A change that affects which keys wait for an uploaded JWKS requires a grant without
+/// limits.
 #[utoipa::path(
     patch,
     path = "/spaces/{space}/feeds/{feed}",
@@ -129,7 +130,8 @@ pub(super) async fn update(
 
 /// Remove a feed
 ///
-/// Its subject stays marked, because clouds may still trust it. Needs a grant of role admin for the feed.
+/// The feed's subject stays marked, because clouds may still trust it. Requires a grant of role admin for the
+/// feed.
 #[utoipa::path(
     delete,
     path = "/spaces/{space}/feeds/{feed}",

@@ -1,4 +1,4 @@
-//! `/grants`: who may use the API.
+//! `/grants`: the grants for the API.
 
 use axum::Json;
 use axum::extract::State;
@@ -18,8 +18,8 @@ use crate::values::secret::SecretString;
 
 /// List the grants
 ///
-/// Those that the caller's grant covers in every respect (role, spaces, feeds, context, repositories, actions and
-/// expiry), and those that it made. Needs an admin's grant.
+/// Returns the grants that the caller's grant covers in every respect (role, spaces, feeds, context,
+/// repositories, actions and expiry), and those that it made. Requires an admin's grant.
 #[utoipa::path(
     get,
     path = "/grants",
@@ -37,10 +37,11 @@ pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<
     Ok(Json(list.grants.iter().map(|grant| GrantAnswer::new(grant, now)).collect()))
 }
 
-/// Make a grant
+/// Create a grant
 ///
-/// The answer holds its token, which is shown this once. A grant is never wider than the one that makes it,
-/// in role, spaces, feeds, context, repositories, actions or expiry. Needs an admin's grant.
+/// The response contains the grant's token, which is shown only once. A grant is never wider than the one
+/// that creates it, in role, spaces, feeds, context, repositories, actions or expiry. Requires an admin's
+/// grant.
 #[utoipa::path(
     post,
     path = "/grants",
@@ -65,7 +66,8 @@ pub(super) async fn create(
 
 /// Revoke a grant
 ///
-/// Revoking it again changes nothing. Needs an admin's grant that covers it in every respect, or that made it.
+/// Revoking it again changes nothing. Requires an admin's grant that covers it in every respect, or that made
+/// it.
 #[utoipa::path(
     delete,
     path = "/grants/{id}",
@@ -85,7 +87,7 @@ pub(super) async fn revoke(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Whose grants to revoke.
+/// The maker whose grants to revoke.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -94,10 +96,11 @@ pub(super) struct MadeBy {
     made_by: Uuid,
 }
 
-/// Revoke what a grant has made
+/// Revoke the grants that a grant has made
 ///
-/// Every grant that this one made, those that they made in turn, and so on, at once; not this one itself: revoke it
-/// first, and it makes no more. Needs an admin's grant, and reaches only the grants that it may revoke one by one.
+/// Revokes every grant that this one made, those that they made in turn, and so on, in one transaction. This
+/// grant itself stays valid: revoke it first, and it makes no more. Requires an admin's grant, and revokes
+/// only the grants that it could revoke one by one.
 #[utoipa::path(
     delete,
     path = "/grants",

@@ -1,4 +1,4 @@
-//! How much one caller, and all together, may ask for.
+//! Limits on the requests of one caller, and of all callers together.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -19,29 +19,29 @@ use crate::values::clock::Clock;
 use crate::values::network::network;
 use crate::values::shares::{Account, Shares};
 
-/// A rate: so many a second in the long run, so many at once.
+/// A rate limit: a sustained rate and a burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Requests a second.
+    /// The sustained number of requests per second.
     pub per_second: NonZeroU32,
-    /// Requests at once, after a time of rest.
+    /// The number of requests at once after a period without any.
     pub burst: NonZeroU32,
 }
 
 /// The limits of the API.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiLimits {
-    /// Of each grant.
+    /// The rate of each grant.
     pub per_grant: Rate,
-    /// Of each client address, whatever grants it uses, and once more for its requests without a valid grant;
-    /// of IPv6 each /64.
+    /// The rate of each client address for all its grants together, and separately for its requests without a
+    /// valid grant. An IPv6 address counts as its /64.
     pub per_address: Rate,
-    /// Requests of all grants that are under way at once; of one grant's, three quarters of what the others
-    /// leave.
+    /// The maximum number of requests in progress, for all grants together. One grant may hold three quarters
+    /// of the permits that the others leave.
     pub in_flight: usize,
-    /// Longest body, in bytes.
+    /// The maximum length of a body, in bytes.
     pub max_body: usize,
-    /// How long a body may take to arrive.
+    /// The maximum time for a body to arrive.
     pub body_timeout: Duration,
 }
 
@@ -55,15 +55,15 @@ const fn rate(per_second: u32, burst: u32) -> Rate {
     Rate { per_second: non_zero(per_second), burst: non_zero(burst) }
 }
 
-/// What each grant has of its own when its address has nothing left: a fiftieth.
+/// Returns the rate that each grant has for itself when its address has exhausted its own: a fiftieth.
 fn reserve(per_address: Rate) -> Rate {
     let part = |number: NonZeroU32| NonZeroU32::new(number.get() / 50).unwrap_or(NonZeroU32::MIN);
     Rate { per_second: part(per_address.per_second), burst: part(per_address.burst) }
 }
 
 impl Default for ApiLimits {
-    /// 500 a second and 5000 at once for each grant, the same for each address, 4096 under way, bodies of
-    /// 64 KiB within 10 s.
+    /// 500 requests per second and 5000 at once for each grant, and the same for each address; 4096 requests
+    /// in progress; bodies of 64 KiB within 10 s.
     fn default() -> Self {
         Self {
             per_grant: rate(500, 5000),
@@ -75,7 +75,7 @@ impl Default for ApiLimits {
     }
 }
 
-/// carnet's clock, as governor reads it.
+/// carnet's clock as a clock for governor.
 #[derive(Debug, Clone)]
 struct Monotonic(Arc<dyn Clock>);
 
@@ -95,7 +95,7 @@ pub(super) struct Limits {
     grants: Limiter<Uuid>,
     addresses: Limiter<IpAddr>,
     strangers: Limiter<IpAddr>,
-    /// Of each grant, when its address has nothing left.
+    /// The rate of each grant when its address has exhausted its own.
     reserves: Limiter<Uuid>,
     in_flight: Arc<Mutex<Shares>>,
     clock: Monotonic,
@@ -103,7 +103,7 @@ pub(super) struct Limits {
     metrics: Arc<Metrics>,
 }
 
-/// A place among the requests under way, free again when dropped.
+/// A permit for one request in progress, returned when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Mutex<Shares>>,
@@ -117,16 +117,16 @@ impl Drop for Place {
 }
 
 fn lock(places: &Mutex<Shares>) -> MutexGuard<'_, Shares> {
-    // Every change under the lock is whole before anything in it can panic.
+    // The counts are valid even after a panic: no code panics in the middle of a change.
     places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Once in so many requests, keys that are at rest are dropped: those that are left have asked within the
-/// last seconds, and so many the machine can answer.
+/// The number of requests after which idle keys are dropped. The keys that remain were used within the last
+/// seconds, so their number is bounded by the requests that the machine can serve.
 const TIDY_EVERY: u64 = 4096;
 
 impl Limits {
-    /// What is refused is counted in `metrics`.
+    /// Creates the limits. Refusals are counted in `metrics`.
     pub(super) fn new(limits: &ApiLimits, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let quota = |rate: Rate| Quota::per_second(rate.per_second).allow_burst(rate.burst);
         let clock = Monotonic(clock);
@@ -142,14 +142,14 @@ impl Limits {
         }
     }
 
-    /// Takes one request of `client` that came without a valid grant.
+    /// Counts a request of `client` without a valid grant.
     pub(super) fn take_for_strangers(&self, client: Option<IpAddr>) -> Result<(), Refusal> {
         client.map_or(Ok(()), |client| self.take(&self.strangers, &network(client), Limit::Anonymous))
     }
 
-    /// Takes one request of `grant` from `client`; of a Unix socket's peer nothing is counted. Where others
-    /// have used up what the address may have, the grant has a little of its own: the address may be that
-    /// of a proxy that nobody has named.
+    /// Counts a request of `grant` from `client`. A peer on a Unix socket has no address to count. If others
+    /// have exhausted the address's rate, the grant has a small rate of its own: the address may be that of a
+    /// proxy that the operator has not configured.
     pub(super) fn take_for_address(&self, client: Option<IpAddr>, grant: Uuid) -> Result<(), Refusal> {
         let Some(client) = client else { return Ok(()) };
         if self.addresses.check_key(&network(client)).is_ok() {
@@ -158,12 +158,12 @@ impl Limits {
         self.take(&self.reserves, &grant, Limit::Address)
     }
 
-    /// Takes one request of the grant.
+    /// Counts a request of the grant.
     pub(super) fn take_for_grant(&self, grant: Uuid) -> Result<(), Refusal> {
         self.take(&self.grants, &grant, Limit::Grant)
     }
 
-    /// A place of `account` among the requests under way.
+    /// Takes a permit of `account` for a request in progress.
     pub(super) fn enter(&self, account: Account) -> Result<Place, Refusal> {
         let mut places = lock(&self.in_flight);
         if places.admits(account) {
@@ -220,7 +220,7 @@ mod tests {
         assert!(limits.take_for_grant(grants[0]).is_ok() && limits.take_for_grant(grants[1]).is_ok());
         let refusal = limits.take_for_grant(grants[0]).unwrap_err();
         assert_eq!(refusal.problem_type(), Some(ProblemType::RateLimited));
-        // One network, whatever address in it; then each grant has a little of its own.
+        // All addresses of one network count together; after that, each grant has a small rate of its own.
         let take = |last, grant: usize| limits.take_for_address(client(last), grants[grant]).is_ok();
         assert_eq!(
             [take(1, 0), take(2, 0), take(3, 0), take(4, 0), take(5, 1), take(6, 1)],
@@ -230,7 +230,7 @@ mod tests {
             (0..9).all(|_| limits.take_for_address(None, grants[0]).is_ok()),
             "a Unix socket has no address"
         );
-        // Those without a valid grant take nothing of those who have one.
+        // Callers without a valid grant use up nothing of callers with one.
         assert!([1, 2, 3].map(|last| limits.take_for_strangers(client(last)).is_ok()) == [true, true, false]);
         let [one, other] = grants.map(Account::of);
         let places: Vec<_> = (0..3).map(|_| limits.enter(one).unwrap()).collect();

@@ -11,7 +11,7 @@ use super::caller;
 use crate::http::client_address::ClientAddress;
 use crate::metrics::TextFormat;
 
-/// Lets this machine's own processes in, and who holds a grant.
+/// Admits processes of this machine, and callers with a viewer's grant.
 pub(super) async fn admit(api: State<Api>, request: Request, next: Next) -> Response {
     let is_loopback = request.extensions().get::<ClientAddress>().is_some_and(ClientAddress::is_loopback);
     if is_loopback {

@@ -1,10 +1,10 @@
-//! The API below `/api/v1`: grants come in, credentials and answers go out.
+//! The API below `/api/v1`: it accepts grants and returns credentials and other responses.
 //!
-//! Handlers translate: a request into calls of the services below, their results into the shapes of
-//! [`crate::api_types`]. They decide nothing but whether the caller's permissions allow what he asks for.
+//! Handlers only translate: a request into calls of the services below, and their results into the types of
+//! [`crate::api_types`]. They decide only if the caller's permissions allow the request.
 //!
-//! Invariants: role comes before anything is looked up; what a caller may not see is not there for him; no
-//! credential is answered before its audit row is durable; every refusal is problem details.
+//! Invariants: the role is checked before any lookup; a resource outside the caller's grant is not found; no
+//! credential is returned before its audit row is durable; every refusal is problem details.
 
 mod audit;
 mod audit_turns;
@@ -45,7 +45,7 @@ use crate::carnet::Carnet;
 use crate::exchange::transport::TransportConfigError;
 use crate::values::random::Uuids;
 
-/// The API of one issuer. Clones share everything.
+/// The API of one issuer. Clones share all state.
 #[derive(Debug, Clone)]
 pub struct Api(Arc<Shared>);
 
@@ -60,11 +60,11 @@ struct Shared {
 }
 
 impl Api {
-    /// The API of `carnet` within `limits`.
+    /// Creates the API of `carnet` within `limits`.
     ///
     /// # Errors
     ///
-    /// [`TransportConfigError`] when the broker's HTTP client cannot be made.
+    /// [`TransportConfigError`] if the broker's HTTP client cannot be created.
     pub fn new(carnet: Arc<Carnet>, limits: ApiLimits) -> Result<Self, TransportConfigError> {
         let broker = carnet.broker()?;
         let counted = Limits::new(&limits, Arc::clone(carnet.clock()), Arc::clone(carnet.metrics()));
@@ -74,10 +74,10 @@ impl Api {
         Ok(Self(Arc::new(Shared { carnet, broker, api_limits, limits, audit_turns, request_ids })))
     }
 
-    /// Everything that it serves: `/api/v1/…` and `/metrics`. To be merged into an application at its root.
+    /// Returns the routes `/api/v1/…` and `/metrics`, to be merged into an application at its root.
     ///
-    /// Addresses of clients are known if requests carry a [`crate::http::client_address::ClientAddress`]
-    /// among their extensions, as [`crate::http::server::serve`] puts it there.
+    /// Client addresses are known only if each request has a [`crate::http::client_address::ClientAddress`]
+    /// among its extensions, as [`crate::http::server::serve`] provides.
     pub fn router(&self) -> Router {
         let (router, description) = self.described();
         let documents = openapi::router(&description);
@@ -94,6 +94,7 @@ impl Api {
 
     /// The OpenAPI document of the routes.
     #[cfg(any(test, feature = "test-internals"))]
+    /// Returns the OpenAPI document of the routes.
     #[must_use]
     pub fn openapi() -> utoipa::openapi::OpenApi {
         let mut description = described_routes().split_for_parts().1;
@@ -130,27 +131,27 @@ impl Api {
         &self.0.audit_turns
     }
 
-    /// A name for a request that brings none.
+    /// Returns an id for a request without one.
     fn new_request_id(&self) -> String {
-        // Without randomness the request itself will fail; a name is the least of it.
+        // Without randomness the request itself fails, so its id hardly matters.
         self.0.request_ids.next().map_or_else(|_| "unnamed".to_owned(), |id| id.to_string())
     }
 }
 
 impl Carnet {
-    /// The API below `/api/v1` and `/metrics`, with the limits by default, to be merged into an
-    /// application at its root. Addresses of clients are known only if the application puts a
-    /// [`crate::http::client_address::ClientAddress`] into each request's extensions.
+    /// Returns the routes below `/api/v1` and `/metrics` with the default limits, to be merged into an
+    /// application at its root. Client addresses are known only if the application adds a
+    /// [`crate::http::client_address::ClientAddress`] to each request's extensions.
     ///
     /// # Errors
     ///
-    /// [`TransportConfigError`] when the broker's HTTP client cannot be made.
+    /// [`TransportConfigError`] if the broker's HTTP client cannot be created.
     pub fn api_router(self: &Arc<Self>) -> Result<Router, TransportConfigError> {
         Api::new(Arc::clone(self), ApiLimits::default()).map(|api| api.router())
     }
 }
 
-/// The routes below [`PREFIX`], with their description.
+/// Returns the routes below [`PREFIX`], with their description.
 fn described_routes() -> OpenApiRouter<Api> {
     let mut description = openapi::Described::openapi();
     description.servers = Some(vec![utoipa::openapi::Server::new(PREFIX)]);
@@ -169,7 +170,7 @@ fn described_routes() -> OpenApiRouter<Api> {
         .routes(routes!(audit::list))
 }
 
-/// The panic's message stays here: it may hold anything.
+/// Responds to a panic. The panic's message is not logged or returned, because it may contain secrets.
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     tracing::error!("a request's handler panicked");
     Refusal::new(ProblemType::Internal).into_response()

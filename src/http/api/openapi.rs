@@ -1,4 +1,4 @@
-//! The OpenAPI document: made of the routes that answer, so that it cannot say anything else.
+//! The OpenAPI document, generated from the routes themselves so that it cannot contradict them.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::api_types::PREFIX;
 use crate::api_types::problem::{PROBLEM_JSON, Problem, ProblemType};
 use crate::api_types::texts::{EventKindName, KidText, OutcomeName, RegistryText, SlugText, TimeText};
 
-/// What is said once for all routes.
+/// The parts of the document that are common to all routes.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -52,7 +52,7 @@ impl Modify for BearerTokens {
     }
 }
 
-/// The route of the document. It is public: it tells nothing that the source code does not.
+/// Returns the route of the document. It is public, because it reveals nothing beyond the source code.
 pub(super) fn router(description: &utoipa::openapi::OpenApi) -> Router {
     let json = Bytes::from(serde_json::to_vec(description).unwrap_or_default());
     let answer = move || -> std::future::Ready<HttpResponse> {
@@ -65,8 +65,8 @@ pub(super) fn router(description: &utoipa::openapi::OpenApi) -> Router {
     Router::new().route(&format!("{PREFIX}/openapi.json"), get(answer))
 }
 
-/// Describes a body that may be absent as what it is when it is there, and not required. utoipa describes it as that
-/// or `null`, for which generated clients demand an argument and send the word.
+/// Describes an optional body by its type and as not required. utoipa describes it as that type or `null`;
+/// clients generated from this require an argument and send the literal `null`.
 pub(super) fn name_optional_bodies(openapi: &mut utoipa::openapi::OpenApi) {
     for path in openapi.paths.paths.values_mut() {
         let operations = [&mut path.get, &mut path.post, &mut path.put, &mut path.patch, &mut path.delete];
@@ -88,13 +88,13 @@ pub(super) fn name_optional_bodies(openapi: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// What any route may refuse with.
+/// The refusals of any route.
 pub(super) struct Refusals;
 
-/// What routes refuse with that change something.
+/// The additional refusals of routes that change something.
 pub(super) struct Conflicts;
 
-/// What routes refuse with that ask a provider.
+/// The additional refusals of routes that contact a provider.
 pub(super) struct UpstreamRefusals;
 
 impl IntoResponses for Refusals {
@@ -127,7 +127,7 @@ impl UpstreamRefusals {
     }
 }
 
-/// The problem types of the wanted statuses, one response for each status.
+/// Returns one response for each of the wanted statuses, with its problem types.
 fn responses(wanted: impl Fn(u16) -> bool) -> BTreeMap<String, RefOr<Response>> {
     let mut names: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
     for problem in ProblemType::ALL.iter().filter(|problem| wanted(problem.status())) {

@@ -1,6 +1,6 @@
-//! How the API says no: every error of the floors below becomes problem details here, once.
+//! Refusals: the single conversion of every error of the floors below into problem details.
 //!
-//! Details of the database stay in the log; what a provider said goes to the caller whole.
+//! Details of the database go only to the log. The provider's own words go to the caller in full.
 
 use std::error::Error;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::issuer::{KeyStateError, MintError};
 use crate::oidc::subject::SubjectError;
 use crate::store::StoreError;
 
-/// A request that is refused.
+/// A refused request.
 #[derive(Debug)]
 pub(crate) struct Refusal(Box<Inner>);
 
@@ -37,13 +37,13 @@ struct Inner {
     why: Option<String>,
 }
 
-/// What [`Refusal`] leaves in a response's extensions; the envelope makes a body of it.
+/// The data that [`Refusal`] leaves in a response's extensions, from which the envelope creates the body.
 #[derive(Debug, Clone)]
 pub(super) struct Refused {
     pub(super) problem: Problem,
-    /// The feed that it was about, for the audit log.
+    /// The feed concerned, for the audit log.
     pub(super) about: Option<FeedPath>,
-    /// The reason, for the log alone.
+    /// The reason, only for the log.
     pub(super) why: Option<String>,
 }
 
@@ -52,35 +52,36 @@ impl Refusal {
         Problem::new(problem_type).into()
     }
 
-    /// Nothing of that name, or nothing that this caller may know of: told alike.
+    /// Returns the same refusal for a resource that does not exist and for one that the caller may not know
+    /// of.
     pub(super) fn not_found() -> Self {
         Self::new(ProblemType::NotFound)
     }
 
-    /// A member of the request breaks a rule.
+    /// Refuses a member of the request that breaks a rule.
     pub(super) fn field(field: &str, rule: impl std::fmt::Display) -> Self {
         Problem::new(ProblemType::InvalidField).field(field).detail(rule.to_string()).into()
     }
 
-    /// When to try again.
+    /// Sets the time after which to retry.
     pub(super) fn retry_after(mut self, wait: Duration) -> Self {
         self.0.retry_after = Some(wait);
         self
     }
 
-    /// With advice.
+    /// Adds advice.
     pub(super) fn hint(mut self, hint: &str) -> Self {
         self.0.problem = self.0.problem.hint(Some(hint));
         self
     }
 
-    /// The feed that the request was about, for the audit log.
+    /// Sets the feed concerned, for the audit log.
     pub(super) fn about(mut self, feed: &FeedPath) -> Self {
         self.0.about = Some(feed.clone());
         self
     }
 
-    /// The reason, for the log alone: the caller is not told.
+    /// Sets the reason, only for the log. The caller does not get it.
     pub(super) fn because(mut self, why: String) -> Self {
         self.0.why = Some(why);
         self
@@ -90,9 +91,9 @@ impl Refusal {
         self.0.problem.known_type()
     }
 
-    /// Something broke here: the log knows what, the caller learns only that.
+    /// Refuses because of an internal error. Only the log contains the error.
     fn hidden(problem_type: ProblemType, error: &(dyn Error + 'static)) -> Self {
-        // The envelope logs it: once a minute for each caller, however often it happens.
+        // The envelope logs the error at most once a minute for each caller.
         tracing::debug!(error, "a request failed");
         Self::new(problem_type).because(causes(error))
     }
@@ -111,7 +112,7 @@ impl IntoResponse for Refusal {
         *response.status_mut() =
             StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if let Some(wait) = retry_after {
-            // Rounded up: trying again after it must not be too early.
+            // Rounded up, so that a retry after it is not too early.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
@@ -120,7 +121,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// An error and its causes, in one line.
+/// Returns an error and its causes, in one line.
 fn causes(error: &(dyn Error + 'static)) -> String {
     let (mut text, mut next) = (error.to_string(), error.source());
     while let Some(cause) = next {
@@ -134,7 +135,7 @@ fn causes(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Busy or broken for a moment: clients come back after this.
+/// The time after which clients retry when the server is busy or briefly unavailable.
 const SOON: Duration = Duration::from_secs(1);
 
 impl From<StoreError> for Refusal {
@@ -262,7 +263,7 @@ impl From<PrincipalError> for Refusal {
 }
 
 impl From<FeedError> for Refusal {
-    /// The message begins with the field: `role_arn: …`.
+    /// Takes the field from the beginning of the message: `role_arn: …`.
     fn from(error: FeedError) -> Self {
         let text = error.to_string();
         let field = text.split_once(": ").map(|(field, _)| field).filter(|field| {
@@ -374,7 +375,8 @@ impl From<BrokerError> for Refusal {
 }
 
 impl Refusal {
-    /// For a caller with limits, of a feed that names its endpoints: what listens there is not told.
+    /// Returns the refusal for a caller with limits, at a feed with overridden endpoints. It does not reveal
+    /// which service responds there.
     pub(super) fn of_named_endpoint(error: BrokerError) -> Self {
         let BrokerError::Failed { error: failed, .. } = &error else { return error.into() };
         let upstream = match &**failed {

@@ -1,21 +1,21 @@
-//! The identifier of a request, in the answer, the log and the audit log.
+//! The id of a request, in the response, the log and the audit log.
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-/// Names a request in the answer, the log and the audit log.
+/// The header with the request's id.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Longest request identifier that is taken from a client.
+/// The maximum length of a client's request id.
 const MAX_REQUEST_ID: usize = 64;
 
-/// A request's identifier: the client's own, or a new one.
+/// A request's id: the client's own, or a new one.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(Arc<str>);
 
 impl RequestId {
-    /// A new one, which must be a harmless word.
+    /// Creates an id from `id`, which must contain only the characters that [`RequestId::of`] accepts.
     pub(super) fn new(id: String) -> Self {
         Self(id.into())
     }
@@ -24,7 +24,7 @@ impl RequestId {
         &self.0
     }
 
-    /// The client's, if it is a harmless word.
+    /// Returns the client's id, if it has only letters, digits, `-`, `_` and `.`.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let text = headers.get(REQUEST_ID)?.to_str().ok()?;
         let fits = (1..=MAX_REQUEST_ID).contains(&text.len())
