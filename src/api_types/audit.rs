@@ -38,11 +38,11 @@ pub struct AuditRecord {
     pub space: Option<String>,
     /// The feed concerned.
     pub feed: Option<String>,
-    /// The feed's identifier.
+    /// The feed's id.
     pub feed_id: Option<Uuid>,
     /// The grant concerned.
     pub grant_id: Option<Uuid>,
-    /// The token's identifier.
+    /// The token's id.
     pub jti: Option<Uuid>,
     /// The token's subject.
     pub sub: Option<String>,

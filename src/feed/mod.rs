@@ -84,7 +84,7 @@ pub struct FeedDraft {
     pub space: Slug,
     /// Its slug.
     pub slug: Slug,
-    /// Its display name; the slug if absent.
+    /// Its display name; by default the slug.
     pub name: Option<DisplayName>,
     /// The registry from which images are pulled.
     pub registry: RegistryHost,

@@ -63,7 +63,7 @@ pub enum FeedsError {
     /// There is no such feed.
     #[error("there is no feed {0}")]
     Unknown(FeedPath),
-    /// The name is taken.
+    /// A feed of this name exists.
     #[error("there is a feed {0} already")]
     Taken(FeedPath),
     /// Another feed of the space can have the subject.

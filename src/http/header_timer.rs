@@ -1,12 +1,12 @@
-//! The time limits for request headers, for the price of one timer per connection.
+//! The time limits for request headers, at the cost of one timer per connection.
 //!
-//! hyper asks for a new deadline before every request and drops it when the request's header is
-//! there. A timer of the runtime for each would be allocated, put under a lock into the runtime's
-//! wheel and taken out again, many thousand times a second, only to ring once in a blue moon.
+//! hyper requests a new deadline before every request and drops it when the request's header has arrived. A
+//! timer of the runtime for each would be allocated, inserted under a lock into the runtime's timer wheel and
+//! removed again, many thousand times a second, and would hardly ever fire.
 //!
-//! hyper knows one limit, from the end of one request to the end of the next one's header. There are
-//! two here: the longer one is hyper's, for a connection that is idle, and the shorter one begins with
-//! the header's first byte.
+//! hyper has a single limit, from the end of one request to the end of the next request's header. This module
+//! has two: the longer one is hyper's, for an idle connection; the shorter one begins with the header's first
+//! byte.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,30 +18,30 @@ use std::time::Duration;
 use hyper::rt;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The deadlines of one connection. They share one alarm, which is moved when it rings, or forward
+/// The deadlines of one connection. They share one alarm, which is moved later when it fires, and earlier
 /// when a header begins.
 ///
-/// Invariant: whoever waits has a deadline that is not before the alarm's. Every deadline is made later
-/// than the one before it and lies equally far ahead, and one that comes closer takes the alarm with
-/// it. So nobody is woken too late.
+/// Invariant: no pending deadline is before the alarm's. Every deadline is created later than the previous
+/// one and is equally far ahead, and a deadline that moves earlier moves the alarm with it. So no deadline
+/// fires late.
 pub(super) struct HeaderTimer {
     shared: Arc<Shared>,
-    /// Whether a deadline has been asked for: the first one counts as begun.
+    /// Set once a deadline has been requested. The first header counts as already begun.
     is_used: AtomicBool,
 }
 
 struct Shared {
     alarm: Mutex<Pin<Box<Sleep>>>,
-    /// Whether something has arrived since the last deadline was made.
+    /// Set if data has arrived since the last deadline was created.
     heard: AtomicBool,
-    /// For a header that has begun.
+    /// The limit for a header that has begun.
     limit: Duration,
 }
 
-/// What tells the timer of a connection that something has arrived there.
+/// The handle that tells a connection's timer that data has arrived.
 pub(super) struct ReadActivity(Arc<Shared>);
 
-/// Completes at its deadline.
+/// A future that completes at its deadline.
 struct Deadline {
     at: Instant,
     has_begun: bool,
@@ -49,10 +49,10 @@ struct Deadline {
 }
 
 impl HeaderTimer {
-    /// A timer for one connection, in the runtime that it is called in. A header has `limit` from its
-    /// first byte, or from now if it is the first one.
+    /// Creates the timer of one connection, in the current runtime. A header has the time `limit` from its
+    /// first byte; the first header has it from now.
     pub(super) fn new(limit: Duration) -> Self {
-        // Rings at the first look at it, which moves it to the first deadline.
+        // The alarm fires at its first poll, which moves it to the first deadline.
         let alarm = Mutex::new(Box::pin(sleep_until(Instant::now())));
         let shared = Arc::new(Shared { alarm, heard: AtomicBool::new(true), limit });
         Self { shared, is_used: AtomicBool::new(false) }
@@ -65,7 +65,7 @@ impl HeaderTimer {
 
 impl ReadActivity {
     pub(super) fn hear(&self) {
-        // One task reads and looks at the deadline: no other memory depends on the order.
+        // A single task reads and polls the deadline, so no other memory depends on the order.
         self.0.heard.store(true, Ordering::Relaxed);
     }
 }
@@ -174,7 +174,7 @@ mod tests {
             stream.read_exact(&mut [0; 15]).unwrap();
             stream.write_all(whole).unwrap();
             stream.write_all(b"GET / HTTP/1.1\r\nHo").unwrap();
-            // Ends when the server closes the connection.
+            // Returns when the server closes the connection.
             let mut rest = Vec::new();
             stream.read_to_end(&mut rest).unwrap_or_default();
         });

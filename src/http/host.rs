@@ -1,14 +1,15 @@
-//! Requests name one host.
+//! Checks that a request names exactly one host.
 //!
-//! RFC 9112 wants one `Host` in every request of HTTP/1.1, and 400 for everything else: of two, a proxy in front may
-//! have gone by the other one. HTTP/1.0 knows requests without it, which simple probes send, so those are answered.
+//! RFC 9112 requires one `Host` in every HTTP/1.1 request, and 400 otherwise: a proxy in front may have used
+//! the other one of two. HTTP/1.0 permits requests without `Host`, which simple probes send, so those are
+//! served.
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body_util::Full;
 
-/// Returns true if a request has as many `Host` headers as its version demands, and a host in it.
+/// Returns whether a request has as many `Host` headers as its version requires, and a valid host in it.
 pub(super) fn is_one(version: Version, headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -18,12 +19,14 @@ pub(super) fn is_one(version: Version, headers: &HeaderMap) -> bool {
     }
 }
 
-/// `host[:port]` by the characters of RFC 3986; empty where a URI has no authority.
+/// Returns whether `host` has only characters of RFC 3986's `host[:port]`. It is empty if a URI has no
+/// authority.
 fn is_authority(host: &HeaderValue) -> bool {
     host.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
 }
 
-/// The answer to others; the connection ends, because who sent the request does not speak as its proxy does.
+/// Returns the response to other requests. It closes the connection, because the sender and its proxy may
+/// disagree about the request.
 pub(super) fn refusal() -> Response<Full<Bytes>> {
     let mut response =
         Response::new(Full::new(Bytes::from_static(b"A request has exactly one Host header.\n")));

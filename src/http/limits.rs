@@ -1,4 +1,4 @@
-//! What one client may take of the server: connections, time, bytes.
+//! The limits of a listener and of each client: connections, time and bytes.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,35 +9,37 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::values::network::network;
 
-/// The usual [`Limits::drain`].
+/// The default of [`Limits::drain`].
 pub const DRAIN: Duration = Duration::from_secs(7);
 
 /// The limits of one listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time. More wait to be accepted.
+    /// The maximum number of connections. Further ones wait to be accepted.
     pub connections: usize,
-    /// Connections at a time of one IPv4 address or IPv6 /64 network. More are closed. Loopback, the
-    /// Unix socket and trusted proxies speak for many, and are only held to `connections`.
+    /// The maximum number of connections of one IPv4 address or IPv6 /64 network. Further ones are closed.
+    /// Loopback, the Unix socket and trusted proxies serve many clients, so only `connections` limits them.
     pub connections_per_address: usize,
-    /// For the TLS handshake.
+    /// The timeout of the TLS handshake.
     pub handshake: Duration,
-    /// For a request's header, from its first byte; for a connection's first one, from its beginning.
+    /// The timeout of a request's header, from its first byte. For the first header of a connection, it
+    /// starts with the connection.
     pub header: Duration,
-    /// Between two requests of a connection, and at most for the next request's header with it.
+    /// The timeout between two requests of a connection. It also limits the next request's header.
     pub idle: Duration,
-    /// For a request's body, from the end of its header.
+    /// The timeout of a request's body, from the end of its header.
     pub body: Duration,
-    /// For the client to take what waits to be sent: an answer, or 16 KiB or so of a longer one.
+    /// The timeout for the client to receive the data waiting to be sent: a whole response, or about 16 KiB
+    /// of a longer one.
     pub answer: Duration,
-    /// For requests under way when the server stops.
+    /// The maximum time for requests in progress when the server stops.
     pub drain: Duration,
-    /// Bytes of a request's first line and header. More are refused with 431.
+    /// The maximum size of a request's first line and header, in bytes. A larger one is refused with 431.
     pub header_bytes: usize,
 }
 
 impl Limits {
-    /// The usual limits, with another number of connections, a quarter of them for one address.
+    /// Returns the default limits with another number of connections, a quarter of them for one address.
     #[must_use]
     pub fn with_connections(connections: usize) -> Self {
         Self { connections, connections_per_address: connections.div_ceil(4), ..Self::default() }
@@ -51,12 +53,12 @@ impl Default for Limits {
             connections_per_address: 2_500,
             handshake: Duration::from_secs(10),
             header: Duration::from_secs(30),
-            // Longer than the minute for which load balancers keep theirs: who closes first must be the
-            // one who sends.
+            // Longer than the minute for which load balancers keep connections: the side that sends requests
+            // must close first.
             idle: Duration::from_secs(75),
             body: Duration::from_secs(30),
             answer: Duration::from_secs(30),
-            // Longer than most exchanges with a provider take, and short enough for a server that must be gone within
+            // Longer than most exchanges with a provider, and short enough for a server that must stop within
             // ten seconds.
             drain: DRAIN,
             header_bytes: 16 * 1024,
@@ -64,7 +66,7 @@ impl Default for Limits {
     }
 }
 
-/// Who may come in now.
+/// The admission of connections.
 #[derive(Debug)]
 pub(super) struct Admission {
     places: Arc<Semaphore>,
@@ -72,7 +74,7 @@ pub(super) struct Admission {
     per_address: usize,
 }
 
-/// A connection's place, free again when dropped.
+/// A permit for one connection, returned when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
@@ -95,16 +97,17 @@ impl Admission {
         }
     }
 
-    /// Waits for a place.
+    /// Waits for a permit.
     pub(super) async fn place(&self) -> Place {
         match Arc::clone(&self.places).acquire_owned().await {
             Ok(permit) => Place { _permit: permit, counted: None },
-            // Nobody closes the semaphore.
+            // The semaphore is never closed.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Whether a connection from `address` may keep `place`; counts it as long as it does.
+    /// Returns whether a connection from `address` may keep its permit. If so, the connection counts until
+    /// the permit is dropped.
     pub(super) fn admits(&self, place: &mut Place, address: IpAddr) -> bool {
         let network = network(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,21 +1,21 @@
-//! Lines of a request's head end in CR LF, and in nothing else.
+//! Checks that lines of a request's head end in CR LF.
 //!
-//! hyper's parser takes a bare LF for the end of a line, and RFC 9112 lets it. A proxy in front that does not, and
-//! passes the LF on inside of a value, sees other headers than the server behind it: so requests are smuggled. Here
-//! the bytes are looked at before hyper gets them. Where a line of a head ends in a bare LF, that LF becomes a NUL,
-//! which hyper refuses with 400 before it closes the connection.
+//! hyper's parser accepts a bare LF as the end of a line, as RFC 9112 permits. A proxy in front that does
+//! not, and passes the LF inside a value, sees other headers than the server behind it, and requests can be
+//! smuggled. So this module reads the bytes before hyper does. If a line of a head ends in a bare LF, it
+//! replaces that LF by a NUL, which makes hyper respond with 400 and close the connection.
 //!
-//! hyper alone decides what a request is. What is read here of its framing serves to tell heads from bodies; were it
-//! read differently, a request would be refused or a line end overlooked, and nothing else.
+//! hyper alone decides about requests. This module parses their framing only to distinguish heads from
+//! bodies. If it parsed differently, a request would be refused or a line end overlooked, and nothing worse.
 
-/// Longer lines decide nothing about a body's length.
+/// The maximum length of a line that is kept. Longer lines do not affect the length of a body.
 const LONGEST_LINE: usize = 512;
 
-/// The bytes of one connection, in the order in which they arrive.
+/// The state of one connection's bytes, in the order of their arrival.
 #[derive(Debug, Default)]
 pub(super) struct LineEnds {
     state: State,
-    /// The beginning of a line whose end has not arrived.
+    /// The beginning of a line whose end has not arrived yet.
     line: Vec<u8>,
     /// The byte before the next one.
     last: u8,
@@ -27,14 +27,14 @@ pub(super) struct LineEnds {
 enum State {
     #[default]
     Head,
-    /// So many bytes of a body are to come.
+    /// The remaining bytes of a body.
     Body(u64),
-    /// The line of a chunk's size.
+    /// The line with a chunk's size.
     ChunkSize,
-    /// So many bytes of a chunk are to come, the line's end behind it included.
+    /// The remaining bytes of a chunk, including the line end after it.
     Chunk(u64),
     Trailers,
-    /// hyper refuses what it gets and closes.
+    /// hyper refuses its input and closes the connection.
     Refused,
 }
 
@@ -45,7 +45,7 @@ struct Framing {
 }
 
 impl LineEnds {
-    /// Looks at what has arrived, and spoils it where a line of a head ends in a bare LF.
+    /// Reads the bytes that have arrived, and invalidates a head in which a line ends in a bare LF.
     pub(super) fn look_at(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
             let seen = match &mut self.state {
@@ -68,7 +68,7 @@ impl LineEnds {
         }
     }
 
-    /// Looks at a line or a part of one; returns how long it is.
+    /// Reads a line or a part of one, and returns its length.
     fn look_at_line(&mut self, bytes: &mut [u8]) -> usize {
         let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
             self.keep(bytes);
@@ -107,7 +107,7 @@ impl LineEnds {
                     (false, length) => State::Body(length),
                 };
             }
-            // Empty lines before a request are passed over.
+            // Empty lines before a request are skipped.
             State::Head if line.is_empty() => {}
             State::Head if self.has_request_line => self.body.read(line),
             State::Head => self.has_request_line = true,
@@ -124,7 +124,7 @@ impl LineEnds {
 }
 
 impl Framing {
-    /// Reads a header line that says how long the body is; others are passed over.
+    /// Parses a header line that determines the length of the body, and ignores others.
     fn read(&mut self, line: &[u8]) {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { return };
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
@@ -143,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// What hyper gets of these parts.
+    /// Returns the bytes that hyper gets for these parts.
     fn passed(parts: &[&[u8]]) -> Vec<u8> {
         let mut line_ends = LineEnds::default();
         let mut passed = Vec::new();

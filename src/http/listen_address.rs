@@ -1,4 +1,4 @@
-//! Where to listen, as users write it.
+//! Listen addresses, in the form that users write.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,16 +12,16 @@ const UNIX: &str = "unix:";
 /// `ADDRESS:PORT`, or `unix:` and a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// An IP address and a port; 0 picks a free one.
+    /// An IP address and a port. Port 0 selects a free one.
     Tcp(SocketAddr),
     /// A socket file, by its absolute path.
     Unix(PathBuf),
 }
 
-/// The text says no place to listen.
+/// The text is not a listen address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ListenAddressError {
-    /// Neither an address with a port nor a socket.
+    /// The text is neither an address with a port nor a socket.
     #[error("{0} is neither an IP address and a port, such as 127.0.0.1:8080, nor unix:/path/to/socket")]
     Unknown(String),
     /// There is no path after `unix:`.
@@ -30,7 +30,7 @@ pub enum ListenAddressError {
 }
 
 impl ListenAddress {
-    /// Whether other machines may reach it.
+    /// Returns whether other machines may reach the address.
     #[must_use]
     pub fn is_beyond_loopback(&self) -> bool {
         match self {
@@ -61,17 +61,17 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// Who may connect to a socket file, as file permissions in octal: `600`, `0660`.
+/// The permissions of a socket file in octal, which determine the users that may connect: `600`, `0660`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketMode(u32);
 
-/// The text is no file permissions.
+/// The text is not a file mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a socket's mode is three octal digits, such as 600 or 660")]
 pub struct SocketModeError;
 
 impl SocketMode {
-    /// The permission bits.
+    /// Returns the permission bits.
     #[must_use]
     pub fn bits(self) -> u32 {
         self.0
@@ -79,7 +79,7 @@ impl SocketMode {
 }
 
 impl Default for SocketMode {
-    /// The user that the server runs as, and nobody else.
+    /// Only the user that the server runs as.
     fn default() -> Self {
         Self(0o600)
     }

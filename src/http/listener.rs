@@ -13,7 +13,7 @@ use super::tls::Certificate;
 pub use super::unix_socket::UnixSocketError;
 use super::unix_socket::{self, SocketFile};
 
-/// What connections come from.
+/// A source of connections.
 #[derive(Debug)]
 pub struct Listener(Socket);
 
@@ -23,7 +23,7 @@ enum Socket {
         socket: TcpListener,
         certificate: Option<Arc<Certificate>>,
     },
-    /// Never with TLS: what would it protect from?
+    /// Never with TLS, which would protect from nothing here.
     Unix {
         socket: UnixListener,
         file: SocketFile,
@@ -37,13 +37,13 @@ pub(super) enum Stream {
     Unix(UnixStream),
 }
 
-/// An address cannot be listened on.
+/// The server cannot listen on an address.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The system refuses the address.
+    /// The operating system refuses the address.
     #[error("{0} cannot be listened on")]
     Tcp(SocketAddr, #[source] io::Error),
-    /// The socket's file cannot be made.
+    /// The socket's file cannot be created.
     #[error(transparent)]
     Unix(#[from] UnixSocketError),
 }
@@ -51,11 +51,13 @@ pub enum BindError {
 impl Listener {
     /// Listens on `address`: on TCP with the certificate, if one is given; on a Unix socket with `mode`.
     ///
-    /// A socket file that nobody listens on is replaced; it is removed when the listener is dropped.
+    /// Replaces a socket file that no process listens on. The socket file is removed when the listener is
+    /// dropped.
     ///
     /// # Errors
     ///
-    /// [`BindError`] when somebody else listens there, something else is there, or the system refuses.
+    /// [`BindError`] if another process listens there, if the path is something other than a socket, or if
+    /// the operating system refuses.
     pub async fn bind(
         address: &ListenAddress,
         certificate: Option<Arc<Certificate>>,
@@ -74,11 +76,11 @@ impl Listener {
         }))
     }
 
-    /// What to reach it by: `http://ADDRESS:PORT`, `https://…`, or `unix:/path`.
+    /// Returns the URL of the listener: `http://ADDRESS:PORT`, `https://…`, or `unix:/path`.
     ///
     /// # Errors
     ///
-    /// When the system does not tell the port.
+    /// If the operating system does not report the port.
     pub fn url(&self) -> io::Result<String> {
         Ok(match &self.0 {
             Socket::Tcp { socket, certificate: None } => format!("http://{}", socket.local_addr()?),
@@ -87,7 +89,7 @@ impl Listener {
         })
     }
 
-    /// The next connection. Nothing is lost if this is dropped while it waits.
+    /// Accepts the next connection. Dropping the future while it waits loses no connection.
     pub(super) async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match &self.0 {
             Socket::Tcp { socket, certificate } => {
@@ -107,7 +109,7 @@ impl Listener {
 }
 
 impl From<TcpListener> for Listener {
-    /// Without TLS.
+    /// Serves without TLS.
     fn from(socket: TcpListener) -> Self {
         Self(Socket::Tcp { socket, certificate: None })
     }

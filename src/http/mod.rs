@@ -1,7 +1,7 @@
 //! HTTP: the edge that clouds and people reach.
 //!
-//! Translates requests into calls of the services below and answers with their results. Owns no
-//! state of its own but sockets.
+//! Translates requests into calls of the services below and their results into responses. Owns no state of
+//! its own except sockets.
 
 pub mod api;
 pub mod client_address;

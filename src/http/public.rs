@@ -1,4 +1,4 @@
-//! The public documents and health: everything that the internet may see.
+//! The public documents and health checks: everything that is exposed to the internet.
 
 use std::sync::Arc;
 
@@ -28,16 +28,16 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const GET_AND_HEAD: HeaderValue = HeaderValue::from_static("GET, HEAD");
 
-/// How much `/readyz` tells.
+/// The detail of `/readyz`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// The status alone: for the internet.
+    /// Only the status, for the internet.
     StatusOnly,
-    /// Which check failed, too.
+    /// The status and every check.
     Full,
 }
 
-/// Answers requests for the public documents of one issuer.
+/// Responds to requests for the public documents of one issuer.
 #[derive(Debug, Clone)]
 pub struct PublicDocuments {
     issuer: Arc<Issuer>,
@@ -58,77 +58,78 @@ struct Readiness {
 
 #[derive(Debug, Serialize)]
 struct Checks {
-    /// Seconds since the database last confirmed the key state.
+    /// The seconds since the database last confirmed the key state.
     database_confirmed_seconds_ago: u64,
     database_reachable: bool,
-    /// The algorithms that this process can sign with.
+    /// The algorithms for which this process has a signing key.
     active_keys: Vec<Algorithm>,
-    /// How far the wall clock is believed: `steady`, `jumped`, `ahead` or `behind`.
+    /// The trust in the wall clock: `steady`, `jumped`, `ahead` or `behind`.
     clock: &'static str,
-    /// The master key without which this process serves documents and nothing else, if it lacks one.
+    /// The master key that this process lacks; without it, the process serves only documents.
     #[serde(skip_serializing_if = "Option::is_none")]
     needs_master_key: Option<String>,
     /// The latest time known to the database, while the clock is doubted.
     #[serde(skip_serializing_if = "Option::is_none")]
     clock_high_water: Option<Timestamp>,
-    /// Why the last scheduled rotation failed, if it did.
+    /// The error of the last scheduled rotation, if it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     rotation_error: Option<String>,
-    /// Whether destroyed private keys may still stand in the database's files.
+    /// Set if the database's files may still contain destroyed private keys.
     erasure_pending: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<StateChecks>,
     /// The copies of the documents that keys wait for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     publications: Vec<PublicationChecks>,
-    /// A peer that sends forwarding headers and is not among the trusted proxies.
+    /// A peer that sends forwarding headers and is not a trusted proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     undeclared_proxy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<TlsChecks>,
 }
 
-/// A copy of the documents. One that is behind makes no server unready: what it serves itself is right.
+/// A copy of the documents. An outdated copy does not make a server unready, because the server's own
+/// documents are right.
 #[derive(Debug, Serialize)]
 struct PublicationChecks {
     target: String,
-    /// Whether it shows just what is published.
+    /// Set if the copy shows exactly the published documents.
     current: bool,
-    /// Why this process could not write it the last time, if it could not.
+    /// The error of this process's last write, if it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// Revoked keys that it still shows.
+    /// The revoked keys that the copy still shows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     still_published: Vec<Kid>,
 }
 
-/// The database's state: whether it is the database that it was.
+/// The check that the database is not an older version of itself.
 #[derive(Debug, Serialize)]
 struct StateChecks {
-    /// The number of the last one.
+    /// The number of the last state.
     n: i64,
-    /// Nothing outside the database showed at the start that it is not an older one.
+    /// Set if nothing outside the database proved at the start that it is not an older version.
     unproved: bool,
-    /// The reason for which the database is not believed.
+    /// The reason why the database is not trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
-    /// The reason for which the state file could not be written.
+    /// The error of the last write of the state file.
     #[serde(skip_serializing_if = "Option::is_none")]
     file_error: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
 struct TlsChecks {
-    /// Until when the certificate that is served is valid.
+    /// The expiry of the served certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<Timestamp>,
-    /// Why what is in the files now is not served.
+    /// The reason why the current files are not served.
     #[serde(skip_serializing_if = "Option::is_none")]
     reload_error: Option<String>,
 }
 
 impl PublicDocuments {
-    /// Serves the documents of `issuer` below its URL's path.
+    /// Creates the service for the documents of `issuer` below its URL's path.
     #[must_use]
     pub fn new(issuer: Arc<Issuer>, detail: Detail) -> Self {
         let below = |path: &str| -> Arc<str> { format!("{}{path}", issuer.url().path()).into() };
@@ -143,18 +144,18 @@ impl PublicDocuments {
         }
     }
 
-    /// The same, of a server in `status`: its `/readyz` tells that, too.
+    /// Adds the state of the server, which `/readyz` then includes.
     #[must_use]
     pub fn with_status(self, status: Arc<ServerStatus>) -> Self {
         Self { status, ..self }
     }
 
-    /// The status of the server that serves them.
+    /// Returns the state of the server.
     pub(super) fn status(&self) -> &ServerStatus {
         &self.status
     }
 
-    /// The same as a router, to be merged into somebody's application at its root.
+    /// Returns a router, to be merged into an application at its root.
     pub fn router(self) -> Router {
         let paths = [&self.discovery, &self.jwks, &self.healthz, &self.readyz].map(Arc::clone);
         let mut router = Router::new();
@@ -164,12 +165,12 @@ impl PublicDocuments {
         router.with_state(self)
     }
 
-    /// The answer to a request for one of the four public paths; `None` for any other path.
+    /// Returns the response for one of the four public paths; `None` for any other path.
     ///
-    /// Needs nothing of the request but its method, path and headers, and never waits.
+    /// Uses only the request's method, path and headers, and never waits.
     #[must_use]
     pub fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
-        // The JWKS first: it is what every verifier keeps coming back for.
+        // The JWKS comes first, because verifiers fetch it most often.
         let is_known = path == &*self.jwks
             || path == &*self.discovery
             || path == &*self.healthz
@@ -256,8 +257,8 @@ fn publications(key_set: &KeySet, health: &Health) -> Vec<PublicationChecks> {
 }
 
 impl Carnet {
-    /// The public documents as a router, with the issuer's path: to be merged into an application at
-    /// its root, not nested. Of `/readyz`, the status only.
+    /// Returns the public documents as a router that includes the issuer's path: merge it into an application
+    /// at its root instead of nesting it. Its `/readyz` shows only the status.
     pub fn public_router(&self) -> Router {
         PublicDocuments::new(Arc::clone(self.issuer()), Detail::StatusOnly).router()
     }
@@ -287,7 +288,7 @@ fn document_response(document: &Document, request: &HeaderMap) -> Response<Full<
     response
 }
 
-/// Whether an `If-None-Match` field (RFC 9110 section 13.1.2) names `etag`, by weak comparison.
+/// Returns whether an `If-None-Match` field (RFC 9110 section 13.1.2) names `etag`, by weak comparison.
 fn names(field: &HeaderValue, etag: &HeaderValue) -> bool {
     let field = field.as_bytes().trim_ascii();
     field == b"*"

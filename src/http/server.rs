@@ -1,4 +1,4 @@
-//! The accept loop: connections, their limits, graceful shutdown.
+//! The accept loop: connections, their limits, and graceful shutdown.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -33,46 +33,47 @@ use super::public::PublicDocuments;
 use super::slow::{TimedBody, Watched};
 use crate::values::clock::Clock;
 
-/// After an accept fails, as when file descriptors run out, the loop waits this long.
+/// The backoff after an accept fails, for example because file descriptors run out.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// What a listener serves.
+/// The content that a listener serves.
 #[derive(Debug, Clone)]
 pub struct Served {
-    /// Answered first and without the router: every verifier fetches these, often all at once.
+    /// The public documents, served first and without the router: every verifier fetches these, often many at
+    /// once.
     pub documents: PublicDocuments,
-    /// Everything else. Finds a [`ClientAddress`](super::client_address::ClientAddress) in a request's
-    /// extensions.
+    /// All other routes. A request's extensions contain a
+    /// [`ClientAddress`](super::client_address::ClientAddress).
     pub router: Router,
 }
 
 impl Served {
-    /// The public documents and nothing else.
+    /// Returns the public documents without any other route.
     #[must_use]
     pub fn documents_only(documents: PublicDocuments) -> Self {
         Self { documents, router: Router::new() }
     }
 }
 
-/// How a listener treats its clients.
+/// The settings of a listener for its clients.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// What one client may take.
+    /// The limits.
     pub limits: Limits,
-    /// Who is believed about whom he speaks for.
+    /// The proxies that are trusted to name their clients.
     pub trusted_proxies: TrustedProxies,
 }
 
-/// What the connections of one listener share.
+/// The state shared by the connections of one listener.
 struct Shared {
     served: Served,
     settings: Settings,
 }
 
-/// Serves `served` on `listener` until `shutdown` completes, then lets requests under way finish.
+/// Serves `served` on `listener` until `shutdown` completes, then lets requests in progress finish.
 ///
-/// HTTP/1.1 only. From the moment of `shutdown` nobody can connect any more, idle connections are
-/// closed, and answers close theirs.
+/// Supports only HTTP/1.1. After `shutdown`, no client can connect, idle connections are closed, and every
+/// response closes its connection.
 pub async fn serve(
     listener: impl Into<Listener>,
     served: Served,
@@ -87,7 +88,7 @@ pub async fn serve(
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
     loop {
-        // Who comes when all places are taken waits in the system's queue.
+        // While all permits are taken, clients wait in the operating system's queue.
         let next = async {
             let place = admission.place().await;
             (place, listener.accept().await)
@@ -95,7 +96,7 @@ pub async fn serve(
         let (mut place, accepted) = tokio::select! {
             biased;
             () = &mut shutdown => break,
-            // Reaps connections that are over, so that the set does not grow.
+            // Removes finished connections, so that the set does not grow.
             Some(ended) = connections.join_next() => {
                 report(ended);
                 continue;
@@ -115,7 +116,7 @@ pub async fn serve(
                     ended
                 });
             }
-            // The client's affair: it has gone before it was accepted.
+            // Not an error of the server: the client disconnected before its connection was accepted.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -134,7 +135,7 @@ pub async fn serve(
     }
 }
 
-/// Whether one more connection of `peer` is let in.
+/// Returns whether one more connection of `peer` is admitted.
 fn admits(
     trusted: &TrustedProxies,
     admission: &Admission,
@@ -158,7 +159,7 @@ fn report(ended: Result<io::Result<()>, tokio::task::JoinError>) {
 }
 
 async fn connection(stream: Stream, peer: Peer, shared: Arc<Shared>, watcher: Watcher) -> io::Result<()> {
-    // Answers are written whole; waiting to fill a packet only delays them.
+    // Responses are written whole, so waiting to fill a packet would only delay them.
     match stream {
         Stream::Tcp(stream) => {
             stream.set_nodelay(true)?;
@@ -187,7 +188,7 @@ async fn requests(
         .timer(timer)
         .header_read_timeout(limits.idle)
         .max_buf_size(limits.header_bytes)
-        // Answers are small: copying them behind their header is cheaper than a gathering write.
+        // Responses are small: copying them after their header is cheaper than a vectored write.
         .writev(false)
         .serve_connection(TokioIo::new(stream), Requests { shared, peer });
     watcher.watch(connection).await
@@ -199,11 +200,11 @@ struct Requests {
     peer: Peer,
 }
 
-/// An answer under way. A type of its own, so that documents need neither the router nor the heap.
+/// The future of a response. A separate type, so that documents need neither the router nor the heap.
 enum Answer {
-    /// A document's; `None` once it is taken.
+    /// A document's response; `None` once it is taken.
     Now(Option<Response<Full<Bytes>>>),
-    /// The router's.
+    /// The router's response.
     Later(Pin<Box<RouteFuture<Infallible>>>),
 }
 
@@ -240,7 +241,7 @@ impl Future for Answer {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
-            // As of every future, nobody asks twice for what was ready.
+            // As for every future, a caller must not poll again after the response.
             Self::Now(response) => match response.take() {
                 Some(response) => Poll::Ready(Ok(response.map(Either::Left))),
                 None => Poll::Pending,

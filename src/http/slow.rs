@@ -1,6 +1,6 @@
-//! Clients that are slow on purpose: to take an answer, or to send a body.
+//! Timeouts for clients that are deliberately slow to receive a response or to send a body.
 //!
-//! Alarms are made only when somebody has to be waited for, so that quick clients cost nothing.
+//! Timers are created only when a client has to be waited for, so fast clients cost nothing.
 
 use std::error::Error;
 use std::future::Future;
@@ -17,14 +17,14 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::header_timer::ReadActivity;
 use super::line_ends::LineEnds;
 
-/// A connection that fails when the client does not take what is sent within `patience`, that tells
-/// the header's timer when something arrives, and that lets no head with bare line feeds pass.
+/// A connection that fails if the client does not receive the written data within `patience`. It also tells
+/// the header's timer when data arrives, and invalidates heads with bare line feeds.
 pub(super) struct Watched<S> {
     stream: S,
     activity: ReadActivity,
     line_ends: LineEnds,
     patience: Duration,
-    /// Whether what was written has not been taken yet.
+    /// Set while written data has not been received.
     is_stuck: bool,
     alarm: Option<Pin<Box<Sleep>>>,
 }
@@ -34,8 +34,8 @@ impl<S> Watched<S> {
         Self { stream, activity, line_ends: LineEnds::default(), patience, is_stuck: false, alarm: None }
     }
 
-    /// What is answered instead of `Pending`. Taking a byte now and then does not move the deadline:
-    /// only a flush that succeeds ends the wait.
+    /// Returns `Pending` until the deadline, then an error. Receiving a byte now and then does not extend the
+    /// deadline; only a successful flush ends the wait.
     fn stuck<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if !self.is_stuck {
             self.is_stuck = true;
@@ -104,16 +104,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 /// A request's body did not arrive.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// Not within the time for it.
+    /// The body did not arrive in time.
     #[error("the request's body did not arrive in time")]
     TooSlow,
-    /// The connection ended, or what arrived is no body.
+    /// The connection ended, or the data is not a valid body.
     #[error(transparent)]
     Connection(#[from] hyper::Error),
 }
 
 impl BodyError {
-    /// Whether `error`, or what caused it, is that a body did not arrive in time: 408, not 400.
+    /// Returns whether `error`, or one of its sources, is [`BodyError::TooSlow`]: 408, not 400.
     #[must_use]
     pub fn is_too_slow(error: &(dyn Error + 'static)) -> bool {
         let mut cause = Some(error);
@@ -127,14 +127,14 @@ impl BodyError {
     }
 }
 
-/// A request's body that has to arrive by a deadline.
+/// A request's body with a deadline.
 pub(super) struct TimedBody {
     body: Incoming,
     alarm: Pin<Box<Sleep>>,
 }
 
 impl TimedBody {
-    /// `body`, whole within `limit` from now.
+    /// Wraps `body`, which must arrive as a whole within `limit` from now.
     pub(super) fn new(body: Incoming, limit: Duration) -> Self {
         Self { body, alarm: Box::pin(sleep_until(Instant::now() + limit)) }
     }
@@ -149,7 +149,7 @@ impl Body for TimedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.body).poll_frame(context) {
-            // A byte now and then does not move the deadline.
+            // Sending a byte now and then does not extend the deadline.
             Poll::Pending => {
                 ready!(self.alarm.as_mut().poll(context));
                 Poll::Ready(Some(Err(BodyError::TooSlow)))

@@ -1,7 +1,7 @@
-//! A Unix socket's file: made, replaced and removed without ever touching anything else.
+//! A Unix socket's file: created, replaced and removed without ever affecting another file.
 //!
-//! By hand: tokio binds a socket, but does not replace one that no server listens on, set its mode before anybody can
-//! connect, or remove only its own.
+//! This is written by hand: tokio binds a socket, but does not replace one that no server listens on, set its
+//! mode before clients can connect, or remove only its own.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -12,35 +12,35 @@ use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 use super::listen_address::SocketMode;
 
-/// Connections that wait to be accepted, as many as for TCP.
+/// The number of connections that can wait to be accepted, as for TCP.
 const BACKLOG: u32 = 1024;
 
-/// A Unix socket cannot be listened on.
+/// The server cannot listen on a Unix socket.
 #[derive(Debug, thiserror::Error)]
 pub enum UnixSocketError {
-    /// A server listens there.
+    /// A running server listens there.
     #[error("{} is in use by a running server", .0.display())]
     InUse(PathBuf),
-    /// There is something else, which stays.
+    /// The path is something other than a socket, which stays.
     #[error("{} is there already and is no socket; it is left alone", .0.display())]
     NotASocket(PathBuf),
-    /// The system refuses.
+    /// The operating system refuses.
     #[error("{} cannot be made", .0.display())]
     Io(PathBuf, #[source] io::Error),
 }
 
-/// The file of a socket that this process listens on; removed when dropped.
+/// The file of a socket that this process listens on, removed when dropped.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// Device and inode: another server may have put its own in the place of this one.
+    /// Device and inode. Another server may have replaced the file.
     identity: (u64, u64),
 }
 
-/// Listens on `path`, which only who has the permissions of `mode` can connect to.
+/// Listens on `path`, to which only users with the permissions of `mode` can connect.
 ///
-/// Takes the place of a socket that nobody listens on any more. Two that start at once do not take
-/// it from each other: whoever looks and replaces holds a lock on the folder.
+/// Replaces a socket that no process listens on. Two servers that start at the same time do not replace each
+/// other's: each holds a lock on the folder while it checks and replaces.
 pub(super) async fn bind(
     path: &Path,
     mode: SocketMode,
@@ -55,23 +55,23 @@ pub(super) async fn bind(
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 fs::remove_file(path).map_err(failed)?;
             }
-            // Also when it is too busy to answer, or not ours to ask.
+            // Also if the server is too busy to accept, or this process may not connect.
             Ok(_) | Err(_) => return Err(UnixSocketError::InUse(path.to_owned())),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
     let socket = UnixSocket::new_stream().map_err(failed)?;
-    // Never follows a link: what is there by now makes it fail.
+    // This never follows a link: an existing path makes it fail.
     socket.bind(path).map_err(failed)?;
     let made = fs::symlink_metadata(path).map_err(failed)?;
     let file = SocketFile { path: path.to_owned(), identity: (made.dev(), made.ino()) };
-    // Before it listens nobody can connect, so that nobody does with other permissions.
+    // No client can connect before the socket listens, so none connects under other permissions.
     fs::set_permissions(path, Permissions::from_mode(mode.bits())).map_err(failed)?;
     Ok((socket.listen(BACKLOG).map_err(failed)?, file))
 }
 
-/// The folder of `path`, locked until what is given back is dropped.
+/// Returns the folder of `path`, locked until dropped.
 async fn lock_folder(path: &Path) -> io::Result<File> {
     let folder = path.parent().unwrap_or(path).to_owned();
     let locked = tokio::task::spawn_blocking(move || {
@@ -93,7 +93,7 @@ impl Drop for SocketFile {
         let is_ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|found| found.file_type().is_socket() && (found.dev(), found.ino()) == self.identity);
         if is_ours {
-            // What stays behind is replaced at the next start.
+            // A leftover socket file is replaced at the next start.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -47,7 +47,7 @@ pub struct NewGrant {
 /// The grants that a caller may see.
 #[derive(Debug)]
 pub struct GrantList {
-    /// Oldest first.
+    /// The grants, oldest first.
     pub grants: Vec<Grant>,
     /// The ids of rows that something other than carnet wrote. They are not honoured. Empty for principals
     /// with limits.
@@ -57,7 +57,7 @@ pub struct GrantList {
 /// The outcome of a revocation.
 #[derive(Debug)]
 pub struct Revocation {
-    /// The grant, revoked.
+    /// The revoked grant.
     pub grant: Grant,
     /// Set unless the grant was already revoked.
     pub is_new: bool,
@@ -84,7 +84,7 @@ pub enum GrantsError {
     /// A row fails its MAC.
     #[error("the row of grant {0} fails its MAC: something other than carnet wrote it; it is not honoured")]
     Forged(String),
-    /// A quota is used up.
+    /// A quota is exhausted.
     #[error(transparent)]
     TooMany(#[from] QuotaExceeded),
     /// This machine's clock is not trusted.

@@ -41,7 +41,7 @@ pub enum RepositoryNameRule {
     /// A tag or a digest.
     #[error("leave off the tag or digest")]
     Tag,
-    /// Another character.
+    /// A character that no name has.
     #[error("use a–z, 0–9, “.”, “_”, “-” and “/”, not {}", character(*.0))]
     Character(char),
     /// An empty segment, or a misplaced separator.

@@ -1,4 +1,4 @@
-//! `GET …/setup`: what to create in the cloud.
+//! `GET …/setup`: the resources to create in the cloud.
 
 use std::str::FromStr;
 
@@ -23,46 +23,46 @@ use crate::issuer::MintError;
 use crate::oidc::subject::{Context, ContextKey};
 use crate::setup::{self, KeysToUpload, SetupError, SetupOptions};
 
-/// How to write it, and for which deployment.
+/// The format, and the deployment that the resources are for.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SetupParameters {
-    /// How to write it.
+    /// The format of the response's content.
     #[param(inline)]
     format: FormatName,
-    /// The project that is deployed, if the feed's subject names it.
+    /// The deployed project, if the feed's subject names it.
     #[serde(rename = "context.project")]
     #[param(value_type = Option<SlugText>)]
     project: Option<String>,
-    /// The runbook that runs, likewise.
+    /// The runbook that runs, if the feed's subject names it.
     #[serde(rename = "context.runbook")]
     #[param(value_type = Option<SlugText>)]
     runbook: Option<String>,
-    /// The tenant that is deployed to, likewise.
+    /// The tenant that is deployed to, if the feed's subject names it.
     #[serde(rename = "context.tenant")]
     #[param(value_type = Option<SlugText>)]
     tenant: Option<String>,
-    /// The environment that is deployed to, likewise.
+    /// The environment that is deployed to, if the feed's subject names it.
     #[serde(rename = "context.environment")]
     #[param(value_type = Option<SlugText>)]
     environment: Option<String>,
-    /// The kind of work, likewise.
+    /// The kind of work, if the feed's subject names it.
     #[serde(rename = "context.type")]
     #[param(value_type = Option<SlugText>)]
     work: Option<String>,
-    /// Open only these repositories, separated by commas; by default all of the registry, of Google's
-    /// project. At Google `NAME` or `PROJECT/NAME`.
+    /// The repositories to give access to, separated by commas; by default all of the registry, or of
+    /// Google's project. At Google `NAME` or `PROJECT/NAME`.
     #[param(example = "team/app,team/web")]
     repository: Option<String>,
-    /// What is allowed there, separated by commas: `pull`, `push`; `pull` by default.
+    /// The actions to allow there, separated by commas: `pull`, `push`; by default `pull`.
     #[param(example = "pull,push")]
     action: Option<String>,
-    /// Which kind of identity trusts the issuer (`azure-acr` only).
+    /// The kind of identity that trusts the issuer (`azure-acr` only).
     #[param(inline)]
     identity: IdentityName,
-    /// Whether Google fetches the issuer's keys or has them uploaded (`google-artifact-registry` only); as the feed
-    /// says if absent.
+    /// The way in which Google gets the issuer's keys (`google-artifact-registry` only); by default that of
+    /// the feed.
     #[param(value_type = Option<JwksSourceName>)]
     jwks: Option<JwksSource>,
 }
@@ -84,10 +84,10 @@ enum IdentityName {
     Managed,
 }
 
-/// Show what to create in the cloud
+/// Show the resources to create in the cloud
 ///
-/// For exactly this issuer, subject and audience; nothing is asked and nothing is changed. Needs a grant of
-/// role viewer or admin for the feed.
+/// The resources trust exactly this issuer, subject and audience. The request contacts no other service and
+/// changes nothing. Requires a grant of role viewer or admin for the feed.
 #[utoipa::path(
     get,
     path = "/spaces/{space}/feeds/{feed}/setup",
@@ -165,7 +165,8 @@ impl From<SetupError> for Refusal {
     fn from(error: SetupError) -> Self {
         let detail = error.to_string();
         let field = match error {
-            // As for a token that cannot be minted: the same subject is missing the same key.
+            // The same refusal as for a token that cannot be minted, because the same subject lacks the same
+            // key.
             SetupError::Subject(error) => return Self::from(&MintError::Subject(error)),
             SetupError::Audience { .. } => "audience",
             SetupError::Repositories(_) | SetupError::PolicyTooLong { .. } => "repository",

@@ -1,4 +1,4 @@
-//! `/signing-keys`: the keys, and changing them.
+//! `/signing-keys`: the signing keys, and changes of them.
 
 use axum::Json;
 use axum::extract::State;
@@ -20,19 +20,19 @@ use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
 use crate::signing_keys::rotation;
 
-/// What to list.
+/// The filter of the list.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParameters {
-    /// Keys that left the JWKS long ago, too.
+    /// True to include keys that left the JWKS long ago.
     all: bool,
 }
 
 /// List the signing keys
 ///
-/// Needs a grant of role viewer or admin. What is shown of a key is public, except the places that it waits for: of
-/// feeds only those that the grant reaches are named.
+/// Requires a grant of role viewer or admin. All members of a key are public, except the publications that it
+/// waits for: of these, only feeds that the grant reaches are named.
 #[utoipa::path(
     get,
     path = "/signing-keys",
@@ -55,9 +55,9 @@ pub(super) async fn list(
 
 /// Rotate the signing keys
 ///
-/// Promotes the prepared keys. A key that has not been published for long enough is refused, unless `force`
-/// says to go on: then verifiers whose key set is older refuse new tokens until they fetch again. Needs an
-/// admin's grant without limits.
+/// Promotes the prepared keys. Refuses a key that has not been published for long enough, unless `force` is
+/// true. With `force`, verifiers with an older key set refuse new tokens until they fetch the JWKS again.
+/// Requires an admin's grant without limits.
 #[utoipa::path(
     post,
     path = "/signing-keys/rotate",
@@ -82,10 +82,10 @@ pub(super) async fn rotate(
 
 /// Revoke a signing key
 ///
-/// It leaves the JWKS at once and its private half is destroyed. Revoking it again changes nothing. Verifiers that
-/// fetch only for an unknown `kid` go on accepting the key; unless `nudge` is false, a server then shows each of them a
-/// token of a key that they do not know, and the audit log names each (`key.nudge`). Needs an admin's grant without
-/// limits.
+/// Removes the key from the JWKS at once and destroys its private half. Revoking it again changes nothing.
+/// Verifiers that fetch the JWKS only for an unknown `kid` keep accepting the key. Unless `nudge` is false, a
+/// server therefore presents each of them a token of a key that they do not know, and the audit log names
+/// each one (`key.nudge`). Requires an admin's grant without limits.
 #[utoipa::path(
     post,
     path = "/signing-keys/{kid}/revoke",
@@ -111,7 +111,7 @@ pub(super) async fn revoke(
     changed(&api, &rotation).await
 }
 
-/// What was changed is what this server publishes and signs with, before it says so.
+/// Refreshes the issuer first, so that the server has applied the change when it reports it.
 async fn changed(api: &Api, rotation: &Rotation) -> Result<Json<RotationAnswer>, Refusal> {
     api.carnet().issuer().refresh().await?;
     Ok(Json(RotationAnswer::from(rotation)))

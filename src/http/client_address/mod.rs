@@ -1,9 +1,10 @@
-//! Who asks: the socket's peer, or whom a trusted proxy names.
+//! Client addresses: the socket's peer, or the address that a trusted proxy names.
 //!
-//! Owns which part of a request's header is believed about that. What a client writes can never make
-//! it somebody else, and never makes it local.
+//! Owns the decision which part of a request's header is trusted. No header that a client writes can give it
+//! another client's address or make it local.
 //!
-//! By hand: the usual extractors believe a header by its name; here it counts only behind a peer in a trusted network.
+//! This is written by hand, because the usual extractors trust a header by its name. Here a header counts
+//! only behind a peer in a trusted network.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -14,34 +15,34 @@ use ipnet::IpNet;
 
 use crate::values::excerpt::excerpt;
 
-/// The one header that is read. `Forwarded` (RFC 7239) is not: few proxies write it, and a proxy that
-/// writes one of the two lets the client write the other.
+/// The only header that is read. `Forwarded` (RFC 7239) is not: few proxies write it, and a proxy that writes
+/// one of the two headers passes the client's own version of the other.
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
-/// What proxies add to a request. Whoever sends one of these is not at the other end of the socket, or
-/// says so.
+/// The headers that proxies add. A request with one of them did not start at the other end of the socket, or
+/// claims so.
 const MARKS_OF_PROXIES: [HeaderName; 4] =
     [X_FORWARDED_FOR, FORWARDED, HeaderName::from_static("via"), HeaderName::from_static("x-real-ip")];
 
-/// The word for the Unix socket among the trusted proxies.
+/// The name of the Unix socket among the trusted proxies.
 const UNIX: &str = "unix";
 
-/// Who sent a request, as far as it is known. The server puts it into the request's extensions.
+/// The sender of a request, as far as it is known. The server adds it to the request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ClientAddress {
-    /// A process on this machine, over the Unix socket, and nothing says that it is a proxy.
+    /// A process on this machine, over the Unix socket, without a sign of a proxy.
     Local,
-    /// The socket's peer, and nothing says that it is a proxy.
+    /// The socket's peer, without a sign of a proxy.
     Direct(IpAddr),
-    /// Somebody behind a proxy: the address that trusted proxies vouch for, else the socket's peer;
+    /// A client behind a proxy: the address that trusted proxies vouch for, or otherwise the socket's peer;
     /// `None` if that is the Unix socket.
     Proxied(Option<IpAddr>),
 }
 
 impl ClientAddress {
-    /// The IP address; `None` over the Unix socket.
+    /// Returns the IP address; `None` over the Unix socket.
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
@@ -51,8 +52,8 @@ impl ClientAddress {
         }
     }
 
-    /// Whether a process on this machine asks for itself: over the Unix socket or the loopback
-    /// interface, with no trace of a proxy.
+    /// Returns whether the request comes from a process on this machine itself: over the Unix socket or the
+    /// loopback interface, without a sign of a proxy.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         match self {
@@ -75,14 +76,14 @@ impl fmt::Display for ClientAddress {
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Peer {
-    /// Over the Unix socket.
+    /// A peer on the Unix socket.
     Unix,
-    /// Over TCP. Never an IPv4 address written as an IPv6 one.
+    /// A peer on TCP. Never an IPv4-mapped IPv6 address.
     Ip(IpAddr),
 }
 
 impl Peer {
-    /// The IP address; `None` over the Unix socket.
+    /// Returns the IP address; `None` over the Unix socket.
     #[must_use]
     pub fn ip(self) -> Option<IpAddr> {
         match self {
@@ -107,28 +108,28 @@ impl From<SocketAddr> for Peer {
     }
 }
 
-/// The proxies that are believed about whom they speak for. By default, none.
+/// The proxies that are trusted to name their clients. By default there are none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
     networks: Vec<IpNet>,
     unix: bool,
 }
 
-/// The text names no set of proxies.
+/// The text does not name a set of proxies.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrustedProxiesError {
-    /// Neither an address nor a network.
+    /// The item is neither an address nor a network.
     #[error("{0} is no address, no network such as 10.0.0.0/8, and not {UNIX:?}")]
     NotANetwork(String),
-    /// An address with a prefix that does not cover it, which is more often a slip than meant.
+    /// The address has bits outside its prefix, which is usually a mistake.
     #[error("{given} has bits beyond its prefix; the network is {network}")]
     BitsBeyondPrefix {
-        /// As it was written.
+        /// The network as given.
         given: IpNet,
-        /// What it would have meant.
+        /// The network that the prefix defines.
         network: IpNet,
     },
-    /// Whoever trusts every address lets every client choose its own.
+    /// Trusting every address would let every client choose its own.
     #[error("{0} trusts everybody, so that every client could claim any address")]
     Everybody(IpNet),
 }
@@ -136,7 +137,7 @@ pub enum TrustedProxiesError {
 impl FromStr for TrustedProxies {
     type Err = TrustedProxiesError;
 
-    /// Addresses and networks separated by commas, and `unix` for who connects to the Unix socket.
+    /// Parses addresses and networks, separated by commas, and `unix` for peers on the Unix socket.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut trusted = Self::default();
         for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
@@ -160,7 +161,7 @@ impl FromStr for TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// Whether `peer` is one of them.
+    /// Returns whether `peer` is a trusted proxy.
     #[must_use]
     pub fn trust(&self, peer: Peer) -> bool {
         match peer {
@@ -169,13 +170,13 @@ impl TrustedProxies {
         }
     }
 
-    /// Who sent a request with `headers` over a connection to `peer`.
+    /// Returns the sender of a request with `headers` on a connection from `peer`.
     ///
-    /// The header of a peer that is not trusted is not read; that it is there at all says that a proxy
-    /// stands between, and takes the standing of a local caller away. Of a trusted peer's, the
-    /// right-most address that is not itself a trusted proxy's counts: what stands left of it was
-    /// written by somebody who is not trusted. If all are trusted, it is the left-most. If what has to be
-    /// read cannot be, it is the peer's own address.
+    /// The header of an untrusted peer is not read. Its mere presence shows that a proxy is involved, and the
+    /// request loses the status of a local caller. For a trusted peer, the right-most address that is not a
+    /// trusted proxy's own counts, because an untrusted party wrote everything to the left of it. If all
+    /// addresses are trusted, the left-most counts. If a required part cannot be parsed, the peer's own
+    /// address counts.
     #[must_use]
     pub fn client(&self, peer: Peer, headers: &HeaderMap) -> ClientAddress {
         if self.trust(peer) {
@@ -190,7 +191,7 @@ impl TrustedProxies {
         }
     }
 
-    /// Returns the header by which `peer` says that it speaks for somebody else, if it is not trusted to.
+    /// Returns the header with which `peer` claims to forward for others without being trusted to.
     #[must_use]
     pub fn undeclared(&self, peer: Peer, headers: &HeaderMap) -> Option<&'static str> {
         let named = [(&X_FORWARDED_FOR, "X-Forwarded-For"), (&FORWARDED, "Forwarded")];
@@ -200,8 +201,8 @@ impl TrustedProxies {
 
     fn vouched_for(&self, headers: &HeaderMap) -> Option<IpAddr> {
         let mut farthest = None;
-        // Several fields are one list (RFC 9110 section 5.3), and bytes, because a client's own part of it
-        // may hold anything.
+        // Several fields form one list (RFC 9110 section 5.3). The list is read as bytes, because the
+        // client's own part may contain anything.
         for field in headers.get_all(X_FORWARDED_FOR).iter().rev() {
             for element in field.as_bytes().rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                 if element.is_empty() {
@@ -222,7 +223,7 @@ impl TrustedProxies {
     }
 }
 
-/// An address as proxies write it: alone, in brackets, or with a port.
+/// Parses an address in the forms that proxies write: alone, in brackets, or with a port.
 fn forwarded_address(element: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(element).ok()?;
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));

@@ -27,21 +27,21 @@ fn the_right_most_untrusted_address_is_the_clients() {
         ("fd00::1", "2001:db8::7", "2001:db8::7"),
         ("unix", "203.0.113.7", "203.0.113.7"),
         ("127.0.0.1", "203.0.113.7", "203.0.113.7"),
-        // What the client itself wrote stands to the left.
+        // The client's own additions are on the left.
         ("10.0.0.1", "127.0.0.1, 198.51.100.1, 203.0.113.7", "203.0.113.7"),
         ("10.0.0.1", "no address, 203.0.113.7", "203.0.113.7"),
         ("10.0.0.1", "203.0.113.7, 10.2.3.4,10.0.0.9", "203.0.113.7"),
         ("10.0.0.1", "  203.0.113.7\t,, 10.2.3.4 ,", "203.0.113.7"),
-        // As various proxies write it.
+        // The forms of various proxies.
         ("10.0.0.1", "203.0.113.7:51234", "203.0.113.7"),
         ("10.0.0.1", "[2001:db8::7]:443", "2001:db8::7"),
         ("10.0.0.1", "[2001:db8::7]", "2001:db8::7"),
         ("10.0.0.1", "::ffff:203.0.113.7", "203.0.113.7"),
-        // Nobody but trusted proxies: the farthest.
+        // Only trusted proxies: the farthest one.
         ("10.0.0.1", "10.9.9.9, 10.2.3.4", "10.9.9.9"),
-        // A proxy on another machine that was asked from that machine itself.
+        // A proxy on another machine, with a request from that machine itself.
         ("10.0.0.1", "127.0.0.2", "127.0.0.2"),
-        // Malformed where it has to be read.
+        // Malformed in a part that must be read.
         ("10.0.0.1", "203.0.113.7, unknown", "10.0.0.1"),
         ("10.0.0.1", "203.0.113.7, unknown, 10.2.3.4", "10.0.0.1"),
         ("10.0.0.1", "203.0.113.7; 10.2.3.4", "10.0.0.1"),
@@ -108,7 +108,7 @@ fn trusted_proxies_are_networks_that_mean_what_they_say() {
     }
 }
 
-/// Whatever can stand in a header's value.
+/// Returns any possible value of a header.
 fn anything() -> impl Strategy<Value = Vec<u8>> {
     let address =
         prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u16; 8]>().prop_map(IpAddr::from)];

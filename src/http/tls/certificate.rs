@@ -1,6 +1,7 @@
-//! The certificate that is served, and its reload.
+//! The served certificate, and its reload.
 //!
-//! By hand: rustls reads no file again, and a watcher of files cannot tell a whole pair from half of one.
+//! This is written by hand, because rustls does not reread files, and a file watcher cannot distinguish a
+//! complete pair from a partly written one.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{Files, Pair, TlsError};
 use crate::values::clock::Clock;
 
-/// How often the files are looked at.
+/// The interval at which the files are read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A certificate with its key, from two files, reloaded when their content changes.
@@ -26,41 +27,38 @@ pub struct Certificate {
     seen: Mutex<Seen>,
 }
 
-/// What one look at the files has found.
+/// The result of reading the files once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReloadOutcome {
-    /// What is served.
+    /// The files have the served content.
     Unchanged,
-    /// Something new, which is served if it is still there at the next look.
+    /// The content is new. It is served if the next read finds the same.
     Unsettled,
-    /// Something new, which is served from now on.
+    /// The content is new, and is served from now on.
     Reloaded,
-    /// Something that cannot be served; what was served before still is.
+    /// The content cannot be served. The previous certificate still is.
     Refused,
 }
 
-/// SHA-256 of both files.
+/// The SHA-256 of both files.
 type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
 
 struct Seen {
     served: Fingerprint,
     last: Fingerprint,
-    /// Why what is in the files is not served.
+    /// The reason why the files' content is not served.
     refused: Option<Refused>,
 }
 
 struct Refused {
-    /// `None` when the files could not be read.
+    /// `None` if the files could not be read.
     fingerprint: Option<Fingerprint>,
     reason: String,
 }
 
 impl Certificate {
-    /// Reads the certificate chain and the key of two PEM files.
-    ///
-    /// # Errors
-    ///
-    /// [`TlsError`] names the file, never its content.
+    /// Reads the certificate chain and the key from two PEM files. An error names the file and never contains
+    /// its content.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let files = Files::read(certificate, key)?;
         let pair = Pair::new(&files, certificate, key)?;
@@ -73,25 +71,25 @@ impl Certificate {
         })
     }
 
-    /// Until when the certificate that is served is valid; `None` if that cannot be read off it.
+    /// Returns the expiry of the served certificate; `None` if it cannot be parsed.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.current.load().expires_at
     }
 
-    /// Why what is in the files now is not served, if it is not.
+    /// Returns the reason why the current files are not served, if they are not.
     #[must_use]
     pub fn reload_error(&self) -> Option<String> {
         self.seen().refused.as_ref().map(|refused| refused.reason.clone())
     }
 
-    /// What makes TLS of a connection that begins now.
+    /// Returns the TLS acceptor for a new connection.
     pub(in crate::http) fn acceptor(&self) -> TlsAcceptor {
         self.current.load().acceptor.clone()
     }
 
-    /// Looks at the files, which blocks. New content is taken once two looks have found the same, so
-    /// that a file that is just being written is not; at once if `settled` says that it is whole.
+    /// Reads the files, which blocks. New content is served once two reads have found the same, so that a
+    /// partly written file is not; or at once, if `settled` says that the files are complete.
     pub fn poll(&self, settled: bool) -> ReloadOutcome {
         let files = Files::read(&self.certificate, &self.key);
         let mut seen = self.seen();
@@ -126,8 +124,8 @@ impl Certificate {
         }
     }
 
-    /// Looks at the files again and again, for ever; and at once when `asked` gives something. `looked` is
-    /// called at the beginning and after each look.
+    /// Reads the files periodically, and at once when `asked` returns a value. Runs forever. Calls `looked`
+    /// at the beginning and after each read.
     pub async fn keep_current(
         self: Arc<Self>,
         clock: &dyn Clock,
@@ -135,7 +133,7 @@ impl Certificate {
         mut looked: impl FnMut(&Self),
     ) {
         looked(&self);
-        // Of a pipe there is nothing to read again, and the attempt could wait for ever.
+        // A pipe has nothing to read again, and the attempt could block forever.
         if !self.certificate.is_file() || !self.key.is_file() {
             return std::future::pending().await;
         }
@@ -145,7 +143,7 @@ impl Certificate {
                 Some(()) = asked() => true,
             };
             let certificate = Arc::clone(&self);
-            // Nothing is lost if a look fails: the next one follows.
+            // A failed read loses nothing, because the next one follows.
             let _ = tokio::task::spawn_blocking(move || certificate.poll(settled)).await;
             looked(&self);
         }
@@ -157,7 +155,7 @@ impl Certificate {
 }
 
 impl Seen {
-    /// Remembers why, and logs it once.
+    /// Records the reason, and logs it once.
     fn refuse(&mut self, fingerprint: Option<Fingerprint>, error: &TlsError) -> ReloadOutcome {
         let reason = match std::error::Error::source(error) {
             Some(source) => format!("{error}: {source}"),
@@ -177,7 +175,7 @@ impl fmt::Debug for Certificate {
     }
 }
 
-/// Tells any change of either file; the length in front keeps the two apart.
+/// Returns a hash that changes with either file. The length at the start separates the two.
 fn fingerprint(files: &Files) -> Fingerprint {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(&files.certificate.len().to_be_bytes());

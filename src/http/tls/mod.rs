@@ -1,4 +1,4 @@
-//! TLS for the listeners: reading a certificate with its key.
+//! TLS for the listeners: reads a certificate with its key.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,36 +17,36 @@ mod certificate;
 
 pub use certificate::Certificate;
 
-/// A file with more bytes than this is neither a certificate chain nor a key.
+/// The maximum size of a file. Neither a certificate chain nor a key is larger.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// The certificate or its key cannot be used.
+/// The certificate or its key is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("{} cannot be read", .0.display())]
     Read(PathBuf, #[source] io::Error),
-    /// The file holds no certificate in PEM.
+    /// The file contains no PEM certificate.
     #[error("{} holds no PEM certificate", .0.display())]
     NoCertificate(PathBuf),
-    /// The file holds no private key in PEM.
+    /// The file contains no PEM private key.
     #[error("{} holds no PEM private key (PKCS #8, PKCS #1 or SEC 1)", .0.display())]
     NoKey(PathBuf),
-    /// Certificate and key do not belong together, or one of them is of a kind that is not served.
+    /// The certificate and the key do not match, or TLS does not support one of them.
     #[error("the certificate and the private key do not make a TLS server")]
     Pair(#[from] rustls::Error),
 }
 
-/// The content of a certificate's file and of its key's.
+/// The contents of the certificate's file and of the key's file.
 struct Files {
     certificate: Zeroizing<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
 }
 
-/// A certificate and its key, ready to serve.
+/// A certificate with its key, ready to serve.
 struct Pair {
     acceptor: TlsAcceptor,
-    /// Until when the certificate is valid; `None` if that cannot be read off it.
+    /// The certificate's expiry; `None` if it cannot be parsed.
     expires_at: Option<Timestamp>,
 }
 
@@ -57,9 +57,10 @@ impl Files {
 }
 
 impl Pair {
-    /// From two files in PEM; their paths are for errors, which never show content.
+    /// Creates a pair from the contents of two PEM files. The paths are only for errors, which never show
+    /// content.
     ///
-    /// Sessions of another pair are not resumed: whoever connects sees this certificate.
+    /// Sessions of another pair are not resumed, so every client sees this certificate.
     fn new(files: &Files, certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let chain = CertificateDer::pem_slice_iter(&files.certificate)
             .collect::<Result<Vec<_>, pem::Error>>()
