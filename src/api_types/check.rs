@@ -39,7 +39,8 @@ pub struct CheckAnswer {
 /// One step of a check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CheckStep {
-    /// `discovery`, `jwks`, `mint`, a provider's own name for one of its exchanges, `registry` or `pull`.
+    /// `discovery`, `jwks`, `mint`, `scope`, a provider's own name for one of its exchanges, `registry` or
+    /// `pull`.
     #[schema(example = "sts:AssumeRoleWithWebIdentity")]
     pub step: String,
     /// True if the step succeeded.

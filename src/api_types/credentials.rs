@@ -135,7 +135,7 @@ pub struct CredentialAnswer {
     /// The time at which the exchange began.
     #[schema(value_type = String, format = DateTime)]
     pub issued_at: Timestamp,
-    /// The time until which the credential is certainly valid.
+    /// The expiry of the credential: the earliest of `expiries`.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
     /// Every expiry that the services of the exchange stated.

@@ -36,7 +36,7 @@ pub struct Grants {
     uses: Uses,
 }
 
-/// A newly created grant with its token. The token is never available again.
+/// A newly created grant with its token, which cannot be shown again.
 pub struct NewGrant {
     /// The grant.
     pub grant: Grant,
@@ -217,8 +217,8 @@ impl Grants {
     }
 
     /// Revokes every grant that `maker` made, those that they made in turn, and so on, in one transaction.
-    /// The grant `maker` itself stays valid. Returns the newly revoked grants. Rows that carnet did not write
-    /// are skipped, because they are not honoured anyway.
+    /// The grant `maker` itself is not revoked. Returns the newly revoked grants. Rows that carnet did not
+    /// write are skipped, because they are not honoured anyway.
     ///
     /// # Errors
     ///

@@ -99,7 +99,7 @@ pub(super) struct MadeBy {
 /// Revoke the grants that a grant has made
 ///
 /// Revokes every grant that this one made, those that they made in turn, and so on, in one transaction. This
-/// grant itself stays valid: revoke it first, and it makes no more. Requires an admin's grant, and revokes
+/// grant itself is not revoked: revoke it first, and it makes no more. Requires an admin's grant, and revokes
 /// only the grants that it could revoke one by one.
 #[utoipa::path(
     delete,

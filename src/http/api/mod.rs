@@ -170,7 +170,7 @@ fn described_routes() -> OpenApiRouter<Api> {
         .routes(routes!(audit::list))
 }
 
-/// Responds to a panic. The panic's message is not logged or returned, because it may contain secrets.
+/// Responds to a panic. The panic's message is not returned, because it may contain anything.
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     tracing::error!("a request's handler panicked");
     Refusal::new(ProblemType::Internal).into_response()
