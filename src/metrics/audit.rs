@@ -1,4 +1,4 @@
-//! The audit log.
+//! Metrics of the audit log.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::buckets::SECONDS;
 
-/// Metrics of the audit log. While a row waits, so does the credential that it tells of.
+/// Metrics of the audit log. While a row waits, so does the credential that it records.
 #[derive(Debug)]
 pub struct Audit {
     queue_depth: Gauge,
@@ -52,28 +52,28 @@ impl Audit {
         Self { queue_depth, write_failures, group_rows, write_duration, database_size }
     }
 
-    /// The database's files have this many bytes.
+    /// Sets the size of the database's files.
     pub fn database_size(&self, bytes: u64) {
         self.database_size.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// A row waits.
+    /// Counts a row that begins to wait.
     pub fn queued(&self) {
         self.queue_depth.inc();
     }
 
-    /// This many rows have ceased to wait, whatever became of them.
+    /// Counts rows that no longer wait, written or not.
     pub fn left_queue(&self, rows: usize) {
         self.queue_depth.dec_by(i64::try_from(rows).unwrap_or(i64::MAX));
     }
 
-    /// One transaction has written this many rows and is durable.
+    /// Records the rows and the duration of a transaction that is durable.
     pub fn written(&self, rows: usize, took: Duration) {
         self.group_rows.observe(u32::try_from(rows).unwrap_or(u32::MAX).into());
         self.write_duration.observe(took.as_secs_f64());
     }
 
-    /// One transaction has failed, and with it every request that waited for it.
+    /// Counts a failed transaction. Every request that waited for it fails, too.
     pub fn failed(&self) {
         self.write_failures.inc();
     }

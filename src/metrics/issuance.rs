@@ -1,4 +1,4 @@
-//! Tokens, exchanges, credentials, and who fetches the keys.
+//! Metrics of tokens, exchanges, credentials and fetches of the JWKS.
 
 use std::time::Duration;
 
@@ -14,21 +14,21 @@ use crate::jose::Algorithm;
 use crate::values::clock::Clock;
 
 labels! {
-    /// What came of minting a token.
+    /// The outcome of minting a token.
     pub MintOutcome is "outcome" {
-        /// A token.
+        /// A token was minted.
         Minted = "minted",
-        /// The context lacks what the subject needs, or the subject is too long.
+        /// The context lacks a part that the subject needs, or the subject is too long.
         Subject = "subject",
         /// The feed's lifetime exceeds the key policy.
         Lifetime = "lifetime",
-        /// The feed's audience is carnet's own.
+        /// The feed's audience is reserved for carnet itself.
         Audience = "audience",
-        /// The key state has not been confirmed lately.
+        /// The key state has not been confirmed recently.
         Unconfirmed = "unconfirmed",
         /// This machine's clock is behind.
         ClockBehind = "clock-behind",
-        /// This machine's clock is ahead by so much that somebody has to accept it.
+        /// This machine's clock is so far ahead that an operator has to accept it.
         ClockAhead = "clock-ahead",
         /// The active key is sealed with another master key.
         NoSigner = "no-signer",
@@ -40,52 +40,52 @@ labels! {
 }
 
 labels! {
-    /// What came of one attempt to trade a token for a credential.
+    /// The outcome of one attempt to exchange a token for a credential.
     pub ExchangeOutcome is "outcome" {
-        /// A credential.
+        /// The provider issued a credential.
         Ok = "ok",
         /// The provider refused: trust or permissions are not set up for this token.
         Refused = "refused",
-        /// The provider was busy or broken: 429, 5xx, or its own word for that.
+        /// The provider was busy or failed: 429, 5xx, or its own code for that.
         Unavailable = "unavailable",
-        /// There was no answer.
+        /// There was no response.
         Unreachable = "unreachable",
-        /// The answer could not be used.
+        /// The response could not be used.
         Unusable = "unusable",
-        /// What was issued had already expired.
+        /// The issued credential had already expired.
         Expired = "expired",
-        /// The request could not be made, or not be limited as it was asked to.
+        /// The request could not be built, or not limited to the requested scope.
         Impossible = "impossible",
-        /// The broker's deadline passed, or nobody wanted the result any more.
+        /// The broker's deadline passed, or nobody was waiting for the result any more.
         Abandoned = "abandoned",
     }
 }
 
 labels! {
-    /// What a request for a credential got.
+    /// The outcome of a request for a credential.
     pub CredentialOutcome is "outcome" {
-        /// One from an exchange for this request, or for others that asked at the same time.
+        /// A credential from an exchange made for this request or for concurrent ones.
         Exchange = "exchange",
-        /// One from memory.
+        /// A cached credential.
         Cache = "cache",
-        /// One from memory, because the provider gave no new one.
+        /// A cached credential, because the provider did not issue a new one.
         StaleRefresh = "stale-refresh",
-        /// The failure of an exchange.
+        /// The exchange failed.
         Failed = "failed",
-        /// A failure that was found out a moment ago; the provider was not asked again.
+        /// A recent failure from the cache, without another request to the provider.
         FailedLately = "failed-lately",
-        /// A fresh credential does not live as long as was asked for.
+        /// A new credential has a shorter lifetime than requested.
         Unattainable = "unattainable",
-        /// The feed was changed or removed meanwhile.
+        /// The feed was changed or removed in the meantime.
         FeedChanged = "feed-changed",
-        /// Too many exchanges were under way.
+        /// Too many exchanges were in progress.
         Busy = "busy",
         /// The exchange was dropped.
         Interrupted = "interrupted",
     }
 }
 
-/// Metrics of what carnet hands out.
+/// Metrics of the tokens and credentials that carnet issues.
 #[derive(Debug)]
 pub struct Issuance {
     minted: Series<(Algorithm, MintOutcome), Counter>,
@@ -140,48 +140,49 @@ impl Issuance {
         Self { minted, exchanges, durations, in_progress, requests, remembered, jwks_fetches }
     }
 
-    /// A token was asked for.
+    /// Counts a request for a token.
     pub fn minted(&self, algorithm: Algorithm, outcome: MintOutcome) {
         self.minted.at((algorithm, outcome)).inc();
     }
 
-    /// An attempt to trade a token begins.
+    /// Starts to measure an attempt to exchange a token.
     pub fn attempt<'a>(&'a self, provider: FeedType, clock: &'a dyn Clock) -> Attempt<'a> {
         self.in_progress.at((provider,)).inc();
         let began = clock.monotonic();
         Attempt { issuance: self, provider, clock, began, outcome: ExchangeOutcome::Abandoned }
     }
 
-    /// A request for a credential was answered.
+    /// Counts a request for a credential that got a response.
     pub fn answered(&self, provider: FeedType, outcome: CredentialOutcome) {
         self.requests.at((provider, outcome)).inc();
     }
 
-    /// This many credentials and failures are remembered.
+    /// Sets the number of cached credentials and failures.
     pub fn remembers(&self, count: usize) {
         self.remembered.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// The JWKS was fetched: one relaxed increment, on the path that is measured.
+    /// Counts a fetch of the JWKS. It is one relaxed increment, because this path is benchmarked.
     pub fn jwks_fetched(&self) {
         self.jwks_fetches.inc();
     }
 }
 
-/// An attempt that is under way. Dropped without an end, as by a deadline, it counts as abandoned.
+/// An attempt in progress. If it is dropped without [`Attempt::end`], for example by a deadline, it counts as
+/// abandoned.
 #[derive(Debug)]
 #[must_use = "an attempt that is dropped at once measures nothing"]
 pub struct Attempt<'a> {
     issuance: &'a Issuance,
     provider: FeedType,
     clock: &'a dyn Clock,
-    /// On the monotonic clock.
+    /// The start, on the monotonic clock.
     began: Duration,
     outcome: ExchangeOutcome,
 }
 
 impl Attempt<'_> {
-    /// The attempt ends in this way.
+    /// Ends the attempt with this outcome.
     pub fn end(mut self, outcome: ExchangeOutcome) {
         self.outcome = outcome;
     }

@@ -1,6 +1,6 @@
-//! Signing keys, their rotation, and the clock.
+//! Metrics of signing keys, their rotation, and the clock.
 //!
-//! Ages and dates are worked out when they are asked for, from the keys and the clock as they are then.
+//! Ages and dates are computed at each scrape, from the current keys and clock.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -22,62 +22,63 @@ use crate::signing_keys::rotation::due_at;
 use crate::signing_keys::{SigningKey, Stage, State, published};
 
 labels! {
-    /// What to make of this machine's clock.
+    /// The state of this machine's clock.
     pub ClockState is "state" {
-        /// It moves as time does.
+        /// The clock is trusted.
         Steady = "steady",
-        /// It has jumped forward: no rotation until that has held.
+        /// The clock has jumped forward. Keys do not rotate until the jump has held.
         Jumped = "jumped",
-        /// It is behind what the database has seen: no rotation, and no minting.
+        /// The clock is behind the database's high-water time. Keys do not rotate, and no tokens are minted.
         Behind = "behind",
-        /// It is ahead by so much that somebody has to accept it: no rotation, and no minting.
+        /// The clock is so far ahead that an operator has to accept it. Keys do not rotate, and no tokens are
+        /// minted.
         Ahead = "ahead",
     }
 }
 
 labels! {
-    /// What came of bringing a copy of the documents up to date.
+    /// The outcome of bringing a copy of the documents up to date.
     pub PublicationOutcome is "outcome" {
-        /// It was written, after a change of what is published.
+        /// The copy was written after a change of the documents.
         Written = "written",
-        /// It was written again: somebody else had changed it.
+        /// The copy was written again, because another writer had changed it.
         Altered = "altered",
-        /// It was not: the place does not answer, or somebody else's documents stand there.
+        /// The copy was not written: the target does not respond, or holds another issuer's documents.
         Failed = "failed",
     }
 }
 
-/// What there is to show of keys and clock at one moment.
+/// The state of keys and clock at one moment.
 #[derive(Debug, Clone)]
 pub struct KeyReading {
-    /// That moment.
+    /// The moment of the reading.
     pub now: Timestamp,
-    /// Every key.
+    /// All keys, whatever their state.
     pub keys: Vec<SigningKey>,
     /// The policy.
     pub policy: RotationPolicy,
-    /// How long ago the database last confirmed the key state.
+    /// The time since the database last confirmed the key state.
     pub unconfirmed: Duration,
-    /// This machine's clock.
+    /// The state of this machine's clock.
     pub clock: ClockState,
-    /// Whether destroyed private halves may still be in the database's files.
+    /// `true` while destroyed private halves may still be in the database's files.
     pub erasure_pending: bool,
-    /// Where verifiers look for keys besides the servers.
+    /// The locations, besides the servers, where verifiers find keys.
     pub places: Vec<Place>,
-    /// What is known of the database's state.
+    /// The state of the database, if known.
     pub state: Option<StateReading>,
 }
 
-/// What there is to show of the database's state.
+/// The state of the database.
 #[derive(Debug, Clone, Copy)]
 pub struct StateReading {
-    /// The number of the last one.
+    /// The number of the last state.
     pub n: i64,
-    /// Whether the database is not believed.
+    /// `true` while the database is not trusted.
     pub refused: bool,
-    /// Whether nothing outside the database showed at the start that it is not an older one.
+    /// `true` if nothing outside the database proved at startup that it is not an older one.
     pub unproved: bool,
-    /// Whether the state file cannot be written.
+    /// `true` while the state file cannot be written.
     pub file_failed: bool,
 }
 
@@ -107,24 +108,24 @@ impl Keys {
         Self { reader, rotation_failures, publications, consecutive_failures }
     }
 
-    /// Where readings come from, each time that somebody asks; none if there is nothing left to read.
-    /// Only the first call counts.
+    /// Sets the function that each scrape reads from. It returns `None` if there is nothing left to read.
+    /// Only the first call has an effect.
     pub fn read_with(&self, read: impl Fn() -> Option<KeyReading> + Send + Sync + 'static) {
         let _ = self.reader.0.set(Box::new(read));
     }
 
-    /// A scheduled rotation has failed.
+    /// Counts a scheduled rotation that failed.
     pub fn rotation_failed(&self) {
         self.rotation_failures.inc();
         self.consecutive_failures.inc();
     }
 
-    /// A copy of the documents was to be brought up to date.
+    /// Counts an attempt to bring a copy of the documents up to date.
     pub fn publication(&self, outcome: PublicationOutcome) {
         self.publications.at((outcome,)).inc();
     }
 
-    /// Nothing is wrong with rotation any more.
+    /// Resets the number of consecutive failures.
     pub fn rotation_works(&self) {
         self.consecutive_failures.set(0);
     }
@@ -132,7 +133,7 @@ impl Keys {
 
 type Read = Box<dyn Fn() -> Option<KeyReading> + Send + Sync>;
 
-/// Shared by [`Keys`] and the registry.
+/// The function to read from, shared by [`Keys`] and the registry.
 #[derive(Clone, Default)]
 struct Reader(Arc<OnceLock<Read>>);
 
@@ -214,7 +215,7 @@ impl KeyReading {
     }
 }
 
-/// When a key that has a private half came into its state.
+/// The time when a key with a private half entered its state.
 fn entered(key: &SigningKey) -> Option<Timestamp> {
     match key.stage {
         Stage::Prepared => Some(key.prepared_at),
@@ -223,7 +224,7 @@ fn entered(key: &SigningKey) -> Option<Timestamp> {
     }
 }
 
-/// From `from` to `to`; negative if that is earlier.
+/// The seconds from `from` to `to`; negative if `to` is earlier.
 fn seconds(to: Timestamp, from: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64()
 }

@@ -1,7 +1,7 @@
-//! Labels whose values are written in the source, and metrics with one series for each of them.
+//! Labels whose values are fixed in the source, and metrics with one series for each value.
 //!
-//! Every series is there from the start, at zero: an alert sees the first failure as an increase, and
-//! nothing that happens later adds a series.
+//! Every series exists from the start, at zero. So an alert sees the first failure as an increase, and no
+//! later event adds a series.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -15,13 +15,13 @@ use crate::feed::FeedType;
 use crate::jose::Algorithm;
 use crate::signing_keys::State;
 
-/// A label and all the values that it can have.
+/// A label and all its values.
 pub(super) trait Label: Copy + Eq + fmt::Debug + Send + Sync + 'static {
     /// The label's name.
     const NAME: &'static str;
-    /// Every value, each once.
+    /// All values, each once.
     const ALL: &'static [Self];
-    /// The value's text.
+    /// The text of a value.
     fn text(self) -> &'static str;
 
     fn index(self) -> usize {
@@ -33,7 +33,7 @@ pub(super) trait Label: Copy + Eq + fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// An enum that is a label.
+/// Defines an enum that is a label.
 macro_rules! labels {
     ($(#[$about:meta])* $vis:vis $name:ident is $label:literal { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$about])*
@@ -74,7 +74,7 @@ impl Label for FeedType {
     }
 }
 
-/// Of the states, those in which a key is published.
+/// The label has only the states in which a key is published.
 impl Label for State {
     const NAME: &'static str = "state";
     const ALL: &'static [Self] = &[Self::Prepared, Self::Active, Self::Retired];
@@ -84,15 +84,15 @@ impl Label for State {
     }
 }
 
-/// One label or two, as a tuple.
+/// A tuple of one or two labels.
 pub(super) trait LabelSet: Copy {
     fn all() -> Vec<Self>;
     fn pairs(self) -> Pairs;
-    /// The place in [`LabelSet::all`].
+    /// The index in [`LabelSet::all`].
     fn index(self) -> usize;
 }
 
-/// Names and values.
+/// The names and values of labels.
 pub(super) type Pairs = Vec<(&'static str, &'static str)>;
 
 impl<A: Label> LabelSet for (A,) {
@@ -123,7 +123,7 @@ impl<A: Label, B: Label> LabelSet for (A, B) {
     }
 }
 
-/// A metric for every value of a label set. Reading one takes no lock.
+/// A metric with one series for every value of a label set. Access to a series takes no lock.
 pub(super) struct Series<S, M> {
     metrics: Box<[M]>,
     labels: PhantomData<fn(S)>,
@@ -154,7 +154,7 @@ where
         Self { metrics, labels: PhantomData }
     }
 
-    /// The one of these labels.
+    /// Returns the series with these labels.
     pub(super) fn at(&self, labels: S) -> &M {
         &self.metrics[labels.index()]
     }

@@ -1,13 +1,13 @@
-//! Metrics: what a running carnet counts and measures, in the text format of OpenMetrics.
+//! Metrics: the counts and measurements of a running carnet, in the text format of OpenMetrics.
 //!
-//! Owns every metric's name, unit and labels; `docs/metrics.md` describes them, and a test compares the
-//! two. Labels are bounded: their values are enums and route templates that stand in the source. A feed's
-//! slug, a subject, an address, a user agent, or anything else that comes from outside is never a label;
-//! the audit log and the traces tell such things apart. Nothing here is global: an issuer has one
-//! [`Metrics`], and two issuers in one process have two.
+//! Owns every metric's name, unit and labels. `docs/metrics.md` describes them, and a test compares the two.
+//! Labels are bounded: their values are enums and route templates from the source. A feed's slug, a subject,
+//! an address, a user agent or any other external value is never a label; the audit log and the traces tell
+//! such values apart. Nothing is global: each issuer has its own [`Metrics`], so two issuers in one process
+//! have two.
 //!
-//! What is counted on the way of a request is an atomic increment. What follows from the keys and the
-//! clock is worked out when somebody asks.
+//! A request only costs atomic increments. Values that follow from the keys and the clock are computed at
+//! each scrape.
 
 mod audit;
 mod buckets;
@@ -28,22 +28,22 @@ pub use self::keys::{ClockState, KeyReading, Keys, PublicationOutcome, StateRead
 pub use self::server::{GrantOutcome, Limit, Listener, Server};
 pub use self::text_format::TextFormat;
 
-/// Every metric of one issuer in this process.
+/// All metrics of one issuer in this process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Tokens, exchanges, credentials, and who fetches the keys.
+    /// Metrics of tokens, exchanges, credentials and fetches of the JWKS.
     pub issuance: Issuance,
-    /// Signing keys, their rotation, and the clock.
+    /// Metrics of signing keys, their rotation, and the clock.
     pub keys: Keys,
-    /// The audit log.
+    /// Metrics of the audit log.
     pub audit: Audit,
-    /// HTTP, limits, grants and certificates.
+    /// Metrics of HTTP, limits, grants and certificates.
     pub server: Server,
 }
 
 impl Metrics {
-    /// Metrics that have counted nothing yet.
+    /// Makes the metrics, with every count at zero.
     #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("carnet");
@@ -56,16 +56,16 @@ impl Metrics {
         Self { registry, issuance, keys, audit, server }
     }
 
-    /// Everything as it is now, in OpenMetrics.
+    /// Returns the current values in OpenMetrics.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut text = String::new();
-        // A string takes whatever is written.
+        // Writing to a string cannot fail.
         let _ = text::encode(&mut text, &self.registry);
         text
     }
 
-    /// Everything as it is now, in `format`.
+    /// Returns the current values in `format`.
     #[must_use]
     pub fn encode_as(&self, format: TextFormat) -> String {
         match format {

@@ -1,6 +1,6 @@
-//! The routes that requests are counted by.
+//! The routes by which requests are counted.
 
-/// Every route that is answered, as its template; all else counts as [`OTHER`].
+/// The templates of all routes; every other path counts as [`OTHER`].
 pub(super) const ROUTES: &[&str] = &[
     "/.well-known/openid-configuration",
     "/.well-known/jwks",
@@ -22,10 +22,10 @@ pub(super) const ROUTES: &[&str] = &[
     "/api/v1/audit",
 ];
 
-/// A path that is no route, and whatever a client made up.
+/// The label of every path without a route, so that clients cannot add labels.
 pub(super) const OTHER: &str = "other";
 
-/// The label of a route's template.
+/// Returns the label of a route's template.
 pub(super) fn label(template: &str) -> &'static str {
     ROUTES.iter().copied().find(|route| *route == template).unwrap_or(OTHER)
 }

@@ -1,4 +1,4 @@
-//! HTTP, limits, grants and certificates.
+//! Metrics of HTTP, limits, grants and certificates.
 
 use std::time::Duration;
 
@@ -29,25 +29,25 @@ labels! {
 }
 
 labels! {
-    /// What came of checking who calls, and what it may.
+    /// The outcome of authenticating and authorising a request.
     pub GrantOutcome is "outcome" {
-        /// The grant allows it.
+        /// The grant permits the request.
         Accepted = "accepted",
-        /// No grant was shown.
+        /// The request has no grant.
         Missing = "missing",
-        /// What was shown is not a grant's token, or of no grant.
+        /// The token is malformed or belongs to no grant.
         Unknown = "unknown",
         /// The grant has expired.
         Expired = "expired",
         /// The grant was revoked.
         Revoked = "revoked",
-        /// The grant does not allow it.
+        /// The grant does not permit the request.
         Forbidden = "forbidden",
     }
 }
 
 labels! {
-    /// Where the server listens.
+    /// The server's listeners.
     pub Listener is "listener" {
         /// `--listen`.
         Main = "main",
@@ -57,7 +57,7 @@ labels! {
 }
 
 labels! {
-    /// A request's method.
+    /// The method of a request.
     Verb is "method" {
         Get = "GET",
         Head = "HEAD",
@@ -71,7 +71,7 @@ labels! {
 }
 
 labels! {
-    /// The class of an answer's status.
+    /// The class of a response's status.
     Status is "status" {
         Informational = "1xx",
         Success = "2xx",
@@ -86,12 +86,12 @@ type HistogramFamily = Family<Pairs, Histogram, fn() -> Histogram>;
 /// Metrics of the server.
 #[derive(Debug)]
 pub struct Server {
-    // Made as they are seen: hundreds of combinations never occur.
+    // Created on first use, because hundreds of combinations never occur.
     requests: Family<Pairs, Counter>,
     durations: HistogramFamily,
     limited: Series<(Limit,), Counter>,
     grant_checks: Series<(GrantOutcome,), Counter>,
-    // There is none without TLS.
+    // Empty without TLS.
     certificate_expiry: Family<Pairs, Gauge>,
     reload_failures: Series<(Listener,), Counter>,
 }
@@ -138,8 +138,8 @@ impl Server {
         Self { requests, durations, limited, grant_checks, certificate_expiry, reload_failures }
     }
 
-    /// A request was answered. `route` is the template of the route that answered, such as
-    /// `/api/v1/grants/{id}`; a template that is not known counts as `other`, and so does none.
+    /// Counts a response and its duration. `route` is the template of the matched route, such as
+    /// `/api/v1/grants/{id}`. An unknown template and `None` both count as `other`.
     pub fn answered(&self, route: Option<&str>, method: &Method, status: StatusCode, took: Duration) {
         let route = ("route", route.map_or(routes::OTHER, routes::label));
         let labels = vec![route, Verb::of(method).pair(), Status::of(status).pair()];
@@ -147,22 +147,22 @@ impl Server {
         self.durations.get_or_create(&vec![route]).observe(took.as_secs_f64());
     }
 
-    /// A limit refused a request.
+    /// Counts a request that a limit refused.
     pub fn limited(&self, limit: Limit) {
         self.limited.at((limit,)).inc();
     }
 
-    /// A request's grant was checked.
+    /// Counts a check of a request's grant.
     pub fn grant_checked(&self, outcome: GrantOutcome) {
         self.grant_checks.at((outcome,)).inc();
     }
 
-    /// A certificate is served from now on that expires at `not_after`.
+    /// Sets the expiry of the certificate that is served from now on.
     pub fn certificate_served(&self, listener: Listener, not_after: Timestamp) {
         self.certificate_expiry.get_or_create(&vec![listener.pair()]).set(not_after.as_second());
     }
 
-    /// A changed certificate could not be taken into use; the old one goes on being served.
+    /// Counts a changed certificate that could not be loaded; the server keeps the old one.
     pub fn reload_failed(&self, listener: Listener) {
         self.reload_failures.at((listener,)).inc();
     }

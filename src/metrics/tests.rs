@@ -23,7 +23,7 @@ fn now() -> Timestamp {
     Timestamp::from_second(1_700_000_000).unwrap()
 }
 
-/// An active key that has signed for ten days, and one that has waited for one.
+/// An active key that has signed for ten days, and a prepared key that is one day old.
 fn reading(now: Timestamp) -> KeyReading {
     let key = |days: i64, stage| SigningKey {
         public: KeyPair::generate(Algorithm::Es256, RsaBits::default(), &SecureRandom::default())
@@ -48,7 +48,7 @@ fn reading(now: Timestamp) -> KeyReading {
     }
 }
 
-/// Metrics in which every one has been counted at least once.
+/// Metrics in which each metric has at least one sample.
 fn touched() -> Metrics {
     let metrics = Metrics::new();
     metrics.keys.read_with(|| Some(reading(now())));
@@ -93,7 +93,7 @@ fn file(path: &str) -> String {
 fn every_metric_is_documented_and_every_documented_one_exists() {
     let text = touched().encode();
     let documented = file("docs/metrics.md");
-    // The tables name each metric first in its row.
+    // In each row of the tables, the metric's name comes first.
     let rows = documented.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let rows: BTreeSet<&str> = rows.filter(|name| name.starts_with("carnet_")).collect();
     assert_eq!(rows, names(&text));
@@ -154,7 +154,7 @@ fn dashboard_and_alerts_select_label_values_that_exist() {
     let known = pairs(&text);
     for path in ["docs/grafana/carnet.json", "docs/prometheus/alerts.yml"] {
         let used = pairs(&file(path));
-        // What the scraping side adds, and Grafana's own variables.
+        // Labels that the scraper adds, and Grafana's own variables, are not ours.
         let ours = |pair: &&String| !pair.starts_with("job=") && !pair.contains('$');
         let unknown: Vec<_> = used.iter().filter(ours).filter(|pair| !known.contains(*pair)).collect();
         assert!(unknown.is_empty(), "{path}: {unknown:?}");
@@ -183,7 +183,7 @@ fn key_metrics_follow_the_keys_and_the_clock_of_the_moment_they_are_asked_for() 
         r#"carnet_signing_keys{alg="RS256",state="active"} 0.0"#,
         r#"carnet_signing_key_age_seconds{alg="ES256",state="active"} 864000.0"#,
         r#"carnet_signing_key_age_seconds{alg="ES256",state="prepared"} 86400.0"#,
-        // Every 30 days by default.
+        // Keys rotate every 30 days by default.
         r#"carnet_rotation_due_seconds{alg="ES256"} 1728000.0"#,
         "carnet_key_state_unconfirmed_seconds 0.25",
         r#"carnet_clock_state{state="steady"} 1.0"#,
@@ -193,7 +193,7 @@ fn key_metrics_follow_the_keys_and_the_clock_of_the_moment_they_are_asked_for() 
     ] {
         assert!(samples(&text).contains(&line), "{line}\n{text}");
     }
-    // Nothing is said of keys that nobody reads.
+    // Without a reading there are no metrics of keys.
     let gone = Metrics::new();
     gone.keys.read_with(|| None);
     assert!(!gone.encode().contains("carnet_signing_key"));
@@ -212,10 +212,10 @@ fn an_overdue_rotation_is_negative_and_waits_for_propagation() {
     };
     reading.now = Timestamp::from_second(now().as_second() + 21 * DAY).unwrap();
     assert_eq!(due(&reading), -86400.0);
-    // A key that was prepared this moment signs only after it has been published for 24 hours.
+    // A key that was prepared at this moment signs only after 24 hours of publication.
     reading.keys[1].published_at = Some(reading.now);
     assert_eq!(due(&reading), 86400.0);
-    // While nobody knows when a copy will show it, it is the age of the active key that counts.
+    // While it is unknown when a copy will show the key, only the age of the active key counts.
     reading.keys[1].published_at = None;
     assert_eq!(due(&reading), -86400.0);
 }
@@ -241,7 +241,7 @@ fn an_attempt_is_counted_once_however_it_ends() {
     }
 }
 
-/// More than this can never be: every series of every enum, and of every route, method and status.
+/// The maximum number of series: those of every enum, and of every route, method and status.
 fn most_series() -> usize {
     let routes = routes::ROUTES.len() + 1;
     let (methods, statuses, series_of_a_histogram) = (8, 5, SECONDS.len() + 3);
@@ -251,7 +251,7 @@ fn most_series() -> usize {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Whatever comes from outside, there are no more series than the source has label values.
+    /// For any requests, there are no more series than the source has label values.
     #[test]
     fn no_request_adds_a_label_value(
         requests in prop::collection::vec(("[ -~]{0,40}", "[A-Z]{1,12}", 100_u16..1000), 1..200)

@@ -1,4 +1,4 @@
-//! The rotation policy: five durations that are only ever valid together.
+//! The rotation policy: five durations that are only valid together.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,12 +8,13 @@ use serde::Serialize;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Long enough for anyone, short enough that arithmetic on times cannot overflow.
+/// The maximum of every duration, ten years. It keeps arithmetic on times from overflowing.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
-/// How often keys rotate, and how long everybody else is given to notice.
+/// The interval of rotations, and the times that verifiers get to notice them.
 ///
-/// A value of this type satisfies every rule of [`RotationPolicy::new`]; nothing else checks them again.
+/// A value of this type satisfies every rule of [`RotationPolicy::new`]. No other code checks the rules
+/// again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(into = "PolicySeconds")]
 pub struct RotationPolicy {
@@ -24,25 +25,25 @@ pub struct RotationPolicy {
     jwks_max_age: Duration,
 }
 
-/// The durations of a [`RotationPolicy`] before they have been checked.
+/// The durations of a [`RotationPolicy`], not checked yet.
 #[derive(Debug, Clone, Copy)]
 pub struct PolicyDurations {
-    /// A key signs for this long.
+    /// The time for which a key signs.
     pub rotate_every: Duration,
-    /// A key is published for this long before it signs.
+    /// The time for which a key is published before it signs.
     pub propagation: Duration,
-    /// No token lives longer.
+    /// The maximum lifetime of a token.
     pub max_token_lifetime: Duration,
-    /// How far clocks may disagree.
+    /// The maximum difference between the clocks of issuer and verifier.
     pub leeway: Duration,
     /// The `max-age` of the public documents.
     pub jwks_max_age: Duration,
 }
 
-/// A combination of durations that would break somebody's verification.
+/// The reason why a combination of durations would break verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// A duration is not a positive number of whole seconds, or is absurdly long.
+    /// A duration is not a whole number of seconds from 1 second to ten years.
     #[error("`{0}` must be a whole number of seconds, at least 1 and at most ten years")]
     OutOfRange(&'static str),
     /// Caches may hold a key set for longer than a key is published before it signs.
@@ -51,9 +52,9 @@ pub enum PolicyError {
          key set without the key that already signs; set `propagation` to {jwks_max_age:?} or more"
     )]
     MaxAgeExceedsPropagation {
-        /// As given.
+        /// The given value.
         jwks_max_age: Duration,
-        /// As given.
+        /// The given value.
         propagation: Duration,
     },
     /// The next rotation would come before the prepared key may sign.
@@ -62,32 +63,28 @@ pub enum PolicyError {
          would not be safe to use when its turn comes; set `rotate-every` to {propagation:?} or more"
     )]
     RotatesBeforePropagation {
-        /// As given.
+        /// The given value.
         rotate_every: Duration,
-        /// As given.
+        /// The given value.
         propagation: Duration,
     },
-    /// Retired keys would pile up until no slot is free.
+    /// Retired keys would accumulate until no slot is free.
     #[error(
         "twice `rotate-every` ({rotate_every:?}) must cover `max-token-lifetime` plus `leeway` ({verifiable:?}): \
          retired keys would fill the key set; set `rotate-every` to {suggestion:?} or more"
     )]
     RetiredKeysPileUp {
-        /// As given.
+        /// The given value.
         rotate_every: Duration,
         /// `max-token-lifetime` plus `leeway`.
         verifiable: Duration,
-        /// The shortest `rotate-every` that works.
+        /// The minimum `rotate-every` that works.
         suggestion: Duration,
     },
 }
 
 impl RotationPolicy {
-    /// Checks `durations` together.
-    ///
-    /// # Errors
-    ///
-    /// [`PolicyError`] names the rule and a value that works.
+    /// Checks `durations` together. The error names the rule that they break, and a value that works.
     pub fn new(durations: PolicyDurations) -> Result<Self, PolicyError> {
         let PolicyDurations { rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age } =
             durations;
@@ -116,39 +113,40 @@ impl RotationPolicy {
         Ok(Self { rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age })
     }
 
-    /// The durations, to change some of them.
+    /// The durations of the policy, to change some of them.
     #[must_use]
     pub fn durations(&self) -> PolicyDurations {
         let Self { rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age } = *self;
         PolicyDurations { rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age }
     }
 
-    /// A key signs for this long before the next one takes over.
+    /// The time for which a key signs before the next one takes over.
     #[must_use]
     pub fn rotate_every(&self) -> Duration {
         self.rotate_every
     }
 
-    /// A key is published for this long before it signs: the oldest key set a verifier may hold.
+    /// The time for which a key is published before it signs. It is the maximum age of a key set that a
+    /// verifier holds.
     #[must_use]
     pub fn propagation(&self) -> Duration {
         self.propagation
     }
 
-    /// No token lives longer.
+    /// The maximum lifetime of a token.
     #[must_use]
     pub fn max_token_lifetime(&self) -> Duration {
         self.max_token_lifetime
     }
 
-    /// How far the clocks of issuer and verifier may disagree.
+    /// The maximum difference between the clocks of issuer and verifier.
     #[must_use]
     pub fn leeway(&self) -> Duration {
         self.leeway
     }
 
-    /// The furthest beyond the database's high-water time that a clock is believed without being accepted:
-    /// `rotate-every`, or a day if that is shorter, because a server may be off for a night.
+    /// The maximum by which a clock may be beyond the database's high-water time and still be trusted without
+    /// being accepted: `rotate-every`, and at least a day, because a server may be off for a night.
     #[must_use]
     pub fn largest_step(&self) -> Duration {
         self.rotate_every.max(DAY)
@@ -187,7 +185,7 @@ impl Default for RotationPolicy {
     }
 }
 
-/// The policy as JSON: whole seconds.
+/// The policy as JSON, in whole seconds.
 #[derive(Serialize)]
 struct PolicySeconds {
     rotate_every: u64,

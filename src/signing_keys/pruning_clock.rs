@@ -1,8 +1,9 @@
 //! The time by which rows are old enough to be pruned.
 //!
-//! What is pruned is gone, and a clock that is believed may still be wrong. So this time moves on as time passes, by
-//! the monotonic clock, and makes good what a process has not seen, such as the time that a machine was off, by one
-//! day an hour. No pruning takes more than has aged since the last one and a day.
+//! Pruned rows cannot be restored, and a trusted clock may still be wrong. So this time advances with the
+//! monotonic clock. Time that the process has not observed, such as the time that the machine was off, is
+//! added by one day an hour. A pruning removes only rows that have aged by the time since the last pruning
+//! and one day.
 
 use std::time::Duration;
 
@@ -11,12 +12,12 @@ use jiff::Timestamp;
 use super::clock_guard::{ClockTrust, DatabaseTime};
 use super::policy::RotationPolicy;
 
-/// What time has not been seen to pass is made good by so much at once.
+/// The maximum of unobserved time that is added at once.
 pub const CATCH_UP_BY: Duration = Duration::from_secs(24 * 3600);
-/// And not more often than this.
+/// The minimum interval between two such additions.
 pub const CATCH_UP_EVERY: Duration = Duration::from_secs(3600);
 
-/// The pruning time of one process.
+/// The pruning time as one process observes it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PruningClock {
     last: Option<Last>,
@@ -31,7 +32,7 @@ struct Last {
 }
 
 impl PruningClock {
-    /// The pruning time now; it stands still while the wall clock is doubted.
+    /// Returns the current pruning time. It does not advance while the wall clock is not trusted.
     pub fn observe(
         &mut self,
         wall: Timestamp,
@@ -47,7 +48,7 @@ impl PruningClock {
         });
         let time = if trust == ClockTrust::Steady {
             let mut passed = later(last.time, monotonic.saturating_sub(last.monotonic));
-            // Another process has seen more time pass, or made it good: then it is its turn for an hour.
+            // Another process has observed or added more time. That addition counts as ours for an hour.
             if last.set_backs == database.set_backs && database.pruning_time > passed {
                 if database.pruning_time > later(passed, policy.leeway()) {
                     self.caught_up_at = Some(monotonic);
@@ -160,7 +161,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is believed of whatever clock, from one look to the next.
+        /// Covers any sequence of observed clocks and verdicts on them.
         #[test]
         fn no_look_goes_on_by_more_than_has_passed_and_a_day(
             looks in proptest::collection::vec((0..2 * HOUR, -2 * DAY..4000 * DAY, 0..3), 1..80)

@@ -1,8 +1,8 @@
-//! Where verifiers look for keys, and since when each place shows each key.
+//! The locations where verifiers find keys, and the times since which they show each key.
 //!
-//! Verifiers fetch the documents from a server, or from a copy that is published elsewhere, or hold a key set
-//! that an administrator gave to them. A key may sign once all of them have had the time to know it, so its
-//! publication begins when the last of them shows it.
+//! Verifiers fetch the documents from a server or from a published copy, or hold a key set that an
+//! administrator uploaded. A key may sign once all of them have had the time to learn it, so its publication
+//! begins when the last location shows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,35 +15,35 @@ use crate::feed::FeedPath;
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
 
-/// A place where verifiers look for keys, besides the servers.
+/// A location, besides the servers, where verifiers find keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// What users call it.
+    /// The name shown to users.
     pub name: String,
-    /// The feed whose JWKS is uploaded there; `None` for a copy of the documents.
+    /// The feed for which the JWKS was uploaded; `None` for a copy of the documents.
     pub feed: Option<FeedPath>,
-    /// The only algorithm whose keys are looked for there; `None` for a copy of the documents, where every
-    /// verifier may look for any key.
+    /// The only algorithm whose keys verifiers need from here; `None` for a copy of the documents, from which
+    /// any verifier may need any key.
     pub algorithm: Option<Algorithm>,
-    /// The keys that it shows, and since when.
+    /// The keys shown here, each with the time since which it is shown.
     pub shows: BTreeMap<Kid, Timestamp>,
 }
 
 impl Place {
-    /// Whether verifiers look here for keys of `algorithm`.
+    /// Returns whether verifiers need keys of `algorithm` from here.
     #[must_use]
     pub fn concerns(&self, algorithm: Algorithm) -> bool {
         self.algorithm.is_none_or(|only| only == algorithm)
     }
 
-    /// Whether this is a copy of the documents.
+    /// Returns whether this is a copy of the documents.
     #[must_use]
     pub fn is_copy(&self) -> bool {
         self.algorithm.is_none()
     }
 }
 
-/// Since when every place that concerns `key` shows it; `None` while one of them does not.
+/// The time since which every location that concerns `key` shows it; `None` while one of them does not.
 #[must_use]
 pub fn published_at(key: &SigningKey, places: &[Place]) -> Option<Timestamp> {
     let kid = key.kid();
@@ -51,7 +51,7 @@ pub fn published_at(key: &SigningKey, places: &[Place]) -> Option<Timestamp> {
     concerned.try_fold(key.prepared_at, |latest, place| Some(latest.max(*place.shows.get(&kid)?)))
 }
 
-/// The places that `key` waits for.
+/// The locations that do not show `key` yet.
 #[must_use]
 pub fn missing_at<'a>(key: &SigningKey, places: &'a [Place]) -> Vec<&'a Place> {
     let kid = key.kid();
@@ -59,7 +59,7 @@ pub fn missing_at<'a>(key: &SigningKey, places: &'a [Place]) -> Vec<&'a Place> {
     concerned.filter(|place| !place.shows.contains_key(&kid)).collect()
 }
 
-/// The copies of the documents that still show `key`, though it is revoked.
+/// The copies of the documents that still show `key`, although it is revoked.
 #[must_use]
 pub fn still_at<'a>(key: &SigningKey, places: &'a [Place]) -> Vec<&'a Place> {
     if !matches!(key.stage, Stage::Revoked { .. }) {
@@ -76,21 +76,23 @@ pub fn still_shown(keys: &[SigningKey], place: &Place) -> Vec<Kid> {
     keys.iter().filter(|key| !still_at(key, one).is_empty()).map(SigningKey::kid).collect()
 }
 
-/// Whether `place`, a copy of the documents, shows the keys `published` and no others, as far as it is known.
+/// Returns whether `place`, a copy of the documents, shows exactly the keys `published`, as far as carnet
+/// knows.
 #[must_use]
 pub fn is_current<'a>(published: impl IntoIterator<Item = &'a Kid>, place: &Place) -> bool {
     published.into_iter().collect::<BTreeSet<_>>().into_iter().eq(place.shows.keys())
 }
 
-/// A number that grows with every change of what is published.
+/// A number that grows with every change of the published keys.
 ///
-/// Keys and policy change by numbered transactions of the database; between two of them the passing of
-/// time only takes keys away. So of two states with one number the one with more keys pruned is newer.
+/// Keys and policy change in numbered transactions of the database. Between two of them the passing of time
+/// only removes keys. So of two states with the same transaction number, the one with more pruned keys is
+/// newer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation {
-    /// The database's number of the keys and the policy.
+    /// The number of the last transaction that changed the keys or the policy.
     pub keys: i64,
-    /// How many retired keys have left the JWKS.
+    /// The number of retired keys that have left the JWKS.
     pub pruned: i64,
 }
 
@@ -100,7 +102,7 @@ impl fmt::Display for Generation {
     }
 }
 
-/// A text is no [`Generation`].
+/// The error for a text that is not a [`Generation`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a generation is two numbers that are not negative, with a hyphen between them")]
 pub struct GenerationError;
@@ -114,7 +116,7 @@ impl FromStr for Generation {
             keys: keys.parse().map_err(|_| GenerationError)?,
             pruned: pruned.parse().map_err(|_| GenerationError)?,
         };
-        // One text for one value: no sign, no leading zero.
+        // Each value has exactly one text: no sign, no leading zero.
         if generation.keys >= 0 && generation.pruned >= 0 && generation.to_string() == text {
             Ok(generation)
         } else {

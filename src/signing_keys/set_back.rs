@@ -1,7 +1,7 @@
-//! The signing keys after the database's time is set back, because a wrong clock was believed.
+//! The signing keys after the database's time is set back because a wrong clock was trusted.
 //!
-//! What has happened stays: a retired key stays retired, a revoked one revoked. Only times that lie beyond the present
-//! change, to the present and what the policy gives from there, and none becomes later than it was.
+//! Events stay as they are: a retired key stays retired, a revoked one revoked. Only times in the future
+//! change: to the present, or to what the policy allows from there. No time becomes later than it was.
 
 use jiff::Timestamp;
 
@@ -9,10 +9,10 @@ use super::policy::RotationPolicy;
 use super::rotation::MAX_PUBLISHED;
 use super::{SigningKey, Stage, State};
 
-/// The keys that change when it turns out to be `now` and not `before`.
+/// The keys that change when the time turns out to be `now` and not `before`.
 ///
-/// A key that had left the JWKS by the wrong time is published again until its own, if there is a slot: tokens of keys
-/// that never left come first.
+/// A key that had left the JWKS by the wrong time is published again until its correct time, if there is a
+/// slot. Keys that never left have priority.
 #[must_use]
 pub fn set_back(
     keys: &[SigningKey],
@@ -39,7 +39,8 @@ fn at_most(key: &SigningKey, policy: &RotationPolicy, now: Timestamp) -> Signing
         Stage::Prepared => Stage::Prepared,
         Stage::Active { activated_at } => Stage::Active { activated_at: activated_at.min(now) },
         Stage::Retired { activated_at, retired_at, published_until } => {
-            // It signed until now at the latest, and no token that it signed by a right clock lives longer than this.
+            // The key signed until now at the latest, and no token that it signed under a correct clock lives
+            // longer than this.
             let verifiable = key.longest_lifetime + policy.leeway();
             let latest = now.saturating_add(verifiable).unwrap_or(Timestamp::MAX);
             Stage::Retired {
@@ -53,7 +54,7 @@ fn at_most(key: &SigningKey, policy: &RotationPolicy, now: Timestamp) -> Signing
             revoked_at: revoked_at.min(now),
         },
     };
-    // Since when copies show the key is not in its row; the store sets that back, too.
+    // The times since which copies show the key are not in its row; the store sets them back as well.
     let published_at = key.published_at.map(|at| at.min(now));
     SigningKey { prepared_at: key.prepared_at.min(now), published_at, stage, ..key.clone() }
 }

@@ -13,7 +13,7 @@ fn high_water(second: i64) -> DatabaseTime {
     DatabaseTime { high_water: at(second), pruning_time: at(second), set_backs: 0 }
 }
 
-/// A guard, and the true time as seconds, which the monotonic clock follows.
+/// A guard, and the true time in seconds, which the monotonic clock follows.
 struct Process {
     guard: ClockGuard,
     database: DatabaseTime,
@@ -27,7 +27,7 @@ impl Process {
         process
     }
 
-    /// Looks with a wall clock that is off by so many seconds.
+    /// Observes a wall clock that is off by this many seconds.
     fn sees(&mut self, off: i64) -> ClockTrust {
         let monotonic = Duration::from_secs(self.now.unsigned_abs());
         self.guard.observe(at(self.now + off), monotonic, self.database, &RotationPolicy::default())

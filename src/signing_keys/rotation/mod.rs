@@ -1,8 +1,8 @@
-//! Which keys to make, promote and retire, and what that does to them.
+//! The decisions about making, promoting, retiring and revoking keys, and the resulting rows.
 //!
-//! [`plan`] and [`plan_requested`] decide, [`apply`] computes the resulting rows; whoever calls them
-//! re-reads the keys inside the writing transaction and decides again there, because what was true
-//! before the transaction may no longer be.
+//! [`plan`] and [`plan_requested`] decide, and [`apply`] computes the resulting rows. Callers must read the
+//! keys again inside the writing transaction and decide again there, because the keys may have changed before
+//! it began.
 
 use jiff::Timestamp;
 
@@ -11,55 +11,55 @@ use super::{SigningKey, Stage, State, active, prepared};
 use crate::jose::Algorithm;
 use crate::jose::jwk::{Kid, PublicKey};
 
-/// At most this many keys are published: Google refuses a larger uploaded set.
+/// The maximum number of published keys. Google refuses a larger uploaded set.
 pub const MAX_PUBLISHED: usize = 8;
 
-/// One step of key life, for one algorithm.
+/// One step in the life of the keys of one algorithm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The algorithm has no keys: make one that signs at once and one that waits.
+    /// The algorithm has no keys. One that signs immediately and one prepared key are made.
     Found {
         /// The algorithm without keys.
         algorithm: Algorithm,
     },
-    /// The prepared key takes over, the active one retires, a new one is prepared.
+    /// The prepared key takes over, the active one retires, and a new one is prepared.
     Rotate {
-        /// Of both keys.
+        /// The algorithm of both keys.
         algorithm: Algorithm,
         /// The active key.
         retire: Kid,
         /// The prepared key.
         promote: Kid,
     },
-    /// The active key is withdrawn, the prepared one takes over however young it is, a new one is
+    /// The active key is revoked, the prepared one takes over even if it is too young, and a new one is
     /// prepared.
     RevokeActive {
-        /// Of both keys.
+        /// The algorithm of both keys.
         algorithm: Algorithm,
         /// The active key.
         revoke: Kid,
         /// The prepared key.
         promote: Kid,
     },
-    /// The prepared key is withdrawn and replaced; its successor waits anew.
+    /// The prepared key is revoked and replaced. The new one waits for its full `propagation`.
     RevokePrepared {
-        /// Of the key.
+        /// The algorithm of the key.
         algorithm: Algorithm,
         /// The prepared key.
         revoke: Kid,
     },
-    /// A retired key is withdrawn before its time.
+    /// A retired key is revoked before it leaves the JWKS.
     RevokeRetired {
-        /// Of the key.
+        /// The algorithm of the key.
         algorithm: Algorithm,
         /// The retired key.
         revoke: Kid,
     },
-    /// Every key is withdrawn, the prepared ones too, and replaced by keys that nobody has seen.
+    /// Every key is revoked, including the prepared one, and replaced by keys that have never been published.
     ReplaceAll {
-        /// Of the keys.
+        /// The algorithm of the keys.
         algorithm: Algorithm,
-        /// Everything published.
+        /// The keys to revoke.
         revoke: Vec<Kid>,
     },
 }
@@ -78,7 +78,7 @@ impl Change {
         }
     }
 
-    /// How many new keys [`apply`] needs for it.
+    /// The number of new keys that [`apply`] needs for the change.
     #[must_use]
     pub fn fresh_keys(&self) -> usize {
         match self {
@@ -89,20 +89,19 @@ impl Change {
     }
 }
 
-/// A rotation that somebody asks for.
+/// A rotation requested by a caller.
 #[derive(Debug, Clone)]
 pub struct RotationRequest {
-    /// What to rotate.
+    /// The algorithms to rotate.
     pub algorithms: Vec<Algorithm>,
-    /// The active keys that the caller saw when deciding to ask. An algorithm whose active key is
-    /// another one by now has been rotated by somebody else and is left alone, so that a storm of
-    /// requests rotates once.
+    /// The active keys that the caller saw before sending the request. An algorithm with another active key
+    /// has been rotated in the meantime and is left alone, so that a storm of requests rotates once.
     pub seen: Vec<Kid>,
-    /// Promote even a key that has not been published for long enough.
+    /// `true` to promote a key even if it has not been published for long enough.
     pub force: bool,
 }
 
-/// Why a requested rotation would do harm.
+/// The reason why a requested rotation would do harm.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The prepared key has not been published for `propagation`.
@@ -115,12 +114,12 @@ pub enum Refusal {
         algorithm: Algorithm,
         /// The prepared key.
         kid: Kid,
-        /// Since when every place shows it.
+        /// The time since which every location shows the key.
         published_at: Timestamp,
-        /// When it will be safe to promote.
+        /// The time from which the key may be promoted.
         safe_at: Timestamp,
     },
-    /// Not every place where verifiers look shows the prepared key.
+    /// A location where verifiers find keys does not show the prepared key yet.
     #[error("the prepared {algorithm} key {kid} is not yet published everywhere that verifiers look for it")]
     Unpublished {
         /// The algorithm that cannot be rotated yet.
@@ -134,18 +133,18 @@ pub enum Refusal {
          the next slot frees at {frees_at}"
     )]
     KeySetFull {
-        /// How many keys are published.
+        /// The number of published keys.
         published: usize,
-        /// When the next retired key is pruned.
+        /// The time when the next retired key leaves the JWKS.
         frees_at: Timestamp,
     },
 }
 
-/// What is due at `now`: keys for an algorithm that has none, and at most one rotation per algorithm
-/// whose active key has signed for `rotate-every`.
+/// The changes due at `now`: keys for each algorithm that has none, and at most one rotation for each
+/// algorithm whose active key has signed for `rotate-every`.
 ///
-/// A rotation that would publish a ninth key, or a key that has not been published for
-/// `propagation`, is not due yet.
+/// A rotation is not due while it would publish a ninth key or promote a key that has not been published for
+/// `propagation`.
 #[must_use]
 pub fn plan(keys: &[SigningKey], policy: &RotationPolicy, now: Timestamp) -> Vec<Change> {
     let mut published = keys.iter().filter(|key| key.is_published(now)).count();
@@ -170,11 +169,8 @@ pub fn plan(keys: &[SigningKey], policy: &RotationPolicy, now: Timestamp) -> Vec
     changes
 }
 
-/// What a requested rotation does at `now`; nothing, if all of it has been done by somebody else.
-///
-/// # Errors
-///
-/// [`Refusal`] when any of the algorithms cannot be rotated; then none is.
+/// The changes that a requested rotation makes at `now`. Empty if others have rotated all of the algorithms
+/// in the meantime. If one of the algorithms cannot be rotated, none is.
 pub fn plan_requested(
     keys: &[SigningKey],
     policy: &RotationPolicy,
@@ -194,7 +190,7 @@ pub fn plan_requested(
             return Err(too_young(next, policy));
         }
         if published >= MAX_PUBLISHED {
-            // Only retired keys can fill the set: every other state has one key per algorithm.
+            // Only retired keys can fill the set: every other state has one key for each algorithm.
             let frees_at = super::next_pruning(keys, now).unwrap_or(now);
             return Err(Refusal::KeySetFull { published, frees_at });
         }
@@ -204,18 +200,14 @@ pub fn plan_requested(
     Ok(changes)
 }
 
-/// There is no such key.
+/// The error for a `kid` that the issuer does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("this issuer has no signing key {0}")]
 pub struct UnknownKey(pub Kid);
 
-/// What withdrawing one key does; nothing, if it is not published any more.
+/// The changes that revoke one key. Empty if the key has already left the JWKS.
 ///
-/// Never refused for want of a slot: what it adds to the key set it takes from it first.
-///
-/// # Errors
-///
-/// [`UnknownKey`].
+/// A full key set never prevents a revocation: each key added takes the slot of a revoked one.
 pub fn plan_revocation(keys: &[SigningKey], now: Timestamp, kid: &Kid) -> Result<Vec<Change>, UnknownKey> {
     let key = keys.iter().find(|key| key.kid() == *kid).ok_or_else(|| UnknownKey(kid.clone()))?;
     let (algorithm, revoke) = (key.algorithm(), kid.clone());
@@ -228,8 +220,8 @@ pub fn plan_revocation(keys: &[SigningKey], now: Timestamp, kid: &Kid) -> Result
     Ok(vec![change])
 }
 
-/// What withdrawing everything does, when the active keys are still those that the caller saw; an
-/// algorithm whose active key is another one by now has just been dealt with by somebody else.
+/// The changes that revoke every published key and replace them. An algorithm is left alone if its active key
+/// is not among `seen`, the ones that the caller saw: others have just replaced it.
 #[must_use]
 pub fn plan_revocation_of_all(keys: &[SigningKey], now: Timestamp, seen: &[Kid]) -> Vec<Change> {
     let is_seen = |algorithm| active(keys, algorithm).is_some_and(|key| seen.contains(&key.kid()));
@@ -243,8 +235,9 @@ pub fn plan_revocation_of_all(keys: &[SigningKey], now: Timestamp, seen: &[Kid])
         .collect()
 }
 
-/// What a leak of everything asks for: each algorithm's keys are replaced whatever their state. Retired keys whose
-/// time is up are revoked, too, so that no clock brings them back, and an algorithm that has no keys gets new ones.
+/// The changes after a leak of everything: the keys of each algorithm are replaced, whatever their state.
+/// Retired keys that have left the JWKS are revoked as well, so that no clock brings them back. An algorithm
+/// without keys gets new ones.
 #[must_use]
 pub fn plan_replacement(keys: &[SigningKey]) -> Vec<Change> {
     let is_revoked = |key: &SigningKey| matches!(key.stage, Stage::Revoked { .. });
@@ -257,11 +250,11 @@ pub fn plan_replacement(keys: &[SigningKey]) -> Vec<Change> {
         .collect()
 }
 
-/// The keys that `change` makes or alters, as they are afterwards, in an order in which they can be
-/// written without two active or two prepared keys in between.
+/// The keys that `change` makes or alters, in their resulting state. Writing them in this order never
+/// produces two active or two prepared keys in between.
 ///
-/// `fresh` holds the public halves of [`Change::fresh_keys`] new keys of the change's algorithm;
-/// surplus ones are not used.
+/// `fresh` holds the public halves of [`Change::fresh_keys`] new keys of the change's algorithm; surplus ones
+/// are ignored.
 #[must_use]
 pub fn apply(
     keys: &[SigningKey],
@@ -301,14 +294,16 @@ pub fn apply(
     }
 }
 
-/// The keys that a change of policy alters: from now on they may sign for longer; that they may have
-/// before is never forgotten. No key leaves the JWKS earlier for it.
+/// The keys that a change of policy alters. An active key may now sign for longer. The longest lifetime that
+/// it may have used before is never forgotten, so no key leaves the JWKS earlier because of the change.
 #[must_use]
 pub fn under_policy(keys: &[SigningKey], from: &RotationPolicy, to: &RotationPolicy) -> Vec<SigningKey> {
-    // Tokens were signed, and by a process that has not heard of the change still are, in the belief
-    // that the key stays published for the `leeway` of before: what that loses, the lifetime gains.
+    // Tokens were signed on the assumption that the key stays published for the previous `leeway`; a process
+    // that has not read the change yet still signs such tokens. The lifetime grows by the time that the
+    // leeway loses.
     let less_leeway = from.leeway().saturating_sub(to.leeway());
-    // A retired key gains it, too: its lifetime and the leeway of any later policy go on covering `published_until`.
+    // A retired key's lifetime grows as well, so that it still covers `published_until` together with the
+    // leeway of any later policy.
     let longest = |key: &SigningKey| match key.stage {
         Stage::Active { .. } => (key.longest_lifetime + less_leeway).max(to.max_token_lifetime()),
         Stage::Retired { .. } => key.longest_lifetime + less_leeway,
@@ -320,14 +315,14 @@ pub fn under_policy(keys: &[SigningKey], from: &RotationPolicy, to: &RotationPol
         .collect()
 }
 
-/// When a prepared key will have been published for long enough to sign; `None` while a place where
-/// verifiers look does not show it.
+/// The time from which a prepared key has been published for long enough to sign; `None` while a location
+/// where verifiers find keys does not show it.
 #[must_use]
 pub fn safe_at(prepared: &SigningKey, policy: &RotationPolicy) -> Option<Timestamp> {
     Some(later(prepared.published_at?, policy.propagation()))
 }
 
-/// Whether a prepared key has been published for long enough to sign at `now`.
+/// Returns whether a prepared key has been published for long enough to sign at `now`.
 #[must_use]
 pub fn is_safe(prepared: &SigningKey, policy: &RotationPolicy, now: Timestamp) -> bool {
     safe_at(prepared, policy).is_some_and(|at| at <= now)
@@ -341,8 +336,9 @@ fn too_young(prepared: &SigningKey, policy: &RotationPolicy) -> Refusal {
     }
 }
 
-/// When the active key of `algorithm` is due to be replaced, if a slot is free then, and as far as it is known
-/// when the prepared one is published everywhere.
+/// The time when the active key of `algorithm` is due to be replaced, provided that a slot is free then.
+/// While it is unknown when the prepared key will be published everywhere, only the age of the active key
+/// counts.
 #[must_use]
 pub fn due_at(keys: &[SigningKey], policy: &RotationPolicy, algorithm: Algorithm) -> Option<Timestamp> {
     let (current, next) = (active(keys, algorithm)?, prepared(keys, algorithm)?);

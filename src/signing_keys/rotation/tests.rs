@@ -13,7 +13,7 @@ fn at(elapsed: Duration) -> Timestamp {
     later(Timestamp::from_second(1_700_000_000).unwrap(), elapsed)
 }
 
-/// Public keys that only need to differ: no private half is involved in a decision.
+/// Public keys that only need to differ; decisions do not involve private halves.
 #[derive(Default)]
 struct FakeKeys(u32);
 
@@ -36,7 +36,7 @@ impl FakeKeys {
     }
 }
 
-/// A key set with its policy, moved along by the functions under test.
+/// A key set with its policy, advanced by the functions under test.
 struct Issuer {
     keys: Vec<SigningKey>,
     policy: RotationPolicy,
@@ -147,7 +147,7 @@ fn no_change_of_policy_makes_a_retired_key_overstay_and_a_longer_stay_does() {
             let stage = Stage::Retired { activated_at, retired_at, published_until };
             let forged = SigningKey { stage, ..key.clone() };
             assert!(forged.overstays(&short, now, now), "{retired_at} {published_until}");
-            // Once it is out of the JWKS, it harms nobody.
+            // Once the key is out of the JWKS, it does no harm.
             assert!(!forged.overstays(&short, published_until, published_until));
         }
     }
@@ -196,7 +196,7 @@ fn a_key_waits_for_every_place_and_for_propagation_from_the_last_of_them() {
         kid
     };
     let kid = prepared_es256(&mut issuer, None);
-    // RS256 rotates on; ES256 does not, however long it takes.
+    // RS256 continues to rotate; ES256 never does.
     assert_eq!(issuer.tick(at(30 * DAY)), 1);
     assert_eq!(issuer.tick(at(40 * DAY)), 0);
     let seen = issuer.active_kids();
@@ -297,8 +297,8 @@ proptest! {
                 prop_assert_eq!(of(|stage| matches!(stage, Stage::Active { .. })), 1);
                 prop_assert_eq!(of(|stage| matches!(stage, Stage::Prepared)), 1);
             }
-            // A clock set back counts pruned keys as published again; what holds is that no rotation
-            // ever makes the set larger than it may be.
+            // A clock that is set back counts pruned keys as published again. The invariant is that no
+            // rotation makes the set larger than its maximum.
             if issuer.keys.len() > keys_before {
                 prop_assert!(issuer.published(now) <= MAX_PUBLISHED);
             }
