@@ -1,4 +1,5 @@
-//! Accepting a database that is older than the one that was, or altered: nothing that it holds is believed any more.
+//! Accepting a database that was restored to an older state or altered. None of its keys and grants is
+//! trusted any more.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,40 +19,36 @@ use crate::store::{IfMissing, Store};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 
-/// A database that is to be accepted, whatever is remembered of it.
+/// A database to be accepted, whatever the witnesses of its state say.
 #[derive(Debug)]
 pub struct Acceptance {
     store: Store,
     rotator: Rotator,
     clock: Arc<dyn Clock>,
-    /// What is the matter with it.
+    /// The description of the database's state, with the problem if there is one.
     found: String,
     witnesses: Witnesses,
 }
 
-/// What became of an accepted database.
+/// The result of accepting a database.
 #[derive(Debug)]
 pub struct Accepted {
-    /// What became of the signing keys.
+    /// The changes of the signing keys.
     pub changes: Vec<Change>,
-    /// How many grants are revoked.
+    /// The number of revoked grants.
     pub grants: usize,
-    /// How many upload confirmations are deleted.
+    /// The number of deleted upload confirmations.
     pub confirmations: u64,
-    /// The rows that failed their MAC and are deleted.
+    /// The rows that failed their MAC and were deleted.
     pub forged: Vec<ForgedRow>,
-    /// Where a state file is now that was not believed.
+    /// The new path of a state file that was not trusted and was moved.
     pub moved: Option<PathBuf>,
-    /// The database's state.
+    /// The database's state afterwards.
     pub state: Option<StatePoint>,
 }
 
 impl Acceptance {
-    /// Opens the database that `config` names, which must be there.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError`] when it cannot be opened or unlocked.
+    /// Opens the database that `config` names, which must exist.
     pub async fn open(config: &Config) -> Result<Self, OpenError> {
         let config = Config { if_missing: IfMissing::Refuse, ..config.clone() };
         custody::check(config.database.path(), &config.master_key)?;
@@ -70,18 +67,16 @@ impl Acceptance {
         Ok(Self { store, rotator, clock: config.clock, found, witnesses })
     }
 
-    /// What is the matter with the database.
+    /// The description of the database's state, with the problem if there is one.
     #[must_use]
     pub fn found(&self) -> &str {
         &self.found
     }
 
-    /// Revokes and replaces every signing key, revokes every grant and deletes upload confirmations, in one
-    /// transaction. The state that it appends is above every one that is remembered.
+    /// Revokes and replaces every signing key, revokes every grant and deletes all upload confirmations, in
+    /// one transaction. The appended state is greater than any that is remembered.
     ///
-    /// # Errors
-    ///
-    /// [`RewrapError`]; nothing has changed then.
+    /// After an error, nothing has changed.
     pub async fn accept(&self, actor: &Actor) -> Result<Accepted, RewrapError> {
         let moved = self.store.tolerate_state(&self.witnesses)?;
         let rsa_bits = self.store.key_settings().await?.rsa_bits;
@@ -112,5 +107,5 @@ impl Acceptance {
     }
 }
 
-/// The word in the records.
+/// The reason in the records.
 const ACCEPTED: &str = "accepted";

@@ -1,4 +1,5 @@
-//! What opening an issuer makes or finds: its master key, and the issuer URL that the keys are sealed for.
+//! The parts that opening an issuer creates or finds: the master key, and the issuer URL that the keys are
+//! sealed for.
 
 use std::sync::Arc;
 
@@ -11,10 +12,10 @@ use crate::store::vault::Vault;
 use crate::store::{IfMissing, Store, StoreError, Transaction};
 use crate::values::issuer_url::IssuerUrl;
 
-/// Unlocks `store` with its master key; sets up a database that is new, if `config` allows it.
+/// Unlocks `store` with its master key. Sets up a new database if `config` allows it.
 pub(super) async fn unlock(store: &Store, config: &Config) -> Result<(), OpenError> {
     match unlock_with(store, config).await {
-        // Another process has put another master key in place just now.
+        // Another process has just changed the master key.
         Err(OpenError::Store(StoreError::Seal(SealError::OtherMasterKey { .. }))) => {
             unlock_with(store, config).await
         }
@@ -35,7 +36,7 @@ async fn unlock_with(store: &Store, config: &Config) -> Result<(), OpenError> {
         write.set_up(&sealer, config.random.as_ref(), config.clock.now()).await?;
         write.commit().await?;
     }
-    // Another process may have set it up first: what counts is what the database holds.
+    // Another process may have set up the database first, so the stored master key identifier decides.
     let needed = store.sealed_with().await?.ok_or_else(|| OpenError::NotSetUp(database()))?;
     let master_key = keys.find(&needed).map_err(|source| OpenError::MasterKeyOf {
         database: database(),
@@ -50,7 +51,8 @@ async fn unlock_with(store: &Store, config: &Config) -> Result<(), OpenError> {
     Ok(store.unlock(keys, sealer, config.random.as_ref()).await?)
 }
 
-/// Makes sure that the database is the one that it was, as far as anything outside it remembers that.
+/// Checks, as far as anything outside the database remembers its state, that the database is not an older or
+/// altered one.
 pub(super) async fn establish_state(store: &Store, config: &Config) -> Result<(), StoreError> {
     let witnesses = config.witnesses();
     store.establish_state(&witnesses).await?;
@@ -78,12 +80,12 @@ fn read_or_make(config: &Config) -> Result<MasterKey, OpenError> {
     let made = MasterKey::generate(config.random.as_ref()).map_err(MasterKeyError::from)?;
     match made.write_new(&path) {
         Ok(()) => Ok(made),
-        // Another process that starts at the same time was quicker; its key is the one.
+        // Another process that started at the same time was first; its key is used.
         Err(error) => MasterKey::read(&path).map_err(|_| error.into()),
     }
 }
 
-/// The vault of the issuer that the database belongs to from now on.
+/// Returns the vault of the issuer that the database belongs to from now on.
 pub(super) async fn adopt_issuer(store: Store, config: &Config) -> Result<Vault, OpenError> {
     let (clock, random) = (Arc::clone(&config.clock), Arc::clone(&config.random));
     let vault = |issuer| Vault::new(store.clone(), issuer, clock, random);
@@ -95,7 +97,7 @@ pub(super) async fn adopt_issuer(store: Store, config: &Config) -> Result<Vault,
         (stored, Some(given)) => (stored, given),
     };
     let mut write = store.write().await?;
-    // Another process may have been quicker with the first start.
+    // Another process may have been first.
     let stored = stored.or(write.issuer_url().await?);
     let vault = match stored {
         None => {
@@ -118,7 +120,7 @@ pub(super) async fn adopt_issuer(store: Store, config: &Config) -> Result<Vault,
     Ok(vault)
 }
 
-/// Stores the issuer URL and records that.
+/// Stores the issuer URL and records the change.
 async fn adopt(
     write: &mut Transaction,
     before: Option<&IssuerUrl>,

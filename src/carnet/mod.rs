@@ -1,7 +1,7 @@
-//! Opening an issuer: database, master key, issuer URL, keys, in that order.
+//! Opening an issuer: the database, the master key, the issuer URL and the keys, in that order.
 //!
-//! Owns the rules of a first start and of a later one: which of the four may be made, which must be
-//! there, and which must be what they were.
+//! Owns the rules of first and later starts: which of the four may be created, which must exist, and which
+//! must be unchanged.
 
 pub mod accepting;
 mod adoption;
@@ -49,45 +49,47 @@ use crate::values::clock::{Clock, SystemClock};
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::random::{Random, SecureRandom};
 
-/// Another process's change of a feed ends what is kept of it after at most this long.
+/// The interval at which the broker checks for feeds that other processes have changed. Cached credentials of
+/// such a feed are used for at most this long.
 const LOOK_FOR_CHANGED_FEEDS_EVERY: Duration = Duration::from_millis(500);
 
-/// What to open, and with what.
+/// The configuration of an issuer.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The database.
     pub database: DatabaseUrl,
-    /// Whether a database may be made.
+    /// The choice between creating a missing database and refusing it.
     pub if_missing: IfMissing,
     /// The master key.
     pub master_key: MasterKeySource,
-    /// The file of the master key that is to take its place, which may not be there yet.
+    /// The file of the next master key, which may not exist yet.
     pub next_master_key: Option<PathBuf>,
-    /// The state file; nothing outside the database remembers it without one. See [`StateFile`].
+    /// The state file. Without one, nothing outside the database remembers the database's state. See
+    /// [`StateFile`].
     pub state_file: Option<PathBuf>,
-    /// A state that the database must have come to.
+    /// A state that the database must have reached.
     pub state_at_least: Option<StatePoint>,
-    /// The issuer URL: needed when the database knows none, else it must be the one that it knows.
+    /// The issuer URL. Required if the database stores none; otherwise it must match the stored one.
     pub issuer: Option<IssuerUrl>,
-    /// Let `issuer` replace another one. Every trust that was set up for the old one ends.
+    /// `true` to let `issuer` replace the stored one. All trust that was set up for the old issuer ends.
     pub change_issuer: bool,
-    /// Time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Randomness.
+    /// The source of randomness.
     pub random: Arc<dyn Random>,
-    /// New keys.
+    /// The source of new keys.
     pub key_source: Arc<dyn KeySource>,
-    /// How the clouds are reached. Loopback is allowed in any case if the issuer is on it.
+    /// The settings for connections to the clouds. Loopback is always allowed if the issuer is on it.
     pub transport: TransportConfig,
-    /// Who does what is done in this process unless somebody is named, as the audit log calls him.
+    /// The actor of acts without a named principal, as the audit log names it.
     pub actor: Actor,
-    /// How long audit records are kept; for ever if nothing is said.
+    /// The time for which audit records are kept; `None` to keep them forever.
     pub audit_retention: Option<Duration>,
 }
 
 impl Config {
-    /// A configuration with this machine's clock, randomness and keys, and with the state file in the keys folder, if
-    /// that is where the master key is.
+    /// A configuration with this machine's clock, randomness and keys. The state file is in the keys folder
+    /// if the master key is.
     #[must_use]
     pub fn new(database: DatabaseUrl, master_key: MasterKeySource) -> Self {
         let random: Arc<dyn Random> = Arc::new(SecureRandom::default());
@@ -117,7 +119,7 @@ impl Config {
         MasterKeys { usual: self.master_key.clone(), next: self.next_master_key.clone() }
     }
 
-    /// What remembers the database outside it.
+    /// The witnesses of the database's state outside it.
     #[must_use]
     pub fn witnesses(&self) -> Witnesses {
         let file = self.state_file.clone().map(|path| StateFile::new(path, self.master_keys()));
@@ -141,34 +143,34 @@ pub struct Carnet {
     actor: Actor,
     audit_log: AuditLog,
     audit_retention: Option<Duration>,
-    /// Made when it is first asked for: reading the machine's certificates takes time.
+    /// Created on first use, because reading the machine's certificates takes time.
     broker: Mutex<Option<Broker>>,
 }
 
-/// An issuer cannot be opened.
+/// The reason why an issuer cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Somebody else could change the database's or the master key's files.
+    /// Another user could change the database's or the master key's files.
     #[error(transparent)]
     Custody(#[from] CustodyError),
-    /// A new database has no master key yet and none can be made.
+    /// A new database has no master key yet, and none can be created.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
-    /// The database's own master key cannot be had.
+    /// The database's master key cannot be read.
     #[error("the database {database} needs the master key {needed}")]
     MasterKeyOf {
         /// The database.
         database: DatabaseUrl,
         /// The master key's identifier.
         needed: String,
-        /// Why it cannot be had.
+        /// The reason why it cannot be read.
         #[source]
         source: MasterKeyError,
     },
-    /// The master key is another one than the database was sealed with.
+    /// The database was sealed with another master key.
     #[error("the database {database} is sealed with the master key {needed}, not with {given}")]
     OtherMasterKey {
         /// The database.
@@ -181,10 +183,10 @@ pub enum OpenError {
     /// The database is empty: nothing has been set up in it.
     #[error("the database {0} has not been set up")]
     NotSetUp(DatabaseUrl),
-    /// Nobody has said yet what the issuer URL is.
+    /// The database has no issuer URL yet, and the configuration gives none.
     #[error("the database {0} has no issuer yet")]
     NoIssuer(DatabaseUrl),
-    /// Another issuer URL than at the first start.
+    /// The issuer URL differs from the stored one.
     #[error(
         "the database {database} belongs to the issuer {stored}, not {given}: every cloud that trusts {stored} would \
          refuse the tokens of {given}"
@@ -192,12 +194,12 @@ pub enum OpenError {
     OtherIssuer {
         /// The database.
         database: DatabaseUrl,
-        /// The issuer that it belongs to.
+        /// The issuer that the database belongs to.
         stored: IssuerUrl,
-        /// The issuer that was given.
+        /// The given issuer.
         given: IssuerUrl,
     },
-    /// A new issuer's keys could not be made.
+    /// A new issuer's keys could not be generated.
     #[error("the first signing keys could not be made")]
     FirstKeys(#[from] RotationError),
     /// The keys cannot be used.
@@ -206,12 +208,9 @@ pub enum OpenError {
 }
 
 impl Carnet {
-    /// Opens the issuer that `config` describes; at a first start, makes what it is allowed to make.
+    /// Opens the issuer that `config` describes. On the first start, creates the parts that `config` allows.
     ///
-    /// # Errors
-    ///
-    /// [`OpenError`] names what is missing or does not fit. A first start that fails half-way goes
-    /// on where it stopped when it is tried again.
+    /// A first start that fails part way continues from there when it is repeated.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
         custody::check(config.database.path(), &config.master_key)?;
         let store = Store::open(&config.database, config.if_missing).await?;
@@ -228,7 +227,7 @@ impl Carnet {
             rotator.tick(&actor).await?;
         }
         if stored.settings.erasure_pending {
-            // A reader may delay it; a running server goes on trying.
+            // A reader may delay the erasure; a running server tries again.
             let _ = store.finish_erasure().await?;
         }
         let metrics = Arc::new(Metrics::new());
@@ -263,12 +262,8 @@ impl Carnet {
         })
     }
 
-    /// Opens the database alone, for changes that need no signing keys but are recorded in the audit log,
-    /// and sets up a new one if `config` allows it.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError`] as for [`Carnet::open`], but for issuer and keys.
+    /// Opens only the database, for changes that need no signing keys but are recorded in the audit log. Sets
+    /// up a new database if `config` allows it.
     pub(crate) async fn open_store(config: &Config) -> Result<Store, OpenError> {
         custody::check(config.database.path(), &config.master_key)?;
         let store = Store::open(&config.database, config.if_missing).await?;
@@ -277,23 +272,15 @@ impl Carnet {
         Ok(store)
     }
 
-    /// Opens a database that is there, for reading: needs no master key, and nothing can be changed that
-    /// has to be recorded.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError`] when there is none, or it has not been set up.
+    /// Opens an existing database for reading. Needs no master key; changes that must be recorded are
+    /// impossible.
     pub(crate) async fn open_store_to_read(config: &Config) -> Result<Store, OpenError> {
         custody::check(config.database.path(), &config.master_key)?;
         Self::open_store_to_examine(config).await
     }
 
-    /// Opens a database as [`Carnet::open_store_to_read`] does, whoever could change its files: for findings about
-    /// them, not for use.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Carnet::open_store_to_read`].
+    /// Opens a database as [`Carnet::open_store_to_read`] does, even if other users could change its files.
+    /// Use it only to report on the files.
     pub(crate) async fn open_store_to_examine(config: &Config) -> Result<Store, OpenError> {
         let store = Store::open(&config.database, IfMissing::Refuse).await?;
         if store.sealed_with().await?.is_none() {
@@ -302,22 +289,14 @@ impl Carnet {
         Ok(store)
     }
 
-    /// Unlocks a database that was opened to read: its rows can be authenticated and the audit log verified
-    /// afterwards. Its states are not looked at, and nothing of what they count can be changed.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError`] when the master key cannot be had, is another one, or does not open what it should.
+    /// Unlocks a database that was opened for reading, so that its rows can be authenticated and the audit
+    /// log verified. Its states are not checked, and nothing that they cover can be changed.
     pub(crate) async fn unlock_store(store: &Store, config: &Config) -> Result<(), OpenError> {
         let config = Config { if_missing: IfMissing::Refuse, ..config.clone() };
         unlock(store, &config).await
     }
 
-    /// Opens the database alone, for its grants, and sets up a new one if `config` allows it.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError`] as for [`Carnet::open`], but for issuer and keys.
+    /// Opens only the database, for its grants. Sets up a new database if `config` allows it.
     pub(crate) async fn open_grants(config: &Config) -> Result<Grants, OpenError> {
         custody::check(config.database.path(), &config.master_key)?;
         let store = Store::open(&config.database, config.if_missing).await?;
@@ -358,11 +337,17 @@ impl Carnet {
     /// `shutdown` completes; what it knows of who fetched the JWKS is written before it returns. One
     /// process of several is enough for the rotation; each needs it for the rest. See [`Maintenance`]. What the
     /// broker keeps of feeds that are changed or removed is dropped meanwhile.
+    /// Keeps the published documents and the signers of this process current, rotates keys when they are due,
+    /// and drops cached credentials of feeds that are changed or removed, until `shutdown` completes. Writes
+    /// the remaining evidence of JWKS fetches before it returns.
+    ///
+    /// Every process needs it, although one of several is enough for the rotation. See [`Maintenance`].
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
         self.run_publishing(Vec::new(), shutdown).await;
     }
 
-    /// Has the broker, once there is one, forget feeds that anybody changed or removed; never returns.
+    /// Makes the broker, once there is one, forget feeds that any process has changed or removed. Runs
+    /// forever.
     async fn forget_changed_feeds(&self) {
         let mut works = true;
         loop {
@@ -377,7 +362,7 @@ impl Carnet {
         }
     }
 
-    /// What [`Carnet::run`] runs, for who moves the clock himself.
+    /// The maintenance task behind [`Carnet::run`], for tests that drive the clock.
     #[must_use]
     pub(crate) fn maintenance(&self) -> Maintenance {
         Maintenance::new(
@@ -389,14 +374,14 @@ impl Carnet {
         )
     }
 
-    /// The part of it that looks after the audit log.
+    /// The maintenance task of the audit log, for tests that drive the clock.
     #[must_use]
     pub(crate) fn audit_maintenance(&self) -> AuditMaintenance {
         let (log, store, retention) = (self.audit_log.clone(), self.store.clone(), self.audit_retention);
         AuditMaintenance::new(log, store, Arc::clone(&self.issuer), Arc::clone(&self.clock), retention)
     }
 
-    /// Whether somebody else provides the master key, in a file that carnet never writes.
+    /// Returns whether the master key comes from a file that carnet never writes.
     #[must_use]
     pub(crate) fn master_key_is_a_file(&self) -> bool {
         matches!(self.master_keys.usual, MasterKeySource::File(_))
@@ -408,53 +393,54 @@ impl Carnet {
         &self.store
     }
 
-    /// Where mints, credentials and refusals are recorded; every call gives the same one.
+    /// The log that records mints, credentials and refusals. Every call returns the same one.
     #[must_use]
     pub(crate) fn audit_log(&self) -> &AuditLog {
         &self.audit_log
     }
 
-    /// Who does what is done in this process unless somebody is named.
+    /// The actor of acts without a named principal.
     #[must_use]
     pub(crate) fn actor(&self) -> &Actor {
         &self.actor
     }
 
-    /// What mints with a record of it.
+    /// The issuer whose mints are recorded.
     #[must_use]
     pub(crate) fn audited_issuer(&self) -> AuditedIssuer {
         AuditedIssuer::new(Arc::clone(&self.issuer), self.audit_log.clone())
     }
 
-    /// What is published and signed; its mints are not recorded.
+    /// The issuer whose mints are not recorded.
     #[must_use]
     pub(crate) fn issuer(&self) -> &Arc<Issuer> {
         &self.issuer
     }
 
-    /// What is counted and measured of it.
+    /// The metrics of this issuer.
     #[must_use]
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         self.issuer.metrics()
     }
 
-    /// What changes keys. After a rotation, [`Issuer::refresh`] makes this process see it.
+    /// The rotator. After a rotation, call [`Issuer::refresh`] to load the changed keys into this process.
     #[must_use]
     pub(crate) fn rotator(&self) -> &Arc<Rotator> {
         &self.rotator
     }
 
-    /// Who may use the API. Their uses are written down by [`Carnet::run`].
+    /// The grants, which permit callers to use the API. [`Carnet::run`] writes the times of their use.
     #[must_use]
     pub fn grants(&self) -> &Arc<Grants> {
         &self.grants
     }
 
-    /// What hands out credentials; every call gives the same one, and its memory.
+    /// The broker, which hands out credentials. Every call returns the same one, with its cache.
     ///
     /// # Errors
     ///
-    /// [`TransportConfigError`] when the HTTP client cannot be made, for example of a bad CA bundle.
+    /// [`TransportConfigError`] if the HTTP client cannot be made, for example because of a malformed CA
+    /// bundle.
     pub fn broker(&self) -> Result<Broker, TransportConfigError> {
         let mut broker = self.broker.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(broker) = &*broker {
@@ -469,30 +455,30 @@ impl Carnet {
         Ok(broker.insert(made).clone())
     }
 
-    /// How the clouds are reached. Reads the machine's certificates.
+    /// Makes an HTTP client for the clouds. Reads the machine's certificates.
     pub(crate) fn http(&self) -> Result<Arc<dyn HttpTransport>, TransportConfigError> {
         Ok(Arc::new(ReqwestTransport::new(self.transport.clone())?))
     }
 
-    /// The feeds, to be changed.
+    /// The feeds, for changes.
     #[must_use]
     pub fn feeds(&self) -> Feeds {
         Feeds::watched(self.store.clone(), Arc::clone(&self.watch), Arc::clone(&self.random))
     }
 
-    /// What is uploaded of its keys.
+    /// The confirmations of uploaded JWKSs.
     #[must_use]
     pub(crate) fn uploads(&self) -> Uploads {
         Uploads::new(Arc::clone(&self.vault), Arc::clone(&self.clock))
     }
 
-    /// The randomness that it was opened with.
+    /// The randomness that the issuer was opened with.
     #[must_use]
     pub(crate) fn random(&self) -> &Arc<dyn Random> {
         &self.random
     }
 
-    /// The clock that it was opened with.
+    /// The clock that the issuer was opened with.
     #[must_use]
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock

@@ -1,7 +1,7 @@
-//! Evidence of who fetches the JWKS: counted in memory, written now and then.
+//! Evidence of the clients that fetch the JWKS: counted in memory, written at intervals.
 //!
-//! Evidence informs; it never gates. User agents are what strangers claim, so their number and
-//! length are bounded, and none of them costs a write of its own.
+//! Evidence is for information and never decides anything. User agents are unverified claims, so their number
+//! and length are bounded, and none of them causes a write of its own.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,18 +12,19 @@ use jiff::Timestamp;
 
 use crate::store::jwks_clients::{Fetches, JwksClient};
 
-/// At most this many user agents are told apart between two writes; the rest counts as one.
+/// The maximum number of user agents counted separately between two writes; further ones are counted
+/// together.
 const MAX_CLIENTS: usize = 256;
-/// More of a user agent is not kept.
+/// The maximum length of a user agent; the rest is cut off.
 const MAX_NAME: usize = 120;
-/// Clients that have fetched this often keep their place when strangers flood the table.
+/// The number of fetches after which a client keeps its entry while strangers flood the table.
 const REGULAR_FETCHES: u64 = 3;
-/// A client that has not come back for this long is not regular any more.
+/// The time without a fetch after which a client is not regular any more.
 const REGULAR_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
 const OTHERS: &[u8] = b"(other user agents)";
 const UNNAMED: &[u8] = b"(no user agent)";
 
-/// The fetches of this process since they were last written.
+/// The fetches that this process has counted and not yet written.
 #[derive(Debug, Default)]
 pub struct Evidence {
     clients: Mutex<HashMap<Box<[u8]>, Counted>>,
@@ -55,7 +56,7 @@ impl Evidence {
         }
     }
 
-    /// What has been counted since the last call. Clients that keep coming back keep their place.
+    /// Returns the fetches counted since the last call. Clients that return regularly keep their entries.
     #[must_use]
     pub fn take(&self) -> Vec<Fetches> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,7 +72,7 @@ impl Evidence {
             .collect();
         clients.retain(|_, client| client.ever >= REGULAR_FETCHES);
         if clients.len() >= MAX_CLIENTS / 2 {
-            // Too many that came back: they earn their places anew.
+            // There are too many regular clients; all of them start again.
             clients.clear();
         }
         for client in clients.values_mut() {
@@ -81,12 +82,12 @@ impl Evidence {
     }
 }
 
-/// A user agent as it may be shown on a terminal.
+/// Formats a user agent so that it is safe to show on a terminal.
 fn printable(name: &[u8]) -> String {
     name.iter().map(|byte| if (b' '..=b'~').contains(byte) { char::from(*byte) } else { '?' }).collect()
 }
 
-/// Whether a client fetches again and again, and still does.
+/// Returns whether a client has fetched repeatedly and still does.
 #[must_use]
 pub fn is_regular(client: &JwksClient, max_age: Duration, now: Timestamp) -> bool {
     let since =

@@ -1,4 +1,4 @@
-//! Keys, signers and documents of one moment, as one value.
+//! The keys, signers and documents of one moment, as one value.
 
 use std::sync::Arc;
 
@@ -20,36 +20,36 @@ use crate::store::vault::Vault;
 /// Keys, signers and documents that belong together.
 #[derive(Debug)]
 pub struct KeySet {
-    /// Policy and generation that they were read with.
+    /// The policy and the generation that they were read with.
     pub settings: KeySettings,
-    /// Every key, oldest first.
+    /// All keys, oldest first.
     pub keys: Vec<SigningKey>,
-    /// Where verifiers look for them besides the servers.
+    /// The locations, besides the servers, where verifiers find keys.
     pub places: Vec<Place>,
-    /// Which state of what is published this is.
+    /// The generation of the published keys.
     pub edition: Generation,
-    /// The keys in the JWKS.
+    /// The identifiers of the keys in the JWKS.
     pub kids: Vec<Kid>,
-    /// What is published.
+    /// The public documents.
     pub documents: Arc<Documents>,
-    /// The symmetric keys of the epoch that all of this was read in.
+    /// The symmetric keys of the epoch in which all of this was read.
     pub keyring: Arc<Keyring>,
-    /// The active key of each algorithm, in the order of [`Algorithm::ALL`]; `None` if it is sealed
-    /// with a master key that this process does not have.
+    /// The active key of each algorithm, in the order of [`Algorithm::ALL`]; `None` if it is sealed with a
+    /// master key that this process does not have.
     pub(super) signers: [Option<Signer>; Algorithm::ALL.len()],
     /// The first copy of the documents that does not show the active key, in the same order.
     unshown: [Option<String>; Algorithm::ALL.len()],
-    /// When time alone will change what is published.
+    /// The time when a key leaves the JWKS without any event.
     pub(super) stale_at: Option<Timestamp>,
 }
 
-/// The key state cannot be used.
+/// The reason why the key state cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyStateError {
-    /// It cannot be read.
+    /// The key state cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// An algorithm has no key that signs.
+    /// An algorithm has no active key.
     #[error("there is no active {0} key")]
     NoActiveKey(Algorithm),
     /// The documents cannot be serialised.
@@ -58,7 +58,7 @@ pub enum KeyStateError {
 }
 
 impl KeySet {
-    /// The key set that `stored` describes. A signer of `before` is kept rather than parsed again.
+    /// Builds the key set of `stored`. Keeps a signer of `before` instead of parsing its key again.
     pub(super) fn of(
         vault: &Vault,
         stored: &StoredKeys,
@@ -77,7 +77,7 @@ impl KeySet {
                 return Ok(Some(kept.clone()));
             }
             match vault.signer(active, &stored.keyring) {
-                // Publishing must go on, above all after a revocation: only minting stops.
+                // Publishing must continue, above all after a revocation. Only minting stops.
                 Err(StoreError::Seal(error @ SealError::OtherMasterKey { .. })) if before.is_some() => {
                     tracing::error!(%error, %algorithm, "nothing is minted with this algorithm");
                     Ok(None)
@@ -110,7 +110,7 @@ impl KeySet {
         })
     }
 
-    /// The key that signs with `algorithm`, if this process can open it.
+    /// The active key of `algorithm`, if this process can decrypt it.
     #[must_use]
     pub fn signer(&self, algorithm: Algorithm) -> Option<&Signer> {
         match algorithm {
@@ -119,7 +119,7 @@ impl KeySet {
         }
     }
 
-    /// A copy of the documents that does not show the active key of `algorithm`, if there is one.
+    /// The name of a copy of the documents that does not show the active key of `algorithm`, if there is one.
     #[must_use]
     pub fn unshown(&self, algorithm: Algorithm) -> Option<&str> {
         match algorithm {
@@ -128,7 +128,7 @@ impl KeySet {
         }
     }
 
-    /// The keys that sign, one per algorithm.
+    /// The active keys, one for each algorithm.
     #[must_use]
     pub fn active_kids(&self) -> Vec<Kid> {
         Algorithm::ALL
@@ -138,7 +138,7 @@ impl KeySet {
             .collect()
     }
 
-    /// The public halves that are published at `now`.
+    /// The public halves published at `now`.
     #[must_use]
     pub fn published(&self, now: Timestamp) -> Vec<PublicKey> {
         signing_keys::published(&self.keys, now).into_iter().map(|key| key.public.clone()).collect()

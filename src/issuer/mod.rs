@@ -1,8 +1,8 @@
-//! The issuer: what it publishes and what it signs, at this moment, in this process.
+//! The issuer: the keys and documents that this process publishes and signs with now.
 //!
-//! Owns the parsed keys and the pre-serialised documents as one value that is swapped whole, so that
-//! no reader ever sees documents of one key set and signers of another. It never changes keys: that
-//! is the rotator's work. It never signs with a state that it has not confirmed lately.
+//! Owns the parsed keys and the serialised documents as one value that is swapped whole, so that no reader
+//! sees the documents of one key set and the signers of another. The issuer never changes keys; the rotator
+//! does. It never signs with a key state that was not confirmed recently.
 
 pub mod audited;
 pub mod jwks_clients;
@@ -42,15 +42,16 @@ use crate::values::issuer_url::IssuerUrl;
 use crate::values::random::{Random, RandomnessUnavailable, Uuids};
 use crate::values::secret::SecretString;
 
-/// A process that has not seen the key state for this long may be signing with a key that was
-/// revoked or retired meanwhile, and stops; sooner if the policy's `leeway` is shorter, because that is
-/// how much longer than its last token a retired key stays published.
+/// The time after which a process without a confirmed key state stops minting, because it may be signing with
+/// a key that was revoked or retired in the meantime. If the policy's `leeway` is shorter, the leeway
+/// applies: a retired key stays published only that much longer than its last token is valid.
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
 
-/// Where no maintenance task confirms the key state, a mint does so when it is older than this.
+/// The age of the key state at which a process without the maintenance task confirms it before a mint.
 const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 
-/// Few tokens' claims have more bytes than this; a buffer of this size does not have to grow for them.
+/// The initial capacity of the buffer for claims. Few tokens have claims longer than this, so the buffer
+/// rarely grows.
 const USUAL_CLAIMS: usize = 512;
 
 /// The issuer of one database in this process.
@@ -61,56 +62,57 @@ pub struct Issuer {
     watch: Arc<ClockWatch>,
     token_identifiers: Uuids,
     current: ArcSwap<KeySet>,
-    /// Monotonic milliseconds at which `current` was last known to be what the database holds.
+    /// The monotonic time in milliseconds at which `current` was last known to match the database.
     confirmed: AtomicU64,
-    /// Whether a maintenance task confirms the state, again and again.
+    /// `true` once the maintenance task confirms the key state regularly.
     is_kept: AtomicBool,
-    /// What the database said last.
+    /// The last reading of the database's pulse.
     pulse: ArcSwap<KeyPulse>,
     health: ArcSwap<Health>,
     evidence: Evidence,
     metrics: Arc<Metrics>,
 }
 
-/// What a server shows of itself beyond its keys.
+/// The condition of a server, besides its keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// Why the last scheduled rotation failed, if it did.
+    /// The reason why the last scheduled rotation failed; `None` if it succeeded.
     pub rotation_error: Option<String>,
-    /// The master key that this process lacks to open the database's present keys, if it does.
+    /// The master key of the database's current keys, if this process lacks it.
     pub needs_master_key: Option<String>,
-    /// Why a place that this process publishes at was last not brought up to date, by its name.
+    /// The targets that this process publishes to and could not update at the last attempt, each with the
+    /// reason.
     pub publication_errors: BTreeMap<String, String>,
 }
 
-/// A token was not minted.
+/// The reason why a token was not minted.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
-    /// The subject cannot be made, or is longer than the provider takes.
+    /// The subject cannot be built, or is longer than the provider accepts.
     #[error(transparent)]
     Subject(#[from] SubjectError),
-    /// The database has not been reachable: this process may not know of a revocation.
+    /// The database has not been reachable, so this process may not know of a revocation.
     #[error(
         "the key state was last confirmed {0:?} ago; nothing is minted before the database answers again"
     )]
     Unconfirmed(Duration),
-    /// The database was put back to an older one, or altered.
+    /// The database was restored to an older state, or altered.
     #[error("nothing is minted: {0}")]
     Disbelieved(#[from] StateError),
-    /// This machine's clock is not believed.
+    /// This machine's clock is not trusted.
     #[error("{0}; nothing is minted by a clock that is not believed")]
     Clock(ClockDoubt),
     /// The active key is sealed with another master key.
     #[error("the active {0} key is sealed with a master key that this process does not have")]
     NoSigner(Algorithm),
-    /// A copy of the documents, where verifiers look, does not show the active key.
+    /// A copy of the documents, where verifiers find keys, does not show the active key.
     #[error(
         "the active {algorithm} key {kid} is not yet published at {place}: every verifier would refuse its tokens"
     )]
     Unpublished {
-        /// What it signs with.
+        /// The algorithm of the key.
         algorithm: Algorithm,
-        /// The key.
+        /// The active key.
         kid: Kid,
         /// The copy.
         place: String,
@@ -120,34 +122,34 @@ pub enum MintError {
         "the feed's audience {0} lies at or below the issuer URL, where carnet's own tokens would be accepted"
     )]
     OwnAudience(Audience),
-    /// The feed's lifetime exceeds the policy, which was tightened after the feed was made.
+    /// The feed's lifetime exceeds the policy, which was tightened after the feed was created.
     #[error(
         "the feed's token_lifetime of {lifetime:?} exceeds the key policy's max-token-lifetime of {longest:?}"
     )]
     Lifetime {
-        /// The feed's.
+        /// The feed's lifetime.
         lifetime: Duration,
-        /// The policy's.
+        /// The policy's maximum.
         longest: Duration,
     },
-    /// No `jti`.
+    /// There is no randomness for the `jti`.
     #[error(transparent)]
     Randomness(#[from] RandomnessUnavailable),
     /// The claims cannot be serialised.
     #[error("the claims could not be serialised")]
     Claims(#[from] serde_json::Error),
-    /// No signature.
+    /// The signature could not be made.
     #[error(transparent)]
     Signing(#[from] SigningError),
 }
 
 impl MintError {
-    /// What a mint is counted as.
+    /// Returns the outcome that a mint is counted as.
     fn outcome<T>(minted: &Result<T, Self>) -> MintOutcome {
         match minted {
             Ok(_) => MintOutcome::Minted,
             Err(Self::Subject(_)) => MintOutcome::Subject,
-            // An earlier state of the keys is none that is confirmed.
+            // A database that is not trusted does not confirm the key state.
             Err(Self::Unconfirmed(_) | Self::Disbelieved(_)) => MintOutcome::Unconfirmed,
             Err(Self::Clock(ClockDoubt::Behind { .. })) => MintOutcome::ClockBehind,
             Err(Self::Clock(ClockDoubt::Ahead { .. } | ClockDoubt::Jumped { .. })) => MintOutcome::ClockAhead,
@@ -161,11 +163,7 @@ impl MintError {
 }
 
 impl Issuer {
-    /// Loads the current keys.
-    ///
-    /// # Errors
-    ///
-    /// [`KeyStateError`] when they cannot be read, a row is forged, or an algorithm has none.
+    /// Loads the current keys. Fails if a row is forged or an algorithm has no active key.
     pub async fn load(
         vault: Arc<Vault>,
         watch: Arc<ClockWatch>,
@@ -200,36 +198,33 @@ impl Issuer {
         })
     }
 
-    /// Who issues.
+    /// The issuer URL.
     #[must_use]
     pub fn url(&self) -> &IssuerUrl {
         self.vault.issuer()
     }
 
-    /// Keys, signers and documents of this moment.
+    /// The current keys, signers and documents.
     #[must_use]
     pub fn key_set(&self) -> Arc<KeySet> {
         self.current.load_full()
     }
 
-    /// The documents of this moment.
+    /// The current documents.
     #[must_use]
     pub fn documents(&self) -> Arc<Documents> {
         Arc::clone(&self.current.load().documents)
     }
 
-    /// Reads the keys again if another process, or time, has changed what they are. Says whether
-    /// anything was swapped.
-    ///
-    /// # Errors
-    ///
-    /// [`KeyStateError`]; what was loaded before stays in use.
+    /// Reads the keys again if another process or the passing of time has changed them. Returns whether they
+    /// had changed. After an error, the keys loaded before stay in use.
     pub async fn refresh(&self) -> Result<bool, KeyStateError> {
         self.reload().await
     }
 
-    /// Asks the database before a mint where no maintenance task does, as in a command: there an exchange that takes its time, or
-    /// several, would leave a state behind that was confirmed too long ago to mint again. What comes of it, the mint says.
+    /// Confirms the key state before a mint if no maintenance task does so, as in a command. Otherwise, after
+    /// one or more slow exchanges, the key state would be too old to mint again. A failure is only logged,
+    /// because the mint reports it.
     pub(crate) async fn confirm(&self) {
         let is_fresh = self.unconfirmed_for() < CONFIRM_AFTER;
         if is_fresh || self.is_kept.load(Ordering::Acquire) {
@@ -240,14 +235,15 @@ impl Issuer {
         }
     }
 
-    /// As [`Issuer::refresh`], by a maintenance task, which goes on doing so.
+    /// Does the same as [`Issuer::refresh`], and records that the maintenance task confirms the key state
+    /// from now on.
     pub(crate) async fn refresh_kept(&self) -> Result<bool, KeyStateError> {
         self.is_kept.store(true, Ordering::Release);
         self.reload().await
     }
 
     async fn reload(&self) -> Result<bool, KeyStateError> {
-        // Taken before reading: what the answer confirms is at least this recent.
+        // Read before the query, so that the state confirmed is at least this recent.
         let asked = millis(self.clock.monotonic());
         let pulse = self.vault.store().key_pulse().await?;
         self.pulse.store(Arc::new(pulse));
@@ -255,7 +251,8 @@ impl Issuer {
         let current = self.current.load();
         let now = self.clock_reading().pruning_time;
         let pruning_due = current.stale_at.is_some_and(|at| at <= now);
-        // A key that could not be opened may be by now: its master key may have been put in place.
+        // A key that could not be decrypted may be readable by now, because its master key may have been
+        // provided.
         let incomplete = current.signers.iter().any(Option::is_none);
         let settings = &current.settings;
         let changed = pulse.generation != settings.generation
@@ -270,56 +267,56 @@ impl Issuer {
         Ok(changed)
     }
 
-    /// What the database said when it was last asked.
+    /// The last reading of the database's pulse.
     #[must_use]
     pub fn pulse(&self) -> KeyPulse {
         **self.pulse.load()
     }
 
-    /// What there is to show of the database's state.
+    /// The status of the database's state.
     #[must_use]
     pub fn state_status(&self) -> Option<StateStatus> {
         self.vault.store().state_status()
     }
 
-    /// What a server shows of itself beyond its keys.
+    /// The condition of this server, besides its keys.
     #[must_use]
     pub fn health(&self) -> Arc<Health> {
         self.health.load_full()
     }
 
-    /// Changes what is shown. Only called by what `Carnet::run` runs, which is one task: nothing is lost between
-    /// load and store.
+    /// Changes the server's condition. Only the single task behind `Carnet::run` calls this, so no change is
+    /// lost between load and store.
     pub(crate) fn note_health(&self, change: impl FnOnce(&mut Health)) {
         let mut health = Health::clone(&self.health.load());
         change(&mut health);
         self.health.store(Arc::new(health));
     }
 
-    /// The documents, for a client that fetches the JWKS. The fetch is counted, as evidence of who holds
-    /// which key set.
+    /// Returns the documents for a client that fetches the JWKS. The fetch is counted, as evidence of the
+    /// client's key set.
     #[must_use]
     pub fn fetch_jwks(&self, user_agent: Option<&HeaderValue>) -> Arc<Documents> {
-        // Loaded once: what is counted is the generation that is answered.
+        // Loaded once, so that the generation counted is the one returned.
         let key_set = self.current.load();
         self.evidence.count(user_agent, key_set.settings.generation, self.clock.now());
         self.metrics.issuance.jwks_fetched();
         Arc::clone(&key_set.documents)
     }
 
-    /// Who has fetched the JWKS from this process.
+    /// The evidence of the clients that have fetched the JWKS from this process.
     #[must_use]
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
     }
 
-    /// What is counted of this issuer.
+    /// The metrics of this issuer.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// What there is to show of keys and clock now.
+    /// Reads the state of keys and clock for metrics.
     #[must_use]
     pub fn reading(&self) -> KeyReading {
         let key_set = self.current.load();
@@ -346,14 +343,14 @@ impl Issuer {
         }
     }
 
-    /// How long ago the key state was last confirmed by the database.
+    /// The time since the database last confirmed the key state.
     #[must_use]
     pub fn unconfirmed_for(&self) -> Duration {
         let confirmed = Duration::from_millis(self.confirmed.load(Ordering::Acquire));
         self.clock.monotonic().saturating_sub(confirmed)
     }
 
-    /// The wall clock, and how far it can be believed.
+    /// Reads the wall clock, with the verdict on it.
     #[must_use]
     pub fn clock_reading(&self) -> ClockReading {
         self.watch.look(self.pulse.load().time, &self.current.load().settings.policy)
@@ -363,8 +360,8 @@ impl Issuer {
     ///
     /// # Errors
     ///
-    /// [`MintError`] when the context lacks what the subject needs, the subject is too long for the
-    /// provider, or the key state has not been confirmed for [`STALE_AFTER`].
+    /// Among others, [`MintError::Unconfirmed`] if the key state has not been confirmed for [`STALE_AFTER`]
+    /// or the policy's `leeway`, whichever is shorter.
     pub(crate) fn mint(&self, feed: &Feed, context: &Context) -> Result<SignedToken, MintError> {
         let span =
             tracing::info_span!("mint", feed = %feed.path(), alg = %feed.alg, jti = Empty, kid = Empty);

@@ -1,7 +1,8 @@
-//! Tokens of nudges: the only ones that a key signs before it is active.
+//! Tokens of nudges, the only tokens that a key signs before it is active.
 //!
-//! After a revocation, verifiers are shown a token whose key they cannot know, so that they fetch the JWKS. Nothing else
-//! may be signed like this: [`NudgeSigner`] signs claims of its own, for 60 s, and no other code gets its key.
+//! After a revocation, carnet sends verifiers a token signed by a key that they cannot know, so that they
+//! fetch the JWKS. Such a key must not sign anything else. Therefore [`NudgeSigner`] builds the claims
+//! itself, with a lifetime of 60 s, and no other code gets its key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +23,10 @@ use crate::signing_keys::Stage;
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::secret::SecretString;
 
-/// The lifetime, `exp − iat`.
+/// The lifetime of a nudge, `exp − iat`.
 pub(crate) const NUDGE_LIFETIME: Duration = Duration::from_secs(60);
 
-/// What a nudge says: no space, no feed, no context, so that no rule on those accepts it.
+/// The claims of a nudge. They have no space, feed or context, so that no rule on those accepts the token.
 #[derive(Debug, Serialize)]
 struct NudgeClaims<'a> {
     iss: &'a IssuerUrl,
@@ -37,12 +38,13 @@ struct NudgeClaims<'a> {
     jti: Uuid,
 }
 
-/// The `sub` of a nudge.
+/// The choice of the `sub` of a nudge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NudgeSubject {
-    /// `carnet:nudge`, which no feed gives.
+    /// `carnet:nudge`, which no feed's token has.
     Nobody,
-    /// The feed's own where it needs no context, for a verifier that looks at the subject before it looks for the key.
+    /// The feed's own subject if it needs no context, for a verifier that checks the subject before it looks
+    /// up the key.
     Feed,
 }
 
@@ -54,11 +56,7 @@ pub(crate) struct NudgeSigner {
 }
 
 impl Issuer {
-    /// The signer of nudges by the key `kid`; `None` if that is not a prepared key any more.
-    ///
-    /// # Errors
-    ///
-    /// [`KeyStateError`] when the keys cannot be read.
+    /// Returns a signer of nudges with the key `kid`; `None` if the key is no longer prepared.
     pub(crate) async fn nudge_signer(
         self: &Arc<Self>,
         kid: &Kid,
@@ -73,21 +71,18 @@ impl Issuer {
 }
 
 impl NudgeSigner {
-    /// A signer by a key that is never published: a verifier that looks for it fetches, and refuses the token.
+    /// Makes a signer with a key that is never published. A verifier that looks up the key fetches the JWKS
+    /// and refuses the token.
     pub(crate) fn unpublished(issuer: &Arc<Issuer>, signer: Signer) -> Self {
         Self { issuer: Arc::clone(issuer), signer }
     }
 
-    /// The key that signs.
+    /// The signing key.
     pub(crate) fn kid(&self) -> &Kid {
         self.signer.kid()
     }
 
-    /// A nudge for the verifier of `feed`.
-    ///
-    /// # Errors
-    ///
-    /// [`MintError`] for the same reasons of key state and clock as any mint.
+    /// Signs a nudge for the verifier of `feed`. The key state and the clock must be as for any mint.
     pub(crate) fn token(&self, feed: &Feed, subject: NudgeSubject) -> Result<SignedToken, MintError> {
         let issuer = &self.issuer;
         let unconfirmed = issuer.unconfirmed_for();

@@ -1,4 +1,4 @@
-//! The two text formats that scrapers take.
+//! The two text formats that scrapers accept.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 pub enum TextFormat {
     /// OpenMetrics 1.0.
     OpenMetrics,
-    /// Prometheus' own, version 0.0.4, which every tool reads.
+    /// The Prometheus text format, version 0.0.4, which every tool reads.
     Prometheus,
 }
 
@@ -21,8 +21,8 @@ impl TextFormat {
         }
     }
 
-    /// The format for a request with these `Accept` headers: OpenMetrics where it is asked for by name and nothing is
-    /// liked better, else the one that every tool reads.
+    /// Returns the format for a request with these `Accept` headers: OpenMetrics if a header names it and
+    /// prefers nothing else, otherwise the Prometheus format.
     #[must_use]
     pub fn accepted<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
         let (mut open_metrics, mut text) = (0.0_f32, 0.0_f32);
@@ -49,8 +49,8 @@ impl TextFormat {
     }
 }
 
-/// OpenMetrics as Prometheus' own format: counters and infos are described by the names of their samples, and there
-/// are no units and no end.
+/// Converts OpenMetrics to the Prometheus format: comments on counters and infos name their samples, and
+/// there are no units and no end marker.
 pub(super) fn as_prometheus(open_metrics: &str) -> String {
     let types: HashMap<&str, &str> = open_metrics
         .lines()
@@ -106,7 +106,7 @@ mod tests {
             (&["text/plain, application/openmetrics-text;q=0.5"], Prometheus),
             (&["application/openmetrics-text;q=0"], Prometheus),
             (&["application/openmetrics-text;version=2.0.0,text/plain;q=0.1"], Prometheus),
-            // Prometheus 3.
+            // The header that Prometheus 3 sends.
             (
                 &[
                     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;\
