@@ -1,8 +1,8 @@
-//! Recording what happens beside changes of the database: mints, exchanges, credentials, refusals.
+//! Recording events that are not changes of the database: mints, exchanges, credentials, refusals.
 //!
-//! Group commit: one transaction takes all events that wait, because making it durable costs the same
-//! for one as for hundreds. Whoever records an event waits until it is durable, and hands nothing out
-//! before. Changes of keys, feeds and grants do not come here: they are recorded in their own transactions.
+//! Group commit: one transaction writes all waiting events, because making it durable costs the same for one
+//! event as for hundreds. A caller that records an event waits until it is durable, and returns no token or
+//! credential before. Changes of keys, feeds and grants are recorded in their own transactions instead.
 
 mod queue;
 mod refusals;
@@ -22,38 +22,39 @@ use crate::store::{Store, StoreError};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 
-/// So many events wait at most; a database that lets more of them wait is not answering.
+/// The maximum number of waiting events. If more would wait, the database is not responding.
 pub const MAX_WAITING: usize = 4096;
 
-/// One transaction takes so many events at most, so that others get their turn to write.
+/// The maximum number of events in one transaction, so that other writers get their turn.
 const MAX_BATCH: usize = 512;
 
-/// After so many transactions in a row the database is left to other processes for [`FREE_FOR`], which is longer than the
-/// pause after which they ask for it again: they would hardly ever find it free otherwise.
+/// The number of consecutive transactions after which the database is left to other processes for
+/// [`FREE_FOR`]. That is longer than the interval at which they try again; otherwise they would rarely find
+/// it free.
 const MAX_IN_A_ROW: u32 = 8;
 
 /// See [`MAX_IN_A_ROW`].
 const FREE_FOR: Duration = Duration::from_millis(10);
 
-/// Whoever records an event waits no longer than this.
+/// The maximum time that a caller waits for its event to be recorded.
 pub const RECORDED_WITHIN: Duration = Duration::from_secs(5);
 
-/// The log's line for refusals that were counted.
+/// The log message for refusals that were counted.
 const COUNTED: &str = "requests were refused";
 
-/// An event was not recorded, as far as is known: what depends on it must not be done.
+/// The reason why an event may not have been recorded. An act that depends on the record must not be done.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AuditError {
-    /// More events wait than can be remembered.
+    /// The queue is full.
     #[error("too many events wait to be recorded in the audit log")]
     Full,
-    /// The database did not answer in time. The event may still be recorded.
+    /// The database did not respond in time. The event may still be recorded.
     #[error("the audit log was not written within {RECORDED_WITHIN:?}")]
     TooSlow,
-    /// The database would not.
+    /// The database failed.
     #[error("the audit log could not be written")]
     Store(#[source] Arc<StoreError>),
-    /// The writer was dropped: a panic, or the end of the runtime.
+    /// The writer was dropped, by a panic or the end of the runtime.
     #[error("the writing of the audit log was interrupted")]
     Interrupted,
 }
@@ -74,29 +75,24 @@ struct Shared {
 }
 
 impl AuditLog {
-    /// The log of `store`, which must have been unlocked. What waits, is written and fails is counted in
-    /// `metrics`.
+    /// The log of `store`, which must be unlocked. Counts waiting, written and failed events in `metrics`.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let (queue, refusals) = (Mutex::default(), Mutex::default());
         Self(Arc::new(Shared { store, clock, metrics, queue, refusals }))
     }
 
-    /// Records an event, and gives its place in the log once it is durable there.
+    /// Records an event, and returns its sequence number once it is durable. If this fails, the recorded act
+    /// must not continue.
     ///
-    /// Must be called inside a tokio runtime. Dropping the future changes nothing: the event is recorded
-    /// all the same.
-    ///
-    /// # Errors
-    ///
-    /// [`AuditError`]; what was to be recorded must not go on then.
+    /// Must be called inside a tokio runtime. Dropping the future does not cancel the record.
     pub async fn record(&self, event: Event) -> Result<i64, AuditError> {
         let recorded = self.begin(event)?;
         self.wait(recorded).await
     }
 
-    /// Has an event recorded on which nothing depends, without waiting for it. Must be called inside a
-    /// tokio runtime.
+    /// Records an event on which nothing depends, without waiting for it. Must be called inside a tokio
+    /// runtime.
     pub fn note(&self, event: Event) {
         let kind = event.kind;
         if let Err(error) = self.enqueue(Entry { event, told: None }) {
@@ -104,16 +100,15 @@ impl AuditLog {
         }
     }
 
-    /// Counts a request that was refused before it was known who asks; returns whether it is the first of
-    /// its kind. How many there were, of whom and why is recorded once a minute by [`AuditMaintenance`], within
-    /// bounds.
+    /// Counts a refused request without a valid grant. Returns whether it is the first of its kind. Once a
+    /// minute, [`AuditMaintenance`] records the counts by network and reason, within bounds.
     pub fn note_refusal(&self, client: IpAddr, reason: &'static str) -> bool {
         self.refusals().count(client, reason)
     }
 
-    /// Counts a request of `grant` that was refused; its detail is the route and the reason. The first one
-    /// of its kind is returned, to be recorded as it is; how many more there were is recorded once a minute
-    /// by [`AuditMaintenance`], within bounds.
+    /// Counts a refused request of `grant`; the event's detail is the route and the reason. Returns the first
+    /// event of its kind, which the caller records. Once a minute, [`AuditMaintenance`] records the number of
+    /// further ones, within bounds.
     #[must_use]
     pub fn count_refusal(&self, grant: Uuid, event: Event) -> Option<Event> {
         self.refusals().count_granted(grant, event)
@@ -121,16 +116,14 @@ impl AuditLog {
 
     /// How many events wait to be durable.
     #[cfg(any(test, feature = "test-internals"))]
+    /// The number of events that are not durable yet.
     #[must_use]
     pub fn depth(&self) -> usize {
         self.queue().depth()
     }
 
-    /// Records the refusals that have been counted since the last time.
-    ///
-    /// # Errors
-    ///
-    /// [`AuditError`]; they stay counted then.
+    /// Records the refusals counted since the last call. After an error, those that were not recorded stay
+    /// counted.
     pub async fn write_refusals(&self) -> Result<(), AuditError> {
         let (counted, granted) = {
             let mut refusals = self.refusals();
@@ -141,7 +134,7 @@ impl AuditLog {
             let event = event.detail(reason).counted(count);
             if let Some(client) = client { event.from_client(client) } else { event }
         };
-        // All of them wait before the first is waited for, so that one transaction takes them.
+        // All events enter the queue before the first is awaited, so that one transaction writes them.
         let begun: Vec<_> = counted
             .into_iter()
             .map(|(client, reason, count)| (client, reason, count, self.begin(event(client, reason, count))))
@@ -181,8 +174,7 @@ impl AuditLog {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Waits until everything that was to be recorded so far is durable, or has failed; as before a
-    /// process ends.
+    /// Waits until every event recorded so far is durable or has failed. Call it before a process ends.
     pub async fn flush(&self) {
         if let Err(error) = self.write_refusals().await {
             tracing::error!(%error, "refusals could not be recorded");
@@ -190,7 +182,7 @@ impl AuditLog {
         let idle = self.queue().when_idle();
         let clock = self.0.clock.as_ref();
         tokio::select! {
-            // Ends with an error when the writer is done.
+            // Ends with an error when the writer has finished.
             _ = idle => {}
             () = clock.sleep_until(clock.monotonic() + RECORDED_WITHIN) => {}
         }
@@ -219,12 +211,12 @@ impl AuditLog {
         let departs = {
             let mut queue = self.queue();
             let departs = queue.push(entry).ok_or(AuditError::Full)?;
-            // Under the lock: the writer cannot have counted it as gone yet.
+            // Counted under the lock, so that the writer cannot count the event as written before.
             self.0.metrics.audit.queued();
             departs
         };
         if departs {
-            // Its own task: no caller's going away leaves the others without an answer.
+            // A separate task, so that the other callers get their result even if this one is cancelled.
             tokio::spawn(Writer { shared: Arc::clone(&self.0), is_done: false }.write());
         }
         Ok(())
@@ -241,11 +233,11 @@ impl AuditLog {
 
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        // Every change under the lock is whole before anything in it can panic.
+        // Under the lock, no change can panic half-way, so the queue is usable after a panic.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first event's place.
+    /// Writes the events, and returns the sequence number of the first.
     async fn write_batch(&self, events: &[Event]) -> Result<i64, StoreError> {
         let began = self.clock.monotonic();
         let outcome = self.transact(events).await;
@@ -265,7 +257,7 @@ impl Shared {
     }
 }
 
-/// Writes while anybody waits.
+/// Writes while events wait.
 struct Writer {
     shared: Arc<Shared>,
     is_done: bool,
@@ -298,22 +290,22 @@ impl Writer {
                     Ok(first) => Ok(first + place),
                     Err(error) => Err(AuditError::Store(Arc::clone(error))),
                 };
-                // Whoever asked may have gone away.
+                // The caller may have been cancelled.
                 let _ = told.map(|told| told.send(outcome));
             }
         }
     }
 }
 
-/// Waits for [`FREE_FOR`] in real time, in which other processes wait.
+/// Waits for [`FREE_FOR`] in real time, because other processes wait in real time.
 #[expect(clippy::disallowed_methods, reason = "no decision depends on this pause")]
 async fn leave_free() {
     tokio::time::sleep(FREE_FOR).await;
 }
 
 impl Drop for Writer {
-    /// Whoever still waits after a panic, or at the end of the runtime, is told so by his end of the
-    /// channel; whoever comes later gets a new writer.
+    /// After a panic, or at the end of the runtime, callers that still wait see their channel close, and the
+    /// next event starts a new writer.
     fn drop(&mut self) {
         if !self.is_done {
             let dropped = self.shared.queue().interrupt();

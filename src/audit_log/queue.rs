@@ -1,4 +1,4 @@
-//! Who waits to be recorded.
+//! The queue of events that wait to be recorded.
 
 use std::collections::VecDeque;
 
@@ -7,26 +7,27 @@ use tokio::sync::oneshot;
 use super::{AuditError, MAX_WAITING};
 use crate::audit::Event;
 
-/// An event, and whom to tell its place.
+/// An event, with the channel for its sequence number.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) event: Event,
     pub(super) told: Option<oneshot::Sender<Result<i64, AuditError>>>,
 }
 
-/// Waiting events, and whether somebody writes them.
+/// The waiting events, and whether a writer is running.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: VecDeque<Entry>,
-    /// How many are being written at this moment.
+    /// The number of events that are being written.
     in_hand: usize,
     is_written: bool,
-    /// Dropped when nothing waits any more.
+    /// Dropped when the queue is empty.
     idle: Vec<oneshot::Sender<()>>,
 }
 
 impl Queue {
-    /// Lets `entry` wait, and says whether a writer has to be started for it; `None` if too many wait.
+    /// Adds `entry` to the queue. Returns whether a writer must be started for it, or `None` if the queue is
+    /// full.
     pub(super) fn push(&mut self, entry: Entry) -> Option<bool> {
         if self.depth() >= MAX_WAITING {
             return None;
@@ -35,8 +36,8 @@ impl Queue {
         Some(!std::mem::replace(&mut self.is_written, true))
     }
 
-    /// What the writer writes next, at most `most`. With nothing left the writer is done, in the same
-    /// breath: whoever comes after that starts another.
+    /// Takes up to `most` events to write next. If there are none, the writer has finished: the next event
+    /// starts another, because both happen under the same lock.
     pub(super) fn take(&mut self, most: usize) -> Vec<Entry> {
         let taken: Vec<_> = self.waiting.drain(..most.min(self.waiting.len())).collect();
         self.in_hand = taken.len();
@@ -47,8 +48,8 @@ impl Queue {
         taken
     }
 
-    /// The writer was dropped before it was done: those who wait are dropped, too, and so told that
-    /// nobody writes. Says how many they were.
+    /// Drops the waiting events after the writer was dropped before it had finished, which closes their
+    /// channels. Returns the number of dropped events.
     pub(super) fn interrupt(&mut self) -> usize {
         std::mem::take(self).depth()
     }
@@ -57,7 +58,7 @@ impl Queue {
         self.waiting.len() + self.in_hand
     }
 
-    /// Ends when nothing waits any more.
+    /// Returns a receiver that ends when the queue is empty.
     pub(super) fn when_idle(&mut self) -> oneshot::Receiver<()> {
         let (idle, when_idle) = oneshot::channel();
         if self.is_written {

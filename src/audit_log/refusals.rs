@@ -1,8 +1,8 @@
-//! Counting refusals: whoever floods the door does not flood the log.
+//! Counting of refusals, so that a flood of refused requests does not flood the log.
 //!
-//! Refusals of nobody in particular are counted by network and reason. Refusals of a grant are counted by
-//! grant, route and reason: the first one of a minute is recorded as it is, the others as one row with
-//! their number. So a caller can make a bounded number of rows a minute. Nothing but a refusal comes here.
+//! Refusals without a valid grant are counted by network and reason. Refusals of a grant are counted by
+//! grant, route and reason: the first one in a minute is recorded as it is, the others as one row with their
+//! number. So each caller can cause only a bounded number of rows a minute. Only refusals are counted here.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,26 +13,27 @@ use crate::audit::Event;
 use crate::values::network::network;
 use crate::values::slug::Slug;
 
-/// So many networks and reasons are told apart until the counts are taken; beyond that, reasons alone.
+/// The maximum number of combinations of network and reason until the counts are taken. Beyond that, refusals
+/// are counted by reason alone.
 const MAX_KINDS: usize = 256;
-/// So many kinds of one grant are told apart; the rest is one more.
+/// The maximum number of kinds of one grant. Further refusals are counted together as one more kind.
 const MAX_KINDS_OF_GRANT: usize = 64;
-/// So many kinds of all grants are told apart; beyond that, each new grant has one kind.
+/// The maximum number of kinds of all grants. Beyond that, each new grant gets one kind.
 const MAX_KINDS_OF_GRANTS: usize = 8192;
 
-/// The detail of rows that stand for what is not told apart any more.
+/// The detail of rows that count several kinds together.
 const VARIOUS: &str = "various requests and reasons";
 
-/// Refusals since the counts were taken last.
+/// The refusals since the counts were last taken.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     anonymous: HashMap<(Option<IpAddr>, &'static str), u64>,
     granted: HashMap<Kind, Counted>,
-    /// How many kinds each grant has.
+    /// The number of kinds of each grant.
     kinds: HashMap<Uuid, usize>,
 }
 
-/// What is counted together: a grant's refusals of one route for one reason, in one space.
+/// The refusals that are counted together: those of one grant, route, reason and space.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Kind {
     grant: Uuid,
@@ -40,29 +41,29 @@ pub(super) struct Kind {
     space: Option<Slug>,
 }
 
-/// What is known of a kind.
+/// The count of a kind.
 #[derive(Debug)]
 pub(super) struct Counted {
-    /// What all of them have in common.
+    /// The members that all of the refusals have in common.
     pub(super) event: Event,
-    /// How many there were after the first one.
+    /// The number of refusals after the first one.
     pub(super) more: u64,
 }
 
 impl Refusals {
-    /// Counts a refusal of nobody in particular; returns whether it is the first of its kind.
+    /// Counts a refusal without a valid grant. Returns whether it is the first of its kind.
     pub(super) fn count(&mut self, client: IpAddr, reason: &'static str) -> bool {
         self.add(Some(network(client)), reason, 1)
     }
 
-    /// Counts again what could not be written.
+    /// Adds a count back that could not be written.
     pub(super) fn put_back(&mut self, client: Option<IpAddr>, reason: &'static str, count: u64) {
         self.add(client, reason, count);
     }
 
     fn add(&mut self, client: Option<IpAddr>, reason: &'static str, count: u64) -> bool {
         let known = self.anonymous.contains_key(&(client, reason));
-        // The reasons are few, being written in the program.
+        // There are few reasons, because they are constants in the source.
         let client = client.filter(|_| known || self.anonymous.len() < MAX_KINDS);
         let counted = self.anonymous.entry((client, reason)).or_default();
         let is_first = *counted == 0;
@@ -70,7 +71,7 @@ impl Refusals {
         is_first
     }
 
-    /// Counts a refusal of `grant`; returns it if it is the first of its kind, to be recorded as it is.
+    /// Counts a refusal of `grant`. Returns it for recording if it is the first of its kind.
     pub(super) fn count_granted(&mut self, grant: Uuid, event: Event) -> Option<Event> {
         let what = event.detail.clone().unwrap_or_default();
         let mut kind = Kind { grant, what, space: event.space.clone() };
@@ -98,7 +99,7 @@ impl Refusals {
         (!is_various).then_some(event)
     }
 
-    /// Counts again what could not be written.
+    /// Adds a count back that could not be written.
     pub(super) fn put_back_granted(&mut self, kind: Kind, counted: Counted) {
         let more = counted.more;
         match self.granted.get_mut(&kind) {
@@ -110,7 +111,7 @@ impl Refusals {
         }
     }
 
-    /// What was counted since the last time, in a fixed order; everybody together is `None`.
+    /// Takes the counts since the last call, in a fixed order. `None` is the count of all further networks.
     pub(super) fn take(&mut self) -> Vec<(Option<IpAddr>, &'static str, u64)> {
         let counted = std::mem::take(&mut self.anonymous);
         let mut counted: Vec<_> =
@@ -119,7 +120,7 @@ impl Refusals {
         counted
     }
 
-    /// The same of grants: those of which there was more than the first one.
+    /// Takes the counts of grants, for kinds with more refusals than the first one.
     pub(super) fn take_granted(&mut self) -> Vec<(Kind, Counted)> {
         self.kinds.clear();
         let counted = std::mem::take(&mut self.granted);
@@ -217,7 +218,7 @@ mod tests {
         assert_eq!(event.space.as_ref().map(Slug::as_str), Some("a"));
         assert_eq!(event.actor, Actor::grant(grant));
         assert_eq!(event.client, Some(Ipv4Addr::LOCALHOST.into()));
-        // Then it begins anew.
+        // After that, counting starts again.
         assert!(
             refusals.count_granted(grant, refused(grant, "GET /x: forbidden", "a", "one", "7")).is_some()
         );

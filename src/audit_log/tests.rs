@@ -24,7 +24,7 @@ impl Database {
         Self { folder: tempfile::tempdir().unwrap(), master_key }
     }
 
-    /// A store of its own, as another process has it.
+    /// Opens a separate store, as another process would.
     async fn store(&self) -> Store {
         let url = self.folder.path().join("carnet.db").into();
         let store = Store::open(&url, IfMissing::Create).await.unwrap();
@@ -76,7 +76,7 @@ async fn several_processes_record_at_once_into_one_contiguous_chain() {
     places.sort();
     let expected: Vec<i64> = (1..=3 * EACH as i64).collect();
     assert_eq!(places.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), expected);
-    // Everybody was told the place at which his event stands.
+    // Each caller got its row's sequence number.
     assert_eq!(details(&store).await, places.into_iter().map(|(_, detail)| detail).collect::<Vec<_>>());
     assert_eq!(verified(&store).await.rows, 3 * EACH as u64);
 }
@@ -86,7 +86,7 @@ async fn those_who_wait_at_once_are_written_in_few_transactions() {
     let database = Database::new();
     let store = database.store().await;
     let log = AuditLog::new(store.clone(), system(), Arc::default());
-    // While another one writes, everybody waits.
+    // While another transaction writes, all events wait.
     let other = store.write().await.unwrap();
     let begun: Vec<_> = (0..100).map(|number| log.begin(event(&number.to_string())).unwrap()).collect();
     tokio::task::yield_now().await;
@@ -273,7 +273,7 @@ async fn refusals_that_cannot_be_recorded_stay_counted() {
     assert_eq!(records.iter().map(|record| record.event.count).collect::<Vec<_>>(), [2]);
 }
 
-/// One process always has events to write; another one asks for the database now and then.
+/// One process always has events to write; another one needs the database occasionally.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_records_all_the_time_leaves_the_database_to_others() {
     let database = Database::new();

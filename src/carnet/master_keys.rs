@@ -1,4 +1,4 @@
-//! A running server tells which master keys it can open, so that a rewrap leaves none behind by mistake.
+//! A running server reports which master keys it can open, so that a rewrap does not strand it by mistake.
 
 use std::error::Error;
 use std::time::Duration;
@@ -6,19 +6,20 @@ use std::time::Duration;
 use super::Carnet;
 use crate::values::random::uuid;
 
-/// A key that was put in place is told after at most this long.
+/// A new master key that was provided is reported after at most this long.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// What has not changed is told again this often, well within what counts as lately.
+/// An unchanged report is repeated at this interval, so that the server counts as recently seen.
 const TELL_EVERY: Duration = Duration::from_secs(15);
 
 impl Carnet {
-    /// A name for this process that no other has.
+    /// Makes a unique name for this process.
     pub(super) fn server_name(&self) -> String {
         let named = uuid(self.random.as_ref()).map(|id| id.to_string());
         named.unwrap_or_else(|_| std::process::id().to_string())
     }
 
-    /// Runs forever. A failure is logged once and tried again.
+    /// Reports the master keys that this server can open. Runs forever. A failure is logged once and tried
+    /// again.
     pub(super) async fn tell_master_keys(&self, server: &str) {
         let (mut told, mut again_at, mut works) = (Vec::new(), Duration::ZERO, true);
         loop {
@@ -40,7 +41,8 @@ impl Carnet {
         }
     }
 
-    /// A server that has stopped is left behind by nothing. Best effort: otherwise it is forgotten after a minute.
+    /// Deletes this server's report when it stops, because a rewrap cannot strand a stopped server. If this
+    /// fails, the report expires after a minute.
     pub(super) async fn forget_master_keys(&self, server: &str) {
         let _ = self.store.note_server_master_keys(server, &[], self.clock.now()).await;
     }

@@ -1,8 +1,8 @@
-//! Another master key: by routine, and after a leak of database and master key.
+//! Changing the master key: routinely, and after a leak of the database and the master key.
 //!
-//! Both make every symmetric key anew in one transaction. By routine every row that was authentic stays so; after a
-//! leak nothing stays but the grants that the operator names, because whoever had the old keys could have written
-//! any of it.
+//! Both replace every symmetric key in one transaction. In a routine change, every authentic row stays
+//! authentic. After a leak, only the grants that the operator names are kept, because an attacker with the
+//! old keys could have written any row.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,48 +32,48 @@ use crate::values::clock::Clock;
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::random::Random;
 
-/// A server that finds the new key by itself has said so after this long.
+/// The time within which a server that finds the new key by itself has reported it.
 const SERVERS_SAY_WITHIN: Duration = Duration::from_secs(3);
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// The word in the records that tells a rewrap after a leak from one by routine.
+/// The reason in the records that distinguishes a rewrap after a leak from a routine one.
 const LEAKED: &str = "leaked";
 
-/// Whether servers may be left behind that cannot open the new master key.
+/// The choice of whether a rewrap may strand servers that cannot open the new master key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stranded {
-    /// Refuse.
+    /// Refuse the rewrap.
     Refuse,
-    /// They serve documents and nothing else until they are given the key.
+    /// Accept it. Stranded servers only serve documents until they are given the key.
     Accept,
 }
 
-/// The master key was not changed.
+/// The reason why the master key was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RewrapError {
-    /// The issuer cannot be opened, or its database refuses.
+    /// The issuer cannot be opened, or its database failed.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// A server would be left behind.
+    /// A server would be stranded.
     #[error(
         "{servers} of the servers that were seen in the last minute cannot open the master key {new}: they would serve the \
          public documents and nothing else"
     )]
     Stranded {
-        /// How many.
+        /// The number of servers.
         servers: usize,
         /// The new master key.
         new: MasterKeyId,
     },
-    /// The key that leaked was given as the new one.
+    /// The leaked key was given as the new one.
     #[error(
         "the database is sealed with the master key {0} already, and not by a recovery from a leak: a key that may have \
          leaked cannot take its own place"
     )]
     SameKey(MasterKeyId),
-    /// A grant that is to be kept is not there, or not authentic.
+    /// A grant to keep does not exist, or is not authentic.
     #[error("there is no authentic grant {0} to keep")]
     NoGrant(Uuid),
-    /// New keys could not be made.
+    /// New keys could not be generated.
     #[error(transparent)]
     Rotation(#[from] RotationError),
 }
@@ -90,23 +90,24 @@ impl From<MasterKeyError> for RewrapError {
     }
 }
 
-/// What a recovery from a leak has done.
+/// The result of a recovery from a leak.
 #[derive(Debug)]
 pub struct Recovered {
     /// The new master key.
     pub master_key: MasterKeyId,
-    /// What became of the signing keys; empty if an earlier call had done everything and only files were left.
+    /// The changes of the signing keys; empty if an earlier call had made all of them and only files were
+    /// left.
     pub changes: Vec<Change>,
-    /// The grants that are revoked.
+    /// The revoked grants.
     pub grants: Vec<Grant>,
-    /// How many upload confirmations are deleted.
+    /// The number of deleted upload confirmations.
     pub confirmations: u64,
-    /// The rows that failed their MAC before and are deleted.
+    /// The rows that failed their MAC before the recovery and were deleted.
     pub forged: Vec<ForgedRow>,
 }
 
-/// Puts the master key in `new`, which is made if it is not there, where it will be looked for before anything
-/// needs it.
+/// Reads or creates the master key in `new` and adds it to the usual location, before anything needs it
+/// there.
 fn bring_in(new: &Path, keys: &MasterKeys, random: &dyn Random) -> Result<MasterKey, MasterKeyError> {
     let key = match MasterKey::read(new) {
         Err(MasterKeyError::Missing(_)) => {
@@ -121,7 +122,7 @@ fn bring_in(new: &Path, keys: &MasterKeys, random: &dyn Random) -> Result<Master
     Ok(key)
 }
 
-/// Refuses while a server that was seen lately cannot open `key`. Servers that share the keys folder can.
+/// Fails while a recently seen server cannot open `key`. Servers that share the keys folder can.
 async fn strands_nobody(
     store: &Store,
     keys: &MasterKeys,
@@ -143,17 +144,12 @@ async fn strands_nobody(
 }
 
 impl Carnet {
-    /// Makes every symmetric key anew under the master key in `new`, which is made if it is not there, gives every
-    /// row its new MAC, and puts the new master key in the place of the one in use. Returns the rows that failed
-    /// their old MAC, or `None` if there was nothing to do.
+    /// Replaces every symmetric key, under the master key in `new`, which is created if it does not exist.
+    /// Gives every row its new MAC, and replaces the master key in use with the new one. Returns the rows
+    /// that failed their old MAC, or `None` if there was nothing to do.
     ///
-    /// A crash between any two steps leaves an issuer that opens, and the same call goes on where it
-    /// stopped. Servers that run meanwhile take the new key into use within a second.
-    ///
-    /// # Errors
-    ///
-    /// [`RewrapError`] when the key cannot be read, made or put in place, when a server would be left behind, or
-    /// the database refuses.
+    /// After a crash between any two steps the issuer still opens, and the same call continues from there.
+    /// Servers that run in the meantime load the new key within a second.
     pub async fn rewrap(
         &self,
         new: &Path,
@@ -165,14 +161,15 @@ impl Carnet {
             strands_nobody(&self.store, &self.master_keys, &key, self.clock.as_ref()).await?;
         }
         let failed = self.vault.rewrap(&key, actor, self.clock.now()).await?;
-        // Best effort: until it succeeds, `erasure: pending` stands in the key list.
+        // Best effort: until the erasure succeeds, the key list shows `erasure: pending`.
         let _ = self.store.finish_erasure().await?;
         self.master_keys.usual.settle(&key, Aside::Kept)?;
         Ok((key.id().clone(), failed))
     }
 }
 
-/// An issuer whose database and master key have leaked. Unlike [`Carnet`] it opens whatever stands in the rows.
+/// An issuer whose database and master key have leaked. Unlike [`Carnet`], it opens whatever the rows
+/// contain.
 #[derive(Debug)]
 pub struct Recovery {
     store: Store,
@@ -185,11 +182,7 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// Opens the issuer that `config` describes, which must be there.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError`] when the database cannot be opened or unlocked.
+    /// Opens the issuer that `config` describes, which must exist.
     pub async fn open(config: &Config) -> Result<Self, OpenError> {
         let config = Config { if_missing: IfMissing::Refuse, ..config.clone() };
         custody::check(config.database.path(), &config.master_key)?;
@@ -203,7 +196,7 @@ impl Recovery {
         Ok(Self { store, vault, rotator, master_keys, witnesses, clock, random })
     }
 
-    /// Whose database it is.
+    /// The issuer URL.
     #[must_use]
     pub fn issuer(&self) -> &IssuerUrl {
         self.vault.issuer()
@@ -215,11 +208,11 @@ impl Recovery {
         &self.store
     }
 
-    /// The grants of these ids, to be shown before they are kept.
+    /// Returns the grants with these ids, to show them before they are kept.
     ///
     /// # Errors
     ///
-    /// [`RewrapError::NoGrant`] for one that is not there, fails its MAC or has ended.
+    /// [`RewrapError::NoGrant`] if a grant does not exist, fails its MAC or has ended.
     pub async fn grants(&self, ids: &[Uuid]) -> Result<Vec<StoredGrant>, RewrapError> {
         let mut grants: Vec<StoredGrant> = Vec::new();
         for id in ids {
@@ -237,22 +230,17 @@ impl Recovery {
         Ok(grants)
     }
 
-    /// Every feed, for the operator to see where its tokens go: nothing authenticates these rows.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when the database cannot be read.
+    /// Returns every feed, so that the operator can check where its tokens go. These rows are not
+    /// authenticated.
     pub async fn feeds(&self) -> Result<Vec<Feed>, StoreError> {
         self.store.feeds(None).await
     }
 
-    /// Makes every symmetric key anew under the master key in `new`, revokes and replaces every signing key, revokes
-    /// every grant but those of `keep`, and deletes upload confirmations, in one transaction. No old key is looked
-    /// for afterwards. The same call may be repeated after a crash.
+    /// Replaces every symmetric key, under the master key in `new`, revokes and replaces every signing key,
+    /// revokes every grant except those in `keep`, and deletes all upload confirmations, in one transaction.
+    /// Afterwards no old key is accepted. The same call may be repeated after a crash.
     ///
-    /// # Errors
-    ///
-    /// [`RewrapError`]; the database has not changed then, or only the keys folder is left to be set in order.
+    /// After an error, either the database has not changed or only files are left to be updated.
     pub async fn rewrap(
         &self,
         new: &Path,
@@ -272,7 +260,8 @@ impl Recovery {
             if !self.store.was_rewrapped(&recovery_to(key.id())).await? {
                 return Err(RewrapError::SameKey(key.id().clone()));
             }
-            // A crash may have left a state file that only the old master key authenticates, which is set aside now.
+            // A crash may have left a state file that only the old master key authenticates. It is moved
+            // aside now.
             self.store.establish_state(&self.witnesses).await?;
         } else {
             if stranded == Stranded::Refuse {
@@ -292,8 +281,9 @@ impl Recovery {
         actor: &Actor,
         recovered: &mut Recovered,
     ) -> Result<(), RewrapError> {
-        // What was put back is ended by the recovery, like everything else. Not before the operator has confirmed that:
-        // a state file that is out of the way would remember nothing.
+        // The recovery replaces a restored database's contents like all others, so its state is tolerated.
+        // Call this only after the operator's confirmation: once the state file is moved aside, nothing
+        // outside the database remembers its state.
         if let Some(aside) = self.store.tolerate_state(&self.witnesses)? {
             tracing::warn!(file = %aside.display(), "the state file is not authentic; it was moved aside");
         }
@@ -337,7 +327,7 @@ fn revoked(grant: &Grant, actor: &Actor) -> Event {
     Event::new(EventKind::GrantRevoke, Outcome::Done, actor).about_grant(grant.id).detail(&detail)
 }
 
-/// The beginning of what the records say of a recovery to this master key.
+/// The beginning of the record of a recovery to this master key.
 fn recovery_to(id: &MasterKeyId) -> String {
     format!("{LEAKED}: to {id}")
 }

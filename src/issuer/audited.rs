@@ -1,4 +1,4 @@
-//! Minting that is recorded: no token leaves before its row in the audit log is durable.
+//! Recorded minting: no token is returned before its row in the audit log is durable.
 
 use std::sync::Arc;
 
@@ -9,49 +9,45 @@ use crate::issuer::{Issuer, MintError};
 use crate::oidc::subject::Context;
 use crate::oidc::token::SignedToken;
 
-/// An issuer that records what it signs. [`Issuer::mint`] is the signer below it, which records nothing.
+/// An issuer that records its mints. It signs with [`Issuer::mint`], which records nothing.
 #[derive(Debug, Clone)]
 pub struct AuditedIssuer {
     issuer: Arc<Issuer>,
     log: AuditLog,
 }
 
-/// No token was given out.
+/// The reason why no token was returned.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditedMintError {
-    /// None was minted.
+    /// No token was minted.
     #[error(transparent)]
     Mint(#[from] MintError),
-    /// One was minted, but that could not be recorded: it was thrown away.
+    /// A token was minted and discarded, because the mint could not be recorded.
     #[error("the token was thrown away, because it could not be recorded")]
     Audit(#[from] AuditError),
 }
 
 impl AuditedIssuer {
-    /// Mints with `issuer` and records in `log`.
+    /// Makes an issuer that mints with `issuer` and records in `log`.
     #[must_use]
     pub fn new(issuer: Arc<Issuer>, log: AuditLog) -> Self {
         Self { issuer, log }
     }
 
-    /// The signer.
+    /// The issuer that signs.
     #[must_use]
     pub fn issuer(&self) -> &Arc<Issuer> {
         &self.issuer
     }
 
-    /// Where it is recorded.
+    /// The log that records the mints.
     #[must_use]
     pub fn log(&self) -> &AuditLog {
         &self.log
     }
 
-    /// Mints a token for `feed` in `context`. What `asked` says of who asks, from where and what for is
-    /// recorded with it.
-    ///
-    /// # Errors
-    ///
-    /// [`AuditedMintError`]; a refusal is recorded, too.
+    /// Mints a token for `feed` in `context`, and records the mint or its refusal. The record also has the
+    /// actor, the client and the other members of `asked`.
     pub async fn mint(
         &self,
         feed: &Feed,
@@ -73,7 +69,7 @@ impl AuditedIssuer {
                     }
                     _ => Outcome::Failed,
                 };
-                // Nothing depends on it: there is no token.
+                // No token depends on this record, so it is not awaited.
                 self.log.note(Event { outcome, ..asked.detail(&error.to_string()) });
                 Err(error.into())
             }

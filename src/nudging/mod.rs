@@ -1,8 +1,9 @@
-//! Nudging: after a revocation, verifiers are shown a token of a key that they cannot know.
+//! Nudging: after a revocation, verifiers are sent a token of a key that they cannot know.
 //!
-//! Most verifiers fetch the JWKS again only for an unknown `kid`, so they go on accepting a revoked key while its
-//! successor is one that they hold. The revocation asks for two rounds in its own transaction; a server carries them
-//! out, or the command where no server runs. Whatever a verifier answers is dropped.
+//! Most verifiers fetch the JWKS again only for an unknown `kid`. So if they already hold the successor of a
+//! revoked key, they continue to accept the revoked one. The revocation requests two rounds of nudges in its
+//! own transaction. A server carries them out, or the command itself where no server runs. The verifiers'
+//! responses are discarded.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -28,20 +29,20 @@ use crate::store::{Store, StoreError};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 
-/// A revocation is noticed after at most this long.
+/// The maximum time until a revocation is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// What has failed is tried again after this long.
+/// The wait before a failed round is tried again.
 const TRY_AGAIN: SignedDuration = SignedDuration::from_secs(10);
-/// A claim is renewed this often.
+/// The interval at which a claim is renewed.
 const CLAIM_EVERY: Duration = Duration::from_secs(60);
-/// So many verifiers are told at most, after one revocation.
+/// The maximum number of verifiers that are nudged after one revocation.
 pub(crate) const MAX_VERIFIERS: usize = 1000;
-/// So many at once.
+/// The maximum number of concurrent nudges.
 const AT_ONCE: usize = 8;
-/// Feeds are read so many at a time.
+/// The number of feeds read at a time.
 const PAGE: u32 = 500;
 
-/// Carries out nudges of one issuer.
+/// Carries out the nudges of one issuer.
 #[derive(Debug, Clone)]
 pub(crate) struct Nudging {
     pub(crate) issuer: Arc<Issuer>,
@@ -53,10 +54,10 @@ pub(crate) struct Nudging {
     pub(crate) actor: Actor,
 }
 
-/// A round of nudges was not carried out.
+/// The reason why a round of nudges was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NudgeError {
-    /// The database would not.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The keys cannot be read.
@@ -65,12 +66,12 @@ pub(crate) enum NudgeError {
     /// The HTTP client cannot be made.
     #[error(transparent)]
     Transport(#[from] TransportConfigError),
-    /// There is no key to sign with.
+    /// A key to sign with could not be generated.
     #[error("a key for nudges could not be made")]
     Key(#[from] RotationError),
 }
 
-/// A verifier and what it did with the token.
+/// A verifier and its reaction to the token.
 #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the command shows them"))]
 #[derive(Debug)]
 pub(crate) struct Shown {
@@ -78,32 +79,32 @@ pub(crate) struct Shown {
     pub(crate) reaction: Reaction,
 }
 
-/// What a verifier did with the token.
+/// The reaction of a verifier to the token.
 #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the command shows them"))]
 #[derive(Debug)]
 pub(crate) enum Reaction {
-    /// It refused the token, as it should.
+    /// The verifier refused the token, as it should.
     Refused(String),
-    /// It accepted the token; what it gave for it is dropped.
+    /// The verifier accepted the token; the result is discarded.
     Accepted,
-    /// It did not answer, or said that it could not look at the token.
+    /// The verifier did not respond, or could not check the token.
     Failed(String),
 }
 
-/// What became of a round.
+/// The result of a round.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Round {
-    /// Verifiers that answered.
+    /// The number of verifiers that responded.
     pub(crate) answered: usize,
-    /// Verifiers that did not.
+    /// The number of verifiers that did not.
     pub(crate) failed: usize,
-    /// There are more than [`MAX_VERIFIERS`]; the others were not told.
+    /// `true` if there are more than [`MAX_VERIFIERS`]; the others were not nudged.
     pub(crate) is_cut: bool,
-    /// The key is not prepared any more: it signs already, or was itself revoked.
+    /// `true` if the key is no longer prepared, because it already signs or was itself revoked.
     pub(crate) is_superseded: bool,
 }
 
-/// What showing a token to one verifier takes.
+/// The dependencies of sending a token to one verifier.
 struct Task {
     signer: NudgeSigner,
     transport: Box<dyn HttpTransport>,
@@ -113,12 +114,12 @@ struct Task {
 }
 
 impl Nudging {
-    /// Carries out what is due; runs forever. May be dropped at any time: what is not done then is done by another
-    /// server, or after the next start.
+    /// Carries out the rounds that are due. Runs forever. May be dropped at any time: unfinished rounds are
+    /// carried out by another server, or after the next start.
     pub(crate) async fn run(&self) {
         let (mut seen, mut next) = (None, None);
         loop {
-            // Nudges are asked for by revocations alone, and those change the generation.
+            // Only revocations request nudges, and every revocation changes the generation.
             let generation = self.issuer.key_set().settings.generation;
             let now = self.clock.now();
             if seen != Some(generation) || next.is_some_and(|at| at <= now) {
@@ -135,7 +136,7 @@ impl Nudging {
         }
     }
 
-    /// Carries out what is due, and says when to look again.
+    /// Carries out the rounds that are due, and returns the time of the next one.
     async fn carry_out_due(&self, now: Timestamp) -> Result<Option<Timestamp>, NudgeError> {
         let mut claimed = Vec::new();
         for mut nudge in self.store.nudges().await? {
@@ -151,12 +152,9 @@ impl Nudging {
         Ok(self.store.nudges().await?.iter().map(Nudge::free_at).min())
     }
 
-    /// Carries out one round, which this process has claimed: waits until copies of the documents show the
-    /// revocation, shows a token to every verifier, tells of each, and ends the round.
-    ///
-    /// # Errors
-    ///
-    /// [`NudgeError`]; then the round is still to be done.
+    /// Carries out one round, which this process must have claimed: waits until the copies of the documents
+    /// show the revocation, sends a token to every verifier, passes each result to `tell`, and ends the
+    /// round. After an error, the round is still due.
     pub(crate) async fn carry_out(
         &self,
         nudge: &mut Nudge,
@@ -223,8 +221,8 @@ impl Nudging {
         }
     }
 
-    /// Waits until no copy of the documents shows a revoked key and every one shows the key that signs, or until the
-    /// time for that is over: a verifier that fetches from an older copy learns nothing.
+    /// Waits until no copy of the documents shows a revoked key and every copy shows the key that signs, or
+    /// until the deadline. A verifier that fetches from an older copy would learn nothing.
     async fn wait_for_copies(&self, nudge: &Nudge) -> Result<(), NudgeError> {
         while self.clock.now() < nudge.wait_until && !self.copies_show(nudge) {
             self.clock.sleep_until(self.clock.monotonic() + LOOK_EVERY).await;
@@ -233,7 +231,7 @@ impl Nudging {
         Ok(())
     }
 
-    /// Returns whether every copy of the documents shows the key that signs, and none a revoked one.
+    /// Returns whether every copy of the documents shows the key that signs, and no copy shows a revoked key.
     pub(crate) fn copies_show(&self, nudge: &Nudge) -> bool {
         let key_set = self.issuer.key_set();
         let is_shown = nudge.kid.as_ref().is_none_or(|kid| {
@@ -252,7 +250,8 @@ impl Nudging {
         Ok(Some(NudgeSigner::unpublished(&self.issuer, signer)))
     }
 
-    /// The verifiers of tokens of this algorithm, each with one feed that leads to it, and whether there are more.
+    /// Returns the verifiers of tokens of this algorithm, each with one feed that leads to it, and whether
+    /// there are more than [`MAX_VERIFIERS`].
     pub(crate) async fn verifiers(
         &self,
         algorithm: Algorithm,
@@ -278,7 +277,7 @@ impl Nudging {
         }
     }
 
-    /// Returns whether the verifier can fetch from the issuer: no vendor reaches one on loopback.
+    /// Returns whether the verifier can fetch from the issuer. A vendor cannot reach an issuer on loopback.
     fn fetches(&self, verifier: &Verifier) -> bool {
         !(self.issuer.url().is_loopback() && verifier.is_vendors())
     }
@@ -300,7 +299,7 @@ impl Task {
         Shown { verifier, reaction }
     }
 
-    /// Shows the token; the error says why the verifier has not looked at it.
+    /// Sends the token. The error says why the verifier has not checked it.
     async fn try_to_show(&self, verifier: &Verifier, feed: &Feed) -> Result<Reaction, String> {
         let subject = match verifier.looks_at_the_subject_first() {
             true => NudgeSubject::Feed,
@@ -308,7 +307,7 @@ impl Task {
         };
         let token = self.signer.token(feed, subject).map_err(|error| error.to_string())?;
         let made = self.event(Outcome::Done, feed).with_token(&token.presented, token.jti);
-        // As any token, it leaves only when its record is durable.
+        // As for any token, the record must be durable before the token is sent.
         let recorded = self.log.record(made.detail(&verifier.to_string())).await;
         recorded.map_err(|error| error.to_string())?;
         match present(self.transport.as_ref(), feed, &token, self.clock.as_ref()).await {
@@ -325,7 +324,7 @@ impl Task {
     }
 }
 
-/// How the verifier refused, if it did: it has looked at the token then.
+/// Returns how the verifier refused the token; `None` if it has not checked it.
 fn answered(error: &ExchangeError) -> Option<String> {
     let upstream = error.upstream()?;
     let status = upstream.status.filter(|_| !error.is_transient())?;

@@ -33,7 +33,7 @@ impl World {
         Self { carnet: Carnet::open(config).await.unwrap(), _folder: folder, clock }
     }
 
-    /// Adds feeds of roles of the accounts with these numbers.
+    /// Adds feeds of roles in the accounts with these numbers.
     async fn add_feeds(&self, accounts: std::ops::Range<u64>) {
         let mut write = self.carnet.store().write().await.unwrap();
         for number in accounts {

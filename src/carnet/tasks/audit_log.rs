@@ -1,4 +1,4 @@
-//! What a server does for its log between requests.
+//! The maintenance of the audit log between requests.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -12,20 +12,21 @@ use crate::store::audit::MAX_PAGE;
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 
-/// No log is kept for less: a clock that jumps by hours must not empty it.
+/// The minimum retention, so that a clock that jumps by hours does not empty the log.
 pub const MIN_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
-/// Work is looked for this often.
+/// The interval of the task.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Refusals that were counted are recorded this often.
+/// The interval at which counted refusals are recorded.
 const REFUSALS_EVERY: Duration = Duration::from_secs(60);
-/// The size of the database's files is looked at this often.
+/// The interval at which the size of the database's files is measured.
 const SIZE_EVERY: Duration = Duration::from_secs(15);
-/// The log's end is told to whoever keeps this server's logs this often, and old records are pruned.
+/// The interval at which the anchor of the log's end is written to this server's own log, and old records are
+/// pruned.
 const HOURLY: Duration = Duration::from_secs(3600);
 
-/// Records counted refusals, prunes what is too old and tells the log's end. A failure is logged and tried
-/// again; it never ends the maintenance task.
+/// Records counted refusals, prunes old records and logs the anchor of the log's end. A failure is logged and
+/// tried again; it never ends the task.
 #[derive(Debug)]
 pub struct AuditMaintenance {
     log: AuditLog,
@@ -40,8 +41,8 @@ pub struct AuditMaintenance {
 }
 
 impl AuditMaintenance {
-    /// A maintenance task of `log`, which is the one of `store`. Records live for `retention`, or
-    /// [`MIN_RETENTION`] if that is longer; with none, for ever.
+    /// Makes the maintenance task of `log`, which must be the log of `store`. Records are kept for
+    /// `retention` and at least for [`MIN_RETENTION`]; without a retention, forever.
     #[must_use]
     pub fn new(
         log: AuditLog,
@@ -66,7 +67,8 @@ impl AuditMaintenance {
         }
     }
 
-    /// Keeps; never returns. May be dropped at any time; then [`AuditLog::flush`] writes what is left.
+    /// Runs the task forever. It may be dropped at any time; call [`AuditLog::flush`] afterwards to write the
+    /// rest.
     pub async fn run(&mut self) {
         loop {
             self.tick().await;
@@ -74,7 +76,7 @@ impl AuditMaintenance {
         }
     }
 
-    /// One round.
+    /// Runs the work that is due.
     pub async fn tick(&mut self) {
         let now = self.clock.monotonic();
         if now >= self.size_at {
@@ -104,7 +106,7 @@ impl AuditMaintenance {
 
     async fn prune(&mut self, now: Duration) {
         let Some(retention) = self.retention else { return };
-        // Age is told by a clock that is believed, or not at all.
+        // The age of records is only determined while the clock is trusted.
         let reading = self.issuer.clock_reading();
         if reading.trust != ClockTrust::Steady {
             return;
@@ -116,7 +118,7 @@ impl AuditMaintenance {
             Ok(pruned) => {
                 tracing::info!(pruned, %before, "old audit records were pruned");
                 if pruned >= MAX_PAGE as usize {
-                    // There may be more. Others get their turn to write in between.
+                    // There may be more records to prune; other writers get their turn first.
                     self.prune_at = now;
                 }
             }

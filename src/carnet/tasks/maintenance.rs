@@ -1,9 +1,9 @@
-//! The maintenance task: what a server does between requests.
+//! The maintenance task of a server between requests.
 //!
-//! Several times a second it makes sure that this process publishes and signs with what the database
-//! holds. When it is due, it rotates keys, finishes the erasure of destroyed ones, moves the
-//! high-water time on and writes down evidence and the uses of grants. A failure is logged, shown and tried again; it never
-//! ends the maintenance task, and never what is served.
+//! Several times a second it makes this process publish and sign with the keys in the database. When it is
+//! due, it rotates keys, finishes the erasure of destroyed keys, advances the high-water time, and writes
+//! evidence and the uses of grants. A failure is logged, shown in the server's status and tried again; it
+//! ends neither the task nor the service.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::store::{Store, StoreError};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 
-/// Another process's change of keys is seen after at most this long.
+/// The maximum time until changes of keys by another process are noticed.
 const REFRESH_EVERY: Duration = Duration::from_millis(250);
-/// An erasure that a reader delays is tried again this often.
+/// The interval at which an erasure that a reader delays is tried again.
 const ERASE_EVERY: Duration = Duration::from_secs(1);
-/// The high-water time and evidence are written this often.
+/// The interval at which the high-water time and evidence are written.
 const WRITE_EVERY: Duration = Duration::from_secs(10);
-/// When grants were last used is written this often.
+/// The interval at which the times of the last use of grants are written.
 const WRITE_USES_EVERY: Duration = Duration::from_secs(60);
 
-/// Keeps one process current.
+/// The maintenance task of one process.
 #[derive(Debug)]
 pub struct Maintenance {
     issuer: Arc<Issuer>,
@@ -44,7 +44,7 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
-    /// A maintenance task of `issuer`.
+    /// Makes the maintenance task of `issuer`.
     #[must_use]
     pub fn new(
         issuer: Arc<Issuer>,
@@ -69,7 +69,8 @@ impl Maintenance {
         }
     }
 
-    /// Keeps; never returns. May be dropped at any time; then [`Maintenance::finish`] writes what is left.
+    /// Runs the task forever. It may be dropped at any time; call [`Maintenance::finish`] afterwards to write
+    /// the rest.
     pub async fn run(&mut self) {
         loop {
             self.tick().await;
@@ -77,7 +78,7 @@ impl Maintenance {
         }
     }
 
-    /// One round.
+    /// Runs the work that is due.
     pub async fn tick(&mut self) {
         let now = self.clock.monotonic();
         self.refresh().await;
@@ -88,7 +89,7 @@ impl Maintenance {
         self.erase(now).await;
     }
 
-    /// Writes down what has been seen since the last time, as before a process ends.
+    /// Writes the evidence and the uses of grants since the last time. Call it before a process ends.
     pub async fn finish(&mut self) {
         if self.issuer.clock_reading().trust == ClockTrust::Steady {
             (self.write_at, self.write_uses_at) = (Duration::ZERO, Duration::ZERO);
@@ -108,7 +109,7 @@ impl Maintenance {
         match refreshed {
             Ok(_) => self.refreshing = true,
             Err(error) if self.refreshing => {
-                // Said once; /readyz and the refusal to mint say it all the time.
+                // Logged once; /readyz and refused mints report it for as long as it lasts.
                 tracing::error!(error = &error as &dyn Error, "the key state cannot be confirmed");
                 self.refreshing = false;
             }
@@ -120,7 +121,7 @@ impl Maintenance {
         let key_set = self.issuer.key_set();
         let due = !plan(&key_set.keys, &key_set.settings.policy, self.clock.now()).is_empty();
         if !due && self.rotation.failures > 0 {
-            // Somebody else has done it.
+            // Another process has made the rotation.
             self.rotation_works().await;
         }
         if !due || now < self.rotation.not_before {
@@ -195,7 +196,7 @@ impl Maintenance {
     }
 }
 
-/// When to try again what has failed.
+/// The backoff after failures.
 #[derive(Debug, Default)]
 struct Backoff {
     failures: u32,
@@ -203,7 +204,7 @@ struct Backoff {
 }
 
 impl Backoff {
-    /// The wait doubles from one second up to about four minutes.
+    /// Doubles the wait, from one second up to about four minutes.
     fn failed(&mut self, now: Duration) {
         self.not_before = now + Duration::from_secs(1 << self.failures.min(8));
         self.failures += 1;

@@ -1,4 +1,4 @@
-//! An issuer whose documents are published elsewhere, too.
+//! An issuer that also publishes its documents elsewhere.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use crate::nudging::Nudging;
 use crate::publish::{BeginError, Publisher, Records, Target};
 
 impl Carnet {
-    /// As [`Carnet::run`], and keeps copies of the documents current; see [`Carnet::publisher`].
+    /// Does the same as [`Carnet::run`], and also keeps copies of the documents current; see
+    /// [`Carnet::publisher`].
     pub async fn run_publishing(&self, publishers: Vec<Publisher>, shutdown: impl Future<Output = ()>) {
         let (mut maintenance, mut audit_maintenance) = (self.maintenance(), self.audit_maintenance());
         let server = self.server_name();
@@ -28,7 +29,7 @@ impl Carnet {
         self.audit_log.flush().await;
     }
 
-    /// What has verifiers fetch the JWKS after a revocation.
+    /// The nudging task, which makes verifiers fetch the JWKS after a revocation.
     pub(crate) fn nudging(&self) -> Nudging {
         Nudging {
             issuer: Arc::clone(&self.issuer),
@@ -41,12 +42,13 @@ impl Carnet {
         }
     }
 
-    /// What keeps a copy of the documents at `target` current. The first time, it writes them before it returns,
-    /// and from then on every key of this database waits to be shown there before it signs.
+    /// Returns the publisher that keeps a copy of the documents at `target` current. For a new target it
+    /// writes the documents before it returns. From then on, every key of this database must be shown at the
+    /// target before it signs.
     ///
     /// # Errors
     ///
-    /// [`BeginError`] when a place that is new to this issuer cannot be written.
+    /// [`BeginError`] if the documents cannot be written to a target that is new to this issuer.
     pub async fn publisher(&self, target: Arc<dyn Target>) -> Result<Publisher, BeginError> {
         Publisher::begin(target, Arc::clone(&self.issuer), self.publications(), Arc::clone(&self.clock)).await
     }
@@ -58,7 +60,7 @@ impl Carnet {
     }
 }
 
-/// Runs every one; never returns.
+/// Runs all publishers forever.
 async fn publish_all(mut publishers: Vec<Publisher>) {
     let running = publishers.iter_mut().map(Publisher::run);
     let mut all: Vec<_> = running.map(Box::pin).collect();
