@@ -27,7 +27,7 @@ pub struct SigningKey {
     pub public: PublicKey,
     /// The time when the key was made and servers began to publish it.
     pub prepared_at: Timestamp,
-    /// The time since which every place where verifiers fetch keys shows this one: `prepared_at`, or later if
+    /// The time since which every location where verifiers find keys shows this one: `prepared_at`, or later if
     /// copies of the documents are kept elsewhere; `None` while one of them does not show it. Not a column of
     /// the key's row: see [`publication`].
     pub published_at: Option<Timestamp>,
