@@ -101,13 +101,13 @@ impl AuditLog {
     }
 
     /// Counts a refused request without a valid grant. Returns whether it is the first of its kind. Once a
-    /// minute, [`AuditMaintenance`] records the counts by network and reason, within bounds.
+    /// minute, the maintenance task records the counts by network and reason, within bounds.
     pub fn note_refusal(&self, client: IpAddr, reason: &'static str) -> bool {
         self.refusals().count(client, reason)
     }
 
     /// Counts a refused request of `grant`; the event's detail is the route and the reason. Returns the first
-    /// event of its kind, which the caller records. Once a minute, [`AuditMaintenance`] records the number of
+    /// event of its kind, which the caller records. Once a minute, the maintenance task records the number of
     /// further ones, within bounds.
     #[must_use]
     pub fn count_refusal(&self, grant: Uuid, event: Event) -> Option<Event> {

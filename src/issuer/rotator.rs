@@ -73,7 +73,7 @@ pub enum RotationError {
     /// A new key could not be generated.
     #[error(transparent)]
     KeyPair(#[from] KeyPairError),
-    /// The thread that generates keys panicked.
+    /// The task that generates keys panicked or was cancelled.
     #[error("key generation did not finish")]
     Generation(#[from] tokio::task::JoinError),
 }

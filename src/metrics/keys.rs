@@ -43,7 +43,7 @@ labels! {
         Written = "written",
         /// The copy was written again, because another writer had changed it.
         Altered = "altered",
-        /// The copy was not written: the target does not respond, or holds another issuer's documents.
+        /// The copy was not written: the target does not respond, or holds documents that are not ours.
         Failed = "failed",
     }
 }
