@@ -114,7 +114,7 @@ impl AuditLog {
         self.refusals().count_granted(grant, event)
     }
 
-    /// How many events wait to be durable.
+    /// Returns the number of events that are not durable yet.
     #[cfg(any(test, feature = "test-internals"))]
     /// The number of events that are not durable yet.
     #[must_use]
