@@ -1,14 +1,15 @@
-//! Circles between the files of a room: a room is a module at the crate's root with the files below it.
+//! Dependency cycles inside a room: a module at the crate's root with the files below it.
 //!
-//! A file depends on another one of its room if it names something there. A declaration (`mod a;`) and a name that a
-//! file only passes on from below (`pub use a::A;`) are no dependency; who uses the name depends on the file that has it.
-//! Code that only tests have is not looked at.
+//! A file depends on another file of its room if it names something there. A declaration (`mod a;`) and a
+//! re-export from below (`pub use a::A;`) are not dependencies; code that uses the re-exported name depends
+//! on the file that defines it. Test-only code is ignored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::source::{Reading, Source};
 
-/// A file that the files below it may name although it names them: a parent that holds what its parts share.
+/// A parent module that the files below it may name although it names them, because it holds their shared
+/// parts.
 pub(crate) struct Parent {
     pub(crate) file: &'static str,
     pub(crate) reason: &'static str,
@@ -67,7 +68,7 @@ pub(crate) const PARENTS: &[Parent] = &[
     Parent { file: "setup/mod.rs", reason: "the rule and its error, in which every provider answers" },
 ];
 
-/// The dependencies of a file, each with the line where it is named first.
+/// The dependencies of a file, each with the line of its first mention.
 type Graph = BTreeMap<String, BTreeMap<String, usize>>;
 
 pub(crate) fn violations(sources: &[Source], parents: &[Parent]) -> Vec<String> {
@@ -78,7 +79,7 @@ pub(crate) fn violations(sources: &[Source], parents: &[Parent]) -> Vec<String> 
     for Parent { file, reason } in parents {
         assert!(!reason.is_empty(), "{file} is allowed without a reason");
         let below = |from: &str| from.starts_with(&format!("{}/", folder(file)));
-        // An exception must still close a circle.
+        // An exception must still close a cycle.
         let closes = graph.iter().any(|(from, to)| {
             below(from) && to.contains_key(*file) && path_between(&graph, file, from).is_some()
         });
@@ -96,7 +97,7 @@ pub(crate) fn violations(sources: &[Source], parents: &[Parent]) -> Vec<String> 
             what += &format!("\n  src/{from}:{} uses src/{to}", graph[from][to]);
         }
         found.push(what);
-        // The next one is found without this step of it.
+        // Without this edge, the search finds the next cycle.
         let (last, first) = (&circle[circle.len() - 1], &circle[0]);
         graph.get_mut(last).and_then(|to| to.remove(first));
     }
@@ -131,14 +132,14 @@ fn dependencies(readings: &[(&str, Reading)]) -> Graph {
     graph
 }
 
-/// Returns the file that has what `path` names, as seen from `module`.
+/// Returns the file that defines what `path` names, as seen from `module`.
 fn file_of<'a>(
     files: &BTreeMap<&[String], &'a (&'a str, Reading)>,
     module: &[String],
     path: &[String],
 ) -> Option<&'a (&'a str, Reading)> {
     let mut path = absolute(files, module, path)?;
-    // Names are passed on a few times at most.
+    // Names are re-exported through a few levels at most.
     for _ in 0..8 {
         let length = (1..=path.len()).rev().find(|length| files.contains_key(&path[..*length]))?;
         let file = files[&path[..length]];
@@ -155,7 +156,7 @@ fn file_of<'a>(
     None
 }
 
-/// The path from the crate's root, without `crate`; none for another crate's.
+/// Returns the path from the crate's root, without `crate`; `None` for a path into another crate.
 fn absolute(
     files: &BTreeMap<&[String], &(&str, Reading)>,
     module: &[String],
@@ -175,7 +176,7 @@ fn folder(file: &str) -> &str {
     file.strip_suffix("/mod.rs").or_else(|| file.strip_suffix(".rs")).unwrap_or(file)
 }
 
-/// A shortest way along dependencies, both ends included.
+/// Finds a shortest path along dependencies, including both ends.
 fn path_between(graph: &Graph, from: &str, to: &str) -> Option<Vec<String>> {
     let mut came_from: BTreeMap<&str, Option<&str>> = BTreeMap::from([(from, None)]);
     let mut next = std::collections::VecDeque::from([from]);
@@ -204,7 +205,7 @@ fn shortest_circle(graph: &Graph) -> Option<Vec<String>> {
     edges.filter_map(|(from, to)| path_between(graph, to, from)).min_by_key(Vec::len)
 }
 
-/// A checker that cannot fail proves nothing.
+/// Proves that the checker can fail.
 #[test]
 fn a_circle_is_found_in_small_trees_and_nothing_else_is_taken_for_one() {
     let tree = |files: &[(&str, &str)]| {
@@ -217,7 +218,7 @@ fn a_circle_is_found_in_small_trees_and_nothing_else_is_taken_for_one() {
                 [..],
             "a circle of 2 files:\n  src/a/c.rs:1 uses src/a/b.rs\n  src/a/b.rs:1 uses src/a/c.rs",
         ),
-        // A parent that uses what uses it.
+        // A parent that uses a file that uses it.
         (
             &[("a.rs", "mod b;\nfn f() { b::g() }"), ("a/b.rs", "use super::f;")],
             "a circle of 2 files:\n  src/a/b.rs:1 uses src/a.rs\n  src/a.rs:2 uses src/a/b.rs",
@@ -231,7 +232,7 @@ fn a_circle_is_found_in_small_trees_and_nothing_else_is_taken_for_one() {
             ],
             "a circle of 3 files:",
         ),
-        // By a name that the parent passes on.
+        // A cycle through a name that the parent re-exports.
         (
             &[
                 ("a/mod.rs", "mod b; mod c; pub(crate) use b::B; pub use c::C as Other;"),
@@ -240,7 +241,7 @@ fn a_circle_is_found_in_small_trees_and_nothing_else_is_taken_for_one() {
             ],
             "a circle of 2 files:",
         ),
-        // By a glob, and from a module within the file.
+        // A cycle through a glob, and from a module within the file.
         (
             &[
                 ("a/mod.rs", "mod b; mod x { use super::b::*; }"),
@@ -255,9 +256,9 @@ fn a_circle_is_found_in_small_trees_and_nothing_else_is_taken_for_one() {
     for files in [
         &[("a/mod.rs", "mod b; pub use b::B; fn f() {}"), ("a/b.rs", "use super::f;")][..],
         &[("a/mod.rs", "mod b; mod c;"), ("a/b.rs", "use super::c::C;"), ("a/c.rs", "use other::b::B;")],
-        // Another room.
+        // A cycle between two rooms is allowed.
         &[("a.rs", "use crate::b::B;"), ("b.rs", "use crate::a::A;")],
-        // Only tests.
+        // A cycle in test-only code is allowed.
         &[
             ("a/mod.rs", "mod b; fn f() {}\n#[cfg(test)] mod t { use super::b::B; }"),
             ("a/b.rs", "use super::f;"),

@@ -1,4 +1,4 @@
-//! Floors, doors and the length of files: what one file may name, whatever the others hold.
+//! Checks of a single file: upward uses, crates outside their modules, and length.
 
 use crate::source::{Mention, Source};
 
@@ -24,25 +24,25 @@ const FLOORS: [&[&str]; 6] = [
     &["api_types", "check", "cli", "client", "doctor", "http", "sandbox"],
 ];
 
-/// A crate, or one of its modules, that only some of ours may name.
+/// A crate, or some modules of it, that only some of our modules may name.
 struct Door {
     krate: &'static str,
-    /// The modules concerned; none means all of the crate.
+    /// The modules concerned; an empty list means the whole crate.
     modules: &'static [&'static str],
     only_in: &'static [&'static str],
 }
 
 const DOORS: &[Door] = &[
-    // One door to keys and signatures. aws-lc's digests, HMAC and AEAD are used elsewhere, too.
+    // Only `jose` handles keys and signatures. aws-lc's digests, HMAC and AEAD are used elsewhere, too.
     Door { krate: "josekit", modules: &[], only_in: &["jose"] },
     Door { krate: "p256", modules: &[], only_in: &["jose"] },
     Door { krate: "aws_lc_rs", modules: &["encoding", "rsa", "signature", "unstable"], only_in: &["jose"] },
-    // The sandbox verifies with an implementation that did not sign: by design past that door.
+    // The sandbox verifies with a library that did not sign, so it must not use `jose`.
     Door { krate: "jsonwebtoken", modules: &[], only_in: &["sandbox"] },
     Door { krate: "sqlx", modules: &[], only_in: &["store"] },
     Door { krate: "reqwest", modules: &[], only_in: &["cli", "client", "doctor", "exchange", "publish"] },
     Door { krate: "object_store", modules: &[], only_in: &["publish"] },
-    // Only the command line sends traces anywhere; the library names spans, and their host decides.
+    // Only the command line exports traces; the library creates spans, and its host decides about them.
     Door { krate: "opentelemetry_otlp", modules: &[], only_in: &["cli"] },
     Door { krate: "prometheus_client", modules: &[], only_in: &["metrics"] },
     Door { krate: "axum", modules: &[], only_in: &["http", "sandbox"] },
@@ -112,7 +112,7 @@ fn upward(own: usize, mention: &Mention) -> Option<String> {
 
 impl Door {
     fn forced_by(&self, mention: &Mention) -> Option<String> {
-        // `process` is a module of std; a crate's name stands first in its path.
+        // `process` is a module of std; the name of a crate is first in its path.
         let at = mention.path.iter().position(|name| name == self.krate)?;
         if at > 0 && self.krate != "process" {
             return None;
@@ -135,7 +135,7 @@ impl Door {
     }
 }
 
-/// A checker that cannot fail proves nothing.
+/// Proves that the checker can fail.
 #[test]
 fn an_upward_use_a_forced_door_and_a_long_file_are_found() {
     let long = "\n".repeat(LONGEST_FILE + 1);

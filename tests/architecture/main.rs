@@ -1,5 +1,5 @@
-//! Dependencies point strictly downward, what only some modules may touch stays there, and the files of a room form
-//! no circle: read off the source by its syntax, and told file by line when it fails.
+//! Architecture tests: dependencies point downward, some crates are restricted to some modules, and the files
+//! of a room form no cycle. The tests parse the source and report violations by file and line.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -41,7 +41,7 @@ fn a_module_with_files_below_it_is_their_mod_file() {
     assert!(found.is_empty(), "move each to `mod.rs` of its folder: {found:?}");
 }
 
-/// The files below `src/`.
+/// Returns the files below `src/`.
 fn sources() -> Vec<Source> {
     let src = &Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut sources = Vec::new();

@@ -1,4 +1,4 @@
-//! A source file as the checks see it: every path that it names, resolved as far as the text alone allows.
+//! A parsed source file: every path that it names, resolved as far as the text alone allows.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use syn::{Item, UseTree, Visibility};
 
 /// A file below `src/`.
 pub(crate) struct Source {
-    /// Below `src/`, with `/`.
+    /// The path below `src/`, with `/`.
     pub(crate) path: String,
     pub(crate) text: String,
 }
@@ -16,30 +16,31 @@ pub(crate) struct Source {
 /// The names in one file.
 #[derive(Default)]
 pub(crate) struct Reading {
-    /// The module that the file is, from the crate's root.
+    /// The module of the file, from the crate's root.
     pub(crate) module: Vec<String>,
     pub(crate) mentions: Vec<Mention>,
-    /// The modules that the file declares and keeps in other files, and whether only tests have them.
+    /// The modules that the file declares and keeps in other files, and whether they are test-only.
     pub(crate) declares: Vec<(Vec<String>, bool)>,
-    /// The names that the file's module passes on: from its own name to the path that it stands for.
+    /// The names that the file's module re-exports: from its own name to the full path.
     pub(crate) passes_on: BTreeMap<String, Vec<String>>,
 }
 
-/// One path in the text.
+/// One mention of a path.
 #[derive(Debug, Clone)]
 pub(crate) struct Mention {
     pub(crate) line: usize,
-    /// As written, without `self` and `super`, which are resolved; what begins with `crate` is absolute.
+    /// The path as written, except that `self` and `super` are resolved; a path that begins with `crate` is
+    /// absolute.
     pub(crate) path: Vec<String>,
     pub(crate) is_renamed: bool,
-    /// It stands in code that only tests have.
+    /// Whether the mention is in test-only code.
     pub(crate) is_test: bool,
-    /// It only passes a name of a module below on.
+    /// Whether the mention only re-exports a name of a module below.
     pub(crate) passes_on: bool,
 }
 
 impl Source {
-    /// The module that the file is, from the crate's root: `a/b.rs` and `a/b/mod.rs` are `a::b`.
+    /// Returns the module of the file, from the crate's root: `a/b.rs` and `a/b/mod.rs` are `a::b`.
     pub(crate) fn module(&self) -> Vec<String> {
         let path = self.path.trim_end_matches(".rs");
         let path = path.strip_suffix("/mod").unwrap_or(path);
@@ -60,7 +61,7 @@ impl Source {
 }
 
 struct Reader {
-    /// The module at this point, those within the file included.
+    /// The module at this point, including modules within the file.
     at: Vec<String>,
     is_test: bool,
     found: Reading,
@@ -73,7 +74,7 @@ impl Reader {
         self.found.mentions.push(Mention { line, path, is_renamed, is_test: self.is_test, passes_on: false });
     }
 
-    /// Takes `self` and `super` off the beginning.
+    /// Resolves `self` and `super` at the beginning of a path.
     fn resolved(&self, path: Vec<String>) -> Vec<String> {
         let mut base = self.at.clone();
         let mut rest = path.iter().peekable();
@@ -127,8 +128,8 @@ impl Reader {
         self.found.mentions.push(Mention { line, path, is_renamed, is_test: self.is_test, passes_on });
     }
 
-    /// Paths in the arguments of a macro or an attribute, which have no syntax of their own.
-    /// Attributes name functions in strings, too: `deserialize_with = "crate::secret::of"`.
+    /// Reads paths in the arguments of a macro or an attribute, which have no syntax of their own. Attributes
+    /// also name functions in strings: `deserialize_with = "crate::secret::of"`.
     fn tokens(&mut self, tokens: TokenStream, is_attribute: bool) {
         let (mut path, mut colons, mut span) = (Vec::<String>::new(), 0, Span::call_site());
         for token in tokens {
@@ -218,7 +219,7 @@ impl<'ast> Visit<'ast> for Reader {
         self.tokens(list.tokens.clone(), true);
     }
 
-    // `pub(in crate::a)` names a module that the code is already in.
+    // `pub(in crate::a)` names a module that contains the code already.
     fn visit_visibility(&mut self, _: &'ast Visibility) {}
 }
 

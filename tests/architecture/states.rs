@@ -1,11 +1,11 @@
-//! Statements that change rows for which a state vouches.
+//! Statements that change rows covered by a state.
 
 use std::fmt::Write as _;
 
 use crate::source::Source;
 
-/// A statement that changes a row for which a state vouches, without saying so, would make the change pass for one that
-/// something other than carnet made.
+/// A statement that changes such a row must append a state. Otherwise carnet would take its own change for a
+/// forgery.
 #[test]
 fn every_statement_that_changes_a_row_that_counts_appends_a_state() {
     const STATEMENTS: [&str; 8] = [
@@ -18,16 +18,16 @@ fn every_statement_that_changes_a_row_that_counts_appends_a_state() {
         "INSERT INTO issuer",
         "UPDATE key_state SET rotate_every",
     ];
-    /// Functions that need not.
+    /// Functions that need not append a state.
     const EXCEPT: [&str; 5] = [
-        // The last use does not count.
+        // The time of last use is not covered.
         "note_grant_uses",
         // The sealed half authenticates itself.
         "reseal_signing_key",
         // A recovery takes the tables as they are.
         "keep_authentic_signing_keys",
         "keep_grants",
-        // Each row is written again by a function that says so.
+        // Another function writes each row again and appends a state.
         "revoke_all_grants",
     ];
     let mut found = String::new();

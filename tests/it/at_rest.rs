@@ -1,4 +1,4 @@
-//! No private key lies on disk in clear, in whatever form, and of a destroyed one not even its sealed bytes.
+//! No private key is on disk in clear, in any encoding, and not even the sealed bytes of a destroyed key.
 
 use std::fs;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use carnet::internals::values::random::SecureRandom;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// Real keys, of which the test keeps copies.
+/// A key source that generates real keys and keeps copies for the test.
 #[derive(Debug)]
 struct RecordedKeys {
     source: GeneratedKeys,
@@ -34,10 +34,10 @@ impl KeySource for RecordedKeys {
     }
 }
 
-/// An issuer in a folder of its own, and every key that it ever made.
+/// An issuer in its own folder, with every key that it has made.
 ///
-/// Reading a database file by hand drops the locks that this process has on it. That is harmless here, where
-/// nobody else opens it.
+/// Reading a database file directly drops the locks that this process has on it. That is harmless here,
+/// because nothing else opens the file.
 struct Issuer {
     home: TempDir,
     keys: Arc<RecordedKeys>,
@@ -76,7 +76,7 @@ impl Issuer {
         self.runtime.block_on(issuer.refresh()).unwrap();
     }
 
-    /// The secret parts of every key made so far.
+    /// Returns the secret parts of every key made so far.
     fn secrets(&self) -> Needles {
         let made = self.keys.made.lock().unwrap();
         let published = self.carnet.issuer().key_set().keys.len();
@@ -90,7 +90,7 @@ impl Issuer {
         needles
     }
 
-    /// The sealed private halves as they are stored.
+    /// Returns the sealed private halves as stored.
     fn sealed(&self) -> Vec<String> {
         database::texts(
             &self.home.path().join("carnet.db"),
@@ -104,7 +104,7 @@ impl Issuer {
     }
 }
 
-/// The numbers that make a private key private.
+/// Returns the secret numbers of a private key.
 fn secret_parts(pair: &KeyPair) -> Vec<(&'static str, Vec<u8>)> {
     let der = pair.pkcs8().reveal();
     // PKCS #8 (RFC 5958): version, algorithm, and the key in an octet string.
@@ -112,7 +112,7 @@ fn secret_parts(pair: &KeyPair) -> Vec<(&'static str, Vec<u8>)> {
     let fields = elements(elements(private)[0].1);
     let number = |at: usize| fields[at].1.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<u8>>();
     match pair.public().algorithm() {
-        // PKCS #1 (RFC 8017): version, n, e, and then what is secret.
+        // PKCS #1 (RFC 8017): version, n, e, then the secret numbers.
         Algorithm::Rs256 => ["d", "p", "q", "dp", "dq", "qinv"].into_iter().zip((3..).map(number)).collect(),
         // SEC 1: version, scalar.
         Algorithm::Es256 => {
@@ -122,7 +122,7 @@ fn secret_parts(pair: &KeyPair) -> Vec<(&'static str, Vec<u8>)> {
     }
 }
 
-/// The DER elements in `bytes`, each with its tag.
+/// Splits `bytes` into DER elements, each with its tag.
 fn elements(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
     let mut elements = Vec::new();
     while let [tag, length, rest @ ..] = bytes {
@@ -196,7 +196,7 @@ fn the_master_key_is_in_its_own_file_only() {
     assert!(elsewhere.is_empty(), "{elsewhere:?}");
 }
 
-/// The search above proves nothing unless it finds what is there.
+/// Proves that the search finds a key that is there.
 #[test]
 fn a_planted_key_is_found_in_every_form() {
     let issuer = Issuer::new();
@@ -226,7 +226,8 @@ fn a_planted_key_is_found_in_every_form() {
         ];
         for (form, bytes) in forms {
             let planted = [&b"before it "[..], &bytes, b" after it"].concat();
-            // Pieces begin every 24 bytes of a long number, so its end alone holds some of them, too.
+            // Search pieces begin every 24 bytes of a long number, so its end alone contains some of them,
+            // too.
             assert!(!secrets.found_in(&planted).is_empty(), "{algorithm} key as {form} is not found");
             let file = issuer.home.path().join("keys/planted");
             fs::write(&file, planted).unwrap();

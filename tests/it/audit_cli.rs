@@ -1,5 +1,5 @@
-//! The audit log as a user meets it: who did what is there, it can be listed, followed, exported and
-//! verified, and no token or password is in it.
+//! The audit log on the command line: it has every act, can be listed, followed, exported and verified, and
+//! contains no token or password.
 
 use std::fs;
 use std::time::Duration;
@@ -20,14 +20,14 @@ const FEED: [&str; 7] = [
     "--role-arn=arn:aws:iam::123456789012:role/pull",
 ];
 
-/// A database with an issuer and a feed, which nobody serves.
+/// A database with an issuer and a feed, without a server.
 fn carnet() -> Carnet {
     let carnet = Carnet::new();
     carnet.ok(&[&FEED[..], &["--issuer=https://issuer.example"]].concat());
     carnet
 }
 
-/// The export: one record a line, oldest first.
+/// Exports the log: one record per line, oldest first.
 fn export(carnet: &Carnet, more: &[&str]) -> Vec<Value> {
     let lines = carnet.ok(&[&["audit", "list", "--output=jsonl"], more].concat());
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -76,7 +76,7 @@ fn every_change_is_recorded_with_who_made_it() {
     assert_eq!(minted["sub"], "space:default:feed:prod");
     assert_eq!((&minted["aud"], &minted["outcome"]), (&"other".into(), &"done".into()));
     assert!(minted["kid"].is_string());
-    // Version 7 of RFC 9562, so that the log's index of tokens grows at its end.
+    // Version 7 of RFC 9562 makes the log's index of tokens grow at its end.
     assert_eq!(minted["jti"].as_str().unwrap().as_bytes()[14], b'7', "{minted}");
     let everything = database::dump(&carnet.database());
     let signature = token.trim().rsplit('.').next().unwrap();
@@ -103,7 +103,7 @@ fn a_long_value_hides_no_other_change_of_a_feed() {
     ]
     .map(|part| detail.find(part).unwrap_or_else(|| panic!("no {part} in {detail}")));
     assert!(places.is_sorted(), "{detail}");
-    // Values that begin alike still look different.
+    // Values with a common prefix must still differ in the log.
     let audience = &detail[places[3]..places[4]];
     let digests: Vec<_> = audience.split("sha256:").skip(1).map(|rest| &rest[..16]).collect();
     assert!(matches!(digests[..], [old, new] if old != new), "{audience}");

@@ -1,4 +1,4 @@
-//! No token leaves for a provider before its row is durable, and none leaves if it cannot be.
+//! No token leaves for a provider before its row is durable, and none leaves if the row cannot be written.
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -25,13 +25,13 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 
-/// A provider that looks into the log, on a connection of its own, when a token arrives.
+/// A provider that reads the log, on its own connection, when a token arrives.
 struct Witness {
     database: PathBuf,
-    /// How it answers; not at all without a status.
+    /// The status of its response; `None` sends no response.
     status: Option<u16>,
     asked: AtomicUsize,
-    /// What happens while the first token is on its way.
+    /// An action to run while the first token is on its way.
     meanwhile: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
 }
 
@@ -96,7 +96,7 @@ impl World {
         Self { _folder: folder, carnet, witness, exchanger, request }
     }
 
-    /// What was recorded since the issuer was founded.
+    /// Returns the records since the issuer was founded.
     async fn recorded(&self) -> Vec<Record> {
         self.carnet.audit_log().flush().await;
         recorded(self.carnet.store()).await
@@ -156,7 +156,7 @@ async fn a_token_that_is_refused_because_its_key_was_replaced_meanwhile_is_follo
         issuer.refresh().await.unwrap();
     }));
     world.exchanger.exchange(&world.request).await.unwrap_err();
-    // Refused for what the token says, it is asked no third time.
+    // After a refusal because of the token's claims there is no third attempt.
     assert_eq!(world.witness.asked.load(Ordering::Relaxed), 2);
     let kids: Vec<_> = world.recorded().await.into_iter().map(|record| record.event.kid.unwrap()).collect();
     assert!(kids.len() == 4 && kids[0] != kids[2], "{kids:?}");

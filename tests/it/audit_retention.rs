@@ -1,5 +1,5 @@
-//! What a server does for its log between requests, on a simulated clock: counted refusals are written, old
-//! rows are pruned by a clock that is believed, and the rest proves itself.
+//! The maintenance of the audit log, on a simulated clock: refusal counts are written, old rows are pruned
+//! while the clock is trusted, and the remaining rows still verify.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ impl Server {
         Self { _folder: folder, clock, carnet, maintenance, audit_maintenance }
     }
 
-    /// Lets `time` pass, while the maintenance tasks run as often as it takes.
+    /// Lets `time` pass, with the maintenance tasks running as often as they would.
     async fn pass(&mut self, time: Duration) {
         let end = self.clock.monotonic() + time;
         while self.clock.monotonic() < end {
@@ -97,7 +97,8 @@ async fn a_clock_that_jumps_prunes_nothing() {
     server.pass(HOUR).await;
     let before = server.records().await;
     server.clock.step_wall_to(server.clock.now() + 100 * DAY);
-    // The maintenance task finds the jump out, and believes it when it has held; until then, nothing is pruned.
+    // The maintenance task detects the jump and trusts the clock after it has been stable; until then, nothing is
+    // pruned.
     server.maintenance.tick().await;
     server.clock.advance(Duration::from_secs(1));
     server.audit_maintenance.tick().await;
@@ -115,7 +116,7 @@ async fn more_than_one_transaction_takes_is_pruned_too() {
     server.pass(DAY + HOUR).await;
     let left = server.carnet.store().verify_audit(&[]).await.unwrap().rows;
     assert!(left > 1000, "{left} left after one transaction");
-    // Without waiting for the next hour.
+    // Does not wait for the next hour.
     for _ in 0..3 {
         server.pass(Duration::from_secs(1)).await;
     }

@@ -1,5 +1,5 @@
-//! Whoever has the database but not the master key cannot change the audit log unseen: each way to tamper
-//! with its tables is found, and the row is named.
+//! An attacker with the database but without the master key cannot change the audit log unnoticed: every kind
+//! of tampering is found, with its row.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -20,12 +20,12 @@ use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// So many rows a log has.
+/// The number of rows in the log.
 const ROWS: i64 = 8;
-/// The row that is tampered with, unless another one is named.
+/// The row to tamper with, unless another one is named.
 const ROW: i64 = 4;
 
-/// A log, the files of which are copied for whoever tampers with one.
+/// A log whose files are copied for each tampering.
 struct Log {
     folder: TempDir,
     anchors: Vec<Anchor>,
@@ -72,7 +72,7 @@ impl Log {
         Self { folder, anchors }
     }
 
-    /// What verification says of a copy on which `statements` were run.
+    /// Runs `statements` on a copy and returns the verification report.
     async fn tampered(&self, statements: &[&str], anchors: &[Anchor]) -> Report {
         let copy = tempfile::tempdir().unwrap();
         fs::create_dir(copy.path().join("keys")).unwrap();
@@ -92,7 +92,7 @@ impl Log {
         report
     }
 
-    /// The rows that are found, each once.
+    /// Returns the rows that are found, each once.
     async fn found(&self, statements: &[&str], anchors: &[Anchor]) -> Vec<(i64, Problem)> {
         let report = self.tampered(statements, anchors).await;
         report.findings.iter().map(|finding| (finding.seq, finding.problem)).collect()
@@ -140,7 +140,7 @@ async fn a_change_of_any_column_is_found_in_its_row() {
             assert_eq!(found, [(ROW, Problem::Changed)], "{column} = {value}");
         }
     }
-    // Every column was tried, but for the place and the MAC, which follow below.
+    // Every column is covered, except sequence number and MAC, which follow below.
     let options = SqliteConnectOptions::new().filename(log.folder.path().join("carnet.db"));
     let mut sql = SqliteConnection::connect_with(&options).await.unwrap();
     let columns = "SELECT name FROM pragma_table_info('audit') WHERE name NOT IN ('seq', 'mac')";
@@ -247,12 +247,12 @@ async fn each_other_way_to_tamper_is_found_where_it_was_done() {
     for (what, statements, expected) in table {
         assert_eq!(log.found(&statements, &[]).await, expected, "{what}");
     }
-    // A gap that was closed from behind: every row that moved.
+    // A gap that was closed by renumbering: every row that moved is found.
     let found = log.found(&[&["DELETE FROM audit WHERE seq = 4"][..], &MOVE_DOWN].concat(), &[]).await;
     assert_eq!(found.first(), Some(&(4, Problem::Changed)));
 }
 
-/// Verification need not find a row whose place is no number: nobody can write one.
+/// Verification need not find a row whose sequence number is not an integer, because none can be written.
 #[tokio::test]
 async fn the_database_takes_no_row_whose_place_is_no_number() {
     let log = Log::new().await;
@@ -284,7 +284,7 @@ async fn a_log_that_was_cut_and_written_again_does_not_agree_with_its_anchors() 
     let mut sql = SqliteConnection::connect_with(&options).await.unwrap();
     sqlx::query("DELETE FROM audit WHERE seq > 5").execute(&mut sql).await.unwrap();
     sql.close().await.unwrap();
-    // By carnet itself, which has the key and goes on from where the log ends.
+    // carnet itself, which has the key, continues after the end of the log.
     let store = store(log.folder.path(), IfMissing::Refuse).await;
     let again = AuditLog::new(store.clone(), Arc::new(SystemClock::new()), Arc::default());
     for number in 6..=9 {
@@ -300,7 +300,7 @@ async fn rows_of_another_database_are_found() {
     let (log, other) = (Log::new().await, Log::new().await);
     let attach = format!("ATTACH '{}' AS other", other.folder.path().join("carnet.db").display());
     let copy = "INSERT OR REPLACE INTO main.audit SELECT * FROM other.audit WHERE seq = 4";
-    // Its MAC came with it, so the row after it fails, too.
+    // Its MAC was copied with it, so the row after it fails, too.
     let found = log.found(&[&attach, copy], &[]).await;
     assert_eq!(found, [(4, Problem::Changed), (5, Problem::Changed)]);
     let all = [

@@ -1,4 +1,4 @@
-//! Feeds of type `azure-acr` on the command line: what is shown, what changes, what is refused and why.
+//! Feeds of type `azure-acr` on the command line: output, changes, and refusals with their reasons.
 
 use crate::support::carnet::Carnet;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 const TENANT: &str = "8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c";
 const CLIENT: &str = "0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e";
 
-/// `feed add azure-acr` with good fields, but for those in `flags`, written `--flag=value`.
+/// Returns `feed add azure-acr` with valid fields, except those in `flags`, written `--flag=value`.
 fn add(flags: &[&str]) -> Vec<String> {
     let good = [
         ("--space", "default"),

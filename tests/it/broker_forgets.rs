@@ -1,4 +1,5 @@
-//! A running process drops what it keeps, and what is under way, of a feed that another one removes.
+//! When another process removes a feed, a running process drops its cached credentials and its exchanges in
+//! progress.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,11 +31,11 @@ async fn a_request_for_a_feed_that_another_process_removes_ends_at_once() {
     };
     let carnet = Carnet::open(config.clone()).await.unwrap();
 
-    // A provider that takes the request and never answers.
+    // A provider that accepts the request and never responds.
     let provider = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", provider.local_addr().unwrap());
     let overrides = [format!("sts={url}"), format!("ecr={url}")];
-    // As another process would.
+    // Acts as another process would.
     let other = carnet::internals::open_store(&config).await.unwrap();
     let actor = Actor::local("test");
     let feeds = Feeds::new(other, Arc::new(SystemClock::new()), Arc::new(SecureRandom::default()));
@@ -59,7 +60,7 @@ async fn a_request_for_a_feed_that_another_process_removes_ends_at_once() {
     let removed = async {
         let taken = provider.accept().await.unwrap();
         feeds.remove(&feed.path(), &actor).await.unwrap();
-        // Kept open: nobody but the broker may end this.
+        // Kept open: only the broker may end this connection.
         let end = std::future::pending::<()>();
         end.await;
         drop(taken);
@@ -68,7 +69,7 @@ async fn a_request_for_a_feed_that_another_process_removes_ends_at_once() {
         outcome = asked => outcome,
         () = removed => unreachable!(),
         () = carnet.run(std::future::pending()) => unreachable!(),
-        // Long before the deadline of an exchange, 15 s.
+        // Well before the deadline of an exchange, 15 s.
         () = wait(Duration::from_secs(8)) => panic!("the request is still under way"),
     };
     assert!(matches!(outcome, Err(BrokerError::FeedChanged)), "{outcome:?}");

@@ -1,4 +1,4 @@
-//! `carnet demo`: the whole chain on one machine, told in order; a step that fails makes it fail.
+//! `carnet demo`: the whole exchange on one machine, in order; a failing step makes the command fail.
 
 use std::fs;
 
@@ -88,7 +88,7 @@ fn a_step_that_fails_makes_the_demo_fail() {
     assert!(!output.stdout.contains("Done"), "{}", output.stdout);
 }
 
-/// The account is what the demo is for: it must not end well when it could not be written.
+/// The output is the purpose of the demo: the command must fail if it cannot be written.
 #[test]
 fn an_account_that_nobody_can_read_is_a_failure() {
     let carnet = Carnet::new();

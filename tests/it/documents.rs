@@ -1,4 +1,4 @@
-//! The public documents on the wire, byte by byte: members, headers, revalidation, and what is not there.
+//! The public documents on the wire, byte by byte: members, headers, revalidation, and 404s.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const ISSUER: &str = "https://issuer.example";
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const JWKS: &str = "/.well-known/jwks";
 
-/// A server of the documents of `issuer`, and the database that it works on.
+/// Starts a server of the documents of `issuer`; returns it with its database.
 fn serve(issuer: &str) -> (Announced, Carnet) {
     let carnet = Carnet::new();
     (carnet.serve(issuer, "127.0.0.1:0", &[]).unwrap(), carnet)
@@ -23,7 +23,7 @@ fn connect(server: &Announced) -> Connection {
     Connection::to(server.announced("/listening"), None)
 }
 
-/// The headers, without those that say nothing of the document.
+/// Returns the headers, without those that are independent of the document.
 fn headers(answer: &Answer) -> BTreeMap<&str, &str> {
     let headers = answer.headers.iter().filter(|(name, _)| name != "date");
     headers.map(|(name, value)| (name.as_str(), value.as_str())).collect()
@@ -33,7 +33,7 @@ fn members(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
-/// What every verifier can rely on, whatever carries the documents.
+/// Checks the guarantees for every verifier, independent of the transport.
 fn assert_documents(connection: &mut Connection, issuer: &str, path: &str) {
     let discovery = connection.get(&format!("{path}{DISCOVERY}"));
     assert_eq!(
@@ -224,7 +224,7 @@ fn requests_on_one_connection_are_answered_in_order() {
         request(&format!("GET {JWKS}")) + "\r\n",
         request(&format!("HEAD {JWKS}")) + "\r\n",
         request("GET /absent") + "\r\n",
-        // A body where none belongs must not be taken for the next request.
+        // A body on a GET must not be parsed as the next request.
         request(&format!("GET {JWKS}")) + "Content-Length: 18\r\n\r\nGET / HTTP/1.1\r\n\r\n",
         request(&format!("GET {DISCOVERY}")) + "Connection: close\r\n\r\n",
     ];
@@ -271,7 +271,7 @@ fn a_rotation_swaps_the_jwks_whole() {
     let (old, discovery) = (connection.get(JWKS), connection.get(DISCOVERY));
     carnet.ok(&["key", "rotate", "--force", "--yes"]);
     let new = wait_until(Duration::from_secs(30), || {
-        // Whatever is seen on the way there is one of the two, tag and text together.
+        // Every response during the rotation is one of the two, with matching tag and text.
         Some(connection.get(JWKS))
             .filter(|seen| seen.header("etag") != old.header("etag") || seen.body != old.body)
     });
@@ -312,7 +312,7 @@ fn the_jwks_begins_with_rs256_and_of_each_algorithm_with_the_key_that_signs() {
                 (text("alg"), rank.unwrap(), text("retired_at").to_owned(), text("kid"))
             })
             .collect();
-        // Backwards in algorithm and time of retirement.
+        // Sorted in reverse by algorithm and time of retirement.
         expected.sort_by(|a, b| (b.0, a.1, &b.2).cmp(&(a.0, b.1, &a.2)));
         let expected: Vec<_> = expected.iter().map(|key| (key.0.to_owned(), key.3.to_owned())).collect();
         assert_eq!(expected.len(), 4 + 2 * rotations);

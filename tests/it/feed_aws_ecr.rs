@@ -1,4 +1,4 @@
-//! The exchange of an `aws-ecr` feed against the sandbox: what a cloud checks is really checked.
+//! The exchange of an `aws-ecr` feed against the sandbox, which performs the cloud's checks.
 
 use crate::aws_support::{World, at};
 use carnet::internals::exchange::Failure;
@@ -83,7 +83,7 @@ async fn tokens_that_a_cloud_refuses_are_refused_with_its_code() {
     }
 }
 
-/// `carnet token mint > FILE`, and the file named to AWS's own clients, which send it as it is.
+/// AWS's own clients send a token file as it is, including the line end of `carnet token mint > FILE`.
 #[tokio::test]
 async fn the_end_of_a_line_behind_a_good_token_is_no_bad_signature() {
     let world = World::start(ROLES).await;
@@ -91,7 +91,7 @@ async fn the_end_of_a_line_behind_a_good_token_is_no_bad_signature() {
     for token in [format!("{token}\n"), format!("{token}\r\n"), format!(" {token} ")] {
         world.exchange(&token).await.unwrap();
     }
-    // Inside it is another matter, but no signature either.
+    // A line end inside the token is an error, but not one about the signature.
     let error = world.exchange(&token.replacen('.', ".\n", 1)).await.unwrap_err();
     let upstream = error.upstream().unwrap();
     let message = upstream.message.as_deref().unwrap();
@@ -172,7 +172,7 @@ async fn the_issuers_documents_must_be_what_aws_requires() {
         let error = world.exchange(&token).await.unwrap_err();
         let upstream = error.upstream().unwrap();
         assert_eq!(upstream.code.as_deref(), Some(code), "{discovery:?} {jwks:?}");
-        // AWS says so of an issuer that it could not reach at that moment, too.
+        // AWS uses this code for a temporarily unreachable issuer, too.
         let about_keys = upstream.message.as_deref().is_some_and(|text| text.contains("verification key"));
         assert_eq!(error.is_transient(), code == silence || about_keys);
     }
@@ -278,7 +278,7 @@ async fn ecr_public_answers_requests_signed_for_it_in_its_region() {
         let header = request.headers_mut().get_mut(header).unwrap();
         *header = HeaderValue::from_str(&header.to_str().unwrap().replace(from, to)).unwrap();
     }
-    // What `region` says is about private registries.
+    // `region` applies to private registries only.
     let world =
         World::of_type("aws-ecr-public", &ROLES.replace("[aws]", "[aws]\nregion = 'eu-west-1'")).await;
     let token = world.issuer.token("ES256", &world.claims());

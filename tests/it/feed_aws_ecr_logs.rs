@@ -1,7 +1,7 @@
-//! What the exchange and the sandbox write to the log.
+//! Logs of the exchange and of the sandbox.
 //!
-//! One test, in a process of its own: the subscriber is the whole process's, so that it also sees
-//! what the HTTP client logs on other threads.
+//! One test, in its own process: the subscriber is global, so that it also sees the logs of the HTTP client
+//! on other threads.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -57,14 +57,14 @@ async fn logs_show_no_token_password_or_key_at_any_level() {
         element("SessionToken"),
         sent,
         "hunter2".to_owned(),
-        // `AWS:hunter2`, as ECR answers it.
+        // `AWS:hunter2`, in ECR's encoding.
         "QVdTOmh1bnRlcjI=".to_owned(),
     ] {
         assert!(!text.contains(&secret), "{secret} is in the log");
     }
 }
 
-/// A log in memory.
+/// An in-memory log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -1,4 +1,4 @@
-//! The exchange of an `azure-acr` feed against the sandbox: what Entra checks is really checked.
+//! The exchange of an `azure-acr` feed against the sandbox, which performs Entra's checks.
 
 use crate::azure_support::{APPLICATION, CLIENT, OTHER, TENANT, World, at};
 use carnet::internals::exchange::{ExchangeError, Failure};
@@ -7,7 +7,7 @@ use carnet::internals::jose::jws::decode_unverified;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Step, status and code of a refusal, which must also have a hint and name its request.
+/// Returns step, status and code of a refusal, which must also have a hint and a request id.
 #[expect(clippy::unwrap_used, reason = "a helper of tests, which clippy does not see as such")]
 #[track_caller]
 fn refusal(error: &ExchangeError) -> (&'static str, u16, String) {
@@ -51,7 +51,7 @@ async fn a_registry_token_opens_the_repositories_that_were_asked_for_and_nothing
     let bearer = format!("Bearer {}", credential.registry_token().unwrap().reveal());
     let password = world.exchange(&token).await.unwrap().password().unwrap().reveal().to_owned();
     for (method, path, bearer, status) in [
-        // The sandbox's registry is empty: what may be looked for is not found.
+        // The sandbox's registry is empty: permitted lookups find nothing.
         ("GET", "app/one/manifests/latest", bearer.as_str(), 404),
         ("HEAD", "app/two/blobs/sha256:00", &bearer, 404),
         ("GET", "app/one/tags/list", &bearer, 404),
@@ -125,7 +125,7 @@ async fn assertions_that_entra_refuses_are_refused_with_its_number() {
         fault(&mut claims, &world);
         let error = world.exchange(&world.issuer.token("RS256", &claims)).await.unwrap_err();
         assert_eq!(refusal(&error), ("entra:token", status, code.to_owned()), "{name}");
-        // The token's identifier is the correlation id, which Entra's log is searched by.
+        // The token's identifier is the correlation id, by which Entra's log can be searched.
         let message = error.upstream().unwrap().message.clone().unwrap();
         assert!(message.contains(&format!("Correlation ID: {}", Uuid::from_u128(7))), "{message}");
         assert!(!error.is_transient());
@@ -287,7 +287,7 @@ async fn the_registry_takes_only_tokens_of_its_own_entra_and_narrows_them() {
         let (answered, body) = world.ask_acr(path, &form).await;
         assert_eq!((answered, &body["errors"][0]["code"]), (status, &json!(code)), "{form:?}");
     }
-    // One kind of token never does for another.
+    // One kind of token is never accepted in place of another.
     for (path, name, token) in [
         ("exchange", "access_token", refresh),
         ("exchange", "access_token", registry_token),
@@ -299,7 +299,7 @@ async fn the_registry_takes_only_tokens_of_its_own_entra_and_narrows_them() {
             form.iter().filter(|(field, _)| *field != name).copied().chain([(name, token)]).collect();
         assert_eq!(world.ask_acr(path, &form).await.0, 401, "{path} with {token}");
     }
-    // Entra's token has ended an hour later, and the refresh token after half an hour.
+    // Entra's token has expired an hour later, and the refresh token after half an hour.
     world.clock.step_wall_to(at(3600));
     assert_eq!(world.ask_acr("exchange", &exchange).await.0, 401);
     assert_eq!(world.ask_acr("token", &pull).await.0, 401);

@@ -1,7 +1,7 @@
-//! What the exchange and the sandbox write to the log.
+//! Logs of the exchange and of the sandbox.
 //!
-//! One test, in a process of its own: the subscriber is the whole process's, so that it also sees
-//! what the HTTP client logs on other threads.
+//! One test, in its own process: the subscriber is global, so that it also sees the logs of the HTTP client
+//! on other threads.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,7 +41,7 @@ async fn logs_show_no_token_at_any_level() {
     }
 }
 
-/// A log in memory.
+/// An in-memory log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -1,5 +1,5 @@
-//! `feed credentials` through the broker: how long a credential must live, what it is limited to, and where
-//! a token may be sent.
+//! `feed credentials` through the broker: the minimum remaining lifetime, scopes, and allowed addresses for
+//! tokens.
 
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use serde_json::Value;
 const REGISTRY: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
 const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
 
-/// Adds the feed `default/SLUG` whose endpoints are these.
+/// Adds the feed `default/SLUG` with these endpoints.
 fn add_feed(carnet: &Carnet, slug: &str, sts: &str, ecr: &str) {
     let (sts, ecr) = (format!("--endpoint=sts={sts}"), format!("--endpoint=ecr={ecr}"));
     let slug = format!("--slug={slug}");
@@ -130,7 +130,7 @@ fn a_public_issuers_tokens_go_to_this_machine_only_when_an_admin_says_so_and_nev
     }
     assert!(started.elapsed() < Duration::from_secs(10), "a refusal of our own was tried again");
 
-    // Nobody listens there; what matters is that it was tried.
+    // Nothing listens there; the error shows that the connection was attempted.
     let output = credentials(&carnet, &["--allow-loopback-endpoints"]);
     assert!(output.stderr.contains("could not connect"), "{}", output.stderr);
 
@@ -198,7 +198,7 @@ fn requests_go_through_a_proxy_only_when_it_is_set_and_never_by_the_environment(
         }
     }
 
-    // A proxy that refuses, and a URL that is none: the password is not shown.
+    // A refusing proxy, and an invalid URL: neither error shows the password.
     let refused = ask(&[], &[("CARNET_PROXY", url("user:hunter3@"))]);
     assert!(refused.status == 1 && refused.stderr.contains("does not take the login"), "{refused:?}");
     let wrong = ask(&["--proxy", "socks5://user:hunter3@proxy.example"], &[]);
@@ -213,7 +213,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// What passes everything on to `to`, except for the first connection, which it takes and never answers.
+/// Starts a relay to `to` that accepts the first connection and never responds on it.
 fn silent_at_first(to: &str) -> String {
     let (to, path) = to.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let (to, listener) = (to.to_owned(), TcpListener::bind("127.0.0.1:0").unwrap());
@@ -239,7 +239,7 @@ fn silent_at_first(to: &str) -> String {
     url
 }
 
-/// In a command nobody confirms the key state meanwhile: the second token used to be refused for that.
+/// A command does not refresh the key state meanwhile; the second token must not be refused for that.
 #[test]
 fn an_endpoint_that_takes_a_connection_and_stays_silent_is_asked_again_with_another_token() {
     let (issuer, sandbox) = world("");

@@ -1,4 +1,4 @@
-//! `feed credentials` by a server: what is printed, refused and sent is what it is on a local database.
+//! `feed credentials` with a server: output, errors and requests are the same as on a local database.
 
 use crate::support::ca::Ca;
 use crate::support::carnet::{Announced, Issuer, Output};
@@ -11,8 +11,8 @@ use serde_json::Value;
 const REGISTRY: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
 const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
 
-/// A server with the feeds `default/trusted`, `default/stranger` and `default/tenant`, of which a sandbox trusts
-/// the first, and a deployer's grant.
+/// A server with the feeds `default/trusted`, `default/stranger` and `default/tenant`, of which a sandbox
+/// trusts the first, and a deployer's grant.
 struct World {
     issuer: Issuer,
     _sandbox: Announced,
@@ -46,7 +46,7 @@ impl World {
         Self { issuer, _sandbox: sandbox, token }
     }
 
-    /// `feed credentials FEED …` with no database in sight and these variables.
+    /// Runs `feed credentials FEED …` without a database and with these variables.
     fn remote(&self, feed: &str, more: &[&str], variables: &[(&str, &str)]) -> Output {
         let mut command = self.issuer.carnet.bare_command();
         command.args(["feed", "credentials", feed]).args(more).envs(variables.iter().copied());
@@ -70,7 +70,7 @@ fn assert_refused(output: &Output, status: i32, parts: &[&str]) {
     }
 }
 
-/// What differs between two credentials of one feed, made alike.
+/// Replaces the parts that differ between two otherwise equal credentials of one feed.
 fn shape(text: &str) -> String {
     match serde_json::from_str::<Value>(text) {
         Ok(value) => format!("{:#?}", blank(value)),
@@ -103,7 +103,8 @@ fn every_format_is_the_same_by_a_server_and_on_the_database() {
     for format in ["json", "env", "docker-config", "k8s-secret"] {
         let format = format!("--format={format}");
         let local = world.local("default/trusted", &[&format]);
-        // Each process of its own has to ask; the server remembers, so that it is asked for more than it has.
+        // Each local process makes its own exchange; the server has a cache, so the scope differs to force an
+        // exchange.
         let remote = world.by_server("default/trusted", &[&format, "--repository=app"]);
         assert_eq!((remote.status, remote.stderr.as_str()), (0, ""), "{remote:?}");
         let same_source = |text: &str| shape(text).replace("\"cache\"", "\"exchange\"");
@@ -145,7 +146,7 @@ fn a_kubernetes_secret_holds_the_same_configuration_that_docker_reads() {
     assert_refused(&bad, 2, &["--secret-name", "a Secret's name is"]);
 }
 
-/// What two failures say, but for names of requests.
+/// Returns the text of a failure without request ids.
 fn told(output: &Output) -> String {
     let is_name = |line: &&str| line.starts_with("  request ");
     output.stderr.lines().filter(|line| !is_name(line)).map(|line| line.to_owned() + "\n").collect()
@@ -247,7 +248,7 @@ fn a_server_without_a_token_and_flags_of_the_other_mode_are_refused() {
         assert_refused(&output, 2, &["--server", part]);
         assert!(!output.stderr.contains("hunter2"), "{}", output.stderr);
     }
-    // A token waits for a server that nobody names.
+    // A token without a named server has no effect.
     let alone = world.remote(
         "default/trusted",
         &[],
@@ -271,7 +272,7 @@ fn variables_of_the_local_mode_and_proxies_are_of_no_effect_and_nothing_is_made(
     }
     command.env("CARNET_DATABASE", "sqlite:missing.db").env("CARNET_KEYS_DIR", "missing");
     command.env("CARNET_MASTER_KEY_FILE", "missing").env("CARNET_ISSUER", "https://other.example");
-    // As a Secret made of a file brings it.
+    // A Secret made from a file ends in a line end.
     command.env("CARNET_URL", &world.issuer.url).env("CARNET_TOKEN", format!("{}\n", world.token));
     let output = Output::of(&mut command, b"");
     assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{output:?}");
@@ -310,7 +311,7 @@ fn a_server_is_reached_by_tls_with_its_authority_and_by_a_unix_socket() {
         1,
         &["could not be asked", "hint: check that the server runs"],
     );
-    // The sandbox listens, and is no carnet.
+    // The sandbox responds but is not carnet.
     let sandbox = world._sandbox.announced("/endpoints/aws/sts");
     let output = ask(&["--server", sandbox]);
     assert_refused(&output, 1, &["nothing that carnet says", "hint: --server or CARNET_URL must be where"]);

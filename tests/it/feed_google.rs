@@ -1,5 +1,5 @@
-//! The exchange of a `google-artifact-registry` feed against the sandbox: what Google checks is really
-//! checked, and what it refuses is told with its own codes.
+//! The exchange of a `google-artifact-registry` feed against the sandbox, which performs Google's checks and
+//! refuses with Google's own codes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +101,7 @@ impl World {
         exchange(&transport(), request, &self.clock).await
     }
 
-    /// Sends a request and gives the answer's status and JSON.
+    /// Sends a request and returns the response's status and JSON.
     async fn call(&self, request: Request<bytes::Bytes>) -> (u16, Value) {
         let answer = transport().send(request).await.unwrap();
         (answer.status().as_u16(), serde_json::from_slice(answer.body()).unwrap_or_default())
@@ -129,7 +129,7 @@ fn signed(token: &str) -> SignedToken {
     }
 }
 
-/// Step, status, code and hint of a refusal.
+/// Returns step, status, code and hint of a refusal.
 fn refusal(error: &ExchangeError) -> (&'static str, u16, String, String) {
     let upstream = error.upstream().unwrap();
     let (status, code) = (upstream.status.unwrap(), upstream.code.clone().unwrap());
@@ -142,7 +142,7 @@ async fn a_trusted_token_becomes_a_login_with_either_algorithm_directly_or_as_a_
         let world = World::start(TRUST).await;
         let token = world.issuer.token(alg, &world.claims());
         for (own, of, expires_at) in [
-            // The sandbox would give 1800 s, but the token has 600 s left.
+            // The sandbox would allow 1800 s, but the token has 600 s left.
             (json!({}), "sts", at(600)),
             (json!({ "service_account": ACCOUNT }), "iamcredentials", at(3600)),
             (json!({ "service_account": ACCOUNT, "lifetime": 400 }), "iamcredentials", at(400)),

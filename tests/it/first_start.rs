@@ -1,5 +1,5 @@
-//! A first start makes a database, a master key and signing keys, once, whoever else starts with it; a later
-//! start finds them.
+//! A first start creates a database, a master key and signing keys exactly once, even if several processes
+//! start together; a later start finds them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,8 +31,8 @@ fn feed(slug: &str) -> [String; 7] {
     ]
 }
 
-/// One master key, one schema, one issuer, and of each algorithm exactly one active and one prepared key that
-/// open and sign.
+/// Checks for one master key, one schema, one issuer, and for each algorithm exactly one active and one
+/// prepared key that open and sign.
 #[track_caller]
 fn assert_founded_once(carnet: &Carnet) {
     let texts = |query| database::texts(&carnet.database(), query);
@@ -72,7 +72,7 @@ fn a_first_start_makes_what_it_needs_private_to_its_owner() {
     let carnet = Carnet::new();
     let server = carnet.serve(ISSUER, "127.0.0.1:0", &[]).unwrap();
     assert_eq!(server.announced("/issuer"), ISSUER);
-    // While it serves, SQLite's log and index exist, too.
+    // While the server runs, SQLite's log and index exist, too.
     for entry in fs::read_dir(carnet.home()).unwrap().map(|entry| entry.unwrap().path()) {
         assert_eq!(mode(&entry), if entry.is_dir() { 0o700 } else { 0o600 }, "{}", entry.display());
     }
@@ -219,11 +219,11 @@ fn one_issuer_has_one_url_however_it_is_written() {
 #[test]
 fn a_first_start_that_failed_half_way_goes_on() {
     let carnet = Carnet::new();
-    // The keys folder's place is taken: a database is made, but no master key.
+    // A file is in place of the keys folder: the database is created, but no master key.
     fs::write(carnet.keys_dir(), "").unwrap();
     assert_eq!(carnet.run(&["serve", "--listen=127.0.0.1:0", "--issuer", ISSUER]).status, 1);
     fs::remove_file(carnet.keys_dir()).unwrap();
-    // Nobody has said who the issuer is: master key, but no signing keys.
+    // Without an issuer URL, the master key is created, but no signing keys.
     let output = carnet.run(&["serve", "--listen=127.0.0.1:0"]);
     assert!(output.status == 1 && output.stderr.contains("has no issuer yet"), "{}", output.stderr);
     let master_key = fs::read(carnet.keys_dir().join("master.key")).unwrap();
@@ -273,12 +273,12 @@ fn nothing_starts_while_somebody_else_could_change_the_database_or_the_keys_fold
         set_mode(path, good);
         carnet.ok(&["key", "list"]);
     }
-    // As /tmp is one: nobody replaces what is somebody else's there.
+    // A sticky folder like /tmp: users cannot replace each other's files there.
     set_mode(carnet.home(), 0o1777);
     carnet.ok(&["key", "list"]);
 }
 
-/// Only root gives files away: everybody else sees it in the unit test of the rule.
+/// Only root can change a file's owner; for other users, the unit test of the rule covers this.
 #[test]
 fn nothing_starts_on_files_of_somebody_else() {
     let carnet = Carnet::new();
@@ -292,7 +292,7 @@ fn nothing_starts_on_files_of_somebody_else() {
         output.stderr.contains("belongs to user 4321") && output.stderr.contains("chown 0 "),
         "{output:?}"
     );
-    // Root works for the user whose folder it is.
+    // Root acts for the user who owns the folder.
     std::os::unix::fs::chown(carnet.home(), Some(4321), None).unwrap();
     carnet.ok(&["feed", "list"]);
 }

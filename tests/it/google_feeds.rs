@@ -1,5 +1,5 @@
-//! Feeds of types `google-artifact-registry` and `aws-ecr-public` on the command line: what is shown, what
-//! changes, what is refused and why.
+//! Feeds of types `google-artifact-registry` and `aws-ecr-public` on the command line: output, changes, and
+//! refusals with their reasons.
 
 use crate::api::world::World;
 use crate::support::carnet::{Carnet, Output};
@@ -9,7 +9,8 @@ const NAME: &str = "projects/123456789012/locations/global/workloadIdentityPools
 const ACCOUNT: &str = "pull@my-project.iam.gserviceaccount.com";
 const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
 
-/// `feed add google-artifact-registry` with good fields, but for those in `flags`, written `--flag=value`.
+/// Runs `feed add google-artifact-registry` with valid fields, except those in `flags`, written
+/// `--flag=value`.
 fn add(carnet: &Carnet, flags: &[&str]) -> Output {
     let good = [
         "--space=default".to_owned(),
@@ -128,11 +129,11 @@ fn without_a_service_account_a_credential_lives_as_long_as_the_token_and_is_hand
     for (feed, most) in [("default/default", 3600), ("default/short", 300)] {
         let printed = credential(feed, &[]);
         assert_eq!(printed.status, 0, "{printed:?}");
-        // Less the five seconds by which `iat` is backdated, and the time that the request took.
+        // Less the five seconds by which `iat` is backdated, and the duration of the request.
         let lived = seconds(&serde_json::from_str(&printed.stdout).unwrap());
         assert!(lived <= most - 5 && lived > most / 2, "{feed}: {lived} s");
     }
-    // More than the token's life is refused with what would help, and nothing of another cloud's.
+    // A request for more than the token's lifetime is refused, with advice for this cloud only.
     let refused = credential("default/short", &["--min-remaining=20m"]);
     let told = &refused.stderr;
     assert!(

@@ -1,4 +1,4 @@
-//! `carnet grant`: what each command shows, does, refuses and says, in words and in JSON.
+//! `carnet grant`: output, effects and refusals of each command, as text and as JSON.
 
 use crate::support::carnet::{Carnet, Output};
 use crate::support::local_actor;

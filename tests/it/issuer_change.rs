@@ -1,4 +1,4 @@
-//! Another issuer URL: what a process does that runs on under the old one.
+//! A change of the issuer URL, seen by a process that still runs under the old one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ async fn a_process_that_runs_under_the_old_url_confirms_nothing_and_rotates_noth
     let old = open(folder.path(), "https://old.example", &clock, false).await;
     let new = open(folder.path(), "https://new.example", &clock, true).await;
 
-    // The keys are the same ones, sealed anew for the new name.
+    // The keys are the same, sealed again for the new URL.
     assert_eq!(new.issuer().key_set().active_kids(), old.issuer().key_set().active_kids());
     assert!(new.issuer().key_set().signer(Algorithm::Es256).is_some());
 

@@ -1,10 +1,10 @@
 //! `kill -9` at any moment of a rotation, a revocation or a change of the master key: the issuer opens again,
-//! nothing is lost, and no private key lies on disk in clear.
+//! nothing is lost, and no private key is on disk in clear.
 //!
-//! Crashes are random: waiting for a random time is what this test does, not how it synchronises. The seed is
-//! printed, and `CARNET_TEST_SEED` repeats what the dice decided (though not what the machine made of it).
-//! 20 rounds of each kind in one home, so that a round begins with what the crashes before it left;
-//! `CARNET_TEST_LONG=1` makes it 200.
+//! Crashes are random: the random sleeps are the subject of this test, not its synchronisation. The seed is
+//! printed, and `CARNET_TEST_SEED` repeats the random decisions (though not the scheduling). Each kind has 20
+//! rounds in one home, so that a round begins with the results of earlier crashes; `CARNET_TEST_LONG=1` makes
+//! it 200.
 #![allow(clippy::print_stderr, reason = "what fails says why")]
 
 use std::collections::BTreeSet;
@@ -26,21 +26,21 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What writes nothing in this many milliseconds has nothing to write.
+/// A process that writes nothing for this many milliseconds has nothing to write.
 const LONG_WAIT: u32 = 700;
-/// How a victim may fail by itself.
+/// The errors with which a victim may fail on its own.
 const REFUSALS: [&str; 2] = ["verifiers may not know it before", "must not publish more than 8"];
-/// Keys rotate and tokens expire within a round or two.
+/// With this policy, keys rotate and tokens expire within a round or two.
 const POLICY: [&str; 5] =
     ["--rotate-every=3s", "--propagation=1s", "--jwks-max-age=1s", "--max-token-lifetime=3s", "--leeway=2s"];
 
-/// A token that somebody holds.
+/// A token in the hands of a client.
 struct Held {
     compact: String,
     expires_at: i64,
 }
 
-/// An issuer that crashes again and again.
+/// An issuer that crashes repeatedly.
 struct Victim {
     carnet: Carnet,
     server: Option<Announced>,
@@ -84,8 +84,7 @@ impl Victim {
         }));
     }
 
-    /// Waits for a moment that nobody can foresee: any at all, or shortly after something has been written,
-    /// which is when most can go wrong.
+    /// Waits until a random moment, or until shortly after a write, when a crash is most likely to do harm.
     fn wait(&mut self, written: impl Fn() -> Vec<u64>) -> String {
         if self.dice.one_in(2) {
             let delay = self.dice.up_to(600);
@@ -102,14 +101,14 @@ impl Victim {
         }
     }
 
-    /// Waits for less than any command takes to finish, on however quick a machine.
+    /// Waits for less time than any command needs, even on a fast machine.
     fn wait_little(&mut self) -> String {
         let delay = self.dice.up_to(10);
         std::thread::sleep(delay);
         format!("at once, after {delay:?}")
     }
 
-    /// Kills `victims`, and perhaps the server, without a warning.
+    /// Sends SIGKILL to `victims`, and perhaps to the server.
     fn kill(&mut self, mut victims: Vec<Process>, when: &str, what: &str) {
         if self.dice.one_in(2) {
             victims.extend(self.server.take().map(|server| server.process));
@@ -137,7 +136,7 @@ impl Victim {
         assert_eq!(self.clear_keys.found_below(self.carnet.home()), Vec::<String>::new());
     }
 
-    /// What holds after any crash.
+    /// Checks the guarantees that hold after any crash.
     fn assert_unharmed(&mut self) {
         let keys = list_all(&self.carnet);
         assert_invariants(&keys);
@@ -168,7 +167,7 @@ impl Victim {
         self.hold(fresh);
     }
 
-    /// Every key is still known, and none has gone back to an earlier state.
+    /// Checks that every key is still known and none has returned to an earlier state.
     fn assert_nothing_lost(&self, keys: &[Value]) {
         let rank = |key: &Value| {
             let order = ["prepared", "active", "retired", "pruned", "revoked"];
@@ -178,7 +177,7 @@ impl Victim {
             let key = keys.iter().find(|key| key["kid"] == known["kid"]);
             let key = key.unwrap_or_else(|| panic!("{known} is lost"));
             assert!(rank(key) >= rank(known), "{known} went back to {key}");
-            // That a key had retired before it was revoked, only the history knows.
+            // Only the history records that a key had retired before it was revoked.
             for event in ["prepared_at", "activated_at", "revoked_at"] {
                 assert!(known[event].is_null() || known[event] == key[event], "{known} became {key}");
             }
@@ -186,7 +185,7 @@ impl Victim {
     }
 }
 
-/// Whether `held` verifies against `jwks`; `None` if it has expired.
+/// Returns whether `held` verifies against `jwks`; `None` if it has expired.
 fn verify_unless_expired(jwks: &str, held: &Held, at: i64) -> Option<bool> {
     (held.expires_at > at).then(|| verify(jwks, &held.compact).is_some())
 }
@@ -196,7 +195,7 @@ fn now() -> i64 {
     Timestamp::now().as_second()
 }
 
-/// Lengths of the database's files, which change when something is written.
+/// Returns the lengths of the database's files, which change with every write.
 fn written(home: &Path) -> Vec<u64> {
     let length = |name: &str| fs::metadata(home.join(name)).map_or(0, |file| file.len());
     ["carnet.db", "carnet.db-wal"].map(length).to_vec()
@@ -216,7 +215,7 @@ fn a_crash_at_any_moment_of_a_rotation_or_revocation_loses_nothing() {
             &["key", "revoke", "--yes", "--no-nudge", "--all"],
             &["serve", "--listen=127.0.0.1:0"],
         ];
-        // Forced rotations are what happens most; a revocation of everything leaves little to lose.
+        // Forced rotations are the most frequent; a revocation of everything leaves little to lose.
         let what = what[[0, 0, 0, 1, 2, 3, 3, 4, 5, 5][victim.dice.below(10)]];
         let command = victim.start(what);
         let home = victim.carnet.home().to_owned();
@@ -235,7 +234,7 @@ fn a_crash_at_any_moment_of_a_rotation_or_revocation_loses_nothing() {
     );
 }
 
-/// The master keys in the home and in the keys folder, without those in files that a crash left unfinished.
+/// Returns the master keys in the home and in the keys folder, without those in unfinished files of a crash.
 fn master_keys(home: &Path) -> BTreeSet<String> {
     let finished = files(home).filter(|file| !is_unfinished(file));
     let texts = finished.filter_map(|file| fs::read_to_string(file).ok());
@@ -257,7 +256,7 @@ fn a_crash_at_any_moment_of_a_rewrap_loses_nothing_and_the_same_call_finishes_it
     let home = victim.carnet.home().to_owned();
     let mut finished_before = 0;
     for round in 0..rounds() {
-        // In a folder of its own, or in the keys folder itself.
+        // In a separate folder, or in the keys folder itself.
         let folder = if victim.dice.one_in(2) { home.clone() } else { home.join("keys") };
         let file = folder.join(format!("new-{round}.key"));
         let rewrap = ["key", "rewrap", "--new-key-file", file.to_str().unwrap()];
@@ -273,7 +272,7 @@ fn a_crash_at_any_moment_of_a_rewrap_loses_nothing_and_the_same_call_finishes_it
         };
         victim.kill(victims, &when, &format!("round {round}: key rewrap"));
         assert!(master_keys(&home).is_superset(&there_before), "a master key is lost");
-        // As the crash left it, the issuer opens.
+        // The issuer opens in the state that the crash left.
         victim.assert_unharmed();
 
         let again = victim.carnet.run(&rewrap);
@@ -308,7 +307,7 @@ fn a_crash_at_any_moment_of_a_rewrap_loses_nothing_and_the_same_call_finishes_it
     );
 }
 
-/// The searches above prove nothing unless they find what is there.
+/// Proves that the searches find a key that is there.
 #[test]
 fn a_private_key_in_clear_is_found_wherever_it_lies() {
     let (needles, random) = (Needles::of_clear_private_keys(), SecureRandom::default());

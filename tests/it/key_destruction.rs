@@ -1,5 +1,5 @@
-//! A destroyed private half leaves the files as soon as no reader of the database holds it there any more;
-//! until then, everybody is told that it is pending.
+//! A destroyed private half leaves the files as soon as no database reader holds it there; until then, every
+//! output reports the erasure as pending.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -28,12 +28,12 @@ use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 
-/// A server that looked no oftener would stop minting.
+/// A server that refreshed less often would stop minting.
 const LOOKS_WITHIN: Duration = Duration::from_secs(3);
-/// Longer than the maintenance task waits before it tries an erasure again.
+/// Longer than the pause before the next attempt at an erasure.
 const NEXT_TRY: Duration = Duration::from_secs(2);
 
-/// An issuer opened in this process, in the home of a `carnet` binary that looks at it from outside.
+/// An issuer opened in this process, in the home of a `carnet` binary that observes it from outside.
 struct Issuer {
     binary: Carnet,
     clock: Arc<SimulatedClock>,
@@ -55,7 +55,7 @@ impl Issuer {
         Self { binary, clock, carnet }
     }
 
-    /// Closes and opens it again, as a restart does.
+    /// Closes and reopens the issuer, as a restart does.
     async fn restarted(self) -> Self {
         self.carnet.store().close().await;
         let carnet = open(&self.binary, &self.clock).await;
@@ -68,7 +68,7 @@ impl Issuer {
         self.carnet.rotator().rotate(&request, &Actor::local("test")).await.unwrap()
     }
 
-    /// The sealed private halves in the eyes of `connection`.
+    /// Returns the sealed private halves that `connection` sees.
     async fn sealed(&self, connection: &mut SqliteConnection) -> Vec<String> {
         sqlx::query_scalar("SELECT sealed_private FROM signing_keys WHERE sealed_private IS NOT NULL")
             .fetch_all(connection)
@@ -76,13 +76,13 @@ impl Issuer {
             .unwrap()
     }
 
-    /// Somebody else's connection to the database.
+    /// Opens an independent connection to the database.
     async fn connection(&self) -> SqliteConnection {
         let options = SqliteConnectOptions::new().filename(self.binary.database());
         SqliteConnection::connect_with(&options).await.unwrap()
     }
 
-    /// One that is in the middle of reading, and what it reads.
+    /// Returns a connection inside a read transaction, and the halves that it reads.
     async fn reader(&self) -> (SqliteConnection, Vec<String>) {
         let mut reader = self.connection().await;
         sqlx::query("BEGIN").execute(&mut reader).await.unwrap();
@@ -94,7 +94,7 @@ impl Issuer {
         self.carnet.store().key_pulse().await.unwrap().erasure_pending
     }
 
-    /// What `/readyz` says of it after `maintenance task` has looked.
+    /// Returns whether `/readyz` reports a pending erasure after `maintenance` has run.
     async fn readyz_says_pending(&self, maintenance: &mut Maintenance) -> bool {
         let looked = tokio::time::timeout(LOOKS_WITHIN, maintenance.tick()).await;
         looked.expect("the maintenance waits for the reader, and sees no change of keys meanwhile");
@@ -106,17 +106,18 @@ impl Issuer {
         body["checks"]["erasure_pending"].as_bool().unwrap()
     }
 
-    /// What `key list` notes, in a process of its own.
+    /// Returns whether `key list`, in its own process, reports a pending erasure.
     fn list_says_pending(&self) -> bool {
         let output = self.binary.run(&["key", "list"]);
         assert_eq!(output.status, 0, "{}", output.stderr);
         output.stderr.contains("erasure: pending")
     }
 
-    /// Which of `sealed` are in the database, its log, its index or anywhere else in the home, also in free pages.
+    /// Returns those of `sealed` that are in the database, its log, its index or anywhere else in the home,
+    /// including free pages.
     ///
-    /// A copy is searched, which another process makes: if this one opened and closed the files, it would
-    /// drop SQLite's locks on them.
+    /// The search uses a copy made by another process: opening and closing the files in this one would drop
+    /// SQLite's locks on them.
     fn found(&self, sealed: &[String]) -> Vec<String> {
         let mut needles = Needles::default();
         for sealed in sealed {
@@ -146,7 +147,7 @@ async fn open(binary: &Carnet, clock: &Arc<SimulatedClock>) -> carnet::internals
     .unwrap()
 }
 
-/// Those of `before` that are not in `after`.
+/// Returns those of `before` that are not in `after`.
 fn destroyed(before: Vec<String>, after: &[String]) -> Vec<String> {
     before.into_iter().filter(|sealed| !after.contains(sealed)).collect()
 }
@@ -172,7 +173,7 @@ async fn a_reader_delays_the_erasure_which_a_server_finishes_when_it_lets_go() {
     assert_eq!(issuer.sealed(&mut reader).await, before, "the reader does not see what it saw");
     assert!(!issuer.found(&destroyed).is_empty(), "nothing is pending: the bytes are gone already");
 
-    // A second destruction meanwhile joins the first.
+    // A second destruction during the wait joins the first.
     issuer.carnet.issuer().refresh().await.unwrap();
     let also = issuer.sealed(&mut other).await;
     assert!(!issuer.rotate().await.erased);
@@ -194,7 +195,7 @@ async fn an_erasure_that_a_process_left_pending_is_finished_by_the_next_start() 
     let issuer = Issuer::new().await;
     let (mut reader, before) = issuer.reader().await;
     assert!(!issuer.rotate().await.erased);
-    // A start beside the reader works, and cannot do it either.
+    // A start while the reader is active works, and cannot erase either.
     let issuer = issuer.restarted().await;
     assert!(issuer.is_pending().await);
     let destroyed = destroyed(before, &{
@@ -241,7 +242,7 @@ async fn every_way_to_destroy_a_key_takes_its_sealed_bytes_out_of_the_files() {
     other.close().await.unwrap();
 }
 
-/// The searches above prove nothing unless they find what an ordinary deletion leaves behind.
+/// Proves that the searches find the bytes that an ordinary deletion leaves behind.
 #[tokio::test]
 async fn without_secure_deletion_the_sealed_bytes_would_be_found() {
     let issuer = Issuer::new().await;

@@ -1,4 +1,4 @@
-//! Where `serve` listens: the public listener, the Unix socket, TLS that is reloaded, and the end.
+//! The listeners of `serve`: the public listener, the Unix socket, reloading of TLS, and shutdown.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -28,7 +28,8 @@ fn socket(carnet: &Carnet) -> (std::path::PathBuf, String) {
     (path, listen)
 }
 
-/// What `https` at `listening` answers to who trusts `ca` only; `None` if it shows another certificate.
+/// Requests `path` over `https` from a client that trusts only `ca`; `None` if the certificate is another
+/// one.
 fn over_tls(listening: &str, ca: &Ca, path: &str) -> Option<Answer> {
     let mut connection = Connection::to(listening, Some(ca));
     connection.write(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
@@ -176,7 +177,7 @@ fn a_certificate_is_reloaded_while_requests_go_on() {
     };
     let (done, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        // Also when an assertion below fails, or the clients would never end.
+        // Stops the clients even if an assertion below fails.
         struct Done<'a>(&'a AtomicBool);
         impl Drop for Done<'_> {
             fn drop(&mut self) {
@@ -185,7 +186,7 @@ fn a_certificate_is_reloaded_while_requests_go_on() {
         }
         let finish = Done(&done);
         scope.spawn(|| {
-            // A connection from before keeps its session.
+            // An existing connection keeps its session.
             let mut connection = Connection::to(&listening, Some(&old));
             while !done.load(Ordering::Relaxed) {
                 assert_eq!(connection.get(JWKS).status, 200);
@@ -210,7 +211,7 @@ fn a_certificate_is_reloaded_while_requests_go_on() {
         wait_until(SOON, || over_tls(&listening, &new, JWKS)).expect("the new pair is never served");
         assert_eq!(over_tls(&listening, &old, JWKS), None, "new connections still see the old one");
         assert_eq!(reload_error(&new), None);
-        // Each failure is counted once, as it is told once.
+        // Each failure is counted once and logged once.
         let metrics = over_tls(&listening, &new, "/metrics").unwrap().body;
         for series in [
             "reload_failures_total{listener=\"main\"} 2",
@@ -221,7 +222,7 @@ fn a_certificate_is_reloaded_while_requests_go_on() {
         drop(finish);
     });
     assert!(asked.load(Ordering::Relaxed) > 10);
-    // And back, because somebody asks for it.
+    // The old pair again, after a signal.
     put(&certificate, &fs::read(old.server_certificate()).unwrap());
     put(&key, &fs::read(old.server_key()).unwrap());
     server.process.signal("HUP");

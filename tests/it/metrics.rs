@@ -1,4 +1,4 @@
-//! What a running issuer counts, from the outside: real tokens, real exchanges, real scrapes.
+//! The metrics of a running issuer, seen from outside: real tokens, real exchanges, real scrapes.
 
 use crate::support::in_process::InProcess;
 use carnet::internals::Mint as _;
@@ -7,7 +7,7 @@ use carnet::internals::broker::Source;
 use carnet::internals::feed::scope::Scope;
 use carnet::internals::oidc::subject::Context;
 
-/// The value of one series.
+/// Returns the value of one series.
 #[track_caller]
 fn value(text: &str, series: &str) -> f64 {
     let found = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -51,7 +51,7 @@ async fn an_issuer_counts_its_tokens_exchanges_credentials_and_fetches() {
     assert!(value(&text, "carnet_key_state_unconfirmed_seconds") < 5.0);
     assert!(value(&text, r#"carnet_rotation_due_seconds{alg="ES256"}"#) > 29.0 * 86400.0);
 
-    // Who asked for what is nobody's label.
+    // The feed and the caller are never labels.
     for outside in ["trusted", "stranger", "default", "127.0.0.1", "arn:aws", "amazonaws"] {
         assert!(!text.contains(outside), "{outside}\n{text}");
     }

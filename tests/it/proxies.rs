@@ -68,7 +68,7 @@ fn a_proxy_that_opens_no_tunnel_is_told_as_the_proxy_by_feed_check() {
 #[test]
 fn a_proxy_that_opens_no_tunnel_is_told_as_the_proxy_by_feed_credentials() {
     let issuer = issuer();
-    // The others pass, and are tried again for as long as a caller waits.
+    // The other responses are transient and are retried within the caller's deadline.
     for (answer, told, _) in REFUSALS.iter().filter(|(answer, ..)| !answer.starts_with(['5', '2'])) {
         let answer: &'static str = format!("HTTP/1.1 {answer}").leak();
         let proxy = ForwardProxy::answering(None, answer);
@@ -92,7 +92,7 @@ fn a_proxy_that_is_not_there_is_told_from_the_first_step_on() {
     assert!(cause["cause"].as_str().unwrap().contains("the proxy that --proxy or CARNET_PROXY names"));
     assert_eq!(cause["command"], "carnet feed check default/a --proxy http://HOST:PORT");
 
-    // Plain http is not tunnelled: a login that is missing is asked for in the answer itself.
+    // Plain http is not tunnelled: the endpoint's response itself demands the login.
     let proxy = ForwardProxy::start(Some("Basic dXNlcjpodW50ZXIy"));
     let step = check(&issuer, &format!("http://{}", proxy.address));
     assert_eq!(step["step"], "discovery", "{step:#}");

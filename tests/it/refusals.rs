@@ -1,5 +1,5 @@
-//! Hostile and mistaken input: every refusal names the field and the rule, says so on stderr alone, exits
-//! with 2 for what is wrong on the command line and with 1 for what is wrong elsewhere, and changes nothing.
+//! Hostile and mistaken input. Every error names the field and the rule, is on stderr alone, exits with 2 for
+//! errors on the command line and with 1 for others, and changes nothing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,7 +17,7 @@ const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 
-/// The fields of a good feed, of which a test spoils one.
+/// The fields of a valid feed, of which a test breaks one.
 const GOOD_FEED: [(&str, &str); 4] =
     [("--space", "default"), ("--slug", "new"), ("--registry", REGISTRY), ("--role-arn", ROLE)];
 
@@ -29,7 +29,7 @@ fn carnet() -> Carnet {
     carnet
 }
 
-/// `feed add` with the good fields, but for those in `flags`, written `--flag=value`.
+/// Returns `feed add` with valid fields, except those in `flags`, written `--flag=value`.
 fn feed_add(flags: &[&str]) -> Vec<String> {
     let mut arguments = ["feed", "add", "aws-ecr"].map(ToOwned::to_owned).to_vec();
     for (flag, value) in GOOD_FEED {
@@ -41,13 +41,13 @@ fn feed_add(flags: &[&str]) -> Vec<String> {
     arguments
 }
 
-/// All that a refused command must leave as it was.
+/// Returns the state that a refused command must not change.
 fn state(carnet: &Carnet) -> (String, Vec<String>, Vec<u8>) {
     let mut files: Vec<String> = walk(carnet.home());
     files.retain(|file| !file.ends_with("-wal") && !file.ends_with("-shm"));
     files.sort();
     let master_key = fs::read(carnet.keys_dir().join("master.key")).unwrap_or_default();
-    // A refusal is recorded, and changes nothing else.
+    // A refusal is recorded and changes nothing else.
     (database::dump_but_audit(&carnet.database()), files, master_key)
 }
 
@@ -58,7 +58,7 @@ fn walk(folder: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Asserts that `output` is a refusal with `status` whose message holds all of `words`.
+/// Asserts that `output` is an error with `status` whose message contains all of `words`.
 #[track_caller]
 fn assert_refused(what: &str, output: &Output, status: i32, words: &[&str]) {
     assert_eq!(output.status, status, "{what}\n{}", output.stderr);

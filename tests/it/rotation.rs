@@ -1,5 +1,5 @@
-//! Rotation by the command line while a server runs: seen at once, harmless to tokens, safe in a storm; and
-//! how a server stops.
+//! Rotation by the command line while a server runs: it takes effect at once, breaks no token, and concurrent
+//! rotations rotate once. Also the shutdown of a server.
 
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
@@ -12,7 +12,7 @@ use crate::support::process::wait_until;
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// Far longer than anything here takes, also on a busy machine.
+/// Far longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn serve() -> (Announced, Carnet) {
@@ -47,7 +47,7 @@ fn a_running_server_publishes_what_another_process_rotated() {
         let claims = verify(&after, old).expect("the retired key is not published");
         assert_eq!(claims["iss"], ISSUER);
         verify(&after, new).expect("the active key is not published");
-        // Published before it signed: a verifier that has not fetched since knows it.
+        // The key was published before it signed: a verifier that has not fetched since has it.
         verify(&before, new).expect("the promoted key was not published before");
     }
 }
@@ -129,7 +129,7 @@ fn a_storm_of_rotations_keeps_the_invariants() {
             status => panic!("{status:?}: {stderr}"),
         }
     }
-    // Four keys are published at first and each rotation adds two: eight are reached after two.
+    // Four keys are published at first and each rotation adds two, so two rotations reach eight.
     assert!((1..=2).contains(&rotated), "{rotated} rotated, {already} were too late, {refused} refused");
     let keys = list(&carnet);
     assert_eq!(keys.len(), 4 + 2 * rotated);
@@ -149,7 +149,7 @@ fn a_server_asked_to_stop_finishes_the_request_under_way() {
     let body = idle.get("/.well-known/jwks").body;
     let mut under_way = Connection::to(&listening, None);
     under_way.write(b"GET /.well-known/jwks HTTP/1.1\r\nHost: carnet");
-    // Connections are accepted in order: once the next ones are answered, that one has been read from.
+    // Connections are accepted in order: once the next ones have responses, that one has been read.
     for _ in 0..10 {
         assert_eq!(Connection::to(&listening, None).get("/healthz").status, 200);
     }

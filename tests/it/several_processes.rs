@@ -1,5 +1,5 @@
-//! Servers and commands at once on one database: what one of them changes, the others follow within a second,
-//! and no interleaving breaks anything.
+//! Servers and commands concurrently on one database: a change by one of them reaches the others within a
+//! second, and no interleaving breaks anything.
 #![allow(clippy::print_stderr, reason = "what fails says why")]
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::support::process::wait_until;
 use serde_json::Value;
 
 const JWKS: &str = "/.well-known/jwks";
-/// What takes longer has failed. The promise is one second; a busy machine is given more.
+/// The timeout of each change. The guarantee is one second; a busy machine gets more.
 const FOLLOWS_WITHIN: Duration = Duration::from_secs(5);
 
 fn issuer() -> (Carnet, Announced) {
@@ -32,14 +32,14 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Runs a command, and says when it had ended.
+/// Runs a command and returns the time of its end.
 fn change(carnet: &Carnet, arguments: &[&str]) -> Instant {
     carnet.ok(arguments);
     now()
 }
 
-/// Waits until each server's answer to `path` is as it `should` be, and shows how long after `changed` that
-/// was, at most: looking takes time, too.
+/// Waits until each server's response to `path` is as it `should` be, and prints the maximum time since
+/// `changed`, including the polling.
 #[track_caller]
 fn follow(
     servers: &[&Announced],
@@ -56,7 +56,7 @@ fn follow(
     }
 }
 
-/// Waits until each server publishes what `key list` says it should.
+/// Waits until each server publishes the keys of `key list`.
 #[track_caller]
 fn follow_keys(carnet: &Carnet, servers: &[&Announced], what: &str, changed: Instant) {
     let keys = list(carnet);
@@ -133,7 +133,7 @@ fn a_storm_of_rotations_beside_two_servers_rotates_as_often_as_its_callers_saw_n
         let says = |words: &str| stderr.contains(words);
         let outcome = match (output.status.code(), number % 2 == 0) {
             (Some(0), true) if says("signs from now on") => "rotated",
-            // Both algorithms, once they have been rotated by somebody else after this one had looked.
+            // Another process has rotated both algorithms since this one looked.
             (Some(0), _) if says("Already rotated") => "already rotated",
             (Some(1), true) if says("must not publish more than 8") && says("next slot frees at") => "full",
             (Some(1), false) if says("verifiers may not know it before") => "too young",
@@ -167,7 +167,7 @@ fn a_storm_of_rotations_beside_two_servers_rotates_as_often_as_its_callers_saw_n
     assert_eq!(retired, 2 * rotated, "a rotation is missing from the history, or is there twice");
 }
 
-/// Everything that the servers publish verifies everything that is minted, before and after a rotation.
+/// Checks that everything the servers publish verifies every token, before and after a rotation.
 fn assert_all_well(carnet: &Carnet, servers: &[&Announced]) {
     let before = mint(carnet);
     let changed = change(carnet, &["key", "rotate", "--force", "--yes"]);
@@ -209,7 +209,7 @@ fn servers_go_on_beside_a_rewrap_and_rotate_with_the_new_master_key() {
 
     assert_eq!(servers.map(jwks), [&published_before, &published_before].map(Clone::clone));
     assert_all_well(&carnet, &servers);
-    // Servers rotate by themselves with it, too: the keys are due at once under this policy.
+    // Servers also rotate on schedule with it: under this policy the keys are due at once.
     let active = the(&list(&carnet), "ES256", "active").to_owned();
     keys::set_quick_policy(&carnet);
     let rotated = wait_until(Duration::from_secs(30), || {
@@ -228,7 +228,7 @@ fn servers_go_on_beside_a_rewrap_and_rotate_with_the_new_master_key() {
     assert!(again.stderr.contains("Nothing to seal"), "{}", again.stderr);
 }
 
-/// A carnet whose master key is a file that somebody else provides.
+/// A carnet whose master key is a file provided from outside.
 struct Provided {
     carnet: Carnet,
     file: PathBuf,
@@ -260,7 +260,7 @@ impl Provided {
 fn a_server_that_cannot_open_the_new_keys_serves_documents_and_nothing_else_until_it_can() {
     let (carnet, founder) = issuer();
     drop(founder);
-    // As a deployment would: the key goes where its provider keeps it, and the keys folder goes away.
+    // As in a deployment: the key is in its provider's place, and there is no keys folder.
     let file = carnet.home().join("provided.key");
     fs::rename(carnet.keys_dir().join("master.key"), &file).unwrap();
     fs::remove_dir_all(carnet.keys_dir()).unwrap();
@@ -288,20 +288,20 @@ fn a_server_that_cannot_open_the_new_keys_serves_documents_and_nothing_else_unti
     assert_eq!(refused.status, 1);
     assert!(refused.stderr.contains("is sealed with the master key"), "{}", refused.stderr);
 
-    // The server's file still holds the old key: it serves the documents that it has, and is not ready.
+    // The server's file still has the old key: it serves its current documents and is not ready.
     follow(&[&server], "that it lacks the new master key", now(), "/readyz", |answer| {
         answer.status == 503 && answer.json()["checks"]["needs_master_key"].is_string()
     });
     assert_eq!(jwks(&server), before);
     verify(&jwks(&server), &token).expect("a published key is missing");
 
-    // Somebody else rotates with the new one: the server cannot authenticate what it does not know.
+    // Another process rotates with the new key: the server cannot authenticate the new rows.
     provided.file = new;
     provided.ok(&["key", "rotate", "--force", "--yes"]);
     assert_eq!(jwks(&server), before);
     let after = provided.ok(&["token", "mint", "default/es256"]).trim().to_owned();
     assert_ne!(kid(&token), kid(&after));
-    // Once its provider has put the new key in place, it signs again, without a restart.
+    // Once the provider has installed the new key, the server signs again, without a restart.
     fs::copy(&provided.file, provided.carnet.home().join("arriving.key")).unwrap();
     fs::rename(provided.carnet.home().join("arriving.key"), &old_file).unwrap();
     follow(&[&server], "the new master key", now(), "/readyz", |answer| answer.status == 200);
@@ -319,7 +319,7 @@ fn servers_that_were_given_the_next_master_key_take_it_into_use_within_a_second(
     let next = carnet.home().join("next.key");
     let mut provided = Provided { carnet, file };
     let old_file = provided.file.clone();
-    // The file need not be there when they start.
+    // The file need not exist when the servers start.
     let server = provided.carnet.serve_with(ISSUER, |command| {
         command.env("CARNET_MASTER_KEY_FILE", &old_file).env("CARNET_NEXT_MASTER_KEY_FILE", &next);
     });
@@ -335,7 +335,7 @@ fn servers_that_were_given_the_next_master_key_take_it_into_use_within_a_second(
     assert!(!server.process.stderr().contains("ERROR"), "{}", server.process.stderr());
 }
 
-/// A rotation, and when it was done.
+/// Rotates and returns the time.
 fn change_of(provided: &Provided) -> Instant {
     provided.ok(&["key", "rotate", "--force", "--yes"]);
     now()

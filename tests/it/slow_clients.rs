@@ -1,5 +1,5 @@
-//! Clients that send slowly, take nothing, come in crowds, or talk nonsense, against limits that are
-//! short enough to be waited for.
+//! Clients that send slowly, read nothing, come in crowds, or send garbage, against limits that are short
+//! enough for a test.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -31,10 +31,10 @@ const JWKS: &str = "/.well-known/jwks";
 /// More than the buffers of any system hold.
 const LARGE: usize = 64 * 1024 * 1024;
 const SHORT: Duration = Duration::from_millis(300);
-/// What is not under test does not come into play.
+/// A limit that is not under test.
 const LONG: Duration = Duration::from_secs(600);
 
-/// A server in this process, with a router that reads bodies and gives large answers.
+/// A server in this process, with a router that reads bodies and sends large responses.
 struct Server {
     address: SocketAddr,
     runtime: Runtime,
@@ -100,12 +100,12 @@ async fn who(request: Request) -> String {
     format!("{client} {}", client.is_loopback())
 }
 
-/// One place for connections, so that the next client is served when the one before has been cut off.
+/// Limits with one connection slot, so that the next client is served when the one before has been cut off.
 fn limits() -> Limits {
     Limits { connections: 1, header: LONG, idle: LONG, body: LONG, answer: LONG, ..Limits::default() }
 }
 
-/// Writes `byte` again and again until the server has had enough.
+/// Writes `byte` repeatedly until the server closes the connection.
 fn drip(mut stream: TcpStream, byte: u8) {
     let ended = wait_until(Duration::from_secs(30), || stream.write_all(&[byte]).is_err().then_some(()));
     ended.expect("the server waits for ever");
@@ -148,7 +148,7 @@ fn a_body_that_comes_byte_by_byte_is_cut_off() {
         let mut answer = Vec::new();
         let _ = reader.read_to_end(&mut answer);
         let answer = String::from_utf8_lossy(&answer);
-        // A reset that follows at once may take the answer with it.
+        // A reset that follows at once may discard the response.
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
     }
     let mut connection = server.connect();
@@ -179,7 +179,7 @@ fn who_does_not_take_the_answer_is_cut_off() {
     let _ = deaf.read_to_end(&mut taken);
     assert!(taken.len() < LARGE, "the whole answer was sent");
 
-    // Nor does it help to ask on without listening.
+    // Sending more requests without reading does not help.
     let mut deaf = server.stream();
     deaf.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
     let request = format!("GET {JWKS} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(100);
@@ -207,11 +207,11 @@ fn who_comes_when_all_places_are_taken_waits() {
     assert_eq!(&start, b"HTTP/1.1 200");
 }
 
-/// A connection whose request's handler waits for the four bytes of its body.
+/// Returns a connection whose request's handler waits for the four bytes of its body.
 fn under_way(server: &Server) -> Connection {
     let mut connection = server.connect();
     let expects = "Content-Length: 4\r\nExpect: 100-continue\r\n";
-    // The answer says that the handler has begun to read.
+    // The 100 response says that the handler has begun to read.
     assert_eq!(connection.request("POST", "/echo", expects).status, 100);
     connection
 }
@@ -263,7 +263,7 @@ fn nonsense_is_refused_and_forgotten() {
     let server = Server::start(Limits::default(), "");
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut byte = || {
-        // xorshift64: the same nonsense each time.
+        // xorshift64: the same garbage each time.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
@@ -288,10 +288,10 @@ fn a_thousand_slow_clients_take_little_memory_and_nobodys_turn() {
     let mut connection = Connection::to(&listening, None);
     assert_eq!(connection.get(JWKS).status, 200);
     let before = server.process.resident_bytes();
-    // Each as much of a header as is kept before it is refused.
+    // Each sends almost the maximum header that is kept before a refusal.
     let header = format!("GET {JWKS} HTTP/1.1\r\nX: {}", "a".repeat(15 * 1024));
     let mut crowd = Vec::new();
-    // Some below what a process may usually open.
+    // Slightly below the usual limit of open files.
     for _ in 0..950 {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(header.as_bytes()).unwrap();
@@ -303,12 +303,12 @@ fn a_thousand_slow_clients_take_little_memory_and_nobodys_turn() {
     assert!(grown < 64 * 1024 * 1024, "{} KiB for each connection", grown / crowd.len() / 1024);
 }
 
-/// The status of what is answered to `request`, and whether the connection is closed after it.
+/// Returns the status of the response to `request`, and whether the connection is closed after it.
 fn told(server: &Server, request: &str) -> (String, bool) {
     let mut stream = server.stream();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
-    // Ends when the server closes.
+    // Reading ends when the server closes.
     let closed = stream.read_to_string(&mut answer).is_ok();
     (answer.split(' ').nth(1).unwrap_or_default().to_owned(), closed)
 }
@@ -336,7 +336,7 @@ fn a_request_names_one_host_and_its_lines_end_in_cr_lf() {
         assert_eq!(answered, status, "{what}");
         assert!(closed, "{what}");
     }
-    // In the request behind another one, too.
+    // A pipelined request, too.
     let mut stream = server.stream();
     let good = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
     stream.write_all(format!("{good}GET /healthz HTTP/1.1\nHost: a\r\n\r\n").as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! The one door to the terminal: whatever text comes from outside, nothing that a terminal obeys or hides gets out.
+//! Terminal output: no text from outside reaches the terminal with characters that it obeys or hides.
 
 use std::io::{BufReader, Write as _};
 use std::net::TcpListener;
@@ -13,12 +13,13 @@ use serde_json::{Value, json};
 const REGISTRY: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
 const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
 
-/// Clears the screen, sets the title, colours, turns direction, hides, and begins a line that looks like ours.
+/// Clears the screen, sets the title and colours, reverses direction, hides text, and imitates a line of
+/// carnet's.
 const HOSTILE: &str = "\u{1b}[2J\u{1b}]0;t\u{7}\u{9b}31m\u{202e}live\u{2066}\u{200b}\u{200f}\u{61c}\u{2028}\u{feff}\u{7f}\u{e0041}\r\nhint: run this";
-/// What earlier versions took in a name.
+/// Characters that earlier versions accepted in a name.
 const HIDDEN: &str = "\u{202e}live\u{2066}\u{200b}\u{200f}\u{61c}\u{2028}\u{feff}\u{e0041}";
 
-/// Of stdout and stderr, nothing but lines of visible characters.
+/// Checks that stdout and stderr have only lines of visible characters.
 #[track_caller]
 fn assert_harmless(output: &Output, what: &str) {
     for text in [&output.stdout, &output.stderr] {
@@ -35,7 +36,8 @@ fn assert_harmless(output: &Output, what: &str) {
     }
 }
 
-/// `carnet ARGUMENTS` with logs of everything in both formats: nothing harmful, and the text is shown, escaped.
+/// Runs `carnet ARGUMENTS` with full logs in both formats, and checks that the text is shown, escaped and
+/// harmless.
 #[track_caller]
 fn run(carnet: &Carnet, arguments: &[&str], stdin: &str) -> Output {
     let mut shown = None;
@@ -52,7 +54,7 @@ fn shows(output: &Output, escaped: &str) {
     assert!(format!("{}{}", output.stdout, output.stderr).contains(escaped), "no {escaped} in {output:?}");
 }
 
-/// An HTTP server that answers every request like this.
+/// Starts an HTTP server that sends this response to every request.
 fn answering(status: &'static str, headers: &'static str, body: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -70,7 +72,7 @@ fn answering(status: &'static str, headers: &'static str, body: String) -> Strin
     url
 }
 
-/// A carnet of `issuer`, with the feed `default/prod`.
+/// Returns a carnet of `issuer` with the feed `default/prod`.
 fn founded(issuer: &str) -> Carnet {
     let carnet = Carnet::new();
     add_feed(&carnet, "https://sts.example");
@@ -84,7 +86,7 @@ fn add_feed(carnet: &Carnet, endpoint: &str) {
     carnet.ok(&[&["feed", "add", "aws-ecr"], &fields[..]].concat());
 }
 
-/// SQL with `text` in it.
+/// Returns the statement with `text` as an SQL literal.
 fn sql(statement: &str, text: &str) -> &'static str {
     statement.replace('?', &format!("'{}'", text.replace('\'', "''"))).leak()
 }
@@ -109,7 +111,7 @@ fn rows_that_hold_hostile_text_are_listed_harmlessly() {
     let carnet = founded("https://issuer.example");
     carnet.ok(&["grant", "create", "--role=viewer"]);
     let on = carnet.database();
-    // As somebody with access to the file writes it, and as an earlier version took it.
+    // As an attacker with write access writes it, and as an earlier version accepted it.
     database::execute(&on, sql("UPDATE audit SET detail = ?, actor = ?", HOSTILE));
     database::execute(&on, sql("UPDATE grants SET id = ?", HOSTILE));
     database::execute(&on, sql("UPDATE feeds SET name = ?", HIDDEN));

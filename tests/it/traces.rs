@@ -1,4 +1,4 @@
-//! Traces go to a collector, as OTLP, when one is named, and hold no token and no password.
+//! Traces: they are exported as OTLP only when a collector is named, and contain no token and no password.
 #![cfg(feature = "otlp")]
 
 use std::time::Duration;
@@ -18,7 +18,7 @@ const SANDBOX: &str = r#"
     subjects = ["space:default:feed:prod"]
 "#;
 
-/// A running issuer with one feed at a sandbox.
+/// Starts an issuer with one feed at a sandbox.
 fn issuer() -> (Issuer, crate::support::carnet::Announced) {
     let issuer = Issuer::http();
     let sandbox = issuer.carnet.sandbox(&issuer.url, SANDBOX);
@@ -34,7 +34,7 @@ fn spans_of_a_mint_and_an_exchange_reach_the_collector_without_secrets() {
     let (address, exports) = collector();
     let (issuer, _sandbox) = issuer();
     let endpoint = format!("http://{address}");
-    // The most talkative log must not change what is exported.
+    // The most verbose log level must not change the export.
     let run = |arguments: &[&str]| {
         let mut command = issuer.carnet.command(arguments);
         command.env("CARNET_OTLP_ENDPOINT", &endpoint).env("CARNET_LOG", "trace");
@@ -75,7 +75,7 @@ fn nothing_is_exported_unless_carnet_itself_is_told_to() {
     let (address, exports) = collector();
     let (issuer, _sandbox) = issuer();
     let mut command = issuer.carnet.command(&["token", "mint", "default/prod"]);
-    // What other programs on the machine are told.
+    // The variable for other programs on the machine has no effect alone.
     command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}"));
     assert_eq!(Output::of(&mut command, b"").status, 0);
     assert!(exports.try_recv().is_err());
@@ -84,7 +84,7 @@ fn nothing_is_exported_unless_carnet_itself_is_told_to() {
 #[test]
 fn the_environments_proxy_gets_no_traces() {
     let (address, exports) = collector();
-    // Nobody listens there: what goes through the proxy is lost.
+    // Nothing listens at the proxy's port: exports through it would be lost.
     let [proxy] = crate::support::process::free_ports();
     let (issuer, _sandbox) = issuer();
     let endpoint = format!("--otlp-endpoint=http://{address}");

@@ -1,4 +1,4 @@
-//! `GET /audit`: who did what.
+//! `GET /audit`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::api::world::{Grant, World, refusal, success};
 use crate::support::database;
 use crate::support::http::Connection;
 
-/// The rows of one page.
+/// Returns the rows of one page.
 #[track_caller]
 fn rows(world: &World, of: &Grant, query: &str) -> Vec<Value> {
     let page = success(&world.api.get(of, &format!("/audit?{query}")));
@@ -37,7 +37,7 @@ fn the_log_says_who_did_what_to_whom_with_which_request() {
     assert_eq!(of_deployer[0]["request_id"], refused);
     let jti = credential["jti"].as_str().unwrap();
     let of_token = rows(&world, &world.admin, &format!("jti={jti}"));
-    // The server minted it, for whoever asked at that moment; the credential is the grant's.
+    // The server minted the token for all callers waiting at that moment; the credential is the grant's.
     assert_eq!(texts(&of_token, "kind"), ["credential", "token.mint"]);
     assert_eq!(texts(&of_token, "actor"), [&actor, "serve"]);
     for row in of_token {
@@ -163,12 +163,12 @@ fn a_limited_grant_sees_the_rows_of_its_spaces_and_feeds_and_pages_through_all_o
         (&of_a, &|row| row["space"] == "here" && row["feed"] == "a"),
     ] {
         let expected: Vec<_> = all.iter().filter(|row| holds(row)).cloned().collect();
-        // Their own making came later.
+        // The rows about the grants themselves came later.
         let seen: Vec<_> =
             paged(grant).into_iter().filter(|row| row["seq"].as_i64().unwrap() <= known).collect();
         assert_eq!(seen, expected);
     }
-    // A space that is not his is to him one without rows.
+    // A space outside the grant looks like a space without rows.
     assert_eq!(rows(&world, &of_here, "space=there"), rows(&world, &of_here, "space=nowhere"));
     assert_eq!(rows(&world, &of_here, "space=there"), Vec::<Value>::new());
 }
@@ -219,7 +219,7 @@ fn what_lies_outside_a_grant_is_to_it_what_there_is_not() {
         }
     }
 
-    // A cursor is the number of a row that was shown, and is the same whatever happens outside.
+    // A cursor is the number of a visible row, and does not depend on rows outside the grant.
     let walk = || {
         let (mut pages, mut query) = (Vec::new(), "limit=1".to_owned());
         loop {
@@ -236,7 +236,7 @@ fn what_lies_outside_a_grant_is_to_it_what_there_is_not() {
     assert_eq!(walk(), before);
 }
 
-/// Promised is an end within 10 s; this waits longer, so that a busy machine breaks no promise.
+/// The guarantee is an end within 10 s; this waits longer, because the machine may be busy.
 #[test]
 fn a_server_with_a_long_log_and_clients_that_hang_ends_soon_after_sigterm() {
     const MANY_ROWS: &str = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000) \
@@ -251,7 +251,7 @@ fn a_server_with_a_long_log_and_clients_that_hang_ends_soon_after_sigterm() {
         let viewer = world.grant(&["--role=viewer"]);
         for query in ["outcome=failed", "limit=1000", "feed=nosuch&since=2000-01-01T00:00:00Z"] {
             let mut connection = Connection::to(&world.api.listening, None);
-            // Nobody takes the answer.
+            // The client does not read the response.
             let head = format!("Host: localhost\r\nAuthorization: Bearer {}\r\n\r\n", viewer.token);
             connection.write(format!("GET /api/v1/audit?{query} HTTP/1.1\r\n{head}").as_bytes());
             hanging.push(connection);
@@ -262,13 +262,13 @@ fn a_server_with_a_long_log_and_clients_that_hang_ends_soon_after_sigterm() {
              Expect: 100-continue\r\n",
             world.admin.token
         );
-        // The server waits for a body that never comes.
+        // The server waits for a body that is never sent.
         let begun = connection.request("POST", "/api/v1/spaces/here/feeds/a/credentials", &headers);
         assert_eq!(begun.status, 100);
         hanging.push(connection);
     }
-    // `serve` adds up the limits of each step on this way, and does not compile if they make ten seconds. Here it is
-    // shown that they are all that it waits for; a busy machine needs time of its own beside them.
+    // `serve` adds up the limits of each step on this path, and does not compile if they exceed ten seconds.
+    // This test shows that there are no other waits; a busy machine needs additional time.
     assert!(world.issuer.server.process.terminate(Duration::from_secs(30)));
     let log = world.issuer.server.process.stderr();
     assert!(log.trim_end().ends_with("carnet::cli::serve: stopped"), "{log}");

@@ -1,4 +1,4 @@
-//! What a request says of its deployment, what its grant allows it to say, and what the cloud is told.
+//! The context of a request, the grant's rules for it, and the context that the cloud receives.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::api::world::{World, refusal, success};
 
 const KEYS: &str = "--subject-keys=space,project?,tenant?,environment?,feed";
 
-/// A sandbox whose role trusts these subjects and no other.
+/// Returns the configuration of a sandbox whose role trusts these subjects and no others.
 fn trusting(subjects: &[&str]) -> String {
     let role = crate::api::world::ROLE;
     format!("[[aws.roles]]\narn = '{role}'\naudiences = ['sts.amazonaws.com']\nsubjects = {subjects:?}\n")
@@ -52,7 +52,7 @@ fn a_grant_fixes_opens_and_closes_keys_and_the_cloud_is_told_accordingly() {
         assert_eq!(refusal(&answer), (403, "context-refused".to_owned()), "{who} {context}");
         assert_eq!(answer.json()["field"], field, "{who} {context}");
     }
-    // The sandbox trusts no other tenant: what arrived there was what the log says.
+    // The sandbox trusts no other tenant: its response proves that the logged subject arrived there.
     let answer = world.credentials(&open, "default/a", &json!({"context": {"tenant": "other"}}));
     assert_eq!(refusal(&answer), (502, "upstream-refused".to_owned()));
     assert_eq!(answer.json()["presented"]["sub"], "space:default:tenant:other:feed:a");
@@ -108,13 +108,13 @@ fn repositories_and_actions_can_only_be_narrowed() {
         assert_eq!(refusal(&answer), (422, "scope-refused".to_owned()), "{request}");
         assert_eq!(answer.json()["field"], field, "{request}");
     }
-    // Of what lies partly outside, the part inside is given: to the cloud the same as asking for it.
+    // If a list lies partly outside the grant, the part inside is granted, as for a request of that part.
     let ask = |request| success(&world.credentials(&limited, "default/a", &request))["password"].clone();
     let beyond = json!({"repositories": ["team/app", "team/other"], "actions": ["pull", "push"]});
     assert_eq!(ask(beyond), ask(json!({"repositories": ["team/app"]})));
-    // What one request narrowed is not the next one's.
+    // The scope of one request does not affect the next.
     let all = success(&world.credentials(&world.admin, "default/a", &json!({})));
-    // Sixteen at most, by a request and by a new grant.
+    // The maximum is sixteen, in a request and in a new grant.
     let names = |count: usize| (0..count).map(|n| format!("r{n}")).collect::<Vec<_>>();
     success(&world.credentials(&world.admin, "default/a", &json!({"repositories": names(16)})));
     let refused = world.credentials(&world.admin, "default/a", &json!({"repositories": names(17)}));

@@ -1,4 +1,4 @@
-//! Credentials: where they come from, how long they live, and what is said when there are none.
+//! Credentials: their source, their lifetime, and the errors when there are none.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -26,7 +26,7 @@ fn a_credential_comes_with_all_that_a_deployment_needs_and_once_more_from_memory
     let time = |member: &str| first[member].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let life = time("expires_at").duration_since(time("issued_at")).as_secs();
     assert!((1700..=1801).contains(&life), "{life}");
-    // No body at all asks for the same.
+    // A request without a body is the same request.
     let again = world.api.call("POST", &credentials_of("default/a"), Some(&deployer.token), None);
     let again = success(&again);
     assert_eq!((&again["source"], &again["jti"]), (&json!("cache"), &first["jti"]));
@@ -149,7 +149,7 @@ fn feeds_are_made_shown_changed_and_removed() {
     assert_ne!(accepted["id"], made["id"]);
 }
 
-/// Something that takes connections and answers each with these bytes.
+/// Starts a listener that sends these bytes on each connection.
 fn answering(answer: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -202,7 +202,7 @@ fn what_listens_at_an_endpoint_is_told_to_nobody_with_limits() {
         ));
         let rows = rows["records"].as_array().unwrap().iter().map(|row| {
             let detail = row["detail"].as_str().unwrap();
-            // Who may see the feed knows this much; of what is there nothing is said.
+            // A caller who may see the feed learns its host, and nothing about what listens there.
             assert!(
                 detail.starts_with(&format!(
                     "asked ecr at api.ecr.eu-central-1.amazonaws.com, sts at {host}: "
@@ -226,7 +226,7 @@ fn what_listens_at_an_endpoint_is_told_to_nobody_with_limits() {
     for text in [problem, step, rows.first().unwrap()] {
         assert!(text.contains("gives no answer of the provider") && !text.contains("secret"), "{text}");
     }
-    // Without limits, all of it.
+    // A caller without limits sees all of it.
     let full = world.credentials(&world.admin, "default/page", &json!({})).json().to_string();
     assert!(full.contains("secret") && full.contains("404"), "{full}");
     assert!(

@@ -1,4 +1,4 @@
-//! The OpenAPI document says what the server does.
+//! The OpenAPI document agrees with the server.
 
 use std::collections::BTreeSet;
 
@@ -60,7 +60,8 @@ fn every_member_of_every_schema_is_described_and_no_request_takes_unknown_ones()
         if schema.is_null() {
             continue;
         }
-        // Clients are generated from it: a choice with `null` makes them send the word where a body may be absent.
+        // Clients are generated from it: a choice with `null` makes them send the word where a body may be
+        // absent.
         let reference = schema["$ref"].as_str();
         bodies.insert(reference.unwrap_or_else(|| panic!("{method} {path} {schema}")).to_owned());
         let is_required = operation["requestBody"]["required"] == true;

@@ -1,4 +1,4 @@
-//! A grant that is revoked while a request is under way: the request changes nothing, and is answered nothing.
+//! A grant that is revoked during a request: the request changes nothing and gets no data.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use crate::api::world::{Grant, REGISTRY, ROLE, World, refusal, success};
 use crate::support::http::Connection;
 use crate::support::process::wait_until;
 
-/// After this no answer begins that accepts a grant whose revocation was answered.
+/// After this time no response begins that accepts a revoked grant.
 const ENDED_AFTER: Duration = Duration::from_secs(1);
 
-/// A request whose caller was let in, and whose body is still to come.
+/// A request whose caller was authenticated, and whose body is incomplete.
 struct Begun {
     what: &'static str,
     method: &'static str,
@@ -23,7 +23,7 @@ struct Begun {
 }
 
 impl World {
-    /// Sends all but the last byte of a request, and waits until the server has let the caller in.
+    /// Sends all but the last byte of a request, and waits until the server has authenticated the caller.
     fn begin(&self, by: &Grant, what: &'static str, path: &str, body: &Value) -> Begun {
         let (method, _) = what.split_once(' ').unwrap();
         let body = body.to_string().into_bytes();
@@ -37,7 +37,7 @@ impl World {
             )
             .as_bytes(),
         );
-        // The server asks for the body once the handler waits for it, which is after the grant was accepted.
+        // The server requests the body when the handler waits for it, after it accepted the grant.
         assert_eq!(connection.answer("HEAD").status, 100, "{what}");
         let (first, last) = body.split_at(body.len() - 1);
         connection.write(first);
@@ -63,7 +63,7 @@ fn new_feed(slug: &str) -> Value {
     json!({"slug": slug, "type": "aws-ecr", "registry": REGISTRY, "role_arn": ROLE})
 }
 
-/// Every route that changes something and has a body.
+/// Begins a request on every route that changes something and has a body.
 fn changes(world: &World, by: &Grant) -> Vec<Begun> {
     let grant = json!({"role": "viewer", "name": "n"});
     vec![
@@ -79,7 +79,7 @@ fn state(world: &World) -> [String; 3] {
         let mut list = success(&world.api.get(&world.admin, path));
         for item in list.as_array_mut().unwrap() {
             let item = item.as_object_mut().unwrap();
-            // Not what is asked here: when a grant was used or revoked, and who fetched keys.
+            // Not under test: times of use and revocation, and the clients that fetched keys.
             for noise in ["last_used_at", "revoked_at", "state", "seen_by"] {
                 item.remove(noise);
             }
@@ -96,7 +96,7 @@ fn nothing_is_changed_for_a_grant_that_was_revoked_while_the_body_was_on_its_way
     let before = state(&world);
     let begun = changes(&world, &admin);
     world.revoke(&admin);
-    // At once: the transaction that would change something asks, whatever was asked before.
+    // Immediately: the changing transaction checks again, regardless of earlier checks.
     begun.into_iter().for_each(Begun::expect_refusal);
     assert_eq!(state(&world), before);
 }
@@ -121,7 +121,7 @@ fn a_second_after_its_revocation_no_answer_accepts_a_grant_whatever_the_route() 
     assert_eq!(minted["records"], json!([]), "nothing was even minted");
 }
 
-/// A provider that answers when it is told to.
+/// A provider that responds on demand.
 struct Held {
     port: u16,
     arrived: Receiver<()>,
@@ -129,7 +129,7 @@ struct Held {
 }
 
 impl Held {
-    /// Passes one connection on to `upstream`, once it is released.
+    /// Relays one connection to `upstream`, once it is released.
     fn before(upstream: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

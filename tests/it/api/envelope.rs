@@ -1,4 +1,4 @@
-//! What every answer has in common, whatever was asked.
+//! Properties of every response.
 
 use serde_json::json;
 
@@ -37,7 +37,7 @@ fn a_request_has_a_name_of_its_own_or_the_clients_in_the_answer_and_in_the_log()
     assert!(one != long && one != other);
     let rows = success(&world.api.get(&world.admin, "/audit?kind=request&limit=1000"));
     let has = |name: &str| rows["records"].as_array().unwrap().iter().any(|row| row["request_id"] == name);
-    // Of refusals of one kind the first is recorded as it is; the others are counted.
+    // The first refusal of a kind is recorded in full; the others are counted.
     assert!(has("ci-4711.a_B") && !has(&one) && !has(&other), "{rows}");
     let unnamed = world.api.send("GET", "/grants/none", Some(&world.admin.token), "", None);
     let rows = success(&world.api.get(&world.admin, "/audit?kind=request&limit=1000"));
@@ -80,7 +80,7 @@ fn another_method_is_refused_with_those_that_there_are() {
         assert_eq!(allowed(&answer), methods, "{method} {path}");
         assert!(answer.header("x-request-id").is_some(), "{method} {path}");
     }
-    // Who has no grant learns that first.
+    // A caller without a grant gets 401 before any other error.
     assert_eq!(refusal(&world.api.call("PUT", "/grants", None, None)).0, 401);
 }
 
@@ -109,7 +109,7 @@ fn head_answers_as_get_does_without_the_body() {
         let token = token.map(|grant| grant.token.as_str());
         let ask = |method: &str| {
             let mut answer = world.api.send(method, path, token, "X-Request-Id: same\r\n", None);
-            // The log grows with the refusals of this test.
+            // The refusals of this test make the log grow.
             answer.headers.retain(|(name, _)| name != "date" && name != "content-length");
             answer
         };
@@ -126,7 +126,7 @@ fn metrics_are_for_this_machine_and_for_whoever_reads() {
     let deployer = world.grant(&["--role=deployer", "--space=a"]);
     let ask = |headers: &str| world.api.connect().request("GET", "/metrics", headers);
     assert_eq!(ask("").status, 200);
-    // Whoever comes through a proxy is not this machine, whatever the proxy says.
+    // A client behind a proxy is never local, regardless of the proxy's header.
     let proxied = "X-Forwarded-For: 127.0.0.1\r\n";
     let with = |token: &str| ask(&format!("{proxied}Authorization: Bearer {token}\r\n"));
     assert_eq!(refusal(&ask(proxied)), (401, "unauthorized".to_owned()));

@@ -1,4 +1,4 @@
-//! Grants made, used and ended through the API.
+//! Creating, using and ending grants through the API.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api::world::{Api, Grant, World, refusal, success};
 
-/// A grant that the API has just made.
+/// Returns the grant that the API has just made.
 #[track_caller]
 fn made(answer: &crate::support::http::Answer) -> Grant {
     let made = success(answer);
@@ -35,7 +35,7 @@ fn nobody_makes_a_grant_that_is_wider_than_his_own_in_any_respect() {
         "--action=pull",
         "--expires-in=10d",
     ]);
-    // The widest that he can make.
+    // The widest grant that this admin can make.
     let widest = json!({
         "role": "admin", "name": "n", "spaces": ["a", "b"], "feeds": ["prod-*"],
         "context": {"tenant": "acme", "project": "*"},
@@ -144,7 +144,7 @@ fn a_request_for_a_grant_that_makes_no_sense_names_the_member() {
         (json!({"role": "viewer", "name": "n", "expires_at": "2020-01-01T00:00:00Z"}), 422, "expires_at"),
         (json!({"role": "viewer", "name": "n", "expires_at": "soon"}), 422, "expires_at"),
         (json!({"role": "viewer", "name": "n", "expires_in": "1d"}), 422, "expires_in"),
-        // A deployer has what is named.
+        // A deployer's grant must name its spaces or feeds.
         (json!({"role": "deployer", "name": "n"}), 422, "spaces"),
     ] {
         let answer = world.api.post(&world.admin, "/grants", &body);
@@ -165,12 +165,12 @@ fn a_revoked_grant_is_refused_at_once_by_every_server_and_its_own_holder_may_rev
         let grant = made(&servers[here].post(&world.admin, "/grants", &deployer));
         let ask =
             |server: &Api| server.post(&grant, "/spaces/default/feeds/a/credentials", &json!({})).status;
-        // Both know it, have used it, and hold a credential in memory.
+        // Both servers know the grant, have used it, and have a cached credential.
         assert_eq!((ask(&servers[there]), ask(&servers[here])), (200, 200));
         let path = format!("/grants/{}", grant.id);
         assert_eq!(servers[here].delete(&world.admin, &path).status, 204);
         assert_eq!((ask(&servers[there]), ask(&servers[here])), (401, 401));
-        // Again changes nothing.
+        // Revoking again changes nothing.
         assert_eq!(servers[there].delete(&world.admin, &path).status, 204);
     }
     let admin = made(&world.api.post(&world.admin, "/grants", &json!({"role": "admin", "name": "n"})));
@@ -186,7 +186,7 @@ fn the_time_of_last_use_appears_once_a_server_has_written_it() {
     let used = world.grant(&["--role=viewer"]);
     let unused = world.grant(&["--role=viewer"]);
     assert_eq!(world.api.get(&used, "/audit").status, 200);
-    // Written once a minute, and at the end.
+    // Uses are written once a minute, and at shutdown.
     assert!(world.issuer.server.process.terminate(Duration::from_secs(30)));
     let again = world.issuer.carnet.serve(&world.issuer.url, "127.0.0.1:0", &[]).unwrap();
     let list = success(&Api::of(&again).get(&world.admin, "/grants"));

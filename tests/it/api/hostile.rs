@@ -1,4 +1,4 @@
-//! Requests that nobody honest sends. Each is refused, and the server is as well afterwards as before.
+//! Hostile requests. Each is refused, and the server works afterwards as before.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ fn world() -> World {
     world
 }
 
-/// The server answers, works and has not grown by more than `megabytes` over `before`.
+/// Checks that the server responds, works and has not grown by more than `megabytes` over `before`.
 #[track_caller]
 fn is_well(world: &World, before: usize, megabytes: usize) {
     assert_eq!(world.api.connect().get("/healthz").status, 200);
@@ -184,7 +184,7 @@ fn paths_name_what_they_say_and_nothing_else() {
             assert_eq!(refusal(&answer), (404, "not-found".to_owned()), "{path}");
         }
     }
-    // The same name, written otherwise.
+    // The same name in another encoding.
     success(&world.api.get(&world.admin, "/spaces/default/feeds/%61"));
     is_well(&world, before, 16);
 }
@@ -220,7 +220,7 @@ fn heads_that_are_too_large_or_no_http_are_cut_off() {
     ] {
         assert!([0, 400, 401, 404, 414, 431].contains(&status), "{what}: {status}");
     }
-    // 1000 parameters that would do no harm are refused for being unknown.
+    // 1000 harmless parameters are refused because they are unknown.
     let some: String = (0..1000).map(|number| format!("a{number}=1&")).collect();
     assert_eq!(request(&format!("GET /api/v1/audit?{some} HTTP/1.1"), ""), 400);
     is_well(&world, before, 16);
@@ -255,12 +255,12 @@ fn chunks_that_are_none_and_bodies_that_break_off_end_the_request() {
     ] {
         let mut connection = world.api.connect();
         connection.write(format!("{}{body}", head(more)).as_bytes());
-        // The client says no more: what is missing will never come.
+        // The client half-closes: the missing bytes will never come.
         connection.finish();
         let status = connection.try_answer("POST").map_or(0, |answer| answer.status);
         assert!(statuses.contains(&status), "{what}: {status}");
     }
-    // Chunks that are well are a body like any other.
+    // Well-formed chunks are a valid body.
     let mut connection = world.api.connect();
     connection.write(format!("{}2\r\n{{}}\r\n0\r\n\r\n", head("Transfer-Encoding: chunked\r\n")).as_bytes());
     success(&connection.answer("POST"));
@@ -301,7 +301,7 @@ fn two_thousand_callers_at_once_without_a_grant_do_no_harm() {
     is_well(&world, before, 64);
 }
 
-/// With 401, or because there are too many.
+/// Returns whether the response is 401, or the connection was refused as one too many.
 fn is_refused(stream: &TcpStream) -> bool {
     let mut answer = String::new();
     let _ = std::io::Read::read_to_string(&mut &*stream, &mut answer);

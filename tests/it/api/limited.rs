@@ -1,11 +1,11 @@
-//! What an admin with limits may make of feeds, and what it learns of others on the way.
+//! Changes of feeds by an admin with limits, and the information that they reveal about others.
 
 use serde_json::{Value, json};
 
 use crate::api::world::{Grant, ROLE, World, refusal, success};
 use crate::support::http::Answer;
 
-/// A registry of its own for each feed.
+/// Returns a separate registry for each number.
 fn registry(number: u32) -> String {
     format!("{:012}.dkr.ecr.eu-central-1.amazonaws.com", 600_000_000_000_u64 + u64::from(number))
 }
@@ -21,7 +21,7 @@ impl World {
         self.api.post(by, &format!("/spaces/{space}/feeds"), new)
     }
 
-    /// Changes a row past carnet.
+    /// Changes a row, bypassing carnet.
     fn write(&self, statement: &str) {
         assert_eq!(self.execute(statement.to_owned()), 1, "{statement}");
     }
@@ -39,7 +39,7 @@ impl World {
         })
     }
 
-    /// Copies a feed of space `a` until there are `number` in it.
+    /// Copies a feed of space `a` until it has `number` feeds.
     fn fill(&self, number: u32) {
         let statement = format!(
             "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {number}) \
@@ -75,7 +75,7 @@ fn an_admin_of_some_feeds_cannot_take_the_subject_of_another_feed() {
     for keys in [json!(["space", "project"]), json!(["space", "project?"]), json!(["space"])] {
         let made = world.make(&limited, "a", &feed("dev-a", 2, json!({ "subject_keys": keys })));
         refused(&made, 403, "forbidden", "subject_keys");
-        // The refusal is the same where no feed has such a subject: nothing is told of feeds outside.
+        // The error is the same when no feed has such a subject: it reveals nothing about feeds outside.
         let elsewhere = world.make(&limited, "b", &feed("dev-a", 2, json!({ "subject_keys": keys })));
         assert_eq!(elsewhere.json()["detail"], made.json()["detail"]);
     }
@@ -86,7 +86,7 @@ fn an_admin_of_some_feeds_cannot_take_the_subject_of_another_feed() {
         "forbidden",
         "subject_keys",
     );
-    // A feed with such a subject is not its to change either, though it sees it.
+    // Nor may it change a feed with such a subject, though it sees the feed.
     success(&world.make(&world.admin, "c", &feed("dev-shared", 3, json!({ "subject_keys": keys }))));
     refused(&world.patch(&limited, "c/dev-shared", &json!({"name": "n"})), 403, "forbidden", "subject_keys");
 }
@@ -106,13 +106,13 @@ fn a_subject_is_shared_only_by_an_admin_without_limits_who_says_so() {
         shared["share_subject"] = json!(true);
         refused(&world.make(&of_space, "a", &two(shared)), 409, "subject-shared", "subject_keys");
     }
-    // Keys that no context makes equal, and another space, share nothing.
+    // Keys that no context makes equal do not conflict, and neither does another space.
     success(&world.make(&of_space, "a", &feed("three", 3, keys(&["space", "runbook"]))));
     success(&world.make(&world.admin, "b", &feed("one", 4, keys(&["space", "project"]))));
     let shared = json!({"subject_keys": ["space", "project"], "share_subject": true});
     let made = success(&world.make(&world.admin, "a", &two(shared)));
     assert!(made["notes"][0].as_str().unwrap().contains("the same subject as a/one"), "{made}");
-    // The same for a change.
+    // The same for an update.
     success(&world.make(&of_space, "a", &feed("four", 5, json!({}))));
     let change = keys(&["space", "runbook"]);
     refused(&world.patch(&of_space, "a/four", &change), 409, "subject-shared", "subject_keys");
@@ -150,14 +150,15 @@ fn a_removed_or_former_subject_is_inherited_only_by_an_admin_without_limits_who_
         "slug-reused",
         "subject_keys",
     );
-    // A feed that gives other subjects inherits nothing, and cannot be changed into one that does.
+    // A feed with other subjects inherits nothing, and cannot be changed into one that does.
     success(&world.make(&of_space, "a", &feed("two", 2, json!({}))));
     refused(&world.patch(&of_space, "a/two", &project), 409, "slug-reused", "subject_keys");
     let mut inherits = project.clone();
     inherits["reuse_slug"] = json!(true);
     let changed = success(&world.patch(&world.admin, "a/two", &inherits));
     assert!(changed["notes"][0].as_str().unwrap().contains("a/one"), "{changed}");
-    // What a feed gave before it was changed leaves a mark as well; its own former subject it may give again.
+    // The subjects that a feed had before a change leave a mark as well; the feed may have its own former
+    // subject again.
     let runbook = json!({"subject_keys": ["space", "runbook"]});
     success(&world.make(&of_space, "a", &feed("three", 3, runbook.clone())));
     success(&world.patch(&of_space, "a/three", &json!({"subject_keys": ["space", "feed"]})));
@@ -194,13 +195,14 @@ fn a_registry_that_many_feeds_have_is_answered_with_the_first_hundred_of_them() 
     let of_space = world.grant(&["--role=deployer", "--space=a"]);
     let of_feeds = world.grant(&["--role=deployer", "--feed=copy-99*", "--feed=one"]);
     assert_eq!(several(&of_space), (100, true));
-    // The copies 99 and 990 to 999, and the feed that they are copies of.
+    // The copies 99 and 990 to 999, and the original feed.
     assert_eq!(several(&of_feeds), (12, false));
     let nothing = world.grant(&["--role=deployer", "--feed=other-*"]);
     assert_eq!(world.api.post(&nothing, &path, &json!({})).status, 404);
 }
 
-/// Every choice of `space` and others of the keys, each required, optional or not there, that requires one of `required`.
+/// Returns every choice of `space` and others of the keys, each required, optional or absent, that requires
+/// one of `required`.
 fn choices(required: &[&str], others: &[&str]) -> Vec<Value> {
     let mut choices = vec![Vec::new()];
     for key in ["project", "runbook", "tenant", "environment", "type"] {
@@ -230,7 +232,7 @@ fn choices(required: &[&str], others: &[&str]) -> Vec<Value> {
 fn no_number_of_newer_former_subjects_hides_an_older_one() {
     let world = World::new("");
     let of_space = world.grant(&["--role=admin", "--space=a"]);
-    // Removed long ago: a subject of all feeds, and one of this name.
+    // Removed long ago: a subject shared by all feeds, and one of this name.
     for (slug, keys) in
         [("other", json!(["space", "project"])), ("busy", json!(["space", "project", "feed"]))]
     {
@@ -252,7 +254,7 @@ fn no_number_of_newer_former_subjects_hides_an_older_one() {
             let answer = world.patch(by, "a/busy", &json!({ "subject_keys": last }));
             refused(&answer, 409, "slug-reused", field);
         }
-        // Another name may not either, where the subject names no feed.
+        // Nor may another name, if the subject does not name the feed.
         if others.is_empty() {
             let answer = world.make(&of_space, "a", &feed("fresh", 3, json!({ "subject_keys": last })));
             refused(&answer, 409, "slug-reused", "subject_keys");
@@ -276,11 +278,11 @@ fn an_admin_with_limits_leaves_a_bounded_number_of_former_subjects() {
     let kept = world.api.delete(&of_space, "/spaces/a/feeds/busy");
     assert_eq!(refusal(&kept), (409, "limit-reached".to_owned()), "{kept:?}");
     assert_eq!(success(&world.api.get(&of_space, "/spaces/a/feeds/busy")), before);
-    // A subject that has left its mark already leaves no other, and other names have room.
+    // A subject with an existing mark leaves no second one, and other names are not affected.
     success(&world.patch(&of_space, "a/busy", &json!({"name": "Images"})));
     success(&world.make(&of_space, "a", &feed("calm", 2, json!({}))));
     assert_eq!(world.api.delete(&of_space, "/spaces/a/feeds/calm").status, 204);
-    // An admin without limits goes on.
+    // An admin without limits is not limited.
     success(&world.patch(&world.admin, "a/busy", &json!({ "subject_keys": choices[33] })));
     assert_eq!(world.api.delete(&world.admin, "/spaces/a/feeds/busy").status, 204);
 }
@@ -344,7 +346,7 @@ fn a_limited_admin_makes_no_second_feed_for_a_registry_outside_its_limits() {
     assert!(!second.body.contains("a/prod"), "{second:?}");
     success(&world.make(&limited, "b", &feed("one", 2, json!({}))));
     refused(&world.patch(&limited, "b/one", &json!({"registry": registry(1)})), 403, "forbidden", "registry");
-    // Inside its limits it may, and an admin without limits is told.
+    // Inside its limits it may, and the response tells an admin without limits.
     success(&world.make(&limited, "b", &feed("two", 2, json!({}))));
     let told = success(&world.make(&world.admin, "b", &feed("three", 1, json!({}))));
     assert!(told["notes"][0].as_str().unwrap().contains("a/prod"), "{told}");
@@ -409,7 +411,7 @@ fn a_feed_outside_the_grant_is_not_read_on_the_way_to_404() {
     world.add_feed("a/prod", &[]);
     let deployer = world.grant(&["--role=deployer", "--space=b"]);
     let viewer = world.grant(&["--role=viewer", "--space=a", "--feed=dev"]);
-    // A row that cannot be read betrays whoever reads it.
+    // Reading an unreadable row would give an error, so a 404 proves that the row was not read.
     world.write("UPDATE feeds SET settings = 'none' WHERE slug = 'prod'");
     let path = format!("/registries/{}/credentials", crate::api::world::REGISTRY);
     assert_eq!(refusal(&world.api.post(&deployer, &path, &json!({}))), (404, "not-found".to_owned()));

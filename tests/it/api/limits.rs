@@ -1,4 +1,4 @@
-//! Rates: of one grant, of one address, and what the log keeps of those who have no grant.
+//! Rate limits: of one grant, of one address, and the log of requests without a grant.
 
 use std::time::Duration;
 
@@ -21,14 +21,14 @@ fn a_grant_has_its_rate_and_another_one_its_own() {
     let (one, other) = (grant(&carnet, &["--role=viewer"]), grant(&carnet, &["--role=viewer"]));
     let answers: Vec<_> = (0..20).map(|_| api.get(&one, "/signing-keys")).collect();
     let (let_in, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
-    // Three at once, and one for each second that this takes.
+    // The burst of three, and one for each second of the test.
     assert!(let_in.len() >= 3 && !refused.is_empty(), "{} were let in", let_in.len());
     for answer in refused {
         assert_eq!(refusal(answer), (429, "rate-limited".to_owned()));
         assert_eq!(answer.header("retry-after"), Some("1"));
     }
     assert_eq!(api.get(&other, "/signing-keys").status, 200);
-    // Who refuses an address or a grant still says that he is well.
+    // The limit on an address or a grant does not affect health checks.
     assert_eq!(api.connect().get("/healthz").status, 200);
 }
 
@@ -64,7 +64,7 @@ fn refusals_of_the_unknown_are_counted_in_the_log_and_not_listed() {
         let answer = api.call("GET", "/audit", Some(&format!("carnet_{number}")), None);
         assert!([401, 429].contains(&answer.status));
     }
-    // Written once a minute, and at the end.
+    // Counts are written once a minute, and at shutdown.
     assert!(server.process.terminate(Duration::from_secs(30)));
     let server = serve(&carnet, &[]);
     let page = success(&Api::of(&server).get(&admin, "/audit?actor=anonymous&kind=request"));
@@ -78,7 +78,7 @@ fn refusals_of_the_unknown_are_counted_in_the_log_and_not_listed() {
     }
 }
 
-/// What is refused to a grant: the first of a kind as it is, then a number, under its name.
+/// Refusals of a grant are recorded under its name: the first of a kind in full, the rest as a count.
 #[test]
 fn refusals_of_a_grant_are_two_rows_for_each_route_and_reason_and_keep_its_name() {
     let carnet = Carnet::new();
@@ -91,13 +91,13 @@ fn refusals_of_a_grant_are_two_rows_for_each_route_and_reason_and_keep_its_name(
     };
     let headers = "X-Request-Id: the-first\r\n";
     assert_eq!(refusal(&api.send("GET", "/audit", Some(&forbidden.token), headers, None)).0, 403);
-    // It can be seen at once, as it was.
+    // The first refusal is visible at once, in full.
     let first = rows(&api);
     assert_eq!((first.len(), &first[0]["request_id"]), (1, &json!("the-first")), "{first:?}");
     for number in 0..300 {
         assert_eq!(refusal(&api.get(&forbidden, "/audit")).0, 403);
         assert_eq!(refusal(&api.get(&forbidden, &format!("/spaces/s{number}/feeds"))).0, 403);
-        // Methods, too, may be invented.
+        // Methods can be invented, too.
         let method = format!("M{number}");
         assert_eq!(api.call(&method, "/audit", Some(&forbidden.token), None).status, 405);
     }
@@ -106,7 +106,7 @@ fn refusals_of_a_grant_are_two_rows_for_each_route_and_reason_and_keep_its_name(
     let server = serve(&carnet, &[]);
     let rows = rows(&Api::of(&server));
     let counts: u64 = rows.iter().map(|row| row["count"].as_u64().unwrap()).sum();
-    // What is refused for its method is refused before anyone asks for a grant.
+    // A method that is not allowed is refused before the grant is checked.
     assert!(rows.len() <= 6 && counts >= 601, "{counts} in {rows:#?}");
     let of = |what: &str| -> Vec<u64> {
         let named = rows.iter().filter(|row| row["detail"] == what);
@@ -118,7 +118,7 @@ fn refusals_of_a_grant_are_two_rows_for_each_route_and_reason_and_keep_its_name(
     assert!(log.lines().count() < 40, "{log}");
 }
 
-/// Clouds and deployments behind one proxy that nobody has named, and a flood among them.
+/// Clouds and deployments behind one undeclared proxy, and a flood among them.
 #[test]
 fn behind_a_proxy_that_nobody_has_named_a_flood_takes_nothing_from_those_who_have_a_grant() {
     let carnet = Carnet::new();
@@ -129,7 +129,7 @@ fn behind_a_proxy_that_nobody_has_named_a_flood_takes_nothing_from_those_who_hav
         let headers = format!("X-Forwarded-For: {client}\r\n");
         api.send("GET", "/signing-keys", token, &headers, None).status
     };
-    // Without a token, with garbage, and with what looks like a token and is none of ours.
+    // No token, garbage, and a token that is well-formed but unknown.
     let strange = format!("{}x", &grant.token[..grant.token.len() - 1]);
     for number in 0..300 {
         let token = [None, Some("garbage"), Some(strange.as_str())][number % 3];
@@ -147,7 +147,7 @@ fn behind_a_proxy_that_nobody_has_named_a_flood_takes_nothing_from_those_who_hav
     assert!(log.lines().count() < 40, "one line for each reason, then a count:\n{log}");
 }
 
-/// A caller who has a grant and uses up what its address may have.
+/// A caller with a grant that uses up the budget of its address.
 #[test]
 fn a_grant_has_a_little_of_its_own_when_another_uses_up_what_their_address_may_have() {
     let carnet = Carnet::new();

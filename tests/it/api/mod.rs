@@ -1,4 +1,4 @@
-//! The HTTP API, from the outside: the real binary, grants made on its host, and the sandbox's clouds.
+//! The HTTP API, seen from outside: the real binary, grants made on its host, and the sandbox's clouds.
 
 mod audit;
 mod contexts;

@@ -1,4 +1,4 @@
-//! Clients that know a registry's host and no feed.
+//! Requests for a credential by the registry's host, without a feed.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The table of SECURITY.md that says who can do what: each of its cells is tried here, and is true.
+//! The table of rights in SECURITY.md: every cell is tried.
 
 use serde_json::{Value, json};
 
@@ -18,10 +18,10 @@ const CALLERS: [(&str, &[&str]); 9] = [
     ("admin", &["--role=admin", "--expires-in=never"]),
 ];
 
-/// The registry of a feed that only callers who see all spaces and feeds see.
+/// The registry of a feed outside the limits of all limited callers.
 const REGISTRY_ELSEWHERE: &str = "222222222222.dkr.ecr.eu-central-1.amazonaws.com";
 
-/// Says whether the caller could do it.
+/// Performs an act and returns whether the caller could.
 type Act = fn(&mut Scene, &Grant) -> bool;
 
 /// The rows of the table.
@@ -122,7 +122,7 @@ const ACTS: [(&str, Act); 28] = [
         let rotation = scene.world.api.call("POST", "/signing-keys/rotate", Some(&by.token), None);
         let path = format!("/signing-keys/{}/revoke", scene.kid);
         let revoked = scene.can(by, "POST", &path, None);
-        // The prepared keys have just been published: whoever may rotate does so too early.
+        // The prepared keys have just been published, so a permitted rotation fails because it is too early.
         assert_eq!(rotation.status, if revoked { 409 } else { 403 }, "{rotation:?}");
         revoked
     }),
@@ -134,7 +134,7 @@ const ACTS: [(&str, Act); 28] = [
 
 struct Scene {
     world: World,
-    /// A key that is out of use.
+    /// A revoked key.
     kid: String,
     made: usize,
 }
@@ -168,7 +168,7 @@ impl Scene {
         scene
     }
 
-    /// A registry that no feed has.
+    /// Returns a registry that no feed has.
     fn registry(&mut self) -> String {
         self.made += 1;
         format!("{:012}.dkr.ecr.eu-central-1.amazonaws.com", 500_000_000_000 + self.made)
@@ -184,7 +184,7 @@ impl Scene {
         self.can(by, "POST", "/spaces/here/feeds/dev-a/credentials", Some(request))
     }
 
-    /// Returns whether the caller can make a feed `dev-…` of the space here, with these members besides.
+    /// Returns whether the caller can make a feed `dev-…` of the space here, with these additional members.
     fn makes_feed(&mut self, by: &Grant, members: Value) -> bool {
         let registry = self.registry();
         let mut new = json!({
@@ -194,7 +194,7 @@ impl Scene {
         self.can(by, "POST", "/spaces/here/feeds", Some(&new))
     }
 
-    /// A feed that nobody has changed.
+    /// Returns a new, unchanged feed.
     fn new_feed(&mut self) -> String {
         let root = self.world.admin.clone();
         assert!(self.makes_feed(&root, json!({})));
@@ -210,7 +210,7 @@ impl Scene {
         assert!(self.can(&self.world.admin, "DELETE", &format!("/spaces/here/feeds/{slug}"), None));
     }
 
-    /// The id of a grant that the caller made, narrower than any of [`CALLERS`].
+    /// Makes a grant by the caller, narrower than any of [`CALLERS`], and returns its id.
     fn makes_grant(&self, by: &Grant) -> Option<String> {
         let new = json!({
             "role": "deployer", "name": "n", "spaces": ["here"], "feeds": ["dev-a"], "context": {"tenant": "acme"},
@@ -221,7 +221,7 @@ impl Scene {
     }
 }
 
-/// The rows of the table in SECURITY.md: the act, and a cell for each caller.
+/// Returns the table in SECURITY.md: the columns, and each row with its act and cells.
 fn documented() -> (Vec<String>, Vec<(String, Vec<String>)>) {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/SECURITY.md")).unwrap();
     let (_, table) = text.split_once("<!-- rights -->").expect("the table's beginning is marked");

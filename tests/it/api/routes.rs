@@ -1,4 +1,4 @@
-//! Every documented route × every kind of caller × what lies inside and outside his grant.
+//! Every documented route × every kind of caller × targets inside and outside their grant.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use crate::api::world::{Api, Grant, World, refusal};
 use crate::support::http::Answer;
 use crate::support::process::wait_until;
 
-/// Of this space's feeds every column but those that say otherwise may know.
+/// A feed that every column may see, unless its name says otherwise.
 const HERE: [&str; 2] = ["here", "prod-eu"];
-/// Where others live.
+/// A feed in another space.
 const ELSEWHERE: [&str; 2] = ["there", "prod-eu"];
-/// What there is not, in a space that there is and in one that there is not.
+/// Feeds that do not exist, in an existing space and in a missing one.
 const NOWHERE: [[&str; 2]; 2] = [["here", "prod-none"], ["nowhere", "prod-eu"]];
 
-/// Registries of the feed here and of the feed elsewhere.
+/// The registry of [`HERE`]. The others are of [`ELSEWHERE`] and of no feed.
 const REGISTRY_HERE: &str = "111111111111.dkr.ecr.eu-central-1.amazonaws.com";
 const REGISTRY_ELSEWHERE: &str = "222222222222.dkr.ecr.eu-central-1.amazonaws.com";
 const REGISTRY_NOWHERE: &str = "333333333333.dkr.ecr.eu-central-1.amazonaws.com";
@@ -34,7 +34,7 @@ const CALLERS: [(&str, &[&str]); 9] = [
     ("deployer of prod-*", &["--role=deployer", "--space=here", "--feed=prod-*"]),
 ];
 
-/// A route, and the statuses that each caller gets for what is here, elsewhere and nowhere.
+/// A route, and the status for each caller when the target is here, elsewhere or nowhere.
 struct Row {
     route: &'static str,
     here: [u16; 9],
@@ -47,7 +47,7 @@ const TABLE: &[Row] = &[
         route: "GET /spaces/{space}/feeds",
         here: [200, 404, 200, 404, 200, 200, 403, 403, 403],
         elsewhere: [200, 200, 200, 200, 404, 404, 403, 403, 403],
-        // Of a space that does not exist an unlimited caller sees that it has no feeds.
+        // For a missing space, a caller without limits gets an empty list of feeds.
         nowhere: [200, 404, 200, 404, 404, 404, 403, 403, 403],
     },
     Row {
@@ -104,14 +104,14 @@ const TABLE: &[Row] = &[
         elsewhere: [200, 200, 200, 200, 200, 200, 403, 403, 403],
         nowhere: [200, 200, 200, 200, 200, 200, 403, 403, 403],
     },
-    // The prepared keys have just been published: for whom may rotate, it is too early.
+    // The prepared keys have just been published: for callers who may rotate, it is too early.
     Row {
         route: "POST /signing-keys/rotate",
         here: [409, 403, 403, 403, 403, 403, 403, 403, 403],
         elsewhere: [409, 403, 403, 403, 403, 403, 403, 403, 403],
         nowhere: [409, 403, 403, 403, 403, 403, 403, 403, 403],
     },
-    // Here: a key that was revoked already. There are no keys elsewhere.
+    // Here: a key that is already revoked. There are no keys elsewhere.
     Row {
         route: "POST /signing-keys/{kid}/revoke",
         here: [200, 403, 403, 403, 403, 403, 403, 403, 403],
@@ -124,7 +124,8 @@ const TABLE: &[Row] = &[
         elsewhere: [200, 200, 403, 403, 200, 403, 403, 403, 403],
         nowhere: [200, 200, 403, 403, 200, 403, 403, 403, 403],
     },
-    // A grant for the feeds prod-* of the space; of no space that he sees it is too wide all the same.
+    // A grant for the feeds prod-* of the space; for a space that the caller does not see, it is still too
+    // wide.
     Row {
         route: "POST /grants",
         here: [201, 403, 403, 403, 403, 403, 403, 403, 403],
@@ -172,7 +173,7 @@ impl Target {
 
 struct Scene {
     world: World,
-    /// A key that is out of use.
+    /// A revoked key.
     kid: String,
     made: usize,
 }
@@ -192,7 +193,7 @@ impl Scene {
         Self { world, kid, made: 0 }
     }
 
-    /// What stands for `target` in `route`, made anew if the route takes it away.
+    /// Returns the request for `target` on `route`, with a new target if the route consumes it.
     fn request(&mut self, route: &str, target: Target) -> (String, String, Option<Value>) {
         let (method, template) = route.split_once(' ').unwrap();
         let [space, feed] = target.feed();
@@ -227,7 +228,7 @@ impl Scene {
         (method.to_owned(), path, body)
     }
 
-    /// A grant whose space is the target's.
+    /// Returns a grant whose space is the target's.
     fn grant_in(&self, target: Target) -> String {
         if let Target::Nowhere(which) = target {
             let unknown = ["00000000-0000-4000-8000-000000000000", "00000000-0000-4000-8000-000000000001"];
@@ -238,7 +239,7 @@ impl Scene {
         made.json()["id"].as_str().unwrap().to_owned()
     }
 
-    /// Brings back what a call took away.
+    /// Restores what a call removed.
     fn restore(&self, route: &str, target: Target) {
         if route.starts_with("DELETE /spaces") {
             let registry = if target == Target::Here { REGISTRY_HERE } else { REGISTRY_ELSEWHERE };
@@ -248,7 +249,7 @@ impl Scene {
     }
 }
 
-/// One request by each caller gets one name, so that answers can be compared whole.
+/// Gives all requests of one caller the same request id, so that responses can be compared whole.
 fn call(api: &Api, token: Option<&str>, (method, path, body): &(String, String, Option<Value>)) -> Answer {
     let body = body.as_ref().map(Value::to_string);
     let headers = "X-Request-Id: same\r\nContent-Type: application/json\r\n";
@@ -278,14 +279,14 @@ fn every_route_answers_every_caller_as_his_grant_says_and_hides_what_lies_outsid
     let mut scene = Scene::new();
     let callers = CALLERS.map(|(name, arguments)| (name, scene.world.grant(arguments)));
     for Row { route, here, elsewhere, nowhere } in TABLE {
-        // Admins last, who change what the others look for.
+        // Admins come last, because they change what the others look up.
         for (column, (name, grant)) in callers.iter().enumerate().rev() {
             let mut hidden: Option<Answer> = None;
             for target in TARGETS {
                 let expected = match target {
                     Target::Here => here[column],
                     Target::Elsewhere => elsewhere[column],
-                    // Where the route names no feed, this is the space here.
+                    // If the route names no feed, this is the space here.
                     Target::Nowhere(0) if names_a_space_alone(route) => here[column],
                     Target::Nowhere(_) => nowhere[column],
                 };

@@ -1,4 +1,4 @@
-//! A feed whose JWKS is uploaded, over the API.
+//! A feed with an uploaded JWKS, over the API.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! An issuer that serves its API, a sandbox that its feeds point to, and callers.
+//! An issuer that serves its API, a sandbox for its feeds, and callers.
 
 use serde_json::Value;
 
@@ -8,14 +8,14 @@ use crate::support::http::{Answer, Connection};
 pub(crate) const REGISTRY: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
 pub(crate) const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
 
-/// Who presents what as `Authorization`.
+/// A grant and its token.
 #[derive(Debug, Clone)]
 pub(crate) struct Grant {
     pub(crate) id: String,
     pub(crate) token: String,
 }
 
-/// A server's API, called over a connection of its own each time.
+/// A server's API, called over a new connection each time.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     pub(crate) listening: String,
@@ -30,7 +30,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Of a sandbox with this configuration, in TOML.
+    /// Starts the world with a sandbox of this configuration, in TOML.
     pub(crate) fn new(sandbox: &str) -> Self {
         let issuer = Issuer::http();
         let sandbox = issuer.carnet.sandbox(&issuer.url, sandbox);
@@ -39,7 +39,7 @@ impl World {
         Self { issuer, sandbox, api, admin }
     }
 
-    /// Adds `SPACE/SLUG`, a feed of AWS's at the sandbox, on the command line.
+    /// Adds `SPACE/SLUG`, an AWS feed at the sandbox, on the command line.
     pub(crate) fn add_feed(&self, path: &str, more: &[&str]) {
         let (space, slug) = path.split_once('/').unwrap();
         let endpoint = |name: &str| {
@@ -56,13 +56,13 @@ impl World {
         grant(&self.issuer.carnet, arguments)
     }
 
-    /// Asks for a credential of `SPACE/FEED`.
+    /// Requests a credential of `SPACE/FEED`.
     #[track_caller]
     pub(crate) fn credentials(&self, of: &Grant, feed: &str, request: &Value) -> Answer {
         self.api.post(of, &credentials_of(feed), request)
     }
 
-    /// The `sub` of the token that a credential was traded for, as the audit log has it.
+    /// Returns the `sub` of the token that was traded for a credential, from the audit log.
     #[track_caller]
     pub(crate) fn subject_of(&self, credential: &Value) -> String {
         let jti = credential["jti"].as_str().unwrap();
@@ -71,7 +71,7 @@ impl World {
     }
 }
 
-/// The route of a feed's credentials.
+/// Returns the route of a feed's credentials.
 pub(crate) fn credentials_of(feed: &str) -> String {
     let (space, slug) = feed.split_once('/').unwrap();
     format!("/spaces/{space}/feeds/{slug}/credentials")
@@ -94,7 +94,7 @@ impl Api {
         Connection::to(&self.listening, None)
     }
 
-    /// Sends a request below `/api/v1`; `headers` are whole lines with their ends.
+    /// Sends a request below `/api/v1`; `headers` are complete lines with their line ends.
     #[track_caller]
     pub(crate) fn send(
         &self,
@@ -113,7 +113,7 @@ impl Api {
         connection.answer(method)
     }
 
-    /// Sends JSON, if any.
+    /// Sends JSON, if there is any.
     #[track_caller]
     pub(crate) fn call(&self, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> Answer {
         let body = body.map(Value::to_string);
@@ -137,7 +137,7 @@ impl Api {
     }
 }
 
-/// What a refusal says: its status and the name behind `urn:carnet:problem:`.
+/// Returns the status of an error, and its name after `urn:carnet:problem:`.
 #[track_caller]
 pub(crate) fn refusal(answer: &Answer) -> (u16, String) {
     assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{answer:?}");
@@ -147,7 +147,7 @@ pub(crate) fn refusal(answer: &Answer) -> (u16, String) {
     (answer.status, kind.unwrap_or_else(|| panic!("{problem}")).to_owned())
 }
 
-/// The body of a success.
+/// Returns the body of a success.
 #[track_caller]
 pub(crate) fn success(answer: &Answer) -> Value {
     assert!((200..300).contains(&answer.status), "{answer:?}");

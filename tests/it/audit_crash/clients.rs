@@ -1,5 +1,5 @@
-//! Clients that ask for credentials as fast as they get them, of whichever server is alive, and write down all that
-//! arrives.
+//! Clients that request credentials continuously, from whichever server is alive, and store every byte they
+//! receive.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -15,36 +15,36 @@ use crate::support::dice::Dice;
 
 /// Longer than any request may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Contexts that are asked for again and again, of each feed.
+/// The number of contexts that are requested repeatedly, for each feed.
 const KNOWN_TENANTS: usize = 6;
 
-/// What a client got hold of, whole or in part.
+/// A response that a client received, complete or in part.
 pub(crate) struct Received {
-    /// The request's identifier, which no other request has.
+    /// The unique identifier of the request.
     pub(crate) request: String,
-    /// The answer, if it arrived whole.
+    /// The response, if it arrived complete.
     pub(crate) answer: Option<Value>,
 }
 
-/// What all clients have in common.
+/// The state shared by all clients.
 #[derive(Default)]
 pub(crate) struct Clients {
     alive: Mutex<Vec<String>>,
     received: Mutex<Vec<Received>>,
-    /// Whole answers by status.
+    /// Complete responses by status.
     answers: Mutex<BTreeMap<u16, usize>>,
-    /// Requests that got no whole answer, because the server died.
+    /// Requests without a complete response, because the server died.
     pub(crate) unanswered: AtomicUsize,
     stop: AtomicBool,
 }
 
 impl Clients {
-    /// From now on these servers are asked.
+    /// Sends the following requests to these servers.
     pub(crate) fn ask_of(&self, servers: Vec<String>) {
         *self.alive.lock().unwrap() = servers;
     }
 
-    /// What has been received since this was last asked.
+    /// Returns the responses since the last call.
     pub(crate) fn take(&self) -> Vec<Received> {
         std::mem::take(&mut self.received.lock().unwrap())
     }
@@ -57,14 +57,14 @@ impl Clients {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// One client, until it is stopped.
+    /// Runs one client until it is stopped.
     pub(crate) fn run(&self, name: usize, grant: &str, mut dice: Dice) {
         for number in 0.. {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
             let request = format!("{name}-{number}");
-            // Known contexts are often in memory; one that nobody has asked for needs an exchange.
+            // Known contexts are often cached; a new one needs an exchange.
             let tenant = match dice.one_in(4) {
                 true => format!("new-{request}"),
                 false => format!("known-{}", dice.below(KNOWN_TENANTS)),
@@ -81,7 +81,7 @@ impl Clients {
             });
             match arrived.flatten() {
                 Some(arrived) => self.note(request, &arrived),
-                // Nobody is there: a moment's rest for the processor.
+                // No server responds: pause briefly.
                 None => std::thread::sleep(Duration::from_millis(5)),
             }
         }
@@ -95,14 +95,14 @@ impl Clients {
             (Some(status), Some(_)) => *self.answers.lock().unwrap().entry(status).or_default() += 1,
             _ => _ = self.unanswered.fetch_add(1, Ordering::Relaxed),
         }
-        // Also what was cut off: whatever says 200 was meant to be a credential, and part of it may have arrived.
+        // Also a response that was cut off: status 200 means a credential, and part of it may have arrived.
         if status == Some(200) {
             self.received.lock().unwrap().push(Received { request, answer });
         }
     }
 }
 
-/// All bytes that arrive in answer to a request, however the connection ends.
+/// Returns all bytes that arrive in response to a request, however the connection ends.
 pub(crate) fn ask(
     server: &str,
     path: &str,
@@ -119,12 +119,12 @@ pub(crate) fn ask(
         body.len()
     )?;
     let mut arrived = Vec::new();
-    // A reset takes nothing back that arrived before it.
+    // A reset does not discard bytes that arrived before it.
     let _ = stream.read_to_end(&mut arrived);
     Ok(arrived)
 }
 
-/// The body of an answer, if all of it is there.
+/// Returns the body of a response, if it is complete.
 pub(crate) fn whole_body(answer: &str) -> Option<&str> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let length = head.lines().find_map(|line| {

@@ -1,4 +1,4 @@
-//! What the audit log holds, read from the database as it goes on.
+//! The audit log, read from the database incrementally.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,26 +11,27 @@ use uuid::Uuid;
 use crate::audit_crash::clients::Received;
 use crate::support::carnet::Carnet;
 
-/// The rows so far, by what they are asked for.
+/// The rows so far, indexed for the lookups below.
 #[derive(Default)]
 pub(crate) struct Log {
-    /// The last row's place, and so the number of rows.
+    /// The sequence number of the last row, which equals the number of rows.
     pub(crate) last: i64,
     by_request: HashMap<String, Vec<Uuid>>,
     credentials: HashSet<Uuid>,
     minted: HashSet<Uuid>,
     granted: HashSet<Uuid>,
     updates: Vec<String>,
-    /// Where the log ended when it was last verified.
+    /// The end of the log at the last verification.
     anchor: Option<String>,
 }
 
 impl Log {
-    /// Takes in what was written since, row after row without a gap.
+    /// Reads the new rows and checks that they have no gap.
     pub(crate) fn read_on(&mut self, carnet: &Carnet) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            // Not kept open: the next server that starts after a crash must find the database as the crash left it.
+            // Not kept open: the next server that starts after a crash must find the database as the crash
+            // left it.
             let store = Store::open(&carnet.database().into(), IfMissing::Refuse).await.unwrap();
             loop {
                 let from = Direction::OldestFirst(self.last);
@@ -61,7 +62,7 @@ impl Log {
         });
     }
 
-    /// Goes through the chain from the beginning, with where it ended the last time as a witness.
+    /// Verifies the chain from the beginning, with the previous end as an anchor.
     pub(crate) fn verify(&mut self, carnet: &Carnet) {
         let anchor = self.anchor.take();
         let mut arguments = vec!["audit", "verify", "--output=json"];
@@ -73,7 +74,7 @@ impl Log {
         self.anchor = Some(carnet.ok(&["audit", "anchor"]).trim().to_owned());
     }
 
-    /// A request that was answered has exactly one row, and a token that was minted.
+    /// Asserts that an answered request has exactly one row, and its token a mint.
     pub(crate) fn assert_holds(&self, received: &Received) {
         let Received { request, answer } = received;
         let rows = self.by_request.get(request).map_or(&[][..], Vec::as_slice);
@@ -86,7 +87,7 @@ impl Log {
         }
     }
 
-    /// A credential that a command printed.
+    /// Asserts that the log has a credential that a command printed.
     pub(crate) fn assert_holds_credential(&self, jti: &Value) {
         let jti: Uuid = jti.as_str().unwrap().parse().unwrap();
         assert!(
@@ -95,13 +96,13 @@ impl Log {
         );
     }
 
-    /// A grant whose token a command printed.
+    /// Asserts that the log has a grant whose token a command printed.
     pub(crate) fn assert_holds_grant(&self, id: &Value) {
         let id: Uuid = id.as_str().unwrap().parse().unwrap();
         assert!(self.granted.contains(&id), "the grant {id} was printed and has no row");
     }
 
-    /// A feed's new name, which a command said that it has set.
+    /// Asserts that the log has a feed's new name that a command reported.
     pub(crate) fn assert_holds_update(&self, name: &str) {
         let name = format!("\"{name}\"");
         assert!(self.updates.iter().any(|detail| detail.contains(&name)), "the update to {name} has no row");

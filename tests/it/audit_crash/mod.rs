@@ -1,10 +1,10 @@
-//! A credential is never answered without its audit row on disk: not when every process may be killed at any moment,
-//! and not when nothing can be written.
+//! No credential leaves without its audit row on disk, even if any process may be killed at any moment, and
+//! even if nothing can be written.
 //!
-//! Two servers and the command line work on one database file, under load, and are killed at random. What clients
-//! received is compared with what the log holds. Crashes are random: waiting for a random time is what this
-//! test does, not how it synchronises. The seed is printed, and `CARNET_TEST_SEED` repeats what the dice decided
-//! (though not what the machine made of it). 20 rounds; `CARNET_TEST_LONG=1` makes it 200.
+//! Two servers and the command line use one database file, under load, and are killed at random. The
+//! responses that clients received are compared with the log. Crashes are random: the random sleeps are the
+//! subject of this test, not its synchronisation. The seed is printed, and `CARNET_TEST_SEED` repeats the
+//! random decisions (though not the scheduling). 20 rounds; `CARNET_TEST_LONG=1` makes it 200.
 #![allow(clippy::print_stderr, reason = "what fails says why")]
 
 mod clients;
@@ -26,20 +26,20 @@ use crate::support::dice::{Dice, rounds};
 use crate::support::process::Process;
 
 const CLIENTS: usize = 8;
-/// How long a command that nobody killed may take, with so many others at work.
+/// The timeout of a command that was not killed, under this load.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
-/// What a command is.
+/// The kind of a command.
 enum Role {
-    /// `feed credentials`
+    /// `feed credentials`.
     Credentials,
-    /// `grant create`
+    /// `grant create`.
     Grant,
-    /// `feed update`, with the name that it sets
+    /// `feed update`, with the name that it sets.
     Update(String),
 }
 
-/// Everything that runs, dies, and is compared.
+/// The processes of one round, and the data to compare.
 struct Round<'a> {
     world: &'a World,
     clients: &'a Clients,
@@ -49,13 +49,13 @@ struct Round<'a> {
     tally: Tally,
 }
 
-/// What has happened so far.
+/// Counts over all rounds.
 #[derive(Debug, Default)]
 struct Tally {
     servers_killed: usize,
     commands_killed: usize,
     commands_done: usize,
-    /// Answers that arrived whole, by the credential's source.
+    /// Complete responses, by the credential's source.
     whole: BTreeMap<String, usize>,
     cut_off: usize,
 }
@@ -72,12 +72,13 @@ impl Round<'_> {
             (0..2).map(|number| self.command(&format!("name-{round}-{number}"))).collect();
         let delay = self.dice.up_to(600);
         std::thread::sleep(delay);
-        // Some have long ended by then, others have hardly begun.
+        // By then some commands have ended, and others have hardly begun.
         commands.extend((2..5).map(|number| self.command(&format!("name-{round}-{number}"))));
         std::thread::sleep(self.dice.up_to(150));
         let died = self.kill(&mut commands);
         eprintln!("round {round}, after {delay:?}: killed {}", died.join(", "));
-        // What was received before the log is read has its rows in it; the survivors go on answering meanwhile.
+        // Responses received before the log is read have their rows in it; the surviving servers keep
+        // responding.
         let received = self.clients.take();
         self.compare(received);
         for (role, command) in commands {
@@ -103,7 +104,7 @@ impl Round<'_> {
         (role, command)
     }
 
-    /// Kills at least one server and some of the commands, one after the other, without a warning.
+    /// Sends SIGKILL to at least one server and some of the commands, one after the other.
     fn kill(&mut self, commands: &mut [(Role, Process)]) -> Vec<&'static str> {
         let mut died = Vec::new();
         let both = self.dice.one_in(2);
@@ -157,7 +158,7 @@ impl Round<'_> {
         }
     }
 
-    /// A command that was killed may have printed all the same.
+    /// A killed command may still have printed its result.
     fn compare_command(&mut self, role: Role, mut command: Process) {
         let end = command.wait_for_end(ENDS_WITHIN).expect("a command does not end");
         let was_killed = end.code().is_none();
@@ -175,7 +176,7 @@ impl Round<'_> {
     }
 }
 
-/// The comparison proves nothing unless it finds what is missing.
+/// Proves that the comparison finds a missing row.
 #[test]
 #[should_panic(expected = "was answered and has the rows []")]
 fn an_answer_without_a_row_is_found() {
@@ -195,7 +196,7 @@ fn a_credential_is_never_answered_without_its_row_on_disk_whoever_is_killed_when
             let (clients, grant, dice) = (&clients, &grants[name % grants.len()], dice.split());
             scope.spawn(move || clients.run(name, grant, dice));
         }
-        // Also when an assertion below fails, or the clients would never end.
+        // Stops the clients even if an assertion below fails.
         struct Stop<'a>(&'a Clients);
         impl Drop for Stop<'_> {
             fn drop(&mut self) {
@@ -229,7 +230,7 @@ fn a_credential_is_never_answered_without_its_row_on_disk_whoever_is_killed_when
             round.log.last,
             clients.unanswered.load(Ordering::Relaxed),
         );
-        // Whoever is not answered with a credential is told to come back, and nothing breaks but connections.
+        // A request without a credential gets a retryable error, and nothing breaks except connections.
         assert!(answers.keys().all(|status| matches!(status, 200 | 409 | 503)), "{answers:?}");
         let of = |source: &str| tally.whole.get(source).copied().unwrap_or_default();
         assert!(

@@ -1,4 +1,4 @@
-//! When the log cannot be written, whoever asks is told to come back, and no credential leaves.
+//! When the log cannot be written, callers get a retryable error, and no credential leaves.
 
 use std::path::Path;
 use std::process::Command;
@@ -19,7 +19,7 @@ use crate::support::system_peer;
 const SOON: Duration = Duration::from_secs(60);
 const CREDENTIALS: &str = "SELECT request_id FROM audit WHERE kind = 'credential' ORDER BY request_id";
 
-/// A server, and who asks it.
+/// A server, and the grant of its caller.
 struct Asking {
     world: World,
     server: Announced,
@@ -27,7 +27,7 @@ struct Asking {
 }
 
 impl Asking {
-    /// Asks for `tenant`'s credential of the first feed.
+    /// Requests `tenant`'s credential of the first feed.
     fn ask(&self, request: &str, tenant: &str) -> (u16, Value) {
         let path = format!("/api/v1/spaces/{}/credentials", FEEDS[0]);
         let body = format!(r#"{{"context":{{"tenant":"{tenant}"}}}}"#);
@@ -37,7 +37,7 @@ impl Asking {
         (status, serde_json::from_str(whole_body(&arrived).unwrap()).unwrap())
     }
 
-    /// One credential comes from memory, for the other a token would have to be minted: neither can be had.
+    /// Asserts that neither a cached credential nor one that needs a new token is handed out.
     #[track_caller]
     fn assert_nothing_leaves(&self) {
         // At once, before the key state is too old to mint at all.
@@ -55,7 +55,8 @@ impl Asking {
         }
     }
 
-    /// The same, after a time in which nothing could be confirmed.
+    /// Asserts that the credential is handed out again soon, after a time in which the key state could not be
+    /// confirmed.
     fn assert_given_soon(&self, request: &str, tenant: &str) {
         let given = wait_until(SOON, || (self.ask(request, tenant).0 == 200).then_some(()));
         given.unwrap_or_else(|| panic!("the server does not recover: {:?}", self.ask(request, tenant)));
@@ -67,12 +68,12 @@ impl Asking {
         assert_eq!((status, &answer["source"]), (200, &source.into()), "{answer}");
     }
 
-    /// Requests with a `credential` row.
+    /// Returns the requests with a `credential` row.
     fn recorded(&self) -> Vec<String> {
         database::texts(&self.world.carnet.database(), CREDENTIALS)
     }
 
-    /// How many tokens the sandbox was shown.
+    /// Returns the number of tokens that the sandbox received.
     fn sessions(&self) -> usize {
         self.world.sandbox.process.stderr().matches("issued").count()
     }
@@ -89,7 +90,7 @@ fn while_another_one_holds_the_database_no_credential_leaves() {
         asking.assert_nothing_leaves();
     }
     assert_eq!(asking.sessions(), sessions, "a token left that could not be recorded");
-    // A caller was told that a row may be missing; it may come late, but nothing goes with it.
+    // The caller's error says that a row may be missing; the row may come late, but no credential with it.
     asking.assert_given_soon("after-1", "known");
     asking.assert_given_soon("after-2", "unknown");
     let recorded = asking.recorded();
@@ -103,7 +104,7 @@ fn while_another_one_holds_the_database_no_credential_leaves() {
 fn on_a_full_disk_no_credential_leaves() {
     let (world, first) = World::new();
     drop(first);
-    // A file that may not grow is an error then, as a full disk is, and not a signal.
+    // Exceeding the file size limit is then an error, like a full disk, and not a signal.
     let arguments = world.serve_arguments();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let carnet = world.carnet.command(&arguments);
@@ -115,7 +116,7 @@ fn on_a_full_disk_no_credential_leaves() {
     asking.assert_given("before", "known", "exchange");
     let sessions = asking.sessions();
 
-    // Not one byte more in any file, the server's own log among them.
+    // No file may grow by a single byte, including the server's own log.
     limit_files(&asking.server.process, "1");
     asking.assert_nothing_leaves();
     assert_eq!(asking.sessions(), sessions, "a token left that could not be recorded");
@@ -136,7 +137,7 @@ fn limit_files(process: &Process, bytes: &str) {
     assert!(limited.success());
 }
 
-/// A write transaction that somebody else does not end.
+/// A write transaction of another process that does not end.
 struct Held {
     runtime: Runtime,
     connection: Option<SqliteConnection>,

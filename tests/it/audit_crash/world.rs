@@ -1,4 +1,5 @@
-//! One database, two servers on it, a sandbox that trusts them, and the issuer's documents on a port that nobody kills.
+//! One database, two servers on it, a sandbox that trusts them, and the issuer's documents on a port that
+//! survives.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -12,11 +13,11 @@ use crate::support::http::Connection;
 
 /// The paths of the public documents.
 const DOCUMENTS: [&str; 2] = ["/.well-known/openid-configuration", "/.well-known/jwks"];
-/// No limit of the door's stands between the clients and the audit log.
+/// Flags that disable the rate limits, so that the load reaches the audit log.
 const NO_LIMITS: [&str; 4] =
     ["--grant-rate=100000", "--grant-burst=100000", "--address-rate=100000", "--address-burst=100000"];
 
-/// The feeds that work, as paths of the API.
+/// The working feeds, as paths of the API.
 pub(crate) const FEEDS: [&str; 2] = ["default/feeds/aws", "default/feeds/azure"];
 
 pub(crate) struct World {
@@ -26,7 +27,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// With the first server.
+    /// Starts the world with the first server.
     pub(crate) fn new() -> (Self, Announced) {
         let (carnet, documents) = (Carnet::new(), Documents::listen());
         let issuer = documents.issuer.clone();
@@ -41,13 +42,13 @@ impl World {
         start(&self.carnet, &self.issuer)
     }
 
-    /// A command line that starts a server as [`World::serve`] does.
+    /// Returns the command line that starts a server as [`World::serve`] does.
     pub(crate) fn serve_arguments(&self) -> Vec<String> {
         let own = ["serve", "--issuer", &self.issuer, "--listen=127.0.0.1:0"];
         own.iter().chain(&NO_LIMITS).map(|argument| (*argument).to_owned()).collect()
     }
 
-    /// The token of a new grant that takes credentials for any tenant.
+    /// Returns the token of a new grant that may get credentials for any tenant.
     pub(crate) fn deployer(&self) -> String {
         let arguments =
             ["grant", "create", "--role=deployer", "--space=default", "--context=tenant=*", "--output=json"];
@@ -56,7 +57,7 @@ impl World {
     }
 }
 
-/// `127.0.0.1:PORT` of a server.
+/// Returns `127.0.0.1:PORT` of a server.
 pub(crate) fn address(server: &Announced) -> String {
     server.announced("/listening").strip_prefix("http://").unwrap().to_owned()
 }
@@ -94,7 +95,7 @@ fn add_feeds(carnet: &Carnet, sandbox: &Announced) {
     ]);
 }
 
-/// A copy of the public documents: exchanges go on whichever server is dead, and its port is nobody else's.
+/// A copy of the public documents, so that exchanges work while servers are dead, on a port of its own.
 struct Documents {
     issuer: String,
     by_path: Arc<Mutex<HashMap<String, String>>>,
@@ -108,14 +109,14 @@ impl Documents {
         let documents = Self { issuer, by_path: Arc::clone(&by_path) };
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                // Whoever goes away has no answer to get.
+                // A client that has disconnected gets no response.
                 let _ = answer(client, &by_path);
             }
         });
         documents
     }
 
-    /// Takes over what `server` publishes. Keys live for weeks, so that it stays true.
+    /// Copies the documents of `server`. Keys live for weeks, so the copy stays valid.
     fn copy_of(&self, server: &Announced) {
         let mut connection = Connection::to(server.announced("/listening"), None);
         for path in DOCUMENTS {

@@ -1,4 +1,4 @@
-//! An issuer of its own, made without any of carnet's signing code, and a sandbox that trusts it.
+//! An issuer made without carnet's signing code, and a sandbox that trusts it.
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as such")]
 
 use std::fmt;
@@ -35,7 +35,7 @@ use uuid::Uuid;
 
 const NOW: &str = "2026-03-01T12:00:00Z";
 
-/// So many seconds after the start.
+/// Returns the time this many seconds after the start.
 pub(crate) fn at(seconds: i64) -> Timestamp {
     NOW.parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds)
 }
@@ -117,12 +117,12 @@ impl Issuer {
         *self.documents.lock().unwrap() = Documents { discovery, jwks };
     }
 
-    /// A token of these claims; the `kid` is the algorithm's name.
+    /// Returns a token with these claims; the `kid` is the algorithm's name.
     pub(crate) fn token(&self, alg: &str, claims: &Value) -> String {
         self.signed(alg, json!({ "alg": alg, "kid": alg, "typ": "JWT" }), claims)
     }
 
-    /// A token whose header says anything at all, signed with the key of `alg`.
+    /// Returns a token with any header, signed with the key of `alg`.
     pub(crate) fn signed(&self, alg: &str, header: Value, claims: &Value) -> String {
         let message =
             format!("{}.{}", encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()));
@@ -187,7 +187,7 @@ impl World {
         self.exchange_tampered(token, |_| ()).await
     }
 
-    /// With the request to ECR changed on its way.
+    /// Exchanges with the request to ECR changed on its way.
     pub(crate) async fn exchange_tampered(
         &self,
         token: &str,
@@ -197,7 +197,7 @@ impl World {
         self.exchange_through(&transport, token, &self.clock).await
     }
 
-    /// With ECR asked at a time of its own, and a client whose clock says another.
+    /// Exchanges with separate times for the request to ECR and for the client's clock.
     pub(crate) async fn exchange_at(
         &self,
         token: &str,
@@ -222,7 +222,7 @@ impl World {
         carnet::internals::exchange::exchange(transport, request, clock).await
     }
 
-    /// Calls STS with a good form of which some fields are replaced, or all given twice.
+    /// Calls STS with a valid form in which some fields are replaced, or all given twice.
     pub(crate) async fn call_sts(
         &self,
         token: &str,
@@ -274,7 +274,7 @@ fn feed(feed_type: &str, sts: &str, ecr: &str) -> Feed {
     Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), at(0)).unwrap()
 }
 
-/// As the issuer would hand it over; what is presented does not matter to the sandbox.
+/// Wraps a token as the issuer would; the sandbox ignores the presented claims.
 fn signed(token: &str) -> SignedToken {
     SignedToken {
         compact: SecretString::new(token.to_owned()),
@@ -293,7 +293,7 @@ fn signed(token: &str) -> SignedToken {
 
 type Tamper = Box<dyn Fn(&mut Request<Bytes>) + Send + Sync>;
 
-/// Changes the requests to ECR just before they leave.
+/// A transport that changes the requests to ECR just before they leave.
 struct Tampering {
     inner: ReqwestTransport,
     tamper: Tamper,

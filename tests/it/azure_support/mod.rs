@@ -1,4 +1,4 @@
-//! A sandbox's Azure in front of an issuer of its own, which is made without carnet's signing code.
+//! The sandbox's Azure, with an issuer made without carnet's signing code.
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as such")]
 
 use std::sync::Arc;
@@ -125,7 +125,7 @@ impl World {
         (answer.status().as_u16(), serde_json::from_slice(answer.body()).unwrap())
     }
 
-    /// Asks Entra with a good form of which some fields are replaced.
+    /// Calls Entra with a valid form in which some fields are replaced.
     pub(crate) async fn ask_entra(
         &self,
         tenant: &str,
@@ -144,7 +144,7 @@ impl World {
         self.post(&format!("{}/{tenant}/oauth2/v2.0/token", self.endpoints.authority), &fields).await
     }
 
-    /// Asks the registry itself, below `/v2/`.
+    /// Calls the registry itself, below `/v2/`.
     pub(crate) async fn ask_registry(
         &self,
         method: &str,
@@ -161,7 +161,7 @@ impl World {
     }
 }
 
-/// As the issuer would hand it over.
+/// Wraps a token as the issuer would.
 fn signed(token: &str) -> SignedToken {
     SignedToken {
         compact: SecretString::new(token.to_owned()),
