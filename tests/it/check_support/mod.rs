@@ -1,4 +1,4 @@
-//! What `feed check` printed, kept as files: what varies from run to run replaced by fixed words.
+//! Snapshots of `feed check` output, with the parts that vary between runs replaced by fixed words.
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which clippy does not see as such")]
 
@@ -8,13 +8,13 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// The failures at SeaweedFS, which are tried where that is installed: `tests/peers/check_sts.rs`.
+/// The failures at SeaweedFS, which `tests/peers/check_sts.rs` produces where it is installed.
 pub(crate) const AT_SEAWEEDFS: [&str; 4] =
     ["seaweedfs-subject", "seaweedfs-audience", "seaweedfs-other-key", "seaweedfs-expired"];
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/feed_check/snapshots");
 
-/// How a JWKS begins, whose keys and their order vary.
+/// The beginning of a JWKS, whose keys and their order vary.
 const JWKS: &str = "{\"keys\":[{";
 
 /// Identifiers that are part of the cases and do not vary.
@@ -24,8 +24,8 @@ const FIXED: [&str; 3] = [
     "11111111-2222-4333-8444-555555555555",
 ];
 
-/// Compares `text` with the file; `CARNET_WRITE_SNAPSHOTS=1` writes it anew. Look at the difference before
-/// committing it.
+/// Compares `text` with the file; `CARNET_WRITE_SNAPSHOTS=1` writes the file instead. Review the difference
+/// before committing it.
 pub(crate) fn compare(file: &str, text: &str) {
     let path = format!("{FOLDER}/{file}");
     if std::env::var_os("CARNET_WRITE_SNAPSHOTS").is_some() {
@@ -35,13 +35,13 @@ pub(crate) fn compare(file: &str, text: &str) {
     assert!(text == expected, "{path} differs; what was printed now:\n{text}");
 }
 
-/// The files that are kept.
+/// Returns the names of the snapshot files.
 pub(crate) fn kept() -> BTreeSet<String> {
     let entries = std::fs::read_dir(FOLDER).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// The table and the explanation under it.
+/// Normalises the table and the explanation under it.
 pub(crate) fn of_table(stdout: &str) -> String {
     let mut text = String::new();
     for line in stdout.lines().filter(|line| !is_about_time(line)) {
@@ -49,7 +49,7 @@ pub(crate) fn of_table(stdout: &str) -> String {
             Some((before, _)) => format!("{before}JWKS"),
             None => steady(line),
         };
-        // How wide the column of times is depends on them.
+        // The width of the time column depends on the times.
         let line = match (line.split_once("TIME ms"), line.split_once("FOUND")) {
             (Some((before, after)), _) => format!("{before}TIME ms  {}", after.trim_start()),
             (None, Some((before, ""))) => format!("{}  FOUND", before.trim_end()),
@@ -61,7 +61,7 @@ pub(crate) fn of_table(stdout: &str) -> String {
     text
 }
 
-/// The JSON.
+/// Normalises the JSON.
 pub(crate) fn of_json(answer: &Value) -> String {
     let mut answer = answer.clone();
     answer["warnings"].as_array_mut().unwrap().retain(|warning| !is_about_time(warning.as_str().unwrap()));
@@ -76,16 +76,16 @@ pub(crate) fn of_json(answer: &Value) -> String {
     steady(&serde_json::to_string_pretty(&answer).unwrap()) + "\n"
 }
 
-/// That the issuer was slow on a busy machine.
+/// Returns whether the line is the warning about a slow issuer, which depends on the machine.
 fn is_about_time(line: &str) -> bool {
     line.contains("the issuer's two documents took")
 }
 
-/// `text` with fixed words for ports, times, durations, key ids and other identifiers.
+/// Returns `text` with fixed words for ports, times, durations, key ids and other identifiers.
 pub(crate) fn steady(text: &str) -> String {
     let text = words(&times(text), |word| match word.len() {
         36 if is_uuid(word) && !FIXED.contains(&word) => Some("ID"),
-        // Of SeaweedFS.
+        // A request id of SeaweedFS.
         24 if word.bytes().all(|byte| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte)) => Some("ID"),
         // A thumbprint.
         43 if word.bytes().any(|byte| byte.is_ascii_uppercase()) => Some("KID"),
@@ -94,14 +94,14 @@ pub(crate) fn steady(text: &str) -> String {
     let text = ["127.0.0.1:", "127.0.0.2:", "127.0.0.3:", "localhost:"]
         .iter()
         .fold(text, |text, host| after(&text, host, "PORT"));
-    // Which of its reasons a resolver gives depends on the machine.
+    // The resolver's reason depends on the machine.
     let text = ["Name or service not known", "Temporary failure in name resolution"]
         .iter()
         .fold(text, |text, reason| text.replace(reason, "REASON"));
     durations(&after(&authority_file(&text), "has port ", "PORT"))
 }
 
-/// Replaces the path of the authority's file, which is in a folder of the test's own.
+/// Replaces the path of the CA file, which is in the test's own folder.
 fn authority_file(text: &str) -> String {
     const OPTION: &str = "--ca-file ";
     let mut parts = text.split(OPTION);

@@ -1,14 +1,14 @@
-//! What a provider answered, read here by other means than carnet's, and compared with what carnet shows.
+//! A provider's response, parsed here without carnet's code and compared with carnet's output.
 
 use serde_json::Value;
 
-/// A step that failed shows the status, the code, the message and the request's id that were `sent`.
+/// Asserts that a failed step shows the status, code, message and request id of the response `sent`.
 pub(crate) fn assert_verbatim(sent: &str, failed: &Value) {
     let (head, body) = sent.split_once("\r\n\r\n").unwrap();
     let shown = &failed["upstream"];
     let status = head.split(' ').nth(1).unwrap();
     assert_eq!(shown["status"].to_string(), status, "{sent}\n{failed:#}");
-    // A success that cannot be used may hold a credential: nothing of it is shown.
+    // An unusable success may contain a credential, so nothing of it is shown.
     if status == "200" && !matches!(failed["step"].as_str(), Some("discovery" | "jwks")) {
         assert_eq!(shown["message"], Value::Null, "{failed:#}");
         return;
@@ -30,7 +30,7 @@ pub(crate) fn assert_verbatim(sent: &str, failed: &Value) {
     }
 }
 
-/// By the shape of each vendor's errors.
+/// Parses the code and message by the format of each vendor's errors.
 fn code_and_message(body: &str) -> (Option<String>, Option<String>) {
     let element = |name: &str| {
         let (_, rest) = body.split_once(&format!("<{name}>"))?;

@@ -1,4 +1,4 @@
-//! Servers that are none, break off, or want to be left alone.
+//! Servers that are not carnet, disconnect, or limit the rate.
 
 use std::io::{BufReader, Write as _};
 use std::net::TcpListener;
@@ -18,7 +18,7 @@ use crate::support::recording_proxy::{Recorded, read_request};
 
 const TOKEN: &str = "carnet_hunter2";
 
-/// A server that gives these answers, one a connection, and whatever was asked of it.
+/// A server that sends these responses, one per connection, and records the requests.
 struct Canned {
     url: String,
     asked: Receiver<Recorded>,
@@ -32,7 +32,7 @@ fn canned(answers: Vec<Vec<u8>>) -> Canned {
         for answer in answers {
             let (mut stream, _) = listener.accept().unwrap();
             let request = read_request(&mut BufReader::new(stream.try_clone().unwrap())).unwrap();
-            // The client may have seen enough.
+            // The client may have closed already.
             let _ = sender.send(request);
             let _ = stream.write_all(&answer);
         }
@@ -69,7 +69,7 @@ async fn what_is_no_carnet_is_told_from_a_refusal() {
         ("204 No Content", ""),
         ("404 Not Found", "404 page not found"),
         ("404 Not Found", "{}"),
-        // A problem that some proxy has put under another status.
+        // A problem document that a proxy sends with another status.
         ("502 Bad Gateway", not_found),
         ("500 Internal Server Error", "\u{1b}[2J"),
     ] {
@@ -78,13 +78,13 @@ async fn what_is_no_carnet_is_told_from_a_refusal() {
         assert!(matches!(error, ClientError::NotCarnet { .. }), "{status} {body:?}: {error:?}");
         assert!(error.to_string().contains(&status[..3]), "{error}");
     }
-    // What removes is not believed by any success.
+    // A removal accepts only its own success status.
     for status in ["200 OK", "202 Accepted"] {
         let server = canned(vec![answer(status, "", "")]);
         let error = client(&server.url).revoke_grant(Uuid::nil()).await.unwrap_err();
         assert!(matches!(error, ClientError::NotCarnet { .. }), "{error:?}");
     }
-    // Nor a credential that would write more lines than its own.
+    // Nor is a credential accepted that would write additional lines.
     let evil = CREDENTIAL.replace("hunter3", "a\\nREGISTRY=evil");
     let server = canned(vec![answer("200 OK", "", &evil)]);
     let asked = client(&server.url).credential(&path("default/prod"), &CredentialRequest::default()).await;
@@ -127,7 +127,7 @@ async fn an_answer_that_is_too_long_is_not_read_to_its_end() {
     let mut endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n".to_vec();
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
     endless.extend(chunk.repeat(long / 0x10000 + 1).into_bytes());
-    // No end follows: a client that waits for it would wait for its time-out.
+    // The connection stays open: a client that waits for its end would run into its timeout.
     for answer in [declared, endless] {
         let server = canned(vec![answer]);
         let error = client(&server.url).grants().await.unwrap_err();
@@ -155,13 +155,13 @@ async fn a_broken_connection_is_tried_again_once_and_only_where_that_changes_not
     let changing = client(&server.url);
     let error = changing.update_feed(&prod, &FeedPatch::default()).await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
-    // The second answer is still there for the next request.
+    // The second response is still available for the next request.
     assert_eq!(server.asked.recv().unwrap().method, "PATCH");
     changing.revoke_grant(Uuid::nil()).await.unwrap();
     assert_eq!(server.asked.recv().unwrap().method, "DELETE");
 }
 
-/// A client whose clock stands still until it waits, and then moves as far as it waits for.
+/// Runs with a client whose clock stands still, except while it waits.
 async fn with_clock<T>(server: &str, asked: impl AsyncFnOnce(ApiClient) -> T) -> (T, Duration) {
     use carnet::internals::values::clock::Clock as _;
     let clock = SimulatedClock::at("2026-01-01T00:00:00Z".parse().unwrap());
@@ -174,7 +174,7 @@ async fn with_clock<T>(server: &str, asked: impl AsyncFnOnce(ApiClient) -> T) ->
         tokio::select! {
             biased;
             answer = &mut asking => return (answer, clock.monotonic()),
-            // Nothing else is ready: whoever waits for the clock is let go on, second by second.
+            // Nothing else is ready: advance the clock for the waiting client.
             () = tokio::task::yield_now() => clock.advance(Duration::from_millis(1)),
         }
     }
@@ -193,7 +193,7 @@ async fn a_server_that_puts_off_a_credential_is_asked_again_when_it_says_so() {
     assert_eq!(answer_of_it.unwrap().source, "cache");
     assert!(took >= Duration::from_secs(3), "{took:?}");
 
-    // What is further away than anybody waits is told at once, and nothing but credentials is waited for.
+    // A longer wait than the limit fails at once, and only requests for credentials wait.
     let server = canned(vec![put_off("429 Too Many", "rate-limited", "3600")]);
     let (refused, _) = with_clock(&server.url, ask).await;
     assert!(matches!(refused, Err(ClientError::Refused(_))), "{refused:?}");

@@ -1,5 +1,5 @@
-//! The client of the API: every method against a real server, over every way to reach one, and against
-//! servers that are none.
+//! The API's client: every method against a real server, over every transport, and against servers that are
+//! not carnet.
 
 mod hostile;
 
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 const REGISTRY: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
 const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
 
-/// A server on loopback, a sandbox that trusts it but for the space `stranger`, and an admin's grant.
+/// A server on loopback, a sandbox that trusts it except for the space `stranger`, and an admin's grant.
 struct World {
     issuer: Issuer,
     sandbox: Announced,
@@ -46,7 +46,7 @@ impl World {
         client(&self.issuer.url, &self.admin, None)
     }
 
-    /// A feed of that slug at the sandbox, with more members.
+    /// Returns a feed with that slug at the sandbox, with additional members.
     fn feed(&self, slug: &str, more: Value) -> NewFeed {
         let endpoint = |name: &str| self.sandbox.announced(&format!("/endpoints/aws/{name}"));
         let mut feed = json!({
@@ -75,7 +75,7 @@ fn path(path: &str) -> FeedPath {
     path.parse().unwrap()
 }
 
-/// The problem that a refusal tells.
+/// Returns the problem of a refusal.
 #[track_caller]
 fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>, expected: ProblemType) -> Problem {
     match answer {
@@ -103,13 +103,13 @@ async fn every_method_works_over_loopback_tls_and_a_unix_socket() {
     assert_eq!(drive(&world, "https", over_tls.announced("/listening"), Some(&ca)).await, retired);
     assert_eq!(drive(&world, "unix", over_unix.announced("/listening"), None).await, retired);
 
-    // Who does not trust the authority sends nothing.
+    // A client that does not trust the CA sends nothing.
     let untrusting = client(over_tls.announced("/listening"), &world.admin, None);
     let error = untrusting.signing_keys().await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
 }
 
-/// Asks until a server has seen what another one did to the keys, which may take it a second.
+/// Polls until one server has seen the key changes of the other, which may take a second.
 async fn agree_on_keys(one: &ApiClient, other: &ApiClient) {
     let states = async |client: &ApiClient| -> Vec<_> {
         client.signing_keys().await.unwrap().into_iter().map(|key| (key.kid, key.state)).collect()
@@ -117,7 +117,7 @@ async fn agree_on_keys(one: &ApiClient, other: &ApiClient) {
     while states(one).await != states(other).await {}
 }
 
-/// Calls every method on one server, and gives the key that has been retired.
+/// Calls every method on one server and returns the key that was retired.
 async fn drive(world: &World, space: &str, server: &str, ca: Option<&Ca>) -> String {
     let admin = client(server, &world.admin, ca);
     let (prod, slug) = (path(&format!("{space}/prod")), space.parse().unwrap());
@@ -133,7 +133,7 @@ async fn drive(world: &World, space: &str, server: &str, ca: Option<&Ca>) -> Str
 
     let setup = serde_json::to_value(admin.setup(&prod).await.unwrap()).unwrap();
     assert!(setup.to_string().contains(&format!("space:{space}:feed:prod")), "{setup}");
-    // Of a feed that the sandbox does not trust: its check ends there, before it asks a registry.
+    // The sandbox does not trust this feed, so the check ends before it contacts a registry.
     let stranger = path(&format!("{space}/stranger"));
     admin.create_feed(&slug, &world.feed("stranger", json!({}))).await.unwrap();
     let check = admin.check(&stranger, &Default::default()).await.unwrap();
@@ -166,7 +166,7 @@ async fn drive(world: &World, space: &str, server: &str, ca: Option<&Ca>) -> Str
     let older = admin.audit(Some(newest)).await.unwrap();
     assert_eq!(older.records.first().unwrap().seq, newest - 1);
 
-    // The first server rotates; to the others it has been done.
+    // The first server rotates; for the others the rotation is already done.
     let keys = admin.signing_keys().await.unwrap();
     let of_es256 = keys.iter().filter(|key| key.alg == carnet::internals::jose::Algorithm::Es256);
     let first = of_es256.filter(|key| key.activated_at.is_some()).min_by_key(|key| key.activated_at).unwrap();
@@ -253,7 +253,7 @@ async fn a_refusal_has_its_type_and_what_the_provider_said() {
     refused(nobody.grants().await, ProblemType::Unauthorized);
 }
 
-/// The page that people read names each type with its status, in the order of the code, and no other.
+/// `docs/api.md` lists exactly the error types, with their statuses, in the order of the code.
 #[test]
 fn the_documentation_has_every_problem_type() {
     let page = std::fs::read_to_string(crate::support::in_package("docs/api.md")).unwrap();

@@ -1,4 +1,4 @@
-//! What only the database and the files tell.
+//! Findings that need only the database and the files.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
@@ -8,7 +8,7 @@ use crate::doctor::{Found, founded};
 use crate::support::carnet::Carnet;
 use crate::support::database::{execute, texts};
 
-/// Nothing is fetched: the issuer's address is not one to connect to.
+/// An issuer whose documents are not fetched, because connecting to its address is not allowed.
 fn unreachable() -> Carnet {
     let carnet = Carnet::new();
     crate::doctor::stop(carnet.serve("https://10.1.2.3", "127.0.0.1:0", &[]).unwrap());
@@ -37,7 +37,7 @@ fn files_that_others_may_read_or_write_are_found() {
     found.assert("master-key-file", "failed", "master.key has mode 0644");
     let hint = found.get("master-key-file").unwrap()["hint"].as_str().unwrap().to_owned();
     assert!(hint.starts_with("chmod 0600 ") && hint.ends_with("master.key"), "{hint}");
-    // No command takes such a key.
+    // Every other command refuses such a key.
     found.assert("master-key", "failed", "were not looked at");
 }
 
@@ -126,7 +126,7 @@ fn grants_that_end_soon_or_lie_about_are_found() {
     create(&carnet, "forgotten", "365d");
     create(&carnet, "over", "1d");
     carnet.turn_clock("+0");
-    // Nobody has used the database for more than a rotation's time.
+    // The database was not used for more than a rotation period.
     carnet.ok(&["key", "clock", "--accept", "--yes"]);
     create(&carnet, "fresh", "90d");
     let found = Found::of(&carnet, &[]);

@@ -1,4 +1,4 @@
-//! `carnet doctor`: what it finds of an issuer that is in order, and of each that is not.
+//! `carnet doctor`: the findings for a healthy issuer and for each kind of problem.
 
 mod at_rest;
 mod public;
@@ -10,12 +10,12 @@ use crate::support::carnet::{Announced, Carnet, Output};
 use crate::support::keys;
 use serde_json::Value;
 
-/// Far longer than anything here takes, also on a busy machine.
+/// Far longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 
-/// What was found, in order.
+/// The findings, in order.
 #[derive(Debug)]
 struct Found {
     status: i32,
@@ -23,7 +23,7 @@ struct Found {
 }
 
 impl Found {
-    /// Of `carnet doctor MORE`.
+    /// Runs `carnet doctor MORE`.
     #[track_caller]
     fn of(carnet: &Carnet, more: &[&str]) -> Self {
         let Output { status, stdout, stderr } = carnet.run(&[&["doctor", "--output=json"], more].concat());
@@ -45,7 +45,7 @@ impl Found {
         self.findings().iter().find(|finding| finding["id"] == id)
     }
 
-    /// That `id` has this status and says this, with a hint what to do; and that the exit code fits.
+    /// Asserts that `id` has this status and text, with a hint, and that the exit code matches.
     #[track_caller]
     fn assert(&self, id: &str, status: &str, told: &str) {
         let finding = self.get(id).unwrap_or_else(|| panic!("no {id} in {:#?}", self.report));
@@ -60,7 +60,7 @@ impl Found {
         }
     }
 
-    /// The findings that are not `ok`.
+    /// Returns the findings that are not `ok`.
     fn complaints(&self) -> Vec<(&str, &str)> {
         self.findings()
             .iter()
@@ -70,7 +70,8 @@ impl Found {
     }
 }
 
-/// An issuer of [`keys::ISSUER`] with its first keys, made by a clock that is off by `clock`, and no server.
+/// Returns an issuer at [`keys::ISSUER`] with its first keys, made by a clock that is off by `clock`, without
+/// a server.
 fn founded(clock: &'static str) -> Carnet {
     let carnet = Carnet::with_clock_off_by(clock);
     stop(keys::serve(&carnet));

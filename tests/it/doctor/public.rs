@@ -6,7 +6,7 @@ use crate::support::carnet::{Carnet, Issuer};
 use crate::support::database::execute;
 use crate::support::process::free_ports;
 
-/// Today and `days` on, as a certificate's end takes it.
+/// Returns the date in `days` days, as a certificate's expiry takes it.
 #[expect(clippy::disallowed_methods, reason = "the commands under test read this machine's clock, too")]
 fn day(days: i64) -> (i32, u8, u8) {
     let then = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
@@ -102,7 +102,7 @@ fn an_issuer_on_this_machine_is_told_and_not_fetched_unless_it_may_be() {
     let found = Found::of(&issuer.carnet, &["--allow-private"]);
     assert_eq!(found.complaints(), [("view", "warning"), ("issuer-url", "warning")], "{:#?}", found.report);
     found.assert("discovery", "ok", "is served");
-    // Nothing is certified on plain HTTP.
+    // Plain HTTP has no certificate.
     assert_eq!(found.get("certificate"), None);
 }
 
@@ -110,7 +110,7 @@ fn an_issuer_on_this_machine_is_told_and_not_fetched_unless_it_may_be() {
 fn an_authority_that_no_cloud_trusts_is_not_trusted_whatever_this_machine_trusts() {
     let ca = Ca::new();
     let issuer = Issuer::https(&ca);
-    // As an administrator would add it to the operating system's store.
+    // Like a CA that an administrator adds to the operating system's store.
     let mut command = issuer.carnet.command(&["doctor", "--output=json", "--allow-private"]);
     command.envs(ca.environment());
     let output = crate::doctor::Output::of(&mut command, b"");

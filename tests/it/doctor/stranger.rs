@@ -1,4 +1,4 @@
-//! Another program answers at the issuer URL.
+//! Another program responds at the issuer URL.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -11,17 +11,17 @@ use crate::support::http::Connection;
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const JWKS: &str = "/.well-known/jwks";
 
-/// What is answered to one path.
+/// The response for one path.
 #[derive(Debug, Clone)]
 struct Canned {
     status: &'static str,
-    /// Whole lines with their ends.
+    /// Complete lines with their line ends.
     headers: String,
     body: String,
     after: Duration,
 }
 
-/// A carnet, and the program that answers in its place.
+/// A carnet, and the program that responds in its place.
 struct Stranger {
     carnet: Carnet,
     discovery: Canned,
@@ -30,7 +30,7 @@ struct Stranger {
 }
 
 impl Stranger {
-    /// One that answers just as carnet does, as yet.
+    /// Starts a program that, so far, responds as carnet does.
     fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let carnet = Carnet::new();
@@ -46,7 +46,7 @@ impl Stranger {
         Self { carnet, discovery, jwks, listener }
     }
 
-    /// What doctor finds; it may ask for the two documents once each.
+    /// Runs doctor, which may fetch each of the two documents once.
     fn found(self) -> Found {
         let Self { carnet, discovery, jwks, listener } = self;
         std::thread::spawn(move || {
@@ -58,7 +58,7 @@ impl Stranger {
                 std::thread::sleep(canned.after);
                 let Canned { status, headers, body, .. } = canned;
                 let length = body.len();
-                // Whoever has waited long enough may be gone.
+                // A client that has timed out may be gone.
                 let _ = write!(
                     stream.get_mut(),
                     "HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
@@ -73,7 +73,7 @@ impl Stranger {
 fn documents_that_are_what_they_should_be_may_come_from_anywhere() {
     let found = Stranger::new().found();
     assert_eq!(found.complaints(), [("view", "warning"), ("issuer-url", "warning")], "{:#?}", found.report);
-    // No `Date`, nothing to compare with.
+    // Without a `Date` there is no check of the clock.
     assert_eq!(found.get("clock"), None);
 }
 

@@ -99,7 +99,7 @@ async fn every_failure_at_aws_names_its_step_and_code_and_says_what_to_look_at()
 #[tokio::test]
 async fn every_failure_of_ecr_public_names_its_step() {
     let at_ecr = |status, code, hint, fault| {
-        // Both share the route that the fault is shown at.
+        // Both use the route with the fault.
         let case = refused("ECR Public", ECR, status, code, hint).fault(fault);
         Case { step: PUBLIC, ..case }
     };

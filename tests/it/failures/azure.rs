@@ -33,7 +33,7 @@ fn azure() -> Cloud {
     }
 }
 
-/// At the step that a scope adds.
+/// Adds a scope, and with it the step that a scope needs.
 fn scoped(case: Case) -> Case {
     Case { scope: json!({ "repositories": ["app/one"] }), ..case }
 }

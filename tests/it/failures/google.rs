@@ -34,7 +34,7 @@ fn google() -> Cloud {
     }
 }
 
-/// As a service account.
+/// Uses a service account.
 fn acting(case: Case) -> Case {
     case.feed(json!({ "service_account": "pull@my-project.iam.gserviceaccount.com" }))
 }

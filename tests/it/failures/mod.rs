@@ -1,5 +1,5 @@
-//! One table for each provider: everything that goes wrong in an exchange, driven through the real client against
-//! the sandbox, and what the user sees of it: the step, the status, the provider's code, a hint that helps.
+//! One table for each provider: every failure of an exchange, driven through the real client against the
+//! sandbox. Each row has the output: the step, the status, the provider's code and a helpful hint.
 
 mod aws;
 mod azure;
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-/// A provider, and what it trusts: `space:default:feed:a` with the audience.
+/// A provider, and its trust in `space:default:feed:a` with the audience.
 struct Cloud {
     settings: Value,
     registry: &'static str,
@@ -38,7 +38,7 @@ struct Cloud {
     endpoints: fn(&ProviderEndpoints) -> [&str; 2],
 }
 
-/// One thing that goes wrong, and what is to be seen of it.
+/// A failure and its expected output.
 struct Case {
     name: &'static str,
     claims: Vec<(&'static str, Value)>,
@@ -51,12 +51,12 @@ struct Case {
     step: &'static str,
     status: Option<u16>,
     code: Option<&'static str>,
-    /// What the hint must say.
+    /// A part of the hint.
     hint: &'static str,
     transient: bool,
 }
 
-/// What is refused at `step` with this status and code.
+/// Returns a case that is refused at `step` with this status and code.
 fn refused(
     name: &'static str,
     step: &'static str,
@@ -67,7 +67,7 @@ fn refused(
     Case { status: Some(status), code: Some(code), ..failed(name, step, hint) }
 }
 
-/// What ends at `step` without a refusal.
+/// Returns a case that ends at `step` without a refusal.
 fn failed(name: &'static str, step: &'static str, hint: &'static str) -> Case {
     Case {
         name,
@@ -87,24 +87,24 @@ fn failed(name: &'static str, step: &'static str, hint: &'static str) -> Case {
 }
 
 impl Case {
-    /// The token claims something else.
+    /// Replaces a claim of the token.
     fn claim(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.claims.push((name, value.into()));
         self
     }
 
-    /// The feed names something else.
+    /// Replaces the feed's settings.
     fn feed(self, settings: Value) -> Self {
         Self { settings, ..self }
     }
 
-    /// The sandbox shows this fault at the step.
+    /// Makes the sandbox show this fault at the step.
     fn fault(self, fault: &str) -> Self {
         let faults = format!("[[faults]]\nstep = \"{}\"\nfault = \"{fault}\"\n", self.step);
         Self { faults, ..self }
     }
 
-    /// The sandbox refuses with the status and code that are expected.
+    /// Makes the sandbox refuse with the expected status and code.
     fn told(self) -> Self {
         let (status, code) = (self.status.unwrap(), self.code.unwrap());
         let faults = format!("status = {status}\ncode = \"{code}\"\n");
@@ -217,7 +217,7 @@ impl Cloud {
     }
 }
 
-/// What any step of any provider may come to that is no refusal of its own.
+/// Returns the failures without a refusal that any step of any provider may have.
 fn broken(step: &'static str) -> [Case; 2] {
     [
         Case { status: Some(200), ..failed("malformed", step, "not what the provider's API answers") }
@@ -226,7 +226,7 @@ fn broken(step: &'static str) -> [Case; 2] {
     ]
 }
 
-/// A provider that takes the request and says nothing.
+/// Returns the case of a provider that accepts the request and never responds.
 fn slow(step: &'static str) -> Case {
     let quick = Duration::from_millis(300);
     Case { timeout: quick, ..failed("slow", step, "the endpoint is slow").fault("slow").transient() }

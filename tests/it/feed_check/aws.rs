@@ -18,17 +18,17 @@ const OTHER_AUDIENCE: &str = "[[aws.roles]]\narn = 'arn:aws:iam::123456789012:ro
 const STS_URL: &str = "{url}/aws/sts";
 const ECR_URL: &str = "{url}/aws/ecr";
 
-/// A code that STS gives.
+/// Returns a case of an STS error code.
 const fn sts(name: &'static str, status: u16, code: &'static str, cause: &'static str) -> Case {
     Case { name, step: STS, status: Some(status), code: Some(code), cause, ..CASE }
 }
 
-/// A code that ECR gives.
+/// Returns a case of an ECR error code.
 const fn ecr(name: &'static str, status: u16, code: &'static str, cause: &'static str) -> Case {
     Case { step: ECR, ..sts(name, status, code, cause) }
 }
 
-/// A code that ECR Public gives.
+/// Returns a case of an ECR Public error code.
 const fn public(name: &'static str, status: u16, code: &'static str, cause: &'static str) -> Case {
     Case { cloud: &AWS_PUBLIC, step: PUBLIC, ..sts(name, status, code, cause) }
 }
@@ -54,7 +54,8 @@ pub(crate) const AT_STS: &[Case] = &[
         fix: INTERNET,
         ..sts("aws-sts-issuer-unreachable", 400, "IDPCommunicationError", "could not fetch")
     },
-    // What the cloud sees differs from what this machine sees: its requests for the documents are the second ones.
+    // The cloud's view differs from this machine's: the cloud's requests for the documents are the second
+    // ones.
     Case {
         rules: &[second("/.well-known/openid-configuration", Act::Answer("503 Service Unavailable", "", ""))],
         fix: INTERNET,
@@ -171,7 +172,7 @@ pub(crate) const AT_ECR: &[Case] = &[
         )
     },
     Case {
-        // Another sandbox, which has opened no session.
+        // Another sandbox, which has issued no session.
         feed: &["--endpoint=ecr={url}/faulty/aws/ecr"],
         fix: Fix::Run(&[("sts=URL", "sts={url}/aws/sts"), ("ecr=URL", "ecr={url}/aws/ecr")]),
         ..ecr("aws-ecr-other-session", 400, "UnrecognizedClientException", "must belong together")

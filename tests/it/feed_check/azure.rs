@@ -20,17 +20,17 @@ const TENANT: &str = "[azure]\ntenant = '8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c'";
 
 const AUTHORITY_URL: &str = "{url}/azure/entra";
 const REGISTRY_URL: &str = "{url}/azure/acr";
-/// A way to the same registry on which something stands at the second step.
+/// A path to the same registry with a rule at its second step.
 const AROUND: &[&str] = &["--endpoint=registry=http://{other-host}/azure/acr"];
 /// The role that the script assigns.
 const ACR_PULL: &str = "the role AcrPull";
 
-/// A number that Entra gives.
+/// Returns a case of an Entra error number.
 const fn entra(name: &'static str, status: u16, code: &'static str, cause: &'static str) -> Case {
     Case { name, cloud: &AZURE, step: ENTRA, status: Some(status), code: Some(code), cause, ..CASE }
 }
 
-/// A number that the stand-in gives only when it is told to.
+/// Returns a case of a number that the sandbox returns only as a fault.
 const fn shown(
     name: &'static str,
     fault: &'static str,
@@ -41,7 +41,7 @@ const fn shown(
     Case { fault, fix: Fix::Ends(&[]), ..entra(name, status, code, cause) }
 }
 
-/// A code that the registry gives at the exchange.
+/// Returns a case of an error code of the registry at the exchange.
 const fn acr(name: &'static str, status: u16, code: &'static str, cause: &'static str) -> Case {
     Case { step: EXCHANGE, ..entra(name, status, code, cause) }
 }
@@ -145,7 +145,7 @@ pub(crate) const AT_ENTRA: &[Case] = &[
         ..entra("azure-entra-jwks-unreadable", 400, "AADSTS900612", "could not read the JWKS")
     },
     Case {
-        // The stand-in, whose tenants all know the same resources, says this with `resources = []`.
+        // The sandbox, whose tenants all know the same resources, responds like this with `resources = []`.
         feed: &["--tenant-id=11111111-2222-4333-8444-555555555555"],
         rules: &[rule(
             "/azure/entra/11111111-2222-4333-8444-555555555555/",
@@ -239,7 +239,7 @@ pub(crate) const AT_ACR: &[Case] = &[
         ..acr("azure-acr-new-code", 400, "NEW", "look up NEW")
     },
     Case {
-        // It ended in 1970.
+        // Expired in 1970.
         trust: "[azure]\nrefresh_token = 'e30.eyJleHAiOjF9.c2ln'",
         status: None,
         code: None,
@@ -296,7 +296,7 @@ pub(crate) const AT_ACR: &[Case] = &[
     },
 ];
 
-/// As the stand-in says it.
+/// In the sandbox's words.
 const NO_RESOURCE: &str = r#"{"error":"invalid_resource","error_description":"AADSTS500011: The resource principal named https://management.azure.com was not found in the tenant named 11111111-2222-4333-8444-555555555555.","error_codes":[500011]}"#;
 
 #[test]

@@ -1,4 +1,4 @@
-//! A failure of `feed check` as a case: how it is caused, its snapshots, and its fix carried out.
+//! A failure of `feed check` as a case: its cause, its snapshots, and the execution of its fix.
 
 use serde_json::{Value, json};
 
@@ -9,27 +9,28 @@ use crate::feed_check::gate::{Act, Rule};
 use crate::feed_check::world::World;
 use crate::support::carnet::Carnet;
 
-/// A failure: how the world is, and what the check says of it.
+/// A failure: the setup, and the expected output of the check.
 #[derive(Clone, Copy)]
 pub(crate) struct Case {
-    /// Of the case, of its snapshots and of its feed.
+    /// The name of the case, of its snapshots and of its feed.
     pub(crate) name: &'static str,
     pub(crate) cloud: &'static Cloud,
-    /// Flags of `feed add` that differ from the cloud's own.
+    /// Flags of `feed add` that replace the cloud's own.
     pub(crate) feed: &'static [&'static str],
-    /// What is run before the check.
+    /// Commands to run before the check.
     pub(crate) before: &'static [&'static [&'static str]],
-    /// Of `feed check`.
+    /// Arguments of `feed check`.
     pub(crate) check: &'static [&'static str],
     /// The sandbox's configuration, in TOML.
     pub(crate) trust: &'static str,
     /// The issuer that the sandbox trusts instead.
     pub(crate) trusts: Option<&'static str>,
-    /// An entry of `[[faults]]` but for its step. Where a flag names `/faulty`, only the sandbox there shows it.
+    /// An entry of `[[faults]]` without its step. If a flag contains `/faulty`, only the sandbox there shows
+    /// it.
     pub(crate) fault: &'static str,
     pub(crate) rules: &'static [Rule],
     pub(crate) served: Served,
-    /// What the wall clock of carnet is off by, from its first start.
+    /// The offset of carnet's wall clock from its first start.
     pub(crate) clock: Option<&'static str>,
     /// The same, from the check on.
     pub(crate) turned: Option<&'static str>,
@@ -41,40 +42,40 @@ pub(crate) struct Case {
     pub(crate) fix: Fix,
 }
 
-/// Who serves the issuer's documents.
+/// The server of the issuer's documents.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Served {
     Own,
-    /// Nobody.
+    /// No server.
     Down,
-    /// Another carnet, under a URL of its own.
+    /// Another carnet, with its own URL.
     OtherIssuer,
-    /// Another carnet, under the same URL.
+    /// Another carnet, with the same URL.
     OtherKeys,
 }
 
-/// What becomes of what the first cause says.
+/// The treatment of the first cause.
 #[derive(Clone, Copy)]
 pub(crate) enum Fix {
-    /// It is run, with these words filled in, and the check passes.
+    /// The test runs the command, with these words filled in, and the check passes.
     Run(&'static [(&'static str, &'static str)]),
-    /// The same; what it does in the cloud has something among it that begins so, and ends the fault.
+    /// The same; one of its effects in the cloud begins with this text, and ends the fault.
     Lifts(&'static str),
-    /// It passes by itself, and the command is to check again.
+    /// The failure is transient, and the command is to check again.
     Wait,
-    /// It is run and succeeds, but the fault is the stand-in's, who knows nothing of it: the test ends the fault.
+    /// The test runs the command, which succeeds; the sandbox has no equivalent, so the test ends the fault.
     Ends(&'static [(&'static str, &'static str)]),
-    /// What is told has these words, and the test opens the way that they are about.
+    /// The fix contains these words, and the test opens the network path.
     Way(&'static str),
-    /// What is told has these words, and the test does this. A command that is told, too, only looks.
+    /// The fix contains the first text, and the test performs the second. A command in it only reads.
     Hand(&'static str, &'static str),
-    /// It cannot be run here, and why.
+    /// The fix cannot be run here, for this reason.
     Not(&'static str),
 }
 
-/// Why some fixes are not run.
+/// The reason why some fixes are not run.
 pub(crate) const UNHEARD_OF: &str = "nobody knows what fixes a code that is in no table";
-/// What clouds need of the issuer.
+/// Clouds must reach the issuer.
 pub(crate) const INTERNET: Fix = Fix::Way("have {url} answer from the internet");
 
 pub(crate) const CASE: Case = Case {
@@ -98,12 +99,12 @@ pub(crate) const CASE: Case = Case {
 };
 
 impl Case {
-    /// `SPACE/FEED`: one for all that need nothing of their own.
+    /// Returns the slug of the feed: one for all cases without flags of their own.
     fn slug(&self) -> &'static str {
         if self.feed.is_empty() { "a" } else { self.name }
     }
 
-    /// What is expected, for the list of all cases.
+    /// Returns the expectation in one line, for the list of all cases.
     pub(crate) fn in_one_line(&self) -> String {
         let Self { name, step, fix, .. } = self;
         let fix = match fix {
@@ -119,7 +120,7 @@ impl Case {
     }
 }
 
-/// Runs cases of one cloud in one world; those with a clock of their own each in another.
+/// Runs the cases of one cloud in one world; each case with its own clock gets another.
 pub(crate) fn drive(cases: &[Case]) {
     let mut world = None;
     for case in cases {
@@ -144,7 +145,7 @@ pub(crate) fn run(world: &mut World, case: &Case) {
     arrange(world, case);
     let feed = format!("default/{}", case.slug());
     if let Some(offset) = case.turned {
-        // A server that stops writes down how late it was.
+        // A server that stops stores the high-water time of its clock.
         world.server = None;
         world.serve_own(&world.url.clone());
         world.carnet.turn_clock(offset);
@@ -152,7 +153,7 @@ pub(crate) fn run(world: &mut World, case: &Case) {
     let check: Vec<String> = case.check.iter().map(|argument| world.filled(argument)).collect();
 
     let answer = || world.answer(&feed, &check);
-    // Both at once where each takes its time.
+    // Slow cases run both commands concurrently.
     let is_slow = case.rules.iter().any(|rule| matches!(rule.act, Act::Silence));
     let (output, answer) = if is_slow {
         std::thread::scope(|scope| {
@@ -175,7 +176,7 @@ pub(crate) fn run(world: &mut World, case: &Case) {
     }
 }
 
-/// Makes the world as the case says.
+/// Sets up the world for the case.
 fn arrange(world: &mut World, case: &Case) {
     let name = case.name;
     if !case.feed.is_empty() {
@@ -211,7 +212,7 @@ fn arrange(world: &mut World, case: &Case) {
     }
 }
 
-/// The sandbox has one name for both of ECR's.
+/// Returns the sandbox's name for the step; both ECR steps have one name.
 fn fault_step(case: &Case) -> &'static str {
     if case.step.starts_with("ecr-public:") { "ecr:GetAuthorizationToken" } else { case.step }
 }
@@ -220,7 +221,7 @@ fn trust(case: &Case) -> String {
     case.trust.replace("{sub}", &format!("space:default:feed:{}", case.slug()))
 }
 
-/// The step that failed, which is the last, and is what the case says.
+/// Returns the failed step, which is the last one, after comparing it with the case.
 fn looked_at(world: &World, case: &Case, answer: &Value) -> Value {
     let what = format!("{}: {answer:#}", case.name);
     let (failed, before) = answer["steps"].as_array().unwrap().split_last().unwrap();
@@ -247,7 +248,7 @@ fn looked_at(world: &World, case: &Case, answer: &Value) -> Value {
     failed.clone()
 }
 
-/// Carries out what the first cause says, as the case has it. Whether it is to be seen then that the check passes.
+/// Carries out the fix of the first cause. Returns whether the check must pass afterwards.
 fn fix(world: &mut World, case: &Case, feed: &str, cause: &Value) -> bool {
     let command = cause["command"].as_str();
     let (fill, lifts) = match case.fix {

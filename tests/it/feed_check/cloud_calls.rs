@@ -1,4 +1,4 @@
-//! What commands of `aws`, `az` and `gcloud` change, read strictly.
+//! A strict interpreter for the commands of `aws`, `az` and `gcloud` that change something.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 
 use crate::feed_check::fixes::Trusted;
 
-/// A call: what it is, and its flags.
+/// A command line: its words, and its flags.
 struct Call {
-    /// The words before the first flag, and others without one.
+    /// The words before the first flag, and others without a flag.
     words: Vec<String>,
     flags: BTreeMap<String, String>,
 }
 
 impl Call {
-    /// `--name=value`, `--name value` and `--name`.
+    /// Parses `--name=value`, `--name value` and `--name`.
     fn read(words: &[String]) -> Self {
         let mut call = Self { words: Vec::new(), flags: BTreeMap::new() };
         let mut words = words.iter().peekable();
@@ -41,7 +41,7 @@ impl Call {
         serde_json::from_str(&self.take(flag)).unwrap()
     }
 
-    /// Nothing is left that was not understood.
+    /// Asserts that no flag is left over, except the unimportant ones.
     fn understood(mut self, unimportant: &[&str]) {
         for flag in unimportant {
             self.flags.remove(*flag);
@@ -50,13 +50,13 @@ impl Call {
     }
 }
 
-/// Does to what is trusted what `calls` say.
+/// Applies `calls` to the trust.
 pub(crate) fn apply(calls: &[Vec<String>], trusted: &mut Trusted) {
     for call in calls {
         let mut call = Call::read(call);
         let words = call.words.clone();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        // What only asks.
+        // Commands that only read.
         let asks = |word: &&str| matches!(*word, "show" | "describe") || word.starts_with("get-");
         if words.iter().any(asks) {
             continue;
@@ -139,7 +139,7 @@ fn aws(operation: &str, mut call: Call, trusted: &mut Trusted) {
     call.understood(&[]);
 }
 
-/// A role by its trust policy, whose conditions are about the provider of the issuer.
+/// Parses a role by its trust policy, whose conditions are about the issuer's provider.
 fn role(name: &str, policy: &Value, longest: &Value, trusted: &mut Trusted) {
     let statement = &policy["Statement"][0];
     assert_eq!(statement["Action"], json!(["sts:AssumeRoleWithWebIdentity"]));
@@ -178,7 +178,7 @@ fn google_provider(name: &str, mut call: Call, trusted: &mut Trusted) {
         false => {
             assert_eq!(call.take("location"), "global");
             let pool = call.take("workload-identity-pool");
-            // The project's number is not among the words of the setup, which has asked for its id.
+            // The setup's commands contain the project's id, not its number.
             assert!(!call.take("project").is_empty());
             format!("projects/1/locations/global/workloadIdentityPools/{pool}/providers/{name}")
         }

@@ -1,15 +1,15 @@
-//! The providers, as the command line and the sandbox know them.
+//! The providers, for the command line and for the sandbox.
 
 pub(crate) struct Cloud {
     /// The type of its feeds.
     pub(crate) kind: &'static str,
-    /// Of `feed add`; what is in braces is [filled in](crate::feed_check::world::World::filled).
+    /// Flags of `feed add`; text in braces is [filled in](crate::feed_check::world::World::filled).
     pub(crate) flags: &'static [&'static str],
-    /// Where the sandbox's configuration has its password.
+    /// The path of the password in the sandbox's configuration.
     pub(crate) password: (&'static str, &'static str, &'static str),
     /// User name and password, in base64.
     pub(crate) login: &'static str,
-    /// A registry that `feed setup` takes, if it takes no other.
+    /// The registry for `feed setup`, if it accepts no other.
     pub(crate) setup_registry: Option<&'static str>,
 }
 

@@ -1,4 +1,4 @@
-//! The issuer's documents, as this machine sees them, and minting.
+//! The issuer's documents, as seen from this machine, and minting.
 
 use crate::feed_check::cases::{CASE, Case, Fix, Served, drive};
 use crate::feed_check::clouds::GOOGLE;
@@ -7,7 +7,7 @@ use crate::feed_check::gate::{Act, OTHER_JWKS, rule};
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 const JWKS: &str = "/.well-known/jwks";
 const HTML: &str = "Content-Type: text/html\r\n";
-/// What stands before carnet is taken away.
+/// Returns the fix that removes the component in front of carnet.
 const fn away(words: &'static str) -> Fix {
     Fix::Hand(words, "what stood before carnet is taken away")
 }
@@ -123,7 +123,7 @@ pub(crate) const MINT: &[Case] = &[
     Case { turned: Some("-2h"), ..mint("mint-clock-behind", "this machine's clock is behind") },
 ];
 
-/// Of Google, which alone limits a subject by less than it can have.
+/// Google's case: only Google's limit for a subject is shorter than the longest possible subject.
 pub(crate) const MINT_AT_GOOGLE: &[Case] = &[Case {
     cloud: &GOOGLE,
     feed: &["--subject-keys=space,project,tenant,feed"],

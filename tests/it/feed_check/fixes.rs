@@ -1,5 +1,5 @@
-//! Fixes, carried out: carnet's own commands by carnet, the clouds' by what they say, applied to what the
-//! stand-in trusts. A command or a flag that is not known here fails the test.
+//! The execution of fixes: carnet's own commands are run; the clouds' commands are interpreted and applied to
+//! the sandbox's trust. An unknown command or flag fails the test.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,25 +12,25 @@ use crate::support::carnet::Output;
 use crate::support::process::clean_command;
 use crate::support::system_peer;
 
-/// What a cloud trusts.
+/// The trust of a cloud.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Trusted {
     pub(crate) issuer: String,
-    /// As the sandbox's configuration has it.
+    /// In the format of the sandbox's configuration.
     pub(crate) config: Value,
-    /// What else commands have done there, which the sandbox has no place for.
+    /// Further effects of commands, which the sandbox cannot represent.
     pub(crate) facts: Vec<String>,
 }
 
 impl Trusted {
-    /// Whether no command has asked for anything of the cloud.
+    /// Returns whether no command has changed anything in the cloud.
     pub(crate) fn is_untouched(&self) -> bool {
         self.facts.is_empty()
     }
 }
 
-/// Commands that only write down how they are called. Of what is there, they know one role of AWS, if the
-/// file `role` is there: in it stands whose it is.
+/// Replaces the clouds' commands by scripts that only record their arguments. They know one AWS role if the
+/// file `role` exists; it contains the role's owner.
 const STAND_IN: &str = r#"#!/bin/sh
 { printf '%s\0' "${0##*/}" "$@"; printf '\0'; } >> "$STATE/calls"
 case "$*" in
@@ -45,7 +45,7 @@ case "$*" in
 esac
 "#;
 
-/// A shell in which the commands of [`STAND_IN`] are all that there is of the clouds.
+/// A shell that has only the commands of [`STAND_IN`] for the clouds.
 struct Shell(tempfile::TempDir);
 
 impl Shell {
@@ -68,7 +68,7 @@ impl Shell {
         Output::of(&mut command, b"")
     }
 
-    /// The words of every call since the last time.
+    /// Returns the words of every call since the last time.
     fn calls(&self) -> Vec<Vec<String>> {
         let file = self.0.path().join("calls");
         let recorded = fs::read_to_string(&file).unwrap_or_default();
@@ -78,7 +78,7 @@ impl Shell {
     }
 }
 
-/// What is trusted after `command`; none if the command was a check, which has passed.
+/// Returns the trust after `command`; `None` if the command was a check, which has passed.
 pub(crate) fn carry_out(world: &mut World, feed: &str, command: &str, before: Trusted) -> Option<Trusted> {
     let shell = Shell::new();
     let output = shell.run(command);
@@ -113,7 +113,8 @@ pub(crate) fn carry_out(world: &mut World, feed: &str, command: &str, before: Tr
     }
 }
 
-/// Runs a command that only looks, and shows an answer with `status`; or one that sets the clock, which was right.
+/// Runs a command that only reads and shows a response with `status`; or one that sets the clock, which was
+/// right.
 pub(crate) fn look(world: &mut World, command: &str, status: Option<u16>) {
     let Some(url) = command.strip_prefix("curl -i ") else {
         assert_eq!(command, "timedatectl set-ntp true");
@@ -127,7 +128,7 @@ pub(crate) fn look(world: &mut World, command: &str, status: Option<u16>) {
 
 /// Runs the script that `feed setup` prints.
 fn set_up(world: &World, feed: &str, command: &[&str], before: Trusted) -> Trusted {
-    // The registry on this machine is none that has a place in Azure.
+    // The registry on this machine is not one that can exist in Azure.
     if let Some(registry) = world.cloud.setup_registry {
         world.carnet.ok(&["feed", "update", feed, "--registry", registry]);
     }
@@ -142,7 +143,7 @@ fn set_up(world: &World, feed: &str, command: &[&str], before: Trusted) -> Trust
     }
     let mut output = shell.run(&script);
     if role {
-        // It spares a role that somebody else has made, and says how to give it to carnet.
+        // The script leaves a role alone that something else created, and says how to hand it over to carnet.
         let tag = output.stderr.lines().find(|line| line.contains("aws iam tag-role")).map(str::trim);
         let tag = tag.unwrap_or_else(|| panic!("{output:?}"));
         assert_eq!(output.status, 1, "{output:?}");

@@ -1,5 +1,5 @@
-//! One port for all that a check asks: the issuer, the clouds, the registry. Each request is handed on to who
-//! serves it, or meets what a network does on a bad day; what was answered is kept.
+//! One port for all requests of a check: to the issuer, the clouds and the registry. Each request is
+//! forwarded to its server, or fails as in a faulty network; the responses are recorded.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,8 +13,8 @@ use crate::feed_check::registry;
 use crate::support::ca::Ca;
 use crate::support::recording_proxy::{Recorded, read_request};
 
-/// What happens to requests whose path begins so, after `skip` of them. A path that begins with `//HOST/` is
-/// about requests to this host.
+/// An act for requests whose path begins with this, after the first `skip`. A path that begins with `//HOST/`
+/// applies to requests to this host.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rule {
     pub(crate) path: &'static str,
@@ -24,13 +24,13 @@ pub(crate) struct Rule {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Act {
-    /// An answer: status line, further header lines with their ends, body.
+    /// A response: status line, further header lines with their line ends, body.
     Answer(&'static str, &'static str, &'static str),
-    /// These bytes, and the end of the connection.
+    /// These bytes, then the end of the connection.
     Bytes(&'static str),
-    /// An answer of 2 MiB.
+    /// A response of 2 MiB.
     Long,
-    /// Nothing, for as long as the client likes.
+    /// No response, until the client closes.
     Silence,
 }
 
@@ -38,46 +38,46 @@ pub(crate) const fn rule(path: &'static str, act: Act) -> Rule {
     Rule { path, skip: 0, act }
 }
 
-/// What happens to all but the first request: carnet's own comes first, the cloud's after it.
+/// Applies `act` to all requests but the first: carnet's own comes first, the cloud's after it.
 pub(crate) const fn second(path: &'static str, act: Act) -> Rule {
     Rule { path, skip: 1, act }
 }
 
-/// A JWKS of one key, which is none of carnet's.
+/// A JWKS with one key, which is not carnet's.
 pub(crate) const OTHER_JWKS: Act = Act::Answer(
     "200 OK",
     "Content-Type: application/json\r\n",
     r#"{"keys":[{"kty":"EC","use":"sig","alg":"ES256","kid":"other","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#,
 );
 
-/// Who is behind the gate.
+/// The servers behind the gate.
 #[derive(Default)]
 pub(crate) struct Behind {
-    /// Who serves the issuer's documents.
+    /// The server of the issuer's documents.
     pub(crate) issuer: Option<String>,
     pub(crate) sandbox: Option<SocketAddr>,
     /// Another sandbox, below `/faulty`.
     pub(crate) faulty: Option<SocketAddr>,
-    /// What the registry takes, in base64.
+    /// The registry's login, in base64.
     pub(crate) login: &'static str,
     pub(crate) rules: &'static [Rule],
     seen: Vec<usize>,
-    /// Path and answer, in order.
+    /// Path and response, in order.
     answers: Vec<(String, Vec<u8>)>,
 }
 
 /// A running gate; it ends with the test's process.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    /// `127.0.0.1:PORT`
+    /// `127.0.0.1:PORT`.
     pub(crate) host: String,
     tls: Arc<ServerConfig>,
     behind: Arc<Mutex<Behind>>,
 }
 
 impl Gate {
-    /// Speaks TLS as well, with the certificate of `ca`, which is for `localhost` and `127.0.0.1`; not for
-    /// `127.0.0.2`, where it is found under the same port.
+    /// Opens a gate that also speaks TLS, with the certificate of `ca` for `localhost` and `127.0.0.1`, not
+    /// for `127.0.0.2`, which has the same port.
     pub(crate) fn open(ca: &Ca) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
@@ -87,7 +87,7 @@ impl Gate {
         gate
     }
 
-    /// Opens the same port of another address of this machine, which has refused connections until then.
+    /// Opens the same port on another address of this machine, which has refused connections until then.
     pub(crate) fn open_at(&self, address: &str) {
         let port = self.host.split_once(':').unwrap().1;
         self.listen(TcpListener::bind(format!("{address}:{port}")).unwrap());
@@ -98,7 +98,7 @@ impl Gate {
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let gate = shared.clone();
-                // A client that goes away is no failure.
+                // A client that disconnects is not an error.
                 std::thread::spawn(move || gate.receive(client));
             }
         });
@@ -108,14 +108,14 @@ impl Gate {
         self.behind.lock().unwrap()
     }
 
-    /// Forgets what was asked, before something is asked anew.
+    /// Clears the recorded responses before the next check.
     pub(crate) fn forget(&self) {
         let mut behind = self.behind();
         behind.seen = vec![0; behind.rules.len()];
         behind.answers.clear();
     }
 
-    /// What was answered last, to whom asked for no document of the issuer's unless nobody else did.
+    /// Returns the last response; responses with the issuer's documents count only if `is_document`.
     pub(crate) fn last_answer(&self, is_document: bool) -> Option<String> {
         let behind = self.behind();
         let mut answers = behind.answers.iter().rev();
@@ -129,7 +129,7 @@ impl Gate {
         if first != [0x16] {
             return self.serve(BufReader::new(client));
         }
-        // Who speaks to a registry tries TLS first. This one has it for `localhost` alone.
+        // Clients of a registry try TLS first. This one has TLS for `localhost` alone.
         let connection = ServerConnection::new(Arc::clone(&self.tls)).map_err(std::io::Error::other)?;
         let mut stream = StreamOwned::new(connection, client);
         stream.conn.complete_io(&mut stream.sock)?;
@@ -141,7 +141,7 @@ impl Gate {
         let host = request.headers.get("host").and_then(|host| host.split(':').next()).unwrap_or_default();
         let answer = match self.met(&request.target, &format!("//{host}{}", request.target)) {
             Some(Act::Silence) => {
-                // The client hangs up when it has waited long enough.
+                // The client closes the connection at its timeout.
                 let _ = client.get_mut().read(&mut [0]);
                 return Ok(());
             }
@@ -183,7 +183,7 @@ impl Gate {
                 None => (behind.sandbox.map(|to| to.to_string()), path.to_owned()),
             }
         };
-        // As a proxy does before a server that is down.
+        // Responds like a proxy whose server is down.
         let Some(to) = to else { return Ok(answer("502 Bad Gateway", "", "<html>Bad Gateway</html>")) };
         let mut upstream = TcpStream::connect(to)?;
         write!(upstream, "{} {path} HTTP/1.1\r\nConnection: close\r\n", request.method)?;
@@ -197,7 +197,7 @@ impl Gate {
     }
 }
 
-/// A whole answer.
+/// Returns a complete response.
 pub(crate) fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")

@@ -25,12 +25,12 @@ const OTHER_FRIEND: &str = "[[google.service_accounts]]\nemail = 'pull@my-projec
 const STS_URL: &str = "{url}/google/sts";
 const ACCOUNT_URL: &str = "{url}/google/iamcredentials";
 
-/// A code that the Security Token Service gives.
+/// Returns a case of an error code of the Security Token Service.
 const fn sts(name: &'static str, status: u16, code: &'static str, cause: &'static str) -> Case {
     Case { name, cloud: &GOOGLE, step: STS, status: Some(status), code: Some(code), cause, ..CASE }
 }
 
-/// A code that the Service Account Credentials API gives.
+/// Returns a case of an error code of the Service Account Credentials API.
 const fn account(name: &'static str, status: u16, code: &'static str, cause: &'static str) -> Case {
     Case { step: ACCOUNT, ..sts(name, status, code, cause) }
 }
@@ -100,7 +100,7 @@ pub(crate) const AT_STS: &[Case] = &[
     },
     Case { clock: Some("-2h"), ..sts("google-sts-expired", 400, "invalid_grant", "this machine's clock") },
     Case {
-        // In truth carnet refuses such a subject before it asks: mint-subject-too-long.
+        // carnet itself refuses such a subject before it sends a request: see mint-subject-too-long.
         feed: &["--subject-keys=space,feed"],
         fault: "fault = 'refused'\nstatus = 400\ncode = 'invalid_request'",
         fix: Fix::Ends(&[]),
@@ -177,7 +177,7 @@ pub(crate) const AT_ACCOUNT: &[Case] = &[
         ..account("google-account-lifetime", 400, "INVALID_ARGUMENT", "check lifetime, which is 7200s")
     },
     Case {
-        // Another sandbox, whose own Security Token Service has been asked for nothing.
+        // Another sandbox, whose own Security Token Service has issued nothing.
         feed: &["--endpoint=iamcredentials={url}/faulty/google/iamcredentials"],
         fix: Fix::Run(&[
             ("sts=URL", "sts={url}/google/sts"),
@@ -236,7 +236,7 @@ pub(crate) const AT_ACCOUNT: &[Case] = &[
     },
 ];
 
-/// As Google's documentation of `ErrorInfo` has it.
+/// From Google's documentation of `ErrorInfo`.
 const SERVICE_DISABLED: &str = r#"{"error":{"code":403,"message":"IAM Service Account Credentials API has not been used in project 1 before or it is disabled.","status":"PERMISSION_DENIED","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"SERVICE_DISABLED","domain":"googleapis.com"}]}}"#;
 
 #[test]

@@ -1,4 +1,4 @@
-//! The registry: logging in and pulling.
+//! The registry: login and pull.
 
 use crate::feed_check::cases::{CASE, Case, Fix, drive};
 use crate::feed_check::gate::{Act, rule};
@@ -90,7 +90,7 @@ pub(crate) const LOGIN: &[Case] = &[
         ..login("registry-down", None, None, "resolves and reaches the registry")
     },
     Case {
-        // On TLS, or the registry that speaks plain http on this machine is asked so.
+        // Over TLS; otherwise carnet would use plain http for a registry on this machine.
         feed: &["--registry={local-host}"],
         check: &["--ca-file={ca}"],
         rules: &[rule("//localhost/v2/", Act::Bytes(""))],

@@ -1,5 +1,5 @@
-//! `feed check` and the API's `…/check` and `…/setup`: for every failure that can be shown here, the step that
-//! fails, the cloud's own words, the first cause, and that what is said to fix it does.
+//! `feed check` and the API's `…/check` and `…/setup`: for every failure that can be produced here, the
+//! failed step, the cloud's own words and the first cause; and the proof that its fix works.
 
 mod aws;
 mod azure;
@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 
 use cases::{Case, Fix};
 
-/// Every failure that a table has.
+/// All cases in tables.
 const ALL: &[&[Case]] = &[
     documents::DOCUMENTS,
     documents::MINT,

@@ -1,4 +1,4 @@
-//! What a network and those who sit in it do, whichever provider is asked.
+//! Failures of a network and of middleboxes, independent of the provider.
 
 use crate::feed_check::cases::{CASE, Case, Fix, drive};
 use crate::feed_check::clouds::GOOGLE;
@@ -9,7 +9,7 @@ const HTML: &str = "Content-Type: text/html\r\n";
 const ELSEWHERE: &[&str] = &["--endpoint=sts={url}/elsewhere"];
 const RIGHT: Fix = Fix::Run(&[("URL", "{url}/aws/sts")]);
 
-/// No answer of AWS's.
+/// Returns a case without a response from AWS.
 const fn sts(name: &'static str, status: Option<u16>, cause: &'static str) -> Case {
     Case { name, step: STS, status, cause, feed: ELSEWHERE, fix: RIGHT, ..CASE }
 }

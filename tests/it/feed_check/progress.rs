@@ -1,18 +1,18 @@
-//! What a terminal shows while a check runs.
+//! The progress on a terminal while a check runs.
 
 use crate::feed_check::clouds::AWS;
 use crate::feed_check::world::World;
 use crate::support::carnet::Output;
 use crate::support::system_peer;
 
-/// `feed check` on a pseudo-terminal, of util-linux's `script`.
+/// Runs `feed check` on a pseudo-terminal, with util-linux's `script`.
 fn on_a_terminal(world: &World) -> Output {
     let check = world.carnet.command(&["feed", "check", "default/a"]);
     let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_str().unwrap());
     let line: Vec<String> = [check.get_program()].into_iter().chain(check.get_args()).map(quoted).collect();
     let mut script = world.carnet.bare_command();
     script.arg(system_peer("script")).args(["-qec", &line.join(" "), "/dev/null"]);
-    // `env` runs what follows it: `bare_command` has set up everything else.
+    // `env` runs the command after it: `bare_command` has set up everything else.
     let mut command = crate::support::process::clean_command("env");
     command.args(script.get_args()).current_dir(world.carnet.home()).env("HOME", world.carnet.home());
     Output::of(&mut command, b"")
@@ -48,7 +48,7 @@ fn a_terminal_shows_each_step_when_it_begins_and_what_came_of_it() {
         let mut expected = String::new();
         for step in &steps[..=until] {
             let outcome = if *step == last { outcome } else { "ok" };
-            // It begins; then its line is cleared, and says how it ended.
+            // The step begins; then its line is cleared and shows the result.
             expected += &format!("{step} …\r\u{1b}[2K{step} {outcome} (TIME ms)\r\n");
         }
         assert!(shown.starts_with(&expected), "{shown:?}\nis not\n{expected:?}");

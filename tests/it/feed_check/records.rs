@@ -1,4 +1,4 @@
-//! What stays of a check, and one of an issuer that is served by nobody.
+//! The records of a check, and the check of an issuer that is not served.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::feed_check::clouds::AWS;
 use crate::feed_check::world::World;
 use crate::support::carnet::Issuer;
 
-/// Failures that are in no table: there is no gate before this issuer.
+/// Failures that are in no table, because this issuer has no gate.
 pub(crate) const SHOWN: &[&str] = &["discovery-refused"];
 
 #[test]

@@ -1,4 +1,4 @@
-//! A registry of one image, which asks for a password.
+//! A registry with one image, which requires a password.
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -6,7 +6,7 @@ use crate::feed_check::gate;
 
 const LAYER: &str = "a layer";
 
-/// What it answers to who says `authorization`; `login` is what it takes.
+/// Returns the response to `authorization`; `login` is the accepted one.
 pub(crate) fn answer(path: &str, authorization: Option<&String>, login: &str) -> Vec<u8> {
     let hash: String =
         digest(&SHA256, LAYER.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -15,7 +15,7 @@ pub(crate) fn answer(path: &str, authorization: Option<&String>, login: &str) ->
     let refusal = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required","detail":null}]}"#;
     let (status, body) = match path {
         _ if !authorization.is_some_and(|given| {
-            // What a token says is for the registries' own tests.
+            // The registries' own tests check the content of a token.
             *given == format!("Basic {login}") || given.starts_with("Bearer ")
         }) =>
         {

@@ -1,4 +1,5 @@
-//! What takes the request and says nothing, at each step. A check waits ten seconds for each: all at once here.
+//! Servers that accept the request and never respond, at each step. A check waits ten seconds for each, so
+//! all run concurrently here.
 
 use crate::feed_check::cases::{CASE, Case, Fix, run};
 use crate::feed_check::clouds::{AWS, AWS_PUBLIC, AZURE, Cloud, GOOGLE};
@@ -73,7 +74,7 @@ pub(crate) const SLOW: &[Case] = &[
         &["--endpoint=iamcredentials=http://{other-host}/google/iamcredentials"],
     ),
     Case {
-        // Its certificate is trusted, so that what fails is not TLS.
+        // The certificate is trusted, so that TLS is not the failure.
         check: &["--ca-file={ca}"],
         rules: &[rule("/v2/", Act::Silence)],
         fix: REGISTRY,

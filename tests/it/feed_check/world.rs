@@ -1,4 +1,4 @@
-//! An issuer, feeds of one cloud, and all that is behind their gate.
+//! An issuer, feeds of one cloud, and the servers behind their gate.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::feed_check::gate::Gate;
 use crate::support::ca::Ca;
 use crate::support::carnet::{Announced, Carnet, Output};
 
-/// Where nothing listens until [the way is opened](World::put_right).
+/// An address where nothing listens until [the path is opened](World::put_right).
 const CLOSED: &str = "127.0.0.3";
 
 pub(crate) struct World {
@@ -23,7 +23,7 @@ pub(crate) struct World {
     pub(crate) carnet: Carnet,
     pub(crate) server: Option<Announced>,
     pub(crate) gate: Gate,
-    /// The issuer URL, which is also where the stand-ins are.
+    /// The issuer URL, which is also the base URL of the sandboxes.
     pub(crate) url: String,
     pub(crate) ca: Ca,
     runtime: Runtime,
@@ -58,7 +58,7 @@ impl World {
         world
     }
 
-    /// `carnet` serves `issuer` behind the gate, in the place of whoever did.
+    /// Serves `issuer` with `carnet` behind the gate, in place of the previous server.
     pub(crate) fn serve(&mut self, carnet: &Carnet, issuer: &str) {
         let server = carnet.serve(issuer, "127.0.0.1:0", &[]).unwrap_or_else(|failure| panic!("{failure}"));
         let at = server.announced("/listening").strip_prefix("http://").unwrap().to_owned();
@@ -66,14 +66,14 @@ impl World {
         self.server = Some(server);
     }
 
-    /// This world's own carnet serves.
+    /// Serves with this world's own carnet.
     pub(crate) fn serve_own(&mut self, issuer: &str) {
         let carnet = std::mem::replace(&mut self.carnet, Carnet::new());
         self.serve(&carnet, issuer);
         self.carnet = carnet;
     }
 
-    /// The stand-in of the cloud from now on.
+    /// Replaces the sandbox of the cloud.
     pub(crate) fn trust(&mut self, config: &str, issuer: &str, clock_off_by: i64) {
         let config: Value = toml::from_str(config).unwrap_or_else(|error| panic!("{error}\n{config}"));
         self.trust_as(config, issuer, clock_off_by);
@@ -87,13 +87,13 @@ impl World {
         self.gate.behind().sandbox = Some(sandbox);
     }
 
-    /// Another stand-in, which only shows faults.
+    /// Starts another sandbox, which only shows faults.
     pub(crate) fn faulty(&mut self, config: &str) {
         let sandbox = self.sandbox(toml::from_str(config).unwrap(), &self.url.clone(), 0);
         self.gate.behind().faulty = Some(sandbox);
     }
 
-    /// Takes away all that is wrong on the way and at the stand-in.
+    /// Removes all faults of the network and of the sandbox.
     pub(crate) fn put_right(&mut self, is_closed: bool) {
         self.gate.behind().rules = &[];
         self.trust("", &self.url.clone(), 0);
@@ -125,14 +125,14 @@ impl World {
         address
     }
 
-    /// Adds the feed `default/SLUG`; `flags` take the place of the cloud's own.
+    /// Adds the feed `default/SLUG`; `flags` replace the cloud's own.
     pub(crate) fn add(&self, slug: &str, flags: &[&str]) {
         let mut arguments: Vec<String> =
             ["feed", "add", self.cloud.kind, "--space=default", "--slug", slug].map(str::to_owned).into();
         let flags: Vec<String> = flags.iter().map(|flag| self.filled(flag)).collect();
         let own = self.cloud.flags.iter().map(|flag| self.filled(flag));
         let is_given = |flag: &String| {
-            // `--endpoint=sts=…` by its name, too.
+            // `--endpoint=sts=…` is compared by the endpoint's name, too.
             let name = match flag.strip_prefix("--endpoint=") {
                 Some(endpoint) => flag.len() - endpoint.len() + endpoint.find('=').unwrap(),
                 None => flag.find('=').unwrap(),
@@ -145,7 +145,7 @@ impl World {
         self.carnet.ok(&arguments);
     }
 
-    /// Text of a case with this world's own names in it.
+    /// Fills this world's names into the text of a case.
     pub(crate) fn filled(&self, text: &str) -> String {
         let port = self.gate.host.split_once(':').unwrap().1;
         text.replace("{url}", &self.url)
@@ -158,7 +158,7 @@ impl World {
             .replace("{ca}", self.ca.certificate().to_str().unwrap())
     }
 
-    /// `feed check FEED`.
+    /// Runs `feed check FEED`.
     pub(crate) fn check(&self, feed: &str, more: &[String]) -> Output {
         self.gate.forget();
         let mut arguments = vec!["feed", "check", feed];
@@ -170,7 +170,7 @@ impl World {
         output
     }
 
-    /// Its answer in JSON.
+    /// Runs it and returns its JSON.
     pub(crate) fn answer(&self, feed: &str, more: &[String]) -> Value {
         let output = self.check(feed, &[more, &["--output=json".to_owned()]].concat());
         let answer: Value =

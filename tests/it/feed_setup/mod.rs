@@ -1,4 +1,4 @@
-//! What `feed setup` writes: exactly, for every type of feed, in every format, whatever names feeds have.
+//! The output of `feed setup`: exact, for every type of feed, in every format, with any names of feeds.
 
 use crate::setup_support::{CASES, Case, HOSTILE_NAMES, recorded_calls};
 use std::fs::Permissions;
@@ -16,7 +16,7 @@ use crate::support::process::clean_command;
 
 const FORMATS: [(Format, &str); 3] = [(Format::Cli, "sh"), (Format::Terraform, "tf"), (Format::Json, "json")];
 
-/// `CARNET_WRITE_SNAPSHOTS=1` writes the files anew; look at the difference before committing it.
+/// `CARNET_WRITE_SNAPSHOTS=1` writes the files; review the difference before committing it.
 #[test]
 fn every_type_of_feed_is_set_up_exactly_so_in_every_format() {
     let write = std::env::var_os("CARNET_WRITE_SNAPSHOTS").is_some();
@@ -49,8 +49,8 @@ fn no_setup_trusts_by_pattern_or_by_less_than_issuer_subject_and_audience() {
     }
 }
 
-/// Runs the setup script of the case `name`, in which the vendor's command is `stand_in`, with `variables`. Returns the
-/// output, and what the stand-in has written to the file `calls`.
+/// Runs the setup script of the case `name`, with `stand_in` as the vendor's command, and `variables`.
+/// Returns the output, and the content of the file `calls`, which the stand-in wrote.
 fn run_with(name: &str, (command, stand_in): (&str, &str), variables: &[(&str, &str)]) -> (Output, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(command);
@@ -102,7 +102,7 @@ fn a_pool_or_provider_of_google_that_is_deleted_or_disabled_is_not_taken_for_usa
             Some(of("ACTIVE|True")),
             "providers update-oidc prod --project=my-project --location=global --workload-identity-pool=carnet --no-disabled",
         ),
-        // A provider that trusts something else is somebody else's in every state.
+        // A provider that trusts another issuer is foreign in every state.
         (
             "ACTIVE|",
             Some("ACTIVE|True|https://other.example|x".to_owned()),
@@ -295,7 +295,7 @@ fn what_a_cloud_cannot_say_is_refused_with_the_reason() {
 fn a_policy_too_long_for_a_role_is_refused_and_too_many_keys_for_google_too() {
     let feed: Feed = CASES[0].feed();
     let issuer: IssuerUrl = CASES[0].issuer.parse().unwrap();
-    // A grant from before there was a limit may have so many.
+    // A grant from before the limit may have this many.
     let names: Vec<_> = (0..200).map(|n| format!("repository-{n:03}")).collect();
     let scope: Scope = serde_json::from_value(json!({ "repositories": names })).unwrap();
     let options = SetupOptions { scope, ..SetupOptions::default() };

@@ -1,4 +1,4 @@
-//! A flood, and what goes on beside it.
+//! A flood, and the requests that must work during it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -8,24 +8,24 @@ use serde_json::{Value, json};
 use crate::api::world::{Grant, World, credentials_of, success};
 use crate::support::http::{Answer, Connection};
 
-/// Connections of most floods.
+/// The connections of most floods.
 const CONNECTIONS: usize = 32;
 
-/// A flood lasts this long, and with `CARNET_TEST_LONG=1` that long.
+/// The duration of a flood, and its duration with `CARNET_TEST_LONG=1`.
 const USUAL: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_secs(60);
 
-/// The deployer asks this often: less than what a grant has of its own where its address has nothing left.
+/// The deployer's interval: within the minimum rate that a grant has when its address has used up its budget.
 const PACE: Duration = Duration::from_millis(150);
 
-/// A revoked key is gone from the JWKS so soon after the revocation's answer.
+/// The maximum time from the revocation's response until the key is gone from the JWKS.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
 
-/// A request of a flood, given how many its connection has sent.
+/// A request of a flood, made from the number of requests that its connection has sent.
 pub(crate) struct Request {
     pub(crate) method: &'static str,
     pub(crate) path: String,
-    /// Whole lines with their ends.
+    /// Complete lines with their line ends.
     pub(crate) headers: String,
     pub(crate) body: String,
 }
@@ -52,15 +52,15 @@ impl Request {
     }
 }
 
-/// Lets a flood run beside the deployer and a revocation; `of` makes a request of a connection's number and
-/// of how many it has sent. Gives how many requests of the flood were answered.
+/// Runs a flood beside the deployer and a revocation; `of` makes a request from a connection's number and the
+/// number of requests that it has sent. Returns the number of answered flood requests.
 pub(crate) fn beside(world: &World, of: impl Fn(usize, usize) -> Request + Sync) -> usize {
     let answered = beside_connections(world, CONNECTIONS, of);
     assert!(answered > 100, "{answered} requests are no flood");
     answered
 }
 
-/// The same, of another number of connections, whose requests need not be answered.
+/// The same, with another number of connections, whose requests need not be answered.
 pub(crate) fn beside_connections(
     world: &World,
     connections: usize,
@@ -100,7 +100,7 @@ pub(crate) fn beside_connections(
             stop.store(true, Ordering::Relaxed);
             took
         });
-        // Whatever fails, the flood ends before it is told.
+        // Stop the flood before any failure is reported.
         let (asked, took) = (asking.join(), revoked.join());
         stop.store(true, Ordering::Relaxed);
         let (asked, took) = (asked.unwrap(), took.unwrap());
@@ -110,7 +110,7 @@ pub(crate) fn beside_connections(
     answered.into_inner()
 }
 
-/// What the deployer has is given from memory, and what it lacks is fetched; gives how often it was answered.
+/// Requests cached and new credentials for the deployer; returns the number of responses.
 fn ask(world: &World, deployer: &Grant, stop: &AtomicBool) -> usize {
     let path = credentials_of("default/own");
     let mut connection = world.api.connect();
@@ -137,7 +137,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Revokes the key that signs, and tells how long after that it was in the JWKS.
+/// Revokes the active key and returns how long it stayed in the JWKS.
 fn revoke(world: &World) -> Duration {
     let keys: Value =
         serde_json::from_str(&world.issuer.carnet.ok(&["key", "list", "--output=json"])).unwrap();

@@ -15,7 +15,7 @@ fn invented_contexts_and_scopes_stop_nobody() {
         let tenant = format!("t{connection}-{number}");
         let repository = |n: usize| format!("{:0>200}", format!("{connection}/{number}/{n}"));
         let repositories: Vec<String> = match connection % 4 {
-            // As many as a body holds, and as many as a request may name.
+            // As many as a body can hold, and as many as a request may name.
             0 => (0..280).map(repository).collect(),
             1 => (0..16).map(|n| format!("r{number}/{n}")).collect(),
             _ => vec![format!("r{number}")],
@@ -30,7 +30,8 @@ fn invented_contexts_and_scopes_stop_nobody() {
     assert!(memory < 400 << 20, "{} MiB after {answered} requests", memory >> 20);
 }
 
-/// One deployer's feeds hang, more exchanges than may run at one provider; the others' feeds are of the same one.
+/// One deployer's feeds hang, with more exchanges than may run at one provider; the others' feeds have the
+/// same provider.
 #[test]
 fn exchanges_that_hang_stop_nobody() {
     let world = World::new("");
@@ -61,7 +62,7 @@ fn refusals_of_a_grant_stop_nobody_and_fill_no_log() {
     });
     let page = success(&world.api.get(&world.admin, &format!("/audit?actor=grant:{}&limit=1000", viewer.id)));
     let rows = page["records"].as_array().unwrap().len();
-    // Two for each route and reason and minute, and as many for its rate.
+    // Two rows for each route, reason and minute, and as many for its rate.
     assert!((1..=32).contains(&rows), "{rows} rows of {answered} refusals");
 }
 
@@ -70,7 +71,7 @@ fn strangers_behind_a_proxy_that_nobody_has_named_stop_nobody() {
     let world = World::new("");
     let lookalike = {
         let token = world.grant(&["--role=viewer"]);
-        // Revoked: a token in every respect, and worth nothing.
+        // A revoked token: well-formed, and useless.
         assert_eq!(world.api.delete(&world.admin, &format!("/grants/{}", token.id)).status, 204);
         token
     };

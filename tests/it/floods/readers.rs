@@ -1,10 +1,10 @@
-//! Floods of viewers who ask a large log for what it takes long to find.
+//! Floods of viewers with expensive queries on a large log.
 
 use crate::api::world::{Grant, World};
 use crate::floods::beside::{Request, beside};
 use crate::support::database;
 
-/// Adds 100,000 rows, as a busy month leaves them. Their MACs are wrong, which readers do not look at.
+/// Adds 100,000 rows, like a busy month. Their MACs are wrong, which readers do not check.
 fn fill(world: &World) {
     let rows = "WITH RECURSIVE
             last AS (SELECT seq, at, mac FROM audit ORDER BY seq DESC LIMIT 1),

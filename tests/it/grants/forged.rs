@@ -1,4 +1,4 @@
-//! Rows of `grants` that somebody wrote who has the database but not the master key.
+//! Rows of `grants` that an attacker wrote who has the database but not the master key.
 
 use carnet::internals::access::grants::{AuthenticationError, GrantsError, NewGrant};
 use carnet::internals::access::principal::{Principal, PrincipalError};
@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{DAY, World, admin_of, deployer_of};
 
-/// An admin of everything, a deployer, and the second's row changed.
+/// Returns an unlimited admin and a deployer, with the deployer's row changed.
 async fn with_change(column: &str, value: &str) -> (World, NewGrant, NewGrant) {
     let world = World::new().await;
     let admin = world.make(Permissions::unlimited_admin()).await;
@@ -87,7 +87,8 @@ async fn only_the_last_use_may_be_changed_by_others() {
 
 #[tokio::test]
 async fn an_empty_list_never_passes_for_no_limit() {
-    // The MAC does not tell NULL from an empty text; carnet writes neither list as one, nor reads it.
+    // The MAC does not distinguish NULL from an empty text; carnet neither writes nor accepts an empty text
+    // for a list.
     let world = World::new().await;
     let made = world.make(Permissions::unlimited_admin()).await;
     sqlx::query("UPDATE grants SET spaces = ''").execute(&mut world.sql().await).await.unwrap();

@@ -1,4 +1,4 @@
-//! What becomes of a grant between its making and its end.
+//! A grant between its creation and its end.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn a_grant_reads_back_as_it_was_made_by_its_token_and_its_token_is_stored_
         let token = made.token.reveal();
         for file in std::fs::read_dir(world.home.path()).unwrap() {
             let Ok(bytes) = std::fs::read(file.unwrap().path()) else { continue };
-            // Its random part; the id before it is no secret.
+            // The random part; the id before it is not secret.
             let secret = &token.as_bytes()[29..72];
             assert!(!bytes.windows(secret.len()).any(|window| window == secret));
         }
@@ -55,7 +55,7 @@ async fn a_token_that_is_not_a_valid_grants_own_is_refused_and_why_is_told_to_it
     assert!(matches!(world.authenticate(&made).await, Err(AuthenticationError::Expired)));
     world.grants.revoke(made.grant.id, &world.me).await.unwrap();
     assert!(matches!(world.authenticate(&made).await, Err(AuthenticationError::Revoked)));
-    // Not even that it has ended is told to who has another token.
+    // A caller with another token does not even learn that the grant has ended.
     assert!(matches!(refused(another.reveal()).await, AuthenticationError::Unknown));
     for error in
         [refused(made.token.reveal()).await, refused(another.reveal()).await, refused(&mistyped).await]
@@ -111,7 +111,7 @@ async fn nobody_makes_a_grant_beyond_his_own_or_once_his_own_has_ended() {
     let unending = GrantDraft { expires_at: None, ..world.draft(deployer_of("a", "prod")) };
     assert_eq!(wider(create(unending, &admin).await), Wider::Expiry);
     assert_eq!(wider(create(world.draft(deployer_of("a", "prod")), &deployer).await), Wider::NotAnAdmin);
-    // What counts is the row, not what the caller was let in with.
+    // The stored row counts, not the grant that was authenticated.
     let inflated = Grant { permissions: Permissions::unlimited_admin(), ..admin.clone() };
     assert_eq!(wider(create(world.draft(Permissions::unlimited_admin()), &inflated).await), Wider::Spaces);
 
@@ -149,7 +149,7 @@ async fn a_caller_sees_and_revokes_only_grants_that_its_own_covers_in_every_resp
     }
     assert!(matches!(world.grants.list(&in_b).await, Err(GrantsError::Role(Role::Deployer))));
 
-    // One that is not seen is as if it were not.
+    // A grant outside the caller's view is treated as missing.
     for hidden in [&all, &ab, &in_b, &everywhere] {
         let refused = world.grants.revoke(hidden.id, &a).await;
         assert!(matches!(refused, Err(GrantsError::Unknown(id)) if id == hidden.id));
@@ -174,7 +174,7 @@ async fn a_draft_that_makes_no_sense_changes_nothing() {
 async fn there_are_so_many_grants_and_no_more_until_one_has_ended() {
     let world = World::new().await;
     let first = world.make(admin_of(&["a"])).await.grant;
-    // Copies with other ids: what they are worth does not matter for the count.
+    // Copies with other ids: their rights do not matter for the count.
     sqlx::query(
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) \
          INSERT INTO grants SELECT 'copy-' || i, name, token_hash, role, spaces, feeds, context, scope, created_at, \
@@ -210,7 +210,7 @@ async fn a_grant_is_listed_for_ninety_days_after_its_end() {
     world.clock.advance(Duration::from_millis(1));
     assert_eq!(listed().await, [false, true]);
     world.grants.revoke(second.id, &world.me).await.unwrap();
-    // It had expired 60 days before it was revoked: what ended first counts.
+    // It had expired 60 days before it was revoked: the earlier end counts.
     world.clock.advance(30 * DAY);
     assert_eq!(listed().await, [false, false]);
 }

@@ -1,4 +1,4 @@
-//! Grants in a real database: made, shown, used, ended; and rows that carnet did not write.
+//! Grants in a real database: created, listed, used and ended; and rows that carnet did not write.
 
 mod forged;
 mod life;
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// A database of its own, and a clock that moves when it is told.
+/// A database and a simulated clock.
 struct World {
     home: TempDir,
     clock: SimulatedClock,
@@ -44,7 +44,7 @@ impl World {
         self.grants.create(self.draft(permissions), &self.me).await.unwrap()
     }
 
-    /// For 30 days.
+    /// Returns a draft that expires in 30 days.
     fn draft(&self, permissions: Permissions) -> GrantDraft {
         let expires_at = Some(self.now().checked_add(30 * DAY).unwrap());
         GrantDraft { name: "ci".parse().unwrap(), permissions, expires_at }
@@ -73,12 +73,12 @@ fn config(home: &TempDir, clock: &SimulatedClock) -> Config {
     }
 }
 
-/// All that there is to do in these spaces.
+/// Returns all rights in these spaces.
 fn admin_of(spaces: &[&str]) -> Permissions {
     Permissions { spaces: spaces_of(spaces), ..Permissions::unlimited_admin() }
 }
 
-/// A deployer of one feed.
+/// Returns the rights of a deployer of one feed.
 fn deployer_of(space: &str, feed: &str) -> Permissions {
     Permissions {
         role: Role::Deployer,

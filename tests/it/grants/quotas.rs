@@ -1,4 +1,4 @@
-//! How many grants there may be, and what came of a grant that is found to be in wrong hands.
+//! Quotas of grants, and the revocation of a stolen grant with the grants that it made.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use carnet::internals::grant::{Grant, GrantState, Permissions};
 use super::{DAY, World, admin_of, deployer_of};
 
 impl World {
-    /// So many more rows like that of `grant`, made by `maker`. What they are worth does not matter for quotas.
+    /// Adds copies of `grant`'s row, made by `maker`. Their rights do not matter for quotas.
     async fn copy(&self, grant: &Grant, maker: &str, copies: usize) {
         sqlx::query(
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) \
@@ -55,12 +55,12 @@ async fn an_admin_with_limits_makes_no_more_than_its_quota_itself_or_through_oth
     for by in [&maker, &made] {
         assert_eq!(world.makes(by, deployer_of("a", "prod")).await, Err(QuotaExceeded::OfMaker));
     }
-    // Others have room: another maker of the same space, and those without limits.
+    // Others are not affected: another maker of the same space, and those without limits.
     let other = world.make(admin_of(&["a"])).await.grant;
     world.makes(&other, deployer_of("a", "prod")).await.unwrap();
     let unlimited = world.make(Permissions::unlimited_admin()).await.grant;
     world.makes(&unlimited, deployer_of("a", "prod")).await.unwrap();
-    // What has ended counts no more.
+    // Ended grants do not count.
     world.grants.revoke(last.id, &made).await.unwrap();
     world.makes(&maker, deployer_of("a", "prod")).await.unwrap();
 }
@@ -81,7 +81,7 @@ async fn admins_with_limits_fill_neither_a_space_nor_the_reserve_of_those_withou
     assert_eq!(world.makes(&of_c, deployer_of("c", "x")).await, Err(QuotaExceeded::All(MAX_OF_LIMITED)));
     let unlimited = world.make(Permissions::unlimited_admin()).await.grant;
     world.makes(&unlimited, deployer_of("c", "x")).await.unwrap();
-    // Those that have ended make room.
+    // Ended grants are removed to make room.
     world.end_copies().await;
     world.clock.advance(Duration::from_millis(1));
     let of_c = world.make(admin_of(&["c"])).await.grant;
@@ -108,13 +108,13 @@ async fn what_a_grant_has_made_is_revoked_with_all_that_came_of_it() {
     };
     let (valid, ended) = (Some(GrantState::Valid), Some(GrantState::Revoked));
     assert_eq!(states().await, [ended, ended, ended, valid, valid]);
-    // Again changes nothing; each was recorded once.
+    // Repeating it changes nothing; each revocation was recorded once.
     assert!(world.grants.revoke_made_by(thief.id, &world.me).await.unwrap().is_empty());
     let rows = world.texts("SELECT grant_id FROM audit WHERE kind = 'grant.revoke' ORDER BY seq").await;
     assert_eq!(rows.len(), 3);
     let rows: BTreeSet<_> = rows.into_iter().collect();
     assert_eq!(rows, [thief.id, child.id, grandchild.id].map(|id| id.to_string()).into());
-    // A grant that the caller does not see is as if there were none.
+    // A grant outside the caller's view is treated as missing.
     let of_b = world.make(admin_of(&["b"])).await.grant;
     let refused = world.grants.revoke_made_by(innocent.id, &of_b).await;
     assert!(matches!(refused, Err(GrantsError::Unknown(id)) if id == innocent.id));
@@ -130,7 +130,7 @@ async fn a_grant_that_ended_stays_for_as_long_as_one_that_it_made() {
     world.make(admin_of(&["b"])).await;
     let kept = world.texts("SELECT id FROM grants ORDER BY created_at, id").await;
     assert!(kept.contains(&maker.id.to_string()) && kept.contains(&made.id.to_string()), "{kept:?}");
-    // The one that it made expired after 30 days, and is listed for 90 more.
+    // The grant that it made expired after 30 days, and is listed for 90 more.
     world.clock.advance(20 * DAY);
     world.make(admin_of(&["b"])).await;
     let kept = world.texts("SELECT id FROM grants ORDER BY created_at, id").await;

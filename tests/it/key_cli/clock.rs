@@ -1,4 +1,4 @@
-//! `key clock`, and what a clock that is ten years ahead does to an issuer: nothing that it cannot be told to undo.
+//! `key clock`, and the effects on an issuer of a clock that is ten years ahead: all of them can be undone.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use crate::support::keys::{self, add_feeds, assert_invariants, jwks, list, mint,
 use crate::support::process::wait_until;
 
 const TEN_YEARS: &str = "+3650d";
-/// For so long the clock was wrong that deleted an audit log: past the ten seconds after which a server writes the time.
+/// The duration for which the wrong clock of an earlier bug deleted an audit log: more than the ten seconds
+/// after which a server stores the time.
 const THIRTEEN_SECONDS: Duration = Duration::from_secs(13);
 
 fn now() -> Timestamp {
@@ -42,7 +43,7 @@ fn serve_with_retention(carnet: &Carnet) -> Announced {
     carnet.serve(keys::ISSUER, "127.0.0.1:0", &["--audit-retention=7d"]).unwrap()
 }
 
-/// The sequence numbers of the audit log.
+/// Returns the sequence numbers of the audit log.
 fn audited(carnet: &Carnet) -> Vec<i64> {
     let rows = json_of(carnet, &["audit", "list", "--limit=1000"]);
     rows.as_array().unwrap().iter().map(|row| row["seq"].as_i64().unwrap()).collect()
@@ -54,7 +55,7 @@ fn assert_log_is_whole(carnet: &Carnet) {
     carnet.ok(&["audit", "verify"]);
 }
 
-/// An issuer with feeds, whose database knows the present.
+/// Returns an issuer with feeds, whose database has the present time.
 fn issuer() -> Carnet {
     let mut carnet = Carnet::with_clock_off_by("+0");
     stop(serve(&carnet));
@@ -72,7 +73,7 @@ fn a_server_that_starts_ten_years_ahead_for_thirteen_seconds_leaves_no_trace() {
     let server = serve_with_retention(&carnet);
     let served = published(&jwks(&server));
     assert_eq!(clock_seen_by(&server), "ahead");
-    // Time itself is the subject.
+    // This test is about time itself.
     std::thread::sleep(THIRTEEN_SECONDS);
     assert_eq!((clock_seen_by(&server).as_str(), published(&jwks(&server))), ("ahead", served));
     stop(server);
@@ -156,7 +157,7 @@ fn a_clock_is_accepted_by_somebody_who_has_been_asked() {
     let log = json_of(&carnet, &["audit", "list", "--kind=key.clock"]);
     assert!(log[0]["detail"].as_str().unwrap().starts_with("accepted"), "{log}");
 
-    // One that is behind now is another matter.
+    // A clock that is behind now is treated differently.
     carnet.turn_clock("+0");
     assert_refused(&carnet.run(&["key", "clock", "--accept", "--yes"]), 1, &["it has been", "--set-back"]);
 }
@@ -167,7 +168,7 @@ fn a_rotation_by_a_clock_some_days_ahead_leaves_a_database_that_serves_and_is_se
     carnet.turn_clock("+20d");
     carnet.ok(&["key", "rotate", "--force", "--yes"]);
     carnet.turn_clock("+0");
-    // The documents are served; nothing is minted before somebody says what time it is.
+    // The documents are served; nothing is minted until an operator confirms the time.
     let server = serve(&carnet);
     wait_for_clock(&server, "behind");
     stop(server);

@@ -1,5 +1,5 @@
-//! Database and master key have leaked: what whoever has them puts into the database before, between and after the
-//! commands of docs/keys.md, and that none of it is believed. The commands are read from there.
+//! Database and master key have leaked: an attacker inserts rows before, between and after the commands of
+//! docs/keys.md, and none of these rows is honoured afterwards. The commands are read from that page.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,14 +16,14 @@ use crate::support::http::Connection;
 use crate::support::keys::{self, jwks, list_all, published};
 use crate::support::process::wait_until;
 
-/// Whoever has a copy of the database and of the master key, and can write the database.
+/// An attacker with a copy of the database and of the master key, who can write the database.
 struct Thief {
     copy: Carnet,
 }
 
-/// Rows whose MACs are right under the keys that have leaked.
+/// Rows whose MACs are right under the leaked keys.
 struct Forged {
-    /// A retired key, whose private half the thief has.
+    /// A retired key, whose private half the attacker has.
     kid: String,
     grant: String,
     token: String,
@@ -37,12 +37,12 @@ impl Thief {
         let key = copy.keys_dir().join("master.key");
         fs::copy(victim.keys_dir().join("master.key"), &key).unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        // From here on every key of the copy is the thief's own.
+        // From here on, every key of the copy is the attacker's own.
         copy.ok(&["key", "revoke", "--all", "--yes"]);
         Self { copy }
     }
 
-    /// Has carnet make the rows, in the thief's own copy.
+    /// Makes the rows with carnet, in the attacker's copy.
     fn forge(&self) -> Forged {
         let mint = || keys::kid(self.copy.ok(&["token", "mint", "default/es256"]).trim());
         let kid = mint();
@@ -53,7 +53,7 @@ impl Thief {
         Forged { kid, grant: text("id"), token: text("token") }
     }
 
-    /// Makes a state that vouches for all that is in the victim's database, with the keys that have leaked.
+    /// Makes a state that covers the victim's database, with the leaked keys.
     fn vouch(&self, victim: &Path) -> Result<(), Box<dyn std::error::Error>> {
         let keys = MasterKeySource::Folder(self.copy.keys_dir());
         let config = Config { state_file: None, ..Config::new(victim.to_owned().into(), keys) };
@@ -71,7 +71,7 @@ impl Thief {
         })
     }
 
-    /// Puts the rows of the copy into the victim's database, in the place of what stands there.
+    /// Copies the rows into the victim's database, replacing existing ones.
     fn plant(&self, forged: &Forged, victim: &Path) {
         for (table, name, id) in [("signing_keys", "kid", &forged.kid), ("grants", "id", &forged.grant)] {
             let from = self.copy.database();
@@ -99,7 +99,7 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
     assert!(wait_until(PATIENCE, || holds().then_some(())).is_some(), "never: {what}");
 }
 
-/// The commands of the section, in order: what begins with `carnet`, without comments.
+/// Returns the commands of the section, in order: lines that begin with `carnet`, without comments.
 fn documented() -> Vec<Vec<String>> {
     let text = include_str!("../../../docs/keys.md");
     let section = text.split("## Everything leaked, hour by hour").nth(1).unwrap();
@@ -111,7 +111,7 @@ fn documented() -> Vec<Vec<String>> {
     lines.map(words).collect()
 }
 
-/// Runs one of the documented commands, with what a person would fill in.
+/// Runs one of the documented commands, with its placeholders filled in.
 fn follow(victim: &Carnet, command: &[String], keep: &str) -> crate::support::carnet::Output {
     let fill = |word: &String| word.replace("GRANT-ID", keep);
     let mut words: Vec<String> = command.iter().map(fill).collect();
@@ -124,7 +124,7 @@ fn follow(victim: &Carnet, command: &[String], keep: &str) -> crate::support::ca
     victim.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// The identifiers of failed checks that name `what`.
+/// Returns whether a failed check names `what`.
 fn doctor_names(output: &crate::support::carnet::Output, what: &str) -> bool {
     let report: Value = serde_json::from_str(&output.stdout).unwrap();
     let findings = report["findings"].as_array().unwrap();
@@ -142,7 +142,7 @@ fn nothing_that_a_thief_of_database_and_master_key_puts_in_is_believed_after_the
     let thief = Thief::of(&victim);
     let (before, between, after) = (thief.forge(), thief.forge(), thief.forge());
 
-    // What is planted before is believed: nothing tells it from what carnet wrote.
+    // Rows inserted before the recovery are honoured: nothing distinguishes them from carnet's own.
     thief.plant(&before, &victim.database());
     thief.vouch(&victim.database()).unwrap();
     eventually("the forged key is published", || published(&jwks(&server)).contains(&before.kid));
@@ -175,7 +175,7 @@ fn nothing_that_a_thief_of_database_and_master_key_puts_in_is_believed_after_the
             gone && published(&jwks).len() == 4
         });
         for token in [&forged.token, &text(&revoked, "token")] {
-            // 503 where the server sees that the database was altered.
+            // 503 if the server has detected the change of the database.
             assert!(matches!(status_with(&server, token), 401 | 503), "{what}");
         }
     };
@@ -185,14 +185,14 @@ fn nothing_that_a_thief_of_database_and_master_key_puts_in_is_believed_after_the
     assert_eq!(status_with(&server, &text(&kept, "token")), 200, "the kept grant");
     for command in &commands[rewrap + 1..] {
         let output = follow(&victim, command, &keep);
-        // The issuer's URL leads nowhere here, so that `doctor` has something to say; not about rows.
+        // The issuer's URL leads nowhere here, so `doctor` has findings, but not about rows.
         let clean = !["key-rows", "grant-rows", "audit-log"]
             .iter()
             .any(|id| output.stdout.contains(&format!("\"id\": \"{id}\",\n      \"status\": \"failed\"")));
         assert!(clean && (output.status == 0 || command[0] == "doctor"), "{command:?}: {}", output.stderr);
     }
 
-    // Afterwards: rows with MACs of the old keys, added, or in the place of ours.
+    // After the recovery: rows with MACs of the old keys, added or replacing carnet's own.
     for forged in [&after, &before] {
         thief.plant(forged, &victim.database());
         assert!(thief.vouch(&victim.database()).is_err(), "the keys that have leaked vouch for rows");
@@ -210,7 +210,7 @@ fn nothing_that_a_thief_of_database_and_master_key_puts_in_is_believed_after_the
                 database::run(&victim.database(), &format!("DELETE FROM {table} WHERE {name} = '{id}'"));
             }
         } else {
-            // A row of ours is gone: the recovery again.
+            // A row of carnet's own is gone: recover again.
             let again = ["key", "rewrap", "--leaked", "--yes", "--new-key-file=again.key", "--keep", &keep];
             victim.ok(&again);
         }
@@ -220,7 +220,7 @@ fn nothing_that_a_thief_of_database_and_master_key_puts_in_is_believed_after_the
         eventually("the server goes on", || status_with(&server, &kept) == 200);
     }
 
-    // The keys that have leaked open nothing any more.
+    // The leaked keys open nothing any more.
     database::run_all(
         &victim.database(),
         &[

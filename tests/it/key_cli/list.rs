@@ -1,4 +1,4 @@
-//! `key list`: ages, next events, history, and who fetches the JWKS.
+//! `key list`: ages, next events, history, and the clients that fetch the JWKS.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ fn the_list_tells_ages_and_next_events_in_words_and_exact_times_in_json() {
     }
     assert_eq!(rows.len(), 5, "a pruned key is listed:\n{table}");
 
-    // Seconds of starting up lie between a clock's offset and the event.
+    // The start-up takes some seconds between the clock's offset and the event.
     let near = |value: &Value, ago: i64| {
         let time: Timestamp = value.as_str().unwrap_or_else(|| panic!("{value}")).parse().unwrap();
         let off = now().as_second() - ago - time.as_second();
@@ -122,7 +122,7 @@ fn the_history_says_when_what_why_and_by_whom() {
 #[test]
 fn the_list_says_how_many_regular_clients_hold_a_key() {
     let mut carnet = Carnet::with_clock_off_by("-4h");
-    // Three that come again, and one that came once; the keys are four hours old for all of them.
+    // Three clients that return, and one that fetched once; the keys are four hours old for all of them.
     let server = keys::serve(&carnet);
     ["aws", "azure", "google", "once"].iter().for_each(|name| fetch(&server, name));
     stop(server);
@@ -150,11 +150,11 @@ fn the_list_says_how_many_regular_clients_hold_a_key() {
     stop(server);
     assert_eq!(seen(&carnet, "prepared"), (two.to_owned(), json!({ "clients": 2, "of": 3 })));
 
-    // Who may hold a key is told before it is revoked.
+    // The clients that may hold a key are listed before it is revoked.
     let keys = list(&carnet);
     let refused = carnet.run(&["key", "revoke", the(&keys, "ES256", "prepared")]);
     assert_refused(&refused, USAGE, &["3 clients have fetched it: "]);
-    // A verifier that has not come back for more than a week is none.
+    // A verifier that has not fetched for more than a week does not count.
     carnet.turn_clock("+8d");
     assert_eq!(seen(&carnet, "prepared").0, "no regular clients");
 }
@@ -169,7 +169,7 @@ fn clients_are_listed_by_what_they_call_themselves_however_hostile() {
     let long = format!("long {}", "x".repeat(4000));
     fetch(&server, &long);
     let listening = server.announced("/listening");
-    // What is no field value at all is refused; what is one without being text is made harmless.
+    // Bytes that are not allowed in a header are refused; allowed bytes that are not text are escaped.
     for (agent, status) in [("esc \x1b[2J", 400), ("nul \0", 400), ("bell \x07", 400)] {
         let mut connection = Connection::to(listening, None);
         let answer = connection.request("GET", "/.well-known/jwks", &format!("User-Agent: {agent}\r\n"));

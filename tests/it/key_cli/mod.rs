@@ -1,4 +1,4 @@
-//! `carnet key`: what each command shows, does, refuses and says, in words and in JSON.
+//! `carnet key`: output, effects and refusals of each command, as text and as JSON.
 
 mod clock;
 mod leaked;
@@ -14,11 +14,11 @@ use crate::support::carnet::{Announced, Carnet, Output};
 use crate::support::keys;
 use serde_json::Value;
 
-/// Far longer than anything here takes, also on a busy machine.
+/// Far longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 const USAGE: i32 = 2;
 
-/// An issuer with its first keys, made by a clock that is off by `clock`, and no server.
+/// Returns an issuer with its first keys, made by a clock that is off by `clock`, without a server.
 fn founded(clock: &'static str) -> Carnet {
     let carnet = Carnet::with_clock_off_by(clock);
     stop(keys::serve(&carnet));
@@ -34,13 +34,13 @@ fn json_of(carnet: &Carnet, arguments: &[&str]) -> Value {
     serde_json::from_str(&carnet.ok(&[arguments, &["--output=json"]].concat())).unwrap()
 }
 
-/// Keys, policy and history: all that a refused command must leave as it was.
+/// Returns keys, policy and history: the state that a refused command must not change.
 fn state(carnet: &Carnet) -> [Value; 3] {
     [&["key", "list", "--all"][..], &["key", "policy"], &["key", "list", "--history"]]
         .map(|command| json_of(carnet, command))
 }
 
-/// The rows of a table, each as its cells.
+/// Returns the rows of a table, each as its cells.
 fn rows(table: &str) -> Vec<Vec<&str>> {
     fn cells(line: &str) -> Vec<&str> {
         line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()

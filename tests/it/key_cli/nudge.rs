@@ -1,4 +1,4 @@
-//! The nudge after `key revoke`: whom it is shown to, what it says, and who shows it.
+//! The nudge after `key revoke`: its verifiers, its token, and its sender.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ fn add_feed(carnet: &Carnet, slug: &str, account: &str, alg: &str, sts: &str) {
     carnet.ok(&[&["feed", "add", "aws-ecr"], &feed[..]].concat());
 }
 
-/// One part of a compact token, decoded.
+/// Returns one part of a compact token, decoded.
 fn part(token: &str, index: usize) -> Value {
     let part = token.split('.').nth(index).unwrap();
     serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
@@ -39,7 +39,7 @@ fn recorded(carnet: &Carnet) -> Vec<Value> {
     rows.as_array().or_else(|| rows["records"].as_array()).unwrap().clone()
 }
 
-/// The server has ended.
+/// Stops the server.
 fn stopped(issuer: Issuer) -> Carnet {
     let Issuer { mut server, carnet, .. } = issuer;
     assert!(server.process.terminate(PATIENCE));
@@ -91,7 +91,7 @@ fn without_a_server_the_command_shows_it_and_tells_verifier_by_verifier() {
     let carnet = stopped(Issuer::http());
     let relay = Relay::to(|_| {});
     add_feed(&carnet, "a", "111111111111", "ES256", &relay.url());
-    // Nobody listens at the discard port.
+    // Nothing listens at the discard port.
     add_feed(&carnet, "b", "222222222222", "ES256", "http://127.0.0.1:9");
     // A vendor cannot reach an issuer on loopback.
     let role = "--role-arn=arn:aws:iam::123456789012:role/pull";
@@ -122,7 +122,7 @@ fn no_nudge_shows_nothing() {
     add_feed(&carnet, "a", "111111111111", "ES256", &relay.url());
     let told = revoke(&carnet, "ES256", "active", &["--no-nudge"]);
     assert!(told.contains("nudge: none"), "{told}");
-    // A feed of the other algorithm is none of its verifiers either.
+    // A feed with the other algorithm has no verifier of this key either.
     let told = revoke(&carnet, "RS256", "active", &[]);
     assert!(told.contains("no feed has a verifier that fetches RS256 keys"), "{told}");
     assert_eq!((relay.tokens(), recorded(&carnet)), (Vec::new(), Vec::new()));
@@ -146,7 +146,7 @@ fn every_revocation_shows_a_key_that_no_verifier_can_hold() {
     for token in &tokens {
         assert!(!held.contains(&part(token, 0)["kid"].to_string()), "{}", part(token, 0));
     }
-    // For the retired key, none was made that is published.
+    // For the retired key, the signing key was made for the nudge and never published.
     let listed = crate::support::keys::list_all(&carnet);
     let known = |token: &str| listed.iter().any(|key| key["kid"] == part(token, 0)["kid"]);
     assert_eq!(tokens.iter().map(|token| known(token)).collect::<Vec<_>>(), [false, true, true]);

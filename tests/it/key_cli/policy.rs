@@ -1,4 +1,4 @@
-//! `key policy`: shown, changed, and refused with a way out.
+//! `key policy`: output, changes, and refusals with a suggestion.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! `key revoke`: what it tells before, does, and tells afterwards, for a key in every state.
+//! `key revoke`: its warning, its effect and its report, for a key in every state.
 
 use crate::key_cli::{USAGE, assert_refused, assert_told, founded, rows};
 use crate::support::keys::{assert_invariants, kids, list, list_all, the};
@@ -49,7 +49,7 @@ fn revoking_the_active_key_lets_the_prepared_one_take_over() {
     assert_told(&again, &[&format!("Nothing to do: {active} is revoked already.")]);
     assert_eq!(list(&carnet), after);
 
-    // The key that takes over next is young: whom that hurts, and until when, is said before.
+    // The next key is young: the warning names the affected verifiers and the time.
     let young = the(&after, "RS256", "prepared");
     let refused = carnet.run(&["key", "revoke", prepared]);
     assert_refused(

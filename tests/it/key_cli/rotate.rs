@@ -1,4 +1,4 @@
-//! `key rotate`: now, when it is safe, or not at all.
+//! `key rotate`: refused until it is safe, or forced.
 
 use jiff::Timestamp;
 use serde_json::Value;

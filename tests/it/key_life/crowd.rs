@@ -1,18 +1,17 @@
-//! A crowd of verifiers, one for every key set that anybody may hold at every age.
+//! A set of verifiers with every key set that any of them may hold, at every age.
 //!
-//! A verifier may hold the bytes that a process sent for as long as `propagation`, and every token that
-//! lives meanwhile must verify. Which pairs of key set and token meet changes at two moments only:
-//! when a token is minted and when a process begins to send other bytes. Both look at all pairs, so
-//! that no age and no moment is left out.
+//! A verifier may cache the bytes of a process for `propagation`, and every token that lives during that time
+//! must verify. The pairs of key set and token change at only two moments: when a token is minted, and when a
+//! process begins to send other bytes. Both events check all pairs, so that no age and no moment is missed.
 //!
-//! **The margin.** The age of a key set counts from the moment at which the process that sent it last
-//! confirmed that this is what the database holds, not from the moment at which it was sent. A key that
-//! is published at `p` signs from `p + propagation` on; a process may send the bytes of before until it
-//! looks again, which is at most one second if it reaches the database. Bytes sent at `p + 1 s` without
-//! the key are therefore good until `p + propagation`, which is an age of one second less than
-//! `propagation`. A process that is cut off goes on serving, and its bytes age from when it was cut off.
-//! Where the wall clock wanders, `propagation` is measured by it, and the age counts as that much more.
-//! A lowered `propagation` is the operator's word that no cache is older: it holds for the caches of now.
+//! **The margin.** The age of a key set counts from the moment at which the sending process last confirmed it
+//! against the database, not from the moment of sending. A key that is published at `p` signs from `p +
+//! propagation` on; a process may send the bytes from before until it next reads the database, at most one
+//! second later if it reaches the database. Bytes sent at `p + 1 s` without the key are therefore valid until
+//! `p + propagation`, which is an age of one second less than `propagation`. A process that is cut off
+//! continues to serve, and its bytes age from that moment. Where the wall clock wanders, `propagation` is
+//! measured by it, and the age increases by that amount. With a lowered `propagation`, the operator states
+//! that no cache is older: this applies to the caches of that moment.
 
 use std::collections::BTreeMap;
 
@@ -29,20 +28,20 @@ struct KeySet {
 
 #[derive(Debug, Default)]
 pub(crate) struct Crowd {
-    /// What each process sends.
+    /// The key set that each process sends.
     sent: [Option<KeySet>; PROCESSES],
-    /// What was sent before.
+    /// Key sets that were sent earlier.
     old: Vec<KeySet>,
-    /// When the last token of each key expires.
+    /// The expiry of the last token of each key.
     tokens: BTreeMap<Number, Elapsed>,
     /// Pairs that verified.
     pub(crate) verified: u64,
-    /// Pairs where the key set was one of before the token's key was published, or the key revoked.
+    /// Pairs where the key set is older than the publication of the token's key, or the key was revoked.
     pub(crate) excused: u64,
 }
 
 impl Crowd {
-    /// `process` sends `keys`, and has just confirmed them.
+    /// Records that `process` sends `keys` and has just confirmed them.
     pub(crate) fn sends(
         &mut self,
         process: usize,
@@ -64,7 +63,7 @@ impl Crowd {
         }
     }
 
-    /// `process` has known until now that what it sends is right.
+    /// Records that `process` still sends the current keys.
     pub(crate) fn still_right(&mut self, process: usize, now: Elapsed) {
         if let Some(sent) = &mut self.sent[process] {
             sent.confirmed = sent.confirmed.max(now);
@@ -81,7 +80,7 @@ impl Crowd {
         }
     }
 
-    /// A token is minted that lives until `expires`.
+    /// Records the minting of a token that lives until `expires`.
     pub(crate) fn minted(&mut self, key: Number, expires: Elapsed, now: Elapsed, ledger: &mut Ledger) {
         let last = self.tokens.entry(key).or_insert(expires);
         *last = expires.max(*last);
@@ -96,7 +95,7 @@ impl Crowd {
     }
 }
 
-/// Whether the token verifies; a violation, if it should and does not.
+/// Returns whether the token verifies; records a violation if it should and does not.
 fn verify(key: Number, key_set: &KeySet, now: Elapsed, ledger: &mut Ledger) -> bool {
     let verifies = key_set.keys.contains(&key);
     if !verifies && !ledger.is_revoked(key) && !ledger.was_early(key, key_set.confirmed) {

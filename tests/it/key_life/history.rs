@@ -1,4 +1,4 @@
-//! Histories: what may happen to an issuer, at random.
+//! Histories: random sequences of events for an issuer.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use carnet::internals::signing_keys::policy::{PolicyDurations, RotationPolicy};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// This many processes share the database.
+/// The number of processes that share the database.
 pub(crate) const PROCESSES: usize = 3;
 
-/// What happens, in order, to an issuer that begins with the first of `policies`.
+/// A sequence of events for an issuer that begins with the first of `policies`.
 #[derive(Debug, Clone)]
 pub(crate) struct History {
     pub(crate) policies: Vec<RotationPolicy>,
@@ -18,41 +18,41 @@ pub(crate) struct History {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
-    /// Time passes; processes look, keys are pruned and rotated meanwhile.
+    /// Time passes; processes refresh, and keys are pruned and rotated meanwhile.
     Pass(Span),
-    /// A process does something from reading to commit at once.
+    /// A process performs a change, from reading to commit, at once.
     Do(usize, Op),
-    /// A process has read and decided and is making keys.
+    /// A process has read and decided and is generating keys.
     Begin(usize, Op),
-    /// What it began is committed, decided anew.
+    /// The process decides again and commits.
     Commit(usize),
-    /// Several requests that have all seen the same active keys.
+    /// Several requests with the same view of the active keys.
     Storm { force: bool },
-    /// The database does not answer this process any more.
+    /// The database stops responding to this process.
     CutOff(usize),
-    /// It does again.
+    /// The database responds again.
     Reconnect(usize),
     /// A process ends.
     Stop(usize),
-    /// And starts again.
+    /// A process starts again.
     Start(usize),
-    /// The wall clock of the machine is set.
+    /// The machine's wall clock is set.
     SetClock(Step),
-    /// The operator has this clock believed.
+    /// The operator accepts this clock.
     Accept,
     /// The operator sets the database's time back to this clock.
     SetBack,
 }
 
-/// How long, in itself or against the policy in force, in thousandths.
+/// A duration, absolute or relative to the policy in force, in thousandths.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Span {
     Millis(u32),
-    /// Of `max-token-lifetime` and `leeway`: how long a retired key stays published.
+    /// Of `max-token-lifetime` and `leeway`: the time for which a retired key stays published.
     OfRetirement(u32),
     OfPropagation(u32),
     OfRotation(u32),
-    /// Until a jump of the clock is believed.
+    /// Until a jump of the clock is trusted.
     Hold,
 }
 
@@ -64,26 +64,27 @@ pub(crate) enum Op {
         force: bool,
         both: bool,
     },
-    /// Of the keys with rows, the last but so many.
+    /// Of the keys with rows, counted from the last.
     Revoke(usize),
     RevokeAll,
-    /// To another one of the history's.
+    /// To another policy of the history.
     Policy(usize),
 }
 
-/// How the clock is set.
+/// A change of the clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Step {
-    /// To the time that is believed, but for so many thousandths of how far a clock may wander unnoticed.
+    /// To the trusted time, plus this many thousandths of the maximum undetected deviation.
     Wander(i32),
-    /// Forward by more than `leeway`, by so many seconds more.
+    /// Forward by `leeway` and this many seconds.
     Ahead(u32),
-    /// Back by more than `leeway`, by so many seconds more.
+    /// Back by `leeway` and this many seconds.
     Behind(u32),
 }
 
 pub(crate) fn histories() -> impl Strategy<Value = History> {
-    // Where `leeway` is shorter than a cut-off process signs on, no room is left for a wandering clock.
+    // If `leeway` is shorter than the time for which a cut-off process still signs, there is no margin for a
+    // wandering clock.
     (prop_oneof![2 => Just(6_u64), 1 => Just(1)], 1..4_usize)
         .prop_flat_map(|(least, count)| (vec(policies(least..=600), count), vec(events(), 1..70)))
         .prop_map(|(policies, events)| History { policies, events })

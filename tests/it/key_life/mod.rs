@@ -1,7 +1,7 @@
-//! The life of a key, as a whole: random histories of an issuer, its processes and its clock, held
-//! against the invariants of key life, and the same with each rule broken on purpose.
+//! The whole life of a key: random histories of an issuer, its processes and its clock, checked against the
+//! invariants, and the same with each rule broken on purpose.
 //!
-//! The histories are the same in every run. `CARNET_TEST_SEED=N` tries others, `CARNET_TEST_LONG=1` tries
+//! The histories are the same in every run. `CARNET_TEST_SEED=N` uses others, `CARNET_TEST_LONG=1` runs
 //! thirty times as many.
 
 pub(crate) mod crowd;
@@ -50,7 +50,7 @@ fn no_history_breaks_a_rule() {
     if let Err(error) = outcome {
         panic!("{error}");
     }
-    // The histories must reach what they are about.
+    // The histories must cover these events.
     let total = total.into_inner();
     for what in [
         "rotations in time",
@@ -83,7 +83,7 @@ fn every_rule_that_is_broken_on_purpose_is_found_broken() {
                 let found = model.ledger.violations.iter().any(|violation| violation.rule == *rule);
                 if found { Err(TestCaseError::fail(FOUND)) } else { Ok(()) }
             });
-            // A panic would be a failure too, but no discovery.
+            // A panic is a failure too, but does not show that the rule was checked.
             let found = matches!(outcome, Err(TestError::Fail(reason, _)) if reason.message() == FOUND);
             if !found {
                 missed.push((mutation, rule));
@@ -93,7 +93,7 @@ fn every_rule_that_is_broken_on_purpose_is_found_broken() {
     assert!(missed.is_empty(), "{missed:?}");
 }
 
-/// A history that chance seldom finds: all of it happens within five seconds.
+/// A history that random generation seldom produces: all of it happens within five seconds.
 #[test]
 fn a_leeway_that_is_lowered_fails_no_token_of_a_process_that_has_not_heard_of_it() {
     let default = RotationPolicy::default();

@@ -26,7 +26,7 @@ const EPOCH: i64 = 1_700_000_000_000;
 /// The maintenance task moves the high-water time on this often.
 const WRITE_EVERY: Elapsed = 10_000;
 
-/// What happened, to see that the histories are worth something.
+/// Counts of events, to prove that the histories cover them.
 pub(crate) type Tally = BTreeMap<&'static str, u64>;
 
 struct Database {
@@ -37,7 +37,7 @@ struct Database {
     time: DatabaseTime,
 }
 
-/// What a process has read.
+/// The data that a process has read.
 #[derive(Clone)]
 struct View {
     keys: Vec<SigningKey>,
@@ -48,8 +48,8 @@ struct View {
 
 struct Process {
     view: View,
-    /// In elapsed time: a machine that has slept wakes with stale processes. (In truth such a process
-    /// may sign until it looks for the first time, which this model does not hold against it.)
+    /// In elapsed time: a machine that has slept wakes with stale processes. (A real process may sign until
+    /// its first refresh after that; the model does not count this as a violation.)
     confirmed: Elapsed,
     time: DatabaseTime,
     guard: ClockGuard,
@@ -63,26 +63,26 @@ struct Process {
     begun: Option<Begun>,
 }
 
-/// A change that keys are being made for.
+/// A change whose keys are being generated.
 struct Begun {
     op: Op,
     seen: Vec<Kid>,
     expected: Vec<Change>,
     fresh: Vec<PublicKey>,
-    /// The rows that were read first; only a mutation looks at them again.
+    /// The rows that were read first; only a mutation uses them again.
     keys: Vec<SigningKey>,
 }
 
 pub(crate) struct Model {
     /// Monotonic time.
     now: Elapsed,
-    /// How far the wall clock is ahead of it, and how far it was when it was last believed.
+    /// The offset of the wall clock from it, and the offset when the clock was last trusted.
     offset: i64,
     believed: i64,
-    /// What believed jumps add to the time that has passed.
+    /// The sum of the trusted jumps, added to the elapsed time.
     gained: Elapsed,
     policies: Vec<RotationPolicy>,
-    /// The furthest that any process has pruned, and when.
+    /// The latest time up to which any process has pruned, and when.
     pruned: (Timestamp, Elapsed),
     database: Database,
     processes: Vec<Process>,
@@ -95,11 +95,11 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// An issuer that has just been founded, with every process running.
+    /// Creates an issuer that has just been founded, with every process running.
     ///
-    /// A limit of what can hold is set here. A wall clock may step forward between a retirement and the
-    /// pruning by less than `leeway` without being noticed, and a process that is cut off may sign for
-    /// `STALE_AFTER` with what has been retired: both must fit into `leeway` together.
+    /// This limits the possible histories: a wall clock may step forward between a retirement and the pruning
+    /// by less than `leeway` without being detected, and a process that is cut off may sign for `STALE_AFTER`
+    /// with a retired key. Both together must fit into `leeway`.
     pub(crate) fn new(policies: &[RotationPolicy], mutation: Option<Mutation>) -> Self {
         let policy = policies[0];
         let now = timestamp(0);
@@ -144,7 +144,7 @@ impl Model {
         model
     }
 
-    /// Lives through `history`; violations are in the ledger afterwards.
+    /// Runs `history`; violations are in the ledger afterwards.
     pub(crate) fn run(history: &History, mutation: Option<Mutation>) -> Self {
         let mut model = Self::new(&history.policies, mutation);
         for event in &history.events {
@@ -216,7 +216,7 @@ impl Model {
         (started.time, started.pruning_time) = (self.database.time, self.database.time.pruning_time);
         (started.look_at, started.write_at) = (self.now, self.now + WRITE_EVERY);
         started.begun = None;
-        // A process that starts has only the database to compare the wall clock with.
+        // A process that starts can compare the wall clock only with the database.
         self.observe(process);
         self.read(process);
     }
@@ -268,7 +268,7 @@ impl Model {
         }
     }
 
-    /// The time by which this process prunes.
+    /// Returns the time by which this process prunes.
     fn pruning_time(&self, process: usize) -> Timestamp {
         match self.mutation {
             Some(Mutation::PruneByAJumpedClock) => self.wall(),
@@ -315,7 +315,7 @@ impl Model {
         self.processes[process].time = self.database.time;
     }
 
-    /// Every process mints, with every algorithm, the longest token that it would.
+    /// Mints in every process, with every algorithm, the longest allowed token.
     fn mint_everywhere(&mut self) {
         for process in 0..PROCESSES {
             if self.processes[process].running {

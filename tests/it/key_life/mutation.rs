@@ -1,4 +1,4 @@
-//! Rules broken on purpose, to show that the checks notice.
+//! Rules broken on purpose, to prove that the checks detect it.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub(crate) enum Mutation {
     PublishRevoked,
 }
 
-/// Every mutation, with rules that some history then breaks.
+/// Every mutation, with the rules that some history then violates.
 pub(crate) const MUTATIONS: &[(Mutation, &[Rule])] = {
     use Mutation as M;
     use Rule as R;
@@ -82,7 +82,7 @@ pub(crate) const MUTATIONS: &[(Mutation, &[Rule])] = {
     ]
 };
 
-/// What `op` is to do, decided by the code under test unless a mutation says otherwise.
+/// Returns the changes for `op`, decided by the code under test unless a mutation replaces it.
 pub(crate) fn decide(
     mutation: Option<Mutation>,
     op: Op,
@@ -126,7 +126,7 @@ pub(crate) fn decide(
     }
 }
 
-/// The position of the key that a history means by its number.
+/// Returns the position of the key that a history identifies by number.
 pub(crate) fn revocation_target(keys: &[SigningKey], nth: usize) -> usize {
     keys.len() - 1 - nth % keys.len()
 }
@@ -137,7 +137,7 @@ fn impatient(policy: &RotationPolicy) -> RotationPolicy {
         .unwrap()
 }
 
-/// The rows that a change writes, computed by the code under test unless a mutation says otherwise.
+/// Returns the rows that a change writes, computed by the code under test unless a mutation replaces it.
 pub(crate) fn rows(
     mutation: Option<Mutation>,
     change: &Change,
@@ -176,7 +176,7 @@ fn retire(rows: &mut [SigningKey], stays: impl Fn(&SigningKey) -> Duration) {
     }
 }
 
-/// The rows that a change of policy writes.
+/// Returns the rows that a change of policy writes.
 pub(crate) fn under_policy(
     mutation: Option<Mutation>,
     keys: &[SigningKey],

@@ -1,8 +1,8 @@
-//! The rules, and the ledger that knows of every key what must hold for it.
+//! The rules, and the ledger with the guarantees for every key.
 //!
-//! Time here is *elapsed time*: it passes as the monotonic clock does, and a jump forward of the wall
-//! clock adds to it once it has been believed, because it may be that the machine slept. The ledger
-//! draws on nothing that the code under test has computed but the rows themselves.
+//! Time here is *elapsed time*: it advances with the monotonic clock, and a trusted forward jump of the wall
+//! clock is added to it, because the machine may have slept. The ledger uses nothing that the code under test
+//! has computed except the rows themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(crate) enum Rule {
     GoesOnAfterSetBack = 10,
 }
 
-/// A rule that was broken, and how.
+/// A violated rule, and the details.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Violation {
     pub(crate) rule: Rule,
@@ -39,10 +39,10 @@ pub(crate) struct Violation {
 /// Milliseconds of elapsed time.
 pub(crate) type Elapsed = i64;
 
-/// A key's number: they are made in order.
+/// A key's number, in order of creation.
 pub(crate) type Number = u32;
 
-/// A public key that differs from others by its number, which is all that a decision can see of it.
+/// Returns a public key that differs from others by its number, the only part that matters to a decision.
 pub(crate) fn public_key(algorithm: Algorithm, number: Number) -> PublicKey {
     let octets = number.to_be_bytes();
     match algorithm {
@@ -63,17 +63,17 @@ pub(crate) fn number(public: &PublicKey) -> Number {
     u32::from_be_bytes([octets[0], octets[1], octets[2], octets[3]])
 }
 
-/// Why keys are changed.
+/// The reason for a change of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// No key was there, or all of them are replaced.
+    /// There was no key, or all of them are replaced.
     First,
-    /// By schedule, or asked for without force.
+    /// By schedule, or by a request without force.
     InTime,
     Forced,
     Revocation,
     PolicyChange,
-    /// The database's time is set back: what was promised is promised anew from the present.
+    /// The database's time is set back: guarantees are renewed from the present.
     SetBack,
 }
 
@@ -82,31 +82,30 @@ pub(crate) enum Why {
 pub(crate) struct Circumstances {
     pub(crate) why: Why,
     pub(crate) at: Elapsed,
-    /// The policy that is in force afterwards.
+    /// The policy in force afterwards.
     pub(crate) policy: RotationPolicy,
     pub(crate) high_water: Timestamp,
-    /// The clock is known to be behind.
+    /// Whether the clock is known to be behind.
     pub(crate) is_behind: bool,
 }
 
 #[derive(Debug, Default)]
 struct Life {
     published: Elapsed,
-    /// Promoted before it was published for long enough, as force and emergencies may.
+    /// Whether it was promoted before it had been published for long enough, as force and emergencies allow.
     early: bool,
     may_sign: bool,
-    /// For how long its tokens were promised to verify: the longest lifetime that one of them may have
-    /// had, and `leeway`.
+    /// The guaranteed time for which its tokens verify: the longest lifetime of any of them, plus `leeway`.
     verifiable: Duration,
     published_until: Option<Timestamp>,
     revoked: bool,
 }
 
-/// What is known of every key.
+/// The knowledge about every key.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     lives: BTreeMap<Number, Life>,
-    /// How far two readings of an undisturbed wall clock may differ from the time that has passed.
+    /// The maximum difference between the elapsed time and two readings of an undisturbed wall clock.
     pub(crate) wander: Elapsed,
     pub(crate) violations: Vec<Violation>,
 }
@@ -122,15 +121,15 @@ impl Ledger {
         }
     }
 
-    /// A row is written.
+    /// Records the writing of a row.
     pub(crate) fn row(&mut self, row: &SigningKey, is_new: bool, c: &Circumstances) {
         let number = number(&row.public);
         let mut life = self.lives.remove(&number).unwrap_or_default();
         let mut broken: Vec<(Rule, String)> = Vec::new();
         if is_new {
             life.published = c.at;
-            // How long a clock has been behind nobody can know: a key made then is not held to the rule,
-            // but it must not count as older than what the database has seen.
+            // The time for which a clock has been behind is unknown: a key made then is exempt from the rule,
+            // but it must not count as older than the database's high-water time.
             life.early = c.is_behind;
             if row.prepared_at < c.high_water {
                 broken.push((
@@ -186,7 +185,7 @@ impl Ledger {
         }
     }
 
-    /// The database after a commit; `holds` are the keys whose private half it holds.
+    /// Records the database after a commit; `holds` are the keys whose private half it holds.
     pub(crate) fn database(
         &mut self,
         keys: &[SigningKey],
@@ -213,14 +212,14 @@ impl Ledger {
         if needed != *holds {
             self.violated(Rule::PrivateHalfWhileNeeded, || format!("needed {needed:?}, held {holds:?}"));
         }
-        // A clock that was set back may count pruned keys again; that is no rotation's doing.
+        // Setting a clock back may publish pruned keys again; no rotation causes that.
         let published = keys.iter().filter(|key| key.is_published(now)).count();
         if published > MAX_PUBLISHED && matches!(why, Why::InTime | Why::Forced) {
             self.violated(Rule::AtMostEight, || format!("a rotation makes {published} keys published"));
         }
     }
 
-    /// A process begins to send `keys`.
+    /// Records that a process begins to send `keys`.
     pub(crate) fn sent(&mut self, keys: &[Number], knows_of_revocations: bool) {
         if keys.len() > MAX_PUBLISHED {
             self.violated(Rule::AtMostEight, || format!("{} keys are sent", keys.len()));
@@ -231,7 +230,7 @@ impl Ledger {
         }
     }
 
-    /// From now on `keys`, which are active, may sign for as long as `policy` says.
+    /// Records that `keys`, which are active, may from now on sign for as long as `policy` allows.
     pub(crate) fn may_sign_for(&mut self, keys: &[Number], policy: &RotationPolicy) {
         for key in keys {
             let promised = &mut self.lives.get_mut(key).unwrap().verifiable;
@@ -239,7 +238,7 @@ impl Ledger {
         }
     }
 
-    /// A token is signed with `key`.
+    /// Records the signing of a token with `key`.
     pub(crate) fn signed(&mut self, key: Number) {
         if !self.lives[&key].may_sign {
             self.violated(Rule::PublishedBeforeItSigns, || format!("key {key} signs unpromoted"));
@@ -250,8 +249,8 @@ impl Ledger {
         self.lives[&key].revoked
     }
 
-    /// Whether a key set of `confirmed` may lack the key for good reason: it was promoted early and
-    /// is younger than the key set.
+    /// Returns whether a key set confirmed at `confirmed` may lack the key: it was promoted early and is
+    /// younger than the key set.
     pub(crate) fn was_early(&self, key: Number, confirmed: Elapsed) -> bool {
         let life = &self.lives[&key];
         life.early && confirmed <= life.published

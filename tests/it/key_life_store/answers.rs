@@ -1,4 +1,4 @@
-//! What is asked of the rotator, and how it answers.
+//! Requests to the rotator and its results.
 
 use std::sync::Arc;
 
@@ -163,7 +163,7 @@ async fn a_changed_policy_prunes_nothing_early() {
     .unwrap();
     process.carnet.rotator().set_policy(&hasty, RsaBits::Rsa2048, &somebody()).await.unwrap();
     process.maintenance.tick().await;
-    // Only what the row is checked against has grown: the lifetime makes up for the leeway.
+    // Only the check of the row became wider: the lifetime compensates for the leeway.
     let stages = |keys: &[SigningKey]| keys.iter().map(|key| (key.kid(), key.stage)).collect::<Vec<_>>();
     assert_eq!(stages(&process.in_state(State::Retired)), stages(&retired));
 
@@ -174,8 +174,8 @@ async fn a_changed_policy_prunes_nothing_early() {
     process.maintenance.tick().await;
     assert!(retired.iter().all(|key| !process.serves(&key.kid())));
 
-    // Nor does the key that signed when tokens lived for an hour, and clocks were given five minutes,
-    // leave sooner for retiring later.
+    // Nor does a key leave earlier because it retires later, if it signed when tokens lived for an hour and
+    // `leeway` was five minutes.
     process.rotate(true).await.unwrap();
     process.maintenance.tick().await;
     let expected = machine.now().saturating_add(HOUR + 300 * SECOND).unwrap();

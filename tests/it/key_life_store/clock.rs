@@ -1,4 +1,4 @@
-//! Clocks that cannot be believed.
+//! Clocks that are not trusted.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::world::{DAY, HOUR, Machine, Process, SECOND, somebody};
 
 const LEEWAY: i64 = 300;
 
-/// A process whose high-water time is the time of now.
+/// Returns a process whose high-water time is the present.
 async fn process_at_high_water(machine: &Machine) -> Process {
     let mut process = machine.open().await;
     machine.clock.advance(10 * SECOND);
@@ -188,7 +188,7 @@ async fn what_a_wrong_clock_planned_is_planned_anew_and_running_servers_mint_aga
     assert!(process.active_kids().iter().all(|kid| !kids.contains(kid)), "rotated in its time");
 }
 
-/// A clock that is believed and wrong, such as one that is three weeks ahead when a process starts.
+/// A clock that is trusted and wrong, such as one that is three weeks ahead when a process starts.
 #[tokio::test]
 async fn a_believed_clock_prunes_no_key_that_was_to_stay_for_longer_than_a_day() {
     let machine = Machine::new();

@@ -1,4 +1,4 @@
-//! A published copy in memory, which can be out of reach, and be changed by somebody else.
+//! An in-memory published copy, which can be unreachable or changed by an attacker.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use carnet::internals::publish::target::{Label, Stored, TargetFuture, Version};
 use carnet::internals::publish::{DocumentName, Target, TargetError};
 use carnet::internals::values::target_url::TargetUrl;
 
-/// A place that keeps what it is given.
+/// A target that stores what is written to it.
 #[derive(Debug)]
 pub(crate) struct Copy {
     url: TargetUrl,
@@ -39,7 +39,7 @@ impl Copy {
         self.state.lock().unwrap().is_down = is_down;
     }
 
-    /// What a verifier that fetches now gets, if anything.
+    /// Returns the JWKS that a verifier fetches now, if any.
     pub(crate) fn jwks(&self) -> Option<Bytes> {
         let state = self.state.lock().unwrap();
         let standing = state.standing.get(&DocumentName::Jwks).filter(|_| !state.is_down);
@@ -50,7 +50,7 @@ impl Copy {
         self.state.lock().unwrap().writes
     }
 
-    /// Somebody else writes over what stands there, without a label.
+    /// Overwrites the document, without a label, as an attacker would.
     pub(crate) fn alter(&self, name: DocumentName, body: &[u8]) {
         let mut state = self.state.lock().unwrap();
         state.put(name, Bytes::copy_from_slice(body), None);

@@ -1,4 +1,4 @@
-//! What fails around keys, and what goes on meanwhile.
+//! Failures around keys, and the operations that continue.
 
 use std::sync::atomic::Ordering;
 
@@ -8,7 +8,7 @@ use carnet::internals::jose::Algorithm;
 
 use super::world::{DAY, Machine, Process, SECOND};
 
-/// A process for which a rotation is due and no key is to be had.
+/// Returns a process with a rotation that is due and a key source that fails.
 async fn failing(machine: &Machine) -> Process {
     let process = machine.open().await;
     machine.source.fails.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Rows of `signing_keys` that somebody wrote who has the database but not the master key.
+//! Rows of `signing_keys` that an attacker wrote who has the database but not the master key.
 
 use carnet::internals::Parts as _;
 use carnet::internals::carnet::OpenError;
@@ -12,8 +12,8 @@ use sqlx::SqliteConnection;
 
 use super::world::{Machine, Process, SECOND};
 
-/// An issuer with a retired key of each algorithm, and the kid of the RS256 one. What is changed is
-/// that row, because the database's own checks let every column of it be changed.
+/// Returns an issuer with a retired key of each algorithm, and the kid of the RS256 key. The tests change its
+/// row, because the database's own checks allow a change of each of its columns.
 async fn with_retired_key(machine: &Machine) -> (Process, String) {
     let mut process = machine.open().await;
     process.rotate(true).await.unwrap();
@@ -31,7 +31,7 @@ async fn execute(sql: &mut SqliteConnection, statement: &str, kid: &str) {
     sqlx::query("UPDATE key_state SET generation = generation + 1").execute(sql).await.unwrap();
 }
 
-/// Nothing of what was forged is published, the running process goes on serving what it had and stops
+/// Asserts that no forged row is published, the running process continues to serve its documents and stops
 /// minting, and no process starts.
 async fn is_noticed(machine: &Machine, process: &mut Process, forged: &str, what: &str) {
     let served = process.jwks();
@@ -119,7 +119,7 @@ async fn private_halves_that_change_places_sign_nothing() {
     assert!(error.to_string().contains(active.as_str()), "{error}");
 }
 
-/// Whoever has the keys that authenticate rows cannot keep a retired key published for ever.
+/// An attacker with the keys that authenticate rows cannot keep a retired key published for ever.
 #[tokio::test]
 async fn a_retired_key_that_would_stay_for_longer_than_its_tokens_counts_as_forged_though_its_mac_is_right() {
     let machine = Machine::new();
@@ -142,7 +142,7 @@ async fn a_retired_key_that_would_stay_for_longer_than_its_tokens_counts_as_forg
     execute(&mut sql, &format!("UPDATE signing_keys SET {change} WHERE kid = $1"), &kid).await;
     let other = machine.open_to_examine().await;
     assert!(other.signing_keys().await.is_ok(), "the MAC is wrong");
-    // As whoever has the keys would, has a state vouch for the row.
+    // Covers the row by a state, as an attacker with the keys could.
     other.tolerate_state(&Witnesses::default()).unwrap();
     let mut write = other.write().await.unwrap();
     let settings = write.key_settings().await.unwrap();

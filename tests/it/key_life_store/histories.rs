@@ -1,6 +1,6 @@
-//! Random histories, held against the same rules as those of the model in `tests/it/key_life`.
+//! Random histories, checked against the same rules as those of the model in `tests/it/key_life`.
 //!
-//! The wall clock is not set here, and what a process reads it does at once: the model has all that.
+//! The wall clock is not set here, and a process acts at once on what it reads: the model covers the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,11 +25,11 @@ struct World {
     machine: Machine,
     processes: Vec<Option<Process>>,
     cut_off: [bool; PROCESSES],
-    /// Sees what the database holds; serves and mints nothing.
+    /// A process that only reads the database; it serves and mints nothing.
     observer: Process,
     rows: Vec<SigningKey>,
     policies: Vec<RotationPolicy>,
-    /// Kids by what stands for them in the ledger.
+    /// The ledger's number for each kid.
     numbers: BTreeMap<String, Number>,
     crowd: Crowd,
     ledger: Ledger,
@@ -141,7 +141,7 @@ impl World {
         millis(self.machine.clock.monotonic())
     }
 
-    /// Lets time pass, with a look at every moment at which something is due, and within the last second.
+    /// Lets time pass, with a refresh at every moment at which something is due, and within the last second.
     async fn pass(&mut self, span: Span) {
         let policy = self.observer.carnet.issuer().key_set().settings.policy;
         let thousandths = |of: Duration, count: u32| of * count / 1000;
@@ -154,7 +154,7 @@ impl World {
         };
         let end = self.machine.clock.monotonic() + length;
         self.advance_to(end.saturating_sub(length) + length.min(SECOND)).await;
-        // Rotations shorten what is left until the next one, but not below the policy's: this ends.
+        // A rotation shortens the time until the next one, but not below the policy's, so this loop ends.
         for _ in 0..20 {
             let before_end = end.saturating_sub(SECOND / 2);
             let left = before_end.saturating_sub(self.machine.clock.monotonic());
@@ -181,7 +181,7 @@ impl World {
 
     async fn advance_to(&mut self, monotonic: Duration) {
         self.machine.clock.advance(monotonic.saturating_sub(self.machine.clock.monotonic()));
-        // Until then, each was right in what it sent, or has not looked for as long as a look takes.
+        // Until then, each process sent the right keys, or was within its refresh interval.
         for process in 0..PROCESSES {
             if self.processes[process].is_some() && !self.cut_off[process] && self.is_current(process) {
                 self.crowd.still_right(process, self.elapsed() - 1000);
@@ -204,7 +204,7 @@ impl World {
         self.processes[process].as_ref().is_some_and(|of| generation(of) == generation(&self.observer))
     }
 
-    /// What the database holds by now goes into the ledger.
+    /// Records the database's current rows in the ledger.
     async fn record(&mut self, why: Why) {
         self.observer.carnet.issuer().refresh().await.unwrap();
         let key_set = self.observer.carnet.issuer().key_set();
@@ -239,7 +239,7 @@ impl World {
         self.ledger.database(&self.rows, &holds, self.machine.now(), why);
     }
 
-    /// What `process` has just confirmed that it sends.
+    /// Records the keys that `process` has just confirmed and sends.
     fn sends(&mut self, process: usize) {
         let Some(sending) = &self.processes[process] else { return };
         let jwks: serde_json::Value = serde_json::from_slice(&sending.jwks()).unwrap();

@@ -1,4 +1,4 @@
-//! What a revocation asks for in its own transaction, and who carries it out when.
+//! The nudges that a revocation stores in its transaction, and the processes that send them.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ async fn a_revocation_asks_for_two_rounds_and_one_process_of_several_takes_each(
     let (mut mine, mut theirs) = (nudges[0].clone(), other.nudges().await[0].clone());
     assert!(process.carnet.store().claim_nudge(&mut mine, now).await.unwrap());
     assert!(!other.carnet.store().claim_nudge(&mut theirs, now).await.unwrap());
-    // The first keeps its claim; once it has said nothing for five minutes, it has ended.
+    // The first keeps its claim, which expires five minutes after its last sign of life.
     assert!(process.carnet.store().claim_nudge(&mut mine, now + SECOND).await.unwrap());
     let free_at = other.nudges().await[0].free_at();
     assert_eq!(free_at.duration_since(now), SignedDuration::from_secs(301));

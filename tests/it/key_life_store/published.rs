@@ -1,4 +1,4 @@
-//! Copies of the documents: keys wait until they show them, also for an hour of no answer.
+//! Copies of the documents: keys wait until the copies show them, even through an outage of an hour.
 
 mod outages;
 
@@ -25,10 +25,10 @@ use super::copy::Copy;
 use super::world::{HOUR, Machine, Process, somebody, verifies};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// No publisher waits longer after a failure.
+/// The longest wait of a publisher after a failure.
 const STEP: Duration = MINUTE;
 
-/// A server that publishes at `copy`, and everybody who ever fetched from there.
+/// A server that publishes to `copy`, and the verifiers that have ever fetched from there.
 struct Published {
     machine: Machine,
     process: Process,
@@ -38,11 +38,11 @@ struct Published {
     shown: Vec<(Bytes, Duration)>,
     /// The last token of each key.
     tokens: BTreeMap<Kid, (SignedToken, Duration)>,
-    /// Tokens that somebody could not verify.
+    /// Tokens that a verifier refused.
     refused: Vec<String>,
 }
 
-/// Rotates as often as it may.
+/// Returns a policy that rotates as often as allowed.
 fn policy(propagation: Duration) -> RotationPolicy {
     RotationPolicy::new(PolicyDurations {
         rotate_every: propagation,
@@ -80,7 +80,7 @@ impl Published {
         self.machine.clock.monotonic()
     }
 
-    /// The server looks, and publishes what it sees.
+    /// Runs the server's maintenance and publishes the result.
     async fn look(&mut self) {
         self.process.maintenance.tick().await;
         self.publisher.look().await;
@@ -88,7 +88,7 @@ impl Published {
         self.fetch();
     }
 
-    /// Somebody fetches the JWKS; whoever held another one may hold it on.
+    /// Verifiers fetch the JWKS; others may keep an older one.
     fn fetch(&mut self) {
         let (Some(jwks), now) = (self.copy.jwks(), self.now()) else { return };
         match self.shown.iter_mut().find(|(shown, _)| *shown == jwks) {
@@ -103,7 +103,7 @@ impl Published {
         }
     }
 
-    /// Tokens of both algorithms, held against every JWKS that a verifier may hold.
+    /// Mints tokens of both algorithms and verifies them with every JWKS that a verifier may hold.
     fn mint(&mut self) {
         let now = self.now();
         let policy = self.process.carnet.issuer().key_set().settings.policy;
@@ -127,7 +127,7 @@ impl Published {
         self.mint();
     }
 
-    /// Passes time until `done`; how long that took.
+    /// Lets time pass until `done`; returns how long that took.
     async fn until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Duration {
         let began = self.now();
         while !done(self) {
@@ -178,7 +178,7 @@ async fn a_target_that_is_down_for_an_hour_delays_the_rotation_breaks_nothing_an
     published.pass(2 * HOUR - STEP).await;
     let first = published.process.active_kids();
     published.copy.set_down(true);
-    // The keys that this rotation promotes have been shown for long enough; those that it prepares are not.
+    // The keys that this rotation promotes have been shown for long enough; those that it prepares have not.
     published.step(STEP).await;
     let second = published.process.active_kids();
     assert!(second.iter().all(|kid| !first.contains(kid)));
@@ -247,7 +247,7 @@ async fn a_revoked_key_is_still_published_where_the_copy_cannot_be_written_and_i
     assert!(metrics.contains("carnet_revoked_keys_still_published 1.0"), "{metrics}");
     assert!(metrics.contains("carnet_publications_behind 1.0"), "{metrics}");
 
-    // Another change does not wait for what has failed before it.
+    // Another change does not wait for the earlier failure.
     published.copy.set_down(false);
     let another = published.process.active_kids().remove(1);
     published.process.carnet.rotator().revoke(&another, &somebody()).await.unwrap();
@@ -300,7 +300,7 @@ async fn what_somebody_else_writes_is_overwritten_within_a_minute_and_recorded()
         assert_eq!(published.copy.jwks(), right);
         assert_eq!(published.record().await.altered_at, Some(published.machine.now()));
     }
-    // Whoever fetched meanwhile does not know the key that was missing; the others were there all the time.
+    // Verifiers that fetched meanwhile lack the missing key; the others were there all the time.
     assert!(published.key(&lost.kid()).published_at > lost.published_at);
     assert_eq!(published.key(&kept.kid()).published_at, kept.published_at);
     let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM audit WHERE kind = 'publication.altered'")
@@ -318,7 +318,7 @@ async fn two_servers_publish_at_one_place_without_an_alarm_and_the_older_view_ne
     for _ in 0..200 {
         published.step(STEP).await;
         let after = published.copy.jwks();
-        // This one has not looked at the database yet.
+        // This one has not read the database yet.
         second.look().await;
         assert_eq!(published.copy.jwks(), after);
         other.maintenance.tick().await;

@@ -1,4 +1,4 @@
-//! A machine with a clock, a database and as many processes as are opened on it.
+//! A machine with a clock, a database and any number of processes.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,11 +33,11 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Every key pair that was ever made in this test process, by algorithm: RSA keys are slow to make,
-/// and two issuers do not mind having the same.
+/// Every key pair of this test process, by algorithm: RSA keys are slow to generate, and issuers may share
+/// them.
 static POOL: [Mutex<Vec<KeyPair>>; 2] = [Mutex::new(Vec::new()), Mutex::new(Vec::new())];
 
-/// Hands out each key pair of the pool once, in order; or none, while it fails.
+/// Hands out each key pair of the pool once, in order; an error while it is set to fail.
 #[derive(Debug, Default)]
 pub(crate) struct PooledKeys {
     used: [AtomicUsize; 2],
@@ -59,14 +59,14 @@ impl KeySource for PooledKeys {
     }
 }
 
-/// One machine.
+/// A machine.
 pub(crate) struct Machine {
     folder: TempDir,
     pub(crate) clock: SimulatedClock,
     pub(crate) source: Arc<PooledKeys>,
 }
 
-/// One process.
+/// A process.
 pub(crate) struct Process {
     pub(crate) carnet: Carnet,
     pub(crate) maintenance: Maintenance,
@@ -96,7 +96,7 @@ impl Machine {
         Ok(Process { carnet, maintenance })
     }
 
-    /// The database, unlocked, with rows that are held against no state.
+    /// Opens the database, unlocked, without checking its state.
     pub(crate) async fn open_to_examine(&self) -> Store {
         let folder = self.folder.path();
         let master_key = MasterKeySource::Folder(folder.join("keys"));
@@ -110,7 +110,7 @@ impl Machine {
         self.try_open().await.unwrap()
     }
 
-    /// A connection that knows nothing of carnet.
+    /// Opens a connection without carnet's code.
     pub(crate) async fn sql(&self) -> SqliteConnection {
         let options = SqliteConnectOptions::new().filename(self.folder.path().join("carnet.db"));
         SqliteConnection::connect_with(&options).await.unwrap()
@@ -149,7 +149,7 @@ pub(crate) fn feed(alg: Algorithm, token_lifetime: Duration) -> Feed {
 }
 
 impl Process {
-    /// A process that has looked: what it then knows.
+    /// Refreshes the process and returns its keys.
     pub(crate) async fn keys(&mut self) -> Vec<SigningKey> {
         self.maintenance.tick().await;
         self.carnet.issuer().key_set().keys.clone()
@@ -172,13 +172,13 @@ impl Process {
         self.carnet.rotator().rotate(&request, &somebody()).await
     }
 
-    /// The longest token that the policy in this process's view allows.
+    /// Mints the longest token that the policy in this process's view allows.
     pub(crate) fn mint(&self, alg: Algorithm) -> Result<SignedToken, MintError> {
         let longest = self.carnet.issuer().key_set().settings.policy.max_token_lifetime();
         self.carnet.issuer().mint(&feed(alg, longest), &Context::empty())
     }
 
-    /// The bytes that this process serves.
+    /// Returns the bytes that this process serves.
     pub(crate) fn jwks(&self) -> Vec<u8> {
         self.carnet.issuer().documents().jwks.body.to_vec()
     }
@@ -187,12 +187,12 @@ impl Process {
         String::from_utf8(self.jwks()).unwrap().contains(kid.as_str())
     }
 
-    /// Takes the database from this process.
+    /// Disconnects this process from the database.
     pub(crate) async fn cut_off(&self) {
         self.carnet.store().close().await;
     }
 
-    /// The keys in `state` now.
+    /// Returns the keys that are in `state` now.
     pub(crate) fn in_state(&self, state: State) -> Vec<SigningKey> {
         let now = self.carnet.clock().now();
         let key_set = self.carnet.issuer().key_set();
@@ -200,8 +200,8 @@ impl Process {
     }
 }
 
-/// Whether a token verifies against the bytes of a JWKS, by a library that did not sign it. Times are
-/// not looked at: they are simulated.
+/// Returns whether a token verifies against the bytes of a JWKS, with a library that did not sign it. Times
+/// are not checked, because they are simulated.
 pub(crate) fn verifies(token: &SignedToken, jwks: &[u8]) -> bool {
     let jwks: jsonwebtoken::jwk::JwkSet = serde_json::from_slice(jwks).unwrap();
     let header = jsonwebtoken::decode_header(token.compact.reveal()).unwrap();

@@ -1,4 +1,4 @@
-//! A whole life of carnet with everything logged: what it says and writes is kept, and so is what was secret.
+//! All operations of carnet with full logging: its output, its files and its secrets are collected.
 
 use std::sync::mpsc::Receiver;
 
@@ -21,19 +21,19 @@ const TENANT: &str = "8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c";
 const APPLICATION: &str = "0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e";
 const PROVIDER: &str = "projects/123456789012/locations/global/workloadIdentityPools/carnet/providers/carnet";
 const ACCOUNT: &str = "pull@my-project.iam.gserviceaccount.com";
-/// `carnet:proxy-password-of-nobody`
+/// `carnet:proxy-password-of-nobody`.
 const PROXY_LOGIN: &str = "Basic Y2FybmV0OnByb3h5LXBhc3N3b3JkLW9mLW5vYm9keQ==";
 const PROXY_PASSWORD: &str = "proxy-password-of-nobody";
 const COLLECTOR_PASSWORD: &str = "collector-password-of-nobody";
 
-/// The feeds that are trusted, and in the same order those that are not.
+/// The trusted feeds, and in the same order the untrusted ones.
 pub(crate) const TRUSTED: [&str; 4] = ["aws", "public", "azure", "google"];
 pub(crate) const STRANGERS: [&str; 4] = ["aws-other", "public-other", "azure-other", "google-other"];
 
 pub(crate) struct Life {
     pub(crate) carnet: Carnet,
     pub(crate) secrets: Secrets,
-    /// What was said: where, and what.
+    /// Collected texts: source and content.
     pub(crate) said: Vec<(String, Vec<u8>)>,
     pub(crate) server: Announced,
     pub(crate) sandbox: Announced,
@@ -76,7 +76,7 @@ impl Life {
         life
     }
 
-    /// A server over TLS on the same database, which logs in JSON.
+    /// Starts a server over TLS on the same database, which logs in JSON.
     pub(crate) fn serve_tls(&mut self) -> Announced {
         let (certificate, key) = (self.ca.server_certificate(), self.ca.server_key());
         let pem = std::fs::read_to_string(&key).unwrap();
@@ -94,7 +94,7 @@ impl Life {
         self.secrets.add_bytes("a master key, decoded", &URL_SAFE_NO_PAD.decode(key).unwrap());
     }
 
-    /// Runs a command, logging all there is. What it logs is kept, and what it prints is given.
+    /// Runs a command with full logging. Collects its log and returns its output.
     pub(crate) fn run(&mut self, arguments: &[&str]) -> Output {
         let proxy = format!("http://carnet:{PROXY_PASSWORD}@{}", self.proxy.address);
         let mut command = self.carnet.command(arguments);
@@ -117,14 +117,14 @@ impl Life {
         self.said.push((by.to_owned(), what.to_owned()));
     }
 
-    /// Asks the API with a grant's token; the answer must hold no secret.
+    /// Calls the API with a grant's token; the response must contain no secret.
     pub(crate) fn ask(&mut self, grant: &str, method: &str, path: &str, body: &str) -> Answer {
         let answer = request(&mut self.connection(), grant, method, path, body);
         self.say(&format!("answer to {method} {path}"), whole(&answer).as_bytes());
         answer
     }
 
-    /// The same of what is meant to answer a secret: what it answers is one from now on.
+    /// The same for a response that is meant to contain a secret, which is collected.
     pub(crate) fn ask_secret(&mut self, grant: &str, path: &str, body: &str) -> Value {
         let answer = request(&mut self.connection(), grant, "POST", path, body);
         assert!(matches!(answer.status, 200 | 201), "{path}: {answer:?}");
@@ -139,7 +139,7 @@ impl Life {
         Connection::to(self.server.announced("/listening"), None)
     }
 
-    /// Adds the feeds of every type, once as the clouds trust them and once not.
+    /// Adds feeds of every type, one that the clouds trust and one that they do not.
     pub(crate) fn add_feeds(&mut self) {
         let endpoint = |name: &str, of: &str| {
             format!("--endpoint={name}={}", self.sandbox.announced(&format!("/endpoints/{of}/{name}")))
@@ -173,7 +173,7 @@ impl Life {
         }
     }
 
-    /// Makes a grant by the command line, and gives its identifier and its token.
+    /// Makes a grant on the command line; returns its identifier and its token.
     pub(crate) fn grant(&mut self, role: &str) -> (String, String) {
         let output = self.run(&["grant", "create", &format!("--role={role}"), "--output=json"]);
         let made: Value = serde_json::from_str(&output.stdout).unwrap();
@@ -182,26 +182,26 @@ impl Life {
         (id, token)
     }
 
-    /// A grant's token, and that part of it which is random.
+    /// Collects a grant's token and its random part.
     pub(crate) fn note_grant(&mut self, token: &str) {
         self.secrets.add("a grant's token", token);
         self.secrets.add("a grant's random part", &token[29..72]);
     }
 
-    /// A token that looks right and belongs to no grant.
+    /// Returns a well-formed token of no grant.
     pub(crate) fn stranger(&mut self) -> String {
         let token = GrantToken::generate(uuid::Uuid::from_u128(7), &SecureRandom::default()).unwrap();
         self.note_grant(token.reveal());
         token.reveal().to_owned()
     }
 
-    /// Takes what went through the proxy and to the collector.
+    /// Collects the traffic of the proxy and of the collector.
     pub(crate) fn gather(&mut self) {
         for request in self.proxy.take() {
             self.secrets.add_tokens("a token on its way", &request.body);
             for header in ["x-amz-security-token", "authorization"] {
                 let Some(value) = request.headers.get(header) else { continue };
-                // A signature of SigV4 is of one request.
+                // A SigV4 signature is valid for one request only.
                 if !value.starts_with("AWS4-HMAC-SHA256") {
                     self.secrets.add("a header on its way", value.trim_start_matches("Bearer "));
                 }
@@ -229,7 +229,7 @@ pub(crate) fn request(to: &mut Connection, grant: &str, method: &str, path: &str
     to.answer(method)
 }
 
-/// An answer with its headers.
+/// Returns a response with its headers.
 pub(crate) fn whole(answer: &Answer) -> String {
     json!({ "headers": answer.headers }).to_string() + "\n" + &answer.body
 }

@@ -1,5 +1,5 @@
-//! No token, password or key is in anything that carnet says or writes, whatever is logged: a whole life is led
-//! with real programs and everything logged, and all that was said and written is searched for all that was secret.
+//! No token, password or key is in any output or file of carnet, at any log level. The test performs all
+//! operations with real programs and full logging, and searches every output and file for every secret.
 #![cfg(feature = "otlp")]
 #![allow(clippy::print_stderr, reason = "what fails says why")]
 
@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::no_secrets::life::{Life, STRANGERS, TRUSTED, request, whole};
 use crate::support::http::Connection;
 
-/// What holds the master keys, those from before among them; nothing else may.
+/// The files of the master keys, including earlier ones; no other file may contain a secret.
 const KEY_FILES: [&str; 3] = ["keys/master.key", "keys/master-", "new.key"];
 
 #[test]
@@ -27,7 +27,7 @@ fn nothing_that_is_said_or_written_holds_a_token_a_password_or_a_key() {
     read_everything(&mut life, &grants);
     let mut over_tls = use_tls(&mut life, &grants);
 
-    // As a crash leaves it, with all that waits in the write-ahead log.
+    // The files after a crash, including the write-ahead log.
     over_tls.process.kill();
     life.server.process.kill();
     keep_files(&mut life, "after a crash");
@@ -49,7 +49,7 @@ fn nothing_that_is_said_or_written_holds_a_token_a_password_or_a_key() {
     search(&life);
 }
 
-/// Grants' tokens: of an admin, a deployer, a viewer, and one that was revoked.
+/// Grants' tokens: of an admin, a deployer, a viewer, and a revoked one.
 struct Grants {
     admin: String,
     deployer: String,
@@ -124,12 +124,12 @@ fn ask_for_credentials(life: &mut Life, grants: &Grants) {
     for feed in STRANGERS {
         let answer = life.ask(&grants.deployer, "POST", &credentials_of(feed), "");
         assert_eq!(answer.status, 502, "{feed}: {}", answer.body);
-        // Remembered for a moment.
+        // From the cache of failures.
         life.ask(&grants.deployer, "POST", &credentials_of(feed), "");
     }
 }
 
-/// Tokens that are none, and good ones where they do not belong.
+/// Sends invalid tokens, and valid ones in wrong places.
 fn ask_wrongly(life: &mut Life, grants: &Grants) {
     let good = grants.admin.clone();
     let mistyped = good[..good.len() - 1].to_owned() + if good.ends_with('0') { "1" } else { "0" };
@@ -181,7 +181,7 @@ fn ask_wrongly(life: &mut Life, grants: &Grants) {
         format!(r#"{{"context":{{"tenant":"{good}"}}}}"#),
         format!(r#"{{"repositories":["{good}"]}}"#),
     ] {
-        // The answer may quote what this caller himself has sent, and is not kept; whatever is logged of it is.
+        // The response may quote this caller's own request and is not collected; its log lines are.
         let path = credentials_of("aws");
         assert!(request(&mut life.connection(), &grants.deployer, "POST", &path, &misplaced).status >= 400);
     }
@@ -217,13 +217,13 @@ fn read_everything(life: &mut Life, grants: &Grants) {
     }
 }
 
-/// The same over TLS, by a server that logs in JSON.
+/// The same over TLS, with a server that logs in JSON.
 fn use_tls(life: &mut Life, grants: &Grants) -> crate::support::carnet::Announced {
     let server = life.serve_tls();
     let listening = server.announced("/listening").to_owned();
     let mut connection = Connection::to(&listening, Some(&life.ca));
     let answer = request(&mut connection, &grants.deployer, "POST", &credentials_of("aws"), "");
-    // Nothing but the proxy's absence is different.
+    // The only difference is that there is no proxy.
     assert_eq!(answer.status, 200, "{}", answer.body);
     life.secrets.add_members("the answer over TLS", &answer.json());
     let answer = request(&mut connection, &grants.viewer, "GET", "/metrics", "");
@@ -232,7 +232,7 @@ fn use_tls(life: &mut Life, grants: &Grants) -> crate::support::carnet::Announce
     server
 }
 
-/// Keeps the content of every file in the home, but of those that are there to hold a key.
+/// Collects the content of every file in the home, except those that contain keys by purpose.
 fn keep_files(life: &mut Life, when: &str) {
     let home = life.carnet.home().to_owned();
     let mut folders = vec![home.clone()];
@@ -249,7 +249,7 @@ fn keep_files(life: &mut Life, when: &str) {
     }
 }
 
-/// A search proves nothing where there is nothing to be found.
+/// Asserts that every kind of secret occurred, because the search proves nothing otherwise.
 fn assert_all_was_there(life: &Life) {
     for secret in [
         "a grant's token",
@@ -294,14 +294,14 @@ fn search(life: &Life) {
     );
     assert!(found.is_empty(), "{found:#?}");
 
-    // The control: each secret, whole or a part of it, is found wherever it is put, plain and as base64.
+    // The control: each secret, complete or in part, is found in any place, in plain text and as base64.
     for (number, (name, secret)) in life.secrets.all.iter().enumerate() {
         let (by, what) = &life.said[number % life.said.len()];
         let middle = what.len() / 2;
         let around = &what[middle.saturating_sub(500)..(middle + 500).min(what.len())];
         let half = &secret[secret.len() / 2..];
         let mut planted = vec![secret.clone(), STANDARD.encode([b"x", &secret[..]].concat()).into_bytes()];
-        // A half holds a whole piece only if it is long enough.
+        // A half contains a complete search piece only if it is long enough.
         planted.extend((half.len() >= 48).then(|| half.to_vec()));
         for planted in planted {
             let text = [&around[..around.len() / 2], &planted[..], &around[around.len() / 2..]].concat();

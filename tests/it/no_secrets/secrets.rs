@@ -1,4 +1,4 @@
-//! What must be found nowhere: everything that was issued, sent or sealed.
+//! The secrets to search for: everything that was issued, sent or sealed.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::needles::Needles;
 
-/// Members and elements of the clouds' answers whose values are secret.
+/// Members and elements of the clouds' responses whose values are secret.
 const SECRET_NAMES: [&str; 9] = [
     "SecretAccessKey",
     "SessionToken",
@@ -18,18 +18,18 @@ const SECRET_NAMES: [&str; 9] = [
     "registry_token",
     "token",
 ];
-/// Less than this is looked for as a whole.
+/// Shorter secrets are searched for as a whole.
 const PIECE: usize = 24;
 
 #[derive(Default)]
 pub(crate) struct Secrets {
     pub(crate) all: Vec<(String, Vec<u8>)>,
-    /// Every name under which one was seen; the same secret may be seen at several places.
+    /// The names under which secrets occurred; the same secret may occur in several places.
     pub(crate) seen: BTreeSet<String>,
 }
 
 impl Secrets {
-    /// Adds a secret; of a JWT also the signature, which alone makes it one.
+    /// Adds a secret; for a JWT also its signature, without which it is useless.
     pub(crate) fn add(&mut self, name: &str, secret: &str) {
         if let (3, Some((_, signature))) = (secret.split('.').count(), secret.rsplit_once('.')) {
             self.add_bytes(&format!("{name}'s signature"), signature.as_bytes());
@@ -37,7 +37,7 @@ impl Secrets {
         self.add_bytes(name, secret.as_bytes());
     }
 
-    /// Adds a secret that is no text.
+    /// Adds a secret that is not text.
     pub(crate) fn add_bytes(&mut self, name: &str, secret: &[u8]) {
         assert!(secret.len() >= 8, "{name} is too short to be looked for");
         self.seen.insert(name.to_owned());
@@ -46,7 +46,7 @@ impl Secrets {
         }
     }
 
-    /// Adds what a JSON document holds under a secret's name, however deep.
+    /// Adds the values of a JSON document under secret names, at any depth.
     pub(crate) fn add_members(&mut self, name: &str, json: &Value) {
         match json {
             Value::Object(members) => {
@@ -64,7 +64,7 @@ impl Secrets {
         }
     }
 
-    /// Adds what a cloud answered, in JSON or XML.
+    /// Adds a cloud's response, in JSON or XML.
     pub(crate) fn add_answer(&mut self, answer: &str) {
         self.add_tokens("a token in a cloud's answer", answer);
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
@@ -91,7 +91,8 @@ impl Secrets {
         }
     }
 
-    /// To look for all of it, in every form, and for what only a private key or a token looks like.
+    /// Returns the search patterns: every secret in every encoding, and the formats of private keys and
+    /// tokens.
     pub(crate) fn needles(&self) -> Needles {
         let mut needles = Needles::of_clear_private_keys();
         needles.add_exact("the beginning of a JWT", b"eyJhbGciOi".to_vec());

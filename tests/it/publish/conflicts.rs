@@ -1,4 +1,4 @@
-//! What is not overwritten, and how it is taken over.
+//! Documents that are not overwritten, and how to take them over.
 
 use serde_json::json;
 
@@ -44,7 +44,7 @@ fn another_issuers_copy_is_refused_and_taken_over_on_a_word() {
     let (answer, _) = second.ok(&["--take-over", "--yes"]);
     assert_eq!(answer["written"], json!([JWKS, DISCOVERY]));
     assert!(second.read(DISCOVERY).contains("https://other.example"));
-    // Keys of the first wait for the place, so what is there without its label is overwritten.
+    // The first issuer's keys wait for the target, so a document there without its label is overwritten.
     let (_, notes) = first.ok(&[]);
     assert!(notes.contains("changed by something other than carnet"), "{notes}");
     assert!(first.read(DISCOVERY).contains(ISSUER));

@@ -1,4 +1,4 @@
-//! What processes make of the clock, and the operator's word on it.
+//! The processes' trust in the clock, and the operator's commands for it.
 
 use carnet::internals::signing_keys::pruning_clock::CATCH_UP_BY;
 use carnet::internals::signing_keys::rotation::due_at;
@@ -9,7 +9,7 @@ use super::*;
 const ONE_SECOND: Duration = Duration::from_secs(1);
 
 impl Model {
-    /// What a process makes of the clock.
+    /// Returns a process's trust in the clock.
     pub(super) fn observe(&mut self, process: usize) -> ClockTrust {
         let (wall, monotonic) = (self.wall(), self.monotonic());
         let Process { guard, pruning, time, view, .. } = &mut self.processes[process];
@@ -30,7 +30,7 @@ impl Model {
         trust
     }
 
-    /// The operator says that the clock is right.
+    /// The operator accepts the clock.
     pub(super) fn accept(&mut self) {
         let wall = self.wall();
         if !self.is_behind() && wall > self.database.time.high_water {
@@ -40,7 +40,7 @@ impl Model {
         }
     }
 
-    /// The operator says that the clock is right and was wrong before.
+    /// The operator states that the clock is right now and was wrong before.
     pub(super) fn set_back(&mut self) {
         let (wall, policy) = (self.wall(), self.database.policy);
         let changed = set_back(&self.database.keys, &policy, self.database.time.high_water, wall);

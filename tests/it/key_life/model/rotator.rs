@@ -1,4 +1,4 @@
-//! What the rotator does around a decision.
+//! The rotator's code around a decision.
 
 use carnet::internals::signing_keys::rotation::MAX_PUBLISHED;
 
@@ -9,7 +9,7 @@ impl Model {
         Algorithm::ALL.into_iter().filter_map(|algorithm| active(&self.database.keys, algorithm))
     }
 
-    /// The time that is recorded for `op`; none by a clock that is not believed, except in an emergency.
+    /// Returns the time to record for `op`; `None` if the clock is not trusted, except in an emergency.
     fn recorded_now(&mut self, process: usize, op: Op) -> Option<Timestamp> {
         self.processes[process].time = self.database.time;
         let trust = self.observe(process);
@@ -25,7 +25,7 @@ impl Model {
         }
     }
 
-    /// Reads, decides and makes the keys that are needed. Nothing, if nothing is to be done.
+    /// Reads, decides and generates the keys; `None` if nothing is due.
     pub(super) fn begin(&mut self, process: usize, op: Op, seen: Vec<Kid>) -> Option<Begun> {
         let now = self.recorded_now(process, op)?;
         if self.database.keys.is_empty() && op != Op::Tick {
@@ -70,7 +70,7 @@ impl Model {
                     self.ledger.violated(Rule::PublishedBeforeItSigns, || format!("safe since {safe_at}"));
                 }
             }
-            // The model publishes nowhere else.
+            // The model has no published copies.
             Refusal::Unpublished { kid, .. } => {
                 self.ledger.violated(Rule::PublishedBeforeItSigns, || format!("{kid} waits for a place"));
             }
@@ -83,7 +83,7 @@ impl Model {
         }
     }
 
-    /// The transaction: decides anew on what the database holds by now.
+    /// Performs the transaction: decides again on the current rows of the database.
     pub(super) fn commit(&mut self, process: usize, begun: Begun) {
         let Begun { op, seen, expected, fresh, keys: keys_of_before } = begun;
         let Some(now) = self.recorded_now(process, op) else { return };
@@ -94,7 +94,7 @@ impl Model {
             return;
         }
         let elapsed = self.elapsed();
-        // Up to now, less the time of a look, every other process was right in what it sent.
+        // Until now, less one refresh interval, every other process sent the right keys.
         let lag = 1000;
         for other in 0..PROCESSES {
             if self.reaches_database(other) {
@@ -140,7 +140,8 @@ impl Model {
         }
     }
 
-    /// A revocation names a key; a history names it by its position, which others may have moved.
+    /// Returns the operation with its key: a history identifies the key by its position, which others may
+    /// have changed.
     fn pinned(&self, op: Op, expected: &[Change]) -> Op {
         let kid = match (op, expected) {
             (

@@ -11,7 +11,7 @@ impl Model {
         self.now + self.gained
     }
 
-    /// Nobody steps a clock by minutes twice within a second: every process has looked in between.
+    /// Clocks are not stepped by minutes twice within a second, so every process has refreshed in between.
     pub(super) fn set_clock(&mut self, step: Step) {
         if !matches!(step, Step::Wander(_)) {
             self.pass(1000);
@@ -26,7 +26,7 @@ impl Model {
         self.processes.iter_mut().for_each(|process| process.look_at = process.look_at.min(self.now + 250));
     }
 
-    /// Somebody acts by the wall clock for good reason, so that it counts as right from now on.
+    /// An act by the wall clock makes it count as right from now on.
     pub(super) fn believe(&mut self) {
         let off = self.offset - self.believed;
         if off.abs() <= self.ledger.wander / 2 || self.is_behind() {
@@ -55,8 +55,8 @@ impl Model {
         }
     }
 
-    /// Lets time pass. A process looks at least once a second; while nothing can happen to it, it is
-    /// spared that until shortly before the end.
+    /// Lets time pass. A process refreshes at least once a second; while nothing is due for it, this is
+    /// skipped until shortly before the end.
     pub(super) fn pass(&mut self, length: Elapsed) {
         let end = self.now + length;
         loop {

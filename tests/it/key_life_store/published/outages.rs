@@ -1,4 +1,4 @@
-//! Random histories of a copy that comes and goes.
+//! Random histories of an unreliable copy.
 
 use carnet::internals::Parts as _;
 use carnet::internals::publish::{DocumentName, Target as _};
@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use super::{Published, STEP};
 use crate::key_life_store::world::{HOUR, somebody};
 
-/// What happens to a server and its copy.
+/// An event for a server or its copy.
 #[derive(Debug, Clone, Copy)]
 enum Happening {
     Pass(u32),
@@ -32,7 +32,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
     proptest::collection::vec(one, 1..25)
 }
 
-/// What verifiers refused, and how many rotations there were.
+/// Returns the tokens that verifiers refused, and the number of rotations.
 async fn live(happenings: &[Happening], waits: bool) -> (Vec<String>, usize) {
     let mut published = Published::begin(HOUR).await;
     if !waits {
@@ -60,7 +60,7 @@ async fn live(happenings: &[Happening], waits: bool) -> (Vec<String>, usize) {
     (published.refused, keys.iter().filter(retired).count())
 }
 
-/// The histories are the same in every run; `CARNET_TEST_LONG=1` tries ten times as many.
+/// Runs the histories, which are the same in every run; `CARNET_TEST_LONG=1` runs ten times as many.
 fn refusals(waits: bool) -> Result<usize, String> {
     let times = if std::env::var_os("CARNET_TEST_LONG").is_some() { 10 } else { 1 };
     let mut runner = TestRunner::new(Config {
