@@ -33,9 +33,9 @@ pub(crate) struct Mention {
     /// absolute.
     pub(crate) path: Vec<String>,
     pub(crate) is_renamed: bool,
-    /// Whether the mention is in test-only code.
+    /// True if the mention is in test-only code.
     pub(crate) is_test: bool,
-    /// Whether the mention only re-exports a name of a module below.
+    /// True if the mention only re-exports a name of a module below.
     pub(crate) passes_on: bool,
 }
 

@@ -1,4 +1,4 @@
-//! schemathesis calls every operation of the API with what its OpenAPI document allows and forbids.
+//! schemathesis calls every operation of the API with requests that its OpenAPI document allows and forbids.
 
 use std::process::Stdio;
 
@@ -9,13 +9,13 @@ use crate::support::http::{Answer, Connection};
 use crate::support::process::clean_command;
 use crate::support::{in_package, installed_peer};
 
-/// What the dice decide is the same every time.
+/// Makes the random decisions the same each time.
 const SEED: &str = "20260801";
-/// For each operation and phase. With `--long` more.
+/// The number of examples for each operation and phase, and with `--long`.
 const EXAMPLES: &str = "25";
 const MANY_EXAMPLES: &str = "300";
 
-/// Rates that nothing here reaches.
+/// Rates that the test does not reach.
 const RATES: [&str; 4] =
     ["--grant-rate=100000", "--grant-burst=100000", "--address-rate=100000", "--address-burst=100000"];
 
@@ -102,7 +102,7 @@ fn schemathesis_finds_no_fault_with_the_api() {
         .unwrap();
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{said}");
-    // It was let in to the end, and what it was let in to still works.
+    // Its grant was valid to the end, and the API still works.
     assert_eq!(world.call("GET", "/grants", "").status, 200, "{said}");
     let new = json!({
         "slug": "last", "type": "aws-ecr", "registry": "123456789012.dkr.ecr.eu-central-1.amazonaws.com",

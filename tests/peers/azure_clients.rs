@@ -1,5 +1,5 @@
-//! Microsoft's own clients, azure-identity and azure-containerregistry, against the sandbox: it answers as
-//! they expect, and carnet asks as they do.
+//! Microsoft's own clients, azure-identity and azure-containerregistry, against the sandbox: it responds as
+//! they expect, and carnet's requests equal theirs.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ use crate::support::{in_package, installed_peer};
 const TENANT: &str = "8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c";
 const CLIENT: &str = "0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e";
 
-/// An issuer, a sandbox that trusts its feed `default/a`, and TLS in front of the sandbox, because Microsoft's
-/// clients speak nothing else.
+/// An issuer, a sandbox that trusts its feed `default/a`, and TLS in front of the sandbox, because
+/// Microsoft's clients require it.
 struct World {
     ca: Ca,
     issuer: Issuer,
@@ -62,7 +62,7 @@ impl World {
         world
     }
 
-    /// What Microsoft's clients make of this assertion.
+    /// Returns the result of Microsoft's clients for this assertion.
     fn ask(&self, assertion: &str) -> Value {
         let output = Output::of(
             clean_command(installed_peer("venv/bin/python"))
@@ -80,8 +80,8 @@ impl World {
     }
 }
 
-/// Entra's paths and the registry's go to the sandbox. What it does not stand in for is answered here: Entra's
-/// metadata, and one of the registry's own routes with its challenge.
+/// Forwards Entra's and the registry's paths to the sandbox. Requests that the sandbox does not support get a
+/// response here: Entra's metadata, and one of the registry's own routes with its challenge.
 fn way(url: &str, request: &Recorded, authority: &str, registry: &str) -> Way {
     let path = request.target.split('?').next().unwrap();
     let host = url.strip_prefix("https://").unwrap();
@@ -111,7 +111,7 @@ fn way(url: &str, request: &Recorded, authority: &str, registry: &str) -> Way {
     Way::Answer { status, headers, body: body.to_string() }
 }
 
-/// The one request whose path ends so.
+/// Returns the one request whose path has this suffix.
 #[track_caller]
 fn one<'a>(requests: &'a [Recorded], end: &str) -> &'a Recorded {
     let found: Vec<_> =
@@ -120,7 +120,7 @@ fn one<'a>(requests: &'a [Recorded], end: &str) -> &'a Recorded {
     found[0]
 }
 
-/// The fields that only the first form has, and those that differ.
+/// Returns the fields that only one of the forms has, and those that differ.
 fn differences(ours: &Recorded, theirs: &Recorded) -> (Vec<String>, Vec<String>, Vec<String>) {
     let (ours, theirs): (BTreeMap<_, _>, BTreeMap<_, _>) = (ours.form(), theirs.form());
     let lacking = |a: &BTreeMap<String, String>, b: &BTreeMap<String, String>| {
@@ -135,7 +135,7 @@ fn microsofts_clients_get_through_the_sandbox_and_carnet_asks_as_they_do() {
     let world = World::start();
     assert_eq!(world.ask(&world.mint("default/a")), json!({ "repositories": ["app/one"] }));
     let theirs = world.proxy.take();
-    // The third request of theirs: the refresh token is one that the sandbox narrows.
+    // The third request of Microsoft's clients: the sandbox narrows the refresh token.
     assert_eq!(one(&theirs, "/oauth2/token").form()["scope"], "registry:catalog:*");
 
     let ca_file = world.ca.certificate();
@@ -146,7 +146,7 @@ fn microsofts_clients_get_through_the_sandbox_and_carnet_asks_as_they_do() {
     let ours = world.proxy.take();
     assert_eq!(ours.len(), 2, "{ours:#?}");
 
-    // Each difference is explained in docs/azure-acr.md.
+    // docs/azure-acr.md explains each difference.
     let (our, their) = (one(&ours, "/oauth2/v2.0/token"), one(&theirs, "/oauth2/v2.0/token"));
     assert_eq!((&our.method, &our.target), (&their.method, &their.target));
     let (only_ours, only_theirs, other) = differences(our, their);
@@ -175,7 +175,7 @@ fn microsofts_clients_get_through_the_sandbox_and_carnet_asks_as_they_do() {
     assert_eq!(other, ["refresh_token", "scope"]);
     assert_eq!(our.form()["scope"], "repository:app/one:pull");
 
-    // Of the headers that mean something here: Entra answers with JSON whatever is accepted.
+    // Only headers that matter here: Entra responds with JSON regardless of `accept`.
     for (path, id) in
         [("/oauth2/v2.0/token", "client-request-id"), ("/oauth2/exchange", "x-ms-client-request-id")]
     {

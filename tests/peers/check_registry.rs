@@ -1,5 +1,4 @@
-//! `feed check` before a registry that others wrote: logging in and pulling, with the right password and with
-//! a wrong one.
+//! `feed check` against a third-party registry: login and pull, with the right and with a wrong password.
 
 use serde_json::{Value, json};
 

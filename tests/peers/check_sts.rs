@@ -1,5 +1,5 @@
-//! `feed check` before an STS that others wrote: SeaweedFS's refusals, snapshotted beside those of the stand-ins,
-//! and a trust policy that is fixed by what the first cause's command prints.
+//! `feed check` against a third-party STS: SeaweedFS's refusals, with snapshots beside those of the sandbox,
+//! and a trust policy that is fixed with the output of the first cause's command.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -16,7 +16,7 @@ use crate::support::seaweedfs::{ROLE_ARN, SeaweedFs, Trust};
 const SUBJECT: &str = "space:default:feed:a";
 const AUDIENCE: &str = "sts.amazonaws.com";
 
-/// Stands before an STS and keeps its last answer.
+/// A proxy in front of an STS that keeps its last response.
 struct Witness {
     url: String,
     last: Arc<Mutex<String>>,
@@ -55,7 +55,7 @@ fn add_feed(carnet: &Carnet, slug: &str, sts: &str, more: &[&str]) {
     carnet.ok(&[&["feed", "add", "aws-ecr"], &feed[..], more].concat());
 }
 
-/// What is shown of the refusal, which is compared with what SeaweedFS said.
+/// Checks the output for a refusal against SeaweedFS's response.
 fn shown(
     name: &str,
     carnet: &Carnet,
@@ -96,7 +96,7 @@ fn what_seaweedfs_refuses_is_told_and_a_subject_is_fixed_by_the_setup() {
     let refusal = (400, "InvalidParameterValue", "the client id");
     shown("seaweedfs-audience", &issuer.carnet, "a", &ca, &witness, refusal);
 
-    // Another carnet that claims the same issuer URL; where the real one serves, its key is not.
+    // Another carnet with the same issuer URL; its key is not in the real issuer's JWKS.
     let impostor = Carnet::new();
     let _server =
         impostor.serve(&issuer.url, "127.0.0.1:0", &[]).unwrap_or_else(|failure| panic!("{failure}"));
@@ -146,7 +146,7 @@ fn what_seaweedfs_refuses_is_told_and_a_subject_is_fixed_by_the_setup() {
 #[test]
 fn a_token_that_has_expired_for_seaweedfs_is_told() {
     let ca = Ca::new();
-    // It lives wholly in the past: to itself its tokens are fresh.
+    // Its clock is in the past: for itself, its tokens are valid.
     let issuer = Issuer::https_of(&ca, || Carnet::with_clock_off_by("-2h"));
     let certificate = ca.certificate();
     let trust = Trust { issuer: &issuer.url, audience: AUDIENCE, subject: SUBJECT, ca: &certificate };

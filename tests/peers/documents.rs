@@ -1,4 +1,4 @@
-//! The public documents as curl sees them over TLS.
+//! The public documents over TLS, fetched by curl.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -10,10 +10,10 @@ use crate::support::carnet::Issuer;
 use crate::support::process::clean_command;
 use crate::support::system_peer;
 
-/// What curl received.
+/// A response received by curl.
 struct Answer {
     status: u16,
-    /// By name in lower case.
+    /// By lower-case name.
     headers: BTreeMap<String, String>,
     body: String,
 }

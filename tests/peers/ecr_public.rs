@@ -1,4 +1,4 @@
-//! ECR Public: no server that somebody else wrote has it, so AWS's own client is run against the sandbox, and its
+//! ECR Public: no third-party server implements it, so AWS's own client is run against the sandbox, and its
 //! requests are compared with carnet's.
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::support::{in_package, installed_peer};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
 
-/// What the signature covers, of an `Authorization` of SigV4, and the scope without its day.
+/// Returns the signed headers of a SigV4 `Authorization`, and its scope without the date.
 fn signed(request: &Recorded) -> (Vec<&str>, &str) {
     let authorization = &request.headers["authorization"];
     let part = |name: &str| {
@@ -62,7 +62,7 @@ fn awss_client_gets_through_the_sandbox_and_carnet_asks_as_it_does() {
     let ours = proxy.take();
     assert_eq!((ours.len(), theirs.len()), (2, 2), "{ours:#?} {theirs:#?}");
 
-    // carnet always says how long the session is to be; both name it as they like, and no token is used twice.
+    // carnet always states the session's duration; session names differ, and no token is used twice.
     let (our, mut their) = (ours[0].form(), theirs[0].form());
     their.insert("DurationSeconds".to_owned(), "3600".to_owned());
     for name in ["RoleSessionName", "WebIdentityToken"] {
@@ -82,7 +82,7 @@ fn awss_client_gets_through_the_sandbox_and_carnet_asks_as_it_does() {
     let ((our_headers, our_scope), (their_headers, their_scope)) = (signed(our), signed(their));
     assert_eq!(our_scope, "us-east-1/ecr-public/aws4_request");
     assert_eq!(our_scope, their_scope);
-    // Everything that the client signs, carnet signs too.
+    // carnet signs everything that the client signs.
     for header in their_headers {
         assert!(our_headers.contains(&header), "{header} is not signed: {our_headers:?}");
     }

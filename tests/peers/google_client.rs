@@ -1,5 +1,5 @@
-//! Google's own client, google-auth, against the sandbox: it answers as that client expects, and carnet asks as
-//! it does.
+//! Google's own client, google-auth, against the sandbox: it responds as that client expects, and carnet's
+//! requests equal the client's.
 
 use serde_json::{Value, json};
 
@@ -13,8 +13,8 @@ const PROVIDER: &str = "projects/123456789012/locations/global/workloadIdentityP
 const ACCOUNT: &str = "pull@my-project.iam.gserviceaccount.com";
 const ACCESS_TOKEN: &str = "ya29.what-the-sandbox-answers";
 
-/// An issuer, a sandbox that trusts its feeds `default/a` (to act as the account too) and `default/b` (not), and
-/// a proxy before it that writes down what is asked.
+/// An issuer, a sandbox that trusts its feeds `default/a` (which may also act as the account) and `default/b`
+/// (which may not), and a proxy in front of it that records requests.
 struct World {
     ca: Ca,
     issuer: Issuer,
@@ -53,7 +53,8 @@ impl World {
         self.issuer.carnet.ok(&[&add, &feed[..], &provider, &endpoints, own].concat());
     }
 
-    /// What Google's client makes of the feed's token, directly or as the account for some seconds.
+    /// Returns the result of Google's client for the feed's token, directly or as the account for some
+    /// seconds.
     fn ask(&self, feed: &str, seconds: Option<u32>) -> Value {
         let token = self.issuer.carnet.ok(&["token", "mint", feed]);
         let url = |path: &str| format!("{}{path}", self.proxy.url);
@@ -73,7 +74,7 @@ impl World {
         serde_json::from_str(&output.stdout).unwrap()
     }
 
-    /// What carnet makes of it.
+    /// Runs carnet's own exchange.
     fn credential(&self, feed: &str) -> Output {
         let ca_file = self.ca.certificate();
         self.issuer.carnet.run(&["feed", "credentials", feed, "--ca-file", ca_file.to_str().unwrap()])
@@ -84,14 +85,15 @@ fn generate_path() -> String {
     format!("/v1/projects/-/serviceAccounts/{ACCOUNT}:generateAccessToken")
 }
 
-/// The names of the headers of the one request that the other does not have, but for those of every client.
+/// Returns the names of headers that only the first request has, without those of every HTTP client.
 fn only_in(one: &Recorded, other: &Recorded) -> Vec<String> {
     let of_every_client = ["connection", "accept-encoding", "host", "user-agent"];
     let names = one.headers.keys().filter(|name| !other.headers.contains_key(*name));
     names.filter(|name| !of_every_client.contains(&name.as_str())).cloned().collect()
 }
 
-/// Two token exchanges: the same fields, of which these differ, and the same headers but for Google's own.
+/// Asserts that two token exchanges have the same fields, with only these different, and the same headers
+/// except Google's own.
 #[track_caller]
 fn assert_same_exchange(ours: &Recorded, theirs: &Recorded, different: &[&str]) {
     assert_eq!((&ours.method, &ours.target), (&theirs.method, &theirs.target));
@@ -119,7 +121,7 @@ fn googles_client_gets_through_the_sandbox_and_carnet_asks_as_it_does() {
     );
     let ours = world.proxy.take();
 
-    // Each difference is explained in docs/google-artifact-registry.md.
+    // docs/google-artifact-registry.md explains each difference.
     assert_eq!((ours.len(), theirs.len()), (1, 1), "{ours:#?}\n{theirs:#?}");
     // Two tokens of the same feed, minted one after the other.
     assert_same_exchange(&ours[0], &theirs[0], &["subject_token"]);

@@ -1,4 +1,4 @@
-//! A real registry and a real client: skopeo pulls with the credential that came through the whole chain.
+//! A real registry and a real client: skopeo pulls with a credential from the whole exchange.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::support::docker_registry::{DockerRegistry, one_layer_image};
 
 const PASSWORD: &str = "what-the-sandbox-answers-as-ecr";
 
-/// An authentication file as `docker login` writes it.
+/// Writes an authentication file as `docker login` does.
 fn auth_file(folder: &Path, name: &str, host: &str, user: &str, password: &str) -> PathBuf {
     let file = folder.join(name);
     let auth = BASE64_STANDARD.encode(format!("{user}:{password}"));
@@ -34,7 +34,7 @@ fn skopeo_pulls_with_a_credential_from_the_whole_chain_of_aws() {
 
 #[test]
 fn skopeo_pulls_with_a_credential_from_the_whole_chain_of_azure() {
-    // A JWT that ends in the year 2100, so that the registry can know it beforehand.
+    // A JWT that expires in the year 2100, fixed so that the registry can know it beforehand.
     let refresh_token = "e30.eyJleHAiOjQxMDI0NDQ4MDB9.what-the-sandbox-answers-as-acr";
     skopeo_pulls(&Chain {
         sandbox: format!("[azure]\nrefresh_token = \"{refresh_token}\"\n"),
@@ -69,13 +69,13 @@ fn skopeo_pulls_with_a_credential_from_the_whole_chain_of_google() {
     });
 }
 
-/// A cloud's stand-in that gives out one password, and the feed that leads to it.
+/// A sandbox that issues one fixed password, and the feed that uses it.
 struct Chain<'a> {
     /// The sandbox's configuration.
     sandbox: String,
-    /// Endpoint names, and where the sandbox announces them.
+    /// Endpoint names, and their JSON pointers in the sandbox's announcement.
     endpoints: [(&'a str, &'a str); 2],
-    /// How the feed is added, but for what every feed has.
+    /// The flags of `feed add` that are specific to the cloud.
     add: &'a [&'a str],
     user: &'a str,
     password: &'a str,

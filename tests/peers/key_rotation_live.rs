@@ -1,5 +1,5 @@
-//! Keys rotate again and again under a load of minting and of verification by others, whose caches are as old
-//! as the policy lets them be: nobody notices. A revocation everybody notices, as soon as they fetch again.
+//! Keys rotate repeatedly under a load of minting and of third-party verification, with caches as old as the
+//! policy allows: no token is refused. After a revocation, every verifier refuses once it fetches again.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ struct Token {
     expires_at: Timestamp,
 }
 
-/// A second process would do the same: an issuer on the server's database that mints in this one.
+/// An issuer on the server's database that mints in this process, as a second process would.
 struct Minter {
     carnet: Arc<Carnet>,
     feeds: Vec<Feed>,
@@ -79,7 +79,7 @@ impl Minter {
         self.feeds = ["default/rs256", "default/es256"].map(feed).to_vec();
     }
 
-    /// A token of each algorithm; none while this process is too busy to confirm its key state.
+    /// Mints a token of each algorithm; none while this process is too busy to confirm its key state.
     fn mint(&self) -> Vec<Token> {
         let mint = |feed| match self.carnet.issuer().mint(feed, &Context::default()) {
             Ok(token) => {
@@ -106,7 +106,7 @@ impl Drop for Minter {
 #[derive(Debug, Default)]
 struct Tally {
     fresh: usize,
-    /// Verified again in the last second of their lives: one in eight.
+    /// Tokens verified again in the last second of their lifetime: one in eight.
     old: usize,
     /// Refused after their expiry, because the machine was busy.
     late: usize,
@@ -116,7 +116,7 @@ struct Tally {
     fetches: u64,
 }
 
-/// Verifies what comes, at once and again shortly before it expires, until nothing comes any more.
+/// Verifies each token at once and again shortly before it expires, until the channel closes.
 fn verify_all(mut verifier: Verifier, tokens: Receiver<Token>) -> (Verifier, Tally) {
     let (mut tally, mut held) = (Tally::default(), VecDeque::<Token>::new());
     let mut ageing = 0;
@@ -146,17 +146,17 @@ fn verify(verifier: &mut Verifier, token: &Token, tally: &mut Tally, counted: fn
     }
 }
 
-/// Mints until the keys have rotated often enough, and hands every token to every verifier.
+/// Mints until the keys have rotated often enough, and passes every token to every verifier.
 fn load(minter: &Minter, verifiers: &[SyncSender<Token>]) -> usize {
     let mut seen = BTreeSet::from_iter(minter.active());
     let deadline = ROTATE_EVERY * u32::try_from(rotations()).unwrap() * 3 + PATIENCE;
     wait_until(deadline, || {
         for token in minter.mint() {
-            // Waits while they are busy.
+            // Blocks while they are busy.
             verifiers.iter().for_each(|verifier| verifier.send(token.clone()).unwrap());
         }
         seen.extend(minter.active());
-        // Two algorithms rotate; their first keys were not rotated to.
+        // Two algorithms rotate; the first keys are not the result of a rotation.
         (seen.len() >= 2 * (rotations() + 1)).then_some(())
     });
     seen.len() / 2 - 1
@@ -200,7 +200,7 @@ fn nobody_notices_rotations_under_load_and_everybody_notices_a_revocation() {
 }
 
 fn assert_revocation_is_noticed(issuer: &Issuer, minter: &mut Minter, verifiers: &mut [Verifier]) {
-    // Tokens that outlive what follows.
+    // Tokens that outlive the rest of the test.
     let calm = ["--rotate-every=1h", "--max-token-lifetime=10m"];
     issuer.carnet.ok(&[&["key", "policy"], &calm[..]].concat());
     for feed in ["default/rs256", "default/es256"] {
@@ -209,7 +209,7 @@ fn assert_revocation_is_noticed(issuer: &Issuer, minter: &mut Minter, verifiers:
     minter.read_feeds();
     let key = |state| the(&list(&issuer.carnet), "ES256", state).to_owned();
     let (leaked, successor) = (key("active"), key("prepared"));
-    // Verifiers know the successor once it has been published for `propagation`.
+    // Verifiers have the successor once it has been published for `propagation`.
     let known = wait_until(PATIENCE, || {
         let keys = list(&issuer.carnet);
         let key = keys.iter().find(|key| key["kid"] == successor.as_str()).unwrap();

@@ -1,5 +1,5 @@
-//! carnet against real programs that nobody here wrote. `scripts/test` installs them; a test whose peer is
-//! missing fails and says so.
+//! carnet against third-party programs. `scripts/test` installs them; a test whose program is missing fails
+//! and says so.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

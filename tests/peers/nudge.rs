@@ -1,5 +1,5 @@
-//! A revocation before verifiers that fetch only for an unknown `kid`: OpenBao's JWT login and jose's
-//! `createRemoteJWKSet` go on accepting the revoked key, until a nudge has them fetch.
+//! A revocation with verifiers that fetch only for an unknown `kid`: OpenBao's JWT login and jose's
+//! `createRemoteJWKSet` accept the revoked key until a nudge makes them fetch.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -39,7 +39,7 @@ fn mint(carnet: &Carnet) -> String {
     carnet.ok(&["token", "mint", "default/a"]).trim().to_owned()
 }
 
-/// Revokes the active key; gives the tokens that `relay` has got in the end, `nudges` of them.
+/// Revokes the active key; returns all tokens that `relay` has received, `nudges` of them.
 fn revoke(carnet: &Carnet, relay: &Relay, nudges: usize, more: &[&str]) -> Vec<String> {
     let listed = list(carnet);
     let active = the(&listed, "ES256", "active").to_string();
@@ -47,7 +47,7 @@ fn revoke(carnet: &Carnet, relay: &Relay, nudges: usize, more: &[&str]) -> Vec<S
     relay.wait_for(nudges)
 }
 
-/// The `kid` of a token's header.
+/// Returns the `kid` of a token's header.
 fn kid(token: &str) -> String {
     jsonwebtoken::decode_header(token).unwrap().kid.unwrap()
 }
@@ -63,14 +63,14 @@ fn openbao_accepts_the_revoked_key_until_a_nudge_has_it_fetch() {
     let first = mint(carnet);
     assert!(bao.accepts(&first));
 
-    // Without a nudge: the successor is a key that it holds, so nothing has it fetch.
+    // Without a nudge: it has the successor's key already, so nothing makes it fetch.
     assert_eq!(revoke(carnet, &relay, 0, &["--no-nudge"]), [""; 0]);
     let second = mint(carnet);
     assert_ne!(kid(&first), kid(&second));
     assert!(bao.accepts(&second));
     assert!(bao.accepts(&first), "a token of the revoked key is accepted");
 
-    // With one: both revoked keys are refused as soon as it has seen the token.
+    // With a nudge: both revoked keys are refused as soon as it has seen the token.
     let nudges = revoke(carnet, &relay, 1, &[]);
     let listed = list(carnet);
     assert_eq!(kid(&nudges[0]), the(&listed, "ES256", "prepared").to_string());

@@ -1,4 +1,4 @@
-//! Prometheus reads our metrics and our alert rules: its linter, its unit tests of rules, and a real scrape.
+//! Prometheus with carnet's metrics and alert rules: its linter, its unit tests of rules, and a real scrape.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -36,11 +36,11 @@ fn promtool(arguments: &[&str], stdin: &str) {
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     assert!(output.status.success(), "promtool {arguments:?}\n{said}");
-    // The linter finds fault without failing, if it is not with the format.
+    // The linter reports most findings without failing.
     assert!(arguments != ["check", "metrics"] || said.is_empty(), "{said}");
 }
 
-/// The metrics of an issuer that has done something of everything.
+/// Returns the metrics of an issuer that has done something of every kind.
 async fn busy() -> (InProcess, Arc<Metrics>) {
     let world = InProcess::start().await;
     let (broker, context, everything) =
@@ -82,14 +82,14 @@ async fn prometheus_scrapes_every_metric_and_evaluates_every_rule() {
             .map(|line| line.split(['{', ' ']).next().unwrap().to_owned())
             .collect();
         assert!(names.len() > 100);
-        // Each was scraped, as a name that Prometheus knows.
+        // Each metric was scraped under a name that Prometheus accepts.
         let known = wait_until(WITHIN, || {
             let known = ask(address, "/api/v1/label/__name__/values")?;
             let known: Vec<String> = serde_json::from_value(known["data"].clone()).ok()?;
             names.iter().all(|name| known.contains(name)).then_some(known)
         });
         let known = known.expect("not every metric was scraped");
-        // Nothing of ours went by another name, as it would if the format were misread.
+        // No metric of carnet's has another name, as would happen if the format were misread.
         assert!(known.iter().filter(|name| name.starts_with("carnet_")).all(|name| names.contains(name)));
 
         let target = &ask(address, "/api/v1/targets").unwrap()["data"]["activeTargets"][0];
@@ -98,7 +98,7 @@ async fn prometheus_scrapes_every_metric_and_evaluates_every_rule() {
         let metadata = &metadata["data"]["carnet_exchange_duration_seconds"][0];
         assert_eq!((&metadata["type"], &metadata["unit"]), (&"histogram".into(), &"seconds".into()));
 
-        // Rules are evaluated by and by, from when Prometheus starts: the last ones after the scrape.
+        // Prometheus evaluates the rules at intervals after its start: the last ones after the scrape.
         let rules = || Some(ask(address, "/api/v1/rules")?["data"]["groups"][0]["rules"].as_array()?.clone());
         let woken = |rules: &[Value]| -> Vec<String> {
             let woken = rules.iter().filter(|rule| rule["state"] != "inactive");
@@ -115,13 +115,13 @@ async fn prometheus_scrapes_every_metric_and_evaluates_every_rule() {
     checked.await.unwrap();
 }
 
-/// Answers whatever is asked with the metrics.
+/// Starts a server that responds to every request with the metrics.
 fn answer_scrapes(metrics: Arc<Metrics>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
-            // The request comes in one piece; what it says does not matter.
+            // The request arrives in one piece; its content does not matter.
             let _ = stream.read(&mut [0; 4096]);
             let (body, head) = (metrics.encode(), "HTTP/1.1 200 OK\r\nConnection: close\r\n");
             let length = body.len();
@@ -135,9 +135,9 @@ fn answer_scrapes(metrics: Arc<Metrics>) -> SocketAddr {
     address
 }
 
-/// A Prometheus that scrapes `target` and knows our rules.
+/// Starts a Prometheus that scrapes `target` with carnet's rules.
 fn prometheus(folder: &Path, target: SocketAddr) -> (Process, SocketAddr) {
-    // JSON is YAML too.
+    // JSON is valid YAML.
     let config = json!({
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [in_package(RULES)],
@@ -160,7 +160,7 @@ fn prometheus(folder: &Path, target: SocketAddr) -> (Process, SocketAddr) {
     })
 }
 
-/// What Prometheus's API answers.
+/// Returns a response of Prometheus's API.
 fn ask(address: SocketAddr, path: &str) -> Option<Value> {
     let answer = http(address, path, None)?;
     let (_, body) = answer.split_once("\r\n\r\n")?;

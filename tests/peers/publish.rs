@@ -1,7 +1,7 @@
-//! `carnet publish` into object stores that others wrote: SeaweedFS's S3 and Azurite. What stands there is fetched as
-//! a cloud does, without credentials, and PyJWT verifies tokens by it.
+//! `carnet publish` into third-party object stores: SeaweedFS's S3 and Azurite. The documents are fetched as a cloud
+//! does, without credentials, and PyJWT verifies tokens with them.
 //!
-//! Google Cloud Storage has no stand-in that takes what its clients send (their XML API); its wire format is
+//! Google Cloud Storage has no emulator that accepts its clients' requests (their XML API); its wire format is
 //! tested in `src/publish/objects`.
 
 use std::process::Command;
@@ -22,17 +22,17 @@ use crate::support::verifiers::Verifier;
 const DOCUMENTS: [&str; 2] = [".well-known/jwks", ".well-known/openid-configuration"];
 const AUDIENCE: &str = "sts.amazonaws.com";
 
-/// Far longer than a change takes to get there, also on a busy machine.
+/// Far longer than a change takes to arrive there, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running store, and what its users say to reach it.
+/// A running store, and the settings of its clients.
 enum Store {
     S3(SeaweedFs),
     Azure(Azurite),
 }
 
 impl Store {
-    /// One with the bucket `issuer`, of which everybody may read the two documents below `prod`.
+    /// Starts one with the bucket `issuer`, of which everybody may read the two documents below `prod`.
     fn s3() -> Self {
         let store = SeaweedFs::store();
         let resources = DOCUMENTS.map(|document| format!("arn:aws:s3:::issuer/prod/{document}"));
@@ -43,7 +43,7 @@ impl Store {
         Self::S3(store)
     }
 
-    /// One with the container `issuer`, whose blobs everybody may read.
+    /// Starts one with the container `issuer`, whose blobs everybody may read.
     fn azure() -> Self {
         let store = Azurite::start();
         store.make_public_container("issuer");
@@ -64,7 +64,7 @@ impl Store {
         }
     }
 
-    /// Where everybody finds what is published at the target.
+    /// Returns the URL at which the target's documents are public.
     fn issuer(&self) -> String {
         let account = match self {
             Self::S3(_) => String::new(),
@@ -73,7 +73,7 @@ impl Store {
         format!("http://{}/{account}issuer/prod", self.address())
     }
 
-    /// The environment of a command that reaches the store at `address`.
+    /// Sets the environment of a command that uses the store at `address`.
     fn tell(&self, command: &mut Command, address: &str) {
         let endpoint = format!("http://{address}");
         match self {
@@ -82,21 +82,21 @@ impl Store {
                 .env("AWS_ALLOW_HTTP", "true")
                 .env("AWS_ACCESS_KEY_ID", ADMINISTRATOR[0])
                 .env("AWS_SECRET_ACCESS_KEY", ADMINISTRATOR[1]),
-            // Its account and key are those that every Azurite has.
+            // Its account and key are those of every Azurite.
             Self::Azure(_) => {
                 command.env("AZURE_STORAGE_USE_EMULATOR", "true").env("AZURITE_BLOB_STORAGE_URL", endpoint)
             }
         };
     }
 
-    /// The command that publishes the documents of `carnet` here.
+    /// Returns the command that publishes the documents of `carnet` here.
     fn publish(&self, carnet: &Carnet, more: &[&str]) -> Command {
         let mut command = carnet.command(&[&["publish", self.target(), "--output=json"], more].concat());
         self.tell(&mut command, &self.address());
         command
     }
 
-    /// The same, carried out.
+    /// Runs it.
     #[track_caller]
     fn published(&self, carnet: &Carnet) -> Value {
         let Output { status, stdout, stderr } = Output::of(&mut self.publish(carnet, &[]), b"");
@@ -104,7 +104,7 @@ impl Store {
         serde_json::from_str(&stdout).unwrap()
     }
 
-    /// What anybody gets of a document.
+    /// Fetches a document anonymously.
     fn fetch(&self, document: &str) -> Answer {
         let path = self.issuer();
         let path = path.strip_prefix(&format!("http://{}", self.address())).unwrap();
@@ -117,7 +117,7 @@ impl Store {
     }
 }
 
-/// `aws s3api`, as the administrator.
+/// Runs `aws s3api` as the administrator.
 fn aws(store: &SeaweedFs, arguments: &[&str]) {
     let output = clean_command(installed_peer("venv/bin/aws"))
         .args(["--endpoint-url", &format!("http://{}", store.address()), "s3api"])
@@ -130,7 +130,7 @@ fn aws(store: &SeaweedFs, arguments: &[&str]) {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// A carnet whose issuer URL is where the store shows its documents, with a feed `default/a`.
+/// Returns a carnet whose issuer URL is that of the store's documents, with a feed `default/a`.
 fn carnet(store: &Store) -> Carnet {
     let carnet = Carnet::new();
     carnet.ok(&[
@@ -146,8 +146,8 @@ fn carnet(store: &Store) -> Carnet {
     carnet
 }
 
-/// What a store shows is what a server would, to everybody, with the headers that caches go by; and of a bucket
-/// with the policy from our documentation, nothing else.
+/// Asserts that a store serves the same as a server, to everybody, with the headers for caches; and that a
+/// bucket with the policy from the documentation serves nothing else.
 fn shows_what_a_server_serves(store: &Store) {
     let carnet = carnet(store);
     assert_eq!(store.published(&carnet)["written"], json!(DOCUMENTS));
@@ -186,7 +186,7 @@ fn pyjwt_verifies_our_tokens_by_what_stands_in_seaweedfs() {
     store.published(&carnet);
     let mint = || carnet.ok(&["token", "mint", "default/a"]).trim().to_owned();
     let before = mint();
-    // The certificate authority is for nothing: this issuer is on loopback, without TLS.
+    // The CA is not used: this issuer is on loopback, without TLS.
     let ca = Ca::new();
     let mut holder = Verifier::pyjwt(&store.issuer(), AUDIENCE, &ca);
     let claims = holder.verify(&before).claims.unwrap();
@@ -216,7 +216,7 @@ fn a_server_brings_seaweedfs_up_to_date_on_every_change_of_keys() {
     ]);
     store.tell(&mut command, &store.address());
     let server = Announced::of("carnet serve", &mut command);
-    // Before it announced itself.
+    // Published before the announcement.
     let before = store.kids();
 
     carnet.ok(&["key", "rotate", "--force", "--yes"]);
@@ -232,13 +232,13 @@ fn a_server_brings_seaweedfs_up_to_date_on_every_change_of_keys() {
     assert!(shown.is_some(), "the rotation was not published");
 }
 
-/// An older copy of the database reads what stands there, and before it writes, a newer state is published: the
-/// store itself refuses the write, by its condition, and the newer state stays.
+/// An older copy of the database reads the documents, and before it writes, a newer state is published: the
+/// store itself refuses the conditional write, and the newer state stays.
 fn refuses_a_write_that_comes_too_late(store: Store, replaces: bool) {
     let newer = carnet(&store);
     let older = newer.copy();
     if replaces {
-        // An older state than that of both.
+        // A state older than both.
         store.published(&older);
         older.ok(&["key", "rotate", "--force", "--yes"]);
         newer.ok(&["key", "rotate", "--force", "--yes"]);
@@ -345,6 +345,6 @@ fn what_the_stores_refuse_is_told_in_their_words_with_what_fixes_it() {
         },
         &["403", "AuthorizationFailure"],
     );
-    // Nothing that failed was taken into use.
+    // A key whose publication failed is not used.
     assert_eq!(s3.fetch(DOCUMENTS[0]).status, 404);
 }

@@ -1,5 +1,5 @@
-//! `feed setup` for AWS, carried out: the script by the AWS CLI and the configuration by Terraform against
-//! moto's IAM, and the trust policy's conditions by SeaweedFS, which decides by them.
+//! `feed setup` for AWS, carried out: the AWS CLI runs the script and Terraform the configuration, against
+//! moto's IAM, and SeaweedFS decides by the trust policy's conditions.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +17,7 @@ use crate::support::terraform::Terraform;
 const ISSUER: &str = "https://issuer.example/carnet";
 const NAME: &str = "'; touch pwned; ' ${x} \"ü\"";
 
-/// A carnet with three feeds in the account that moto plays; two of them name the same role.
+/// Returns a carnet with three feeds in moto's account; two of them name the same role.
 fn carnet() -> Carnet {
     let carnet = Carnet::new();
     for (slug, role) in [("prod", "carnet/pull"), ("other", "carnet/pull"), ("third", "third")] {
@@ -45,7 +45,7 @@ fn documents(carnet: &Carnet, feed: &str) -> Value {
     serde_json::from_str(&setup(carnet, feed, "json", &["--repository=app/one"])).unwrap()
 }
 
-/// Who takes moto for AWS.
+/// Configures a command to use moto as AWS.
 fn at_moto<'a>(command: &'a mut Command, moto: &Moto, home: &Path) -> &'a mut Command {
     command
         .current_dir(home)
@@ -101,7 +101,8 @@ fn assert_is_set_up(moto: &Moto, documents: &Value) {
     assert_eq!(unwrapped(&policy["PolicyDocument"]), unwrapped(&wanted["PolicyDocument"]));
 }
 
-/// A policy in which a list of one is that one, and the order of others is the alphabet's: to AWS that is the same.
+/// Returns a policy with lists of one element replaced by the element, and other lists sorted: for AWS both
+/// are equal.
 fn unwrapped(policy: &Value) -> Value {
     match policy {
         Value::Array(items) if items.len() == 1 => unwrapped(&items[0]),
@@ -135,17 +136,17 @@ fn the_script_makes_provider_and_role_again_and_again_and_spares_roles_of_others
     assert!(output.stderr.contains("was not made for this issuer and subject"), "{}", output.stderr);
     assert_is_set_up(&moto, &documents(&carnet, "default/prod"));
 
-    // A feed of the same issuer with a role of its own finds the provider and its audience there.
+    // A feed of the same issuer with a separate role finds the existing provider and its audience.
     let script = setup(&carnet, "default/third", "cli", &["--repository=app/one"]);
     let output = run_script(&script, &moto);
     assert_eq!(output.status, 0, "{output:?}");
     assert_is_set_up(&moto, &documents(&carnet, "default/third"));
 
-    // The command that the script names gives it the role of the first feed.
+    // The command in the script's output gives it the role of the first feed.
     let script = setup(&carnet, "default/other", "cli", &["--repository=app/one"]);
     let refused = run_script(&script, &moto).stderr;
     let tag = refused.lines().map(str::trim).find(|line| line.starts_with("aws iam tag-role")).unwrap();
-    // With an endpoint of its own, the AWS CLI wants a region even for IAM.
+    // With a custom endpoint, the AWS CLI needs a region even for IAM.
     let output = run_script(&format!("export AWS_DEFAULT_REGION=eu-central-1; {tag}"), &moto);
     assert_eq!(output.status, 0, "{tag}: {output:?}");
     let output = run_script(&script, &moto);
@@ -193,7 +194,7 @@ fn terraform_makes_the_same_provider_and_role() {
     assert!(output.stdout.contains("arn:aws:iam::123456789012:role/carnet/pull"), "{}", output.stdout);
     assert_is_set_up(&moto, &documents(&carnet, "default/prod"));
 
-    // What the one has made, the other finds as it should be.
+    // Each accepts the resources that the other created.
     let output = run_script(&setup(&carnet, "default/prod", "cli", &["--repository=app/one"]), &moto);
     assert_eq!(output.status, 0, "{output:?}");
 }
@@ -213,7 +214,7 @@ fn seaweedfs_lets_in_by_the_generated_conditions_the_feed_and_no_other() {
     let documents: Value = serde_json::from_str(&setup(carnet, "default/a", "json", &[])).unwrap();
     let condition = &documents["role"]["AssumeRolePolicyDocument"]["Statement"][0]["Condition"];
 
-    // The same conditions, under the names that SeaweedFS has for AWS's keys.
+    // The same conditions, under SeaweedFS's names for AWS's keys.
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let equals: serde_json::Map<_, _> = condition["StringEquals"]
         .as_object()
@@ -236,7 +237,7 @@ fn seaweedfs_lets_in_by_the_generated_conditions_the_feed_and_no_other() {
     add("b", &seaweedfs.sts());
     let [trusted, other] =
         ["a", "b"].map(|slug| carnet.run(&["feed", "credentials", &format!("default/{slug}")]));
-    // Past STS; nothing answers as ECR.
+    // The step after STS; no server responds as ECR.
     assert!(trusted.stderr.contains("step ecr:GetAuthorizationToken got no answer"), "{trusted:?}");
     assert!(other.stderr.contains("refused step sts:AssumeRoleWithWebIdentity"), "{other:?}");
     assert!(other.stderr.contains("code: AccessDenied"), "{other:?}");

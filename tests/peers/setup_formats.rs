@@ -1,4 +1,4 @@
-//! What `feed setup` writes, read by the programs that are strict about its languages.
+//! The output of `feed setup`, checked by the programs for its languages.
 
 use carnet::internals::setup::Format;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::support::process::clean_command;
 use crate::support::system_peer;
 use crate::support::terraform::Terraform;
 
-/// Every case, and every case with every hostile name.
+/// Returns every case, and every case with every hostile name.
 fn cases() -> impl Iterator<Item = Case<'static>> {
     CASES.iter().flat_map(|case| {
         let hostile = HOSTILE_NAMES.iter().map(|name| Case { display_name: name, ..*case });
@@ -33,7 +33,7 @@ fn shellcheck<'a>(cases: impl Iterator<Item = Case<'a>>, arguments: &[&str]) {
 #[test]
 fn shellcheck_has_nothing_to_say_about_any_script() {
     shellcheck(CASES.iter().copied(), &[]);
-    // These two ask whether `$(` and `\` in single quotes are meant to be just that. They are.
+    // These two warn about `$(` and `\` in single quotes, which are intended.
     shellcheck(cases(), &["--exclude=SC2016,SC1003"]);
 }
 
@@ -62,7 +62,7 @@ fn terraform_holds_the_configurations_for_aws_valid() {
     }
 }
 
-/// The same quoting as in the configurations, read back as Terraform understood it.
+/// The same quoting as in the configurations, read back as Terraform parsed it.
 #[test]
 fn terraform_reads_hostile_strings_as_they_are() {
     let terraform = Terraform::installed();

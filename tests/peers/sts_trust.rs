@@ -1,5 +1,5 @@
-//! The trust chain at AWS: SeaweedFS as the STS that fetches our documents and verifies our token, moto as
-//! the ECR that answers afterwards.
+//! The exchange at AWS: SeaweedFS as the STS that fetches carnet's documents and verifies its token, moto as
+//! the ECR of the second step.
 
 use serde_json::Value;
 
@@ -8,13 +8,13 @@ use crate::support::carnet::{Carnet, Issuer, Output};
 use crate::support::moto::{self, Moto};
 use crate::support::seaweedfs::{ROLE_ARN, SeaweedFs, Trust};
 
-/// The subject and the audience that SeaweedFS trusts: those of the feed `default/a` by default.
+/// The subject and the audience that SeaweedFS trusts: by default those of the feed `default/a`.
 const SUBJECT: &str = "space:default:feed:a";
 const AUDIENCE: &str = "sts.amazonaws.com";
 
 const ECR_HOST: &str = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
 
-/// SeaweedFS that trusts `issuer`.
+/// Starts a SeaweedFS that trusts `issuer`.
 fn seaweedfs(issuer: &Issuer, ca: &Ca) -> SeaweedFs {
     let ca = &ca.certificate();
     SeaweedFs::start(&Trust { issuer: &issuer.url, audience: AUDIENCE, subject: SUBJECT, ca })
@@ -37,7 +37,8 @@ fn seaweedfs_trusts_our_token_and_ecrs_answer_becomes_a_credential() {
     let ca = Ca::new();
     let issuer = Issuer::https(&ca);
     let (seaweedfs, moto) = (seaweedfs(&issuer, &ca), Moto::start());
-    // moto's answer but for its expiry, which is long past. In the year 2100, beyond the STS session's end.
+    // moto's response except for its expiry, which is in 2015. In the year 2100, beyond the STS session's
+    // end.
     let ecr = moto.expiring_at(4_102_444_800);
     add_feed(&issuer.carnet, "a", &seaweedfs.sts(), &ecr, &[]);
 
@@ -72,7 +73,7 @@ fn credential_that_ecr_gives_expired_is_reported_and_never_handed_out() {
     assert!(!output.stderr.contains(moto::PASSWORD), "{}", output.stderr);
 }
 
-/// How SeaweedFS refuses, and what carnet presented to it.
+/// SeaweedFS's refusal, and the claims that carnet presented.
 struct Refusal<'a> {
     status: &'a str,
     code: &'a str,
@@ -107,7 +108,8 @@ fn assert_reported(output: &Output, feed: &str, refusal: &Refusal<'_>) {
         presented.iter().any(|fact| fact.len() > "kid=".len() && fact.starts_with("kid=")),
         "{presented:?}"
     );
-    // SeaweedFS says InvalidParameterValue where AWS has codes of its own: of that one, carnet knows no cause.
+    // SeaweedFS returns InvalidParameterValue where AWS has specific codes; carnet knows no cause for that
+    // one.
     if refusal.code != "InvalidParameterValue" {
         assert_ne!(fact("hint:"), "");
     }
@@ -168,7 +170,7 @@ fn seaweedfs_refuses_a_key_that_the_issuer_never_published() {
     let ca = Ca::new();
     let issuer = Issuer::https(&ca);
     let seaweedfs = seaweedfs(&issuer, &ca);
-    // Another carnet that claims the same issuer URL, where the real one goes on serving its own keys.
+    // Another carnet with the same issuer URL, while the real one serves its own keys.
     let impostor = Carnet::new();
     let _server =
         impostor.serve(&issuer.url, "127.0.0.1:0", &[]).unwrap_or_else(|failure| panic!("{failure}"));
@@ -191,8 +193,8 @@ fn seaweedfs_refuses_a_key_that_the_issuer_never_published() {
 #[test]
 fn seaweedfs_refuses_an_expired_token() {
     let ca = Ca::new();
-    // A carnet that lives wholly in the past: to itself its tokens are fresh, to SeaweedFS they expired
-    // nearly two hours ago.
+    // A carnet whose clock is in the past: for itself its tokens are valid, for SeaweedFS they expired nearly
+    // two hours ago.
     let issuer = Issuer::https_of(&ca, || Carnet::with_clock_off_by("-2h"));
     let seaweedfs = seaweedfs(&issuer, &ca);
     add_feed(&issuer.carnet, "a", &seaweedfs.sts(), &seaweedfs.sts(), &[]);

@@ -1,4 +1,4 @@
-//! Our tokens before verifiers that others wrote: PyJWT's `PyJWKClient` and jose's `createRemoteJWKSet`.
+//! carnet's tokens with third-party verifiers: PyJWT's `PyJWKClient` and jose's `createRemoteJWKSet`.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -11,7 +11,7 @@ use crate::support::verifiers::Verifier;
 
 const AUDIENCE: &str = "sts.amazonaws.com";
 
-/// An issuer with a feed `default/ALG` (in lower case) for each algorithm.
+/// Returns an issuer with a feed `default/ALG` (in lower case) for each algorithm.
 fn issuer(ca: &Ca) -> Issuer {
     let issuer = Issuer::https(ca);
     for alg in ["RS256", "ES256"] {
@@ -31,7 +31,7 @@ fn mint(carnet: &Carnet, slug: &str) -> String {
     carnet.ok(&["token", "mint", &format!("default/{slug}")]).trim().to_owned()
 }
 
-/// One part of a compact token, decoded.
+/// Returns one part of a compact token, decoded.
 fn part(token: &str, index: usize) -> Value {
     let part = token.split('.').nth(index).unwrap();
     serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
@@ -42,7 +42,7 @@ fn our_tokens_verify_with_pyjwt_and_jose_before_and_after_a_rotation() {
     let ca = Ca::new();
     let issuer = issuer(&ca);
     let before = ["rs256", "es256"].map(|slug| mint(&issuer.carnet, slug));
-    // These two keep, from here on, what was published before the rotation.
+    // From here on, these two have the JWKS from before the rotation.
     let mut holders = verifiers(&issuer, &ca);
     for (token, alg) in before.iter().zip(["RS256", "ES256"]) {
         assert_eq!(part(token, 0)["alg"], alg);
@@ -60,13 +60,13 @@ fn our_tokens_verify_with_pyjwt_and_jose_before_and_after_a_rotation() {
     for (old, new) in before.iter().zip(&after) {
         assert_ne!(part(old, 0)["kid"], part(new, 0)["kid"], "the rotation changed no key");
     }
-    // Old tokens and new ones, in the eyes of verifiers that come fresh and of those that hold the old JWKS.
+    // Old and new tokens, with new verifiers and with those that have the old JWKS.
     let newcomers = verifiers(&issuer, &ca);
     for mut verifier in newcomers.into_iter().chain(holders) {
         for token in before.iter().chain(&after) {
             let verdict = verifier.verify(token);
             assert_eq!(verdict.claims.as_ref(), Ok(&part(token, 1)), "{}", verifier.name);
-            // The key that signs now had been published, as the prepared one, before it signed.
+            // The active key had been published, as the prepared one, before it signed.
             assert_eq!(verdict.fetches, 1, "{} had to fetch the JWKS again", verifier.name);
         }
     }

@@ -115,7 +115,7 @@ impl Gate {
         behind.answers.clear();
     }
 
-    /// Returns the last response; responses with the issuer's documents count only if `is_document`.
+    /// Returns the last response with one of the issuer's documents, or, without `is_document`, the last other one.
     pub(crate) fn last_answer(&self, is_document: bool) -> Option<String> {
         let behind = self.behind();
         let mut answers = behind.answers.iter().rev();

@@ -1,8 +1,8 @@
-//! A machine with one database, one clock and several processes, as far as key life goes.
+//! A model of a machine with one database, one clock and several processes, limited to the life of keys.
 //!
-//! Decisions are the library's own: `plan…`, `apply`, `published`, `ClockGuard`. What is modelled is the
-//! shell around them, as the rotator, the maintenance task and the issuer are it: what each process has read and
-//! when, what is decided again inside a transaction, when a process refuses to sign.
+//! Decisions are the library's own: `plan…`, `apply`, `published`, `ClockGuard`. The model replaces the code around
+//! them, that is rotator, maintenance task and issuer: what each process has read and when, what is decided again
+//! inside a transaction, and when a process refuses to sign.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use super::mutation::{self, Mutation};
 use super::rules::{Circumstances, Elapsed, Ledger, Number, Rule, Why, millis, number, public_key};
 
 const EPOCH: i64 = 1_700_000_000_000;
-/// The maintenance task moves the high-water time on this often.
+/// The interval at which the maintenance task advances the high-water time.
 const WRITE_EVERY: Elapsed = 10_000;
 
 /// Counts of events, to prove that the histories cover them.

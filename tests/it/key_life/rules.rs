@@ -85,14 +85,14 @@ pub(crate) struct Circumstances {
     /// The policy in force afterwards.
     pub(crate) policy: RotationPolicy,
     pub(crate) high_water: Timestamp,
-    /// Whether the clock is known to be behind.
+    /// True if the clock is known to be behind.
     pub(crate) is_behind: bool,
 }
 
 #[derive(Debug, Default)]
 struct Life {
     published: Elapsed,
-    /// Whether it was promoted before it had been published for long enough, as force and emergencies allow.
+    /// True if it was promoted before it had been published for long enough, as force and emergencies allow.
     early: bool,
     may_sign: bool,
     /// The guaranteed time for which its tokens verify: the longest lifetime of any of them, plus `leeway`.

@@ -1,4 +1,4 @@
-//! What stands at a place, and whether keys wait for it.
+//! The documents at a target, and whether keys wait for it.
 
 use serde_json::json;
 
@@ -54,7 +54,7 @@ fn a_copy_that_nobody_relies_on_is_written_all_the_same() {
     assert!(notes.contains("Nobody keeps this copy up to date"), "{notes}");
     let (answer, _) = publisher.ok(&[]);
     assert_eq!((&answer["registered"], &answer["written"]), (&json!(true), &json!([])));
-    // Nothing is taken back by it either.
+    // Nor does it end the registration.
     assert_eq!(publisher.ok(&["--once"]).0["registered"], true);
 }
 

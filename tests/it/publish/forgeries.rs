@@ -1,4 +1,5 @@
-//! Labels that somebody else wrote: they hold nothing up, and what they stand beside is replaced and recorded.
+//! Labels that something other than carnet wrote: they block nothing, and their documents are replaced and
+//! recorded.
 
 use std::fs;
 
@@ -20,7 +21,7 @@ impl Publisher {
         serde_json::from_str(&self.read(LABELS)).unwrap()
     }
 
-    /// Puts `body` into the place of the JWKS, with `label` beside it.
+    /// Replaces the JWKS by `body`, with `label`.
     fn forge(&self, body: &str, mut label: Value) {
         let mut labels = self.labels();
         label["sha256"] = json!(URL_SAFE_NO_PAD.encode(digest(&SHA256, body.as_bytes())));
@@ -29,7 +30,7 @@ impl Publisher {
         fs::write(self.folder.join(JWKS), body).unwrap();
     }
 
-    /// How often the audit log says that the copy was altered.
+    /// Returns how often the audit log records an altered copy.
     fn alterations(&self) -> usize {
         let listed =
             self.carnet.ok(&["audit", "list", "--kind=publication.altered", "--output=json", "--limit=100"]);
@@ -61,7 +62,7 @@ fn a_forged_label_neither_keeps_its_document_nor_goes_unrecorded() {
         assert_eq!(publisher.kids(), kids, "{label}");
         assert_eq!(publisher.alterations(), done + 1, "{label}");
     }
-    // Nothing is left to do, and nothing more is recorded.
+    // Another run has nothing to write and records nothing.
     assert_eq!(publisher.ok(&[]).0["written"], json!([]));
     assert_eq!(publisher.alterations(), 5);
     let doctor = publisher.carnet.run(&["doctor"]);
@@ -122,7 +123,7 @@ fn a_copy_of_an_earlier_version_with_the_same_keys_in_another_order_raises_no_al
     publisher.ok(&[]);
     let mut jwks: Value = serde_json::from_str(&publisher.read(JWKS)).unwrap();
     jwks["keys"].as_array_mut().unwrap().reverse();
-    // As it was then: the other order, and a label without a MAC.
+    // As an earlier version wrote it: another order, and a label without a MAC.
     let mut label = publisher.labels()["documents"][JWKS][0].clone();
     label.as_object_mut().unwrap().remove("mac");
     publisher.forge(&jwks.to_string(), label);
@@ -130,7 +131,7 @@ fn a_copy_of_an_earlier_version_with_the_same_keys_in_another_order_raises_no_al
     assert_eq!(answer["written"], json!([JWKS]));
     assert!(!notes.contains("changed by something other than carnet"), "{notes}");
     assert_eq!(publisher.alterations(), 0);
-    // One key more or less, or one that differs, does.
+    // A missing, additional or different key is an alteration.
     for change in ["remove", "alter", "double"] {
         let mut jwks: Value = serde_json::from_str(&publisher.read(JWKS)).unwrap();
         let keys = jwks["keys"].as_array_mut().unwrap();
@@ -159,7 +160,7 @@ fn two_servers_at_one_place_raise_no_alarm_when_keys_and_macs_change() {
     publisher.carnet.ok(&["key", "rewrap", "--new-key-file=new.key"]);
     let relabelled = wait_until(PATIENCE, || {
         let now = publisher.labels();
-        // The last label is that of the present text; the one before it stays until the next write.
+        // The last label belongs to the current text; the previous one stays until the next write.
         let mac =
             |labels: &Value| labels["documents"][JWKS].as_array().unwrap().last().unwrap()["mac"].clone();
         (mac(&now) != mac(&before)).then_some(())

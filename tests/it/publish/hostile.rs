@@ -1,4 +1,4 @@
-//! Folders that are not as they should be: what is said of them, and that nothing is changed.
+//! Folders in an unsafe or wrong state: the error, and the proof that nothing is changed.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -15,7 +15,7 @@ fn a_folder_that_may_not_be_written_is_named_and_nothing_waits_for_it() {
     fs::set_permissions(&publisher.folder, fs::Permissions::from_mode(0o555)).unwrap();
     let mut command = publisher.carnet.command(&publisher.arguments(&[]));
     if fs::metadata("/proc/self").unwrap().uid() == 0 {
-        // Root may write anywhere, unless it is told not to.
+        // Root may write anywhere, unless its capabilities are dropped.
         let mut without = Command::new(system_peer("setpriv"));
         without.args(["--bounding-set", "-dac_override,-dac_read_search"]).arg(command.get_program());
         without.args(command.get_args()).env_clear();

@@ -1,4 +1,4 @@
-//! `carnet publish` as a user runs it, into a folder: what stands there, what it says, and what it refuses.
+//! `carnet publish` on the command line, into a folder: the files, the output and the refusals.
 
 mod conflicts;
 mod copies;
@@ -16,7 +16,7 @@ const ISSUER: &str = "https://issuer.example";
 const JWKS: &str = ".well-known/jwks";
 const DISCOVERY: &str = ".well-known/openid-configuration";
 
-/// A carnet that has been set up, and the folder that the tests publish to: below its home, and not there yet.
+/// A carnet that is set up, and the folder that the tests publish to: below its home, not created yet.
 struct Publisher {
     carnet: Carnet,
     folder: PathBuf,
@@ -35,7 +35,7 @@ impl Publisher {
         Self { folder: carnet.home().join("www"), carnet }
     }
 
-    /// A copy of the database and its keys, as a backup is one, that publishes to the same folder.
+    /// Copies the database and its keys, like a backup; the copy publishes to the same folder.
     fn copy(&self) -> Self {
         Self { carnet: self.carnet.copy(), folder: self.folder.clone() }
     }
@@ -48,7 +48,7 @@ impl Publisher {
         self.carnet.run(&self.arguments(more))
     }
 
-    /// Runs it with success; gives the JSON and the notes.
+    /// Runs the command, which must succeed; returns the JSON and the notes.
     #[track_caller]
     fn ok(&self, more: &[&str]) -> (Value, String) {
         let Output { status, stdout, stderr } = self.run(&[&["--output=json"], more].concat());
@@ -56,7 +56,7 @@ impl Publisher {
         (serde_json::from_str(&stdout).unwrap(), stderr)
     }
 
-    /// Runs it, and it has to fail, say this and change nothing.
+    /// Runs the command, which must fail with this text and change nothing.
     #[track_caller]
     fn refused(&self, more: &[&str], status: i32, told: &[&str]) {
         let before = contents(&self.folder);
@@ -73,7 +73,7 @@ impl Publisher {
         std::fs::read_to_string(self.folder.join(document)).unwrap()
     }
 
-    /// The identifiers of the keys that stand in the folder.
+    /// Returns the identifiers of the keys in the folder.
     fn kids(&self) -> Vec<String> {
         let jwks: Value = serde_json::from_str(&self.read(JWKS)).unwrap();
         let keys = jwks["keys"].as_array().unwrap();
@@ -81,7 +81,7 @@ impl Publisher {
     }
 }
 
-/// Every file below `folder` with what it holds, but for the empty lock; nothing if there is no folder.
+/// Returns every file below `folder` with its content, without the empty lock; nothing if there is no folder.
 fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten() {

@@ -13,11 +13,11 @@ use crate::support::http::Connection;
 use crate::support::keys;
 use crate::support::process::wait_until;
 
-/// Much longer than it takes; a busy machine gets the time it needs.
+/// Much longer than needed, because the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Publisher {
-    /// A carnet that has never run.
+    /// Returns a carnet that has never run.
     pub(crate) fn never_started() -> Self {
         let carnet = Carnet::new();
         Self { folder: carnet.home().join("www"), carnet }
@@ -34,9 +34,9 @@ fn readiness(server: &Announced) -> Value {
     Connection::to(server.announced("/listening"), None).get("/readyz").json()
 }
 
-/// Waits until the copy and `server` show the keys that the database says are published.
+/// Waits until the copy and `server` show the keys that are published according to the database.
 ///
-/// Equal documents prove nothing alone: for a moment after a change, both are of the state before it.
+/// Equal documents alone prove nothing: for a moment after a change, both are from before it.
 #[track_caller]
 pub(crate) fn follows(publisher: &Publisher, server: &Announced) {
     let listed = keys::list(&publisher.carnet);
@@ -61,7 +61,7 @@ pub(crate) fn follows(publisher: &Publisher, server: &Announced) {
 fn a_first_start_publishes_before_it_announces_itself_and_then_follows_every_change() {
     let publisher = Publisher::never_started();
     let server = publisher.serve();
-    // It has just been announced.
+    // The server has just announced itself.
     let first = publisher.kids();
     let mut connection = Connection::to(server.announced("/listening"), None);
     assert_eq!(connection.get(&format!("/{JWKS}")).body, publisher.read(JWKS));

@@ -1,4 +1,5 @@
-//! `carnet database accept`: the operator takes an older database, and nothing that it held is believed any more.
+//! `carnet database accept`: the operator accepts an older database, and none of its keys and grants is
+//! honoured.
 
 use std::fs;
 
@@ -19,7 +20,7 @@ fn an_accepted_database_has_new_keys_and_no_grant_and_is_the_one_from_then_on() 
     let lost = Copy::of(&carnet);
     before.put_back(&carnet);
     assert_refused(&carnet, "an older database");
-    // Nobody is asked, and nothing happens, without a terminal or --yes.
+    // Without a terminal or --yes nothing happens.
     let asked = carnet.run(&["database", "accept"]);
     assert_eq!(asked.status, 2, "{}", asked.stderr);
     assert_refused(&carnet, "an older database");
@@ -41,7 +42,7 @@ fn an_accepted_database_has_new_keys_and_no_grant_and_is_the_one_from_then_on() 
     assert!(audited.contains("database.accept"), "{audited}");
     carnet.ok(&["audit", "verify"]);
 
-    // Neither the one that was accepted nor the one that was lost is taken any more.
+    // Both the lost database and another copy of the accepted one are refused.
     let now = Copy::of(&carnet);
     before.put_back(&carnet);
     assert_refused(&carnet, "an older database");

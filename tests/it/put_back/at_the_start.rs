@@ -1,4 +1,4 @@
-//! What a start refuses.
+//! Databases that a start refuses.
 
 use crate::put_back::{
     Copy, active, assert_refused, assert_starts, founded, grant, revoke_grant, revoke_key, stop,
@@ -39,7 +39,7 @@ fn a_database_that_went_on_from_an_older_copy_is_refused() {
     let carnet = founded();
     let (before, elsewhere) = (Copy::of(&carnet), carnet.copy());
     drop(grant(&carnet, &[]));
-    // Somebody runs the copy elsewhere, without the state file, further than the original has come.
+    // The copy runs elsewhere, without the state file, and has more states than the original.
     for _ in 0..3 {
         drop(grant(&elsewhere, &[]));
     }
@@ -99,7 +99,7 @@ fn states_that_are_removed_or_put_back_do_not_make_a_database_new() {
     now.put_back(&carnet);
     execute(&carnet.database(), "UPDATE states SET database_id = '00000000000000000000000000000000'");
     assert_refused(&carnet, "fails its MAC");
-    // The states of now beside the rows of before.
+    // The current states with the earlier rows.
     before.put_back(&carnet);
     let states = format!(
         "ATTACH '{}' AS new; DELETE FROM states; INSERT INTO states SELECT * FROM new.states",

@@ -1,4 +1,5 @@
-//! A database that somebody puts back to an earlier one, in whole or row by row, with the binary as users run it.
+//! An attacker restores an earlier database, complete or row by row; tested with the binary on the command
+//! line.
 
 mod accepted;
 mod at_the_start;
@@ -15,10 +16,10 @@ use crate::support::keys;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Far longer than anything here takes, also on a busy machine.
+/// Far longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An issuer with its first keys and two feeds, and no server.
+/// Returns an issuer with its first keys and two feeds, without a server.
 fn founded() -> Carnet {
     let carnet = Carnet::new();
     stop(keys::serve(&carnet));
@@ -31,7 +32,7 @@ fn stop(mut server: Announced) {
     assert!(server.process.wait_for_end(PATIENCE).expect("the server does not stop").success());
 }
 
-/// The database of a carnet at one moment, when nothing runs on it.
+/// A copy of a carnet's database, made while nothing uses it.
 struct Copy(TempDir);
 
 impl Copy {
@@ -41,7 +42,7 @@ impl Copy {
         Self(folder)
     }
 
-    /// Puts it in the place of the present one, as from a backup.
+    /// Restores the copy over the current database, as from a backup.
     fn put_back(&self, carnet: &Carnet) {
         for file in ["carnet.db-wal", "carnet.db-shm"] {
             let _ = fs::remove_file(carnet.home().join(file));
@@ -79,7 +80,7 @@ fn revoke_grant(carnet: &Carnet, grant: &Grant) {
     carnet.ok(&["grant", "revoke", &grant.id, "--yes"]);
 }
 
-/// The active ES256 key.
+/// Returns the active ES256 key.
 fn active(carnet: &Carnet) -> String {
     keys::the(&keys::list(carnet), "ES256", "active").to_owned()
 }
@@ -88,7 +89,7 @@ fn revoke_key(carnet: &Carnet, kid: &str) {
     carnet.ok(&["key", "revoke", kid, "--yes"]);
 }
 
-/// Asks the API with a grant's token.
+/// Calls the API with a grant's token.
 fn get(server: &Announced, grant: &Grant, path: &str) -> Answer {
     let header = format!("Authorization: Bearer {}\r\n", grant.token);
     Connection::to(server.announced("/listening"), None).request("GET", path, &header)
@@ -107,7 +108,7 @@ fn wait_until_ready_is(server: &Announced, status: u16) -> Answer {
     found.unwrap_or_else(|| panic!("/readyz does not become {status}: {:?}", readyz(server)))
 }
 
-/// Every command that believes the database refuses it, with these words.
+/// Asserts that every command that relies on the database refuses it with these words.
 #[track_caller]
 fn assert_refused(carnet: &Carnet, words: &str) {
     let commands: [&[&str]; 5] = [
@@ -125,7 +126,7 @@ fn assert_refused(carnet: &Carnet, words: &str) {
     }
 }
 
-/// A start that goes well, and no warning of a missing state file in it.
+/// Asserts that a start succeeds without a warning about a missing state file.
 #[track_caller]
 fn assert_starts(carnet: &Carnet) {
     let server = keys::serve(carnet);

@@ -1,4 +1,4 @@
-//! The state file: what it is when it is missing, foreign, broken or behind.
+//! The state file when it is missing, foreign, broken or behind.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ fn file(carnet: &Carnet) -> PathBuf {
     carnet.keys_dir().join("state")
 }
 
-/// `N:HEAD` as `database show` prints it.
+/// Returns `N:HEAD` from `database show`.
 fn state(carnet: &Carnet) -> String {
     let shown: Value = serde_json::from_str(&carnet.ok(&["database", "show", "--output=json"])).unwrap();
     shown["state"].as_str().unwrap().to_owned()
@@ -53,7 +53,7 @@ fn a_database_that_the_file_does_not_know_is_refused_unless_somebody_says_its_st
     }
     let kept = fs::read(file(&carnet)).unwrap();
     fs::remove_file(file(&carnet)).unwrap();
-    // Another database under the same master key, and a file that knows it alone.
+    // Another database under the same master key, and a file that has only that one.
     stop(keys::serve(&carnet));
     Copy::of(&elsewhere).put_back(&carnet);
     assert_refused(&carnet, "does not know the database");

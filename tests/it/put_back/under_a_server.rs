@@ -1,4 +1,5 @@
-//! What a running server makes of it: it goes on with its own documents, and mints and changes nothing.
+//! A running server whose database is replaced: it continues to serve its own documents, and mints and
+//! changes nothing.
 
 use std::fs;
 
@@ -20,7 +21,7 @@ fn sql(carnet: &Carnet, statements: &str) {
     });
 }
 
-/// An issuer with a grant that is valid, one that is revoked, a key that is revoked, and a copy from before.
+/// An issuer with a valid grant, a revoked grant, a revoked key, and an earlier copy.
 struct World {
     carnet: Carnet,
     server: Announced,
@@ -49,14 +50,14 @@ impl World {
         Self { carnet, server, admin, revoked, kid, before, jwks }
     }
 
-    /// Nothing that was revoked comes back; documents stay as they are.
+    /// Asserts that nothing revoked works again, and that the documents stay the same.
     #[track_caller]
     fn assert_nothing_comes_back(&self) {
         assert_ne!(get(&self.server, &self.revoked, "/api/v1/signing-keys").status, 200);
         assert_eq!(keys::jwks(&self.server), self.jwks);
     }
 
-    /// Nothing is handed out, and nobody changes anything.
+    /// Asserts that nothing is handed out and nothing can be changed.
     #[track_caller]
     fn assert_stopped(&self) {
         let answer = wait_until_ready_is(&self.server, 503).json();
@@ -79,7 +80,7 @@ fn a_revoked_grant_whose_row_is_put_back_is_refused_at_once_and_others_are_not()
         assert_eq!(get(&world.server, &world.revoked, "/api/v1/signing-keys").status, 401);
         assert_eq!(get(&world.server, &world.admin, "/api/v1/signing-keys").status, 200);
     }
-    // No change of something else brings it back, either: here or in another process.
+    // Nor does another change restore it, here or in another process.
     let made = world.carnet.run(&["grant", "create", "--role=admin"]);
     assert_eq!(made.status, 1, "{}", made.stdout);
     let header = format!("Authorization: Bearer {}\r\n", world.admin.token);

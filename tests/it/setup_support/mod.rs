@@ -1,5 +1,4 @@
-//! Feeds of every type to set up, and a shell in which the vendors' commands only write down how they were
-//! called.
+//! Feeds of every type to set up, and a shell in which the vendors' commands only record their arguments.
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which clippy does not see as such")]
 
@@ -16,7 +15,7 @@ use carnet::internals::setup::{Format, Identity, KeysToUpload, Setup, SetupError
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// Display names that would like to be more than text.
+/// Display names that try to be more than text.
 pub(crate) const HOSTILE_NAMES: [&str; 5] = [
     "'; touch pwned; '",
     "$(touch pwned) `touch pwned` ${HOME} %{if true}",
@@ -27,14 +26,14 @@ pub(crate) const HOSTILE_NAMES: [&str; 5] = [
 
 const JWK: &str = r#"{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}"#;
 
-/// A feed and how it is to be set up; [`Case::setup`] does it.
+/// A feed and the options of its setup, which [`Case::setup`] makes.
 #[derive(Clone, Copy)]
 pub(crate) struct Case<'a> {
     pub(crate) name: &'static str,
     pub(crate) issuer: &'a str,
     pub(crate) display_name: &'a str,
     pub(crate) registry: &'a str,
-    /// As stored, with its type.
+    /// In the stored format, with its type.
     pub(crate) provider: &'a str,
     pub(crate) audience: Option<&'a str>,
     pub(crate) subject_keys: &'a str,
@@ -64,10 +63,10 @@ const AZURE: &str = r#"{"type":"azure-acr","tenant_id":"8f3c1b2a-0d4e-4f5a-9b6c-
 
 const GOOGLE: &str = r#"{"type":"google-artifact-registry","workload_identity_provider":"projects/123456789012/locations/global/workloadIdentityPools/carnet/providers/prod"}"#;
 
-/// The setups that are kept as files below `tests/it/feed_setup/printed`.
+/// The setups with snapshots below `tests/it/feed_setup/printed`.
 pub(crate) const CASES: &[Case<'static>] = &[
     AWS,
-    // Another partition, a role with a path, another account's registry, and all that can be chosen.
+    // Another partition, a role with a path, another account's registry, and all options.
     Case {
         name: "aws-ecr-cn",
         issuer: "https://issuer.example/carnet",
@@ -159,10 +158,10 @@ impl Case<'_> {
     }
 }
 
-/// How `aws`, `az` and `gcloud` are called by a script that finds nothing to be there: the words of every
-/// call, the command's name first.
+/// Returns the calls of `aws`, `az` and `gcloud` by a script that finds no existing resources: the words of
+/// every call, the command's name first.
 pub(crate) fn recorded_calls(script: &str) -> Vec<Vec<String>> {
-    // Says what the scripts ask for at the beginning, and of everything else that it is not there.
+    // Responds to the initial queries of the scripts, and reports everything else as missing.
     const STAND_IN: &str = r#"#!/bin/sh
 { printf '%s\0' "${0##*/}" "$@"; printf '\0'; } >> "$CALLS"
 case "$*" in

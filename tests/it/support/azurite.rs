@@ -1,4 +1,4 @@
-//! Azurite, the vendor's own stand-in for Azure Blob Storage.
+//! Azurite, Microsoft's emulator of Azure Blob Storage.
 
 use std::process::Command;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use tempfile::TempDir;
 use super::process::{Process, clean_command, free_ports, on_free_ports};
 use super::{in_package, installed_peer, system_peer};
 
-/// The account that every Azurite has.
+/// The account of every Azurite.
 pub(crate) const ACCOUNT: &str = "devstoreaccount1";
 
-/// A running Azurite, which keeps everything in memory.
+/// A running Azurite with in-memory storage.
 pub(crate) struct Azurite {
     _process: Process,
     _folder: TempDir,
-    /// `http://127.0.0.1:PORT`
+    /// `http://127.0.0.1:PORT`.
     pub(crate) endpoint: String,
 }
 
@@ -36,7 +36,7 @@ impl Azurite {
                         "--disableTelemetry",
                         "--disableProductStyleUrl",
                     ])
-                    // It may be older than the version of the API that the client asks for.
+                    // It may be older than the API version that the client requests.
                     .arg("--skipApiVersionCheck")
                     .arg(format!("--blobPort={port}")),
             );
@@ -46,7 +46,7 @@ impl Azurite {
         })
     }
 
-    /// Makes a container whose blobs everybody may read.
+    /// Creates a container whose blobs everybody may read.
     pub(crate) fn make_public_container(&self, name: &str) {
         let mut command: Command = clean_command(system_peer("node"));
         let script = in_package("tests/peers/azure_container.mjs");

@@ -1,4 +1,4 @@
-//! A throw-away certificate authority and the certificate it gives to `localhost`.
+//! A temporary certificate authority and its certificate for `localhost`.
 
 use std::path::PathBuf;
 
@@ -8,8 +8,8 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-/// PEM files in a temporary folder: the authority's certificate, and a server certificate with its key
-/// for `localhost` and `127.0.0.1`.
+/// PEM files in a temporary folder: the authority's certificate, and a server certificate with its key for
+/// `localhost` and `127.0.0.1`.
 pub(crate) struct Ca {
     folder: TempDir,
 }
@@ -19,7 +19,7 @@ impl Ca {
         Self::with(|_| ())
     }
 
-    /// An authority whose server certificate ends at the beginning of this day.
+    /// Returns an authority whose server certificate expires at the beginning of this day.
     pub(crate) fn with_certificate_until(year: i32, month: u8, day: u8) -> Self {
         Self::with(|server| server.not_after = rcgen::date_time_ymd(year, month, day))
     }
@@ -48,7 +48,7 @@ impl Ca {
         ca
     }
 
-    /// The authority's own certificate, for clients to trust.
+    /// Returns the authority's own certificate, for clients to trust.
     pub(crate) fn certificate(&self) -> PathBuf {
         self.folder.path().join("ca.crt")
     }
@@ -61,8 +61,8 @@ impl Ca {
         self.folder.path().join("server.key")
     }
 
-    /// The variables by which programs are told whom to trust, all naming this authority: one that the
-    /// machine presets would win over a program's own option.
+    /// Returns the variables that name trusted CAs for various programs, all set to this authority: a
+    /// variable of the machine would override a program's own option.
     pub(crate) fn environment(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
         let certificate = self.certificate();
         ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]

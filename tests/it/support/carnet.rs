@@ -1,5 +1,5 @@
-//! The `carnet` binary on a database of its own, run as a user runs it: arguments in, exit status and
-//! output out.
+//! The `carnet` binary with its own database, run as a user runs it: arguments in, exit status and output
+//! out.
 
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,26 +13,26 @@ use tempfile::TempDir;
 use super::ca::Ca;
 use super::process::{Process, clean_command, free_ports, on_free_ports, wait_until};
 
-/// How long a server may take to announce itself: it makes RSA keys first, perhaps beside a busy build.
+/// The timeout of a server's announcement: it first generates RSA keys, perhaps beside a busy build.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
-/// How long a command may run.
+/// The timeout of a command.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
-/// A temporary folder with a database and a keys folder, both made by the first command that may.
+/// A temporary folder with a database and a keys folder, both created by the first command that may.
 pub(crate) struct Carnet {
     home: TempDir,
     clock: Option<Clock>,
 }
 
-/// A wall clock that is wrong by a constant, through Debian's libfaketime.
+/// A wall clock with a constant error, by Debian's libfaketime.
 struct Clock {
     library: PathBuf,
     offset: &'static str,
-    /// The file that holds the offset of a process whose clock is turned while it runs.
+    /// The file with the offset, for processes whose clock changes while they run.
     file: Option<PathBuf>,
 }
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Output {
     /// The exit status; −1 if a signal ended it.
@@ -46,14 +46,14 @@ impl Carnet {
         Self { home: tempfile::tempdir().unwrap(), clock: None }
     }
 
-    /// A carnet whose wall clock is off by `offset` (libfaketime's notation, such as `-2h`).
+    /// Returns a carnet whose wall clock is off by `offset` (libfaketime's notation, such as `-2h`).
     pub(crate) fn with_clock_off_by(offset: &'static str) -> Self {
         let mut carnet = Self::new();
         carnet.turn_clock(offset);
         carnet
     }
 
-    /// Whatever starts from now on has a wall clock that is off by `offset`; what runs keeps its own.
+    /// Starts all further processes with a wall clock that is off by `offset`; running ones keep theirs.
     pub(crate) fn turn_clock(&mut self, offset: &'static str) {
         let library = std::fs::read_dir("/usr/lib")
             .unwrap()
@@ -63,10 +63,10 @@ impl Carnet {
         self.clock = Some(Clock { library, offset, file: None });
     }
 
-    /// Turns the clock of everything that was started since the first call, also while it runs.
+    /// Changes the clock of every process started since the first call, while they run.
     pub(crate) fn turn_running_clock(&mut self, offset: &'static str) {
         let file = self.home().join("clock");
-        // Renamed into place: a process reads it at any moment.
+        // Renamed into place, because a process may read it at any moment.
         std::fs::write(self.home().join("clock.new"), format!("{offset}\n")).unwrap();
         std::fs::rename(self.home().join("clock.new"), &file).unwrap();
         if self.clock.as_ref().is_none_or(|clock| clock.file.is_none()) {
@@ -75,7 +75,7 @@ impl Carnet {
         }
     }
 
-    /// A copy of the database and its master key, as a backup is one, when nothing runs on them.
+    /// Copies the database and its master key, like a backup, while nothing uses them.
     pub(crate) fn copy(&self) -> Self {
         let copy = Self::new();
         std::fs::create_dir(copy.keys_dir()).unwrap();
@@ -87,7 +87,7 @@ impl Carnet {
         copy
     }
 
-    /// The folder that holds everything of this carnet, and that commands run in.
+    /// Returns the folder with all files of this carnet, which is the working directory of its commands.
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }
@@ -100,12 +100,12 @@ impl Carnet {
         self.home().join("keys")
     }
 
-    /// `carnet` with a clean environment and nothing on its command line.
+    /// Returns `carnet` with a clean environment and no arguments.
     pub(crate) fn bare_command(&self) -> Command {
         let mut command = clean_command(env!("CARGO_BIN_EXE_carnet"));
         command.current_dir(self.home()).env("HOME", self.home()).env("USER", "somebody-else");
         if let Some(Clock { library, offset, file }) = &self.clock {
-            // Timers and file times stay true; both spellings of the first, which differ by version.
+            // Timers and file times stay real; the first variable has two spellings, which differ by version.
             command
                 .env("LD_PRELOAD", library)
                 .env("FAKETIME", offset)
@@ -122,7 +122,7 @@ impl Carnet {
         command
     }
 
-    /// `carnet ARGUMENTS` on this database.
+    /// Returns `carnet ARGUMENTS` on this database.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.bare_command();
         command
@@ -138,7 +138,7 @@ impl Carnet {
         Output::of(&mut self.command(arguments), b"")
     }
 
-    /// Runs a command that must succeed, and gives its standard output.
+    /// Runs a command that must succeed, and returns its standard output.
     pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let Output { status, stdout, stderr } = self.run(arguments);
         assert_eq!(status, 0, "carnet {}\n{stdout}{stderr}", arguments.join(" "));
@@ -151,7 +151,7 @@ impl Carnet {
         Announced::start("carnet serve", &mut self.command(&arguments))
     }
 
-    /// The same on any free port, of a command that `change` changes before.
+    /// The same on any free port, with a command that `change` modifies first.
     pub(crate) fn serve_with(&self, issuer: &str, change: impl FnOnce(&mut Command)) -> Announced {
         let mut command = self.command(&["serve", "--issuer", issuer, "--listen=127.0.0.1:0"]);
         change(&mut command);
@@ -171,12 +171,11 @@ impl Carnet {
 impl Output {
     /// Runs `command` with `stdin` to its end.
     ///
-    /// # Panics
-    /// When it has not ended in a minute, as when it serves although it should have refused to.
+    /// # Panics If it has not ended within a minute, for example because it serves instead of refusing.
     pub(crate) fn of(command: &mut Command, stdin: &[u8]) -> Self {
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().unwrap();
-        // Read while it runs, or a command that prints much would wait for ever.
+        // Read concurrently; otherwise a command with much output would block.
         let stdout = drain(child.stdout.take().unwrap());
         let stderr = drain(child.stderr.take().unwrap());
         // A program that has read enough may close its end.
@@ -192,7 +191,7 @@ impl Output {
     }
 }
 
-/// Reads all that comes out of `pipe`, as text.
+/// Reads `pipe` to its end, as text.
 fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let mut text = String::new();
@@ -201,14 +200,14 @@ fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
     })
 }
 
-/// A running server and the JSON line by which it said that it is ready.
+/// A running server and the JSON line with which it announced itself.
 pub(crate) struct Announced {
     pub(crate) line: Value,
     pub(crate) process: Process,
 }
 
 impl Announced {
-    /// Of a command that ends in `carnet serve`.
+    /// Starts a command that ends in `carnet serve`.
     pub(crate) fn of(name: &'static str, command: &mut Command) -> Self {
         Self::start(name, command).unwrap_or_else(|failure| panic!("{failure}"))
     }
@@ -226,14 +225,14 @@ impl Announced {
         Ok(Self { line, process })
     }
 
-    /// A string of the announcement, by JSON pointer.
+    /// Returns a string of the announcement, by JSON pointer.
     pub(crate) fn announced(&self, pointer: &str) -> &str {
         let value = self.line.pointer(pointer).and_then(Value::as_str);
         value.unwrap_or_else(|| panic!("no {pointer} in {}", self.line))
     }
 }
 
-/// A carnet that serves its own documents where its issuer URL says.
+/// A carnet that serves its own documents at its issuer URL.
 pub(crate) struct Issuer {
     pub(crate) server: Announced,
     pub(crate) carnet: Carnet,
@@ -241,30 +240,30 @@ pub(crate) struct Issuer {
 }
 
 impl Issuer {
-    /// On plain HTTP.
+    /// Starts it on plain HTTP.
     pub(crate) fn http() -> Self {
         Self::http_with(&[])
     }
 
-    /// The same, with more arguments of `serve`.
+    /// The same, with additional arguments of `serve`.
     pub(crate) fn http_with(more: &[&str]) -> Self {
         Self::start(Carnet::new, |port| format!("http://127.0.0.1:{port}"), more)
     }
 
-    /// On TLS, with the certificate that `ca` gave to `localhost`.
+    /// Starts it on TLS, with the certificate of `ca` for `localhost`.
     pub(crate) fn https(ca: &Ca) -> Self {
         Self::https_of(ca, Carnet::new)
     }
 
-    /// The same, of a carnet that the caller makes.
+    /// The same, with a carnet from the caller.
     pub(crate) fn https_of(ca: &Ca, new: impl Fn() -> Carnet) -> Self {
         let (certificate, key) = (ca.server_certificate(), ca.server_key());
         let tls = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
         Self::start(new, |port| format!("https://localhost:{port}"), &tls)
     }
 
-    /// The issuer URL must be known before the port is bound, and a database remembers its issuer: each
-    /// attempt takes a fresh port and a fresh carnet.
+    /// The issuer URL must be known before the port is bound, and a database stores its issuer: each attempt
+    /// uses a new port and a new carnet.
     fn start(new: impl Fn() -> Carnet, url: impl Fn(u16) -> String, more: &[&str]) -> Self {
         on_free_ports(|| {
             let [port] = free_ports();

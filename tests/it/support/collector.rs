@@ -1,23 +1,23 @@
-//! An OpenTelemetry collector that takes everything.
+//! An OpenTelemetry collector that accepts everything.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 
-/// One request that a collector got.
+/// One request to the collector.
 pub(crate) struct Export {
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
 impl Export {
-    /// Protobuf writes strings as they are.
+    /// Returns whether the body contains the text; protobuf does not encode strings.
     pub(crate) fn says(&self, text: &str) -> bool {
         self.body.windows(text.len()).any(|part| part == text.as_bytes())
     }
 }
 
-/// A collector that takes everything.
+/// Starts a collector that accepts everything.
 pub(crate) fn collector() -> (SocketAddr, Receiver<Export>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

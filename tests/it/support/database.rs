@@ -1,4 +1,4 @@
-//! A carnet's database seen from outside, by plain SQL.
+//! A carnet's database, accessed from outside by plain SQL.
 
 use std::path::Path;
 
@@ -24,12 +24,12 @@ pub(crate) fn execute(database: &Path, statement: &'static str) {
     on(database, async |connection| sqlx::query(statement).execute(connection).await);
 }
 
-/// Runs one statement that a test has made.
+/// Runs one statement built by a test.
 pub(crate) fn run(database: &Path, statement: &str) {
     run_all(database, &[statement]);
 }
 
-/// The same of several, on one connection.
+/// Runs several statements on one connection.
 pub(crate) fn run_all(database: &Path, statements: &[&str]) {
     on(database, async |connection| {
         for statement in statements {
@@ -39,17 +39,17 @@ pub(crate) fn run_all(database: &Path, statements: &[&str]) {
     });
 }
 
-/// The one text column of a query.
+/// Returns the single text column of a query.
 pub(crate) fn texts(database: &Path, query: &'static str) -> Vec<String> {
     on(database, async |connection| sqlx::query_scalar(query).fetch_all(connection).await)
 }
 
-/// Everything that the database holds, as text, to be compared.
+/// Returns the whole content of the database as text, for comparisons.
 pub(crate) fn dump(database: &Path) -> String {
     dump_but(database, &[])
 }
 
-/// The same without the audit log and what is known of its times.
+/// The same without the audit log and its time index.
 pub(crate) fn dump_but_audit(database: &Path) -> String {
     dump_but(database, &["audit", "audit_times"])
 }

@@ -1,18 +1,18 @@
-//! Random decisions that can be repeated: what a crash test kills, and when.
+//! Repeatable random decisions: which process a crash test kills, and when.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-/// How many rounds a crash test goes: 20, or 200 with `CARNET_TEST_LONG=1`.
+/// Returns the number of rounds of a crash test: 20, or 200 with `CARNET_TEST_LONG=1`.
 pub(crate) fn rounds() -> usize {
     if std::env::var("CARNET_TEST_LONG").is_ok_and(|long| long == "1") { 200 } else { 20 }
 }
 
-/// SplitMix64: good enough to decide what to kill.
+/// SplitMix64, which is sufficient for such decisions.
 pub(crate) struct Dice(u64);
 
 impl Dice {
-    /// With a seed that is printed, or with that in `CARNET_TEST_SEED`.
+    /// Uses the seed in `CARNET_TEST_SEED`, or a new one, which is printed.
     pub(crate) fn new(test: &str) -> Self {
         let given = std::env::var("CARNET_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
         let seed = given.unwrap_or_else(|| RandomState::new().hash_one(test));
@@ -20,7 +20,7 @@ impl Dice {
         Self(seed)
     }
 
-    /// Other dice, whose throws these decide: one for each thread.
+    /// Returns another generator, seeded by this one: one for each thread.
     pub(crate) fn split(&mut self) -> Self {
         Self(self.next())
     }

@@ -1,4 +1,4 @@
-//! Debian's docker-registry behind a password, and skopeo, which pushes to it and pulls from it.
+//! Debian's docker-registry with a password, and skopeo, which pushes to it and pulls from it.
 
 use std::fs;
 use std::io::Write;
@@ -14,21 +14,21 @@ use super::ca::Ca;
 use super::carnet::Output;
 use super::process::{Process, clean_command};
 
-/// A running registry on TLS that serves one user.
+/// A running registry on TLS with one user.
 pub(crate) struct DockerRegistry {
     _process: Process,
     folder: TempDir,
-    /// `localhost:PORT`
+    /// `localhost:PORT`.
     pub(crate) host: String,
 }
 
 impl DockerRegistry {
-    /// Starts a registry that knows `user` by `password`.
+    /// Starts a registry that accepts `user` with `password`.
     pub(crate) fn start(ca: &Ca, user: &str, password: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| folder.path().join(name);
         write_htpasswd(&file("htpasswd"), user, password);
-        // JSON is YAML too.
+        // JSON is valid YAML.
         let config = json!({
             "version": "0.1",
             "storage": {"filesystem": {"rootdirectory": file("data")}},
@@ -37,7 +37,7 @@ impl DockerRegistry {
             "auth": {"htpasswd": {"realm": "registry", "path": file("htpasswd")}},
         });
         fs::write(file("config.yml"), config.to_string()).unwrap();
-        // skopeo trusts the authorities that it finds in a folder, in files named *.crt.
+        // skopeo trusts the authorities in a folder, in files named *.crt.
         fs::create_dir(file("certs.d")).unwrap();
         fs::copy(ca.certificate(), file("certs.d/ca.crt")).unwrap();
 
@@ -56,7 +56,7 @@ impl DockerRegistry {
         Self { _process: process, folder, host }
     }
 
-    /// Pushes the image in the OCI layout at `layout` as `name` with the credentials of `auth_file`.
+    /// Pushes the image in the OCI layout at `layout` as `name`, with the credentials of `auth_file`.
     pub(crate) fn push(&self, layout: &Path, name: &str, auth_file: &Path) -> Output {
         let image = format!("docker://{}/{name}", self.host);
         let layout = format!("oci:{}:latest", layout.display());
@@ -72,7 +72,7 @@ impl DockerRegistry {
         ])
     }
 
-    /// Pulls `name` into the folder `to`: with the credentials of `auth_file`, or with none.
+    /// Pulls `name` into the folder `to`, with the credentials of `auth_file` or without any.
     pub(crate) fn pull(&self, name: &str, auth_file: Option<&Path>, to: &Path) -> Output {
         let image = format!("docker://{}/{name}", self.host);
         let to = format!("dir:{}", to.display());
@@ -92,7 +92,7 @@ impl DockerRegistry {
         let output = clean_command(super::system_peer("skopeo"))
             .env("HOME", self.folder.path())
             .env("XDG_RUNTIME_DIR", self.folder.path())
-            // Which signatures an image needs is not what is tested.
+            // Signatures of images are not under test.
             .arg("--insecure-policy")
             .args(arguments)
             .stdin(Stdio::null())
@@ -120,7 +120,7 @@ fn write_htpasswd(file: &Path, user: &str, password: &str) {
     assert!(htpasswd.wait().unwrap().success(), "htpasswd failed");
 }
 
-/// Makes an OCI image of one layer, with the single file `name` of the given content, below `folder`.
+/// Creates an OCI image with one layer below `folder`, with the single file `name` of the given content.
 pub(crate) fn one_layer_image(folder: &Path, name: &str, content: &[u8]) -> PathBuf {
     let layout = folder.join("image");
     fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
@@ -144,7 +144,7 @@ pub(crate) fn one_layer_image(folder: &Path, name: &str, content: &[u8]) -> Path
     layout
 }
 
-/// A tar archive of one regular file (POSIX.1-1988 `ustar` header).
+/// Returns a tar archive of one regular file (POSIX.1-1988 `ustar` header).
 fn tar(name: &str, content: &[u8]) -> Vec<u8> {
     let mut header = [0_u8; 512];
     let mut field = |at: usize, value: &str| header[at..at + value.len()].copy_from_slice(value.as_bytes());
@@ -154,7 +154,7 @@ fn tar(name: &str, content: &[u8]) -> Vec<u8> {
     field(116, "0000000\0");
     field(124, &format!("{:011o}\0", content.len()));
     field(136, "00000000000\0");
-    // The checksum is taken with its own field blank.
+    // The checksum is computed with its own field blank.
     field(148, "        ");
     field(156, "0");
     field(257, "ustar\0");
@@ -163,7 +163,7 @@ fn tar(name: &str, content: &[u8]) -> Vec<u8> {
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 
     let mut archive = [&header, content].concat();
-    // The file fills whole blocks, and two empty ones end the archive.
+    // The file is padded to whole blocks, and two empty blocks end the archive.
     archive.resize(archive.len().next_multiple_of(512) + 1024, 0);
     archive
 }

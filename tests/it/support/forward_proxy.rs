@@ -1,5 +1,5 @@
-//! A forward proxy for plain HTTP, as a client is told to use one: it writes down what it is asked for, who
-//! asks, and what is answered, and hands the request on. It opens no tunnels, and says so as it is told to.
+//! A forward proxy for plain HTTP: it records requests, their senders and the responses, and forwards the
+//! requests. It opens no tunnels; the refusal of a tunnel is configurable.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -9,19 +9,19 @@ use super::recording_proxy::{Recorded, read_request};
 
 /// A running proxy; it ends with the test's process.
 pub(crate) struct ForwardProxy {
-    /// `127.0.0.1:PORT`
+    /// `127.0.0.1:PORT`.
     pub(crate) address: String,
     requests: Arc<Mutex<Vec<Recorded>>>,
     answers: Arc<Mutex<Vec<String>>>,
 }
 
 impl ForwardProxy {
-    /// Starts a proxy that serves only those who say `authorization`, if it is given.
+    /// Starts a proxy that serves only clients that send `authorization`, if it is given.
     pub(crate) fn start(authorization: Option<&'static str>) -> Self {
         Self::answering(authorization, "HTTP/1.1 501 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     }
 
-    /// The same, whose answer to `CONNECT` these bytes are.
+    /// The same, with these bytes as the response to `CONNECT`.
     pub(crate) fn answering(authorization: Option<&'static str>, tunnel: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -38,12 +38,12 @@ impl ForwardProxy {
         proxy
     }
 
-    /// What has arrived since this was last asked, in order.
+    /// Returns the requests since the last call, in order.
     pub(crate) fn take(&self) -> Vec<Recorded> {
         std::mem::take(&mut self.requests.lock().unwrap())
     }
 
-    /// What has been answered by others since this was last asked, whole.
+    /// Returns the complete responses of upstream servers since the last call.
     pub(crate) fn take_answers(&self) -> Vec<String> {
         std::mem::take(&mut self.answers.lock().unwrap())
     }

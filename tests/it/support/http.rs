@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand, over plain TCP or TLS: what goes over the wire is exactly what a test wrote.
+//! HTTP/1.1 by hand, over plain TCP or TLS: the bytes on the wire are exactly those that a test wrote.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -12,16 +12,16 @@ use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream
 
 use super::ca::Ca;
 
-/// How long an answer may take.
+/// The timeout of a response.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 trait Stream: Read + Write {
-    /// Says that nothing more will be written.
+    /// Half-closes the connection: nothing more will be written.
     fn finish(&mut self) {}
 }
 impl Stream for TcpStream {
     fn finish(&mut self) {
-        // Whoever has closed already needs not be told.
+        // A peer that has closed already need not be told.
         let _ = self.shutdown(std::net::Shutdown::Write);
     }
 }
@@ -31,17 +31,18 @@ impl Stream for StreamOwned<ClientConnection, TcpStream> {}
 /// One connection, kept open as long as the server does.
 pub(crate) struct Connection(BufReader<Box<dyn Stream>>);
 
-/// What a server answered.
+/// A server's response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// In order, the names in lower case.
+    /// In order, with lower-case names.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
 }
 
 impl Connection {
-    /// To what `serve` announced as `listening`. For https, `ca` must have given the certificate.
+    /// Connects to the address that `serve` announced as `listening`. For https, `ca` must have issued the
+    /// certificate.
     pub(crate) fn to(listening: &str, ca: Option<&Ca>) -> Self {
         if let Some(path) = listening.strip_prefix("unix:") {
             let stream = UnixStream::connect(path).unwrap();
@@ -58,19 +59,19 @@ impl Connection {
         }))
     }
 
-    /// Writes `bytes` as they are.
+    /// Writes `bytes` unchanged.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         // A server that refuses may close before it has read everything.
         let _ = self.0.get_mut().write_all(bytes);
         let _ = self.0.get_mut().flush();
     }
 
-    /// Says that nothing more will be written, over plain TCP.
+    /// Half-closes the connection, over plain TCP.
     pub(crate) fn finish(&mut self) {
         self.0.get_mut().finish();
     }
 
-    /// Sends a request without a body; `headers` are whole lines with their ends.
+    /// Sends a request without a body; `headers` are complete lines with their line ends.
     pub(crate) fn request(&mut self, method: &str, path: &str, headers: &str) -> Answer {
         self.write(format!("{method} {path} HTTP/1.1\r\nHost: carnet.test\r\n{headers}\r\n").as_bytes());
         self.answer(method)
@@ -80,7 +81,7 @@ impl Connection {
         self.request("GET", path, "")
     }
 
-    /// Reads the answer to one request of `method`.
+    /// Reads the response to one request of `method`.
     pub(crate) fn answer(&mut self, method: &str) -> Answer {
         self.try_answer(method).expect("the server closed the connection instead of answering")
     }
@@ -109,7 +110,7 @@ impl Connection {
         Some(answer)
     }
 
-    /// Everything until the server closes the connection.
+    /// Reads everything until the server closes the connection.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         // A reset ends it, too.
@@ -117,7 +118,7 @@ impl Connection {
         rest
     }
 
-    /// Whether the server has closed the connection, waiting for it to do so or to say something.
+    /// Returns whether the server has closed the connection; waits until it closes or sends something.
     pub(crate) fn is_closed(&mut self) -> bool {
         !matches!(self.0.fill_buf(), Ok([_, ..]))
     }

@@ -1,4 +1,5 @@
-//! carnet inside the test's own process, serving its documents and keeping its keys, before a sandbox that fetches them.
+//! carnet in the test's own process, which serves its documents and maintains its keys, with a sandbox that
+//! fetches them.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use carnet::internals::values::random::SecureRandom;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-/// A carnet, and the feeds `default/trusted` and `default/stranger`, of which the sandbox trusts one.
+/// A carnet, and the feeds `default/trusted` and `default/stranger`, of which the sandbox trusts the first.
 pub(crate) struct InProcess {
     pub(crate) carnet: Arc<Carnet>,
     pub(crate) trusted: Feed,

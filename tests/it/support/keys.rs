@@ -12,7 +12,7 @@ use super::http::Connection;
 pub(crate) const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "sts.amazonaws.com";
 
-/// A policy of seconds: whatever a test waits for comes soon. Tokens live for 4 s at most.
+/// A policy of seconds, so that a test waits only briefly. Tokens live for 4 s at most.
 pub(crate) const QUICK_POLICY: [&str; 5] =
     ["--rotate-every=4s", "--propagation=1s", "--jwks-max-age=1s", "--max-token-lifetime=4s", "--leeway=3s"];
 
@@ -39,33 +39,33 @@ pub(crate) fn add_feeds(carnet: &Carnet, more: &[&str]) {
     }
 }
 
-/// Sets [`QUICK_POLICY`] on an issuer that is there.
+/// Sets [`QUICK_POLICY`] on an existing issuer.
 pub(crate) fn set_quick_policy(carnet: &Carnet) {
     carnet.ok(&[&["key", "policy"], &QUICK_POLICY[..]].concat());
 }
 
-/// A token of each algorithm.
+/// Mints a token of each algorithm.
 pub(crate) fn mint(carnet: &Carnet) -> [String; 2] {
     ["default/rs256", "default/es256"].map(|feed| carnet.ok(&["token", "mint", feed]).trim().to_owned())
 }
 
-/// What a server publishes now.
+/// Returns the JWKS that a server publishes now.
 pub(crate) fn jwks(server: &Announced) -> String {
     Connection::to(server.announced("/listening"), None).get("/.well-known/jwks").body
 }
 
-/// The identifiers in a JWKS.
+/// Returns the identifiers in a JWKS.
 pub(crate) fn published(jwks: &str) -> BTreeSet<String> {
     let set: Value = serde_json::from_str(jwks).unwrap();
     kids(set["keys"].as_array().unwrap())
 }
 
-/// The key that a token says has signed it.
+/// Returns the `kid` in a token's header.
 pub(crate) fn kid(token: &str) -> String {
     decode_header(token).unwrap().kid.unwrap()
 }
 
-/// What a relying party does that holds `jwks`: `None` if it knows no such key.
+/// Verifies a token as a relying party with `jwks` does; `None` if it has no such key.
 pub(crate) fn verify(jwks: &str, token: &str) -> Option<Value> {
     let set: JwkSet = serde_json::from_str(jwks).unwrap();
     let header = decode_header(token).unwrap();
@@ -76,17 +76,17 @@ pub(crate) fn verify(jwks: &str, token: &str) -> Option<Value> {
     Some(decode(token, &key, &validation).unwrap_or_else(|error| panic!("{token}: {error}")).claims)
 }
 
-/// `key list` as scripts see it.
+/// Returns the JSON of `key list`.
 pub(crate) fn list(carnet: &Carnet) -> Vec<Value> {
     serde_json::from_str(&carnet.ok(&["key", "list", "--output=json"])).unwrap()
 }
 
-/// The same with the keys that left the JWKS long ago.
+/// The same, including keys that left the JWKS long ago.
 pub(crate) fn list_all(carnet: &Carnet) -> Vec<Value> {
     serde_json::from_str(&carnet.ok(&["key", "list", "--all", "--output=json"])).unwrap()
 }
 
-/// `ALG STATE` of each key, sorted.
+/// Returns `ALG STATE` of each key, sorted.
 pub(crate) fn states(keys: &[Value]) -> Vec<String> {
     let mut states: Vec<_> = keys
         .iter()
@@ -96,12 +96,12 @@ pub(crate) fn states(keys: &[Value]) -> Vec<String> {
     states
 }
 
-/// Their identifiers.
+/// Returns the keys' identifiers.
 pub(crate) fn kids<'a>(keys: impl IntoIterator<Item = &'a Value>) -> BTreeSet<String> {
     keys.into_iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The one key of `alg` in `state`.
+/// Returns the one key of `alg` in `state`.
 pub(crate) fn the<'a>(keys: &'a [Value], alg: &str, state: &str) -> &'a str {
     let mut found = keys.iter().filter(|key| key["alg"] == alg && key["state"] == state);
     let key = found.next().unwrap_or_else(|| panic!("no {state} {alg} key: {keys:?}"));
@@ -109,7 +109,8 @@ pub(crate) fn the<'a>(keys: &'a [Value], alg: &str, state: &str) -> &'a str {
     key["kid"].as_str().unwrap()
 }
 
-/// What is true at every moment: one active and one prepared key of each algorithm, at most eight published.
+/// Asserts the permanent invariants: one active and one prepared key of each algorithm, at most eight
+/// published.
 pub(crate) fn assert_invariants(keys: &[Value]) {
     for alg in ["RS256", "ES256"] {
         the(keys, alg, "active");

@@ -1,5 +1,6 @@
-//! What several integration tests share: a throw-away CA, a carnet of one's own, and the real programs
-//! (peers) that it is run against. Used with `#[path = "../support/mod.rs"] mod support;`.
+//! Shared helpers of the integration tests: a temporary CA, a carnet with its own database, and the
+//! third-party programs (peers) that it is tested against. Used with `#[path = "../support/mod.rs"] mod
+//! support;`.
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(
     clippy::unwrap_used,
@@ -33,24 +34,24 @@ pub(crate) mod verifiers;
 
 use std::path::PathBuf;
 
-/// What to do when a peer is missing; a test never skips because of it.
+/// Advice for a missing peer; a test never skips because of it.
 const INSTALL: &str = "run ./scripts/test, which installs it";
 
-/// The user who runs the tests, as the audit log names them.
+/// Returns the user who runs the tests, as the audit log names them.
 pub(crate) fn local_actor() -> String {
     let named = std::process::Command::new("id").arg("-un").output().unwrap();
     format!("local:{}", String::from_utf8(named.stdout).unwrap().trim())
 }
 
-/// The path of a file below the package's root.
+/// Returns the path of a file below the package's root.
 pub(crate) fn in_package(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The path of a peer that `scripts/peers` installs: below `CARNET_PEERS`, by default in the user's cache folder.
+/// Returns the path of a peer that `scripts/peers` installs: below `CARNET_PEERS`, by default in the user's
+/// cache folder.
 ///
-/// # Panics
-/// When it is not installed.
+/// # Panics If it is not installed.
 pub(crate) fn installed_peer(path: &str) -> PathBuf {
     let folder = std::env::var_os("CARNET_PEERS").map(PathBuf::from).unwrap_or_else(|| {
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
@@ -62,10 +63,9 @@ pub(crate) fn installed_peer(path: &str) -> PathBuf {
     file
 }
 
-/// The path of a peer that a Debian package installs, looked for along `PATH`.
+/// Returns the path of a peer from a Debian package, searched along `PATH`.
 ///
-/// # Panics
-/// When it is not installed.
+/// # Panics If it is not installed.
 pub(crate) fn system_peer(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

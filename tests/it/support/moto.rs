@@ -1,7 +1,7 @@
-//! moto, whose ECR API answers as AWS's does, and a man in the middle that fixes its one flaw.
+//! moto, whose ECR API responds like AWS's, and a proxy that corrects its one flaw.
 //!
-//! moto implements no `ecr-public`, so that feeds of ECR Public have no peer that somebody else wrote: the sandbox
-//! alone answers, to AWS's own client too (`tests/peers/ecr_public.rs`).
+//! moto does not implement `ecr-public`, so feeds of ECR Public have no third-party peer: only the sandbox
+//! responds, to AWS's own client too (`tests/peers/ecr_public.rs`).
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use super::process::{Process, clean_command};
 /// The password that moto's ECR gives to everybody, with the user `AWS`.
 pub(crate) const PASSWORD: &str = "123456789012-auth-token";
 
-/// When moto says that this password expired.
+/// The expiry of that password, according to moto.
 pub(crate) const EXPIRED_AT: &str = "2015-01-01T00:00:00Z";
 
 /// A running moto server.
@@ -48,13 +48,13 @@ impl Moto {
         Self { _process: process, _home: home, address }
     }
 
-    /// The URL of its APIs, ECR's among them.
+    /// Returns the URL of its APIs, including ECR's.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The URL of a proxy that hands on what moto answers, but for one value: moto's `expiresAt`, which lies
-    /// in 2015 whatever the year, becomes `expires_at` (seconds since 1970). The rest stays moto's own.
+    /// Returns the URL of a proxy that forwards moto's responses with one change: moto's `expiresAt`, which
+    /// is always in 2015, becomes `expires_at` (seconds since 1970).
     pub(crate) fn expiring_at(&self, expires_at: i64) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -71,7 +71,7 @@ impl Moto {
     }
 }
 
-/// Serves one request: moto closes its connection after each answer, and so does this.
+/// Serves one request: moto closes its connection after each response, and so does this proxy.
 fn hand_on(client: TcpStream, moto: SocketAddr, expires_at: i64) -> std::io::Result<()> {
     let mut upstream = TcpStream::connect(moto)?;
     let (head, body) = read_message(&mut BufReader::new(&client))?;
@@ -85,7 +85,7 @@ fn hand_on(client: TcpStream, moto: SocketAddr, expires_at: i64) -> std::io::Res
     write_message(&client, &head, answer.to_string().as_bytes())
 }
 
-/// The lines of a message's head but `Content-Length` and `Connection`, and its body.
+/// Reads the header lines of a message without `Content-Length` and `Connection`, and its body.
 fn read_message(from: &mut impl BufRead) -> std::io::Result<(Vec<String>, Vec<u8>)> {
     let (mut head, mut length) = (Vec::new(), 0);
     for line in from.by_ref().lines() {

@@ -1,4 +1,4 @@
-//! Searching files for a secret in every form in which it might have been written down.
+//! Searches files for a secret in every encoding in which it might have been written.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,21 +7,21 @@ use base64::Engine as _;
 use base64::alphabet::{Alphabet, STANDARD, URL_SAFE};
 use base64::engine::{GeneralPurpose, general_purpose::NO_PAD};
 
-/// Secrets are looked for in pieces of this many bytes, so that a part of one is found, too.
+/// Secrets are searched for in pieces of this many bytes, so that a part of one is found, too.
 const PIECE: usize = 24;
-/// The length of what is looked up; shorter than any piece in any form.
+/// The length of the lookup key; shorter than any piece in any encoding.
 const PREFIX: usize = 8;
 
-/// What is searched for.
+/// The search patterns.
 #[derive(Default)]
 pub(crate) struct Needles {
     needles: HashMap<[u8; PREFIX], Vec<(String, Vec<u8>)>>,
-    /// Whether any needle begins with these two bytes: most places need no closer look.
+    /// True where a needle begins with these two bytes: most positions need no further comparison.
     beginnings: Vec<bool>,
 }
 
 impl Needles {
-    /// What every private key in clear holds, of the kinds that carnet makes, in every form that it may take.
+    /// Returns the bytes that every unencrypted private key of carnet's kinds contains, in every encoding.
     pub(crate) fn of_clear_private_keys() -> Self {
         let mut needles = Self::default();
         // PKCS #8 (RFC 5958): version, algorithm, octet string.
@@ -37,15 +37,15 @@ impl Needles {
         needles
     }
 
-    /// Adds `secret` as it is, in hexadecimal, and in both alphabets of base64, wherever it may begin in a
-    /// longer text.
+    /// Adds `secret` unchanged, in hexadecimal, and in both alphabets of base64, at every offset in a longer
+    /// text.
     pub(crate) fn add(&mut self, name: &str, secret: &[u8]) {
         for (at, piece) in secret.chunks_exact(PIECE).enumerate() {
             self.add_whole(&format!("{name}, piece {at}"), piece);
         }
     }
 
-    /// The same of bytes that are looked for as a whole.
+    /// The same for bytes that are searched for as a whole.
     pub(crate) fn add_whole(&mut self, name: &str, piece: &[u8]) {
         let mut add = |form: &str, bytes: Vec<u8>| self.add_exact(&format!("{name}, {form}"), bytes);
         add("raw", piece.to_vec());
@@ -59,14 +59,14 @@ impl Needles {
         }
     }
 
-    /// Adds a text as it is, in pieces.
+    /// Adds a text unchanged, in pieces.
     pub(crate) fn add_text(&mut self, name: &str, text: &str) {
         for (at, piece) in text.as_bytes().chunks_exact(PIECE).enumerate() {
             self.add_exact(&format!("{name}, piece {at}"), piece.to_vec());
         }
     }
 
-    /// Adds bytes that are looked for as they are.
+    /// Adds bytes that are searched for unchanged.
     pub(crate) fn add_exact(&mut self, name: &str, bytes: Vec<u8>) {
         let prefix = *bytes.first_chunk().unwrap();
         self.beginnings.resize(1 << 16, false);
@@ -74,7 +74,7 @@ impl Needles {
         self.needles.entry(prefix).or_default().push((name.to_owned(), bytes));
     }
 
-    /// What `bytes` hold, also across line ends.
+    /// Returns the needles in `bytes`, including those across line ends.
     pub(crate) fn found_in(&self, bytes: &[u8]) -> Vec<String> {
         let one_line: Vec<u8> = bytes.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
         let mut found = [self.scan(bytes), self.scan(&one_line)].concat();
@@ -100,7 +100,7 @@ impl Needles {
         found
     }
 
-    /// What the files in `folder` and below hold, as `file: needle`.
+    /// Returns the needles in the files in `folder` and below, as `file: needle`.
     pub(crate) fn found_below(&self, folder: &Path) -> Vec<String> {
         files(folder)
             .into_iter()
@@ -118,7 +118,7 @@ fn beginning(first: u8, second: u8) -> usize {
     usize::from(first) << 8 | usize::from(second)
 }
 
-/// The characters that `piece` alone decides when `before` bytes precede it in a base64 text.
+/// Returns the characters that depend only on `piece` when `before` bytes precede it in a base64 text.
 fn base64_after(before: usize, piece: &[u8], alphabet: &Alphabet) -> Vec<u8> {
     let text = GeneralPurpose::new(alphabet, NO_PAD).encode([&vec![0; before], piece].concat());
     let (first, last) = ((before * 8).div_ceil(6), (before + piece.len()) * 8 / 6);

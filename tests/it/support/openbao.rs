@@ -1,4 +1,4 @@
-//! OpenBao, whose JWT login fetches a JWKS and keeps it until a token names a key that is not in it.
+//! OpenBao, whose JWT login caches a JWKS until a token names a key that is not in it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ use super::process::{Process, clean_command, free_ports, on_free_ports};
 
 const ROOT: &str = "root-token-of-a-test";
 
-/// A running OpenBao, in memory, that lets tokens of one issuer, audience and subject log in.
+/// A running in-memory OpenBao that accepts tokens of one issuer, audience and subject.
 pub(crate) struct OpenBao {
     _process: Process,
     _folder: TempDir,
@@ -19,7 +19,7 @@ pub(crate) struct OpenBao {
 }
 
 impl OpenBao {
-    /// Trusts `issuer`, which serves plain HTTP.
+    /// Starts it with trust in `issuer`, which serves plain HTTP.
     pub(crate) fn trusting(issuer: &str, audience: &str, subject: &str) -> Self {
         let bao = on_free_ports(Self::try_start);
         let set = |path: &str, body: Value| {
@@ -63,12 +63,12 @@ impl OpenBao {
         Ok(Self { _process: process, _folder: folder, address })
     }
 
-    /// Returns whether it lets the token log in.
+    /// Returns whether it accepts the token.
     pub(crate) fn accepts(&self, token: &str) -> bool {
         self.client().accepts(token)
     }
 
-    /// Its login alone, for another thread.
+    /// Returns its login alone, for another thread.
     pub(crate) fn client(&self) -> Login {
         Login(self.address)
     }
@@ -97,7 +97,7 @@ impl OpenBao {
 pub(crate) struct Login(SocketAddr);
 
 impl Login {
-    /// Returns whether it lets the token log in.
+    /// Returns whether it accepts the token.
     pub(crate) fn accepts(self, token: &str) -> bool {
         let body = json!({"role": "feed", "jwt": token});
         let (status, answer) = OpenBao::post(self.0, "auth/jwt/login", None, &body).unwrap();

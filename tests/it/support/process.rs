@@ -1,4 +1,4 @@
-//! Child processes that never outlive their test, and waiting for what they do.
+//! Child processes that never outlive their test, and waiting for conditions.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How much of a program's output is shown when a test fails.
+/// The number of output lines shown when a test fails.
 const SHOWN_LINES: usize = 20;
 
-/// A command with nothing of the caller's environment but `PATH`: what the machine presets (certificates,
-/// proxies, cloud credentials, carnet's own variables) must not reach a test.
+/// Returns a command with only `PATH` from the caller's environment: settings of the machine (certificates,
+/// proxies, cloud credentials, carnet's own variables) must not affect a test.
 pub(crate) fn clean_command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_clear();
@@ -22,7 +22,7 @@ pub(crate) fn clean_command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// A running program, ended when dropped. What it prints is kept in files.
+/// A running program, ended when dropped. Its output is written to files.
 pub(crate) struct Process {
     name: &'static str,
     child: Child,
@@ -30,7 +30,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `command`, which the caller calls `name` in messages, without standard input.
+    /// Starts `command` without standard input; messages call it `name`.
     pub(crate) fn start(name: &'static str, command: &mut Command) -> Self {
         let output = tempfile::tempdir().unwrap();
         let file = |name| File::create(output.path().join(name)).unwrap();
@@ -43,18 +43,18 @@ impl Process {
         Self { name, child, output }
     }
 
-    /// What it has printed on standard output so far.
+    /// Returns its standard output so far.
     pub(crate) fn stdout(&self) -> String {
         self.printed("stdout")
     }
 
-    /// What it has printed on standard error so far.
+    /// Returns its standard error so far.
     pub(crate) fn stderr(&self) -> String {
         self.printed("stderr")
     }
 
-    /// Waits until `ready` gives a value. `Err` says what the program printed, when it ends before that
-    /// or is not ready within `deadline`.
+    /// Waits until `ready` returns a value. `Err` has the program's output, if it ends before that or is not
+    /// ready within `deadline`.
     pub(crate) fn wait_ready<T>(
         &mut self,
         deadline: Duration,
@@ -62,7 +62,7 @@ impl Process {
     ) -> Result<T, String> {
         let mut ended = false;
         let found = wait_until(deadline, || {
-            // Asked in this order, a program that ends in between is looked at once more.
+            // In this order, `ready` is called once more after the program has ended.
             ended = self.child.try_wait().unwrap().is_some();
             match ready(self) {
                 Some(value) => Some(Some(value)),
@@ -76,7 +76,8 @@ impl Process {
         })
     }
 
-    /// Sends SIGTERM and waits for the end; after `deadline`, SIGKILL. True if SIGTERM was enough.
+    /// Sends SIGTERM and waits for the end; after `deadline`, sends SIGKILL. Returns whether SIGTERM was
+    /// enough.
     pub(crate) fn terminate(&mut self, deadline: Duration) -> bool {
         if let Ok(Some(_)) = self.child.try_wait() {
             return true;
@@ -96,29 +97,29 @@ impl Process {
 
     /// Sends the signal of that name. The process must not have been waited for yet.
     pub(crate) fn signal(&self, name: &str) {
-        // The shell's own `kill`, for want of a safe one in the standard library.
+        // Uses the shell's `kill`, because the standard library has no safe function for it.
         let pid = self.child.id().to_string();
         let _ = Command::new("sh").args(["-c", "kill -\"$1\" \"$2\"", "sh", name, &pid]).status();
     }
 
-    /// The process's identifier; with `exec`, also that of what a shell became.
+    /// Returns the process id; after `exec` in a shell, it is that of the new program.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// How much memory it holds, in bytes.
+    /// Returns its resident memory, in bytes.
     pub(crate) fn resident_bytes(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches("kB").trim().parse::<usize>().unwrap() * 1024
     }
 
-    /// How it ended; `None` if it has not within `deadline`.
+    /// Returns its exit status; `None` if it has not ended within `deadline`.
     pub(crate) fn wait_for_end(&mut self, deadline: Duration) -> Option<ExitStatus> {
         wait_until(deadline, || self.child.try_wait().ok().flatten())
     }
 
-    /// Ends it at once, for programs whose state is thrown away anyway.
+    /// Kills it, for programs whose state is discarded anyway.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -142,8 +143,8 @@ impl Drop for Process {
     }
 }
 
-/// Asks `condition` again and again until it gives a value or `deadline` has passed. The pause between
-/// two questions only keeps the processor free: nothing relies on its length.
+/// Polls `condition` until it returns a value or `deadline` has passed. The pause between two polls only
+/// reduces the load: nothing depends on its length.
 #[expect(clippy::disallowed_methods, reason = "other programs are waited for in real time")]
 pub(crate) fn wait_until<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
@@ -158,15 +159,15 @@ pub(crate) fn wait_until<T>(deadline: Duration, mut condition: impl FnMut() -> O
     }
 }
 
-/// Free ports of the loopback address, for programs that must be told theirs. Another program may take one
-/// before it is used: whoever uses them starts over with fresh ones.
+/// Returns free ports of the loopback address, for programs that need a fixed port. Another program may take
+/// one before it is used; callers retry with new ones.
 pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     // All are held until all are known, so that they differ.
     let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     held.map(|listener| listener.local_addr().unwrap().port())
 }
 
-/// Tries `start` on fresh ports a few times, for programs that must be told theirs.
+/// Tries `start` on new ports a few times, for programs that need a fixed port.
 pub(crate) fn on_free_ports<T>(mut start: impl FnMut() -> Result<T, String>) -> T {
     let mut failures = Vec::new();
     for _ in 0..3 {
@@ -178,7 +179,8 @@ pub(crate) fn on_free_ports<T>(mut start: impl FnMut() -> Result<T, String>) -> 
     panic!("{}", failures.join("\n"));
 }
 
-/// The whole answer to `GET path`, or to a form if one is given, by plain HTTP; `None` while there is none.
+/// Returns the complete response to `GET path`, or to a form if one is given, by plain HTTP; `None` if there
+/// is none.
 pub(crate) fn http(address: SocketAddr, path: &str, form: Option<&str>) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;

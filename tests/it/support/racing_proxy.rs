@@ -1,5 +1,5 @@
-//! A proxy before a server of plain HTTP, in front of which somebody else comes first: before the first write is
-//! handed on, a test does what it likes.
+//! A proxy in front of a plain HTTP server that runs a test's code before it forwards the first write, so
+//! that another writer is faster.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use super::recording_proxy::{Recorded, read_request};
 
 /// A running proxy; it ends with the test's process.
 pub(crate) struct RacingProxy {
-    /// `127.0.0.1:PORT`
+    /// `127.0.0.1:PORT`.
     pub(crate) address: String,
     answers: Arc<Mutex<Vec<(String, u16)>>>,
 }
@@ -33,20 +33,20 @@ impl RacingProxy {
                 let answer = hand_on(&request, &upstream).unwrap();
                 let status = String::from_utf8_lossy(&answer[9..12]).parse().unwrap();
                 kept.lock().unwrap().push((request.method, status));
-                // The client may have gone.
+                // The client may have disconnected.
                 let _ = client.write_all(&answer);
             }
         });
         Self { address, answers }
     }
 
-    /// Of each request, in order, its method and the answer's status.
+    /// Returns the method and the response's status of each request, in order.
     pub(crate) fn answers(&self) -> Vec<(String, u16)> {
         self.answers.lock().unwrap().clone()
     }
 }
 
-/// The answer to the same request with the same `Host`, which may be signed.
+/// Returns the response to the same request with the same `Host`, which may be signed.
 fn hand_on(request: &Recorded, upstream: &str) -> std::io::Result<Vec<u8>> {
     let mut upstream = TcpStream::connect(upstream)?;
     write!(upstream, "{} {} HTTP/1.1\r\nConnection: close\r\n", request.method, request.target)?;

@@ -1,5 +1,5 @@
-//! A server that ends TLS, writes down each request, and answers it itself or hands it on to a server that
-//! speaks plain HTTP.
+//! A server that terminates TLS, records each request, and responds itself or forwards the request to a plain
+//! HTTP server.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -24,29 +24,29 @@ pub(crate) struct Recorded {
 }
 
 impl Recorded {
-    /// The fields of its form.
+    /// Returns the fields of its form.
     pub(crate) fn form(&self) -> BTreeMap<String, String> {
         url::form_urlencoded::parse(self.body.as_bytes()).into_owned().collect()
     }
 }
 
-/// What becomes of a request.
+/// The treatment of a request.
 pub(crate) enum Way {
-    /// It is answered here.
+    /// This server responds itself.
     Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
-    /// It goes on to this URL, which is one of plain HTTP.
+    /// The request is forwarded to this URL, which is plain HTTP.
     On(String),
 }
 
 /// A running proxy; it ends with the test's process.
 pub(crate) struct RecordingProxy {
-    /// `https://localhost:PORT`
+    /// `https://localhost:PORT`.
     pub(crate) url: String,
     requests: Arc<Mutex<Vec<Recorded>>>,
 }
 
 impl RecordingProxy {
-    /// Starts a proxy with the certificate that `ca` gave to `localhost`. `way` gets the proxy's own URL.
+    /// Starts a proxy with the certificate of `ca` for `localhost`. `way` gets the proxy's own URL.
     pub(crate) fn start(ca: &Ca, way: impl Fn(&str, &Recorded) -> Way + Send + 'static) -> Self {
         let certificate = CertificateDer::from_pem_file(ca.server_certificate()).unwrap();
         let key = PrivateKeyDer::from_pem_file(ca.server_key()).unwrap();
@@ -81,7 +81,7 @@ impl RecordingProxy {
         proxy
     }
 
-    /// What has arrived since this was last asked, in order.
+    /// Returns the requests since the last call, in order.
     pub(crate) fn take(&self) -> Vec<Recorded> {
         std::mem::take(&mut self.requests.lock().unwrap())
     }
@@ -122,7 +122,7 @@ fn answer(
     to.flush()
 }
 
-/// Repeats the request there, with the headers that arrived, and its answer here.
+/// Forwards the request with its headers, and returns the response to the client.
 fn hand_on(client: &mut impl Write, request: &Recorded, to: &str) -> std::io::Result<()> {
     let (authority, path) = to.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut upstream = TcpStream::connect(authority)?;

@@ -1,4 +1,4 @@
-//! An STS endpoint that hands the token of each request to a verifier, and answers by what that says.
+//! An STS endpoint that passes the token of each request to a verifier, and responds with its verdict.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,14 +13,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const REFUSAL: &str = "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
                        <Code>AccessDenied</Code><Message>Not authorized</Message></Error></ErrorResponse>";
 
-/// A stand-in for `AssumeRoleWithWebIdentity` that refuses everything; what the verifier says is written down.
+/// A stand-in for `AssumeRoleWithWebIdentity` that refuses everything and records the verifier's result.
 pub(crate) struct Relay {
     address: SocketAddr,
     tokens: Arc<Mutex<Vec<String>>>,
 }
 
 impl Relay {
-    /// Hands each token to `verifier` before it is answered.
+    /// Starts a relay that passes each token to `verifier` before it responds.
     pub(crate) fn to(verifier: impl Fn(&str) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -48,12 +48,12 @@ impl Relay {
         format!("http://{}", self.address)
     }
 
-    /// The tokens that the verifier has seen so far.
+    /// Returns the tokens that the verifier has seen so far.
     pub(crate) fn tokens(&self) -> Vec<String> {
         self.tokens.lock().unwrap().clone()
     }
 
-    /// Waits until so many tokens have come.
+    /// Waits until this many tokens have arrived.
     #[track_caller]
     pub(crate) fn wait_for(&self, count: usize) -> Vec<String> {
         let come = wait_until(PATIENCE, || Some(self.tokens()).filter(|tokens| tokens.len() >= count));

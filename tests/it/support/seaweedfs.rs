@@ -1,5 +1,5 @@
 //! SeaweedFS, whose STS fetches the issuer's discovery and JWKS over TLS and verifies the token: the peer
-//! that shows that somebody else trusts what carnet signs.
+//! that proves that third-party software trusts carnet's tokens.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -11,19 +11,19 @@ use tempfile::TempDir;
 use super::ca::Ca;
 use super::process::{Process, clean_command, free_ports, http, on_free_ports};
 
-/// The role that SeaweedFS lets a trusted token take.
+/// The role that SeaweedFS allows a trusted token to assume.
 pub(crate) const ROLE_ARN: &str = "arn:aws:iam::000000000000:role/FeedRole";
 
-/// What SeaweedFS trusts: exactly this issuer, audience and subject.
+/// SeaweedFS's trust: exactly this issuer, audience and subject.
 pub(crate) struct Trust<'a> {
     pub(crate) issuer: &'a str,
     pub(crate) audience: &'a str,
     pub(crate) subject: &'a str,
-    /// The certificate of the authority that vouches for the issuer's TLS.
+    /// The certificate of the CA that issued the issuer's certificate.
     pub(crate) ca: &'a Path,
 }
 
-/// The access key and the secret key of its administrator, and of somebody who may only read.
+/// The access key and the secret key of its administrator, and of a read-only user.
 pub(crate) const ADMINISTRATOR: [&str; 2] = ["admin", "the-administrator-of-these-tests"];
 pub(crate) const READER: [&str; 2] = ["reader", "who-may-read-and-list-and-not-write"];
 
@@ -45,19 +45,19 @@ impl SeaweedFs {
         on_free_ports(|| Self::try_start(trust, condition))
     }
 
-    /// One that is used as an object store only.
+    /// Starts one that is used only as an object store.
     pub(crate) fn store() -> Self {
         let ca = Ca::new();
         let issuer = "https://issuer.example";
         Self::start(&Trust { issuer, audience: "nobody", subject: "nobody", ca: &ca.certificate() })
     }
 
-    /// Where its S3 and its STS are: `127.0.0.1:PORT`.
+    /// Returns the address of its S3 and its STS, `127.0.0.1:PORT`.
     pub(crate) fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// The URL of its STS.
+    /// Returns the URL of its STS.
     pub(crate) fn sts(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -92,7 +92,7 @@ impl SeaweedFs {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, s3));
         let mut seaweedfs = Self { process, _folder: folder, address, sockets: sockets.into() };
 
-        // Ready once its STS has an opinion on a request that lacks its token.
+        // It is ready once its STS responds to a request without a token.
         let form = "Action=AssumeRoleWithWebIdentity&Version=2011-06-15";
         seaweedfs.process.wait_ready(Duration::from_secs(90), |_| {
             http(address, "/", Some(form)).filter(|answer| answer.contains("<ErrorResponse"))
@@ -103,8 +103,8 @@ impl SeaweedFs {
 
 impl Drop for SeaweedFs {
     fn drop(&mut self) {
-        // It would take ten seconds to leave in good order, for data that nobody keeps; killed, it leaves
-        // these sockets, whose folder it does not let us choose.
+        // A clean shutdown would take ten seconds, for data that is discarded; after a kill, these sockets
+        // remain, in a folder that cannot be configured.
         self.process.kill();
         for socket in &self.sockets {
             let _ = std::fs::remove_file(socket);
@@ -120,7 +120,7 @@ fn identities() -> Value {
 
 fn iam(trust: &Trust<'_>, condition: &Value) -> Value {
     json!({
-        // Signs SeaweedFS's own session tokens; nothing outside this process relies on it.
+        // Signs SeaweedFS's own session tokens, which are used only in this test.
         "sts": {"tokenDuration": "1h", "maxSessionLength": "12h", "issuer": "seaweedfs-sts",
             "signingKey": "c2lnbnMgb25seSB0aGlzIHRlc3QncyBzZXNzaW9ucyE="},
         "providers": [{"name": "feed", "type": "oidc", "enabled": true,

@@ -1,5 +1,5 @@
-//! Terraform with Amazon's provider. `scripts/peers --missing` leaves the tests that need them out where a machine
-//! does not have them, and says so.
+//! Terraform with Amazon's provider. `scripts/peers --missing` skips the tests that need them on a machine
+//! without them, and says so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,15 +12,14 @@ use super::system_peer;
 pub(crate) struct Terraform(PathBuf);
 
 impl Terraform {
-    /// Terraform as it is installed.
+    /// Returns the installed Terraform.
     ///
-    /// # Panics
-    /// When it is not.
+    /// # Panics If it is not installed.
     pub(crate) fn installed() -> Self {
         Self(system_peer("terraform"))
     }
 
-    /// `terraform ARGUMENTS` in `folder`, which asks nobody on the network for news.
+    /// Returns `terraform ARGUMENTS` in `folder`, without its check for updates.
     pub(crate) fn command(&self, folder: &Path, arguments: &[&str]) -> Command {
         let mut command = clean_command(&self.0);
         command
@@ -46,8 +45,8 @@ impl Terraform {
     }
 }
 
-/// The folder of provider copies that has `hashicorp/NAME`: one that `CARNET_TERRAFORM_PLUGINS` names, one of
-/// those that Terraform looks into by itself, or a folder of its own below `/opt`.
+/// Returns the folder of provider copies that has `hashicorp/NAME`: the one named by
+/// `CARNET_TERRAFORM_PLUGINS`, one that Terraform searches itself, or a separate folder below `/opt`.
 fn plugins(name: &str) -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".terraform.d/plugins"));
     let named = std::env::var_os("CARNET_TERRAFORM_PLUGINS").map(PathBuf::from);

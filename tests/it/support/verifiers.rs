@@ -1,4 +1,4 @@
-//! Relying parties in other languages: PyJWT and jose, each in a process that keeps one JWKS cache.
+//! Relying parties in other languages: PyJWT and jose, each in a process with one JWKS cache.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -18,10 +18,10 @@ pub(crate) struct Verifier {
     verdicts: BufReader<ChildStdout>,
 }
 
-/// What a verifier says of one token.
+/// A verifier's result for one token.
 #[derive(Debug)]
 pub(crate) struct Verdict {
-    /// The claims, or the verifier's own name for what is wrong.
+    /// The claims, or the verifier's own name for the error.
     pub(crate) claims: Result<Value, String>,
     /// The number of times that this verifier has fetched the JWKS so far.
     pub(crate) fetches: u64,
@@ -30,24 +30,24 @@ pub(crate) struct Verdict {
 }
 
 impl Verifier {
-    /// PyJWT's `PyJWKClient`.
+    /// Starts PyJWT's `PyJWKClient`.
     pub(crate) fn pyjwt(issuer: &str, audience: &str, ca: &Ca) -> Self {
         Self::start("PyJWT", ca, &mut Self::pyjwt_command(issuer, audience, ca))
     }
 
-    /// jose's `createRemoteJWKSet`.
+    /// Starts jose's `createRemoteJWKSet`.
     pub(crate) fn jose(issuer: &str, audience: &str, ca: &Ca) -> Self {
         Self::start("jose", ca, &mut Self::jose_command(issuer, audience))
     }
 
-    /// jose's `createRemoteJWKSet`, with a cache that is fetched again when it is `age` old, and at once for a key that
-    /// it does not hold.
+    /// Starts jose's `createRemoteJWKSet` with a cache that is refreshed when it is `age` old, and at once
+    /// for an unknown key.
     pub(crate) fn jose_for_unknown_keys(issuer: &str, audience: &str, ca: &Ca, age: Duration) -> Self {
         let mut command = Self::jose_command(issuer, audience);
         Self::start("jose", ca, command.arg(age.as_secs().to_string()).arg("0"))
     }
 
-    /// Both, with a cache that is `age` old before it is fetched again, whatever key is asked for.
+    /// Starts both, with a cache that is refreshed only when it is `age` old, for any key.
     pub(crate) fn caching(issuer: &str, audience: &str, ca: &Ca, age: Duration) -> [Self; 2] {
         let age = age.as_secs().to_string();
         [
@@ -83,7 +83,7 @@ impl Verifier {
         Self { name, child, tokens, verdicts }
     }
 
-    /// Hands it a compact token, on its standard input, and reads what it says of it.
+    /// Passes a compact token to its standard input and reads its result.
     pub(crate) fn verify(&mut self, token: &str) -> Verdict {
         let name = self.name;
         writeln!(self.tokens, "{token}").unwrap();

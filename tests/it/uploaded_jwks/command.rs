@@ -76,7 +76,7 @@ fn what_cannot_be_confirmed_is_refused_with_the_reason() {
     carnet.ok(&["key", "revoke", &young, "--yes"]);
     refused(&confirm(&young, &[]), 1, &["is revoked"]);
     assert!(confirmations(&carnet).is_empty());
-    // The key that signs by now may be confirmed, too.
+    // The key that signs already may be confirmed, too.
     carnet.ok(&["feed", "confirm-jwks", &prepared]);
 }
 
@@ -107,7 +107,7 @@ fn another_upload_target_has_to_be_confirmed_anew() {
         json(&done)["feeds"][0]["already"].as_bool().unwrap()
     };
     assert!(!confirm() && confirm());
-    // What does not change the provider leaves what was said.
+    // A change that keeps the provider also keeps the confirmation.
     carnet.ok(&["feed", "update", "default/prod", "--name=Production"]);
     assert!(confirm());
     let other =

@@ -1,5 +1,5 @@
-//! Rotation waits for the upload, on a simulated clock and a real database: only of the feed's algorithm, and
-//! propagation counts from the confirmation.
+//! Rotation waits for the upload, on a simulated clock and a real database: only for the feed's algorithm,
+//! and `propagation` counts from the confirmation.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ async fn update(process: &Process, slug: &str, change: impl FnOnce(&Feed) -> Fee
     process.carnet.feeds().update(&path(slug), change, Sharing::NOTHING, &somebody()).await.unwrap();
 }
 
-/// Hour by hour, as a server lives.
+/// Lets time pass hour by hour, with the server's maintenance.
 async fn live(machine: &Machine, process: &mut Process, span: Duration) {
     let hours = span.as_secs() / HOUR.as_secs();
     for _ in 0..hours {
@@ -70,7 +70,7 @@ async fn confirm(process: &Process, kid: &Kid) -> Option<Timestamp> {
     process.carnet.uploads().confirm(kid, &[], &somebody()).await.unwrap().safe_at
 }
 
-/// Hour by hour, each with a token that Google verifies against what was uploaded to it.
+/// Lets time pass hour by hour, each with a token that Google verifies against the uploaded JWKS.
 async fn live_by(uploaded: &[u8], feed: &Feed, machine: &Machine, process: &mut Process, span: Duration) {
     for _ in 0..span.as_secs() / HOUR.as_secs() {
         live(machine, process, HOUR).await;
@@ -116,7 +116,7 @@ async fn rotation_is_held_for_the_feeds_algorithm_alone_and_propagation_counts_f
     let (now_signing, after) = keys_of(&mut process, ES256).await;
     assert_eq!(now_signing, next, "exactly then");
 
-    // The next one waits anew; confirmed early, it rotates when it is due.
+    // The next key waits again; it is confirmed early, and rotates when it is due.
     let due = machine.now() + policy.rotate_every();
     uploaded = process.jwks();
     confirm(&process, &after).await;
@@ -177,7 +177,7 @@ async fn what_frees_the_rotation_frees_it_at_once() {
                 update(&one, "prod", |_| FeedChanges { alg: Some(RS256), ..FeedChanges::default() }).await;
             }
         }
-        // One look sees it, the next rotates.
+        // One round detects it, the next one rotates.
         server.maintenance.tick().await;
         assert_eq!(keys_of(&mut server, ES256).await.0, next);
         assert_eq!(keys_of(&mut one, ES256).await.0, next);

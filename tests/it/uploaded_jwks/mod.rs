@@ -1,4 +1,5 @@
-//! An issuer that Google cannot reach: its JWKS is uploaded, the feed says so, and keys wait for the upload.
+//! An issuer that Google cannot reach: its JWKS is uploaded, the feed states this, and keys wait for the
+//! upload.
 
 mod command;
 mod field;
@@ -9,7 +10,7 @@ mod walk;
 use crate::support::carnet::Carnet;
 use serde_json::Value;
 
-/// An issuer in a private network: no such host exists.
+/// An issuer in a private network: the host does not exist.
 const ISSUER: &str = "https://issuer.invalid";
 const PROVIDER: &str = "projects/1/locations/global/workloadIdentityPools/pool/providers/prod";
 
@@ -25,7 +26,7 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// The `kid` of the key of `alg` in `state`.
+/// Returns the `kid` of the key of `alg` in `state`.
 fn kid(carnet: &Carnet, alg: &str, state: &str) -> String {
     let keys = json(&carnet.ok(&["key", "list", "--all", "--output=json"]));
     let key = keys.as_array().unwrap().iter().find(|key| key["alg"] == alg && key["state"] == state);

@@ -1,4 +1,4 @@
-//! What the commands about keys say of a feed whose JWKS is uploaded.
+//! The output of the key commands for a feed whose JWKS is uploaded.
 
 use crate::support::carnet::{Carnet, Output};
 use crate::uploaded_jwks::{add, json, kid};
@@ -31,7 +31,7 @@ fn the_key_list_says_which_feed_a_key_waits_for_until_it_is_confirmed() {
     carnet.ok(&["feed", "confirm-jwks", &prepared]);
     assert!(key(&carnet, &prepared)["waits_for"].is_null());
     assert!(!key(&carnet, &prepared)["safe_at"].is_null());
-    // Whoever has uploaded the next key has uploaded the one that signs with it.
+    // An upload with the next key also contains the active one.
     assert!(key(&carnet, &active)["waits_for"].is_null());
     let list = carnet.run(&["key", "list"]);
     assert!(list.stdout.contains("may sign") && !list.stderr.contains("confirm-jwks"), "{list:?}");
@@ -56,7 +56,7 @@ fn a_rotation_is_refused_with_the_feed_and_force_says_what_breaks() {
     carnet.ok(&["key", "rotate", "--alg=ES256", "--force", "--yes"]);
     assert_eq!(kid(&carnet, "ES256", "active"), prepared);
     assert_eq!(key(&carnet, &prepared)["waits_for"], serde_json::json!(["feed default/prod"]));
-    // RS256 waits for no feed: only its age is in the way.
+    // RS256 waits for no feed: only its age prevents the rotation.
     tells(&carnet.run(&["key", "rotate", "--alg=RS256"]), 1, &["has been published only since"]);
 }
 
@@ -64,7 +64,7 @@ fn a_rotation_is_refused_with_the_feed_and_force_says_what_breaks() {
 fn a_revocation_says_that_the_upload_holds_the_key_until_it_is_uploaded_anew() {
     let carnet = Carnet::new();
     add(&carnet, "prod", &["--jwks=uploaded"]);
-    // A key of another algorithm, too: whoever has it can sign for the feed's subject.
+    // A key of another algorithm, too: an attacker who has it can sign for the feed's subject.
     for alg in ["ES256", "RS256"] {
         let active = kid(&carnet, alg, "active");
         let revoked = carnet.run(&["key", "revoke", &active, "--yes"]);

@@ -1,4 +1,4 @@
-//! The whole walk with the real binary: nothing ever fetches from the issuer.
+//! All steps with the real binary, while nothing fetches from the issuer.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::uploaded_jwks::{ISSUER, PROVIDER, add, json, kid};
 
 const LOOPBACK: &str = "--allow-loopback-endpoints";
 
-/// What an admin does with the setup's JWKS.
+/// Uploads the setup's JWKS, as an admin does.
 fn upload(carnet: &Carnet, to: &Path) {
     let setup = json(&carnet.ok(&["feed", "setup", "default/prod", "--format=json"]));
     let jwks = setup["workload_identity_pool_provider"]["oidc"]["jwksJson"].as_str().unwrap();
@@ -24,7 +24,7 @@ fn force(carnet: &Carnet) -> Output {
     carnet.run(&["key", "rotate", "--alg=ES256", "--force", "--yes"])
 }
 
-/// The step of this name in a check.
+/// Returns the step of this name in a check.
 fn step<'a>(check: &'a Value, name: &str) -> &'a Value {
     let steps = check["steps"].as_array().unwrap();
     steps.iter().find(|step| step["step"] == name).unwrap_or_else(|| panic!("no {name} in {check}"))
@@ -48,7 +48,7 @@ fn an_issuer_that_google_cannot_reach_works_by_upload_and_confirmation() {
     let first = credentials(&carnet);
     assert_eq!((first.status, first.stdout.trim()), (0, "hunter2"), "{first:?}");
 
-    // A forced rotation to the key that was uploaded with it breaks nothing; the one after it does.
+    // A forced rotation to a key that is already uploaded breaks nothing; the next one does.
     let known = kid(&carnet, "ES256", "prepared");
     carnet.ok(&["feed", "confirm-jwks", &known]);
     assert_eq!(force(&carnet).status, 0);

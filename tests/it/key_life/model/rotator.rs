@@ -88,7 +88,7 @@ impl Model {
         let Begun { op, seen, expected, fresh, keys: keys_of_before } = begun;
         let Some(now) = self.recorded_now(process, op) else { return };
         if op != Op::Tick || self.processes[process].trust == ClockTrust::Steady {
-            // A command cannot know better, a maintenance task has looked at the clock before.
+            // A command cannot check the clock better; a maintenance task has checked it before.
             self.believe();
         } else if self.mutation != Some(Mutation::RotateByAJumpedClock) {
             return;
