@@ -260,7 +260,7 @@ impl Provided {
 fn a_server_that_cannot_open_the_new_keys_serves_documents_and_nothing_else_until_it_can() {
     let (carnet, founder) = issuer();
     drop(founder);
-    // As in a deployment: the key is in its provider's place, and there is no keys folder.
+    // As in a deployment: the key is in its provider's file, and there is no keys folder.
     let file = carnet.home().join("provided.key");
     fs::rename(carnet.keys_dir().join("master.key"), &file).unwrap();
     fs::remove_dir_all(carnet.keys_dir()).unwrap();
