@@ -1,5 +1,5 @@
-//! `feed check` and `feed credentials` behind a failing proxy: each failure is reported as the proxy's, with its reason and
-//! fix, never as the endpoint's.
+//! `feed check` and `feed credentials` behind a failing proxy: each failure is reported as the proxy's, with
+//! its reason and fix, never as the endpoint's.
 
 use std::net::TcpListener;
 

@@ -26,8 +26,8 @@ use crate::support::verifiers::Verifier;
 const AUDIENCE: &str = "sts.amazonaws.com";
 const POLICY: [&str; 5] =
     ["--rotate-every=4s", "--propagation=4s", "--jwks-max-age=2s", "--max-token-lifetime=3s", "--leeway=3s"];
-/// `propagation` minus the second within which every server follows a change, minus a second for a busy machine,
-/// on which the server and the minter may stall.
+/// `propagation` minus the second within which every server follows a change, minus a second for a busy
+/// machine, on which the server and the minter may stall.
 const CACHE_AGE: Duration = Duration::from_secs(2);
 const ROTATE_EVERY: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(30);

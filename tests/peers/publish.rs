@@ -1,5 +1,5 @@
-//! `carnet publish` into third-party object stores: SeaweedFS's S3 and Azurite. The documents are fetched as a cloud
-//! does, without credentials, and PyJWT verifies tokens with them.
+//! `carnet publish` into third-party object stores: SeaweedFS's S3 and Azurite. The documents are fetched as
+//! a cloud does, without credentials, and PyJWT verifies tokens with them.
 //!
 //! Google Cloud Storage has no emulator that accepts its clients' requests (their XML API); its wire format is
 //! tested in `src/publish/objects`.

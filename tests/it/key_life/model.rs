@@ -1,8 +1,8 @@
 //! A model of a machine with one database, one clock and several processes, limited to the life of keys.
 //!
-//! Decisions are the library's own: `plan…`, `apply`, `published`, `ClockGuard`. The model replaces the code around
-//! them, that is rotator, maintenance task and issuer: what each process has read and when, what is decided again
-//! inside a transaction, and when a process refuses to sign.
+//! Decisions are the library's own: `plan…`, `apply`, `published`, `ClockGuard`. The model replaces the code
+//! around them, that is rotator, maintenance task and issuer: what each process has read and when, what is
+//! decided again inside a transaction, and when a process refuses to sign.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

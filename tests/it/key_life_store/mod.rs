@@ -1,5 +1,5 @@
-//! The life of a key with the real code: rotator, maintenance task, issuer and store of several processes on one
-//! SQLite file, with a simulated clock and prepared keys.
+//! The life of a key with the real code: rotator, maintenance task, issuer and store of several processes on
+//! one SQLite file, with a simulated clock and prepared keys.
 
 mod answers;
 mod clock;
