@@ -4,11 +4,11 @@ use crate::api::world::{Grant, World};
 use crate::floods::beside::{Request, beside};
 use crate::support::database;
 
-/// Adds 100,000 rows, like a busy month. Their MACs are wrong, which readers do not check.
+/// Adds 500,000 rows, like some busy months. Their MACs are wrong, which readers do not check.
 fn fill(world: &World) {
     let rows = "WITH RECURSIVE
             last AS (SELECT seq, at, mac FROM audit ORDER BY seq DESC LIMIT 1),
-            numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 100000)
+            numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 500000)
         INSERT INTO audit (seq, at, kind, outcome, actor, space, feed, is_check, detail, count, mac)
         SELECT last.seq + number, last.at, 'credential', 'done', 'grant:' || number % 100, 'default',
             'feed' || number % 50, FALSE, 'cache', 1, last.mac
