@@ -227,11 +227,11 @@ fn what_lies_outside_a_grant_is_to_it_what_there_is_not() {
 
     // A cursor is the number of a visible row, and does not depend on rows outside the grant.
     let walk = || {
-        let (mut pages, mut query) = (Vec::new(), "limit=1".to_owned());
+        let (mut walked, mut query) = (Vec::new(), "limit=1".to_owned());
         loop {
             let [page, _] = pages(&query);
-            pages.push(page.clone());
-            let Some(before) = page["next_before"].as_i64() else { return pages };
+            walked.push(page.clone());
+            let Some(before) = page["next_before"].as_i64() else { return walked };
             assert_eq!(page["records"][0]["seq"], before, "{page}");
             query = format!("limit=1&before={before}");
         }
