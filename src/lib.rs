@@ -87,6 +87,8 @@ mod sandbox;
 #[cfg(feature = "test-internals")]
 #[doc(hidden)]
 pub mod internals;
+#[cfg(all(test, feature = "cli"))]
+mod tests;
 
 pub use crate::access::grants::{Grants, GrantsError};
 #[cfg(feature = "server")]

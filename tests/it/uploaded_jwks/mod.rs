@@ -3,7 +3,6 @@
 
 mod command;
 mod field;
-mod hold;
 mod told;
 mod walk;
 

@@ -1,0 +1,71 @@
+//! Logs of the exchange and of the sandbox.
+//!
+//! One test, in its own process: the subscriber is global, so that it also sees the logs of the HTTP client
+//! on other threads.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::tests::azure_support::{APPLICATION, TENANT, World};
+
+#[tokio::test]
+async fn logs_show_no_token_at_any_level() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(log.clone())
+        .with_ansi(false)
+        .finish();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+
+    let world = World::start(APPLICATION).await;
+    let mut claims = world.claims();
+    let token = world.issuer.token("RS256", &claims);
+    let credential = world.exchange(&token).await.unwrap();
+    let (_, answer) = world.ask_entra(TENANT, &token, &[]).await;
+    claims["sub"] = "other".into();
+    let refused = world.issuer.token("RS256", &claims);
+    world.exchange(&refused).await.unwrap_err();
+    let access_token = answer["access_token"].as_str().unwrap();
+    let form = [("grant_type", "access_token"), ("service", "r.example"), ("access_token", access_token)];
+    let (_, answer) = world.ask_acr("exchange", &form).await;
+    let refresh_token = answer["refresh_token"].as_str().unwrap();
+
+    let text = log.text();
+    assert!(
+        text.contains("sandbox ACR issued a refresh token") && text.contains("sandbox Entra refused"),
+        "{text}"
+    );
+    for token in [&token, &refused, credential.password().unwrap().reveal(), access_token, refresh_token] {
+        let signature = token.rsplit('.').next().unwrap();
+        assert!(!text.contains(signature), "{signature} is in the log");
+    }
+}
+
+/// An in-memory log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
