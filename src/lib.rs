@@ -97,8 +97,8 @@ pub use crate::broker::{Broker, BrokerError, Served};
 pub use crate::carnet::{Carnet, Config, MasterKeySource, OpenError};
 #[cfg(feature = "server")]
 pub use crate::client::{ApiClient, ClientError, ServerUrl};
+pub use crate::exchange::Credential;
 pub use crate::exchange::transport::{TransportConfig, TransportConfigError};
-pub use crate::exchange::{Credential, Secret};
 pub use crate::feed::aws::AssumedRole;
 pub use crate::feed::azure::AzureAcr;
 pub use crate::feed::google::GoogleArtifactRegistry;
@@ -107,6 +107,8 @@ pub use crate::feed::scope::Scope;
 pub use crate::feed::{Feed, FeedDraft, FeedPath, Provider};
 pub use crate::feeds::{Feeds, FeedsError, Sharing};
 pub use crate::grant::GrantDraft;
+#[cfg(feature = "server")]
+pub use crate::http::client_address::ClientAddress;
 pub use crate::issuer::audited::AuditedMintError as MintError;
 pub use crate::jose::Algorithm;
 pub use crate::oidc::subject::Context;

@@ -140,8 +140,8 @@ impl Api {
 
 impl Carnet {
     /// Returns the routes below `/api/v1` and `/metrics` with the default limits, to be merged into an
-    /// application at its root. Client addresses are known only if the application adds a
-    /// [`crate::http::client_address::ClientAddress`] to each request's extensions.
+    /// application at its root. Client addresses are limited and recorded only if the application adds a
+    /// [`ClientAddress`](crate::ClientAddress) to each request's extensions.
     ///
     /// # Errors
     ///
