@@ -3,11 +3,10 @@
 //! Google reports every fault of a token as `invalid_grant`; the message then decides the order of the
 //! causes.
 
-use super::{Cause, Fix, Retry, quoted};
-use crate::feed::google::{
-    GoogleArtifactRegistry, JwksSource, MAX_SUBJECT, ServiceAccount, WorkloadIdentityProvider,
-};
+use super::{Cause, Fix, Retry};
+use crate::feed::google::{GoogleArtifactRegistry, JwksSource, MAX_SUBJECT, WorkloadIdentityProvider};
 use crate::oidc::token::Presented;
+use crate::values::shell::{gcloud_list, quoted};
 
 /// The parts of a refusal that decide its causes.
 pub(crate) struct Refused<'a> {
@@ -162,16 +161,6 @@ fn enable(api: &str, project: &str) -> Fix {
     Fix::Change { what: "enable it by this".to_owned(), command }
 }
 
-/// Returns the project in the service account's name, or a placeholder if the name has none.
-fn project_of(account: &ServiceAccount) -> &str {
-    let domain = account.as_str().split_once('@').map_or("", |(_, domain)| domain);
-    // A project with a dot is domain-scoped; its id is written in another form.
-    domain
-        .strip_suffix(".iam.gserviceaccount.com")
-        .filter(|project| !project.contains('.'))
-        .unwrap_or("PROJECT")
-}
-
 /// Returns the causes for `invalid_grant`, the code for every fault of the token and for an unreachable
 /// issuer.
 fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistry) -> Vec<Cause> {
@@ -196,17 +185,15 @@ fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistr
             Fix::Upload { upload: upload_to(provider), kid: kid.clone() },
         ),
     };
-    // gcloud separates a list with commas, unless the value names another separator.
-    let list = if aud.contains(',') || aud.starts_with('^') { format!("^;^{aud}") } else { aud.clone() };
-    let audience = update(
-        google,
-        format!(
-            "the provider {provider} must allow the audience {aud}: with no audiences of its own it accepts {} only, \
-             with or without https: before it",
-            provider.full_name()
-        ),
-        &format!("--allowed-audiences={}", quoted(&list)),
+    let why = format!(
+        "the provider {provider} must allow the audience {aud}: with no audiences of its own it accepts {} only, with or \
+         without https: before it",
+        provider.full_name()
     );
+    let audience = match gcloud_list(aud) {
+        Some(list) => update(google, why, &format!("--allowed-audiences={}", quoted(&list))),
+        None => Cause::act(why, "allow it in the Google Cloud console: gcloud has no separator left for it"),
+    };
     let issuer = update(
         google,
         format!("the provider {provider} must have exactly the issuer {iss}"),
@@ -268,7 +255,10 @@ pub(crate) fn of_iam_credentials(
                 "enable the IAM Service Account Credentials API, iamcredentials.googleapis.com, in the project of \
                  {account}"
             ),
-            enable("iamcredentials.googleapis.com", project_of(account)),
+            enable(
+                "iamcredentials.googleapis.com",
+                account.name_and_project().map_or("PROJECT", |(_, project)| project),
+            ),
         )];
     }
     let absent = |why: String| Cause::new(why, Fix::Feed("--service-account EMAIL".to_owned()));

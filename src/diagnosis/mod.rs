@@ -15,12 +15,12 @@ pub(crate) mod registry;
 #[cfg(feature = "cli")]
 pub(crate) mod target;
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::feed::scope::{Action, Scope};
 use crate::feed::{FeedPath, FeedType};
 use crate::oidc::subject::Context;
+use crate::values::shell::word;
 
 /// The likely cause of a failure, with its fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,20 +199,6 @@ impl Fix {
 fn push(line: &mut String, option: &str, value: &str) {
     // Writing to a string cannot fail.
     let _ = write!(line, " --{option} {}", word(value));
-}
-
-/// Returns the text as one word for a shell, unquoted if every shell reads it literally.
-pub(crate) fn word(text: &str) -> Cow<'_, str> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => text.into(),
-        false => quoted(text).into(),
-    }
-}
-
-/// Returns any text as one quoted word for a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// Joins the causes to one line.

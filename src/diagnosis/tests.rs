@@ -116,3 +116,30 @@ fn checking_again_asks_for_the_same_once_more() {
         assert_eq!(fix.told(&asked).1, Some(format!("{narrow}{more} --proxy http://proxy.example:3128")));
     }
 }
+
+#[test]
+fn advice_for_google_allows_one_audience_whatever_separators_it_contains() {
+    let Provider::GoogleArtifactRegistry(google) = provider(
+        r#"{"type":"google-artifact-registry","workload_identity_provider":
+            "projects/1/locations/global/workloadIdentityPools/pool/providers/carnet"}"#,
+    ) else {
+        panic!("another provider")
+    };
+    for (aud, flag) in [
+        ("one", Some("--allowed-audiences='one'")),
+        ("one,two", Some("--allowed-audiences='^;^one,two'")),
+        ("one,two;three", Some("--allowed-audiences='^|^one,two;three'")),
+        ("^one;two", Some("--allowed-audiences='^|^^one;two'")),
+        (",;|~%#!", None),
+    ] {
+        let presented = Presented { aud: aud.into(), ..presented() };
+        let refused =
+            google::Refused { code: "invalid_grant", message: "The audience is wrong", reason: None };
+        let causes = google::of_sts(&refused, &presented, &google);
+        match (&causes[0].fix, flag) {
+            (Fix::Change { command, .. }, Some(flag)) => assert!(command.ends_with(flag), "{command}"),
+            (Fix::Act(what), None) => assert!(what.contains("no separator left"), "{what}"),
+            (fix, _) => panic!("{aud}: {fix:?}"),
+        }
+    }
+}

@@ -23,8 +23,6 @@ use crate::oidc::subject::{Context, Subject, SubjectError, SubjectKey};
 use crate::values::issuer_url::IssuerUrl;
 
 pub use google::KeysToUpload;
-#[cfg(feature = "cli")]
-pub(crate) use quoting::shell_word;
 
 /// The output format of a setup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,18 +1,14 @@
-//! Quoting for generated shell scripts and Terraform files: one function for each, and types that templates
-//! print instead of bare strings, so that no text gets into a script unquoted.
+//! Quoting for generated shell scripts and Terraform files: types that templates print instead of bare
+//! strings, so that no text gets into a script unquoted, and the rule for Terraform. The rule for a shell is
+//! [`quoted`](crate::values::shell::quoted).
 //!
-//! Implemented here because crates that quote for a shell do not know HCL's templates, and the rule for a
-//! shell is one line.
+//! Implemented here because crates that quote do not know HCL's templates.
 
 use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-/// Returns `text` as one word of a POSIX shell. It may contain anything except NUL.
-#[must_use]
-pub(crate) fn shell_word(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
+use crate::values::shell::quoted;
 
 /// Returns `text` as a quoted string of HCL, Terraform's language, without templates in it.
 #[must_use]
@@ -45,7 +41,7 @@ pub(super) struct Word(String);
 
 impl Word {
     pub(super) fn new(text: impl AsRef<str>) -> Self {
-        Self(shell_word(text.as_ref()))
+        Self(quoted(text.as_ref()))
     }
 
     /// Returns JSON on several lines, readable for people.
@@ -93,51 +89,12 @@ pub(super) fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use proptest::prelude::*;
 
     use super::*;
 
-    const HOSTILE: [&str; 8] = [
-        "",
-        "'; touch pwned; '",
-        "$(touch pwned)`touch pwned`",
-        "a'b\"c\\d\n-e !f * ~ # g",
-        "'",
-        "''\\''",
-        "-rf",
-        "\u{202e}ünï\u{2028}",
-    ];
-
-    /// Returns the words as `sh` reads them, separated by NUL.
-    fn through_sh(words: &[&str]) -> Vec<u8> {
-        let words: Vec<_> = words.iter().map(|word| shell_word(word)).collect();
-        let script = format!("printf '%s\\0' {}", words.join(" "));
-        let output = Command::new("sh").args(["-c", &script]).env_clear().output().unwrap();
-        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-        output.stdout
-    }
-
-    fn with_nul(words: &[&str]) -> Vec<u8> {
-        words.iter().flat_map(|word| word.bytes().chain([0])).collect()
-    }
-
-    #[test]
-    fn a_shell_sees_hostile_words_as_they_are() {
-        assert_eq!(through_sh(&HOSTILE), with_nul(&HOSTILE));
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn any_words_come_out_of_a_shell_as_they_went_in(
-            words in prop::collection::vec("[^\0]{0,12}|['\"$`\\\\!(){};&|\n]{0,8}", 1..20)
-        ) {
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            prop_assert_eq!(through_sh(&words), with_nul(&words));
-        }
-
         #[test]
         fn no_quote_or_template_of_hcl_is_left_open(text in "[\"\\\\${}%\n\r\ta]{0,16}|\\PC{0,12}") {
             let quoted = hcl_string(&text);

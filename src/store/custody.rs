@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::master_key::MasterKeySource;
+use crate::values::shell::word;
 
 /// A file or folder that trust depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +69,8 @@ impl CustodyError {
     pub fn fix(&self) -> String {
         match self {
             Self::Mode { kept, path, .. } => {
-                let path = shell_word(path);
+                let path = path.display().to_string();
+                let path = word(&path);
                 match kept {
                     Kept::Database | Kept::MasterKey => format!(
                         "`chmod 0600 {path}`; on a Kubernetes volume with fsGroup, also set \
@@ -78,17 +80,10 @@ impl CustodyError {
                 }
             }
             Self::Owner { path, owner, user, .. } => {
-                format!("run carnet as user {owner}, or `chown {user} {}`", shell_word(path))
+                format!("run carnet as user {owner}, or `chown {user} {}`", word(&path.display().to_string()))
             }
         }
     }
-}
-
-/// Quotes a path for a shell.
-fn shell_word(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
-    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// The user and groups of this process.

@@ -11,6 +11,7 @@ pub mod random;
 pub(crate) mod regular_file;
 pub mod secret;
 pub mod shares;
+pub(crate) mod shell;
 pub mod slug;
 pub mod target_url;
 #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only the command line has a terminal"))]

@@ -14,10 +14,10 @@ use crate::cli::feed_fields::{ContextArguments, ScopeArguments};
 use crate::cli::output::Format;
 use crate::cli::proxy::ProxyOption;
 use crate::cli::{opening, output};
-use crate::diagnosis::word;
 use crate::exchange::address::Loopback;
 use crate::feed::FeedPath;
 use crate::feeds::FeedsError;
+use crate::values::shell::word;
 use crate::values::visible;
 
 #[derive(Debug, Args)]

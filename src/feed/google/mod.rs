@@ -188,6 +188,16 @@ impl ServiceAccount {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns the account's name and the id of its project, if the address is built from them. The accounts
+    /// of services are not.
+    #[must_use]
+    pub fn name_and_project(&self) -> Option<(&str, &str)> {
+        let (name, domain) = self.0.split_once('@')?;
+        let project = domain.strip_suffix(".iam.gserviceaccount.com")?;
+        // A project with a dot is domain-scoped; its id is written in another form.
+        (!project.contains('.')).then_some((name, project))
+    }
 }
 
 impl FromStr for ServiceAccount {

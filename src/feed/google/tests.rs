@@ -276,13 +276,14 @@ fn a_subject_that_google_could_never_take_is_refused_when_the_feed_is_made() {
 
 #[test]
 fn service_accounts_are_e_mail_addresses_below_googles_domain() {
-    for good in [
-        "pull@my-project.iam.gserviceaccount.com",
-        "pull@my-project.example.com.iam.gserviceaccount.com",
-        "123456789012-compute@developer.gserviceaccount.com",
-        "my-project@appspot.gserviceaccount.com",
+    for (good, parts) in [
+        ("pull@my-project.iam.gserviceaccount.com", Some(("pull", "my-project"))),
+        ("pull@my-project.example.com.iam.gserviceaccount.com", None),
+        ("123456789012-compute@developer.gserviceaccount.com", None),
+        ("my-project@appspot.gserviceaccount.com", None),
     ] {
-        assert_eq!(good.parse::<ServiceAccount>().unwrap().as_str(), good);
+        let account: ServiceAccount = good.parse().unwrap();
+        assert_eq!((account.as_str(), account.name_and_project()), (good, parts));
     }
     let long = format!("{}@p.iam.gserviceaccount.com", "a".repeat(64));
     for bad in [

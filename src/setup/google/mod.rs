@@ -33,18 +33,11 @@ pub(super) struct GoogleSetup {
     description: String,
     /// The token's subject as a principal, as policies name it.
     principal: String,
-    account: Option<Account>,
+    account: Option<ServiceAccount>,
     /// The member that gets the role: the subject itself, or the service account.
     member: String,
     role: &'static str,
     on: On,
-}
-
-#[derive(Debug)]
-struct Account {
-    email: ServiceAccount,
-    /// The name and the project, if the account can be created from them.
-    parts: Option<(String, String)>,
 }
 
 /// The resource to which the role applies.
@@ -74,9 +67,9 @@ impl GoogleSetup {
         let provider = google.workload_identity_provider.clone();
         let principal =
             format!("principal://iam.googleapis.com/{}/subject/{}", provider.pool(), trusted.subject);
-        let account = google.service_account.clone().map(Account::from);
+        let account = google.service_account.clone();
         let member = match &account {
-            Some(account) => format!("serviceAccount:{}", account.email),
+            Some(account) => format!("serviceAccount:{account}"),
             None => principal.clone(),
         };
         let on = on(&feed.registry, &options.scope)?;
@@ -144,7 +137,7 @@ impl GoogleSetup {
             bindings.insert(
                 0,
                 json!({
-                    "resource": format!("projects/-/serviceAccounts/{}", account.email),
+                    "resource": format!("projects/-/serviceAccounts/{account}"),
                     "role": IMPERSONATION_ROLE,
                     "members": [self.principal],
                 }),
@@ -165,17 +158,6 @@ impl GoogleSetup {
 
     fn binding(&self, resource: String) -> Value {
         json!({ "resource": resource, "role": self.role, "members": [self.member] })
-    }
-}
-
-impl From<ServiceAccount> for Account {
-    fn from(email: ServiceAccount) -> Self {
-        let parts = email.as_str().split_once('@').and_then(|(name, domain)| {
-            let project = domain.strip_suffix(".iam.gserviceaccount.com")?;
-            // A project with a dot is domain-scoped; its id is written in another form.
-            (!project.contains('.')).then(|| (name.to_owned(), project.to_owned()))
-        });
-        Self { email, parts }
     }
 }
 

@@ -1,13 +1,13 @@
 //! Renders the setup at Google as a script and as Terraform.
 
+use std::borrow::Cow;
+
 use askama::Template;
 
 use super::{ATTRIBUTE, GoogleSetup, IMPERSONATION_ROLE, On};
 use crate::setup::quoting::{Hcl, Word};
 use crate::setup::{SetupError, Trusted};
-
-/// The separators for gcloud's list syntax `^SEPARATOR^VALUE`, which replaces the comma.
-const SEPARATORS: [char; 6] = [';', '|', '~', '%', '#', '!'];
+use crate::values::shell::gcloud_list;
 
 #[derive(Template)]
 #[template(path = "setup/google.sh", escape = "none")]
@@ -90,8 +90,8 @@ impl GoogleSetup {
                 .collect(),
         };
         let account = self.account.as_ref().map(|account| AccountWords {
-            email: Word::new(account.email.as_str()),
-            parts: account.parts.as_ref().map(|(name, project)| (Word::new(name), Word::new(project))),
+            email: Word::new(account.as_str()),
+            parts: account.name_and_project().map(|(name, project)| (Word::new(name), Word::new(project))),
         });
         let audiences = self.audience.as_deref().map(one_of_a_list).transpose()?;
         let (attribute, assertion) = ATTRIBUTE;
@@ -131,8 +131,8 @@ impl GoogleSetup {
                 .collect(),
         };
         let account = self.account.as_ref().map(|account| AccountStrings {
-            id: Hcl::new(format!("projects/-/serviceAccounts/{}", account.email)),
-            parts: account.parts.as_ref().map(|(name, project)| (Hcl::new(name), Hcl::new(project))),
+            id: Hcl::new(format!("projects/-/serviceAccounts/{account}")),
+            parts: account.name_and_project().map(|(name, project)| (Hcl::new(name), Hcl::new(project))),
         });
         let configuration = Terraform {
             trusted,
@@ -157,34 +157,10 @@ impl GoogleSetup {
     }
 }
 
-/// Returns `audience` as the only element of a gcloud list, in which a comma would separate elements.
-fn one_of_a_list(audience: &str) -> Result<String, SetupError> {
-    if !audience.contains(',') && !audience.starts_with('^') {
-        return Ok(audience.to_owned());
-    }
-    match SEPARATORS.into_iter().find(|separator| !audience.contains(*separator)) {
-        Some(separator) => Ok(format!("^{separator}^{audience}")),
-        None => {
-            let why = "gcloud has no separator left for it; use another format";
-            Err(SetupError::Audience { audience: audience.to_owned(), why })
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_audience_with_commas_stays_one_audience() {
-        for (audience, list) in [
-            ("plain", Some("plain")),
-            ("a,b", Some("^;^a,b")),
-            ("a,b;c", Some("^|^a,b;c")),
-            ("^x^y", Some("^;^^x^y")),
-            (",;|~%#!", None),
-        ] {
-            assert_eq!(one_of_a_list(audience).ok().as_deref(), list, "{audience}");
-        }
-    }
+/// Returns `audience` as the only element of a list.
+fn one_of_a_list(audience: &str) -> Result<Cow<'_, str>, SetupError> {
+    gcloud_list(audience).ok_or_else(|| {
+        let why = "gcloud has no separator left for it; use another format";
+        SetupError::Audience { audience: audience.to_owned(), why }
+    })
 }

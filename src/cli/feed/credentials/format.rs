@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::api_types::credentials::CredentialAnswer;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::setup::shell_word;
+use crate::values::shell::quoted;
 use crate::values::slug::Slug;
 use crate::values::visible::is_hidden;
 
@@ -107,10 +107,10 @@ pub(super) fn print(answer: &CredentialAnswer, format: Printed) -> Result<(), Fa
         Printed::Json => output::json(answer),
         Printed::Env => output::line(&format!(
             "REGISTRY={}\nREGISTRY_USERNAME={}\nREGISTRY_PASSWORD={}\nREGISTRY_EXPIRES_AT={}",
-            shell_word(registry),
-            shell_word(username),
-            shell_word(password),
-            shell_word(&answer.expires_at.to_string()),
+            quoted(registry),
+            quoted(username),
+            quoted(password),
+            quoted(&answer.expires_at.to_string()),
         )),
         Printed::DockerConfig => output::json(&docker_config(registry, username, password)),
         Printed::Secret { name } => {
