@@ -163,7 +163,6 @@ impl Transaction {
     pub async fn keep_authentic_signing_keys(&mut self) -> Result<(StoredKeys, Vec<ForgedRow>), StoreError> {
         // Before new symmetric keys are generated, because the old master key authenticates the state file.
         self.begin_change().await?;
-        self.begin_change().await?;
         let keyring = self.keyring()?;
         let (keys, forged) = self.each_signing_key(keyring.mac(Purpose::SigningKeys)).await?;
         // Keeps the authentic rows instead of naming the others: a forged `kid` need not be text.

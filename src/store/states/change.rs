@@ -60,7 +60,6 @@ impl ReadTransaction {
 }
 
 impl Transaction {
-    /// Says that rows that count are about to be changed: to be called before the first statement that does so.
     /// Prepares a change to tracked rows. Must be called before the first statement that changes one.
     ///
     /// # Errors
