@@ -3,19 +3,14 @@
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use bytes::Bytes;
-use http::Response;
 use serde_json::Value;
 
 use super::Failed;
-use super::registry::{Registry, Wanted};
+use super::registry::{Purpose, Registry, Wanted};
 use crate::diagnosis::{Cause, registry as knowledge};
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::scope::{RepositoryName, RepositoryNameError};
 use crate::values::excerpt::excerpt;
-
-/// The step that pulls.
-pub(super) const STEP: &str = "pull";
 
 /// The number of bytes to read of the layer.
 const FIRST_BYTES: usize = 512;
@@ -159,9 +154,10 @@ pub(super) async fn pull(registry: &mut Registry<'_>, image: &ImageReference) ->
     };
     let path = format!("/v2/{}/blobs/{layer}", image.name);
     let wanted = Wanted { first_bytes: Some(FIRST_BYTES), ..Wanted::default() };
-    let answer = registry.get(STEP, &path, &wanted).await?;
+    let name = image.to_string();
+    let answer = registry.get(Purpose::Pull(&name), &path, &wanted).await?;
     if !answer.status().is_success() {
-        return Err(refused(registry, image, &answer));
+        return Err(registry.refused(Purpose::Pull(&name), &answer));
     }
     Ok(format!("manifest {digest}, {} bytes of layer {layer}", answer.body().len()))
 }
@@ -183,9 +179,10 @@ async fn manifest(
 ) -> Result<(String, Value), Failed> {
     let path = format!("/v2/{}/manifests/{reference}", image.name);
     let wanted = Wanted { accept: Some(MANIFESTS), ..Wanted::default() };
-    let answer = registry.get(STEP, &path, &wanted).await?;
+    let name = image.to_string();
+    let answer = registry.get(Purpose::Pull(&name), &path, &wanted).await?;
     if !answer.status().is_success() {
-        return Err(refused(registry, image, &answer));
+        return Err(registry.refused(Purpose::Pull(&name), &answer));
     }
     let hash = digest(&SHA256, answer.body());
     let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -195,17 +192,8 @@ async fn manifest(
     }
     match serde_json::from_slice(answer.body()) {
         Ok(manifest) => Ok((found, manifest)),
-        Err(_) => Err(refused(registry, image, &answer)),
+        Err(_) => Err(registry.refused(Purpose::Pull(&name), &answer)),
     }
-}
-
-fn refused(registry: &Registry<'_>, image: &ImageReference, answer: &Response<Bytes>) -> Failed {
-    let upstream = registry.told(STEP, answer);
-    let (code, message) = (upstream.code.as_deref(), upstream.message.as_deref());
-    let image_name = image.to_string();
-    let causes =
-        knowledge::of_pull(&image_name, code, upstream.status, message.unwrap_or_default(), registry.feed);
-    Failed::new(format!("{image} cannot be pulled"), causes).answered(upstream)
 }
 
 fn broken(registry: &Registry<'_>, image: &ImageReference, why: &str) -> Failed {

@@ -169,12 +169,12 @@ impl Chain<'_> {
 
         recorder.begin(registry::STEP);
         let opened = Registry::log_in(self.transport, self.check.feed, &credential.secret).await;
-        let (mut registry, warning) = opened.map_err(of(registry::STEP))?;
-        warning.into_iter().for_each(|warning| recorder.warn(warning));
+        let (mut registry, warnings) = opened.map_err(of(registry::STEP))?;
+        warnings.into_iter().for_each(|warning| recorder.warn(warning));
 
         if let Some(image) = self.check.image {
-            recorder.begin(image::STEP);
-            let pulled = image::pull(&mut registry, image).await.map_err(of(image::STEP))?;
+            recorder.begin(registry::PULL);
+            let pulled = image::pull(&mut registry, image).await.map_err(of(registry::PULL))?;
             recorder.detail(pulled);
         }
         Ok(())

@@ -53,9 +53,8 @@ fn refusal(problem: &Problem) -> String {
     }
 }
 
-/// Bounds and cleans every text of a problem. It goes to terminals and logs, and any server may have written
-/// it.
-pub(super) fn cleared(problem: Problem, redactor: &Redactor<'_>) -> Problem {
+/// What a server says goes to terminals and logs, and it may be any server.
+pub(super) fn cleared(problem: Problem, redactor: &Redactor) -> Problem {
     let text = |text: String| redactor.text(&text);
     let optional = |value: Option<String>| redactor.optional(value.as_deref());
     let title = match problem.known_type() {

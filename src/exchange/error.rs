@@ -235,6 +235,9 @@ pub(crate) enum Asked<'a> {
     /// The feed's registry.
     #[cfg(feature = "server")]
     Registry,
+    /// Another host, which the registry names: for tokens, or for the layers of images.
+    #[cfg(feature = "server")]
+    Named(&'a str),
     /// The issuer, for its document at this URL.
     #[cfg(feature = "server")]
     Issuer(&'a str),
@@ -247,6 +250,8 @@ impl Asked<'_> {
             #[cfg(feature = "server")]
             Self::Registry => "registry",
             #[cfg(feature = "server")]
+            Self::Named(_) => "host",
+            #[cfg(feature = "server")]
             Self::Issuer(_) => "issuer",
         }
     }
@@ -257,6 +262,10 @@ impl Asked<'_> {
             Self::Endpoint { step, named } => general::endpoint_if(*named, step),
             #[cfg(feature = "server")]
             Self::Registry => Fix::Feed("--registry HOST".to_owned()),
+            #[cfg(feature = "server")]
+            Self::Named(host) => {
+                Fix::Act(format!("see why the registry names {host}, and where that name leads"))
+            }
             #[cfg(feature = "server")]
             Self::Issuer(url) => Fix::Command(format!("curl -i {url}")),
         }
@@ -300,7 +309,13 @@ pub(crate) fn unreachable(kind: TransportErrorKind, asked: &Asked<'_>) -> Cause 
             asked.other(),
         ),
         TransportErrorKind::TooLarge => {
-            let what = if matches!(asked, Asked::Endpoint { .. }) { "provider's API" } else { noun };
+            let what = match asked {
+                Asked::Endpoint { .. } => "provider's API",
+                #[cfg(feature = "server")]
+                Asked::Named(_) => "registry's",
+                #[cfg(feature = "server")]
+                Asked::Registry | Asked::Issuer(_) => noun,
+            };
             Cause::new(format!("this is not the {what}, whose answers are short"), asked.other())
         }
         TransportErrorKind::Other => {

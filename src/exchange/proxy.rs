@@ -6,6 +6,7 @@ use std::str::FromStr;
 use thiserror::Error;
 use url::Url;
 
+use super::upstream::Redactor;
 use crate::diagnosis::{Cause, Fix};
 use crate::values::secret::SecretString;
 
@@ -155,6 +156,23 @@ impl ProxyUrl {
     /// Returns whether the URL has a user name or a password.
     pub(crate) fn has_login(&self) -> bool {
         Url::parse(self.reveal()).is_ok_and(|url| !url.username().is_empty() || url.password().is_some())
+    }
+
+    /// Returns a redactor for requests through the proxy. It also removes the user name, which may be a token.
+    pub(crate) fn redactor(&self) -> Redactor {
+        let Ok(url) = Url::parse(self.reveal()) else { return Redactor::default() };
+        let (user, password) = (url.username(), url.password().unwrap_or_default());
+        if user.is_empty() && password.is_empty() {
+            return Redactor::default();
+        }
+        let decoded = |text: &str| {
+            let form = format!("x={}", text.replace('+', "%2B").replace('&', "%26"));
+            let mut pairs = url::form_urlencoded::parse(form.as_bytes());
+            SecretString::new(pairs.next().map_or_else(String::new, |(_, text)| text.into_owned()))
+        };
+        let (plain_user, plain_password) = (decoded(user), decoded(password));
+        Redactor::new([user, plain_user.reveal(), password])
+            .with_login(plain_user.reveal(), plain_password.reveal())
     }
 
     /// Returns the whole URL, with user name and password.

@@ -32,7 +32,7 @@ impl Call<'_> {
         step: Step,
         answer: &Response<Bytes>,
         refusal: Refusal,
-        redactor: &Redactor<'_>,
+        redactor: &Redactor,
         id_headers: &[&str],
         advise: impl FnOnce(&Upstream) -> Advice,
     ) -> ExchangeError {

@@ -3,9 +3,15 @@
 //! Their text comes from outside and goes to logs, terminals and API clients. Before anything else sees it,
 //! the secrets that were sent are removed, and it is escaped and cut to a maximum length.
 
+use std::ops::Range;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use http::{Response, StatusCode};
 use serde::Serialize;
+use url::form_urlencoded;
 
+use crate::values::secret::SecretString;
 use crate::values::visible::is_hidden;
 
 /// The maximum length of a text from a provider, in bytes.
@@ -63,37 +69,46 @@ impl Upstream {
     }
 }
 
+/// The minimum length of a part of a secret that counts as one at the end of a text, in bytes.
+const SHORTEST_PART: usize = 4;
+
+/// The minimum length of a signature, in characters. After two dots, shorter text is an ordinary word.
+const SHORTEST_SIGNATURE: usize = 16;
+
 /// Makes text from outside safe to show.
-pub(crate) struct Redactor<'a> {
-    secrets: Vec<&'a str>,
+#[derive(Default)]
+pub(crate) struct Redactor {
+    /// The secrets of the request, in every form that an answer may repeat.
+    forms: Vec<SecretString>,
 }
 
-impl<'a> Redactor<'a> {
-    /// Creates a redactor for `secrets`. It removes the longest first: a token before the signature inside
-    /// it.
-    pub(crate) fn new(secrets: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut secrets: Vec<_> = secrets.into_iter().filter(|secret| !secret.is_empty()).collect();
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        Self { secrets }
+impl Redactor {
+    /// Creates a redactor for a request that carried these tokens and passwords.
+    pub(crate) fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
+        let forms = secrets.into_iter().flat_map(forms);
+        Self { forms: forms.filter(|form| !form.reveal().is_empty()).collect() }
     }
 
-    /// Creates a redactor for a request that carried this compact JWS. It removes the whole token and its
-    /// signature alone.
-    pub(crate) fn for_token(compact: &'a str) -> Self {
-        Self::new([compact, compact.rsplit_once('.').map_or("", |(_, signature)| signature)])
+    /// Adds a login that the request carried in HTTP's Basic scheme (RFC 7617). The user name alone counts as
+    /// no secret: it is a constant of the registry.
+    #[must_use]
+    pub(crate) fn with_login(self, user: &str, password: &str) -> Self {
+        let basic = SecretString::new(BASE64_STANDARD.encode(format!("{user}:{password}")));
+        self.and(Self::new([password, basic.reveal(), basic.reveal().trim_end_matches('=')]))
+    }
+
+    /// Adds the secrets of another redactor.
+    #[must_use]
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.forms.extend(other.forms);
+        self
     }
 
     /// Returns the text without secrets, with control characters escaped, at most [`MAX_TEXT`] bytes long.
     pub(crate) fn text(&self, text: &str) -> String {
         // Secrets first: a secret that the limit or an escape has split would no longer be found.
-        let mut cleared = text.to_owned();
-        for secret in &self.secrets {
-            if cleared.contains(secret) {
-                cleared = cleared.replace(secret, "[redacted]");
-            }
-        }
         let mut safe = String::new();
-        for character in cleared.trim().chars() {
+        for character in self.cleared(text).trim().chars() {
             let escaped = if is_hidden(character) {
                 character.escape_default().to_string()
             } else {
@@ -108,6 +123,24 @@ impl<'a> Redactor<'a> {
         safe
     }
 
+    /// Returns the text with every run of secrets replaced. Secrets may overlap: nothing of either remains.
+    fn cleared(&self, text: &str) -> String {
+        let mut hidden: Vec<_> =
+            self.forms.iter().flat_map(|form| occurrences(text, form.reveal())).collect();
+        hidden.sort_by_key(|range| range.start);
+        let (mut cleared, mut done) = (String::new(), 0);
+        let mut hidden = hidden.into_iter().peekable();
+        while let Some(mut run) = hidden.next() {
+            while let Some(next) = hidden.next_if(|next| next.start <= run.end) {
+                run.end = run.end.max(next.end);
+            }
+            cleared += &text[done..run.start];
+            cleared += "[redacted]";
+            done = run.end;
+        }
+        cleared + &text[done..]
+    }
+
     /// Applies [`Redactor::text`] to an optional text. Returns `None` for an empty one.
     pub(crate) fn optional(&self, text: Option<&str>) -> Option<String> {
         text.map(|text| self.text(text)).filter(|text| !text.is_empty())
@@ -119,19 +152,97 @@ impl<'a> Redactor<'a> {
     }
 }
 
+/// Returns the forms in which an answer may repeat a secret: as it is, as a form's field, and for a compact
+/// JWS its signature, without which the rest is no token.
+fn forms(secret: &str) -> impl Iterator<Item = SecretString> {
+    let field: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let is_base64url =
+        |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let signature = match secret.split('.').collect::<Vec<_>>()[..] {
+        [header, payload, signature]
+            if signature.len() >= SHORTEST_SIGNATURE
+                && [header, payload, signature].into_iter().all(is_base64url) =>
+        {
+            Some(signature.to_owned())
+        }
+        _ => None,
+    };
+    [secret.to_owned(), field].into_iter().chain(signature).map(SecretString::new)
+}
+
+/// Returns the positions of `secret` in `text`. A limit may have cut it at the end: its beginning counts
+/// there, too.
+fn occurrences(text: &str, secret: &str) -> Vec<Range<usize>> {
+    let (mut found, mut from) = (Vec::new(), 0);
+    while let Some(at) = text[from..].find(secret) {
+        found.push(from + at..from + at + secret.len());
+        // They may overlap.
+        from += at + text[from + at..].chars().next().map_or(1, char::len_utf8);
+    }
+    // A limit may have cut a character, too.
+    let end = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
+    let mut parts = secret.char_indices().rev().map(|(length, _)| &secret[..length]);
+    let cut = parts.find(|part| part.len() < SHORTEST_PART || end.ends_with(part));
+    found.extend(
+        cut.filter(|part| part.len() >= SHORTEST_PART).map(|part| end.len() - part.len()..text.len()),
+    );
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const TOKEN: &str = "aGVhZGVy.cGF5bG9hZA.c2lnbmF0dXJl";
+    const TOKEN: &str = "aGVhZGVy.cGF5bG9hZA.dGhlIHNpZ25hdHVyZQ";
 
     #[test]
     fn an_echoed_token_is_cleared_whole_and_by_its_signature() {
-        let redactor = Redactor::for_token(TOKEN);
+        let redactor = Redactor::new([TOKEN]);
         assert_eq!(redactor.text(&format!("bad token {TOKEN}!")), "bad token [redacted]!");
-        assert_eq!(redactor.text("bad signature c2lnbmF0dXJl"), "bad signature [redacted]");
+        assert_eq!(redactor.text("bad signature dGhlIHNpZ25hdHVyZQ"), "bad signature [redacted]");
         let late = format!("{}{TOKEN}", "x".repeat(MAX_TEXT - 10));
         assert!(!redactor.text(&late).contains("aGVh"));
+    }
+
+    #[test]
+    fn an_echoed_login_is_cleared_in_every_form_that_a_request_carries() {
+        // AWS:a+b/c=
+        let redactor = Redactor::new([]).with_login("AWS", "a+b/c=");
+        for (text, shown) in [
+            ("Authorization: Basic QVdTOmErYi9jPQ==", "Authorization: Basic [redacted]"),
+            ("Authorization: Basic QVdTOmErYi9jPQ, I think", "Authorization: Basic [redacted], I think"),
+            ("password=a%2Bb%2Fc%3D&x", "password=[redacted]&x"),
+            ("AWS sent a+b/c=", "AWS sent [redacted]"),
+        ] {
+            assert_eq!(redactor.text(text), shown);
+        }
+    }
+
+    #[test]
+    fn overlapping_secrets_leave_nothing_of_each_other() {
+        for (secrets, text, shown) in [
+            (["abcdef", "defghi"], "-abcdefghi-", "-[redacted]-"),
+            (["abcdef", "cde"], "-abcdef-cde-", "-[redacted]-[redacted]-"),
+            (["red", "acted"], "red acted", "[redacted] [redacted]"),
+            (["aXa", "none"], "-aXaXa-", "-[redacted]-"),
+        ] {
+            assert_eq!(Redactor::new(secrets).text(text), shown);
+        }
+    }
+
+    #[test]
+    fn a_secret_that_a_limit_has_cut_is_cleared_at_the_end() {
+        let redactor = Redactor::new(["hünter2-hünter2"]);
+        for (text, shown) in [
+            ("it was hünter2-hünter", "it was [redacted]"),
+            ("it was hünt", "it was [redacted]"),
+            ("it was hün", "it was [redacted]"),
+            ("it was hün\u{fffd}", "it was [redacted]"),
+            ("it was hü", "it was hü"),
+            ("hünt was it", "hünt was it"),
+        ] {
+            assert_eq!(redactor.text(text), shown, "{text}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use url::Url;
 use super::Failed;
 use super::challenge::Challenge;
 use crate::api_types::problem::UpstreamAnswer;
-use crate::diagnosis::registry as knowledge;
+use crate::diagnosis::{Cause, registry as knowledge};
 use crate::exchange::transport::{FirstBytes, HttpTransport, TransportError, TransportErrorKind};
 use crate::exchange::{Asked, Redactor, Secret, unreachable};
 use crate::feed::{Feed, FeedType};
@@ -25,6 +25,8 @@ use crate::values::secret::{SecretString, deserialize_option as secret};
 
 /// The step that logs in.
 pub(super) const STEP: &str = "registry";
+/// The step that pulls.
+pub(super) const PULL: &str = "pull";
 
 /// The maximum number of redirects to a blob.
 const REDIRECTS: usize = 5;
@@ -39,6 +41,24 @@ pub(super) struct Registry<'a> {
     authorization: Option<HeaderValue>,
     /// The tokens to remove from responses.
     tokens: Vec<SecretString>,
+}
+
+/// The purpose of a request: the step that it belongs to, and the causes of its failure.
+#[derive(Clone, Copy)]
+pub(super) enum Purpose<'a> {
+    /// Logging in.
+    LogIn,
+    /// Pulling the image of this name.
+    Pull(&'a str),
+}
+
+impl Purpose<'_> {
+    fn step(self) -> &'static str {
+        match self {
+            Self::LogIn => STEP,
+            Self::Pull(_) => PULL,
+        }
+    }
 }
 
 /// The options of a request.
@@ -58,12 +78,12 @@ struct TokenAnswer {
 }
 
 impl<'a> Registry<'a> {
-    /// Sends `GET /v2/` with the credential. Returns the registry, with a warning if something is doubtful.
+    /// Sends `GET /v2/` with the credential. Returns the registry, with warnings about everything doubtful.
     pub(super) async fn log_in(
         transport: &'a dyn HttpTransport,
         feed: &'a Feed,
         credential: &'a Secret,
-    ) -> Result<(Self, Option<String>), Failed> {
+    ) -> Result<(Self, Vec<String>), Failed> {
         let authorization = match credential {
             // The token needs no challenge.
             Secret::RegistryToken(token) => Some(sensitive(format!("Bearer {}", token.reveal()))?),
@@ -71,28 +91,30 @@ impl<'a> Registry<'a> {
         };
         let base = parse(&format!("https://{}/", feed.registry))?;
         let mut registry = Self { transport, feed, credential, base, authorization, tokens: Vec::new() };
-        let (first, warning) = registry.first_answer().await?;
+        let (first, plain) = registry.first_answer().await?;
         let challenge =
             (first.status() == StatusCode::UNAUTHORIZED).then(|| Challenge::of(first.headers())).flatten();
         let answer = match challenge {
             Some(challenge) if registry.authorization.is_none() => {
-                registry.answer_challenge(challenge, STEP).await?;
+                registry.answer_challenge(challenge, Purpose::LogIn).await?;
+                let authorization = registry.authorization.as_ref();
                 registry
-                    .send(&registry.at("/v2/")?, registry.authorization.as_ref(), &Wanted::default())
+                    .send(Purpose::LogIn, &registry.at("/v2/")?, authorization, &Wanted::default())
                     .await?
             }
             _ => first,
         };
         if !answer.status().is_success() {
-            return Err(registry.refused(STEP, &answer));
+            return Err(registry.refused(Purpose::LogIn, &answer));
         }
         let open = registry.authorization.is_none().then(|| {
             format!("{} lets everybody in at /v2/, which says nothing about the credential", feed.registry)
         });
-        Ok((registry, warning.or(open)))
+        Ok((registry, plain.into_iter().chain(open).collect()))
     }
 
-    /// Returns the response to `/v2/`. A registry on this machine may use plain http, as Docker permits.
+    /// Returns the response to `/v2/`. A registry on this machine may use plain http, as Docker permits; a
+    /// warning says so.
     async fn first_answer(&mut self) -> Result<(Response<Bytes>, Option<String>), Failed> {
         let url = self.at("/v2/")?;
         let answer = self.raw(&url, self.authorization.as_ref(), &Wanted::default())?.await;
@@ -106,10 +128,10 @@ impl<'a> Registry<'a> {
                         Some(format!("{url} is plain http, which clients take from this machine only")),
                     )),
                     // The https error is the registry's fault; the lack of plain http is not.
-                    Err(_) => Err(self.silent(STEP, &error)),
+                    Err(_) => Err(self.silent(Purpose::LogIn, &url, &error)),
                 }
             }
-            Err(error) => Err(self.silent(STEP, &error)),
+            Err(error) => Err(self.silent(Purpose::LogIn, &url, &error)),
             Ok(answer) => Ok((answer, None)),
         }
     }
@@ -117,19 +139,19 @@ impl<'a> Registry<'a> {
     /// Gets a path below `/v2/`, following redirects.
     pub(super) async fn get(
         &mut self,
-        step: &'static str,
+        purpose: Purpose<'_>,
         path: &str,
         wanted: &Wanted<'_>,
     ) -> Result<Response<Bytes>, Failed> {
         let mut url = self.at(path)?;
-        let mut answer = self.send(&url, self.authorization.as_ref(), wanted).await?;
+        let mut answer = self.send(purpose, &url, self.authorization.as_ref(), wanted).await?;
         if answer.status() == StatusCode::UNAUTHORIZED
             && let Some(challenge) = Challenge::of(answer.headers())
             && (challenge != Challenge::Basic || self.authorization.is_none())
             && matches!(self.credential, Secret::Password { .. })
         {
-            self.answer_challenge(challenge, step).await?;
-            answer = self.send(&url, self.authorization.as_ref(), wanted).await?;
+            self.answer_challenge(challenge, purpose).await?;
+            answer = self.send(purpose, &url, self.authorization.as_ref(), wanted).await?;
         }
         for _ in 0..REDIRECTS {
             if !answer.status().is_redirection() {
@@ -139,15 +161,15 @@ impl<'a> Registry<'a> {
             let target = location.and_then(|location| url.join(location).ok());
             url = match target {
                 Some(target) if target.scheme() == "https" || target.scheme() == self.base.scheme() => target,
-                _ => return Err(self.refused(step, &answer)),
+                _ => return Err(self.refused(purpose, &answer)),
             };
-            answer = self.send(&url, None, wanted).await?;
+            answer = self.send(purpose, &url, None, wanted).await?;
         }
-        Err(self.refused(step, &answer))
+        Err(self.refused(purpose, &answer))
     }
 
     /// Answers the registry's challenge, if the credential may be sent to the realm that it names.
-    async fn answer_challenge(&mut self, challenge: Challenge, step: &'static str) -> Result<(), Failed> {
+    async fn answer_challenge(&mut self, challenge: Challenge, purpose: Purpose<'_>) -> Result<(), Failed> {
         let Secret::Password { username, password } = self.credential else { return Ok(()) };
         let basic = STANDARD.encode(format!("{username}:{}", password.reveal()));
         let basic = sensitive(format!("Basic {basic}"))?;
@@ -164,16 +186,16 @@ impl<'a> Registry<'a> {
                 url.query_pairs_mut().append_pair(name, &value);
             }
         }
-        let answer = self.send(&url, Some(&basic), &Wanted::default()).await?;
+        let answer = self.send(purpose, &url, Some(&basic), &Wanted::default()).await?;
         if !answer.status().is_success() {
-            return Err(self.refused(step, &answer));
+            return Err(self.refused(purpose, &answer));
         }
         let token = serde_json::from_slice(answer.body()).ok();
         let token = token.and_then(|answer: TokenAnswer| answer.token.or(answer.access_token));
         let Some(token) = token else {
             return Err(Failed::new(
                 "the registry's token endpoint gives no token",
-                knowledge::of_login(self.feed, None, ""),
+                self.causes(purpose, &nothing(purpose.step())),
             ));
         };
         self.authorization = Some(sensitive(format!("Bearer {}", token.reveal()))?);
@@ -184,7 +206,7 @@ impl<'a> Registry<'a> {
     /// Returns the token realm if the password may be sent there: to the registry itself, or to its vendor.
     fn realm(&self, realm: &str) -> Result<Url, Failed> {
         let foreign = || {
-            let shown = Redactor::new([]).text(realm);
+            let shown = self.redactor().text(realm);
             let what = format!("the token realm {shown} is not the registry's own");
             Failed::new(what, knowledge::foreign_realm(self.feed, &shown))
         };
@@ -206,11 +228,12 @@ impl<'a> Registry<'a> {
 
     async fn send(
         &self,
+        purpose: Purpose<'_>,
         url: &Url,
         authorization: Option<&HeaderValue>,
         wanted: &Wanted<'_>,
     ) -> Result<Response<Bytes>, Failed> {
-        self.raw(url, authorization, wanted)?.await.map_err(|error| self.silent(STEP, &error))
+        self.raw(url, authorization, wanted)?.await.map_err(|error| self.silent(purpose, url, &error))
     }
 
     fn raw(
@@ -239,34 +262,54 @@ impl<'a> Registry<'a> {
         self.base.join(path).map_err(unaskable)
     }
 
-    /// Creates the failure for a missing response.
-    fn silent(&self, step: &'static str, error: &TransportError) -> Failed {
-        let unreached = unreachable(error.kind(), &Asked::Registry);
+    /// Creates the failure for a missing response of the registry, or of a host that it names.
+    fn silent(&self, purpose: Purpose<'_>, url: &Url, error: &TransportError) -> Failed {
+        let is_own = url.host() == self.base.host() && url.port() == self.base.port();
+        let host = if is_own { self.feed.registry.to_string() } else { url.authority().to_owned() };
+        let asked = if is_own { Asked::Registry } else { Asked::Named(&host) };
         let is_proxys = matches!(error.kind(), TransportErrorKind::Proxy(_));
-        // A proxy's failure says nothing about the registry.
-        let others = if is_proxys { Vec::new() } else { knowledge::of_login(self.feed, None, "") };
-        let causes = std::iter::once(unreached).chain(others);
-        let upstream = UpstreamAnswer { message: Some(error.told()), ..nothing(step) };
-        Failed::new(format!("{} gives no answer: {error}", self.feed.registry), causes.collect())
-            .answered(upstream)
+        let others = match purpose {
+            Purpose::LogIn if is_own && !is_proxys => self.causes(purpose, &nothing(STEP)),
+            // A failure of a proxy or another host says nothing about the registry, and a registry that has
+            // accepted the credential is one.
+            _ => Vec::new(),
+        };
+        let causes = std::iter::once(unreachable(error.kind(), &asked)).chain(others);
+        let upstream = UpstreamAnswer { message: Some(error.told()), ..nothing(purpose.step()) };
+        Failed::new(format!("{host} gives no answer: {error}"), causes.collect()).answered(upstream)
     }
 
-    /// Creates the failure for an unexpected response to the login.
-    fn refused(&self, step: &'static str, answer: &Response<Bytes>) -> Failed {
-        let upstream = self.told(step, answer);
-        let causes =
-            knowledge::of_login(self.feed, upstream.status, upstream.message.as_deref().unwrap_or_default());
-        let what = format!("{} answers {}", self.feed.registry, answer.status().as_u16());
-        Failed::new(what, causes).answered(upstream)
+    /// Creates the failure for an unexpected response.
+    pub(super) fn refused(&self, purpose: Purpose<'_>, answer: &Response<Bytes>) -> Failed {
+        let upstream = self.told(purpose, answer);
+        let what = match purpose {
+            Purpose::LogIn => format!("{} answers {}", self.feed.registry, answer.status().as_u16()),
+            Purpose::Pull(image) => format!("{image} cannot be pulled"),
+        };
+        Failed::new(what, self.causes(purpose, &upstream)).answered(upstream)
+    }
+
+    fn causes(&self, purpose: Purpose<'_>, upstream: &UpstreamAnswer) -> Vec<Cause> {
+        let UpstreamAnswer { status, code, message, .. } = upstream;
+        let message = message.as_deref().unwrap_or_default();
+        match purpose {
+            Purpose::LogIn => knowledge::of_login(self.feed, *status, message),
+            Purpose::Pull(image) => knowledge::of_pull(image, code.as_deref(), *status, message, self.feed),
+        }
+    }
+
+    /// Returns a redactor for everything that was sent.
+    fn redactor(&self) -> Redactor {
+        let tokens = Redactor::new(self.tokens.iter().map(SecretString::reveal));
+        match self.credential {
+            Secret::Password { username, password } => tokens.with_login(username, password.reveal()),
+            Secret::RegistryToken(token) => tokens.and(Redactor::new([token.reveal()])),
+        }
     }
 
     /// Describes a response, without the secrets that were sent.
-    pub(super) fn told(&self, step: &'static str, answer: &Response<Bytes>) -> UpstreamAnswer {
-        let own = match self.credential {
-            Secret::Password { password, .. } => password.reveal(),
-            Secret::RegistryToken(token) => token.reveal(),
-        };
-        let redactor = Redactor::new(self.tokens.iter().map(SecretString::reveal).chain([own]));
+    fn told(&self, purpose: Purpose<'_>, answer: &Response<Bytes>) -> UpstreamAnswer {
+        let redactor = self.redactor();
         let body: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
         let error = &body["errors"][0];
         let message = match error["message"].as_str() {
@@ -279,7 +322,7 @@ impl<'a> Registry<'a> {
             status: Some(answer.status().as_u16()),
             code: redactor.optional(error["code"].as_str()),
             message: redactor.optional(Some(&message)),
-            ..nothing(step)
+            ..nothing(purpose.step())
         }
     }
 }

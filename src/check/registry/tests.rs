@@ -13,10 +13,12 @@ use crate::feed::FeedDraft;
 
 const LAYER: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
+type Answer = Result<Response<Bytes>, TransportErrorKind>;
+
 /// A transport that returns scripted responses in order and records each URL with its authorization.
 #[derive(Debug, Default)]
 struct Scripted {
-    answers: Mutex<VecDeque<Result<Response<Bytes>, TransportErrorKind>>>,
+    answers: Mutex<VecDeque<Answer>>,
     asked: Mutex<Vec<(String, Option<String>)>>,
 }
 
@@ -30,11 +32,7 @@ impl HttpTransport for Scripted {
     }
 }
 
-fn answer(
-    status: u16,
-    header: Option<(&str, &str)>,
-    body: &str,
-) -> Result<Response<Bytes>, TransportErrorKind> {
+fn answer(status: u16, header: Option<(&str, &str)>, body: &str) -> Answer {
     let mut answer = Response::builder().status(status);
     if let Some((name, value)) = header {
         answer = answer.header(name, value);
@@ -42,7 +40,7 @@ fn answer(
     Ok(answer.body(Bytes::from(body.to_owned())).unwrap())
 }
 
-fn challenged(with: &str) -> Result<Response<Bytes>, TransportErrorKind> {
+fn challenged(with: &str) -> Answer {
     answer(401, Some((WWW_AUTHENTICATE.as_str(), with)), "")
 }
 
@@ -69,13 +67,17 @@ fn feed(registry: &str) -> Feed {
     Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), "2026-03-01T12:00:00Z".parse().unwrap()).unwrap()
 }
 
+fn together(parts: [Vec<Answer>; 2]) -> Vec<Answer> {
+    parts.into_iter().flatten().collect()
+}
+
 fn login() -> Secret {
     Secret::Password { username: "AWS".to_owned(), password: SecretString::new("hunter2".to_owned()) }
 }
 
 const BASIC: &str = "Basic QVdTOmh1bnRlcjI=";
 
-fn scripted(answers: Vec<Result<Response<Bytes>, TransportErrorKind>>) -> Scripted {
+fn scripted(answers: Vec<Answer>) -> Scripted {
     Scripted { answers: Mutex::new(answers.into()), asked: Mutex::default() }
 }
 
@@ -134,6 +136,119 @@ async fn a_refusal_is_kept_word_for_word_without_the_password() {
     let upstream = failed.upstream.unwrap();
     assert_eq!((upstream.status, upstream.code.as_deref()), (Some(401), Some("UNAUTHORIZED")));
     assert_eq!(upstream.message.as_deref(), Some("no [redacted] [detail {\"x\":1}]"));
+}
+
+/// Returns everything that a failure shows.
+fn shown(failed: &Failed) -> String {
+    format!("{} {:?} {:?}", failed.detail, failed.upstream, failed.causes)
+}
+
+#[tokio::test]
+async fn no_form_of_a_credential_that_a_registry_repeats_is_shown() {
+    let (feed, secret) = (feed("r.example"), login());
+    let realm = "Bearer realm=\"https://r.example/token\"";
+    let echo = |text: &str| answer(401, None, &format!("you sent {text}"));
+    let pulled_by = async |answers: Vec<_>| {
+        let transport = scripted(answers);
+        let opened = Registry::log_in(&transport, &feed, &secret).await;
+        let Ok((mut registry, _)) = opened else { return opened.err().unwrap() };
+        pull(&mut registry, &ImageReference::parse("app:v1", &feed.registry).unwrap()).await.err().unwrap()
+    };
+    let given = || answer(200, None, r#"{"token":"t0ken.t0ken.dGhlIHNpZ25hdHVyZQ"}"#);
+    let cut = BASIC.trim_end_matches("I=");
+    for answers in [
+        vec![challenged("Basic realm=\"r\""), echo(BASIC)],
+        vec![challenged("Basic realm=\"r\""), echo(cut)],
+        vec![challenged(realm), echo(BASIC)],
+        vec![challenged(realm), given(), echo("t0ken.t0ken.dGhlIHNpZ25hdHVyZQ")],
+        vec![challenged(realm), given(), echo("dGhlIHNpZ25hdHVyZQ")],
+        vec![challenged("Basic realm=\"r\""), answer(200, None, "{}"), echo(BASIC)],
+        // A realm that repeats what was sent before.
+        vec![
+            challenged("Basic realm=\"r\""),
+            answer(200, None, "{}"),
+            challenged(&format!("Bearer realm=\"https://evil.example/{}\"", &BASIC[6..])),
+        ],
+    ] {
+        let shown = shown(&pulled_by(answers).await);
+        assert!(shown.contains("[redacted]"), "{shown}");
+        for secret in ["hunter2", "QVdTOmh1bnRlcj", "t0ken", "dGhlIHNpZ25hdHVyZQ"] {
+            assert!(!shown.contains(secret), "{secret} in {shown}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_missing_response_is_reported_for_its_own_step_and_host() {
+    let (feed, secret) = (feed("r.example"), login());
+    let manifest = json!({ "layers": [{ "digest": LAYER }] }).to_string();
+    let blob = answer(307, Some((LOCATION.as_str(), "https://blobs.example/x?sig=1")), "");
+    let silence = || Err(TransportErrorKind::Connect);
+    let logged_in = || vec![challenged("Basic realm=\"r\""), answer(200, None, "{}")];
+    for (answers, step, host, causes) in [
+        (vec![silence()], "registry", "r.example", 2),
+        (vec![challenged("Basic realm=\"r\""), silence()], "registry", "r.example", 2),
+        (together([logged_in(), vec![silence()]]), "pull", "r.example", 1),
+        (together([logged_in(), vec![answer(200, None, &manifest), silence()]]), "pull", "r.example", 1),
+        (
+            together([logged_in(), vec![answer(200, None, &manifest), blob, silence()]]),
+            "pull",
+            "blobs.example",
+            1,
+        ),
+    ] {
+        let transport = scripted(answers);
+        let failed = match Registry::log_in(&transport, &feed, &secret).await {
+            Ok((mut registry, _)) => {
+                pull(&mut registry, &ImageReference::parse("app:v1", &feed.registry).unwrap()).await.err()
+            }
+            Err(failed) => Some(failed),
+        };
+        let failed = failed.unwrap();
+        assert_eq!(failed.upstream.as_ref().unwrap().step, step);
+        assert_eq!(failed.detail, format!("{host} gives no answer: could not connect"));
+        assert_eq!(failed.causes.len(), causes, "{:?}", failed.causes);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_during_a_pull_has_the_causes_of_a_pull() {
+    let (feed, secret) = (feed("r.example"), login());
+    let logged_in = || vec![challenged("Basic realm=\"r\""), answer(200, None, "{}")];
+    let realm = "Bearer realm=\"https://r.example/token\"";
+    for (answers, status) in [
+        (vec![challenged(realm), answer(403, None, "")], 403),
+        (vec![answer(307, Some((LOCATION.as_str(), "ftp://blobs.example/x")), "")], 307),
+    ] {
+        let transport = scripted(together([logged_in(), answers]));
+        let (mut registry, _) = Registry::log_in(&transport, &feed, &secret).await.ok().unwrap();
+        let image = ImageReference::parse("app:v1", &feed.registry).unwrap();
+        let failed = pull(&mut registry, &image).await.err().unwrap();
+        assert_eq!(failed.detail, "app:v1 cannot be pulled");
+        assert_eq!(failed.upstream.unwrap().status, Some(status));
+        assert_eq!(failed.causes, knowledge::of_pull("app:v1", None, Some(status), "", &feed));
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_is_open_and_without_tls_is_warned_of_for_both() {
+    let (feed, secret) = (feed("localhost:5000"), login());
+    for (answers, warnings) in [
+        (vec![answer(200, None, "{}")], vec!["lets everybody in"]),
+        (
+            vec![Err(TransportErrorKind::Tls), answer(200, None, "{}")],
+            vec!["is plain http", "lets everybody in"],
+        ),
+        (
+            vec![Err(TransportErrorKind::Tls), challenged("Basic realm=\"r\""), answer(200, None, "{}")],
+            vec!["is plain http"],
+        ),
+    ] {
+        let transport = scripted(answers);
+        let (_, told) = Registry::log_in(&transport, &feed, &secret).await.ok().unwrap();
+        assert_eq!(told.len(), warnings.len(), "{told:?}");
+        assert!(told.iter().zip(warnings).all(|(told, warning)| told.contains(warning)), "{told:?}");
+    }
 }
 
 #[tokio::test]

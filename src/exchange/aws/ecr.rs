@@ -7,7 +7,7 @@ use aws_sigv4::sign::v4::SigningParams;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Request, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -79,9 +79,14 @@ pub(in crate::exchange) async fn authorization_token(
     let step = ecr.step();
     let request = request(apis, ecr, session, call.clock.now())
         .map_err(|reason| call.fail(step, Failure::Request(reason)))?;
+    let signed = request.headers().get(AUTHORIZATION).cloned();
     let answer = call.send(step, request).await?;
     if !answer.status().is_success() {
-        let redactor = Redactor::new([session.session_token.reveal(), session.secret_access_key.reveal()]);
+        let redactor = Redactor::new([
+            session.session_token.reveal(),
+            session.secret_access_key.reveal(),
+            signed.as_ref().map_or("", signature),
+        ]);
         return Err(call.refused_by_aws(step, &answer, refusal(&answer), &redactor, |code, message| {
             of_ecr(code, message, ecr == Ecr::Public, role)
         }));
@@ -128,6 +133,12 @@ fn request(apis: &Apis, ecr: Ecr, session: &Session, now: Timestamp) -> Result<R
         request.headers_mut().insert(HeaderName::from_static(header.name()), value);
     }
     Ok(request)
+}
+
+/// Returns the signature in the header `Authorization` of a signed request.
+fn signature(authorization: &HeaderValue) -> &str {
+    let text = authorization.to_str().unwrap_or_default();
+    text.rsplit_once("Signature=").map_or(text, |(_, signature)| signature)
 }
 
 /// Parses a success. The error names the missing member and never repeats a value.

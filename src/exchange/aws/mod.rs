@@ -65,7 +65,7 @@ impl Call<'_> {
         step: Step,
         answer: &Response<Bytes>,
         refusal: Refusal,
-        redactor: &Redactor<'_>,
+        redactor: &Redactor,
         causes: impl FnOnce(&str, &str) -> Vec<Cause>,
     ) -> ExchangeError {
         self.refused(step, answer, refusal, redactor, &["x-amzn-requestid"], |upstream| {

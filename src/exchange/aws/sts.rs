@@ -55,7 +55,7 @@ pub(crate) async fn assume_role(
 
     let answer = call.send(STEP, request).await?;
     if !answer.status().is_success() {
-        let redactor = Redactor::for_token(token);
+        let redactor = Redactor::new([token]);
         return Err(call.refused_by_aws(STEP, &answer, refusal(&answer), &redactor, |code, message| {
             of_sts(code, message, &call.token.presented, role)
         }));

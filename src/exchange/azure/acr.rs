@@ -48,7 +48,7 @@ pub(crate) async fn refresh_token(
     ];
     let answer = call.send_form(STEP, &apis.exchange, "x-ms-client-request-id", &form).await?;
     if !answer.status().is_success() {
-        let redactor = Redactor::for_token(access_token.reveal());
+        let redactor = Redactor::new([access_token.reveal()]);
         return Err(call.refused_by_azure(STEP, &answer, refusal(&answer), &redactor, |upstream| {
             let message = upstream.message.as_deref().unwrap_or_default();
             of_acr(upstream.code.as_deref(), upstream.status, message, azure, &apis.service)
@@ -77,7 +77,7 @@ pub(crate) async fn access_token(
     form.push(("refresh_token", refresh_token.reveal()));
     let answer = call.send_form(NARROW, &apis.access, "x-ms-client-request-id", &form).await?;
     if !answer.status().is_success() {
-        let redactor = Redactor::for_token(refresh_token.reveal());
+        let redactor = Redactor::new([refresh_token.reveal()]);
         return Err(call.refused_by_azure(NARROW, &answer, refusal(&answer), &redactor, |upstream| {
             let message = upstream.message.as_deref().unwrap_or_default();
             of_acr(upstream.code.as_deref(), upstream.status, message, azure, &apis.service)

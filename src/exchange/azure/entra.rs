@@ -68,7 +68,7 @@ async fn ask(
 
     let answer = call.send_form(STEP, &apis.token, "client-request-id", &form).await?;
     if !answer.status().is_success() {
-        let redactor = Redactor::for_token(assertion);
+        let redactor = Redactor::new([assertion]);
         return Err(call.refused_by_azure(STEP, &answer, refusal(&answer), &redactor, |upstream| {
             let code = upstream.code.as_deref();
             code.map_or_else(Vec::new, |code| of_entra(code, &call.token.presented, azure))

@@ -88,7 +88,7 @@ impl Call<'_> {
         step: Step,
         answer: &Response<Bytes>,
         refusal: Refusal,
-        redactor: &Redactor<'_>,
+        redactor: &Redactor,
         causes: impl FnOnce(&Upstream) -> Vec<Cause>,
     ) -> ExchangeError {
         const IDS: &[&str] = &["x-ms-correlation-request-id", "x-ms-request-id"];

@@ -22,7 +22,7 @@ impl Call<'_> {
         &self,
         step: Step,
         answer: &Response<Bytes>,
-        redactor: &Redactor<'_>,
+        redactor: &Redactor,
         google: &GoogleArtifactRegistry,
     ) -> ExchangeError {
         let (refusal, reason) = read(answer);

@@ -44,7 +44,7 @@ pub(super) async fn exchange_token(
     let sent_at = call.clock.now();
     let answer = call.send(STEP, request).await?;
     if !answer.status().is_success() {
-        return Err(call.refused_by_google(STEP, &answer, &Redactor::for_token(token), google));
+        return Err(call.refused_by_google(STEP, &answer, &Redactor::new([token]), google));
     }
     access_token(&answer, sent_at).map_err(|reason| call.unusable(STEP, &answer, reason))
 }

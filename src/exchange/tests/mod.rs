@@ -465,6 +465,21 @@ async fn an_echoed_secret_never_gets_into_an_error() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_repeated_whole_shows_no_form_of_its_secrets() {
+    for (answers, last) in [(vec![answer(500, "ECHO")], 0), (vec![assumed(), answer(500, "ECHO")], 1)] {
+        let transport = Scripted::new(answers);
+        let shown = shown(&run(&transport, &ecr_feed()).await.unwrap_err());
+        let (sent, _) = transport.request(last);
+        let signed = sent.headers.get("authorization").map(|value| value.to_str().unwrap());
+        let signature = signed.map_or(TOKEN, |text| text.rsplit_once("Signature=").unwrap().1);
+        assert!(shown.contains("[redacted]"), "{shown}");
+        for secret in [signature, SIGNATURE, SESSION_TOKEN, "session%2Ftoken"] {
+            assert!(!shown.contains(secret), "{secret:?} in {shown}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_a_provider_says_is_bounded() {
     let error = failure(vec![answer(500, "x".repeat(1 << 20))]).await;
     assert!(error.upstream().unwrap().message.as_ref().unwrap().len() <= MAX_TEXT);

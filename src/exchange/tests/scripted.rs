@@ -10,7 +10,8 @@ use crate::exchange::asked;
 use crate::exchange::transport::{HttpTransport, SendFuture, TransportError, TransportErrorKind};
 use crate::feed::Feed;
 
-/// A transport that returns the scripted responses in order and records the requests.
+/// A transport that returns the scripted responses in order and records the requests. A body `ECHO` becomes
+/// the request's headers and body.
 #[derive(Debug, Default)]
 pub(in crate::exchange) struct Scripted {
     answers: Mutex<VecDeque<Result<Response<Bytes>, TransportErrorKind>>>,
@@ -46,8 +47,16 @@ impl Scripted {
 
 impl HttpTransport for Scripted {
     fn send(&self, request: Request<Bytes>) -> SendFuture<'_> {
+        let mut answer = self.answers.lock().unwrap().pop_front().expect("no answer left");
+        if let Ok(answer) = &mut answer
+            && answer.body() == "ECHO"
+        {
+            let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
+            let headers = request.headers().iter().map(|(name, value)| format!("{name}: {}\n", text(value)));
+            let echo = headers.chain([String::from_utf8(request.body().to_vec()).unwrap()]);
+            *answer.body_mut() = echo.collect::<String>().into();
+        }
         self.requests.lock().unwrap().push(request);
-        let answer = self.answers.lock().unwrap().pop_front().expect("no answer left");
         Box::pin(async move { answer.map_err(|kind| TransportError::new(kind, None)) })
     }
 }

@@ -36,7 +36,7 @@ const METADATA_HOST: &str = "metadata.google.internal";
 #[derive(Clone)]
 pub(super) struct Connector {
     direct: reqwest::Client,
-    proxied: Option<reqwest::Client>,
+    proxied: Option<(reqwest::Client, ProxyUrl)>,
 }
 
 /// Written by hand because the client's own `Debug` might print a proxy's password.
@@ -50,7 +50,10 @@ impl Connector {
     /// Creates the clients and reads the machine's CA certificates.
     pub(super) fn new(options: &TargetOptions) -> Result<Self, TransportConfigError> {
         let client = |proxy| client(options.extra_ca_pem.as_deref(), proxy);
-        let proxied = options.proxy.as_ref().map(|proxy| client(Some(proxy))).transpose()?;
+        let proxied = match &options.proxy {
+            Some(proxy) => Some((client(Some(proxy))?, proxy.clone())),
+            None => None,
+        };
         Ok(Self { direct: client(None)?, proxied })
     }
 }
@@ -105,18 +108,19 @@ impl Service {
                 "the endpoint is not https; AWS_ALLOW_HTTP=true or AZURE_ALLOW_HTTP=true allows plain HTTP",
             ));
         }
-        let client = match &self.connector.proxied {
-            Some(client) if !is_of_this_machine(&url) => client,
-            _ => &self.connector.direct,
+        let redactor = words::redactor(&request, &url);
+        let (client, redactor) = match &self.connector.proxied {
+            // A proxy that forwards plain HTTP answers in the store's place.
+            Some((client, proxy)) if !is_of_this_machine(&url) => (client, redactor.and(proxy.redactor())),
+            _ => (&self.connector.direct, redactor),
         };
-        let secrets = words::secrets(&request, &url);
         let answer = client.call(request).await.map_err(|error| explained(&error))?;
         let (head, body) = answer.into_parts();
         let body = first_bytes(body).await?;
         if head.status.is_success() || head.status.is_redirection() {
             return Ok(HttpResponse::from_parts(head, body.into()));
         }
-        let said = words::of_answer(&body, &secrets);
+        let said = words::of_answer(&body, &redactor);
         Ok(HttpResponse::from_parts(head, said.into()))
     }
 }

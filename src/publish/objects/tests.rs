@@ -320,6 +320,19 @@ async fn requests_go_through_the_proxy_that_was_named_but_not_those_to_this_mach
 }
 
 #[tokio::test]
+async fn no_form_of_a_login_that_a_proxy_repeats_stands_in_an_error() {
+    let (proxy, _) = server(|head| {
+        let said = format!("you said {} us@er", header(head, "proxy-authorization").unwrap());
+        answer("403 Forbidden", "", &format!("<Error><Code>Denied</Code><Message>{said}</Message></Error>"))
+    });
+    let proxy = Some(format!("http://us%40er:hun%2Bter2@{proxy}").parse().unwrap());
+    let error =
+        read(&s3("store.example", &[], &TargetOptions { proxy, extra_ca_pem: None })).await.unwrap_err();
+    let shown = format!("{error} {error:?}");
+    assert!(shown.contains("Denied: you said Basic [redacted] [redacted]"), "{shown}");
+}
+
+#[tokio::test]
 async fn a_proxy_that_opens_no_tunnel_is_told_as_the_proxy() {
     for (status, word) in [("407 x", "into CARNET_PROXY"), ("403 x", "opens no tunnel")] {
         let (proxy, _) = server(move |_| answer(status, "", ""));

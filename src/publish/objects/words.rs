@@ -9,6 +9,8 @@ use object_store::client::HttpRequest;
 use serde::Deserialize;
 use url::{Url, form_urlencoded};
 
+use crate::exchange::Redactor;
+
 /// The maximum length of an error text, in characters.
 const LONGEST: usize = 600;
 /// The minimum length of a secret. A shorter value is no credential and may be an ordinary word.
@@ -40,14 +42,14 @@ enum JsonCode {
 }
 
 /// Returns the error in a failed response as one line.
-pub(super) fn of_answer(body: &[u8], secrets: &[String]) -> String {
+pub(super) fn of_answer(body: &[u8], redactor: &Redactor) -> String {
     let text = String::from_utf8_lossy(body);
     let said = of_xml(&text).or_else(|| of_json(&text)).unwrap_or_else(|| match body.len() {
         0 => "without a word".to_owned(),
         length => format!("with {length} bytes that are no error of an object store"),
     });
-    let said = secrets.iter().fold(said, |said, secret| said.replace(secret.as_str(), "…"));
-    one_line(&said)
+    // In one line first: the redactor escapes line ends.
+    one_line(&redactor.text(&said.split_whitespace().collect::<Vec<_>>().join(" ")))
 }
 
 fn of_xml(text: &str) -> Option<String> {
@@ -73,8 +75,8 @@ fn joined(parts: [Option<String>; 3]) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(": "))
 }
 
-/// Returns the secret values of the request, so that they can be cut from a response that repeats them.
-pub(super) fn secrets(request: &HttpRequest, url: &Url) -> Vec<String> {
+/// Returns a redactor that removes the secret values of the request from a response that repeats them.
+pub(super) fn redactor(request: &HttpRequest, url: &Url) -> Redactor {
     let mut secrets = Vec::new();
     for (name, value) in request.headers() {
         let name = name.as_str();
@@ -87,10 +89,7 @@ pub(super) fn secrets(request: &HttpRequest, url: &Url) -> Vec<String> {
         }
     }
     let mut pairs = |text: &[u8]| {
-        for (_, value) in form_urlencoded::parse(text) {
-            secrets.extend(form_urlencoded::byte_serialize(value.as_bytes()).map(str::to_owned));
-            secrets.push(value.into_owned());
-        }
+        secrets.extend(form_urlencoded::parse(text).map(|(_, value)| value.into_owned()));
     };
     pairs(url.query().unwrap_or_default().as_bytes());
     // The documents themselves are public and are not form-encoded.
@@ -98,9 +97,7 @@ pub(super) fn secrets(request: &HttpRequest, url: &Url) -> Vec<String> {
         pairs(form);
     }
     secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
-    // The longest first, because one secret may be part of another.
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets
+    Redactor::new(secrets.iter().map(String::as_str))
 }
 
 /// Returns whether the bucket or container is missing, not only the object.
@@ -199,7 +196,7 @@ mod tests {
             ("", "without a word"),
         ];
         for (body, said) in table {
-            assert_eq!(of_answer(body.as_bytes(), &[]), said);
+            assert_eq!(of_answer(body.as_bytes(), &Redactor::new([])), said);
         }
     }
 
@@ -220,7 +217,7 @@ mod tests {
         ] {
             request.headers_mut().insert(name, value.parse().unwrap());
         }
-        let secrets = secrets(&request, &url);
+        let redactor = redactor(&request, &url);
         for secret in [
             "0123456789abcdef0123456789abcdef",
             "IQoJb3JpZ2luX2VjEXAMPLE",
@@ -230,7 +227,11 @@ mod tests {
         ] {
             let body =
                 format!("<Error><Code>Bad</Code><Message>you sent {secret}, I think</Message></Error>");
-            assert_eq!(of_answer(body.as_bytes(), &secrets), "Bad: you sent …, I think", "{secret}");
+            assert_eq!(
+                of_answer(body.as_bytes(), &redactor),
+                "Bad: you sent [redacted], I think",
+                "{secret}"
+            );
         }
     }
 

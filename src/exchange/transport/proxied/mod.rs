@@ -5,15 +5,12 @@
 use std::error::Error;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use http::{Method, StatusCode};
 use reqwest::{Client, Response};
 use url::Url;
 
 use super::{ConnectCause, TransportError, TransportErrorKind, cause};
 use crate::exchange::proxy::{ProxyFailure, ProxyUrl};
-use crate::exchange::upstream::Redactor;
 
 /// The timeout for the second request, which reads a proxy's status and reason.
 const WORDS_WITHIN: Duration = Duration::from_secs(2);
@@ -45,7 +42,7 @@ pub(super) async fn answer(
     let error = match answer {
         // Inside a tunnel, that status is the host's own.
         Ok(answer) if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED && !is_tunnelled => {
-            return Err(failed(login, schemes(&answer)));
+            return Err(failed(login, schemes(proxy, &answer)));
         }
         Ok(answer) => return Ok(answer),
         Err(error) => error,
@@ -126,37 +123,20 @@ async fn words(client: &Client, proxy: &ProxyUrl, target: &Url) -> Option<(u16, 
     {
         page.extend_from_slice(&chunk[..chunk.len().min(LONGEST_PAGE - page.len())]);
     }
-    let secrets = secrets(proxy);
-    let page = Redactor::new(secrets.iter().map(String::as_str)).text(&String::from_utf8_lossy(&page));
+    let page = proxy.redactor().text(&String::from_utf8_lossy(&page));
     let status = answer.status();
     let said = format!("CONNECT {authority} is answered {status}");
     Some((status.as_u16(), if page.is_empty() { said } else { format!("{said}: {page}") }))
 }
 
-/// Returns the login of the proxy's URL in each form that is sent.
-fn secrets(proxy: &ProxyUrl) -> Vec<String> {
-    let Ok(url) = Url::parse(proxy.reveal()) else { return Vec::new() };
-    let decoded = |text: &str| {
-        let form = format!("x={}", text.replace('+', "%2B").replace('&', "%26"));
-        let mut pairs = url::form_urlencoded::parse(form.as_bytes());
-        pairs.next().map_or_else(String::new, |(_, text)| text.into_owned())
-    };
-    let (user, password) = (url.username(), url.password().unwrap_or_default());
-    let basic = BASE64_STANDARD.encode(format!("{}:{}", decoded(user), decoded(password)));
-    if user.is_empty() && password.is_empty() {
-        return Vec::new();
-    }
-    vec![password.to_owned(), decoded(password), basic]
-}
-
 /// Returns the authentication schemes that a proxy names.
-fn schemes(answer: &Response) -> String {
+fn schemes(proxy: &ProxyUrl, answer: &Response) -> String {
     let named = answer.headers().get_all(http::header::PROXY_AUTHENTICATE).iter();
     let named: Vec<_> = named.filter_map(|value| value.to_str().ok()).collect();
     if named.is_empty() {
         return "it names no way of logging in".to_owned();
     }
-    Redactor::new([]).text(&format!("it asks for {}", named.join(", ")))
+    proxy.redactor().text(&format!("it asks for {}", named.join(", ")))
 }
 
 /// Returns the text of the innermost cause.

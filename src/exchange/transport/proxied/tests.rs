@@ -152,12 +152,35 @@ async fn a_login_is_asked_for_in_one_way_and_shown_in_none() {
             assert_eq!(error.kind(), TransportErrorKind::Proxy(ProxyFailure::Login { given }), "{error:?}");
         }
     }
-    let address = proxy("HTTP/1.1 403 x\r\n\r\nyou said ECHO").await;
-    let error = failure(&format!("http://us%40er:hun%2Bter2@{address}"), "https://sts.example/").await;
-    assert!(error.told().contains("you said "), "{}", error.told());
-    // us@er:hun+ter2
-    for secret in ["hun%2Bter2", "hun+ter2", "dXNAZXI6aHVuK3RlcjI="] {
-        assert!(!format!("{error:?} {}", error.told()).contains(secret), "{error:?}");
+}
+
+#[tokio::test]
+async fn no_form_of_a_login_that_a_proxy_repeats_is_shown() {
+    let page = "403 x\r\n\r\nyou said ECHO";
+    let cut = format!("403 x\r\n\r\nyou said {}ECHO", "-".repeat(LONGEST_PAGE - 60));
+    let asked = "407 x\r\nproxy-authenticate: you said ECHO\r\n\r\n";
+    let (https, http) = ("https://sts.example/", "http://sts.example/");
+    for (login, secrets) in [
+        // us@er:hun+ter2
+        ("us%40er:hun%2Bter2", ["hun%2Bter2", "hun+ter2", "us@er", "us%40er", "dXNAZXI6aHVuK3RlcjI"]),
+        // The user name is a token.
+        (
+            "ghp%5Fto+ken",
+            ["ghp%5Fto+ken", "ghp_to+ken", "ghp_to%2Bken", "Z2hwX3RvK2tlbjo", "Z2hwX3RvK2tlbjo="],
+        ),
+    ] {
+        for (answer, url) in [(page, https), (&cut, https), (asked, http)] {
+            for echo in secrets {
+                let address =
+                    proxy(format!("HTTP/1.1 {}", answer.replace("ECHO", &format!("{echo} ECHO")))).await;
+                let error = failure(&format!("http://{login}@{address}"), url).await;
+                let shown = format!("{error:?} {}", error.told());
+                assert!(error.told().contains("you said ") && shown.contains("[redacted]"), "{shown}");
+                for secret in secrets.into_iter().chain(["dXNAZX", "Z2hwX3"]) {
+                    assert!(!shown.contains(secret), "{secret} in {shown}");
+                }
+            }
+        }
     }
 }
 
