@@ -37,6 +37,10 @@ pub enum StateTextError {
     Id,
 }
 
+/// The maximum number of a state that is read from a text. An accepted database continues above it, so a wrong
+/// number must leave room for further states.
+const MAX_N: i64 = 1 << 53;
+
 /// A SHA-256 hash, written as 43 characters. Not secret.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Hash([u8; LEN]);
@@ -123,7 +127,7 @@ impl FromStr for StatePoint {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (n, head) = text.split_once(':').ok_or(StateTextError::Point)?;
         let digits = !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit());
-        let n = n.parse().ok().filter(|n| digits && *n > 0).ok_or(StateTextError::Point)?;
+        let n = n.parse().ok().filter(|n| digits && (1..=MAX_N).contains(n)).ok_or(StateTextError::Point)?;
         Ok(Self { n, head: head.parse()? })
     }
 }
@@ -208,7 +212,8 @@ mod tests {
     fn a_point_reads_back_and_nothing_else_is_one() {
         let point = State::first(&DatabaseId::of(b"a"), Contents::default().digest()).point();
         assert_eq!(point.to_string().parse(), Ok(point));
-        for wrong in ["", ":", "1", "1:", "0:", "-1:", "+1:", "1:abc", " 1:"] {
+        let too_high = format!("{}:", MAX_N + 1);
+        for wrong in ["", ":", "1", "1:", "0:", "-1:", "+1:", "1:abc", " 1:", &too_high] {
             let text = if wrong.ends_with(':') { format!("{wrong}{}", point.head) } else { wrong.to_owned() };
             let expected = if text.starts_with("1:") && text.len() > 40 {
                 Ok(point)

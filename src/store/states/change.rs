@@ -69,8 +69,8 @@ impl Transaction {
         if self.change.is_some() {
             return Ok(());
         }
-        if let Some(record) = self.guard.tolerated.get().filter(|_| self.seen.is_none()).cloned() {
-            self.change = Some(self.change_of_whole(&record).await?);
+        if let Some(tolerated) = self.guard.tolerated.get().filter(|_| self.seen.is_none()).cloned() {
+            self.change = Some(self.change_of_whole(&tolerated).await?);
             return Ok(());
         }
         match self.vouched().await? {

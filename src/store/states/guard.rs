@@ -31,6 +31,23 @@ impl Vouched {
     }
 }
 
+/// The states that the witnesses of a database remember when a recovery takes it as it is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tolerated {
+    /// The content of the state file.
+    pub(super) record: StateRecord,
+    /// The state that the operator states.
+    pub(super) at_least: Option<StatePoint>,
+}
+
+impl Tolerated {
+    /// Returns the highest number of a remembered state of the database; 0 if there is none.
+    pub(super) fn highest(&self, id: &DatabaseId) -> i64 {
+        let known = self.record.get(id).map(|known| known.state);
+        [known, self.at_least].into_iter().flatten().map(|state| state.n).max().unwrap_or(0)
+    }
+}
+
 /// The trusted state, shared by a store and its clones.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Guard {
@@ -38,8 +55,8 @@ pub(in crate::store) struct Guard {
     pub(super) file: OnceLock<StateFile>,
     file_error: ArcSwapOption<StateFileError>,
     pub(super) unproved: AtomicBool,
-    /// The content of the state file. Set only in a recovery, which takes the tables as they are.
-    pub(super) tolerated: OnceLock<StateRecord>,
+    /// Set only in a recovery, which takes the tables as they are.
+    pub(super) tolerated: OnceLock<Tolerated>,
     refused: ArcSwapOption<StateError>,
     /// Held by the task that reads all rows, so that only one does at a time.
     loading: Mutex<()>,

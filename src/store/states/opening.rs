@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::guard::Vouched;
+use super::guard::{Tolerated, Vouched};
 use super::{Change, StateError};
 use crate::states::{DatabaseId, State, StatePoint};
 use crate::store::keyring::Purpose;
@@ -87,8 +87,8 @@ impl Store {
     /// Prepares a recovery, which ends whatever may have been restored. Called instead of
     /// [`Store::establish_state`].
     ///
-    /// The first change takes the tables as they are, and appends a state above every one that the state file
-    /// remembers. Rows that remain are accepted from then on if their MAC is valid. Renames a state file that
+    /// The first change takes the tables as they are, and appends a state above every one that the witnesses
+    /// remember. Rows that remain are accepted from then on if their MAC is valid. Renames a state file that
     /// cannot be trusted, and returns its new path.
     pub fn tolerate_state(&self, witnesses: &Witnesses) -> Result<Option<PathBuf>, StoreError> {
         let (record, moved) = match (witnesses.record(self), &witnesses.file) {
@@ -97,7 +97,8 @@ impl Store {
             }
             (record, _) => (record?, None),
         };
-        let _ = self.guard.tolerated.set(record.unwrap_or_default());
+        let tolerated = Tolerated { record: record.unwrap_or_default(), at_least: witnesses.at_least };
+        let _ = self.guard.tolerated.set(tolerated);
         if let Some(file) = &witnesses.file {
             let _ = self.guard.file.set(file.clone());
         }
@@ -211,13 +212,13 @@ impl ReadTransaction {
         Ok(DatabaseId::of(tag.as_bytes()))
     }
 
-    /// Begins a change that takes the tables as they are, without comparing them with `record`. The next
-    /// state is above every one that `record` remembers of the database.
-    pub(super) async fn change_of_whole(&mut self, record: &StateRecord) -> Result<Change, StoreError> {
+    /// Begins a change that takes the tables as they are, without comparing them with the remembered states.
+    /// The next state is above every one of them.
+    pub(super) async fn change_of_whole(&mut self, tolerated: &Tolerated) -> Result<Change, StoreError> {
         let keyring = self.keyring()?;
         let last = self.last_state_row().await?;
         let stated = last.as_ref().and_then(|last| last.database_id.parse().ok());
-        let id = match (stated, keyring.epoch(), record.only()) {
+        let id = match (stated, keyring.epoch(), tolerated.record.only()) {
             (Some(id), ..) => id,
             (None, ..=1, _) => self.first_id()?,
             (None, _, Some(id)) => id.clone(),
@@ -230,7 +231,7 @@ impl ReadTransaction {
             Some(Ok(state)) => state,
             _ => State::first(&id, contents.digest()),
         };
-        let known = record.get(&id).map_or(0, |known| known.state.n);
+        let known = tolerated.highest(&id);
         let base = Vouched { id, state, contents, revoked: Vec::new(), keyring };
         Ok(Change::whole(Arc::new(base), known))
     }

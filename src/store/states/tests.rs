@@ -12,9 +12,11 @@ use crate::jose::Algorithm;
 use crate::jose::key_pair::{KeyPair, RsaBits};
 use crate::signing_keys::policy::RotationPolicy;
 use crate::signing_keys::{SigningKey, Stage};
+use crate::states::{Contents, DatabaseId, State, StatePoint};
 use crate::store::grants::StoredGrant;
 use crate::store::master_key::{MasterKey, MasterKeySource, MasterKeys};
 use crate::store::sealed::Sealer;
+use crate::store::state_file::{Known, StateFile};
 use crate::store::{IfMissing, Store, StoreError, Transaction};
 use crate::values::random::SecureRandom;
 
@@ -178,4 +180,45 @@ async fn a_process_follows_another_one_and_asks_for_all_rows_only_then() {
     let pulse = other.key_pulse().await.unwrap();
     other.follow_state(pulse.state).await.unwrap();
     other.follow_state(None).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_accepted_database_continues_above_every_state_that_a_witness_remembers() {
+    let head = State::first(&DatabaseId::of(b"lost"), Contents::default().digest()).head;
+    for (in_file, given, expected) in [
+        (None, None, 3),
+        (None, Some(1), 3),
+        (None, Some(2), 3),
+        (None, Some(9), 10),
+        (Some(7), None, 8),
+        (Some(7), Some(9), 10),
+        (Some(12), Some(9), 13),
+    ] {
+        let world = World::new().await;
+        world.moves(async |write| write.insert_grant(&grant(1, None)).await.unwrap()).await;
+        let id = world.store.state_status().unwrap().database_id;
+        let keys = MasterKeys { usual: MasterKeySource::File("/nowhere".into()), next: None };
+        let file = StateFile::new(world.folder.path().join("state"), keys);
+        let sealer = Arc::new(Sealer::new(&world.master_key).unwrap());
+        if let Some(n) = in_file {
+            let known = Known { state: StatePoint { n, head }, revoked: Vec::new() };
+            file.raise(&id, &known, &sealer, None).unwrap();
+        }
+        let at_least = given.map(|n| StatePoint { n, head });
+        let witnesses = Witnesses { file: Some(file), at_least };
+
+        let store =
+            Store::open(&world.folder.path().join("carnet.db").into(), IfMissing::Refuse).await.unwrap();
+        let nowhere = MasterKeys { usual: MasterKeySource::File("/nowhere".into()), next: None };
+        store.unlock(nowhere, sealer, &SecureRandom::default()).await.unwrap();
+        assert_eq!(store.tolerate_state(&witnesses).unwrap(), None);
+        let mut write = store.write().await.unwrap();
+        write.insert_grant(&grant(2, None)).await.unwrap();
+        write.commit().await.unwrap();
+        let state = store.state_status().unwrap().state;
+        assert_eq!(state.n, expected, "{in_file:?} {given:?}");
+        // The next start takes it, and remembers it.
+        let remembered = Witnesses { at_least: Some(state), ..witnesses };
+        assert!(store.examine_state(&remembered).await.unwrap().is_some_and(|(.., is_proved)| is_proved));
+    }
 }
