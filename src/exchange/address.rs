@@ -24,12 +24,12 @@ pub enum Loopback {
     Allow,
 }
 
-/// An address to which connections are not allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("{address} is {rule}, which is never connected to")]
+/// A host to which connections are not allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{host} is {rule}, which is never connected to")]
 pub struct AddressError {
-    /// The address, as resolved or written.
-    pub address: IpAddr,
+    /// The address, as resolved or written, or the name of a metadata service.
+    pub host: String,
     /// The rule that forbids it.
     pub rule: AddressRule,
 }
@@ -69,7 +69,7 @@ pub fn vet(address: IpAddr, loopback: Loopback) -> Result<(), AddressError> {
             vet_v6(v6, loopback).or_else(|| embedded(v6).into_iter().find_map(|v4| vet_v4(v4, loopback)))
         }
     };
-    rule.map_or(Ok(()), |rule| Err(AddressError { address, rule }))
+    rule.map_or(Ok(()), |rule| Err(AddressError { host: address.to_string(), rule }))
 }
 
 fn vet_v4(address: Ipv4Addr, loopback: Loopback) -> Option<AddressRule> {
@@ -135,11 +135,20 @@ fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
     }
 }
 
-/// Checks a URL whose host is an address, because such a host is never resolved.
-pub(super) fn vet_host(url: &Url, loopback: Loopback) -> Result<(), AddressError> {
+/// The names of metadata services, of Google, AWS and Tencent.
+const METADATA_NAMES: [&str; 4] =
+    ["metadata.google.internal", "metadata.goog", "instance-data.ec2.internal", "metadata.tencentyun.com"];
+
+/// Checks the host of a URL as it is written: an address, which is never resolved, or the name of a metadata
+/// service, which a proxy would resolve.
+pub(crate) fn vet_host(url: &Url, loopback: Loopback) -> Result<(), AddressError> {
     match url.host() {
         Some(Host::Ipv4(address)) => vet(address.into(), loopback),
         Some(Host::Ipv6(address)) => vet(address.into(), loopback),
+        // The parser has made the name lower case.
+        Some(Host::Domain(name)) if METADATA_NAMES.contains(&name.trim_end_matches('.')) => {
+            Err(AddressError { host: name.to_owned(), rule: AddressRule::Metadata })
+        }
         Some(Host::Domain(_)) | None => Ok(()),
     }
 }
@@ -287,6 +296,11 @@ mod tests {
             ("http://127.1/", true),
             ("https://10.0.0.1/", false),
             ("https://sts.amazonaws.com/", false),
+            ("http://metadata.google.internal/", true),
+            ("http://METADATA.google.internal./", true),
+            ("https://instance-data.ec2.internal/", true),
+            ("https://metadata.example/", false),
+            ("https://metadata.google.internal.example/", false),
         ] {
             assert_eq!(vet_host(&url.parse().unwrap(), Loopback::Refuse).is_err(), refused, "{url}");
         }

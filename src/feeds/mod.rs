@@ -12,11 +12,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 pub use self::rules::FeedNote;
-use self::rules::{check_marks, check_registry, check_room, check_subject, named};
+use self::rules::{check_hosts, check_marks, check_registry, check_room, check_subject, named};
 use crate::access::principal::{Confirmed, Principal, PrincipalError};
 use crate::audit::members::{differing, listed};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::clock_watch::ClockWatch;
+use crate::exchange::address::AddressError;
 use crate::feed::{Feed, FeedChanges, FeedDraft, FeedError, FeedPath};
 use crate::grant::FeedRefusal;
 use crate::signing_keys::clock_guard::ClockDoubt;
@@ -105,6 +106,14 @@ pub enum FeedsError {
     /// carnet itself would accept the feed's tokens.
     #[error("audience: it lies at or below the issuer URL {0}, where carnet's own tokens would be accepted")]
     OwnAudience(IssuerUrl),
+    /// The feed names a host to which no token is ever sent.
+    #[error("{field}: {error}")]
+    Address {
+        /// `registry`, or `endpoints.` and a name.
+        field: String,
+        /// The host and the rule.
+        error: AddressError,
+    },
     /// The maximum number is reached.
     #[error("there are {most} {what} already, and no more may be made by this caller")]
     TooMany {
@@ -174,6 +183,7 @@ impl Feeds {
         let longest = settings.policy.max_token_lifetime();
         self.watch.look(settings.time(), &settings.policy).check().map_err(FeedsError::Clock)?;
         let feed = Feed::new(draft, id, longest, now)?;
+        check_hosts(None, &feed)?;
         let path = feed.path();
         if !confirmed.permissions.may_see(&path) {
             return Err(FeedsError::Unknown(path));
@@ -208,6 +218,7 @@ impl Feeds {
         let longest = write.key_settings().await?.policy.max_token_lifetime();
         let before = seen(&mut write, path, &confirmed).await?;
         let after = before.changed(changes(&before), longest, now)?;
+        check_hosts(Some(&before), &after)?;
         confirmed.permissions.check_changed_feed(&before, &after)?;
         check_audience(&mut write, &after).await?;
         let mut notes = Vec::new();

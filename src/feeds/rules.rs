@@ -4,9 +4,11 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use url::Url;
 
 use super::{FeedsError, Sharing};
 use crate::access::principal::Confirmed;
+use crate::exchange::address::{Loopback, vet_host};
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::{Feed, FeedPath};
 use crate::store::ReadTransaction;
@@ -89,8 +91,27 @@ pub(super) fn named(feeds: &[FeedPath]) -> String {
     text
 }
 
-/// Refuses a subject that another feed of the space, existing or removed, can have, unless a principal
-/// without limits has requested it explicitly.
+/// Refuses hosts of endpoints and the registry to which the rule about addresses never allows a connection.
+/// Loopback depends on the process that connects. Hosts of an earlier version of the feed stay: a feed that was
+/// stored before this rule can still be changed.
+pub(super) fn check_hosts(before: Option<&Feed>, feed: &Feed) -> Result<(), FeedsError> {
+    let hosts = |feed: &Feed| {
+        let registry = [("registry".to_owned(), format!("https://{}/", feed.registry))];
+        let endpoints = feed.endpoints.iter();
+        let endpoints = endpoints.map(|(name, url)| (format!("endpoints.{name}"), url.as_str().to_owned()));
+        registry.into_iter().chain(endpoints).collect::<Vec<_>>()
+    };
+    let known = before.map(hosts).unwrap_or_default();
+    for (field, url) in hosts(feed).into_iter().filter(|host| !known.contains(host)) {
+        if let Ok(url) = url.parse::<Url>() {
+            vet_host(&url, Loopback::Allow).map_err(|error| FeedsError::Address { field, error })?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a subject that another feed of the space can give, present or removed, unless an unlimited principal said
+/// that this is wanted.
 pub(super) async fn check_subject(
     read: &mut ReadTransaction,
     feed: &Feed,
@@ -192,7 +213,13 @@ pub(super) async fn check_marks(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use uuid::Uuid;
+
     use super::*;
+    use crate::feed::FeedDraft;
+    use crate::feed::endpoints::Endpoints;
 
     #[test]
     fn the_last_feed_and_space_that_there_may_be_are_made_and_no_other_and_a_tenth_is_reserved() {
@@ -216,6 +243,56 @@ mod tests {
                 let what = exhausted(counts, is_unlimited).map(|(what, _)| what);
                 assert_eq!(what, expected, "{counts:?}, unlimited: {is_unlimited}");
             }
+        }
+    }
+
+    fn feed(registry: &str, endpoints: [&str; 2]) -> Feed {
+        let draft = FeedDraft {
+            space: "default".parse().unwrap(),
+            slug: "a".parse().unwrap(),
+            name: None,
+            registry: registry.parse().unwrap(),
+            provider: serde_json::from_str(
+                r#"{"type":"aws-ecr","role_arn":"arn:aws:iam::123456789012:role/pull"}"#,
+            )
+            .unwrap(),
+            audience: None,
+            subject_keys: None,
+            alg: None,
+            token_lifetime: None,
+            endpoints: Endpoints::from_pairs(crate::feed::aws::ENDPOINT_NAMES, endpoints).unwrap(),
+        };
+        Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), Timestamp::UNIX_EPOCH).unwrap()
+    }
+
+    #[test]
+    fn hosts_that_are_never_connected_to_are_refused_with_field_and_rule_when_they_are_new() {
+        const STS: &str = "sts=https://sts.example";
+        const ECR: &str = "ecr=http://localhost:1";
+        for (registry, endpoints, refused) in [
+            ("r.example", [STS, ECR], None),
+            ("127.0.0.1:5000", ["sts=http://127.0.0.1:1", "ecr=https://[::1]"], None),
+            ("10.0.0.1", ["sts=https://10.0.0.1", "ecr=https://[fd12::1]"], None),
+            ("r.example", ["sts=https://169.254.169.254/x", ECR], Some(("endpoints.sts", "link-local"))),
+            ("r.example", [STS, "ecr=https://[fd00:ec2::254]"], Some(("endpoints.ecr", "metadata service"))),
+            (
+                "r.example",
+                ["sts=https://metadata.google.internal", ECR],
+                Some(("endpoints.sts", "metadata service")),
+            ),
+            ("r.example", ["sts=https://[::ffff:a9fe:a9fe]", ECR], Some(("endpoints.sts", "link-local"))),
+            ("r.example", ["sts=https://0.0.0.0:8443", ECR], Some(("endpoints.sts", "no host's address"))),
+            ("169.254.169.254:5000", [STS, ECR], Some(("registry", "link-local"))),
+        ] {
+            let feed = feed(registry, endpoints);
+            let error = check_hosts(None, &feed).err().map(|error| error.to_string());
+            match (&error, refused) {
+                (Some(error), Some((field, rule))) => {
+                    assert!(error.starts_with(&format!("{field}: ")) && error.contains(rule), "{error}");
+                }
+                (error, refused) => assert_eq!(error.is_some(), refused.is_some(), "{error:?} {refused:?}"),
+            }
+            check_hosts(Some(&feed), &feed).unwrap();
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::support::carnet::{Announced, Carnet, Issuer, Output};
+use crate::support::database::execute;
 use crate::support::forward_proxy::ForwardProxy;
 use crate::support::process::free_ports;
 use serde_json::Value;
@@ -134,14 +135,16 @@ fn a_public_issuers_tokens_go_to_this_machine_only_when_an_admin_says_so_and_nev
     let output = credentials(&carnet, &["--allow-loopback-endpoints"]);
     assert!(output.stderr.contains("could not connect"), "{}", output.stderr);
 
-    let metadata = "https://169.254.169.254/latest";
-    carnet.ok(&[
-        "feed",
-        "update",
-        "default/a",
-        &format!("--endpoint=sts={metadata}"),
-        &format!("--endpoint=ecr={metadata}"),
-    ]);
+    // Written there, such an address is refused at once; a name may lead there, and an earlier version stored it.
+    let metadata = "--endpoint=sts=https://169.254.169.254/latest";
+    let refused = carnet.run(&["feed", "update", "default/a", metadata]);
+    assert_eq!(refused.status, 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains("endpoints.sts: 169.254.169.254 is link-local"), "{}", refused.stderr);
+    execute(
+        &carnet.database(),
+        "UPDATE feeds SET endpoints = '{\"sts\":\"https://169.254.169.254/latest\",\"ecr\":\"https://[fd00:ec2::254]\"}'",
+    );
+    carnet.ok(&["feed", "update", "default/a", "--name=Stored"]);
     let output = credentials(&carnet, &["--allow-loopback-endpoints"]);
     assert!(output.stderr.contains("not one to connect to"), "{}", output.stderr);
 }

@@ -256,7 +256,7 @@ impl From<FeedsError> for Failure {
                 ),
                 FAILED,
             ),
-            FeedsError::Feed(_) | FeedsError::OwnAudience(_) => (None, USAGE),
+            FeedsError::Feed(_) | FeedsError::OwnAudience(_) | FeedsError::Address { .. } => (None, USAGE),
             FeedsError::Clock(doubt) => (Some(doubt.fix()), FAILED),
             _ => (None, FAILED),
         };

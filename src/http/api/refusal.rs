@@ -238,6 +238,7 @@ impl From<FeedsError> for Refusal {
                 Problem::new(ProblemType::Forbidden).field(refusal.field()).detail(detail).into()
             }
             FeedsError::OwnAudience(_) => Self::field("audience", detail),
+            FeedsError::Address { field, error } => Self::field(&field, error),
             FeedsError::TooMany { .. } => Problem::new(ProblemType::LimitReached).detail(detail).into(),
             FeedsError::Principal(error) => error.into(),
             FeedsError::Feed(error) => error.into(),

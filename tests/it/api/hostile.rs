@@ -3,9 +3,9 @@
 use std::io::Write as _;
 use std::net::TcpStream;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::api::world::{World, credentials_of, refusal, success};
+use crate::api::world::{ROLE, World, credentials_of, refusal, success};
 use crate::support::http::Answer;
 
 const FEED: &str = "default/a";
@@ -115,6 +115,35 @@ fn bodies_that_are_no_request_are_refused_by_kind() {
         assert!(answer.body.len() < 2_000, "{what}: {} bytes", answer.body.len());
     }
     is_well(&world, before, 16);
+}
+
+#[test]
+fn hosts_of_feeds_that_are_never_connected_to_are_refused_by_field_and_rule() {
+    let world = world();
+    let new = |registry: &str, sts: &str| {
+        json!({
+            "slug": "b", "type": "aws-ecr", "role_arn": ROLE, "registry": registry,
+            "endpoints": {"sts": sts, "ecr": "https://ecr.example"},
+        })
+    };
+    for (registry, sts, field, rule) in [
+        ("r.example", "https://169.254.169.254/latest", "endpoints.sts", "link-local"),
+        ("r.example", "https://[fd00:ec2::254]", "endpoints.sts", "a cloud's metadata service"),
+        ("r.example", "https://metadata.google.internal", "endpoints.sts", "a cloud's metadata service"),
+        ("169.254.169.254:5000", "https://sts.example", "registry", "link-local"),
+    ] {
+        let new = new(registry, sts);
+        let change = json!({"registry": registry, "endpoints": new["endpoints"]});
+        for (method, path, body) in
+            [("POST", "/spaces/default/feeds", &new), ("PATCH", "/spaces/default/feeds/a", &change)]
+        {
+            let answer = world.api.call(method, path, Some(&world.admin.token), Some(body));
+            assert_eq!(refusal(&answer), (422, "invalid-field".to_owned()), "{answer:?}");
+            let problem: Value = answer.json();
+            assert_eq!(problem["field"], field, "{problem}");
+            assert!(problem["detail"].as_str().unwrap().contains(rule), "{problem}");
+        }
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::feed_check::fixes::{self, Trusted};
 use crate::feed_check::gate::{Act, Rule};
 use crate::feed_check::world::World;
 use crate::support::carnet::Carnet;
+use crate::support::database;
 
 /// A failure: the setup, and the expected output of the check.
 #[derive(Clone, Copy)]
@@ -17,7 +18,9 @@ pub(crate) struct Case {
     pub(crate) cloud: &'static Cloud,
     /// Flags of `feed add` that replace the cloud's own.
     pub(crate) feed: &'static [&'static str],
-    /// Commands to run before the check.
+    /// A statement that makes the feed as an earlier version of carnet stored it.
+    pub(crate) stored: &'static str,
+    /// What is run before the check.
     pub(crate) before: &'static [&'static [&'static str]],
     /// Arguments of `feed check`.
     pub(crate) check: &'static [&'static str],
@@ -82,6 +85,7 @@ pub(crate) const CASE: Case = Case {
     name: "",
     cloud: &AWS,
     feed: &[],
+    stored: "",
     before: &[],
     check: &[],
     trust: "",
@@ -181,6 +185,9 @@ fn arrange(world: &mut World, case: &Case) {
     let name = case.name;
     if !case.feed.is_empty() {
         world.add(name, case.feed);
+    }
+    if !case.stored.is_empty() {
+        database::execute(&world.carnet.database(), case.stored);
     }
     for command in case.before {
         let words: Vec<String> = command.iter().map(|word| world.filled(word)).collect();

@@ -26,7 +26,8 @@ pub(crate) const NETWORK: &[Case] = &[
         ..sts("network-no-such-name", None, "resolves and reaches the endpoint")
     },
     Case {
-        feed: &["--endpoint=sts=https://169.254.169.254"],
+        feed: &["--endpoint=sts=https://stored.example"],
+        stored: "UPDATE feeds SET endpoints = replace(endpoints, 'stored.example', '169.254.169.254')",
         ..sts("network-address", None, "never go to link-local")
     },
     Case {
