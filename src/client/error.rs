@@ -53,7 +53,7 @@ fn refusal(problem: &Problem) -> String {
     }
 }
 
-/// What a server says goes to terminals and logs, and it may be any server.
+/// The texts of a server go to terminals and logs, and it may be any server.
 pub(super) fn cleared(problem: Problem, redactor: &Redactor) -> Problem {
     let text = |text: String| redactor.text(&text);
     let optional = |value: Option<String>| redactor.optional(value.as_deref());
