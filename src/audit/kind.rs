@@ -125,8 +125,56 @@ names! {
     Failed = "failed",
 }
 
+/// The kinds of events in the history of keys: for each the word in the history and the kind in this log.
+macro_rules! key_events {
+    ( $( $(#[$doc:meta])* $variant:ident = $word:literal is $kind:ident ),+ $(,)? ) => {
+        /// A kind of event in the history of keys, key policy and master key (`carnet key list --history`).
+        ///
+        /// Each event of the history has a row in this log, too. The reverse does not hold: a
+        /// [`KeyNudge`](EventKind::KeyNudge) changes no key.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum KeyEventKind { $( $(#[$doc])* $variant ),+ }
+
+        impl KeyEventKind {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$( Self::$variant ),+];
+
+            /// Returns the word in the history.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $( Self::$variant => $word ),+ }
+            }
+
+            /// Returns the kind of the event's row in this log.
+            #[must_use]
+            pub fn audited(self) -> EventKind {
+                match self { $( Self::$variant => EventKind::$kind ),+ }
+            }
+        }
+    };
+}
+
+key_events! {
+    /// A signing key was made and published.
+    Prepared = "prepared" is KeyPrepare,
+    /// A signing key began to sign.
+    Activated = "activated" is KeyActivate,
+    /// A signing key stopped signing, and its private half was destroyed.
+    Retired = "retired" is KeyRetire,
+    /// A signing key was withdrawn.
+    Revoked = "revoked" is KeyRevoke,
+    /// The key policy was changed.
+    Policy = "policy" is KeyPolicy,
+    /// A clock was accepted, or the database's time set back.
+    Clock = "clock" is KeyClock,
+    /// Everything was sealed again under another master key.
+    Rewrap = "rewrap" is KeyRewrap,
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -141,5 +189,25 @@ mod tests {
             "Done".parse::<Outcome>().unwrap_err().to_string(),
             "an outcome is one of done, refused, failed"
         );
+    }
+
+    #[test]
+    fn key_events_are_every_kind_of_this_log_about_keys_except_nudges() {
+        let audited: BTreeSet<_> = KeyEventKind::ALL.iter().map(|kind| kind.audited()).collect();
+        let about_keys = EventKind::ALL.iter().copied().filter(|kind| kind.as_str().starts_with("key."));
+        assert_eq!(audited, about_keys.filter(|kind| *kind != EventKind::KeyNudge).collect());
+        assert_eq!(audited.len(), KeyEventKind::ALL.len());
+        // The words are in databases: a change of one would make two kinds of one.
+        let words: Vec<_> = KeyEventKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        assert_eq!(words, ["prepared", "activated", "retired", "revoked", "policy", "clock", "rewrap"]);
+    }
+
+    #[test]
+    fn the_page_about_the_log_has_every_kind() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/audit.md")).unwrap();
+        let rows: String = page.lines().filter(|line| line.starts_with("| `")).collect();
+        for kind in EventKind::ALL {
+            assert!(rows.contains(&format!("`{kind}`")), "docs/audit.md has no row of {kind}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 pub use self::chain::{Anchor, AuditKey, Mac};
 pub use self::epochs::{AuditKeys, ClosedEpoch};
-pub use self::kind::{EventKind, Outcome};
+pub use self::kind::{EventKind, KeyEventKind, Outcome};
 pub use self::record::Record;
 use self::text::bounded;
 pub use self::text::{MAX_ID, MAX_TEXT};

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::adoption::{adopt_issuer, unlock};
 use super::{Carnet, Config, OpenError};
-use crate::audit::{Event, EventKind, Outcome};
+use crate::audit::{Event, EventKind, KeyEventKind, Outcome};
 use crate::clock_watch::ClockWatch;
 use crate::feed::Feed;
 use crate::grant::{Grant, GrantState};
@@ -295,7 +295,7 @@ impl Recovery {
         let (seen, mut forged) = write.keep_authentic_signing_keys().await?;
         let renewal = write.begin_epoch(sealer, self.random.as_ref()).await?;
         let reason = format!("{} from {}", recovery_to(key.id()), renewal.before.sealer().master_key_id());
-        write.record_key_event(EventKind::KeyRewrap, None, &reason, actor, now).await?;
+        write.record_key_event(KeyEventKind::Rewrap, None, &reason, actor, now).await?;
         for stored in &seen.keys {
             if matches!(stored.key.stage, Stage::Revoked { .. }) {
                 self.vault.update(&mut write, &stored.key).await?;

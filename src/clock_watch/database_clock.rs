@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::audit::EventKind;
+use crate::audit::KeyEventKind;
 use crate::clock_watch::{ClockReading, ClockWatch};
 use crate::issuer::Issuer;
 use crate::signing_keys::clock_guard::{ClockDoubt, ClockTrust, DatabaseTime, high_water_of_a_command};
@@ -120,7 +120,7 @@ impl DatabaseClock {
         }
         write.accept_time(now).await?;
         let reason = format!("accepted {now}, beyond the high-water time {before}");
-        write.record_key_event(EventKind::KeyClock, None, &reason, actor, now).await?;
+        write.record_key_event(KeyEventKind::Clock, None, &reason, actor, now).await?;
         write.commit().await?;
         Ok(Some(Correction { before, now, keys: 0, grants: 0 }))
     }
@@ -162,7 +162,7 @@ impl DatabaseClock {
             "set back from {before} to {now}; {} keys and {} grants have other times",
             correction.keys, correction.grants
         );
-        write.record_key_event(EventKind::KeyClock, None, &reason, actor, now).await?;
+        write.record_key_event(KeyEventKind::Clock, None, &reason, actor, now).await?;
         write.bump_key_generation(false).await?;
         write.bump_publications().await?;
         write.commit().await?;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tracing::Instrument as _;
 
 use crate::access::principal::{Principal, PrincipalError};
-use crate::audit::EventKind;
+use crate::audit::KeyEventKind;
 use crate::clock_watch::ClockWatch;
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
@@ -182,7 +182,7 @@ impl Rotator {
         }
         write.set_key_settings(policy, rsa_bits).await?;
         let reason = format!("{}; rsa-bits {}", policy, rsa_bits.bits());
-        write.record_key_event(EventKind::KeyPolicy, None, &reason, actor, now).await?;
+        write.record_key_event(KeyEventKind::Policy, None, &reason, actor, now).await?;
         write.bump_key_generation(false).await?;
         Ok(write.commit().await?)
     }
@@ -346,10 +346,10 @@ async fn record(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let event = match key.stage {
-        Stage::Prepared => EventKind::KeyPrepare,
-        Stage::Active { .. } => EventKind::KeyActivate,
-        Stage::Retired { .. } => EventKind::KeyRetire,
-        Stage::Revoked { .. } => EventKind::KeyRevoke,
+        Stage::Prepared => KeyEventKind::Prepared,
+        Stage::Active { .. } => KeyEventKind::Activated,
+        Stage::Retired { .. } => KeyEventKind::Retired,
+        Stage::Revoked { .. } => KeyEventKind::Revoked,
     };
     write.record_key_event(event, Some(key.kid().as_str()), cause.reason, &cause.by.actor(), now).await
 }

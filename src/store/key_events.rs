@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Store, StoreError, Transaction, from_millis, to_millis};
-use crate::audit::{Event, EventKind, Outcome};
+use crate::audit::{Event, KeyEventKind, Outcome};
 use crate::values::actor::Actor;
 
 /// One event.
@@ -14,7 +14,7 @@ pub struct KeyEvent {
     pub seq: i64,
     /// The time.
     pub at: Timestamp,
-    /// The kind: `prepared`, `activated`, `retired`, `revoked`, `policy`, `clock`, `rewrap`.
+    /// The word of its [`KeyEventKind`], or of a kind that this version does not know.
     pub event: String,
     /// The key concerned, if there is one.
     pub kid: Option<String>,
@@ -63,7 +63,7 @@ impl Store {
     pub async fn was_rewrapped(&self, beginning: &str) -> Result<bool, StoreError> {
         let reason: Option<String> =
             sqlx::query_scalar("SELECT reason FROM key_events WHERE event = $1 ORDER BY seq DESC LIMIT 1")
-                .bind(word(EventKind::KeyRewrap))
+                .bind(KeyEventKind::Rewrap.as_str())
                 .fetch_optional(&self.readers.lists)
                 .await?;
         Ok(reason.is_some_and(|reason| reason.starts_with(beginning)))
@@ -74,7 +74,7 @@ impl Transaction {
     /// Records an event, here and in the audit log.
     pub async fn record_key_event(
         &mut self,
-        event: EventKind,
+        event: KeyEventKind,
         kid: Option<&str>,
         reason: &str,
         actor: &Actor,
@@ -85,29 +85,15 @@ impl Transaction {
              VALUES ((SELECT COALESCE(MAX(seq), 0) + 1 FROM key_events), $1, $2, $3, $4, $5)",
         )
         .bind(to_millis(now))
-        .bind(word(event))
+        .bind(event.as_str())
         .bind(kid)
         .bind(reason)
         .bind(actor.as_str())
         .execute(self.connection())
         .await?;
-        let audited = Event::new(event, Outcome::Done, actor).detail(reason);
+        let audited = Event::new(event.audited(), Outcome::Done, actor).detail(reason);
         let audited = if let Some(kid) = kid { audited.about_key(kid) } else { audited };
         self.append_audit(now, &[audited]).await?;
         Ok(())
-    }
-}
-
-/// Returns the name of an event in this table.
-fn word(event: EventKind) -> &'static str {
-    match event {
-        EventKind::KeyPrepare => "prepared",
-        EventKind::KeyActivate => "activated",
-        EventKind::KeyRetire => "retired",
-        EventKind::KeyRevoke => "revoked",
-        EventKind::KeyPolicy => "policy",
-        EventKind::KeyClock => "clock",
-        EventKind::KeyRewrap => "rewrap",
-        other => other.as_str(),
     }
 }

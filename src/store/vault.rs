@@ -11,7 +11,7 @@ use super::rewrap::ForgedRow;
 use super::sealed::Sealer;
 use super::signing_keys::{StoredKey, StoredKeys};
 use super::{Store, StoreError, Transaction};
-use crate::audit::EventKind;
+use crate::audit::KeyEventKind;
 use crate::jose::jws::Signer;
 use crate::jose::key_pair::KeyPair;
 use crate::signing_keys::SigningKey;
@@ -136,7 +136,7 @@ impl Vault {
         }
         let failed = write.renew_macs(&renewal).await?;
         let reason = format!("{} to {}", from.master_key_id(), to.master_key_id());
-        write.record_key_event(EventKind::KeyRewrap, None, &reason, actor, now).await?;
+        write.record_key_event(KeyEventKind::Rewrap, None, &reason, actor, now).await?;
         // Bytes that the old master key sealed count as destroyed only once they are gone from the log, too.
         write.bump_key_generation(true).await?;
         write.commit().await?;
