@@ -3,15 +3,14 @@
 use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{Request, Response, StatusCode};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::Failed;
 use crate::api_types::problem::UpstreamAnswer;
 use crate::diagnosis::issuer as knowledge;
 use crate::exchange::transport::{HttpTransport, TransportErrorKind};
 use crate::exchange::{Asked, Redactor, unreachable};
-use crate::jose::jwk::Kid;
+use crate::jose::jwk::{FetchedJwkSet, JwkSetError, Kid};
+use crate::oidc::metadata::FetchedMetadata;
 use crate::values::issuer_url::IssuerUrl;
 
 /// The step that fetches the provider metadata.
@@ -25,44 +24,21 @@ pub(super) struct Documents<'a> {
     pub(super) issuer: &'a IssuerUrl,
 }
 
-/// The members that a cloud reads. AWS requires the last three to be present, with any value.
-#[derive(Deserialize)]
-struct Metadata {
-    issuer: String,
-    jwks_uri: String,
-    #[serde(rename = "response_types_supported")]
-    _response_types: IgnoredAny,
-    #[serde(rename = "subject_types_supported")]
-    _subject_types: IgnoredAny,
-    #[serde(rename = "id_token_signing_alg_values_supported")]
-    _algorithms: IgnoredAny,
-}
-
-#[derive(Deserialize)]
-struct KeySet {
-    keys: Vec<Key>,
-}
-
-#[derive(Deserialize)]
-struct Key {
-    kid: Option<String>,
-}
-
 impl Documents<'_> {
     /// Fetches the provider metadata and returns its `jwks_uri`.
     pub(super) async fn discovery(&self) -> Result<String, Failed> {
         let url = self.issuer.discovery_url();
         let answer = self.get(DISCOVERY, &url).await?;
-        let metadata: Metadata = serde_json::from_slice(answer.body()).map_err(|error| {
+        let metadata = FetchedMetadata::parse_complete(answer.body()).map_err(|error| {
             Failed::new(format!("{url} is no provider metadata: {error}"), knowledge::unreadable(&url))
                 .answered(told(DISCOVERY, &answer))
         })?;
-        if metadata.issuer != self.issuer.as_str() {
+        if metadata.issuer() != Some(self.issuer.as_str()) {
             let what = format!("{url} is of another issuer than {}", self.issuer);
             return Err(Failed::new(what, knowledge::other_issuer(self.issuer.as_str(), &url))
                 .answered(told(DISCOVERY, &answer)));
         }
-        Ok(metadata.jwks_uri)
+        Ok(metadata.jwks_uri().unwrap_or_default().to_owned())
     }
 
     /// Fetches the JWKS, which must contain the key `kid`. `published` are all keys that it should contain.
@@ -73,18 +49,18 @@ impl Documents<'_> {
         published: &[Kid],
     ) -> Result<String, Failed> {
         let answer = self.get(JWKS, url).await?;
-        let KeySet { keys } = serde_json::from_slice(answer.body()).map_err(|error| {
+        let unreadable = |error: JwkSetError| {
             Failed::new(format!("{url} is no JWKS: {error}"), knowledge::unreadable(url))
                 .answered(told(JWKS, &answer))
-        })?;
+        };
+        let keys = FetchedJwkSet::parse(answer.body()).map_err(unreadable)?;
+        let kids = keys.claimed_kids().map_err(unreadable)?;
         // Without a subject there will be no token, and the mint step explains why.
-        let Some(kid) = kid else { return Ok(format!("{} keys", keys.len())) };
-        if keys.iter().any(|key| key.kid.as_deref() == Some(kid)) {
-            return Ok(format!("key {kid} is there, of {}", keys.len()));
+        let Some(kid) = kid else { return Ok(format!("{} keys", kids.len())) };
+        if kids.contains(&Some(kid)) {
+            return Ok(format!("key {kid} is there, of {}", kids.len()));
         }
-        let is_own =
-            |key: &Key| published.iter().any(|own| key.kid.as_deref() == Some(own.to_string().as_str()));
-        let strange = !keys.is_empty() && !keys.iter().any(is_own);
+        let strange = !kids.is_empty() && !published.iter().any(|own| kids.contains(&Some(own.as_str())));
         Err(Failed::new(
             format!("the key {kid}, which signs, is not in {url}"),
             knowledge::key_not_visible(self.issuer.as_str(), kid, url, strange),

@@ -8,7 +8,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use josekit::jwk::Jwk;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::Algorithm;
@@ -166,17 +167,107 @@ pub fn jwk_set<'a>(keys: impl IntoIterator<Item = &'a PublicKey>) -> String {
     format!(r#"{{"keys":[{}]}}"#, keys.join(","))
 }
 
-/// The thumbprints of the keys in an untrusted JWK Set. They are computed from the keys themselves, never
-/// read from `kid`. Keys that carnet could not have written are skipped.
+/// The maximum size of a JWK Set that is read, in bytes.
+pub const MAX_JWK_SET: usize = 1 << 20;
+
+/// A JWK Set that anybody may have written.
+///
+/// This is the only parser of such a document. Its elements may be anything (RFC 7517 section 5: a reader
+/// ignores keys that it does not understand); the functions say how strict they are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FetchedJwkSet {
+    keys: Vec<Value>,
+}
+
+/// A document is no JWK Set.
+#[derive(Debug, thiserror::Error)]
+pub enum JwkSetError {
+    /// The document is too long to be read.
+    #[error("it is longer than {MAX_JWK_SET} bytes")]
+    TooLong,
+    /// The document is no JSON object with a list of `keys`, or it gives the list twice.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The element at this position, from 1, is no JWK.
+    #[error("key {0} is no JSON object, or its kid is no string")]
+    Key(usize),
+}
+
+impl FetchedJwkSet {
+    /// Parses a JWK Set.
+    pub fn parse(document: &[u8]) -> Result<Self, JwkSetError> {
+        if document.len() > MAX_JWK_SET {
+            return Err(JwkSetError::TooLong);
+        }
+        Ok(serde_json::from_slice(document)?)
+    }
+
+    /// Returns the elements.
+    #[must_use]
+    pub fn keys(&self) -> &[Value] {
+        &self.keys
+    }
+
+    /// Returns the `kid` that each key claims, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`JwkSetError::Key`] if an element is no JSON object, or has a `kid` that is no string.
+    pub fn claimed_kids(&self) -> Result<Vec<Option<&str>>, JwkSetError> {
+        let mut claimed = Vec::with_capacity(self.keys.len());
+        for (index, jwk) in self.keys.iter().enumerate() {
+            let no_jwk = JwkSetError::Key(index + 1);
+            claimed.push(match jwk.as_object().ok_or(no_jwk)?.get("kid") {
+                None | Some(Value::Null) => None,
+                Some(Value::String(kid)) => Some(kid.as_str()),
+                Some(_) => return Err(JwkSetError::Key(index + 1)),
+            });
+        }
+        Ok(claimed)
+    }
+
+    /// Returns the thumbprints of the keys that carnet could have written. No claimed `kid` is believed, and
+    /// other elements are ignored.
+    #[must_use]
+    pub fn thumbprints(&self) -> BTreeSet<Kid> {
+        let keys = self.keys.iter().filter_map(|jwk| PublicKey::from_jwk(&jwk.to_string()).ok());
+        keys.map(|key| key.thumbprint()).collect()
+    }
+}
+
+impl<'de> Deserialize<'de> for FetchedJwkSet {
+    /// Written by hand because a derived implementation would take an array for the object.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Set;
+
+        impl<'de> Visitor<'de> for Set {
+            type Value = FetchedJwkSet;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JWK Set")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut keys = None;
+                while let Some(name) = map.next_key::<String>()? {
+                    if name != "keys" {
+                        map.next_value::<IgnoredAny>()?;
+                    } else if keys.replace(map.next_value()?).is_some() {
+                        return Err(A::Error::duplicate_field("keys"));
+                    }
+                }
+                keys.map(|keys| FetchedJwkSet { keys }).ok_or_else(|| A::Error::missing_field("keys"))
+            }
+        }
+
+        deserializer.deserialize_map(Set)
+    }
+}
+
+/// Returns the thumbprints of the keys in a JWK Set that anybody may have written; none if it is no JWK Set.
 #[must_use]
 pub fn kids_in(jwk_set: &[u8]) -> BTreeSet<Kid> {
-    #[derive(Deserialize)]
-    struct Set {
-        keys: Vec<Value>,
-    }
-    let keys = serde_json::from_slice(jwk_set).map(|Set { keys }| keys).unwrap_or_default();
-    let keys = keys.iter().filter_map(|jwk| PublicKey::from_jwk(&jwk.to_string()).ok());
-    keys.map(|key| key.thumbprint()).collect()
+    FetchedJwkSet::parse(jwk_set).map(|set| set.thumbprints()).unwrap_or_default()
 }
 
 fn encode(octets: &[u8]) -> String {
@@ -231,8 +322,29 @@ mod tests {
             kids(&format!(r#"{{"keys":[{forged}, 7, {{"kty":"oct"}}]}}"#)),
             [other.thumbprint()].into()
         );
-        for set in ["", "{}", "[]", r#"{"keys":{}}"#] {
+        let (in_an_array, twice) =
+            (format!("[[{}]]", key.to_jwk()), format!(r#"{{"keys":[],"keys":[{}]}}"#, key.to_jwk()));
+        let long = jwk_set([&key]) + &" ".repeat(MAX_JWK_SET);
+        for set in ["", "{}", "[]", r#"{"keys":{}}"#, &in_an_array, &twice, &long] {
             assert_eq!(kids(set), BTreeSet::new(), "{set}");
+        }
+    }
+
+    #[test]
+    fn claimed_kids_are_strings_or_missing() {
+        let set = |text: &str| FetchedJwkSet::parse(text.as_bytes()).unwrap();
+        let claimed = set(r#"{"more":1,"keys":[{"kid":"a"},{},{"kid":null},{"kid":"a","kty":7}]}"#);
+        assert_eq!(claimed.claimed_kids().unwrap(), [Some("a"), None, None, Some("a")]);
+        assert_eq!(claimed.keys().len(), 4);
+        for keys in [r#"{"kid":"a"},7"#, r#"{"kid":"a"},{"kid":7}"#, r#"{"kid":"a"},[]"#] {
+            let error = set(&format!(r#"{{"keys":[{keys}]}}"#)).claimed_kids().unwrap_err();
+            assert_eq!(error.to_string(), "key 2 is no JSON object, or its kid is no string", "{keys}");
+        }
+        for (text, error) in [
+            ("<html>", "expected value at line 1 column 1"),
+            ("{}", "missing field `keys` at line 1 column 2"),
+        ] {
+            assert_eq!(FetchedJwkSet::parse(text.as_bytes()).unwrap_err().to_string(), error);
         }
     }
 

@@ -11,12 +11,14 @@ use bytes::Bytes;
 use http::Request;
 use jiff::Timestamp;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::jwk::{AlgorithmParameters, JwkSet, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::exchange::transport::HttpTransport;
+use crate::jose::jwk::FetchedJwkSet;
+use crate::oidc::metadata::{FetchedMetadata, Member};
 use crate::values::clock::Clock;
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::regular_file;
@@ -122,21 +124,27 @@ impl Verifier {
 
     /// Finds the key with this `kid` through discovery.
     async fn key(&self, kid: &str, alg: Algorithm) -> Result<DecodingKey, Rejection> {
-        let discovery: Discovery =
-            serde_json::from_slice(&self.fetch(&self.issuer.discovery_url()).await?)
-                .map_err(|_| Rejection::Discovery("it is not JSON with the members that AWS requires"))?;
-        if discovery.issuer != self.issuer.as_str() {
+        let malformed = Rejection::Discovery("it is not JSON with the members that AWS requires");
+        let document = self.fetch(&self.issuer.discovery_url()).await?;
+        let discovery = FetchedMetadata::parse_complete(&document).map_err(|_| malformed.clone())?;
+        let texts = |member| {
+            let list = discovery.list(member).filter(|list| list.iter().all(Value::is_string));
+            list.ok_or_else(|| malformed.clone())
+        };
+        let response_types = texts(Member::ResponseTypes)?;
+        let subject_types = texts(Member::SubjectTypes)?;
+        let algorithms = texts(Member::SigningAlgorithms)?;
+        if discovery.issuer() != Some(self.issuer.as_str()) {
             return Err(Rejection::Discovery("its issuer is not the URL that it was fetched from"));
         }
-        if discovery.response_types_supported.is_empty() || discovery.subject_types_supported.is_empty() {
+        if response_types.is_empty() || subject_types.is_empty() {
             return Err(Rejection::Discovery("response or subject types are empty"));
         }
-        if !discovery.id_token_signing_alg_values_supported.iter().any(|name| *name == format!("{alg:?}")) {
+        if !algorithms.iter().any(|name| *name == format!("{alg:?}")) {
             return Err(Rejection::Discovery("the token's algorithm is not among those it names"));
         }
-        let keys: JwkSet = serde_json::from_slice(&self.fetch(&discovery.jwks_uri).await?)
-            .map_err(|_| Rejection::Jwks("it is not a JWK set"))?;
-        find_key(&keys, kid, alg)
+        let jwks_uri = discovery.jwks_uri().unwrap_or_default();
+        find_key(&keys_in(&self.fetch(jwks_uri).await?)?, kid, alg)
     }
 
     async fn fetch(&self, url: &str) -> Result<Bytes, Rejection> {
@@ -151,16 +159,6 @@ impl Verifier {
         }
         Ok(answer.into_body())
     }
-}
-
-/// The members of the provider metadata that AWS requires.
-#[derive(Deserialize)]
-struct Discovery {
-    issuer: String,
-    jwks_uri: String,
-    response_types_supported: Vec<String>,
-    subject_types_supported: Vec<String>,
-    id_token_signing_alg_values_supported: Vec<String>,
 }
 
 fn header(token: &str) -> Result<(Header, String), Rejection> {
@@ -187,23 +185,29 @@ async fn uploaded_key(file: &Path, kid: &str, alg: Algorithm) -> Result<Decoding
     let file = file.to_owned();
     let read = tokio::task::spawn_blocking(move || regular_file::read(&file, LONGEST_FILE)).await;
     let text = read.ok().and_then(Result::ok).ok_or(Rejection::Jwks("its file cannot be read"))?;
-    let keys = serde_json::from_slice(&text).map_err(|_| Rejection::Jwks("it is not a JWK set"))?;
-    find_key(&keys, kid, alg)
+    find_key(&keys_in(&text)?, kid, alg)
 }
 
-fn find_key(keys: &JwkSet, kid: &str, alg: Algorithm) -> Result<DecodingKey, Rejection> {
-    if keys.keys.is_empty() {
+/// Returns the keys of a JWK Set as keys of the verifying library. One that it cannot read makes the set
+/// unusable.
+fn keys_in(document: &[u8]) -> Result<Vec<Jwk>, Rejection> {
+    let unusable = Rejection::Jwks("it is not a JWK set");
+    let set = FetchedJwkSet::parse(document).map_err(|_| unusable.clone())?;
+    set.keys().iter().map(|jwk| Jwk::deserialize(jwk).map_err(|_| unusable.clone())).collect()
+}
+
+fn find_key(keys: &[Jwk], kid: &str, alg: Algorithm) -> Result<DecodingKey, Rejection> {
+    if keys.is_empty() {
         return Err(Rejection::Jwks("it is empty"));
     }
-    let count = |wanted: fn(&AlgorithmParameters) -> bool| {
-        keys.keys.iter().filter(|key| wanted(&key.algorithm)).count()
-    };
+    let count =
+        |wanted: fn(&AlgorithmParameters) -> bool| keys.iter().filter(|key| wanted(&key.algorithm)).count();
     if count(|key| matches!(key, AlgorithmParameters::RSA(_))) > MAX_KEYS
         || count(|key| matches!(key, AlgorithmParameters::EllipticCurve(_))) > MAX_KEYS
     {
         return Err(Rejection::Jwks("it has more than 100 keys of a type"));
     }
-    let mut named = keys.keys.iter().filter(|key| key.common.key_id.as_deref() == Some(kid));
+    let mut named = keys.iter().filter(|key| key.common.key_id.as_deref() == Some(kid));
     let key = named.next().ok_or_else(|| Rejection::Key(kid.to_owned()))?;
     if named.next().is_some() {
         return Err(Rejection::Jwks("a kid stands for two keys"));

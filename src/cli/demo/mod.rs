@@ -34,6 +34,7 @@ use crate::http::api::{Api, ApiLimits};
 use crate::http::public::{Detail, PublicDocuments};
 use crate::http::server::{Served, Settings, serve};
 use crate::jose::Algorithm;
+use crate::jose::jwk::FetchedJwkSet;
 use crate::oidc::subject::Context;
 use crate::oidc::token::SignedToken;
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxEndpoints};
@@ -313,18 +314,10 @@ impl Stage {
 
     /// Fetches the JWKS as a verifier does and returns its `kid`s.
     async fn published_kids(&self) -> anyhow::Result<Vec<String>> {
-        #[derive(serde::Deserialize)]
-        struct JwkSet {
-            keys: Vec<Jwk>,
-        }
-        #[derive(serde::Deserialize)]
-        struct Jwk {
-            kid: String,
-        }
         let request = Request::get(self.carnet.issuer().url().jwks_uri()).body(bytes::Bytes::new())?;
         let answer = self.transport.send(request).await?;
-        let set: JwkSet = serde_json::from_slice(answer.body())?;
-        Ok(set.keys.into_iter().map(|key| key.kid).collect())
+        let set = FetchedJwkSet::parse(answer.body())?;
+        Ok(set.claimed_kids()?.into_iter().flatten().map(ToOwned::to_owned).collect())
     }
 
     fn where_to_look(&self, folder: &Path) -> anyhow::Result<()> {

@@ -1,12 +1,12 @@
 //! The provider metadata (OpenID Connect Discovery 1.0 section 3).
 
-use serde_json::{Map, Value};
 use url::Url;
 
 use super::served;
 use crate::doctor::Finding;
 use crate::doctor::fetch::Fetched;
 use crate::jose::Algorithm;
+use crate::oidc::metadata::{FetchedMetadata, Member};
 use crate::values::issuer_url::IssuerUrl;
 
 const DISCOVERY: &str = "discovery";
@@ -31,21 +31,21 @@ pub fn check_discovery(issuer: &IssuerUrl, fetched: &Fetched) -> Vec<Finding> {
 /// cannot be read.
 #[must_use]
 pub fn jwks_uri(fetched: &Fetched) -> Option<String> {
-    let uri = read(fetched).ok()?.get("jwks_uri")?.as_str()?.parse::<Url>().ok()?;
+    let uri = read(fetched).ok()?.jwks_uri()?.parse::<Url>().ok()?;
     Some(uri.into())
 }
 
-fn read(fetched: &Fetched) -> Result<Map<String, Value>, Finding> {
+fn read(fetched: &Fetched) -> Result<FetchedMetadata, Finding> {
     let answer = served(DISCOVERY, "discovery", fetched)?;
-    serde_json::from_slice(&answer.body).map_err(|error| {
+    FetchedMetadata::parse(&answer.body).map_err(|error| {
         Finding::failed(DISCOVERY, format!("discovery is no JSON object: {error}"))
             .detail(format!("GET {}", fetched.url))
             .hint("something between here and carnet answers in its place")
     })
 }
 
-fn check_issuer(issuer: &IssuerUrl, metadata: &Map<String, Value>) -> Finding {
-    let said = metadata.get("issuer").and_then(Value::as_str).unwrap_or_default();
+fn check_issuer(issuer: &IssuerUrl, metadata: &FetchedMetadata) -> Finding {
+    let said = metadata.issuer().unwrap_or_default();
     if said == issuer.as_str() {
         return Finding::ok(ISSUER, "discovery names this issuer, to the byte");
     }
@@ -65,25 +65,17 @@ fn check_issuer(issuer: &IssuerUrl, metadata: &Map<String, Value>) -> Finding {
         .hint("let the URL lead to the carnet of this database; a proxy must not rewrite the document")
 }
 
-fn check_metadata(issuer: &IssuerUrl, metadata: &Map<String, Value>) -> Finding {
-    let mut problems = Vec::new();
-    for member in [
-        "jwks_uri",
-        "response_types_supported",
-        "subject_types_supported",
-        "id_token_signing_alg_values_supported",
-    ] {
-        if !metadata.contains_key(member) {
-            problems.push(format!("{member} is missing"));
-        }
-    }
-    if let Some(algorithms) = metadata.get("id_token_signing_alg_values_supported").and_then(Value::as_array)
-    {
+fn check_metadata(issuer: &IssuerUrl, metadata: &FetchedMetadata) -> Finding {
+    // `check_issuer` has told what is wrong with the issuer.
+    let missing =
+        Member::ALL.into_iter().filter(|member| *member != Member::Issuer && !metadata.has(*member));
+    let mut problems: Vec<_> = missing.map(|member| format!("{} is missing", member.as_str())).collect();
+    if let Some(algorithms) = metadata.list(Member::SigningAlgorithms) {
         let missing =
             Algorithm::ALL.iter().filter(|wanted| !algorithms.iter().any(|said| said == wanted.as_str()));
         problems.extend(missing.map(|algorithm| format!("{algorithm} is not among the algorithms")));
     }
-    if let Some(said) = metadata.get("jwks_uri").and_then(Value::as_str)
+    if let Some(said) = metadata.jwks_uri()
         && said != issuer.jwks_uri()
     {
         problems.push(format!("jwks_uri is \"{}\", not {}", shown(said), issuer.jwks_uri()));

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use http::header;
 use jiff::Timestamp;
-use serde::Deserialize;
 
 use super::served;
 use crate::doctor::fetch::{Answer, Fetched};
 use crate::doctor::{Finding, count, listed};
 use crate::jose::Algorithm;
+use crate::jose::jwk::{FetchedJwkSet, JwkSetError};
 use crate::signing_keys::policy::RotationPolicy;
 use crate::signing_keys::{SigningKey, Stage, active, prepared};
 
@@ -29,19 +29,8 @@ pub struct Published<'a> {
     pub now: Timestamp,
 }
 
-#[derive(Deserialize)]
-struct JwkSet {
-    keys: Vec<Jwk>,
-}
-
-#[derive(Deserialize)]
-struct Jwk {
-    #[serde(default)]
-    kid: String,
-}
-
-/// Checks that the JWKS is served, holds the right keys, and is cached as the policy says. Without
-/// `published`, when the keys in the database could not be read, checks only that it is served.
+/// Whether the JWKS is served, holds the keys that it should, and is cached as the policy says. Without `published`,
+/// when the keys of the database could not be had, only whether it is served.
 #[must_use]
 pub fn check_jwks(published: Option<Published<'_>>, fetched: &Fetched) -> Vec<Finding> {
     let (answer, kids) = match read(fetched) {
@@ -60,12 +49,15 @@ pub fn check_jwks(published: Option<Published<'_>>, fetched: &Fetched) -> Vec<Fi
 
 fn read(fetched: &Fetched) -> Result<(&Answer, BTreeSet<String>), Finding> {
     let answer = served(JWKS, "the JWKS", fetched)?;
-    let set: JwkSet = serde_json::from_slice(&answer.body).map_err(|error| {
+    let unreadable = |error: JwkSetError| {
         Finding::failed(JWKS, format!("the JWKS is none: {error}"))
             .detail(format!("GET {}", fetched.url))
             .hint("something between here and carnet answers in its place")
-    })?;
-    Ok((answer, set.keys.into_iter().map(|key| key.kid).collect()))
+    };
+    let set = FetchedJwkSet::parse(&answer.body).map_err(unreadable)?;
+    let kids = set.claimed_kids().map_err(unreadable)?;
+    // A key without a `kid` is shown as one with an empty one.
+    Ok((answer, kids.into_iter().map(|kid| kid.unwrap_or_default().to_owned()).collect()))
 }
 
 fn check_active(published: &Published<'_>, kids: &BTreeSet<String>) -> Finding {
