@@ -83,8 +83,7 @@ impl Documents<'_> {
                 }
                 TransportErrorKind::TooLarge => knowledge::unreadable(url),
                 TransportErrorKind::Timeout
-                | TransportErrorKind::Tls
-                | TransportErrorKind::TlsName
+                | TransportErrorKind::Tls(_)
                 | TransportErrorKind::Proxy(_)
                 | TransportErrorKind::Address => {
                     vec![unreached]

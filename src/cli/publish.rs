@@ -167,7 +167,7 @@ async fn forget(carnet: &Carnet, arguments: &PublishArguments) -> Result<(), Fai
 
 pub(super) fn not_opened(url: &TargetUrl, error: OpenTargetError) -> Failure {
     let hint = match &error {
-        OpenTargetError::Environment { reason, .. } => diagnosis::target::advice(url, reason),
+        OpenTargetError::Environment { reason, .. } => diagnosis::target::advice(url, reason, None),
         OpenTargetError::Client(_) => None,
     };
     hinted(error.into(), hint)
@@ -176,7 +176,9 @@ pub(super) fn not_opened(url: &TargetUrl, error: OpenTargetError) -> Failure {
 pub(super) fn not_published(url: &TargetUrl, error: PublishError) -> Failure {
     let hint = match &error {
         PublishError::Conflict(conflict) => Some(fix(conflict, url)),
-        PublishError::Target(TargetError::Failed { reason, .. }) => diagnosis::target::advice(url, reason),
+        PublishError::Target(TargetError::Failed { reason, tls, .. }) => {
+            diagnosis::target::advice(url, reason, *tls)
+        }
         PublishError::Target(TargetError::Changed(_)) => {
             Some("somebody else writes there at this moment: look who, and try again".to_owned())
         }

@@ -14,6 +14,7 @@ pub(crate) mod issuer;
 pub(crate) mod registry;
 #[cfg(feature = "cli")]
 pub(crate) mod target;
+pub(crate) mod tls;
 
 use std::fmt::Write as _;
 

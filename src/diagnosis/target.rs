@@ -2,9 +2,10 @@
 //! those of S3, of Google Cloud Storage's XML API and of Azure Blob Storage.
 
 use crate::values::target_url::{ObjectService, TargetUrl};
+use crate::values::tls_failure::{CertificateProblem, TlsFailure};
 
-/// Returns the advice for an error, if there is any.
-pub(crate) fn advice(target: &TargetUrl, reason: &str) -> Option<String> {
+/// Returns the advice for an error, if there is any. `tls` is set if the TLS handshake failed.
+pub(crate) fn advice(target: &TargetUrl, reason: &str, tls: Option<TlsFailure>) -> Option<String> {
     let TargetUrl::Objects { service, bucket, prefix } = target else {
         return of_folder(reason).map(ToOwned::to_owned);
     };
@@ -13,7 +14,7 @@ pub(crate) fn advice(target: &TargetUrl, reason: &str) -> Option<String> {
     let objects = format!("{bucket}/{prefix}{slash}.well-known/*");
     let advice = match service {
         _ if says(&["the endpoint is not https"]) => return None,
-        _ if says(&["invalid peer certificate", "UnknownIssuer"]) => {
+        _ if tls == Some(TlsFailure::Certificate(CertificateProblem::UnknownIssuer)) => {
             "the server's certificate is not trusted here: --ca-file names a file of the authority that gave it"
                 .to_owned()
         }
@@ -29,6 +30,7 @@ pub(crate) fn advice(target: &TargetUrl, reason: &str) -> Option<String> {
             "the proxy opens no tunnel (CONNECT) to the store: have its operators allow it, and see in its log why not"
                 .to_owned()
         }
+        _ if let Some(failure) = tls => super::tls::advice(failure, "store"),
         // The metadata service is the last source of credentials that is tried.
         ObjectService::S3 if says(&["169.254.", "fd00:ec2"]) => {
             "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or run \
@@ -151,7 +153,6 @@ mod tests {
             ("s3://bucket", "403 Forbidden: InvalidAccessKeyId: no", "AWS_SECRET_ACCESS_KEY"),
             ("s3://bucket", "Received redirect without LOCATION", "set AWS_REGION"),
             ("s3://bucket", "501 Not Implemented: NotImplemented: no", "no conditional writes"),
-            ("s3://bucket", "invalid peer certificate: UnknownIssuer", "--ca-file"),
             (
                 "s3://bucket",
                 "client error (Connect): tunnel error: proxy authorization required",
@@ -185,12 +186,22 @@ mod tests {
             ("/srv/www", "/srv/www/.well-known/jwks is a symbolic link, not a file", "remove the link"),
         ];
         for (target, reason, expected) in table {
-            let advice = advice(&target.parse().unwrap(), reason).unwrap_or_default();
+            let advice = advice(&target.parse().unwrap(), reason, None).unwrap_or_default();
             assert!(advice.contains(expected), "{target} {reason}: {advice}");
+        }
+        for (failure, expected) in [
+            (TlsFailure::Certificate(CertificateProblem::UnknownIssuer), "--ca-file names a file"),
+            (TlsFailure::Certificate(CertificateProblem::OtherName), "is for another name"),
+            (TlsFailure::Certificate(CertificateProblem::Expired), "the store's certificate renewed"),
+            (TlsFailure::NotTls, "does not speak TLS"),
+            (TlsFailure::Closed, "open the way to the store for TLS"),
+        ] {
+            let advice = advice(&"s3://bucket".parse().unwrap(), "x", Some(failure)).unwrap();
+            assert!(advice.contains(expected) && !advice.contains("check again"), "{failure:?}: {advice}");
         }
         for target in ["s3://bucket", "gs://bucket", "az://container", "/srv/www"] {
             assert_eq!(
-                advice(&target.parse().unwrap(), "500 Internal Server Error: InternalError: no"),
+                advice(&target.parse().unwrap(), "500 Internal Server Error: InternalError: no", None),
                 None
             );
         }

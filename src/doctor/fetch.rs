@@ -14,13 +14,12 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client};
-use tokio_rustls::rustls;
-use tokio_rustls::rustls::CertificateError;
 use url::{Host, Url};
 
 use super::address::{OutOfReach, Reach, within};
 use super::causes;
 use crate::values::clock::Clock;
+use crate::values::tls_failure::{CertificateProblem, TlsFailure};
 use crate::values::x509;
 
 /// The timeout of a fetch, without name resolution: twice as long as AWS waits.
@@ -88,9 +87,17 @@ pub enum FetchFailure {
     #[error("{0}")]
     Address(OutOfReach),
     /// The certificate is not trusted.
-    #[error("the certificate is not trusted: {}", .0.as_str())]
+    #[error("the certificate is not trusted: {0}")]
     Certificate(CertificateProblem),
-    /// Nothing listens there, or the network drops the connection.
+    /// The TLS handshake failed for another reason.
+    #[error("the TLS handshake failed: {said}")]
+    Tls {
+        /// The reason.
+        failure: TlsFailure,
+        /// The text of the innermost error.
+        said: String,
+    },
+    /// Nothing listens there, or something is in between.
     #[error("no connection: {0}")]
     Connect(String),
     /// The response was not complete within [`GIVE_UP_AFTER`].
@@ -102,35 +109,6 @@ pub enum FetchFailure {
     /// Any other failure.
     #[error("{0}")]
     Other(String),
-}
-
-/// The reason why a certificate is not trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CertificateProblem {
-    /// It has expired.
-    Expired,
-    /// It is not valid yet.
-    NotYetValid,
-    /// It is for another host.
-    OtherName,
-    /// Its chain does not lead to a trusted authority.
-    UnknownIssuer,
-    /// Any other reason.
-    Other,
-}
-
-impl CertificateProblem {
-    /// Returns a description for messages.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Expired => "it has expired",
-            Self::NotYetValid => "it is not valid yet",
-            Self::OtherName => "it is for another host",
-            Self::UnknownIssuer => "its chain does not lead to a trusted authority",
-            Self::Other => "its chain cannot be verified",
-        }
-    }
 }
 
 /// Fetches documents.
@@ -263,38 +241,14 @@ fn failure(error: reqwest::Error) -> FetchFailure {
     if error.is_timeout() {
         return FetchFailure::Timeout;
     }
-    match certificate_problem(&error) {
-        Some(problem) => FetchFailure::Certificate(problem),
-        None if error.is_connect() => FetchFailure::Connect(root_cause(&error)),
-        None => FetchFailure::Other(causes(&error)),
+    if !error.is_connect() {
+        return FetchFailure::Other(causes(&error));
     }
-}
-
-fn certificate_problem(error: &(dyn Error + 'static)) -> Option<CertificateProblem> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(rustls::Error::InvalidCertificate(problem)) = error.downcast_ref() {
-            return Some(match problem {
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                    CertificateProblem::Expired
-                }
-                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                    CertificateProblem::NotYetValid
-                }
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                    CertificateProblem::OtherName
-                }
-                CertificateError::UnknownIssuer => CertificateProblem::UnknownIssuer,
-                _ => CertificateProblem::Other,
-            });
-        }
-        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            // The `source` of an I/O error skips the error that it wraps.
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        };
+    match TlsFailure::of_connecting(&error) {
+        Some(TlsFailure::Certificate(problem)) => FetchFailure::Certificate(problem),
+        Some(failure) => FetchFailure::Tls { failure, said: root_cause(&error) },
+        None => FetchFailure::Connect(root_cause(&error)),
     }
-    None
 }
 
 fn root_cause(error: &(dyn Error + 'static)) -> String {
@@ -303,4 +257,42 @@ fn root_cause(error: &(dyn Error + 'static)) -> String {
         last = next;
     }
     last.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::doctor::Status;
+    use crate::doctor::public::check_discovery;
+    use crate::values::clock::SystemClock;
+
+    #[tokio::test]
+    async fn a_failed_handshake_is_told_by_its_type_with_its_own_hint() {
+        let clock = SystemClock::default();
+        let fetcher = Fetcher::new(&Trust::PublicWebRoots, Reach::AllowPrivate, &clock).unwrap();
+        for (answer, expected, hint) in [
+            (&b"HTTP/1.1 400 x\r\n\r\n"[..], TlsFailure::NotTls, "does not speak TLS"),
+            // An alert: protocol_version.
+            (&[0x15, 3, 3, 0, 2, 2, 70], TlsFailure::NothingInCommon, "have TLS 1.2 or 1.3 enabled"),
+            (b"", TlsFailure::Closed, "something must listen there"),
+        ] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("https://{}/", listener.local_addr().unwrap());
+            let serve = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer).await;
+            };
+            let (fetched, ()) = tokio::join!(fetcher.get(&url), serve);
+            let Err(FetchFailure::Tls { failure, .. }) = fetched.outcome else { panic!("{fetched:?}") };
+            assert_eq!(failure, expected);
+            let findings = check_discovery(&"https://issuer.example".parse().unwrap(), &fetched);
+            let [finding] = &findings[..] else { panic!("{findings:?}") };
+            assert_eq!(finding.status, Status::Failed);
+            assert!(finding.summary.contains("the TLS handshake failed: "), "{}", finding.summary);
+            assert!(finding.hint.as_ref().unwrap().contains(hint), "{finding:?}");
+        }
+    }
 }

@@ -288,19 +288,7 @@ pub(crate) fn unreachable(kind: TransportErrorKind, asked: &Asked<'_>) -> Cause 
             format!("the {noun} is slow, or a firewall drops the connection"),
             format!("open the way to the {noun}, or check again later"),
         ),
-        TransportErrorKind::Tls => Cause::new(
-            format!(
-                "the {noun}'s certificate is not trusted here: a private {noun} or an inspecting proxy needs its CA \
-                 configured"
-            ),
-            Fix::CheckWith("--ca-file FILE".to_owned()),
-        ),
-        TransportErrorKind::TlsName => Cause::new(
-            format!(
-                "the {noun}'s certificate is for another name: ask for the {noun} by one of its own names"
-            ),
-            asked.other(),
-        ),
+        TransportErrorKind::Tls(failure) => diagnosis::tls::cause(failure, noun, asked.other()),
         TransportErrorKind::Address => Cause::new(
             format!(
                 "tokens never go to link-local, multicast or metadata addresses, and to this machine only if the issuer is \

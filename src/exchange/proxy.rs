@@ -7,8 +7,9 @@ use thiserror::Error;
 use url::Url;
 
 use super::upstream::Redactor;
-use crate::diagnosis::{Cause, Fix};
+use crate::diagnosis::{self, Cause, Fix};
 use crate::values::secret::SecretString;
+use crate::values::tls_failure::{CertificateProblem, TlsFailure};
 
 /// The URL of an HTTP proxy, optionally with a user name and a password.
 ///
@@ -31,10 +32,8 @@ pub enum ProxyFailure {
     Unreached,
     /// It did not accept the connection or open the tunnel in time.
     Silent,
-    /// The TLS handshake with it failed, most often because its certificate is not trusted here.
-    Tls,
-    /// The TLS handshake with it failed: its certificate is for another name.
-    TlsName,
+    /// The TLS handshake with it failed.
+    Tls(TlsFailure),
     /// It requires a login (status 407).
     Login {
         /// Set if the proxy's URL has a login, which the proxy rejects.
@@ -52,10 +51,12 @@ impl ProxyFailure {
     /// Returns whether the same request may succeed a moment later.
     #[must_use]
     pub fn is_transient(self) -> bool {
-        matches!(
-            self,
-            Self::Unreached | Self::Silent | Self::NoTunnel | Self::Refused(Some(429 | 500 | 502..=504))
-        )
+        match self {
+            Self::Unreached | Self::Silent | Self::NoTunnel => true,
+            Self::Refused(status) => matches!(status, Some(429 | 500 | 502..=504)),
+            Self::Tls(failure) => failure.is_transient(),
+            Self::Login { .. } | Self::NotHttp => false,
+        }
     }
 
     /// Returns the cause and its fix, for a request to a `noun`: an endpoint, a registry or an issuer.
@@ -76,14 +77,15 @@ impl ProxyFailure {
                 ),
                 format!("see in the proxy's log whether it reaches the {noun}, then check again"),
             ),
-            Self::Tls => Cause::new(
+            Self::Tls(TlsFailure::Certificate(CertificateProblem::UnknownIssuer)) => Cause::new(
                 "the proxy's own certificate is not trusted here: a private proxy needs its CA configured",
                 again("--ca-file FILE"),
             ),
-            Self::TlsName => Cause::new(
+            Self::Tls(TlsFailure::Certificate(CertificateProblem::OtherName)) => Cause::new(
                 "the proxy's own certificate is for another name: name the proxy by one of its own names",
                 again("--proxy https://HOST:PORT"),
             ),
+            Self::Tls(failure) => diagnosis::tls::cause(failure, "proxy", again(url)),
             Self::Login { given: false } => Cause::act(
                 "the proxy passes on nothing without a login, and its URL has none",
                 "put the proxy's URL with user name and password, http://USER:PASSWORD@HOST:PORT, into CARNET_PROXY: \
@@ -139,7 +141,7 @@ impl fmt::Display for ProxyFailure {
         f.write_str(match self {
             Self::Unreached => "could not connect to the proxy",
             Self::Silent => "no answer of the proxy in time",
-            Self::Tls | Self::TlsName => "the TLS handshake with the proxy failed",
+            Self::Tls(_) => "the TLS handshake with the proxy failed",
             Self::Login { given: false } => "the proxy asks for a login (407)",
             Self::Login { given: true } => "the proxy does not take the login that its URL has (407)",
             Self::Refused(Some(status)) => {

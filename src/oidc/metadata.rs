@@ -308,7 +308,7 @@ mod tests {
             ("<html>", "expected value at line 1 column 1"),
             ("[]", "invalid type: sequence, expected a map at line 1 column 0"),
             ("{} {}", "trailing characters at line 1 column 4"),
-            (r#"{"issuer":"a","issuer":"b"}"#, "duplicate field `issuer` at line 1 column 26"),
+            (r#"{"issuer":"a","issuer":"b"}"#, "duplicate field `issuer` at line 1 column 27"),
             (&format!("{FETCHED}{}", " ".repeat(MAX_METADATA)), "it is longer than 1048576 bytes"),
         ] {
             assert_eq!(lenient(text).unwrap_err(), error);

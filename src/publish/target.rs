@@ -14,6 +14,7 @@ use crate::signing_keys::publication::Generation;
 use crate::store::sealed::RowMac;
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::target_url::TargetUrl;
+use crate::values::tls_failure::TlsFailure;
 
 /// The maximum size of a document, in bytes. A longer one is not carnet's and is not read whole.
 pub(super) const LONGEST_DOCUMENT: usize = 1 << 20;
@@ -145,6 +146,8 @@ pub enum TargetError {
         target: TargetUrl,
         /// The error of the target or of the connection to it.
         reason: String,
+        /// The reason, if the TLS handshake failed.
+        tls: Option<TlsFailure>,
     },
 }
 

@@ -14,6 +14,7 @@ pub mod shares;
 pub(crate) mod shell;
 pub mod slug;
 pub mod target_url;
+pub mod tls_failure;
 #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "only the command line has a terminal"))]
 pub(crate) mod visible;
 pub mod x509;

@@ -44,6 +44,8 @@ const DOORS: &[Door] = &[
     Door { krate: "jsonwebtoken", modules: &[], only_in: &["sandbox"] },
     Door { krate: "sqlx", modules: &[], only_in: &["store"] },
     Door { krate: "reqwest", modules: &[], only_in: &["cli", "client", "doctor", "exchange", "publish"] },
+    // Failures of TLS are read once, by `values::tls_failure`; the listener checks its own certificate's key.
+    Door { krate: "rustls", modules: &["CertificateError", "Error"], only_in: &["http", "values"] },
     Door { krate: "object_store", modules: &[], only_in: &["publish"] },
     // Only the command line exports traces; the library creates spans, and its host decides about them.
     Door { krate: "opentelemetry_otlp", modules: &[], only_in: &["cli"] },
@@ -188,6 +190,7 @@ fn an_upward_use_a_forced_door_and_a_long_file_are_found() {
         ("issuer/mod.rs", "#[sqlx::test] fn f() {}", "sqlx is for store only"),
         ("issuer/mod.rs", "fn f() { sqlx::query!() }", "sqlx is for store only"),
         ("issuer/mod.rs", "fn f() -> anyhow::Result<()> {}", "anyhow is for cli only"),
+        ("doctor/fetch.rs", "fn f(e: rustls::Error) {}", "rustls::Error is for http and values only"),
         ("cli/mod.rs", "use std::process::{ExitCode, exit};", "process::exit is for nobody"),
         ("main.rs", "fn main() { std::process::exit(1) }", "process::exit is for nobody"),
         ("values/slug.rs", &long, "501 lines are more than 500"),

@@ -329,13 +329,7 @@ impl<'a> Registry<'a> {
 
 /// Returns whether the failure may come from a TLS handshake with a server that uses plain HTTP.
 fn may_be_plain_http(kind: TransportErrorKind) -> bool {
-    matches!(
-        kind,
-        TransportErrorKind::Tls
-            | TransportErrorKind::TlsName
-            | TransportErrorKind::Timeout
-            | TransportErrorKind::Other
-    )
+    matches!(kind, TransportErrorKind::Tls(_) | TransportErrorKind::Timeout | TransportErrorKind::Other)
 }
 
 fn nothing(step: &str) -> UpstreamAnswer {

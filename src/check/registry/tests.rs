@@ -10,6 +10,7 @@ use super::*;
 use crate::check::image::{ImageReference, pull};
 use crate::exchange::transport::SendFuture;
 use crate::feed::FeedDraft;
+use crate::values::tls_failure::{CertificateProblem, TlsFailure};
 
 const LAYER: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
@@ -254,11 +255,17 @@ async fn a_registry_that_is_open_and_without_tls_is_warned_of_for_both() {
 #[tokio::test]
 async fn plain_http_is_tried_on_this_machine_only() {
     let secret = login();
-    for (host, tries) in [("localhost:5000", 2), ("r.example", 1)] {
-        let transport = scripted(vec![Err(TransportErrorKind::Tls), answer(200, None, "{}")]);
+    let untrusted = TlsFailure::Certificate(CertificateProblem::UnknownIssuer);
+    for (host, failure, tries) in [
+        ("localhost:5000", TlsFailure::NotTls, 2),
+        ("localhost:5000", TlsFailure::Closed, 2),
+        ("localhost:5000", untrusted, 2),
+        ("r.example", TlsFailure::NotTls, 1),
+    ] {
+        let transport = scripted(vec![Err(TransportErrorKind::Tls(failure)), answer(200, None, "{}")]);
         let feed = feed(host);
         let opened = Registry::log_in(&transport, &feed, &secret).await;
-        assert_eq!((opened.is_ok(), asked(&transport).len()), (tries == 2, tries), "{host}");
+        assert_eq!((opened.is_ok(), asked(&transport).len()), (tries == 2, tries), "{host} {failure:?}");
     }
 }
 

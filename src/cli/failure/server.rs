@@ -1,10 +1,14 @@
 //! Failed requests to a server: its problem details, or a response that is not carnet's.
 
+use std::borrow::Cow;
+
 use super::{Failure, details};
 use crate::api_types::problem::{Problem, ProblemType};
 use crate::client::ClientError;
+use crate::diagnosis;
 use crate::exchange::transport::TransportErrorKind;
 use crate::feed::FeedPath;
+use crate::values::tls_failure::{CertificateProblem, TlsFailure};
 
 /// Creates the failure for a refused credential of `feed`.
 pub(super) fn refused(feed: &FeedPath, problem: &Problem) -> Failure {
@@ -83,8 +87,8 @@ pub(super) fn unanswered(error: &ClientError) -> Failure {
     }
 }
 
-fn advice(error: &ClientError) -> Option<&'static str> {
-    Some(match error {
+fn advice(error: &ClientError) -> Option<Cow<'static, str>> {
+    Some(Cow::Borrowed(match error {
         ClientError::NotCarnet { status, .. } if status.is_redirection() => {
             "a redirect is never followed, because the token would go along: name the place itself with --server or \
              CARNET_URL"
@@ -96,8 +100,15 @@ fn advice(error: &ClientError) -> Option<&'static str> {
             TransportErrorKind::Connect => {
                 "check that the server runs, and that --server or CARNET_URL is its address"
             }
-            TransportErrorKind::Tls | TransportErrorKind::TlsName => {
+            TransportErrorKind::Tls(TlsFailure::Certificate(CertificateProblem::UnknownIssuer)) => {
                 "the server's certificate is not trusted here: --ca-file adds an authority"
+            }
+            TransportErrorKind::Tls(TlsFailure::Closed | TlsFailure::NotTls) => {
+                "the server does not speak TLS there, or something on the way hangs up: check host and port, and whether \
+                 it serves plain http (http://)"
+            }
+            TransportErrorKind::Tls(failure) => {
+                return Some(diagnosis::tls::advice(failure, "server").into());
             }
             TransportErrorKind::Timeout => "the server is slow, or a firewall drops the connection",
             _ => "the connection broke, or what listens there does not speak HTTP, or speaks TLS",
@@ -105,5 +116,5 @@ fn advice(error: &ClientError) -> Option<&'static str> {
         ClientError::CaBundle(_) => "--ca-file or CARNET_CA_FILE names a file of certificates in PEM",
         ClientError::Token => "CARNET_TOKEN is what `carnet grant create` printed on stdout",
         ClientError::Refused(_) | ClientError::Setup(_) | ClientError::Request(_) => return None,
-    })
+    }))
 }

@@ -11,7 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 pub use self::discovery::{check_discovery, jwks_uri};
 pub use self::jwks::{Published, check_jwks};
 use super::Finding;
-use super::fetch::{Answer, CertificateProblem, FetchFailure, Fetched, GIVE_UP_AFTER};
+use super::fetch::{Answer, FetchFailure, Fetched, GIVE_UP_AFTER};
+use crate::diagnosis;
+use crate::values::tls_failure::{CertificateProblem, TlsFailure};
 
 const CERTIFICATE: &str = "certificate";
 const SPEED: &str = "speed";
@@ -80,9 +82,10 @@ fn what_to_do(failure: &FetchFailure) -> String {
             "get a certificate for the host of the issuer URL".to_owned()
         }
         FetchFailure::Certificate(_) => "renew the certificate, and see that the server loads the new one".to_owned(),
-        FetchFailure::Connect(_) => {
+        FetchFailure::Connect(_) | FetchFailure::Tls { failure: TlsFailure::Closed, .. } => {
             "something must listen there for everybody: look at the server, its proxy and the firewall".to_owned()
         }
+        FetchFailure::Tls { failure, .. } => diagnosis::tls::advice(*failure, "server"),
         FetchFailure::Timeout => format!(
             "AWS gives up after about {} s; find out what holds up the answer for {} s",
             TOO_SLOW.as_secs(),
@@ -99,7 +102,7 @@ fn what_to_do(failure: &FetchFailure) -> String {
 pub fn check_certificate(answers: &[&Fetched], now: Timestamp) -> Option<Finding> {
     for fetched in answers {
         if let Err(failure @ FetchFailure::Certificate(problem)) = &fetched.outcome {
-            let finding = Finding::failed(CERTIFICATE, format!("not trusted: {}", problem.as_str()));
+            let finding = Finding::failed(CERTIFICATE, format!("not trusted: {problem}"));
             return Some(finding.detail(format!("GET {}", fetched.url)).hint(what_to_do(failure)));
         }
     }

@@ -357,9 +357,16 @@ async fn tokens_that_arrive_expired_are_never_returned_nor_used() {
 #[tokio::test]
 async fn silence_is_reported_with_its_step_and_kind() {
     use TransportErrorKind::{Connect, Other, Timeout, Tls, TooLarge};
-    for (kind, transient) in
-        [(Connect, true), (Timeout, true), (Tls, false), (TooLarge, false), (Other, false)]
-    {
+
+    use crate::values::tls_failure::TlsFailure;
+    for (kind, transient) in [
+        (Connect, true),
+        (Timeout, true),
+        (Tls(TlsFailure::NotTls), false),
+        (Tls(TlsFailure::Closed), true),
+        (TooLarge, false),
+        (Other, false),
+    ] {
         for (answers, step) in [(vec![Err(kind)], STS), (vec![exchanged(), Err(kind)], IAM)] {
             let error = failure(&impersonating(), answers).await;
             let upstream = error.upstream().unwrap();

@@ -334,9 +334,16 @@ async fn a_refresh_token_that_arrives_expired_is_never_returned() {
 #[tokio::test]
 async fn silence_is_reported_with_its_step_and_kind() {
     use TransportErrorKind::{Connect, Other, Timeout, Tls, TooLarge};
-    for (kind, transient) in
-        [(Connect, true), (Timeout, true), (Tls, false), (TooLarge, false), (Other, false)]
-    {
+
+    use crate::values::tls_failure::TlsFailure;
+    for (kind, transient) in [
+        (Connect, true),
+        (Timeout, true),
+        (Tls(TlsFailure::NotTls), false),
+        (Tls(TlsFailure::Closed), true),
+        (TooLarge, false),
+        (Other, false),
+    ] {
         for (answers, step) in [(vec![Err(kind)], "entra:token"), (vec![access(), Err(kind)], "acr:exchange")]
         {
             let error = failure(answers).await;

@@ -17,6 +17,7 @@ use reqwest::redirect::Policy;
 use super::address::{AddressError, Loopback, VettingResolver, vet_host};
 use super::proxy::{ProxyFailure, ProxyUrl};
 use super::upstream::Redactor;
+use crate::values::tls_failure::{TlsFailure, chain};
 
 mod proxied;
 
@@ -51,10 +52,8 @@ pub enum TransportErrorKind {
     Connect,
     /// Connecting or the whole request timed out.
     Timeout,
-    /// The TLS handshake failed, most often because the certificate is not trusted here.
-    Tls,
-    /// The TLS handshake failed: the certificate is for another name.
-    TlsName,
+    /// The TLS handshake failed.
+    Tls(TlsFailure),
     /// The name resolves to an address to which connections are not allowed, see
     /// [`vet`](super::address::vet).
     Address,
@@ -72,7 +71,7 @@ impl fmt::Display for TransportErrorKind {
             Self::Proxy(failure) => return failure.fmt(f),
             Self::Connect => "could not connect",
             Self::Timeout => "no answer in time",
-            Self::Tls | Self::TlsName => "the TLS handshake failed",
+            Self::Tls(_) => "the TLS handshake failed",
             Self::Address => "the address is not one to connect to",
             Self::TooLarge => "the answer is too long",
             Self::Other => "the connection failed",
@@ -112,6 +111,7 @@ impl TransportError {
     pub fn is_transient(&self) -> bool {
         match self.kind {
             TransportErrorKind::Connect | TransportErrorKind::Timeout => true,
+            TransportErrorKind::Tls(failure) => failure.is_transient(),
             TransportErrorKind::Proxy(failure) => failure.is_transient(),
             _ => false,
         }
@@ -124,8 +124,7 @@ impl From<reqwest::Error> for TransportError {
             TransportErrorKind::Timeout
         } else if error.is_connect() {
             match cause(&error) {
-                Some(cause @ ConnectCause::Tls(_)) if cause.is_other_name() => TransportErrorKind::TlsName,
-                Some(ConnectCause::Tls(_)) => TransportErrorKind::Tls,
+                Some(ConnectCause::Tls(failure)) => TransportErrorKind::Tls(failure),
                 Some(ConnectCause::Address) => TransportErrorKind::Address,
                 None => TransportErrorKind::Connect,
             }
@@ -138,35 +137,15 @@ impl From<reqwest::Error> for TransportError {
 
 /// The cause of a failed connection, if it is not the network.
 enum ConnectCause {
-    /// The text of the rustls error. Its type is not part of reqwest's interface.
-    Tls(String),
+    Tls(TlsFailure),
     Address,
 }
 
-impl ConnectCause {
-    /// Returns whether the certificate is for another name.
-    fn is_other_name(&self) -> bool {
-        matches!(self, Self::Tls(why) if why.contains("not valid for name"))
-    }
-}
-
 fn cause(error: &reqwest::Error) -> Option<ConnectCause> {
-    let mut next = error.source();
-    while let Some(error) = next {
-        if error.is::<AddressError>() {
-            return Some(ConnectCause::Address);
-        }
-        next = match error.downcast_ref::<std::io::Error>() {
-            // rustls reports its errors as I/O errors of this kind.
-            Some(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return Some(ConnectCause::Tls(error.to_string()));
-            }
-            // `source` of an I/O error skips the wrapped error.
-            Some(error) => error.get_ref().map(|wrapped| wrapped as &(dyn Error + 'static)),
-            None => error.source(),
-        };
+    if chain(error).any(|error| error.is::<AddressError>()) {
+        return Some(ConnectCause::Address);
     }
-    None
+    TlsFailure::of_connecting(error).map(ConnectCause::Tls)
 }
 
 /// The limits and trusted certificates of a [`ReqwestTransport`].
@@ -324,3 +303,6 @@ impl HttpTransport for ReqwestTransport {
 #[cfg(test)]
 #[cfg(feature = "server")]
 mod tests;
+#[cfg(test)]
+#[cfg(feature = "server")]
+mod tls_tests;

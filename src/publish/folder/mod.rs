@@ -82,7 +82,7 @@ impl FolderTarget {
             done.map_err(|failure| match failure {
                 Failure::Changed => TargetError::Changed(name),
                 Failure::Failed(reason) => {
-                    TargetError::Failed { document: name, target: self.url.clone(), reason }
+                    TargetError::Failed { document: name, target: self.url.clone(), reason, tls: None }
                 }
             })
         })

@@ -25,6 +25,7 @@ use crate::exchange::proxy::ProxyUrl;
 use crate::exchange::transport::{TransportConfigError, strict_client};
 use crate::publish::target::LONGEST_DOCUMENT;
 use crate::publish::target_options::TargetOptions;
+use crate::values::tls_failure::{TlsFailure, chain};
 
 const CONNECTS_WITHIN: Duration = Duration::from_secs(3);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(8);
@@ -160,10 +161,10 @@ async fn first_bytes(body: HttpResponseBody) -> Result<Bytes, HttpError> {
 }
 
 fn refused(why: &'static str) -> HttpError {
-    HttpError::new(HttpErrorKind::Unknown, Words(why.to_owned()))
+    HttpError::new(HttpErrorKind::Unknown, Words { text: why.to_owned(), tls: None })
 }
 
-/// Returns the error with the text of all its causes.
+/// Returns the error with the text of all its causes, and with the failure of a TLS handshake.
 fn explained(error: &HttpError) -> HttpError {
     let mut text = String::new();
     let mut cause = error.source();
@@ -174,9 +175,20 @@ fn explained(error: &HttpError) -> HttpError {
         }
         cause = next.source();
     }
-    HttpError::new(error.kind(), Words(text))
+    let is_connecting = error.kind() == HttpErrorKind::Connect;
+    let tls = is_connecting.then(|| TlsFailure::of_connecting(error)).flatten();
+    HttpError::new(error.kind(), Words { text, tls })
 }
 
+/// Returns the failure of the TLS handshake that caused an error of a store.
+pub(super) fn tls_failure(error: &object_store::Error) -> Option<TlsFailure> {
+    chain(error).find_map(|error| error.downcast_ref::<Words>())?.tls
+}
+
+/// The text of an error, in place of the error itself, which could name a URL with a signature.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Words(String);
+#[error("{text}")]
+struct Words {
+    text: String,
+    tls: Option<TlsFailure>,
+}

@@ -155,17 +155,17 @@ impl ObjectTarget {
         name: DocumentName,
         work: impl Future<Output = Result<T, Error>> + Send,
     ) -> Result<T, TargetError> {
-        let reason = match tokio::time::timeout(ENDS_WITHIN, work).await {
+        let (reason, tls) = match tokio::time::timeout(ENDS_WITHIN, work).await {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(Error::AlreadyExists { source, .. } | Error::Precondition { source, .. }))
                 if !words::names_a_lock(&source.to_string()) =>
             {
                 return Err(TargetError::Changed(name));
             }
-            Ok(Err(error)) => words::reason(&error),
-            Err(_) => format!("no answer within {} s", ENDS_WITHIN.as_secs()),
+            Ok(Err(error)) => (words::reason(&error), http::tls_failure(&error)),
+            Err(_) => (format!("no answer within {} s", ENDS_WITHIN.as_secs()), None),
         };
-        Err(TargetError::Failed { document: name, target: self.url.clone(), reason })
+        Err(TargetError::Failed { document: name, target: self.url.clone(), reason, tls })
     }
 }
 

@@ -7,6 +7,7 @@ use super::*;
 use crate::jose::Algorithm;
 use crate::oidc::metadata::Documents;
 use crate::values::issuer_url::IssuerUrl;
+use crate::values::tls_failure::TlsFailure;
 
 const SECRET_KEY: &str = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY";
 
@@ -340,9 +341,25 @@ async fn a_proxy_that_opens_no_tunnel_is_told_as_the_proxy() {
             TargetOptions { proxy: Some(format!("http://{proxy}").parse().unwrap()), extra_ca_pem: None };
         let target = s3("x", &[("AWS_ENDPOINT_URL", "https://objects.example")], &options);
         let error = read(&target).await.unwrap_err().to_string();
-        let advice = crate::diagnosis::target::advice(&"s3://bucket".parse().unwrap(), &error);
+        let advice = crate::diagnosis::target::advice(&"s3://bucket".parse().unwrap(), &error, None);
         assert!(advice.as_ref().is_some_and(|advice| advice.contains(word)), "{error}: {advice:?}");
     }
+}
+
+#[tokio::test]
+async fn a_failed_handshake_with_the_store_is_told_by_its_type() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("https://{}", listener.local_addr().unwrap());
+    // Ends with the test process.
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let _ = client.read(&mut [0; 4096]);
+            let _ = client.write_all(&answer("400 Bad Request", "", ""));
+        }
+    });
+    let target = s3("x", &[("AWS_ENDPOINT_URL", endpoint.as_str())], &TargetOptions::default());
+    let TargetError::Failed { tls, .. } = read(&target).await.unwrap_err() else { panic!() };
+    assert_eq!(tls, Some(TlsFailure::NotTls));
 }
 
 #[tokio::test]

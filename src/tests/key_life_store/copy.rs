@@ -68,7 +68,12 @@ impl Copy {
         let mut state = self.state.lock().unwrap();
         if state.is_down {
             let (document, target) = (name, self.url.clone());
-            return Err(TargetError::Failed { document, target, reason: "no route to host".to_owned() });
+            return Err(TargetError::Failed {
+                document,
+                target,
+                reason: "no route to host".to_owned(),
+                tls: None,
+            });
         }
         answer(&mut state)
     }

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::{ConnectCause, TransportError, TransportErrorKind, cause};
 use crate::exchange::proxy::{ProxyFailure, ProxyUrl};
+use crate::values::tls_failure::TlsFailure;
 
 /// The timeout for the second request, which reads a proxy's status and reason.
 const WORDS_WITHIN: Duration = Duration::from_secs(2);
@@ -65,16 +66,14 @@ pub(super) async fn answer(
             ));
         }
         (Stage::HangUp, _) => ProxyFailure::NotHttp,
-        (Stage::Proxy, Some(tls @ ConnectCause::Tls(_))) if tls.is_other_name() => ProxyFailure::TlsName,
-        (Stage::Proxy, Some(ConnectCause::Tls(_))) => ProxyFailure::Tls,
+        (Stage::Proxy, Some(ConnectCause::Tls(failure))) => ProxyFailure::Tls(failure),
         (Stage::Proxy, _) => ProxyFailure::Unreached,
-        // For a certificate, of the host or of an inspecting proxy, the TLS error is more specific.
-        (Stage::Host, Some(ConnectCause::Tls(why))) if why.contains("corrupt message") => {
+        // The proxy sent something else, or the tunnel closed or was reset before the end of the TLS handshake.
+        // The client drops data that a proxy sends right after its response.
+        (Stage::Host, None | Some(ConnectCause::Tls(TlsFailure::NotTls | TlsFailure::Closed))) => {
             ProxyFailure::NoTunnel
         }
-        // The tunnel closed or was reset before the TLS handshake. The client drops data that a proxy sends
-        // right after its response.
-        (Stage::Host, None) => ProxyFailure::NoTunnel,
+        // For a certificate, of the host or of an inspecting proxy, the TLS error is more specific.
         (Stage::Host, _) => return Err(error.into()),
     };
     Err(failed(failure, said))

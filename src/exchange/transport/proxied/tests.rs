@@ -8,6 +8,7 @@ use crate::diagnosis::{Asked, Cause};
 use crate::exchange::transport::{HttpTransport as _, ReqwestTransport, TransportConfig};
 use crate::feed::scope::Scope;
 use crate::oidc::subject::Context;
+use crate::values::tls_failure::CertificateProblem;
 
 /// Starts a proxy that sends the same bytes to each connection and closes it.
 async fn proxy(answer: impl Into<Vec<u8>>) -> String {
@@ -136,7 +137,30 @@ async fn a_proxys_own_tls_is_told_from_that_of_the_host() {
     });
     for url in ["https://sts.example/", "http://sts.example/"] {
         let error = failure(&format!("https://localhost:{port}"), url).await;
-        assert_eq!(error.kind(), TransportErrorKind::Proxy(ProxyFailure::Tls), "{error:?}");
+        let untrusted = TlsFailure::Certificate(CertificateProblem::UnknownIssuer);
+        assert_eq!(error.kind(), TransportErrorKind::Proxy(ProxyFailure::Tls(untrusted)), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_without_tls_is_told_as_one_that_does_not_speak_it() {
+    for (answer, expected, fix) in [
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", TlsFailure::NotTls, "--proxy http://HOST:PORT"),
+        ("", TlsFailure::Closed, "open the way"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = format!("https://{}", listener.local_addr().unwrap());
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        };
+        let (error, ()) = tokio::join!(failure(&proxy, "https://sts.example/"), serve);
+        let failure = ProxyFailure::Tls(expected);
+        assert_eq!(error.kind(), TransportErrorKind::Proxy(failure), "{error:?}");
+        assert_eq!(error.is_transient(), expected == TlsFailure::Closed);
+        let fix_of = fix_of(&failure.cause("endpoint"));
+        assert!(fix_of.contains(fix), "{fix_of}");
     }
 }
 
