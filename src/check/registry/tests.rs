@@ -237,11 +237,15 @@ async fn a_registry_that_is_open_and_without_tls_is_warned_of_for_both() {
     for (answers, warnings) in [
         (vec![answer(200, None, "{}")], vec!["lets everybody in"]),
         (
-            vec![Err(TransportErrorKind::Tls), answer(200, None, "{}")],
+            vec![Err(TransportErrorKind::Tls(TlsFailure::NotTls)), answer(200, None, "{}")],
             vec!["is plain http", "lets everybody in"],
         ),
         (
-            vec![Err(TransportErrorKind::Tls), challenged("Basic realm=\"r\""), answer(200, None, "{}")],
+            vec![
+                Err(TransportErrorKind::Tls(TlsFailure::NotTls)),
+                challenged("Basic realm=\"r\""),
+                answer(200, None, "{}"),
+            ],
             vec!["is plain http"],
         ),
     ] {

@@ -29,8 +29,8 @@ pub struct Published<'a> {
     pub now: Timestamp,
 }
 
-/// Whether the JWKS is served, holds the keys that it should, and is cached as the policy says. Without `published`,
-/// when the keys of the database could not be had, only whether it is served.
+/// Checks that the JWKS is served, holds the right keys, and is cached as the policy says. Without
+/// `published`, when the keys in the database could not be read, checks only that it is served.
 #[must_use]
 pub fn check_jwks(published: Option<Published<'_>>, fetched: &Fetched) -> Vec<Finding> {
     let (answer, kids) = match read(fetched) {
