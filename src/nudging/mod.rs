@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::audit::{Event, EventKind, Outcome};
 use crate::audit_log::AuditLog;
@@ -102,6 +102,9 @@ pub(crate) struct Round {
     pub(crate) is_cut: bool,
     /// `true` if the key is no longer prepared, because it already signs or was itself revoked.
     pub(crate) is_superseded: bool,
+    /// `true` if another process has claimed the round meanwhile. The verifiers that were left are nudged by
+    /// that process.
+    pub(crate) is_taken_over: bool,
 }
 
 /// The dependencies of sending a token to one verifier.
@@ -117,16 +120,16 @@ impl Nudging {
     /// Carries out the rounds that are due. Runs forever. May be dropped at any time: unfinished rounds are
     /// carried out by another server, or after the next start.
     pub(crate) async fn run(&self) {
-        let (mut seen, mut next) = (None, None);
+        let (mut seen, mut next, mut failed) = (None, None, Vec::new());
         loop {
             // Only revocations request nudges, and every revocation changes the generation.
             let generation = self.issuer.key_set().settings.generation;
             let now = self.clock.now();
             if seen != Some(generation) || next.is_some_and(|at| at <= now) {
-                next = match self.carry_out_due(now).await {
+                next = match self.carry_out_due(now, &mut failed).await {
                     Ok(next) => next,
                     Err(error) => {
-                        tracing::error!(error = &error as &dyn Error, "verifiers could not be nudged");
+                        report(&error);
                         now.checked_add(TRY_AGAIN).ok()
                     }
                 };
@@ -136,25 +139,59 @@ impl Nudging {
         }
     }
 
-    /// Carries out the rounds that are due, and returns the time of the next one.
-    async fn carry_out_due(&self, now: Timestamp) -> Result<Option<Timestamp>, NudgeError> {
+    /// Carries out the rounds that are due, and returns the time of the next one. A failure of one round does
+    /// not stop the others. The claims of failed rounds are released, so that this process or another one can
+    /// try again; claims that cannot be released stay in `failed` for the next call.
+    async fn carry_out_due(
+        &self,
+        now: Timestamp,
+        failed: &mut Vec<Nudge>,
+    ) -> Result<Option<Timestamp>, NudgeError> {
+        self.release(failed).await?;
         let mut claimed = Vec::new();
+        let mut outcome = Ok(());
         for mut nudge in self.store.nudges().await? {
-            if nudge.free_at() <= now && self.store.claim_nudge(&mut nudge, now).await? {
-                claimed.push(nudge);
+            if nudge.free_at() > now {
+                continue;
+            }
+            match self.store.claim_nudge(&mut nudge, now).await {
+                Ok(true) => claimed.push(nudge),
+                Ok(false) => {}
+                Err(error) => outcome = Err(error.into()),
             }
         }
         for mut nudge in claimed {
-            if self.store.claim_nudge(&mut nudge, self.clock.now()).await? {
-                self.carry_out(&mut nudge, |_| {}).await?;
+            if let Err(error) = self.carry_out_claimed(&mut nudge).await {
+                failed.push(nudge);
+                if let Err(earlier) = std::mem::replace(&mut outcome, Err(error)) {
+                    report(&earlier);
+                }
             }
         }
+        let released = self.release(failed).await;
+        outcome.and(released)?;
         Ok(self.store.nudges().await?.iter().map(Nudge::free_at).min())
+    }
+
+    /// Carries out a round that this process has claimed, unless another one has claimed it since.
+    async fn carry_out_claimed(&self, nudge: &mut Nudge) -> Result<(), NudgeError> {
+        if self.store.claim_nudge(nudge, self.clock.now()).await? {
+            self.carry_out(nudge, |_| {}).await?;
+        }
+        Ok(())
+    }
+
+    async fn release(&self, failed: &mut Vec<Nudge>) -> Result<(), NudgeError> {
+        while let Some(nudge) = failed.last() {
+            self.store.release_nudge(nudge).await?;
+            failed.pop();
+        }
+        Ok(())
     }
 
     /// Carries out one round, which this process must have claimed: waits until the copies of the documents
     /// show the revocation, sends a token to every verifier, passes each result to `tell`, and ends the
-    /// round. After an error, the round is still due.
+    /// round. After an error, the round is still due and still claimed.
     pub(crate) async fn carry_out(
         &self,
         nudge: &mut Nudge,
@@ -167,10 +204,16 @@ impl Nudging {
             Some(signer) => {
                 let (verifiers, is_cut) = self.verifiers(nudge.algorithm).await?;
                 round.is_cut = is_cut;
-                self.show_all(nudge, signer, verifiers, &mut round, &mut tell).await?;
+                if !verifiers.is_empty() {
+                    let transport = Box::new(ReqwestTransport::new(self.transport.clone())?);
+                    let task = self.task(signer, transport);
+                    self.show_all(nudge, task, verifiers, &mut round, &mut tell).await?;
+                }
             }
         }
-        self.store.end_nudge(nudge).await?;
+        if !round.is_taken_over {
+            self.store.end_nudge(nudge).await?;
+        }
         tracing::info!(
             algorithm = %nudge.algorithm,
             round = nudge.round,
@@ -178,45 +221,60 @@ impl Nudging {
             failed = round.failed,
             cut = round.is_cut,
             superseded = round.is_superseded,
+            taken_over = round.is_taken_over,
             "verifiers were nudged to fetch the JWKS after a revocation"
         );
         Ok(round)
     }
 
+    fn task(&self, signer: NudgeSigner, transport: Box<dyn HttpTransport>) -> Arc<Task> {
+        let (log, clock, actor) = (self.log.clone(), Arc::clone(&self.clock), self.actor.clone());
+        Arc::new(Task { signer, transport, log, clock, actor })
+    }
+
+    /// Sends a token to each of `verifiers`, until all are done or another process has taken the round over.
     async fn show_all(
         &self,
         nudge: &mut Nudge,
-        signer: NudgeSigner,
+        task: Arc<Task>,
         verifiers: HashMap<Verifier, Feed>,
         round: &mut Round,
         tell: &mut (impl FnMut(&Shown) + Send),
     ) -> Result<(), NudgeError> {
-        if verifiers.is_empty() {
-            return Ok(());
-        }
-        let transport = Box::new(ReqwestTransport::new(self.transport.clone())?);
-        let (log, clock, actor) = (self.log.clone(), Arc::clone(&self.clock), self.actor.clone());
-        let task = Arc::new(Task { signer, transport, log, clock, actor });
         let mut claim_at = self.clock.monotonic() + CLAIM_EVERY;
         let (mut waiting, mut shown) = (verifiers.into_iter(), JoinSet::new());
+        let mut under_way = HashMap::new();
         loop {
             while shown.len() < AT_ONCE
                 && let Some((verifier, feed)) = waiting.next()
             {
-                let task = Arc::clone(&task);
-                shown.spawn(async move { task.show(verifier, &feed).await });
+                let (task, asked) = (Arc::clone(&task), (verifier.clone(), feed.clone()));
+                let handle = shown.spawn(async move { task.show(verifier, &feed).await });
+                under_way.insert(handle.id(), asked);
             }
-            let Some(done) = shown.join_next().await else { return Ok(()) };
-            if let Ok(done) = done {
-                match &done.reaction {
-                    Reaction::Refused(_) | Reaction::Accepted => round.answered += 1,
-                    Reaction::Failed(_) => round.failed += 1,
+            let Some(done) = shown.join_next_with_id().await else { return Ok(()) };
+            let id = done.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+            let asked = under_way.remove(&id);
+            let done = match (done, asked) {
+                (Ok((_, done)), _) => done,
+                (Err(error), Some((verifier, feed))) => {
+                    // The message of a panic is left out: it may quote a token.
+                    let why = if error.is_panic() { "the attempt panicked" } else { "the attempt was ended" };
+                    task.not_shown(verifier, &feed, why.to_owned()).await
                 }
-                tell(&done);
+                (Err(_), None) => continue,
+            };
+            match &done.reaction {
+                Reaction::Refused(_) | Reaction::Accepted => round.answered += 1,
+                Reaction::Failed(_) => round.failed += 1,
             }
+            tell(&done);
             if self.clock.monotonic() >= claim_at {
                 claim_at = self.clock.monotonic() + CLAIM_EVERY;
-                self.store.claim_nudge(nudge, self.clock.now()).await?;
+                if !self.store.claim_nudge(nudge, self.clock.now()).await? {
+                    round.is_taken_over = true;
+                    return Ok(());
+                }
             }
         }
     }
@@ -285,18 +343,20 @@ impl Nudging {
 
 impl Task {
     async fn show(&self, verifier: Verifier, feed: &Feed) -> Shown {
-        let reaction = match self.try_to_show(&verifier, feed).await {
-            Ok(reaction) => reaction,
-            Err(why) => {
-                let event = self.event(Outcome::Failed, feed).about_key(self.signer.kid().as_str());
-                let recorded = self.log.record(event.detail(&format!("{verifier}: {why}"))).await;
-                if let Err(error) = recorded {
-                    tracing::error!(%error, %verifier, "a verifier that was not nudged could not be recorded");
-                }
-                Reaction::Failed(why)
-            }
-        };
-        Shown { verifier, reaction }
+        match self.try_to_show(&verifier, feed).await {
+            Ok(reaction) => Shown { verifier, reaction },
+            Err(why) => self.not_shown(verifier, feed, why).await,
+        }
+    }
+
+    /// Records that the verifier has not checked the token.
+    async fn not_shown(&self, verifier: Verifier, feed: &Feed, why: String) -> Shown {
+        let event = self.event(Outcome::Failed, feed).about_key(self.signer.kid().as_str());
+        let recorded = self.log.record(event.detail(&format!("{verifier}: {why}"))).await;
+        if let Err(error) = recorded {
+            tracing::error!(%error, %verifier, "a verifier that was not nudged could not be recorded");
+        }
+        Shown { verifier, reaction: Reaction::Failed(why) }
     }
 
     /// Sends the token. The error says why the verifier has not checked it.
@@ -322,6 +382,10 @@ impl Task {
     fn event(&self, outcome: Outcome, feed: &Feed) -> Event {
         Event::new(EventKind::KeyNudge, outcome, &self.actor).about_feed(feed)
     }
+}
+
+fn report(error: &NudgeError) {
+    tracing::error!(error = error as &dyn Error, "verifiers could not be nudged");
 }
 
 /// Returns how the verifier refused the token; `None` if it has not checked it.

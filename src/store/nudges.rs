@@ -101,17 +101,33 @@ impl Store {
         .execute(write.connection())
         .await?;
         write.commit().await?;
-        nudge.claimed_at = Some(now);
-        Ok(claimed.rows_affected() == 1)
+        let is_ours = claimed.rows_affected() == 1;
+        if is_ours {
+            nudge.claimed_at = Some(now);
+        }
+        Ok(is_ours)
     }
 
-    /// Removes a nudge that is done.
+    /// Gives up this process's claim on a nudge. Without effect if another process has claimed it since.
+    pub async fn release_nudge(&self, nudge: &Nudge) -> Result<(), StoreError> {
+        self.with_claim("UPDATE nudges SET claimed_at = NULL", nudge).await
+    }
+
+    /// Removes a nudge that is done. Without effect if another process has claimed it since, or if it was
+    /// requested anew.
     pub async fn end_nudge(&self, nudge: &Nudge) -> Result<(), StoreError> {
+        self.with_claim("DELETE FROM nudges", nudge).await
+    }
+
+    /// Does `act` to the row of a nudge whose claim is still this process's.
+    async fn with_claim(&self, act: &'static str, nudge: &Nudge) -> Result<(), StoreError> {
         let mut write = self.write().await?;
-        sqlx::query("DELETE FROM nudges WHERE alg = $1 AND requested_at = $2 AND round = $3")
+        let claimed = "WHERE alg = $1 AND requested_at = $2 AND round = $3 AND COALESCE(claimed_at, -1) = $4";
+        sqlx::query(sqlx::AssertSqlSafe(format!("{act} {claimed}")))
             .bind(nudge.algorithm.as_str())
             .bind(to_millis(nudge.requested_at))
             .bind(nudge.round)
+            .bind(nudge.claimed_at.map_or(-1, to_millis))
             .execute(write.connection())
             .await?;
         write.commit().await

@@ -1,4 +1,4 @@
-//! Nudges verifiers after `key revoke`. A running server does it; without one, this command does.
+//! Nudges verifiers after `key revoke` and `key rewrap --leaked`. A running server does it; without one, this command does.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,6 +13,8 @@ use crate::store::nudges::Nudge;
 /// The wait for a running server, which claims a nudge in a small part of this time.
 const SERVER_TAKES_IT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+pub(super) const NONE: &str =
+    "nudge: none. Verifiers that fetch only for an unknown kid go on accepting the key.";
 
 impl From<NudgeError> for Failure {
     fn from(error: NudgeError) -> Self {
@@ -99,6 +101,12 @@ fn line(Shown { verifier, reaction }: &Shown) -> String {
 fn conclude(round: Round) {
     if round.is_superseded {
         output::note("nudge: the key made by this revocation is not prepared any more; nothing was shown");
+    }
+    if round.is_taken_over {
+        output::note(
+            "nudge: a running server has taken it over, because this command did not get on; \
+             `carnet audit list --kind key.nudge` names each verifier",
+        );
     }
     if round.is_cut {
         output::note(&format!(
