@@ -196,6 +196,12 @@ impl Recovery {
         Ok(Self { store, vault, rotator, master_keys, witnesses, clock, random })
     }
 
+    /// Returns this recovery, without a request to nudge the verifiers.
+    #[must_use]
+    pub fn without_nudges(self) -> Self {
+        Self { rotator: self.rotator.without_nudges(), ..self }
+    }
+
     /// The issuer URL.
     #[must_use]
     pub fn issuer(&self) -> &IssuerUrl {
@@ -238,7 +244,8 @@ impl Recovery {
 
     /// Replaces every symmetric key, under the master key in `new`, revokes and replaces every signing key,
     /// revokes every grant except those in `keep`, and deletes all upload confirmations, in one transaction.
-    /// Afterwards no old key is accepted. The same call may be repeated after a crash.
+    /// Also requests the nudges of every verifier. Afterwards no old key is accepted. The same call may be
+    /// repeated after a crash.
     ///
     /// After an error, either the database has not changed or only files are left to be updated.
     pub async fn rewrap(

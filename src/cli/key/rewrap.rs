@@ -1,5 +1,6 @@
 //! `carnet key rewrap`: replaces the master key, by routine or after a leak.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -13,12 +14,10 @@ use crate::cli::failure::Failure;
 use crate::cli::{confirm, output};
 use crate::feed::Feed;
 use crate::grant::Grant;
+use crate::signing_keys::rotation::Change;
 use crate::store::grants::StoredGrant;
 use crate::store::rewrap::ForgedRow;
 
-/// The arguments of `carnet key rewrap`. Without `--leaked` the command is for routine changes: rows that a
-/// thief of the database and the master key has written stay valid. After a leak, use `--leaked`. Either form
-/// can be repeated after a crash and continues from there.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Rewrap {
     /// The new master key; created if the file does not exist
@@ -35,6 +34,9 @@ pub(in crate::cli) struct Rewrap {
     /// documents
     #[arg(long)]
     strand: bool,
+    /// Do not show verifiers the token that makes them fetch the JWKS again
+    #[arg(long, requires = "leaked")]
+    no_nudge: bool,
     #[command(flatten)]
     confirm: confirm::Confirmation,
 }
@@ -80,7 +82,8 @@ pub(super) async fn run(carnet: &Carnet, arguments: Rewrap) -> Result<(), Failur
 const LEAKED: &str = "\
 Everything that the database and the master key could authenticate is replaced, in one transaction:
   - every signing key, retired ones too, leaves the JWKS at once and is replaced by keys that no verifier has seen; \
-verifiers refuse new tokens until they fetch again
+verifiers refuse new tokens until they fetch again: most do for a token of a key that they do not know, as the nudge \
+that follows shows them
   - every grant is revoked except those named by --keep; their holders get 401 until they have a new one
   - upload confirmations are deleted; keys wait for them again
   - rows that fail their MAC are deleted
@@ -89,6 +92,7 @@ Feeds, the policy and the issuer URL carry no MAC: they are printed, for you to 
 /// Recovers from a leak of database and master key.
 pub(super) async fn recover(config: Config, arguments: Rewrap) -> Result<(), Failure> {
     let recovery = Recovery::open(&config).await?;
+    let recovery = if arguments.no_nudge { recovery.without_nudges() } else { recovery };
     let keep = recovery.grants(&arguments.keep).await?;
     arguments.confirm.confirm(&consequence(&recovery, &keep)?)?;
     let done = recovery.rewrap(&arguments.new_key_file, &keep, arguments.stranded(), &super::actor()).await?;
@@ -113,7 +117,36 @@ pub(super) async fn recover(config: Config, arguments: Rewrap) -> Result<(), Fai
     if !erased {
         output::note("erasure: pending. A reader holds the database's log; a running server finishes it.");
     }
-    Ok(())
+    if arguments.no_nudge {
+        output::note(super::nudge::NONE);
+        return Ok(());
+    }
+    recovery.store().close().await;
+    let master_key = match config.master_key {
+        MasterKeySource::File(_) => MasterKeySource::File(arguments.new_key_file),
+        folder @ MasterKeySource::Folder(_) => folder,
+    };
+    nudge(Config { master_key, ..config }, &done).await
+}
+
+/// Nudges the verifiers whose keys were replaced, or those that an earlier call has left.
+async fn nudge(config: Config, done: &Recovered) -> Result<(), Failure> {
+    let carnet = match Carnet::open(config).await {
+        Ok(carnet) => carnet,
+        Err(error) => {
+            output::note(
+                "nudge: not yet. Every key is replaced; the next server that runs nudges the verifiers.",
+            );
+            return Err(error.into());
+        }
+    };
+    let algorithms: BTreeSet<_> = if done.changes.is_empty() {
+        let left = carnet.store().nudges().await?;
+        left.iter().filter(|nudge| nudge.round == 1).map(|nudge| nudge.algorithm).collect()
+    } else {
+        done.changes.iter().map(Change::algorithm).collect()
+    };
+    super::nudge::follow_up(&carnet, &algorithms).await
 }
 
 fn consequence(recovery: &Recovery, keep: &[StoredGrant]) -> Result<String, Failure> {

@@ -151,3 +151,40 @@ fn every_revocation_shows_a_key_that_no_verifier_can_hold() {
     let known = |token: &str| listed.iter().any(|key| key["kid"] == part(token, 0)["kid"]);
     assert_eq!(tokens.iter().map(|token| known(token)).collect::<Vec<_>>(), [false, true, true]);
 }
+
+#[test]
+fn a_recovery_from_a_leak_nudges_the_verifiers_or_has_the_server_do_it() {
+    const RECOVERY: [&str; 4] = ["key", "rewrap", "--leaked", "--yes"];
+    let recover = |carnet: &Carnet, more: &[&str]| {
+        let output = carnet.run(&[&RECOVERY, more].concat());
+        assert_eq!(output.status, 0, "{output:?}");
+        output.stderr
+    };
+    let issuer = Issuer::http();
+    let relay = Relay::to(|_| {});
+    add_feed(&issuer.carnet, "a", "111111111111", "ES256", &relay.url());
+    let told = recover(&issuer.carnet, &["--new-key-file=1.key"]);
+    assert!(told.contains("nudge: a running server shows the verifiers of ES256 tokens"), "{told}");
+    assert!(told.contains("nudge: no feed has a verifier that fetches RS256 keys"), "{told}");
+    relay.wait_for(1);
+
+    let carnet = stopped(issuer);
+    let told = recover(&carnet, &["--new-key-file=2.key"]);
+    assert!(told.contains("answered AccessDenied (HTTP 403), as it should"), "{told}");
+    assert!(told.contains("shows it again"), "{told}");
+    // Of a recovery that is repeated, nothing is left to do.
+    let told = recover(&carnet, &["--new-key-file=2.key"]);
+    assert!(told.contains("had been done already") && !told.contains("nudge:"), "{told}");
+    let tokens = relay.tokens();
+    let listed = list(&carnet);
+    assert_eq!(tokens.len(), 2);
+    assert_eq!(part(&tokens[1], 0)["kid"], the(&listed, "ES256", "prepared"));
+
+    // The master key is a file that carnet does not move.
+    let file = carnet.keys_dir().join("master.key").display().to_string();
+    let told = recover(&carnet, &["--new-key-file=3.key", "--master-key-file", &file]);
+    assert!(told.contains("answered AccessDenied (HTTP 403), as it should"), "{told}");
+    let told = recover(&carnet, &["--new-key-file=4.key", "--master-key-file=3.key", "--no-nudge"]);
+    assert!(told.contains("nudge: none"), "{told}");
+    assert_eq!(relay.tokens().len(), 3);
+}
