@@ -90,7 +90,7 @@ pub(super) async fn run(carnet: &Carnet, arguments: Revoke) -> Result<(), Failur
     output::note(BEYOND);
     super::tell_erasure(carnet).await?;
     if arguments.no_nudge {
-        output::note("nudge: none. Verifiers that fetch only for an unknown kid go on accepting the key.");
+        output::note(super::nudge::NONE);
         return Ok(());
     }
     let algorithms: BTreeSet<_> = rotation.changes.iter().map(Change::algorithm).collect();
@@ -132,7 +132,9 @@ fn consequence(key: &SigningKey, key_set: &KeySet, now: Timestamp) -> String {
                  token that it has signed stops verifying as verifiers fetch again; such tokens live until {} at the \
                  latest.\n{caches}\n{}",
                 now.saturating_add(key.longest_lifetime).unwrap_or(Timestamp::MAX),
-                successor.unwrap_or_default()
+                successor.unwrap_or_else(
+                    || "No key is prepared: one that no verifier has seen takes over.".to_owned()
+                )
             )
         }
         Stage::Prepared => format!(

@@ -55,7 +55,8 @@ pub enum Change {
         /// The retired key.
         revoke: Kid,
     },
-    /// Every key is revoked, including the prepared one, and replaced by keys that have never been published.
+    /// Keys are revoked so that neither an active nor a prepared one is left, and replaced by keys that have
+    /// never been published.
     ReplaceAll {
         /// The algorithm of the keys.
         algorithm: Algorithm,
@@ -183,7 +184,8 @@ pub fn plan_requested(
         let (Some(current), Some(next)) = (active(keys, algorithm), prepared(keys, algorithm)) else {
             continue;
         };
-        if !request.seen.contains(&current.kid()) {
+        let is_planned = changes.iter().any(|change: &Change| change.algorithm() == algorithm);
+        if is_planned || !request.seen.contains(&current.kid()) {
             continue;
         }
         if !is_safe(next, policy, now) && !request.force {
@@ -213,9 +215,11 @@ pub fn plan_revocation(keys: &[SigningKey], now: Timestamp, kid: &Kid) -> Result
     let (algorithm, revoke) = (key.algorithm(), kid.clone());
     let change = match (key.state(now), prepared(keys, algorithm)) {
         (State::Active, Some(next)) => Change::RevokeActive { algorithm, revoke, promote: next.kid() },
+        // No key can take over. carnet keeps one prepared, but a revocation must not depend on that.
+        (State::Active, None) => Change::ReplaceAll { algorithm, revoke: vec![revoke] },
         (State::Prepared, _) => Change::RevokePrepared { algorithm, revoke },
         (State::Retired, _) => Change::RevokeRetired { algorithm, revoke },
-        (State::Active, None) | (State::Pruned | State::Revoked, _) => return Ok(Vec::new()),
+        (State::Pruned | State::Revoked, _) => return Ok(Vec::new()),
     };
     Ok(vec![change])
 }

@@ -242,6 +242,31 @@ fn a_ninth_key_is_refused_also_by_force_until_a_slot_frees() {
     assert_eq!(later.request(frees_at, seen, true), Ok(2));
 }
 
+#[test]
+fn an_algorithm_that_is_named_twice_rotates_once() {
+    let issuer = Issuer::founded(at(Duration::ZERO));
+    let algorithms = vec![Algorithm::Es256, Algorithm::Rs256, Algorithm::Es256];
+    let request = RotationRequest { algorithms, seen: issuer.active_kids(), force: true };
+    let changes = plan_requested(&issuer.keys, &issuer.policy, at(HOUR), &request).unwrap();
+    let planned: Vec<_> = changes.iter().map(Change::algorithm).collect();
+    assert_eq!(planned, [Algorithm::Es256, Algorithm::Rs256]);
+}
+
+#[test]
+fn an_active_key_without_a_prepared_one_is_revoked_and_replaced() {
+    let mut issuer = Issuer::founded(at(Duration::ZERO));
+    let leaked = active(&issuer.keys, Algorithm::Es256).unwrap().kid();
+    issuer.keys.retain(|key| key.algorithm() != Algorithm::Es256 || key.stage != Stage::Prepared);
+    let changes = plan_revocation(&issuer.keys, at(HOUR), &leaked).unwrap();
+    assert_eq!(changes.len(), 1, "an empty plan would mean that it has been revoked already");
+    issuer.perform(&changes, at(HOUR));
+    let state = |kid: &Kid| issuer.keys.iter().find(|key| key.kid() == *kid).unwrap().state(at(HOUR));
+    assert_eq!(state(&leaked), State::Revoked);
+    assert!(active(&issuer.keys, Algorithm::Es256).is_some());
+    assert!(prepared(&issuer.keys, Algorithm::Es256).is_some());
+    assert_eq!(plan_revocation(&issuer.keys, at(HOUR), &leaked), Ok(Vec::new()));
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Pass(u64),
