@@ -99,11 +99,14 @@ impl Refusals {
         (!is_various).then_some(event)
     }
 
-    /// Adds a count back that could not be written.
+    /// Adds a count back that could not be written. What its row names is named on only if the refusals that
+    /// were counted meanwhile share it.
     pub(super) fn put_back_granted(&mut self, kind: Kind, counted: Counted) {
-        let more = counted.more;
         match self.granted.get_mut(&kind) {
-            Some(known) => known.more = known.more.saturating_add(more),
+            Some(known) => {
+                known.more = known.more.saturating_add(counted.more);
+                known.event.keep_common(&counted.event);
+            }
             None => {
                 *self.kinds.entry(kind.grant).or_default() += 1;
                 self.granted.insert(kind, counted);
@@ -222,6 +225,24 @@ mod tests {
         assert!(
             refusals.count_granted(grant, refused(grant, "GET /x: forbidden", "a", "one", "7")).is_some()
         );
+    }
+
+    #[test]
+    fn a_count_that_is_put_back_names_only_what_later_refusals_share() {
+        let (mut refusals, grant) = (Refusals::default(), Uuid::from_u128(1));
+        let mut refuse = |refusals: &mut Refusals, feed: &str| {
+            refusals.count_granted(grant, refused(grant, "GET /x: forbidden", "a", feed, "1"));
+        };
+        for feed in ["one", "one", "one"] {
+            refuse(&mut refusals, feed);
+        }
+        let (kind, counted) = refusals.take_granted().remove(0);
+        refuse(&mut refusals, "two");
+        refuse(&mut refusals, "two");
+        refusals.put_back_granted(kind, counted);
+        let Counted { event, more } = &refusals.take_granted()[0].1;
+        assert_eq!((*more, &event.feed), (3, &None));
+        assert_eq!(event.space.as_ref().map(Slug::as_str), Some("a"));
     }
 
     #[test]

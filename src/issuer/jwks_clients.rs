@@ -80,6 +80,24 @@ impl Evidence {
         }
         taken
     }
+
+    /// Adds fetches back that could not be written. The number of clients stays bounded.
+    pub fn put_back(&self, fetches: Vec<Fetches>) {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        for Fetches { user_agent, first, last, count, generation } in fetches {
+            let known = clients.keys().find(|name| printable(name) == user_agent).cloned();
+            let has_room = clients.len() < MAX_CLIENTS;
+            let name = known.unwrap_or_else(|| if has_room { user_agent.as_bytes() } else { OTHERS }.into());
+            let before = Counted { first, last, generation, unwritten: 0, ever: 0 };
+            let client = clients.entry(name).or_insert(before);
+            client.first = client.first.min(first);
+            if client.last < last {
+                (client.last, client.generation) = (last, generation);
+            }
+            client.unwritten += count;
+            client.ever += count;
+        }
+    }
 }
 
 /// Formats a user agent so that it is safe to show on a terminal.
@@ -134,6 +152,43 @@ mod tests {
         assert!(taken.len() <= MAX_CLIENTS + 1);
         assert!(taken.iter().any(|fetches| fetches.user_agent == "aws" && fetches.count == 1));
         assert_eq!(taken.iter().map(|fetches| fetches.count).sum::<u64>(), 10_001);
+    }
+
+    #[test]
+    fn fetches_that_are_put_back_are_counted_with_those_since() {
+        let evidence = Evidence::default();
+        let (aws, odd) = (HeaderValue::from_static("aws"), HeaderValue::from_bytes(b"\xff").unwrap());
+        for (client, generation, second) in [(&aws, 1, 0), (&odd, 1, 1), (&aws, 2, 2), (&aws, 2, 3)] {
+            evidence.count(Some(client), generation, at(second));
+        }
+        let taken = evidence.take();
+        evidence.count(Some(&odd), 3, at(4));
+        evidence.put_back(taken);
+        let mut taken = evidence.take();
+        taken.sort_by_key(|fetches| fetches.last);
+        let fetches = |user_agent: &str, first, last, count, generation| Fetches {
+            user_agent: user_agent.into(),
+            first: at(first),
+            last: at(last),
+            count,
+            generation,
+        };
+        assert_eq!(taken, [fetches("aws", 0, 3, 3, 2), fetches("?", 1, 4, 2, 3)]);
+    }
+
+    #[test]
+    fn fetches_that_are_put_back_again_and_again_are_bounded_and_none_is_lost() {
+        let evidence = Evidence::default();
+        for round in 0..5 {
+            for number in 0..1000 {
+                let name = format!("flood-{round}-{number}");
+                evidence.count(Some(&HeaderValue::from_str(&name).unwrap()), 1, at(round));
+            }
+            let taken = evidence.take();
+            assert!(taken.len() <= MAX_CLIENTS + 1);
+            evidence.put_back(taken);
+        }
+        assert_eq!(evidence.take().iter().map(|fetches| fetches.count).sum::<u64>(), 5000);
     }
 
     #[test]

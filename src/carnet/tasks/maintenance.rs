@@ -165,14 +165,13 @@ impl Maintenance {
             return;
         }
         self.write_at = now + WRITE_EVERY;
-        let fetches = self.issuer.evidence().take();
         let written = async {
             let (reading, known) = (self.issuer.clock_reading(), self.issuer.pulse().time);
             if reading.trust == ClockTrust::Steady {
                 let (high_water, pruning_time) = (reading.now, reading.pruning_time);
                 self.store.raise_times(DatabaseTime { high_water, pruning_time, ..known }).await?;
             }
-            if fetches.is_empty() { Ok(()) } else { self.store.add_jwks_fetches(&fetches).await }
+            self.write_evidence().await
         };
         if let Err(error) = written.await {
             tracing::warn!(error = &error as &dyn Error, "high-water time and evidence could not be written");
@@ -181,6 +180,18 @@ impl Maintenance {
             self.write_uses_at = now + WRITE_USES_EVERY;
             self.grants.write_uses().await;
         }
+    }
+
+    async fn write_evidence(&self) -> Result<(), StoreError> {
+        let fetches = self.issuer.evidence().take();
+        if fetches.is_empty() {
+            return Ok(());
+        }
+        let written = self.store.add_jwks_fetches(&fetches).await;
+        if written.is_err() {
+            self.issuer.evidence().put_back(fetches);
+        }
+        written
     }
 
     async fn erase(&mut self, now: Duration) {

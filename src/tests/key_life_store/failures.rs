@@ -86,3 +86,28 @@ async fn a_process_cut_off_from_the_database_stops_minting_after_five_seconds_an
     assert_eq!(process.jwks(), served);
     assert!(process.mint(Algorithm::Rs256).is_err());
 }
+
+#[tokio::test]
+async fn evidence_of_fetches_is_kept_until_it_can_be_written() {
+    let machine = Machine::new();
+    let mut process = machine.open().await;
+    process.maintenance.tick().await;
+    for (number, fails) in ["UPDATE OF high_water ON key_state", "INSERT ON jwks_clients"].iter().enumerate()
+    {
+        let trigger =
+            format!("CREATE TRIGGER fails BEFORE {fails} BEGIN SELECT RAISE(ABORT, 'the test'); END");
+        sqlx::query(sqlx::AssertSqlSafe(trigger)).execute(&mut machine.sql().await).await.unwrap();
+        let _ = process.carnet.issuer().fetch_jwks(Some(&"verifier".parse().unwrap()));
+        machine.clock.advance(10 * SECOND);
+        process.maintenance.tick().await;
+        let fetches = async |process: &Process| {
+            let clients = process.carnet.store().jwks_clients().await.unwrap();
+            clients.iter().map(|client| client.fetches).sum::<i64>()
+        };
+        assert_eq!(fetches(&process).await, i64::try_from(number).unwrap(), "{fails}");
+        sqlx::query("DROP TRIGGER fails").execute(&mut machine.sql().await).await.unwrap();
+        machine.clock.advance(10 * SECOND);
+        process.maintenance.tick().await;
+        assert_eq!(fetches(&process).await, i64::try_from(number).unwrap() + 1, "{fails}");
+    }
+}
