@@ -22,11 +22,13 @@ pub(super) struct ServerOption {
 }
 
 /// The flags that only apply to a local database: clap's ID, and the flag as users write it.
-const LOCAL_FLAGS: [(&str, &str); 7] = [
+const LOCAL_FLAGS: [(&str, &str); 9] = [
     ("database", "--database"),
     ("keys_dir", "--keys-dir"),
     ("master_key_file", "--master-key-file"),
     ("next_master_key_file", "--next-master-key-file"),
+    ("state_file", "--state-file"),
+    ("state_at_least", "--state-at-least"),
     ("issuer", "--issuer"),
     ("proxy", "--proxy"),
     ("allow_loopback_endpoints", "--allow-loopback-endpoints"),
@@ -94,4 +96,74 @@ fn token() -> Option<SecretString> {
 /// Returns true if a token is set. The caller has found no server for it.
 pub(super) fn has_token_alone() -> bool {
     token().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::{Args as _, Command, CommandFactory as _};
+
+    use super::*;
+    use crate::cli::{Arguments, logging, opening};
+
+    /// The IDs of the options of commands with `--server` that apply there as well.
+    const WITH_A_SERVER: [&str; 10] = [
+        "action",
+        "ca_file",
+        "context",
+        "feed",
+        "format",
+        "help",
+        "min_remaining",
+        "repository",
+        "secret_name",
+        "server",
+    ];
+
+    fn ids(command: &Command) -> BTreeSet<String> {
+        command.get_arguments().map(|argument| argument.get_id().to_string()).collect()
+    }
+
+    fn check(command: &Command, path: &str, checked: &mut Vec<String>) {
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            check(below, &format!("{path} {}", below.get_name()), checked);
+        }
+        if !ids(command).contains("server") {
+            return;
+        }
+        checked.push(path.to_owned());
+        let opening = ids(&opening::OpeningOptions::augment_args(Command::new("")));
+        let logging = ids(&logging::LoggingOptions::augment_args(Command::new("")));
+        for argument in command.get_arguments().filter(|argument| argument.get_id() != "version") {
+            let id = argument.get_id().as_str();
+            let flag = argument.get_long().map(|long| format!("--{long}"));
+            let is_refused =
+                LOCAL_FLAGS.iter().any(|(name, text)| *name == id && flag.as_deref() == Some(text));
+            // An option that selects the local issuer never applies beside a server.
+            let applies = !opening.contains(id) && (WITH_A_SERVER.contains(&id) || logging.contains(id));
+            assert_ne!(is_refused, applies, "{path}: {id} is {}", if applies { "both" } else { "ignored" });
+        }
+    }
+
+    #[test]
+    fn every_option_beside_a_server_applies_there_or_is_refused() {
+        let (mut command, mut checked) = (Arguments::command(), Vec::new());
+        command.build();
+        check(&command, "carnet", &mut checked);
+        assert_eq!(checked, ["carnet feed credentials"]);
+    }
+
+    #[test]
+    fn a_local_flag_is_found_before_and_after_the_command() {
+        for arguments in [
+            ["carnet", "--state-file=x", "feed", "credentials", "a/b"],
+            ["carnet", "feed", "credentials", "--state-file=x", "a/b"],
+        ] {
+            let matches = Arguments::command().try_get_matches_from(arguments).unwrap();
+            assert_eq!(local_flag(&matches), Some("--state-file"), "{arguments:?}");
+        }
+        let matches = Arguments::command().try_get_matches_from(["carnet", "feed", "credentials", "a/b"]);
+        assert_eq!(local_flag(&matches.unwrap()), None);
+    }
 }
