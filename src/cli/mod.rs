@@ -74,8 +74,14 @@ enum Command {
     /// Check the public URL as the clouds see it, and the keys, clock, files, database, feeds and grants
     Doctor(doctor::DoctorArguments),
     /// Publish the documents to a folder or an object store, for an issuer that clouds cannot reach
+    ///
+    /// After the first publication, no key signs before the target has shown it for the policy's propagation
+    /// time. With --once, keys do not wait.
     Publish(publish::PublishArguments),
     /// Stand in for the clouds' token endpoints, on loopback
+    ///
+    /// The sandbox fetches the issuer's discovery and JWKS and verifies every token. It trusts any subject and
+    /// audience of the issuer, unless --config limits them.
     Sandbox(sandbox::SandboxArguments),
 }
 
@@ -173,6 +179,27 @@ mod tests {
         let mut command = super::Arguments::command();
         command.build();
         check(&mut command, "carnet");
+    }
+
+    #[test]
+    fn help_tells_the_rules_that_no_option_shows() {
+        let mut command = super::Arguments::command();
+        command.build();
+        for (path, told) in [
+            ("key policy", "or have a unit (10m, 1h, 30d)"),
+            ("key rewrap", "a thief of the database and the master key"),
+            ("key clock", "compares this machine's clock with the database"),
+            ("publish", "no key signs before the target has shown it"),
+            ("sandbox", "verifies every token"),
+        ] {
+            let names = path.split(' ');
+            let found = names.fold(&mut command, |command, name| command.find_subcommand_mut(name).unwrap());
+            let help = found.render_long_help().to_string();
+            let words: Vec<&str> = help.split_whitespace().collect();
+            assert!(words.join(" ").contains(told), "{path}:\n{help}");
+        }
+        let key = command.find_subcommand_mut("key").unwrap().render_help().to_string();
+        assert!(key.contains("after a leak, use --leaked"), "{key}");
     }
 
     #[test]

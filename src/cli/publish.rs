@@ -23,8 +23,6 @@ use crate::publish::{
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::target_url::TargetUrl;
 
-/// The arguments of `carnet publish`. After the first publication, no key signs before the target has shown
-/// it for the policy's propagation time.
 #[derive(Debug, Args)]
 pub(super) struct PublishArguments {
     /// The target that the issuer URL leads to: a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or
@@ -84,7 +82,10 @@ pub(super) async fn run(opening: OpeningOptions, arguments: PublishArguments) ->
             Ok(done) => done,
             Err(NotPublished { recorded, failure }) => {
                 // This has no effect if the target is not registered.
-                records.failed(url, &recorded).await?;
+                if let Err(error) = records.failed(url, &recorded).await {
+                    let error = anyhow::Error::new(error);
+                    output::note(&format!("this failure could not be recorded: {error:#}"));
+                }
                 return Err(failure);
             }
         };

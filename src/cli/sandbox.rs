@@ -15,8 +15,6 @@ use crate::sandbox::{Sandbox, SandboxConfig, SandboxEndpoints};
 use crate::values::clock::SystemClock;
 use crate::values::random::SecureRandom;
 
-/// The arguments of `carnet sandbox`. The sandbox really fetches the issuer's discovery and JWKS and verifies
-/// every token. It trusts any subject and audience of the issuer, unless `--config` limits them.
 #[derive(Debug, Args)]
 pub(super) struct SandboxArguments {
     /// The loopback address to listen on; port 0 selects a free port

@@ -18,7 +18,9 @@ use crate::feeds::FeedsError;
 use crate::jose::jws::{decode_unverified, verify_compact};
 
 /// The maximum length of a token. AWS accepts at most 20,000 characters.
-const LONGEST_TOKEN: u64 = 20_000;
+const LONGEST_TOKEN: usize = 20_000;
+/// The maximum length of stdin: a token, and line feeds or spaces around it.
+const LONGEST_INPUT: u64 = 2 * LONGEST_TOKEN as u64;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -75,15 +77,16 @@ fn inspect(carnet: &Carnet, arguments: output::OutputOptions) -> Result<(), Fail
     let mut token = String::new();
     std::io::stdin()
         .lock()
-        .take(LONGEST_TOKEN + 1)
+        .take(LONGEST_INPUT + 1)
         .read_to_string(&mut token)
         .map_err(|error| stdin(error.into()))?;
-    if token.len() as u64 > LONGEST_TOKEN {
+    let input_length = token.len() as u64;
+    let token = token.trim();
+    if input_length > LONGEST_INPUT || token.len() > LONGEST_TOKEN {
         return Err(Failure::message(format!(
             "stdin holds more than {LONGEST_TOKEN} bytes, which no token does"
         )));
     }
-    let token = token.trim();
     let (header, claims) = decode_unverified(token).map_err(|error| stdin(error.into()))?;
     let now = carnet.clock().now();
     let keys = carnet.issuer().key_set().published(now);

@@ -18,8 +18,6 @@ use crate::clock_watch::database_clock::{ClockView, Correction, DatabaseClock, D
 use crate::signing_keys::clock_guard::ClockTrust;
 use crate::values::clock::SystemClock;
 
-/// The arguments of `carnet key clock`. Without an option, the command compares this machine's clock with the
-/// database.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Clock {
     /// Accept this machine's clock, although it is far beyond any time known to the database

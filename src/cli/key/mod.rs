@@ -26,11 +26,20 @@ pub(super) enum Command {
     /// Revoke a key, or all of them, at once: for a key that has leaked
     Revoke(revoke::Revoke),
     /// Show or change the rotation policy: intervals, lifetimes and key size
+    ///
+    /// Without an option, the command shows the policy. Durations are seconds (600) or have a unit (10m, 1h,
+    /// 30d).
     Policy(policy::Policy),
-    /// Replace the master key and every symmetric key; after a leak, also revoke and replace everything else
+    /// Replace the master key and every symmetric key; after a leak, use --leaked
+    ///
+    /// Without --leaked, the command is for routine changes: every valid row stays valid, including rows that
+    /// a thief of the database and the master key has written. With --leaked, it also revokes and replaces
+    /// everything else. Either form can be repeated after a crash and continues from there.
     Rewrap(rewrap::Rewrap),
     /// Show the clock and the latest time known to the database; accept a clock, or set the time back after a
     /// wrong one
+    ///
+    /// Without an option, the command compares this machine's clock with the database.
     Clock(clock::Clock),
 }
 

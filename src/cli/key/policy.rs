@@ -12,8 +12,6 @@ use crate::jose::key_pair::RsaBits;
 use crate::signing_keys::policy::RotationPolicy;
 use crate::values::duration;
 
-/// The arguments of `carnet key policy`. Durations are seconds (600) or have a unit (10m, 1h, 30d). Without
-/// any argument, the command shows the policy.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Policy {
     /// The time that a key signs before the next one takes over

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::publish::{DISCOVERY, ISSUER, JWKS, Publisher};
+use crate::support::database;
 
 #[test]
 fn an_older_copy_of_the_database_never_wins() {
@@ -24,6 +25,20 @@ fn an_older_copy_of_the_database_never_wins() {
     assert!(notes.contains("It will be overwritten"), "{notes}");
     assert_eq!(answer["written"][0], JWKS);
     assert_ne!(publisher.kids(), kids);
+}
+
+#[test]
+fn a_failure_that_cannot_be_recorded_is_told_all_the_same() {
+    let publisher = Publisher::new();
+    publisher.ok(&[]);
+    let backup = publisher.copy();
+    publisher.carnet.ok(&["key", "rotate", "--force", "--yes"]);
+    publisher.ok(&[]);
+    let fails =
+        "CREATE TRIGGER fails BEFORE UPDATE ON publication_targets BEGIN SELECT RAISE(ABORT, 'full'); END";
+    database::run(&backup.carnet.database(), fails);
+    let told = ["could not be recorded", "full", "was not brought up to date", "hint: a later state"];
+    backup.refused(&[], 1, &told);
 }
 
 #[test]
