@@ -5,6 +5,7 @@
 //! once, and the connector gets only the vetted addresses.
 
 use std::error::Error;
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::values::clock::Clock;
 use crate::values::tls_failure::{CertificateProblem, TlsFailure};
 use crate::values::x509;
 
-/// The timeout of a fetch, without name resolution: twice as long as AWS waits.
+/// The timeout of a fetch, and of the name resolution before it: twice as long as AWS waits.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 /// The maximum length of a document. No document of an issuer is longer.
 const MAX_LENGTH: usize = 1 << 20;
@@ -164,8 +165,11 @@ impl<'a> Fetcher<'a> {
             Host::Ipv6(address) => vec![(address, port).into()],
             Host::Domain(name) => {
                 let failed = |problem: String| FetchFailure::Name { host: name.to_owned(), problem };
-                let found: Vec<_> = tokio::net::lookup_host((name, port))
-                    .await
+                let lookup = self.in_time(tokio::net::lookup_host((name, port))).await;
+                let found: Vec<_> = lookup
+                    .ok_or_else(|| {
+                        failed(format!("the resolver does not answer within {} s", GIVE_UP_AFTER.as_secs()))
+                    })?
                     .map_err(|error| failed(error.to_string()))?
                     .collect();
                 if found.is_empty() {
@@ -182,6 +186,15 @@ impl<'a> Fetcher<'a> {
             "https" => Ok((parsed, addresses)),
             "http" if on_this_machine => Ok((parsed, addresses)),
             _ => Err(unusable()),
+        }
+    }
+
+    /// Awaits `lookup`; `None` if that takes longer than [`GIVE_UP_AFTER`].
+    async fn in_time<T>(&self, lookup: impl Future<Output = T>) -> Option<T> {
+        let timeout = self.clock.sleep_until(self.clock.monotonic() + GIVE_UP_AFTER);
+        tokio::select! {
+            found = lookup => Some(found),
+            () = timeout => None,
         }
     }
 
@@ -266,7 +279,7 @@ mod tests {
     use super::*;
     use crate::doctor::Status;
     use crate::doctor::public::check_discovery;
-    use crate::values::clock::SystemClock;
+    use crate::values::clock::{SimulatedClock, SystemClock};
 
     #[tokio::test]
     async fn a_failed_handshake_is_told_by_its_type_with_its_own_hint() {
@@ -294,5 +307,18 @@ mod tests {
             assert!(finding.summary.contains("the TLS handshake failed: "), "{}", finding.summary);
             assert!(finding.hint.as_ref().unwrap().contains(hint), "{finding:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_resolver_that_hangs_is_given_up_after_ten_seconds() {
+        let clock = SimulatedClock::at(Timestamp::UNIX_EPOCH);
+        let fetcher = Fetcher { trusted: Vec::new(), reach: Reach::PublicOnly, clock: &clock };
+        assert_eq!(fetcher.in_time(std::future::ready(7)).await, Some(7));
+        let passes = async {
+            tokio::task::yield_now().await;
+            clock.advance(GIVE_UP_AFTER);
+        };
+        let (given_up, ()) = tokio::join!(fetcher.in_time(std::future::pending::<()>()), passes);
+        assert_eq!(given_up, None);
     }
 }

@@ -40,7 +40,10 @@ fn check_rows(all: usize, forged: &[String]) -> Finding {
     }
     Finding::failed(ROWS, format!("carnet did not write {}", count(forged.len(), "row")))
         .detail(format!("{}. They are not honoured, but somebody can write to the database.", listed(forged)))
-        .hint("find out who wrote to the database; keep a copy as it is, then delete these rows of `grants`")
+        .hint(
+            "find out who wrote to the database and revoke their write access; keep a copy as it is, then delete these \
+             rows of `grants`",
+        )
 }
 
 fn check_expiry(valid: &[&Grant], now: Timestamp) -> Finding {
@@ -112,6 +115,13 @@ mod tests {
             revoked_at: None,
             last_used_at: used.map(days),
         }
+    }
+
+    #[test]
+    fn a_row_that_carnet_did_not_write_leads_to_who_wrote_it() {
+        let findings = check(&[GrantRow::Forged { id: "forged".to_owned() }], now());
+        let hint = findings[0].hint.as_deref().unwrap();
+        assert!(findings[0].status == Status::Failed && hint.contains("revoke their write access"), "{hint}");
     }
 
     #[test]

@@ -109,16 +109,18 @@ fn check_others(published: &Published<'_>, kids: &BTreeSet<String>) -> Finding {
 }
 
 fn check_cache(policy: &RotationPolicy, answer: &Answer) -> Finding {
-    let said = answer.headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
+    // Several fields form one list (RFC 9110 section 5.3).
+    let fields = answer.headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let said = fields.collect::<Vec<_>>().join(", ");
     let wanted = policy.jwks_max_age().as_secs();
     let hint = "let proxies and CDNs pass Cache-Control on as carnet writes it; `carnet key policy --jwks-max-age` changes it";
-    let Some(said) = said else {
+    if said.is_empty() {
         return Finding::warning(CACHE, "the JWKS comes without Cache-Control")
             .detail("Verifiers then choose themselves for how long they keep an old key set.")
             .hint(hint);
-    };
+    }
     let shown = said.escape_debug();
-    match max_age(said) {
+    match max_age(&said) {
         Some(age) if age > policy.propagation().as_secs() => Finding::failed(
             CACHE,
             format!("the JWKS may be cached for {age} s, longer than keys are published before they sign"),
@@ -137,18 +139,24 @@ fn check_cache(policy: &RotationPolicy, answer: &Answer) -> Finding {
     }
 }
 
-/// Returns the longest time that a cache may keep the response: the larger of `max-age` and `s-maxage` (for
-/// shared caches), and 0 for `no-store` or `no-cache`.
+/// Returns the longest time that a cache may use the response without asking again: the larger of `max-age`
+/// and `s-maxage` (for shared caches). With `no-store` or `no-cache` that is 0, whatever the others say.
 fn max_age(cache_control: &str) -> Option<u64> {
     let directives = cache_control.split(',').map(|directive| directive.trim().to_ascii_lowercase());
     let mut longest = None;
     for directive in directives {
         let seconds = match directive.split_once('=') {
-            Some(("max-age" | "s-maxage", seconds)) => seconds.trim_matches('"').parse().ok(),
-            _ if matches!(directive.as_str(), "no-store" | "no-cache") => Some(0),
+            Some(("max-age" | "s-maxage", seconds)) => read_seconds(seconds.trim_matches('"')),
+            _ if matches!(directive.as_str(), "no-store" | "no-cache") => return Some(0),
             _ => None,
         };
         longest = longest.max(seconds);
     }
     longest
+}
+
+/// Parses a number of seconds. One that is too large counts as the largest (RFC 9111 section 1.2.2).
+fn read_seconds(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }

@@ -159,10 +159,24 @@ fn cache_headers_are_held_against_the_policy() {
         (Some("public, max-age=3600"), Status::Warning),
         (Some("public, max-age=86401"), Status::Failed),
         (Some("max-age=300, s-maxage=604800"), Status::Failed),
+        (Some("max-age=99999999999999999999"), Status::Failed),
+        (Some("no-store, max-age=604800"), Status::Warning),
+        (Some("max-age=604800, no-cache"), Status::Warning),
+        (Some("no-cache=\"set-cookie\", max-age=604800"), Status::Failed),
     ] {
         let finding = of(&jwks_findings(&[active.clone(), prepared.clone()], cache_control), "cache");
         assert_eq!(finding.status, expected, "{cache_control:?}");
     }
+}
+
+#[test]
+fn cache_headers_in_several_fields_are_one_list() {
+    let mut found = fetched(200, &[JSON, ("cache-control", "max-age=300")], r#"{"keys":[]}"#);
+    let answer = found.outcome.as_mut().unwrap();
+    answer.headers.append("cache-control", HeaderValue::from_static("s-maxage=604800"));
+    let policy = RotationPolicy::default();
+    let findings = check_jwks(Some(Published { keys: &[], policy: &policy, now: at(0) }), &found);
+    assert_eq!(of(&findings, "cache").status, Status::Failed);
 }
 
 #[test]
