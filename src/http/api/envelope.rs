@@ -36,7 +36,8 @@ pub(super) async fn envelope(State(api): State<Api>, mut request: Request, next:
     let client = request.extensions().get::<ClientAddress>().and_then(ClientAddress::ip);
     let span = tracing::info_span!("request", id = id.as_str(), %method, route = route.as_deref());
     let began = api.carnet().clock().monotonic();
-    let is_below = request.uri().path().starts_with(PREFIX);
+    let below = request.uri().path().strip_prefix(PREFIX);
+    let is_below = below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let mut response = next.run(request).instrument(span).await;
     if response.extensions().get::<Refused>().is_none() {
         // axum's own responses, which keep their `Allow` header.

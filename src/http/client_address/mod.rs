@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use http::{HeaderMap, HeaderName};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::values::excerpt::excerpt;
 
@@ -146,7 +146,7 @@ impl FromStr for TrustedProxies {
                 continue;
             }
             let given = item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from));
-            let given = given.map_err(|_| TrustedProxiesError::NotANetwork(excerpt(item)))?;
+            let given = canonical(given.map_err(|_| TrustedProxiesError::NotANetwork(excerpt(item)))?);
             let network = given.trunc();
             if given != network {
                 return Err(TrustedProxiesError::BitsBeyondPrefix { given, network });
@@ -158,6 +158,18 @@ impl FromStr for TrustedProxies {
         }
         Ok(trusted)
     }
+}
+
+/// Converts a network of IPv4-mapped IPv6 addresses to its IPv4 form, because the address of a peer has that
+/// form.
+fn canonical(network: IpNet) -> IpNet {
+    let v4 = match network.addr().to_canonical() {
+        IpAddr::V4(address) if network.addr().is_ipv6() => {
+            network.prefix_len().checked_sub(96).and_then(|prefix| Ipv4Net::new(address, prefix).ok())
+        }
+        _ => None,
+    };
+    v4.map_or(network, IpNet::V4)
 }
 
 impl TrustedProxies {

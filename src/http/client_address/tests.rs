@@ -100,11 +100,29 @@ fn trusted_proxies_are_networks_that_mean_what_they_say() {
     for (text, message) in [
         ("10.0.0.1/8", "10.0.0.1/8 has bits beyond its prefix; the network is 10.0.0.0/8"),
         ("0.0.0.0/0", "0.0.0.0/0 trusts everybody, so that every client could claim any address"),
+        ("::ffff:0:0/96", "0.0.0.0/0 trusts everybody, so that every client could claim any address"),
+        ("::ffff:10.0.0.1/104", "10.0.0.1/8 has bits beyond its prefix; the network is 10.0.0.0/8"),
         ("::/0", "::/0 trusts everybody, so that every client could claim any address"),
         ("proxy", "\"proxy\" is no address, no network such as 10.0.0.0/8, and not \"unix\""),
         ("10.0.0.0/33", "\"10.0.0.0/33\" is no address, no network such as 10.0.0.0/8, and not \"unix\""),
     ] {
         assert_eq!(text.parse::<TrustedProxies>().unwrap_err().to_string(), message);
+    }
+}
+
+#[test]
+fn a_proxy_named_by_an_ipv4_mapped_address_is_trusted() {
+    for (text, from, is_trusted) in [
+        ("::ffff:10.0.0.1", "10.0.0.1", true),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.1", true),
+        ("::ffff:10.0.0.1", "10.0.0.2", false),
+        ("::ffff:a00:0/104", "10.9.9.9", true),
+        ("::ffff:10.0.0.0/104", "11.0.0.1", false),
+        ("::fffe:0:0/96", "0.0.0.1", false),
+        ("fd00::/8", "fd00::1", true),
+    ] {
+        let trusted: TrustedProxies = text.parse().unwrap();
+        assert_eq!(trusted.trust(peer(from)), is_trusted, "{text} {from}");
     }
 }
 

@@ -97,6 +97,19 @@ fn a_path_that_is_no_route_is_refused_like_one_that_hides_something() {
 }
 
 #[test]
+fn a_path_that_only_begins_like_the_api_is_none_of_its_own() {
+    let world = World::new("");
+    let get = |path: &str| world.api.connect().request("GET", path, "");
+    for path in ["/api/v1", "/api/v1/", "/api/v1/x"] {
+        assert_eq!(refusal(&get(path)), (404, "not-found".to_owned()), "{path}");
+    }
+    for path in ["/api/v1x", "/api/v10/audit", "/api"] {
+        let answer = get(path);
+        assert_eq!((answer.status, answer.header("content-type")), (404, None), "{path}");
+    }
+}
+
+#[test]
 fn head_answers_as_get_does_without_the_body() {
     let world = World::new("");
     for (path, token) in [
