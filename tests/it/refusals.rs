@@ -448,6 +448,13 @@ fn inspect_refuses_what_is_no_token() {
         ("binary", vec![0xff; 64], "UTF-8"),
         ("a flood", vec![b'a'; 1 << 20], "20000 bytes"),
         ("a flood of dots", vec![b'.'; 20_000], compact),
+        (
+            "as many dots with line ends around them",
+            ["\n", &".".repeat(20_000), "\r\n"].concat().into(),
+            compact,
+        ),
+        ("one more dot", vec![b'.'; 20_001], "20000 bytes"),
+        ("a flood of spaces", vec![b' '; 1 << 20], "20000 bytes"),
     ] {
         assert_refused(what, &inspect(&input), FAILED, &["stdin", rule]);
     }
