@@ -333,10 +333,6 @@ impl Carnet {
         self.store.close().await;
     }
 
-    /// Keeps what this process publishes and signs current, and rotates keys when they are due, until
-    /// `shutdown` completes; what it knows of who fetched the JWKS is written before it returns. One
-    /// process of several is enough for the rotation; each needs it for the rest. See [`Maintenance`]. What the
-    /// broker keeps of feeds that are changed or removed is dropped meanwhile.
     /// Keeps the published documents and the signers of this process current, rotates keys when they are due,
     /// and drops cached credentials of feeds that are changed or removed, until `shutdown` completes. Writes
     /// the remaining evidence of JWKS fetches before it returns.

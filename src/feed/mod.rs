@@ -122,11 +122,6 @@ impl FeedDraft {
         }
     }
 
-    /// Checks everything that does not rest on the key policy.
-    ///
-    /// # Errors
-    ///
-    /// As [`Feed::new`].
     /// Checks everything that does not depend on the key policy, with the errors of [`Feed::new`].
     pub fn check(&self) -> Result<(), FeedError> {
         Feed::new(self.clone(), Uuid::nil(), Duration::MAX, Timestamp::UNIX_EPOCH).map(drop)
@@ -256,6 +251,8 @@ impl Feed {
             None if was_default => provider.default_audience(&registry, &endpoints),
             None => self.audience.clone(),
         };
+        // A lifetime counts as default if it equals today's. Under which policy it was chosen is not stored: one
+        // that was the default under another maximum stays as it is.
         let had_default_lifetime =
             self.token_lifetime == self.provider.default_token_lifetime(max_token_lifetime);
         let token_lifetime = match changes.token_lifetime {

@@ -103,10 +103,10 @@ impl Uploads {
     /// Returns the feeds for which [`Uploads::confirm`] would record `kid`: those named, or else all whose
     /// uploaded JWKS must contain it. Fails as [`Uploads::confirm`] does.
     pub async fn feeds(&self, kid: &Kid, named: &[FeedPath]) -> Result<Vec<FeedPath>, UploadsError> {
-        let mut write = self.vault.store().write().await?;
-        let keys = self.vault.keys_in(&mut write).await?.public();
-        let key = signing(&keys, kid, self.clock.now())?;
-        let feeds = feeds(&mut write, key, named).await?;
+        let mut read = self.vault.store().read().await?;
+        let stored = self.vault.keys_in(&mut read).await?;
+        let (keys, now) = (stored.public(), self.clock.now().max(stored.settings.high_water));
+        let feeds = feeds(&mut read, signing(&keys, kid, now)?, named).await?;
         Ok(feeds.iter().map(Feed::path).collect())
     }
 

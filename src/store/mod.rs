@@ -298,7 +298,7 @@ impl Store {
     }
 
     /// Begins a reading transaction: one snapshot, with the keys that authenticate it.
-    async fn read(&self) -> Result<ReadTransaction, StoreError> {
+    pub(crate) async fn read(&self) -> Result<ReadTransaction, StoreError> {
         self.read_from(&self.readers.lists).await
     }
 

@@ -10,7 +10,7 @@ use super::master_key::MasterKey;
 use super::rewrap::ForgedRow;
 use super::sealed::Sealer;
 use super::signing_keys::{StoredKey, StoredKeys};
-use super::{Store, StoreError, Transaction};
+use super::{ReadTransaction, Store, StoreError, Transaction};
 use crate::audit::KeyEventKind;
 use crate::jose::jws::Signer;
 use crate::jose::key_pair::KeyPair;
@@ -58,9 +58,9 @@ impl Vault {
         self.ours(self.store.signing_keys().await?)
     }
 
-    /// Returns every signing key as [`Vault::keys`] does, inside a writing transaction.
-    pub async fn keys_in(&self, write: &mut Transaction) -> Result<StoredKeys, StoreError> {
-        self.ours(write.signing_keys().await?)
+    /// Returns every signing key as [`Vault::keys`] does, inside this transaction.
+    pub async fn keys_in(&self, read: &mut ReadTransaction) -> Result<StoredKeys, StoreError> {
+        self.ours(read.signing_keys().await?)
     }
 
     /// Checks that the keys still belong to this issuer. A process that keeps running after another one has

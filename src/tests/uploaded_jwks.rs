@@ -199,6 +199,17 @@ async fn a_forced_rotation_goes_on_and_minting_does_not_stop() {
 }
 
 #[tokio::test]
+async fn the_feeds_to_confirm_are_listed_while_another_process_writes() {
+    let machine = Machine::new();
+    let mut process = machine.open().await;
+    add(&process, "prod", ES256, JwksSource::Uploaded).await;
+    let (_, next) = keys_of(&mut process, ES256).await;
+    let mut other = machine.sql().await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    assert_eq!(process.carnet.uploads().feeds(&next, &[]).await.unwrap(), [path("prod")]);
+}
+
+#[tokio::test]
 async fn a_clock_that_is_behind_confirms_nothing_earlier_than_it_has_been() {
     let machine = Machine::new();
     let mut process = machine.open().await;

@@ -136,8 +136,10 @@ fn parse(value: &str) -> Result<WorkloadIdentityProvider, WorkloadIdentityProvid
     else {
         return Err(Rule::Form);
     };
-    // Google's project numbers are positive 64-bit integers.
-    let is_number = project.parse::<i64>().is_ok_and(|number| number > 0)
+    // Google's project numbers are positive 64-bit integers, and have about 12 digits. Up to 18 digits are
+    // accepted: every such number is one, and a pattern in the API's schema can say so.
+    let is_number = project.len() <= 18
+        && project.bytes().all(|byte| byte.is_ascii_digit())
         && project.starts_with(|first| matches!(first, '1'..='9'));
     if !is_number {
         return Err(Rule::Project);

@@ -55,6 +55,7 @@ fn other_names_are_refused_with_the_rule() {
         (with("123456789012", "-12"), Project),
         (with("123456789012", "٣"), Project),
         (with("123456789012", ""), Project),
+        (with("123456789012", "1000000000000000000"), Project),
         (with("123456789012", "99999999999999999999"), Project),
         (with("global", "europe-west1"), Location),
         (with("global", ""), Location),
@@ -71,6 +72,9 @@ fn other_names_are_refused_with_the_rule() {
     ] {
         let refused = text.parse::<WorkloadIdentityProvider>().map_err(|error| error.rule);
         assert_eq!(refused, Err(rule), "{text:?}");
+    }
+    for number in ["1", "999999999999999999"] {
+        assert!(with("123456789012", number).parse::<WorkloadIdentityProvider>().is_ok(), "{number}");
     }
     for id in ["abcd", "0-0-", &"z".repeat(32)] {
         assert!(with("carnet", id).parse::<WorkloadIdentityProvider>().is_ok(), "{id}");

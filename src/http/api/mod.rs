@@ -92,7 +92,6 @@ impl Api {
             .layer(from_fn_with_state(self.clone(), envelope::envelope))
     }
 
-    /// The OpenAPI document of the routes.
     #[cfg(any(test, feature = "test-internals"))]
     /// Returns the OpenAPI document of the routes.
     #[must_use]

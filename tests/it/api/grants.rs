@@ -6,6 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::api::world::{Api, Grant, World, refusal, success};
+use crate::support::database;
+use crate::support::process::wait_until;
 
 /// Returns the grant that the API has just made.
 #[track_caller]
@@ -194,4 +196,19 @@ fn the_time_of_last_use_appears_once_a_server_has_written_it() {
     assert!(time(&of(&used.id)["last_used_at"]) >= time(&of(&used.id)["created_at"]), "{list}");
     assert!(of(&unused.id)["last_used_at"].is_null(), "{list}");
     assert_eq!(of(&unused.id)["state"], "valid");
+}
+
+#[test]
+fn a_forged_row_is_logged_once_for_each_list() {
+    let world = World::new("");
+    let changed = world.grant(&["--role=viewer"]);
+    let change = format!("UPDATE grants SET created_by = 'other' WHERE id = '{}'", changed.id);
+    database::run(&world.issuer.carnet.database(), &change);
+    success(&world.api.get(&world.admin, "/grants"));
+    let count = || {
+        let log = world.issuer.server.process.stderr();
+        log.lines().filter(|line| line.contains("fails its MAC") && line.contains(&changed.id)).count()
+    };
+    assert!(wait_until(Duration::from_secs(10), || (count() > 0).then_some(())).is_some());
+    assert_eq!(count(), 1);
 }
