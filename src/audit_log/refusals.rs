@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_count_that_is_put_back_names_only_what_later_refusals_share() {
         let (mut refusals, grant) = (Refusals::default(), Uuid::from_u128(1));
-        let mut refuse = |refusals: &mut Refusals, feed: &str| {
+        let refuse = |refusals: &mut Refusals, feed: &str| {
             refusals.count_granted(grant, refused(grant, "GET /x: forbidden", "a", feed, "1"));
         };
         for feed in ["one", "one", "one"] {
