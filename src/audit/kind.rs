@@ -112,6 +112,8 @@ names! {
     IssuerChange = "issuer.change",
     /// Old rows of this log were removed.
     AuditPrune = "audit.prune",
+    /// The end of this log, as a running process had written it, was gone.
+    AuditCut = "audit.cut",
 }
 
 names! {

@@ -51,7 +51,7 @@ impl Acceptance {
     /// Opens the database that `config` names, which must exist.
     pub async fn open(config: &Config) -> Result<Self, OpenError> {
         let config = Config { if_missing: IfMissing::Refuse, ..config.clone() };
-        custody::check(config.database.path(), &config.master_key)?;
+        custody::check(config.database.path(), &config.master_key, config.state_file.as_deref())?;
         let store = Store::open(&config.database, config.if_missing).await?;
         unlock(&store, &config).await?;
         let witnesses = config.witnesses();

@@ -212,7 +212,7 @@ impl Carnet {
     ///
     /// A first start that fails part way continues from there when it is repeated.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
-        custody::check(config.database.path(), &config.master_key)?;
+        custody::check(config.database.path(), &config.master_key, config.state_file.as_deref())?;
         let store = Store::open(&config.database, config.if_missing).await?;
         unlock(&store, &config).await?;
         establish_state(&store, &config).await?;
@@ -265,7 +265,7 @@ impl Carnet {
     /// Opens only the database, for changes that need no signing keys but are recorded in the audit log. Sets
     /// up a new database if `config` allows it.
     pub(crate) async fn open_store(config: &Config) -> Result<Store, OpenError> {
-        custody::check(config.database.path(), &config.master_key)?;
+        custody::check(config.database.path(), &config.master_key, config.state_file.as_deref())?;
         let store = Store::open(&config.database, config.if_missing).await?;
         unlock(&store, config).await?;
         establish_state(&store, config).await?;
@@ -275,7 +275,7 @@ impl Carnet {
     /// Opens an existing database for reading. Needs no master key; changes that must be recorded are
     /// impossible.
     pub(crate) async fn open_store_to_read(config: &Config) -> Result<Store, OpenError> {
-        custody::check(config.database.path(), &config.master_key)?;
+        custody::check(config.database.path(), &config.master_key, config.state_file.as_deref())?;
         Self::open_store_to_examine(config).await
     }
 
@@ -298,7 +298,7 @@ impl Carnet {
 
     /// Opens only the database, for its grants. Sets up a new database if `config` allows it.
     pub(crate) async fn open_grants(config: &Config) -> Result<Grants, OpenError> {
-        custody::check(config.database.path(), &config.master_key)?;
+        custody::check(config.database.path(), &config.master_key, config.state_file.as_deref())?;
         let store = Store::open(&config.database, config.if_missing).await?;
         unlock(&store, config).await?;
         establish_state(&store, config).await?;

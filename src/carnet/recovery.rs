@@ -185,7 +185,7 @@ impl Recovery {
     /// Opens the issuer that `config` describes, which must exist.
     pub async fn open(config: &Config) -> Result<Self, OpenError> {
         let config = Config { if_missing: IfMissing::Refuse, ..config.clone() };
-        custody::check(config.database.path(), &config.master_key)?;
+        custody::check(config.database.path(), &config.master_key, config.state_file.as_deref())?;
         let store = Store::open(&config.database, config.if_missing).await?;
         unlock(&store, &config).await?;
         let vault = Arc::new(adopt_issuer(store.clone(), &config).await?);

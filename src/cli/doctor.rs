@@ -74,7 +74,7 @@ pub(super) async fn run(opening: OpeningOptions, arguments: DoctorArguments) -> 
         }
         store.close().await;
     }
-    match files::look(config.database.path(), &config.master_key) {
+    match files::look(config.database.path(), &config.master_key, config.state_file.as_deref()) {
         Ok(seen) => findings.extend(files::check(&seen)),
         Err(error) => {
             findings.push(Finding::failed("database-files", format!("cannot be looked at: {error}")))

@@ -18,8 +18,10 @@ const MASTER_KEY_FILE: &str = "master-key-file";
 pub enum Kind {
     /// The database and SQLite's files beside it.
     Database,
-    /// The folder of the database.
+    /// The folder of the database or of the state file.
     DatabaseFolder,
+    /// The file that remembers the database's state.
+    StateFile,
     /// The folder of the master key.
     KeysFolder,
     /// A master key that carnet created.
@@ -42,17 +44,22 @@ pub struct Seen {
     pub refused: Option<(String, String)>,
 }
 
-/// Reads the permissions of a database's files and of its master key's. A file that does not exist has no
+/// Reads the permissions of a database's files, of its master key's and of the state file. A file that does not exist has no
 /// mode.
 ///
 /// # Errors
 ///
 /// Any I/O error except “not found”, for example for a folder that may not be searched.
-pub fn look(database: &Path, master_key: &MasterKeySource) -> io::Result<Vec<Seen>> {
-    let seen = custody::all(database, master_key).into_iter().map(|(kept, path)| {
+pub fn look(
+    database: &Path,
+    master_key: &MasterKeySource,
+    state_file: Option<&Path>,
+) -> io::Result<Vec<Seen>> {
+    let seen = custody::all(database, master_key, state_file).into_iter().map(|(kept, path)| {
         let kind = match (kept, master_key) {
             (Kept::Database, _) => Kind::Database,
-            (Kept::DatabaseFolder, _) => Kind::DatabaseFolder,
+            (Kept::DatabaseFolder | Kept::StateFolder, _) => Kind::DatabaseFolder,
+            (Kept::StateFile, _) => Kind::StateFile,
             (Kept::KeysFolder, _) => Kind::KeysFolder,
             (Kept::MasterKey, MasterKeySource::Folder(_)) => Kind::MasterKey,
             (Kept::MasterKey, MasterKeySource::File(_)) => Kind::ProvidedMasterKey,
@@ -116,7 +123,7 @@ fn check_one(id: &'static str, seen: &[Seen]) -> Option<Finding> {
 
 fn id_of(kind: Kind) -> &'static str {
     match kind {
-        Kind::Database | Kind::DatabaseFolder => DATABASE_FILES,
+        Kind::Database | Kind::DatabaseFolder | Kind::StateFile => DATABASE_FILES,
         Kind::KeysFolder => KEYS_FOLDER,
         Kind::MasterKey | Kind::ProvidedMasterKey => MASTER_KEY_FILE,
     }
@@ -132,7 +139,7 @@ impl Seen {
 fn judge(kind: Kind, mode: u32) -> Status {
     let (failed, warning) = match kind {
         Kind::Database => (0, 0o044),
-        Kind::DatabaseFolder | Kind::KeysFolder => (0, 0),
+        Kind::DatabaseFolder | Kind::StateFile | Kind::KeysFolder => (0, 0),
         Kind::MasterKey => (0o077, 0),
         Kind::ProvidedMasterKey => (0o037, 0),
     };

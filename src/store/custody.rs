@@ -1,7 +1,8 @@
 //! Checks that no other user can change the files that trust depends on.
 //!
 //! A user who can write the database can replace it with an older copy. A user who can write the keys folder
-//! can replace the master key. carnet uses neither while another user could do so: [`check`] must pass before
+//! can replace the master key. A user who can write the state file can put back an older one, which then
+//! accepts the older database. carnet uses none of them while another user could do so: [`check`] must pass before
 //! anything is opened. Read access is a separate matter: [`MasterKeySource`] checks it for the master key,
 //! and `doctor` warns about it for the database.
 
@@ -21,6 +22,10 @@ pub enum Kept {
     DatabaseFolder,
     /// The folder of the master key.
     KeysFolder,
+    /// The file that remembers the database's state.
+    StateFile,
+    /// The folder of the state file, if that is not the keys folder.
+    StateFolder,
     /// The file of the master key. Its permissions are checked when it is read.
     MasterKey,
 }
@@ -30,6 +35,8 @@ impl fmt::Display for Kept {
         f.write_str(match self {
             Self::Database => "the database file",
             Self::DatabaseFolder => "the database's folder",
+            Self::StateFile => "the state file",
+            Self::StateFolder => "the state file's folder",
             Self::KeysFolder => "the keys folder",
             Self::MasterKey => "the master key file",
         })
@@ -72,11 +79,13 @@ impl CustodyError {
                 let path = path.display().to_string();
                 let path = word(&path);
                 match kept {
-                    Kept::Database | Kept::MasterKey => format!(
+                    Kept::Database | Kept::StateFile | Kept::MasterKey => format!(
                         "`chmod 0600 {path}`; on a Kubernetes volume with fsGroup, also set \
                          `fsGroupChangePolicy: OnRootMismatch`, or the next mount opens it to the group again"
                     ),
-                    Kept::DatabaseFolder | Kept::KeysFolder => format!("`chmod go-w {path}`"),
+                    Kept::DatabaseFolder | Kept::StateFolder | Kept::KeysFolder => {
+                        format!("`chmod go-w {path}`")
+                    }
                 }
             }
             Self::Owner { path, owner, user, .. } => {
@@ -125,7 +134,7 @@ const ROOT: u32 = 0;
 
 fn judge(kept: Kept, found: Found, process: &Process) -> Option<Wrong> {
     let Found { mode, owner, group, folder_owner } = found;
-    let is_folder = matches!(kept, Kept::DatabaseFolder | Kept::KeysFolder);
+    let is_folder = matches!(kept, Kept::DatabaseFolder | Kept::StateFolder | Kept::KeysFolder);
     let is_root = process.user == ROOT;
     // Root works on behalf of other users: an administrator at the command line, or a container that uses a
     // folder of its host.
@@ -138,29 +147,35 @@ fn judge(kept: Kept, found: Found, process: &Process) -> Option<Wrong> {
     let is_sticky = mode & STICKY != 0;
     let forbidden = match kept {
         Kept::MasterKey => 0,
-        Kept::Database => GROUP_WRITES | OTHERS_WRITE,
+        Kept::Database | Kept::StateFile => GROUP_WRITES | OTHERS_WRITE,
         // Kubernetes mounts a secret as a sticky folder that root owns.
         Kept::KeysFolder if is_sticky && owner == ROOT => 0,
         Kept::KeysFolder => GROUP_WRITES | OTHERS_WRITE,
-        Kept::DatabaseFolder if is_sticky => 0,
+        Kept::DatabaseFolder | Kept::StateFolder if is_sticky => 0,
         // The process's own group and the group assigned to a volume may write.
-        Kept::DatabaseFolder if process.groups.contains(&group) || (is_root && group == owner) => {
+        Kept::DatabaseFolder | Kept::StateFolder
+            if process.groups.contains(&group) || (is_root && group == owner) =>
+        {
             OTHERS_WRITE
         }
-        Kept::DatabaseFolder => GROUP_WRITES | OTHERS_WRITE,
+        Kept::DatabaseFolder | Kept::StateFolder => GROUP_WRITES | OTHERS_WRITE,
     };
     (mode & forbidden != 0).then_some(Wrong::Mode)
 }
 
 /// Refuses the first file or folder that another user could change. Accepts those that do not exist yet,
 /// because carnet creates them private.
-pub fn check(database: &Path, master_key: &MasterKeySource) -> Result<(), CustodyError> {
-    all(database, master_key).into_iter().try_for_each(|(kept, path)| check_one(kept, &path))
+pub fn check(
+    database: &Path,
+    master_key: &MasterKeySource,
+    state_file: Option<&Path>,
+) -> Result<(), CustodyError> {
+    all(database, master_key, state_file).into_iter().try_for_each(|(kept, path)| check_one(kept, &path))
 }
 
 /// Returns every file and folder that [`check`] checks.
 #[must_use]
-pub fn all(database: &Path, master_key: &MasterKeySource) -> Vec<(Kept, PathBuf)> {
+pub fn all(database: &Path, master_key: &MasterKeySource, state_file: Option<&Path>) -> Vec<(Kept, PathBuf)> {
     // SQLite creates its files beside the database itself, not beside a link to it.
     let database = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
     let beside = |suffix: &str| {
@@ -174,6 +189,13 @@ pub fn all(database: &Path, master_key: &MasterKeySource) -> Vec<(Kept, PathBuf)
         all.push((Kept::KeysFolder, folder.clone()));
     }
     all.push((Kept::MasterKey, master_key.path()));
+    if let Some(state_file) = state_file {
+        let folder = folder_of(state_file).to_owned();
+        if !all.contains(&(Kept::KeysFolder, folder.clone())) {
+            all.push((Kept::StateFolder, folder));
+        }
+        all.push((Kept::StateFile, state_file.to_owned()));
+    }
     all
 }
 
@@ -237,6 +259,12 @@ mod tests {
             (Kept::KeysFolder, folder(0o3777, 0, 2000), service(), None),
             (Kept::KeysFolder, folder(0o1777, 1000, 1000), service(), mode),
             (Kept::KeysFolder, folder(0o700, 1001, 1001), service(), owner),
+            (Kept::StateFile, file(0o600, 1000, 0), service(), None),
+            (Kept::StateFile, file(0o644, 1000, 0), service(), None),
+            (Kept::StateFile, file(0o666, 1000, 0), service(), mode),
+            (Kept::StateFile, file(0o600, 1001, 0), service(), owner),
+            (Kept::StateFolder, folder(0o775, 1000, 1000), service(), None),
+            (Kept::StateFolder, folder(0o777, 1000, 1000), service(), mode),
             (Kept::MasterKey, file(0o440, 0, 0), service(), None),
             (Kept::MasterKey, file(0o600, 1001, 0), service(), owner),
         ] {

@@ -8,7 +8,7 @@ use sqlx::{Connection as _, SqliteConnection};
 use super::database_url::DatabaseUrl;
 use super::{StoreError, is_busy};
 
-static MIGRATIONS: Migrator = sqlx::migrate!();
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The maximum number of attempts to switch to a write-ahead log. An attempt fails only while another process
 /// switches the same new database, and fewer processes than this ever start at once.
@@ -49,9 +49,13 @@ pub(super) async fn migrate(url: &DatabaseUrl, connection: &mut SqliteConnection
     match MIGRATIONS.run_direct(None, &mut *transaction, false).await {
         Ok(()) => transaction.commit().await.map_err(open),
         Err(MigrateError::VersionMissing(found)) => {
-            let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
-            Err(StoreError::TooNew { database: url.clone(), found, known })
+            Err(StoreError::TooNew { database: url.clone(), found, known: newest_migration() })
         }
         Err(source) => Err(StoreError::Migration { database: url.clone(), source }),
     }
+}
+
+/// Returns the version of the newest migration.
+pub(super) fn newest_migration() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }

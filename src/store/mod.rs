@@ -25,6 +25,7 @@ pub mod publications;
 mod readers;
 pub mod removed_subjects;
 pub mod rewrap;
+mod schema;
 pub mod sealed;
 mod sealed_keys;
 pub mod server_keys;
@@ -45,14 +46,17 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSy
 use sqlx::{ConnectOptions as _, Connection, Sqlite, SqliteConnection};
 use tokio::sync::Mutex;
 
+use self::audit::WrittenEnd;
 use self::columns::{corrupt, from_millis, from_seconds, parse, to_millis, to_seconds};
 use self::database_file::{create_private_file, migrate, use_write_ahead_log};
 use self::database_url::DatabaseUrl;
 use self::keyring::Keyring;
 use self::readers::{LOG_DEADLINE, Readers};
+use self::schema::CheckedSchema;
 use self::sealed::SealError;
 use self::sealed_keys::Keyholder;
 use self::states::{Change, Guard, StateError, Vouched};
+use crate::audit::Anchor;
 use crate::values::issuer_url::IssuerUrl;
 
 /// The maximum time that a statement waits for another process's transaction.
@@ -207,6 +211,10 @@ pub struct Store {
     keys: Arc<Keyholder>,
     /// The last state that this process trusts, shared by all clones.
     guard: Arc<Guard>,
+    /// The last row of the audit log that this process wrote, shared by all clones.
+    log_end: Arc<WrittenEnd>,
+    /// The schema, shared by all clones.
+    schema: Arc<CheckedSchema>,
     /// The device and inode number of the file that was opened.
     file: Option<(u64, u64)>,
 }
@@ -221,7 +229,7 @@ pub enum IfMissing {
 }
 
 impl Store {
-    /// Opens the database and migrates its schema to the current version.
+    /// Opens the database, migrates its schema to the current version, and checks it.
     pub async fn open(url: &DatabaseUrl, if_missing: IfMissing) -> Result<Self, StoreError> {
         if !url.path().exists() {
             match if_missing {
@@ -245,6 +253,8 @@ impl Store {
         let mut opening = SqliteConnection::connect_with(&options).await.map_err(open)?;
         use_write_ahead_log(&mut opening).await.map_err(open)?;
         migrate(url, &mut opening).await?;
+        let schema = Arc::new(CheckedSchema::default());
+        schema.check(url, &mut *opening.begin().await?).await?;
         let writer = writing_pool()
             .max_connections(1)
             .connect_with(options.clone().busy_timeout(ASKED_EVERY))
@@ -257,9 +267,9 @@ impl Store {
             .max_connections(1)
             .connect_lazy_with(options.clone().busy_timeout(CHECKPOINT_TIMEOUT));
         let readers = Readers::new(&options);
-        let (turn, keys, guard) = (Arc::default(), Arc::default(), Arc::default());
+        let (turn, keys, guard, log_end) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
         let file = file_at(url.path());
-        Ok(Self { url: url.clone(), writer, turn, readers, checkpointer, keys, guard, file })
+        Ok(Self { url: url.clone(), writer, turn, readers, checkpointer, keys, guard, log_end, schema, file })
     }
 
     /// Returns the database's name for messages.
@@ -285,16 +295,19 @@ impl Store {
         Ok(Transaction(self.begun(self.begin_immediate().await?).await?))
     }
 
-    /// Begins a transaction with the write lock, and retries while another process holds it.
-    async fn begin_immediate(&self) -> sqlx::Result<sqlx::Transaction<'static, Sqlite>> {
+    /// Begins a transaction with the write lock, and retries while another process holds it. The schema is
+    /// checked under the lock, so it cannot change before the transaction ends.
+    async fn begin_immediate(&self) -> Result<sqlx::Transaction<'static, Sqlite>, StoreError> {
         let mut left = BUSY_TIMEOUT.as_millis() / ASKED_EVERY.as_millis();
-        loop {
+        let mut begun = loop {
             left -= 1;
             match self.writer.begin_with("BEGIN IMMEDIATE").await {
                 Err(error) if is_busy(&error) && left > 0 => {}
-                begun => return begun,
+                begun => break begun?,
             }
-        }
+        };
+        self.schema.check(&self.url, &mut begun).await?;
+        Ok(begun)
     }
 
     /// Begins a reading transaction: one snapshot, with the keys that authenticate it.
@@ -315,8 +328,16 @@ impl Store {
     }
 
     fn inside(&self, transaction: sqlx::Transaction<'static, Sqlite>) -> ReadTransaction {
-        let (guard, seen) = (Arc::clone(&self.guard), self.guard.vouched());
-        ReadTransaction { transaction, url: self.url.clone(), keyring: None, guard, seen, change: None }
+        ReadTransaction {
+            transaction,
+            url: self.url.clone(),
+            keyring: None,
+            guard: Arc::clone(&self.guard),
+            seen: self.guard.vouched(),
+            change: None,
+            log_end: Arc::clone(&self.log_end),
+            written_end: None,
+        }
     }
 
     /// Returns whether the database's path no longer names the file that was opened. This process would keep
@@ -359,6 +380,9 @@ pub struct ReadTransaction {
     seen: Option<Arc<Vouched>>,
     /// Always `None` unless a [`Transaction`] holds this one.
     change: Option<Change>,
+    log_end: Arc<WrittenEnd>,
+    /// The end of the audit log that this transaction has written.
+    written_end: Option<Anchor>,
 }
 
 impl ReadTransaction {
@@ -390,8 +414,11 @@ impl Transaction {
     /// the commit and writes the state file after it. If this fails, nothing has been written.
     pub async fn commit(mut self) -> Result<(), StoreError> {
         let appended = self.append_state().await?;
-        let ReadTransaction { transaction, guard, .. } = self.0;
+        let ReadTransaction { transaction, guard, log_end, written_end, .. } = self.0;
         transaction.commit().await?;
+        if let Some(end) = written_end {
+            log_end.committed(end);
+        }
         if let Some(appended) = appended {
             guard.committed(appended).await;
         }

@@ -230,6 +230,10 @@ fn state_hint(error: &StateError) -> &'static str {
              accept` takes the database without it, and believes nothing of it"
         }
         StateError::Replaced(_) => "start it again",
+        StateError::Schema { .. } => {
+            "find out who can write the database; drop what was added, as by `sqlite3 FILE 'DROP TRIGGER NAME'`, or put the \
+             latest database back in its place; repeat revocations and recoveries that were made since it was added"
+        }
         _ => {
             "find out who can write the database, and put the latest database back in its place; `carnet database accept` \
              takes this one, and believes nothing of what it held"

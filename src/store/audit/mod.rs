@@ -3,6 +3,7 @@
 //! A change and its record are one transaction, and that transaction also reads the end of the chain. All
 //! processes on one database therefore extend one chain without gaps.
 
+mod cut;
 mod epochs;
 mod filter;
 mod paging;
@@ -15,6 +16,7 @@ mod times;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
+pub(super) use self::cut::WrittenEnd;
 pub(super) use self::epochs::Ended;
 pub use self::filter::{AuditFilter, Sight};
 pub use self::paging::{Direction, MAX_PAGE};
@@ -75,8 +77,9 @@ impl Transaction {
         let keyring = self.keyring()?;
         let key = keyring.audit().current();
         let mut end = end(self.connection()).await?;
-        let mut rows = Vec::with_capacity(events.len());
-        for event in events {
+        let cut = self.cut_since_written(&end).await?;
+        let mut rows = Vec::with_capacity(events.len() + 1);
+        for event in cut.iter().chain(events) {
             let full = || corrupt(TABLE, &end.seq.to_string(), "has the last number that there is");
             let seq = end.seq.checked_add(1).ok_or_else(full)?;
             let mut row = Row::new(seq, now, event);
@@ -88,6 +91,7 @@ impl Transaction {
         if !rows.is_empty() {
             Row::insert(rows, self.connection()).await?;
             times::note(self.connection(), now).await?;
+            self.written_end = Some(end);
         }
         Ok(end)
     }

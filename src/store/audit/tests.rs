@@ -231,3 +231,40 @@ async fn what_was_tampered_with_is_not_pruned() {
     assert!(error.to_string().contains("row 2"), "{error}");
     assert_eq!(store.verify_audit(&[]).await.unwrap().rows, 5);
 }
+
+#[tokio::test]
+async fn rows_that_something_else_removed_behind_a_process_are_recorded_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(&folder).await;
+    let now = Timestamp::UNIX_EPOCH;
+    append(&store, now, &[full_event(), full_event(), full_event()]).await;
+    let mut thief = store.writer.acquire().await.unwrap();
+    sqlx::query("DELETE FROM audit WHERE seq > 1").execute(&mut *thief).await.unwrap();
+    drop(thief);
+    append(&store, now, &[full_event()]).await;
+    append(&store, now, &[full_event()]).await;
+    let records = read(&store, &AuditFilter::default(), Direction::OldestFirst(0), 100).await;
+    let kinds: Vec<EventKind> = records.iter().map(|record| record.event.kind).collect();
+    assert_eq!(kinds, [EventKind::Exchange, EventKind::AuditCut, EventKind::Exchange, EventKind::Exchange]);
+    let detail = records[1].event.detail.as_deref().unwrap();
+    assert!(detail.starts_with("row 3, which this process had written, was gone"), "{detail}");
+    // The chain alone shows nothing.
+    assert!(store.verify_audit(&[]).await.unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn rows_of_other_processes_and_pruned_rows_do_not_count_as_removed() {
+    let at = |hour: u32| Timestamp::UNIX_EPOCH + HOUR * hour;
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(&folder).await;
+    let first = append(&store, at(1), &[full_event()]).await;
+    append(&store, at(9), &[full_event()]).await;
+    // As if another process had written the second row.
+    store.log_end.committed(first);
+    append(&store, at(9), &[full_event()]).await;
+    assert_eq!(store.prune_audit(at(4), &Actor::server(), at(10)).await.unwrap(), 1);
+    store.log_end.committed(first);
+    append(&store, at(10), &[full_event()]).await;
+    let cut = AuditFilter { kind: Some(EventKind::AuditCut), ..AuditFilter::default() };
+    assert!(read(&store, &cut, Direction::OldestFirst(0), 100).await.is_empty());
+}

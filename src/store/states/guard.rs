@@ -170,6 +170,7 @@ impl Store {
         if self.is_replaced() {
             return Err(StateError::Replaced(self.url.clone()).into());
         }
+        self.schema.check(&self.url, &mut *self.readers.pulse.begin().await?).await?;
         if found != Some(vouched.state.point()) {
             self.catch_up().await?;
         }

@@ -121,6 +121,16 @@ pub enum StateError {
          nothing else until it is started again"
     )]
     Replaced(DatabaseUrl),
+    /// Something other than carnet changed the schema.
+    #[error(
+        "the schema of the database {database} is not carnet's own: {object}; its statements may not do what they say"
+    )]
+    Schema {
+        /// The database.
+        database: DatabaseUrl,
+        /// The object that differs, and its change.
+        object: String,
+    },
     /// A change needs the states, and they have not been checked.
     #[error("the states of {0} were not looked at: nothing was changed")]
     NotEstablished(DatabaseUrl),
@@ -215,7 +225,8 @@ impl ReadTransaction {
     ) -> Result<(), StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT n, database_id, digest, head, mac FROM states WHERE n >= $1 \
-             UNION SELECT n, database_id, digest, head, mac FROM states WHERE n = (SELECT MIN(n) FROM states) ORDER BY n",
+             UNION SELECT n, database_id, digest, head, mac FROM states \
+             WHERE n IN ((SELECT MIN(n) FROM states), (SELECT MAX(n) FROM states)) ORDER BY n",
         )
         .bind(known.n)
         .fetch_all(self.connection())

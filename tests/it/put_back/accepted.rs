@@ -105,3 +105,42 @@ fn after_a_recovery_from_a_leak_neither_the_old_file_nor_its_rows_are_taken() {
     now.put_back(&carnet);
     assert_starts(&carnet);
 }
+
+/// The changes to a schema that make writes to keys, grants and the log do nothing, without an error.
+const HOLLOW: [&str; 4] = [
+    "CREATE TRIGGER hollow_1 BEFORE UPDATE ON signing_keys BEGIN SELECT RAISE(IGNORE); END",
+    "CREATE TRIGGER hollow_2 BEFORE INSERT ON signing_keys BEGIN SELECT RAISE(IGNORE); END",
+    "CREATE TRIGGER hollow_3 BEFORE DELETE ON signing_keys BEGIN SELECT RAISE(IGNORE); END",
+    "CREATE TRIGGER hollow_4 BEFORE INSERT ON audit WHEN NEW.kind = 'credential' BEGIN SELECT RAISE(IGNORE); END",
+];
+
+#[test]
+fn a_recovery_says_that_triggers_would_have_kept_what_it_replaces() {
+    let carnet = founded();
+    let new_key = format!("--new-key-file={}", carnet.home().join("recovered.key").display());
+    let published = keys::kids(&keys::list(&carnet));
+    crate::support::database::run_all(&carnet.database(), &HOLLOW);
+    let commands: [&[&str]; 4] = [
+        &["database", "accept", "--yes"],
+        &["key", "rewrap", "--leaked", &new_key, "--yes"],
+        &["key", "revoke", "--all", "--yes"],
+        &["audit", "verify"],
+    ];
+    for command in commands {
+        let refused = carnet.run(command);
+        assert_eq!(
+            refused.status, 1,
+            "{command:?} believed the schema: {}{}",
+            refused.stdout, refused.stderr
+        );
+        for words in ["the trigger \"hollow_1\" was added", "DROP TRIGGER"] {
+            assert!(refused.stderr.contains(words), "{command:?} should tell {words:?}: {}", refused.stderr);
+        }
+    }
+    let drops = ["1", "2", "3", "4"].map(|number| format!("DROP TRIGGER hollow_{number}"));
+    crate::support::database::run_all(&carnet.database(), &drops.each_ref().map(String::as_str));
+    carnet.ok(&["database", "accept", "--yes"]);
+    let server = keys::serve(&carnet);
+    assert!(keys::published(&keys::jwks(&server)).is_disjoint(&published));
+    stop(server);
+}

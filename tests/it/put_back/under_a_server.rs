@@ -149,3 +149,17 @@ fn two_servers_follow_each_other_and_the_file_has_the_last_state() {
     }
     crate::put_back::assert_starts(&carnet);
 }
+
+#[test]
+fn a_trigger_that_is_added_stops_a_running_server_until_it_is_gone() {
+    let world = World::new();
+    // Without a check, the log would lose every record from here on, and would verify.
+    sql(&world.carnet, "CREATE TRIGGER hollow BEFORE INSERT ON audit BEGIN SELECT RAISE(IGNORE); END");
+    world.assert_stopped();
+    let answer = readyz(&world.server).json();
+    let refused = answer["checks"]["state"]["refused"].as_str().unwrap();
+    assert!(refused.contains("the trigger \"hollow\" was added"), "{refused}");
+    sql(&world.carnet, "DROP TRIGGER hollow");
+    wait_until_ready_is(&world.server, 200);
+    assert_eq!(get(&world.server, &world.admin, "/api/v1/signing-keys").status, 200);
+}
