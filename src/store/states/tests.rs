@@ -222,3 +222,16 @@ async fn an_accepted_database_continues_above_every_state_that_a_witness_remembe
         assert!(store.examine_state(&remembered).await.unwrap().is_some_and(|(.., is_proved)| is_proved));
     }
 }
+
+#[tokio::test]
+async fn an_older_database_is_described_by_its_own_last_state() {
+    let world = World::new().await;
+    for id in 1..=3 {
+        world.moves(async |write| write.insert_grant(&grant(id, None)).await.unwrap()).await;
+    }
+    let mut later = world.store.state_status().unwrap().state;
+    later.n = 9;
+    let witnesses = Witnesses { file: None, at_least: Some(later) };
+    let error = world.store.examine_state(&witnesses).await.unwrap_err();
+    assert!(matches!(error, StoreError::State(StateError::Older { found: 4, known: 9, .. })), "{error}");
+}
