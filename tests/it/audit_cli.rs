@@ -261,7 +261,11 @@ fn a_credential_and_a_refused_exchange_are_recorded_without_a_secret() {
 #[test]
 fn without_a_place_in_the_log_nothing_is_handed_out_or_changed() {
     let carnet = carnet();
-    database::execute(&carnet.database(), "ALTER TABLE audit RENAME TO hidden");
+    // The last number that there is, behind which no row has a place.
+    database::execute(
+        &carnet.database(),
+        "UPDATE audit SET seq = 9223372036854775807 WHERE seq = (SELECT MAX(seq) FROM audit)",
+    );
     let before = database::dump(&carnet.database());
     for command in [
         &["token", "mint", "default/prod"][..],

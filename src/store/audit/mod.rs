@@ -131,10 +131,13 @@ impl Transaction {
     pub(crate) async fn hide_audit(&mut self) {
         sqlx::query("ALTER TABLE audit RENAME TO hidden").execute(self.connection()).await.unwrap();
     }
+}
 
-    /// Undoes [`Transaction::hide_audit`].
-    pub(crate) async fn show_audit(&mut self) {
-        sqlx::query("ALTER TABLE hidden RENAME TO audit").execute(self.connection()).await.unwrap();
+#[cfg(test)]
+impl Store {
+    /// Undoes [`Transaction::hide_audit`], without a transaction, which would refuse the schema.
+    pub(crate) async fn show_audit(&self) {
+        sqlx::query("ALTER TABLE hidden RENAME TO audit").execute(&self.writer).await.unwrap();
     }
 }
 
