@@ -61,13 +61,17 @@ pub(super) fn json_lines(values: &[impl Serialize]) -> Result<(), Failure> {
 
 /// Writes a table of rows with headings.
 pub(super) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Result<(), Failure> {
+    line(&table_text(headings, rows))
+}
+
+/// Returns the lines of [`table`], with hidden characters escaped.
+pub(super) fn table_text(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(headings);
     for row in rows {
         table.add_row(row.iter().map(|cell| visible::line(cell)));
     }
-    let text = table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n");
-    to_stdout(&visible::lines(&text))
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
 /// Writes names and values, one pair a line.

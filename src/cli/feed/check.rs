@@ -81,7 +81,7 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Che
     let answer = checked?;
     match arguments.output.output {
         Format::Json => output::json(&answer)?,
-        Format::Table => print(&answer)?,
+        Format::Table => output::line(&text(&answer))?,
     }
     match answer.failed() {
         None => Ok(()),
@@ -112,13 +112,14 @@ fn outcome(step: &CheckStep) -> &'static str {
     if step.ok { "ok" } else { "FAILED" }
 }
 
-fn print(answer: &CheckAnswer) -> Result<(), Failure> {
+/// Renders the table of the steps, the warnings below it, and the failed step in full.
+fn text(answer: &CheckAnswer) -> String {
     let rows = answer.steps.iter().map(|step| {
         let found = step.detail.clone().unwrap_or_default();
         vec![step.step.clone(), outcome(step).to_owned(), format!("{} ms", step.duration_ms), found]
     });
-    output::table(&["STEP", "RESULT", "TIME", "FOUND"], rows)?;
-    let mut text = String::new();
+    let mut text = output::table_text(&["STEP", "RESULT", "TIME", "FOUND"], rows);
+    text.push('\n');
     // Writing to a string cannot fail.
     for warning in &answer.warnings {
         let _ = writeln!(text, "warning: {}", visible::line(warning));
@@ -126,7 +127,7 @@ fn print(answer: &CheckAnswer) -> Result<(), Failure> {
     if let Some(step) = answer.failed() {
         explain(&mut text, step);
     }
-    if text.is_empty() { Ok(()) } else { output::line(text.trim_end()) }
+    text.trim_end().to_owned()
 }
 
 /// Describes the failed step: the token's claims, the response, and the causes with their fixes.
@@ -173,5 +174,156 @@ fn explain(text: &mut String, step: &CheckStep) {
         if let Some(command) = &cause.command {
             let _ = writeln!(text, "       {}", visible::line(command));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api_types::check::CheckCause;
+    use crate::api_types::problem::{PresentedClaims, UpstreamAnswer};
+
+    fn step(step: &str, duration_ms: u64, detail: &str) -> CheckStep {
+        let detail = Some(detail.to_owned()).filter(|detail| !detail.is_empty());
+        let step = step.to_owned();
+        CheckStep { step, ok: true, duration_ms, detail, presented: None, upstream: None, causes: Vec::new() }
+    }
+
+    fn answer(warnings: &[&str], steps: Vec<CheckStep>) -> CheckAnswer {
+        CheckAnswer {
+            feed: "default/a".to_owned(),
+            registry: "registry.example".to_owned(),
+            ok: steps.iter().all(|step| step.ok),
+            warnings: warnings.iter().map(|&warning| warning.to_owned()).collect(),
+            steps,
+        }
+    }
+
+    fn presented(sub: &str) -> Option<PresentedClaims> {
+        let [iss, aud, kid, alg] =
+            ["https://issuer.example", "sts.amazonaws.com", "key", "ES256"].map(str::to_owned);
+        Some(PresentedClaims { iss, sub: sub.to_owned(), aud, kid, alg })
+    }
+
+    fn upstream(status: Option<u16>, texts: [Option<&str>; 3]) -> Option<UpstreamAnswer> {
+        let [code, message, request_id] = texts.map(|text| text.map(str::to_owned));
+        Some(UpstreamAnswer {
+            provider: "aws".to_owned(),
+            step: "sts:AssumeRoleWithWebIdentity".to_owned(),
+            status,
+            code,
+            message,
+            request_id,
+        })
+    }
+
+    fn cause(cause: &str, fix: &str, command: Option<&str>) -> CheckCause {
+        let command = command.map(str::to_owned);
+        CheckCause { cause: cause.to_owned(), fix: fix.to_owned(), command }
+    }
+
+    #[test]
+    fn a_check_without_a_failure_is_a_table_and_its_warnings() {
+        let steps = || vec![step("discovery", 7, ""), step("sts:token", 1234, "key k is there, of 4")];
+        let table = "
+ STEP       RESULT  TIME     FOUND
+ discovery  ok      7 ms
+ sts:token  ok      1234 ms  key k is there, of 4";
+        assert_eq!(text(&answer(&[], steps())), table[1..]);
+
+        let warnings = ["the issuer is not https", "the clock is late"];
+        let warned = format!("{table}\nwarning: the issuer is not https\nwarning: the clock is late");
+        assert_eq!(text(&answer(&warnings, steps())), warned[1..]);
+    }
+
+    #[test]
+    fn a_failed_step_is_shown_with_its_claims_its_response_and_its_causes() {
+        let failed = CheckStep {
+            ok: false,
+            presented: presented("space:default:feed:a"),
+            upstream: upstream(Some(403), [Some("AccessDenied"), Some("Not authorized"), Some("4f2a")]),
+            causes: vec![
+                cause(
+                    "the trust policy is wrong",
+                    "carry out what this prints",
+                    Some("carnet feed setup default/a"),
+                ),
+                cause("a firewall drops the connection", "open the way", None),
+            ],
+            ..step("sts:AssumeRoleWithWebIdentity", 88, "AccessDenied (HTTP 403): Not authorized")
+        };
+        let shown = "
+ STEP                           RESULT  TIME   FOUND
+ mint                           ok      2 ms   token t
+ sts:AssumeRoleWithWebIdentity  FAILED  88 ms  AccessDenied (HTTP 403): Not authorized
+warning: the issuer is not https
+
+sts:AssumeRoleWithWebIdentity failed: AccessDenied (HTTP 403): Not authorized
+presented
+  iss  https://issuer.example
+  sub  space:default:feed:a
+  aud  sts.amazonaws.com
+  kid  key
+  alg  ES256
+answered by aws
+  status      403
+  code        AccessDenied
+  message     Not authorized
+  request id  4f2a
+likely causes, the most likely first
+  1. the trust policy is wrong
+     carry out what this prints
+       carnet feed setup default/a
+  2. a firewall drops the connection
+     open the way";
+        let answer = answer(&["the issuer is not https"], vec![step("mint", 2, "token t"), failed]);
+        assert_eq!(text(&answer), shown[1..]);
+    }
+
+    #[test]
+    fn absent_parts_of_a_failed_step_have_no_line() {
+        let failed = |detail: &str| CheckStep { ok: false, ..step("mint", 3, detail) };
+        let bare = "
+ STEP  RESULT  TIME  FOUND
+ mint  FAILED  3 ms  no key
+
+mint failed: no key";
+        assert_eq!(text(&answer(&[], vec![failed("no key")])), bare[1..]);
+
+        let silent = CheckStep {
+            upstream: upstream(None, [None, Some("no answer in time"), None]),
+            causes: vec![cause("it is slow", "check again later", None)],
+            ..failed("there was no answer")
+        };
+        let shown = "
+ STEP  RESULT  TIME  FOUND
+ mint  FAILED  3 ms  there was no answer
+
+mint failed: there was no answer
+answered by aws
+  message     no answer in time
+likely causes, the most likely first
+  1. it is slow
+     check again later";
+        assert_eq!(text(&answer(&[], vec![silent])), shown[1..]);
+    }
+
+    #[test]
+    fn text_from_outside_stays_on_its_line_and_hides_nothing() {
+        const HOSTILE: &str = "a\nlikely causes\u{1b}[2J\u{202e}";
+        const ESCAPED: &str = "a\\nlikely causes\\u{1b}[2J\\u{202e}";
+        let failed = CheckStep {
+            ok: false,
+            presented: presented(HOSTILE),
+            upstream: upstream(Some(200), [Some(HOSTILE); 3]),
+            causes: vec![cause(HOSTILE, HOSTILE, Some(HOSTILE))],
+            ..step("mint", 3, HOSTILE)
+        };
+        let shown = text(&answer(&[HOSTILE], vec![failed]));
+        let endings = shown.lines().filter(|line| line.ends_with(ESCAPED)).count();
+        // The row, the warning, the heading, `sub`, three members of the response, and the cause with its fix and command.
+        assert_eq!(endings, 10, "{shown}");
+        assert_eq!(shown.matches("likely causes\\u").count(), 10, "{shown}");
+        assert!(shown.chars().all(|c| c == '\n' || !visible::is_hidden(c)), "{shown:?}");
     }
 }
