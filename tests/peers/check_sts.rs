@@ -68,11 +68,10 @@ fn shown(
     let (feed, ca) = (format!("default/{slug}"), ca.certificate());
     let check = ["feed", "check", &feed, "--ca-file", ca.to_str().unwrap()];
     let table = carnet.run(&check);
-    snapshots::compare(&format!("{name}.txt"), &snapshots::of_table(&table.stdout));
     let output = carnet.run(&[&check[..], &["--output=json"]].concat());
     let answer: Value =
         serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    snapshots::compare(&format!("{name}.json"), &snapshots::of_json(&answer));
+    snapshots::compare(name, &table.stdout, &answer);
     let failed = answer["steps"].as_array().unwrap().last().unwrap().clone();
     assert_eq!(failed["step"], "sts:AssumeRoleWithWebIdentity", "{failed:#}");
     assert_eq!((&failed["upstream"]["status"], &failed["upstream"]["code"]), (&json!(status), &json!(code)));
@@ -101,8 +100,7 @@ fn what_seaweedfs_refuses_is_told_and_a_subject_is_fixed_by_the_setup() {
     let _server =
         impostor.serve(&issuer.url, "127.0.0.1:0", &[]).unwrap_or_else(|failure| panic!("{failure}"));
     add_feed(&impostor, "a", &witness.url, &[]);
-    let output = impostor.run(&["feed", "check", "default/a", "--ca-file", certificate.to_str().unwrap()]);
-    snapshots::compare("seaweedfs-other-key.txt", &snapshots::of_table(&output.stdout));
+    let table = impostor.run(&["feed", "check", "default/a", "--ca-file", certificate.to_str().unwrap()]);
     let output = impostor.run(&[
         "feed",
         "check",
@@ -112,7 +110,7 @@ fn what_seaweedfs_refuses_is_told_and_a_subject_is_fixed_by_the_setup() {
         certificate.to_str().unwrap(),
     ]);
     let answer: Value = serde_json::from_str(&output.stdout).unwrap();
-    snapshots::compare("seaweedfs-other-key.json", &snapshots::of_json(&answer));
+    snapshots::compare("seaweedfs-other-key", &table.stdout, &answer);
     let failed = answer["steps"].as_array().unwrap().last().unwrap();
     assert_eq!(failed["step"], "jwks", "found before SeaweedFS is asked: {failed:#}");
     assert!(failed["causes"][0]["cause"].as_str().unwrap().contains("another database"), "{failed:#}");

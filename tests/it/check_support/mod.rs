@@ -1,18 +1,42 @@
-//! Snapshots of `feed check` output, with the parts that vary between runs replaced by fixed words.
+//! Snapshots of what `feed check` prints: what varies from run to run is replaced by fixed words.
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which clippy does not see as such")]
 
 pub(crate) mod said;
+mod table;
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// The failures at SeaweedFS, which `tests/peers/check_sts.rs` produces where it is installed.
+use crate::support::{in_package, snapshots};
+
+/// The failures at SeaweedFS, which are tried where that is installed: `tests/peers/check_sts.rs`.
 pub(crate) const AT_SEAWEEDFS: [&str; 4] =
     ["seaweedfs-subject", "seaweedfs-audience", "seaweedfs-other-key", "seaweedfs-expired"];
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/feed_check/snapshots");
+/// The cases whose table is a snapshot beside their JSON: one for each provider and each kind of failure.
+pub(crate) const TABLES: [&str; 12] = [
+    // A document that is wrong, and a token that cannot be minted.
+    "discovery-not-found",
+    "mint-needs-context",
+    // A trust or a role that refuses, at each cloud.
+    "aws-sts-other-subject",
+    "azure-acr-no-role",
+    "google-sts-issuer-unreachable",
+    // A code in no table, a success that cannot be used, a failure that passes.
+    "azure-entra-new-code",
+    "aws-ecr-malformed",
+    "aws-ecr-public-throttled",
+    "google-account-unavailable",
+    // No response: no connection, and too late.
+    "network-tls-unknown-ca",
+    "slow-registry",
+    // An image that cannot be pulled.
+    "pull-denied",
+];
+
+const FOLDER: &str = "tests/it/feed_check/snapshots";
 
 /// The beginning of a JWKS, whose keys and their order vary.
 const JWKS: &str = "{\"keys\":[{";
@@ -24,25 +48,30 @@ const FIXED: [&str; 3] = [
     "11111111-2222-4333-8444-555555555555",
 ];
 
-/// Compares `text` with the file; `CARNET_WRITE_SNAPSHOTS=1` writes the file instead. Review the difference
-/// before committing it.
-pub(crate) fn compare(file: &str, text: &str) {
-    let path = format!("{FOLDER}/{file}");
-    if std::env::var_os("CARNET_WRITE_SNAPSHOTS").is_some() {
-        std::fs::write(&path, text).unwrap();
+/// Compares a check's JSON with the snapshot of the case, and its table with the JSON. Cases in [`TABLES`] have a
+/// snapshot of the table as well.
+pub(crate) fn compare(name: &str, stdout: &str, answer: &Value) {
+    let (table, json) = (of_table(stdout), of_json(answer));
+    table::assert_tells(&table, &serde_json::from_str(&json).unwrap());
+    if TABLES.contains(&name) {
+        compare_text(&format!("{name}.txt"), &table);
     }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(text == expected, "{path} differs; what was printed now:\n{text}");
+    compare_text(&format!("{name}.json"), &json);
 }
 
-/// Returns the names of the snapshot files.
+/// Compares `text` with a snapshot among those of the cases.
+pub(crate) fn compare_text(name: &str, text: &str) {
+    snapshots::compare(FOLDER, name, text);
+}
+
+/// The files of the snapshots.
 pub(crate) fn kept() -> BTreeSet<String> {
-    let entries = std::fs::read_dir(FOLDER).unwrap();
+    let entries = std::fs::read_dir(in_package(FOLDER)).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// Normalises the table and the explanation under it.
-pub(crate) fn of_table(stdout: &str) -> String {
+/// The table and the explanation under it.
+fn of_table(stdout: &str) -> String {
     let mut text = String::new();
     for line in stdout.lines().filter(|line| !is_about_time(line)) {
         let line = match line.split_once(JWKS) {
@@ -61,8 +90,8 @@ pub(crate) fn of_table(stdout: &str) -> String {
     text
 }
 
-/// Normalises the JSON.
-pub(crate) fn of_json(answer: &Value) -> String {
+/// The JSON.
+fn of_json(answer: &Value) -> String {
     let mut answer = answer.clone();
     answer["warnings"].as_array_mut().unwrap().retain(|warning| !is_about_time(warning.as_str().unwrap()));
     for step in answer["steps"].as_array_mut().unwrap() {

@@ -170,10 +170,8 @@ pub(crate) fn run(world: &mut World, case: &Case) {
     };
     assert_eq!(output.status, 1, "{}: {output:?}", case.name);
     assert!(output.stderr.contains(&format!("step {} failed", case.step)), "{}: {output:?}", case.name);
-    snapshots::compare(&format!("{}.txt", case.name), &snapshots::of_table(&output.stdout));
-
     let failed = looked_at(world, case, &answer);
-    snapshots::compare(&format!("{}.json", case.name), &snapshots::of_json(&answer));
+    snapshots::compare(case.name, &output.stdout, &answer);
     if fix(world, case, &feed, &failed["causes"][0]) {
         let output = world.check(&feed, &check);
         assert_eq!(output.status, 0, "{} is not fixed: {output:?}", case.name);

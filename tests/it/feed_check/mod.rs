@@ -23,7 +23,9 @@ use std::collections::BTreeSet;
 
 use cases::{Case, Fix};
 
-/// All cases in tables.
+use crate::check_support::{AT_SEAWEEDFS, TABLES};
+
+/// Every failure that a table has.
 const ALL: &[&[Case]] = &[
     documents::DOCUMENTS,
     documents::MINT,
@@ -43,17 +45,19 @@ const ALL: &[&[Case]] = &[
 ];
 
 /// The list of all failures, beside their snapshots.
-const LIST: &str = "FIXES.txt";
+const LIST: &str = "FIXES";
 
 #[test]
 fn every_snapshot_is_of_a_failure_that_is_shown() {
     let shown = ALL.iter().flat_map(|cases| *cases).map(|case| case.name);
-    let names: Vec<&str> =
-        shown.chain(crate::check_support::AT_SEAWEEDFS).chain(records::SHOWN.iter().copied()).collect();
-    let files = names.iter().flat_map(|name| [format!("{name}.txt"), format!("{name}.json")]);
-    let mut expected: BTreeSet<String> = files.collect();
-    assert_eq!(expected.len(), 2 * names.len(), "a name is given twice");
-    expected.insert(LIST.to_owned());
+    let names: Vec<&str> = shown.chain(AT_SEAWEEDFS).chain(records::SHOWN.iter().copied()).collect();
+    let mut expected: BTreeSet<String> = names.iter().map(|name| format!("{name}.json.snap")).collect();
+    assert_eq!(expected.len(), names.len(), "a name is given twice");
+    for name in TABLES {
+        assert!(names.contains(&name), "{name} is not a failure that is shown");
+        expected.insert(format!("{name}.txt.snap"));
+    }
+    expected.insert(format!("{LIST}.snap"));
     assert_eq!(crate::check_support::kept(), expected);
 }
 
@@ -75,5 +79,5 @@ fn every_fix_that_is_not_carried_out_says_why() {
     for case in cases() {
         list += &(case.in_one_line() + "\n");
     }
-    crate::check_support::compare(LIST, &list);
+    crate::check_support::compare_text(LIST, &list);
 }

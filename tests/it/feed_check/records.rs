@@ -22,10 +22,9 @@ fn an_issuer_that_nobody_serves_is_told_and_fixed() {
     issuer.server.process.kill();
 
     let table = carnet.run(&["feed", "check", "default/a"]);
-    snapshots::compare("discovery-refused.txt", &snapshots::of_table(&table.stdout));
     let output = carnet.run(&["feed", "check", "default/a", "--output=json"]);
     let answer: Value = serde_json::from_str(&output.stdout).unwrap();
-    snapshots::compare("discovery-refused.json", &snapshots::of_json(&answer));
+    snapshots::compare("discovery-refused", &table.stdout, &answer);
     let failed = &answer["steps"][0];
     assert_eq!((&failed["step"], table.status, output.status), (&"discovery".into(), 1, 1), "{answer:#}");
     let command = failed["causes"][0]["command"].as_str().unwrap();

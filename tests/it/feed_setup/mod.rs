@@ -11,24 +11,17 @@ use carnet::internals::values::issuer_url::IssuerUrl;
 use serde_json::{Value, json};
 
 use crate::support::carnet::Output;
-use crate::support::in_package;
 use crate::support::process::clean_command;
+use crate::support::snapshots;
 
 const FORMATS: [(Format, &str); 3] = [(Format::Cli, "sh"), (Format::Terraform, "tf"), (Format::Json, "json")];
 
-/// `CARNET_WRITE_SNAPSHOTS=1` writes the files; review the difference before committing it.
 #[test]
 fn every_type_of_feed_is_set_up_exactly_so_in_every_format() {
-    let write = std::env::var_os("CARNET_WRITE_SNAPSHOTS").is_some();
     for case in CASES {
         for (format, extension) in FORMATS {
-            let file = in_package("tests/it/feed_setup/printed").join(format!("{}.{extension}", case.name));
-            let text = case.render(format) + "\n";
-            if write {
-                std::fs::write(&file, &text).unwrap();
-            }
-            let expected = std::fs::read_to_string(&file).unwrap_or_default();
-            assert!(text == expected, "{} differs; what was written now:\n{text}", file.display());
+            let name = format!("{}.{extension}", case.name);
+            snapshots::compare("tests/it/feed_setup/snapshots", &name, &(case.render(format) + "\n"));
         }
     }
 }

@@ -63,7 +63,7 @@ const AZURE: &str = r#"{"type":"azure-acr","tenant_id":"8f3c1b2a-0d4e-4f5a-9b6c-
 
 const GOOGLE: &str = r#"{"type":"google-artifact-registry","workload_identity_provider":"projects/123456789012/locations/global/workloadIdentityPools/carnet/providers/prod"}"#;
 
-/// The setups with snapshots below `tests/it/feed_setup/printed`.
+/// The setups whose snapshots are in `tests/it/feed_setup/snapshots`.
 pub(crate) const CASES: &[Case<'static>] = &[
     AWS,
     // Another partition, a role with a path, another account's registry, and all options.

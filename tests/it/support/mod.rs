@@ -29,6 +29,7 @@ pub(crate) mod racing_proxy;
 pub(crate) mod recording_proxy;
 pub(crate) mod relay;
 pub(crate) mod seaweedfs;
+pub(crate) mod snapshots;
 pub(crate) mod terraform;
 pub(crate) mod verifiers;
 
