@@ -6,16 +6,16 @@ use serde_json::Value;
 ///
 /// Columns and indentation do not count here; the unit tests of the table have them.
 pub(crate) fn assert_tells(table: &str, answer: &Value) {
-    let (shown, expected) = (table.lines().map(squeezed), lines(answer));
-    assert_eq!(
-        shown.collect::<Vec<_>>(),
-        expected,
-        "the table tells something else than the JSON {answer:#}"
-    );
+    assert_eq!(lines(table), expected(answer), "the table tells something else than the JSON {answer:#}");
+}
+
+/// The lines of `table`, with one space between words.
+fn lines(table: &str) -> Vec<String> {
+    table.lines().map(squeezed).collect()
 }
 
 /// The lines of the table for `answer`, with one space between words.
-fn lines(answer: &Value) -> Vec<String> {
+fn expected(answer: &Value) -> Vec<String> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let steps = list(&answer["steps"]);
     let mut lines = vec!["STEP RESULT TIME FOUND".to_owned()];
@@ -90,7 +90,7 @@ likely causes, the most likely first
      wait
 ";
     assert_tells(table, &answer);
-    let tells = |table: &str| std::panic::catch_unwind(|| assert_tells(table, &answer)).is_ok();
+    let tells = |table: &str| lines(table) == expected(&answer);
     for (line, number) in table.lines().zip(0..) {
         let without = table.lines().zip(0..).filter(|(_, at)| *at != number).map(|(line, _)| line);
         assert!(!tells(&without.collect::<Vec<_>>().join("\n")), "{line:?} is missing");
