@@ -20,7 +20,7 @@ pub(crate) struct Case {
     pub(crate) feed: &'static [&'static str],
     /// A statement that makes the feed as an earlier version of carnet stored it.
     pub(crate) stored: &'static str,
-    /// What is run before the check.
+    /// The commands before the check.
     pub(crate) before: &'static [&'static [&'static str]],
     /// Arguments of `feed check`.
     pub(crate) check: &'static [&'static str],
