@@ -6,7 +6,6 @@
 
 use arc_swap::ArcSwapOption;
 
-use super::Base;
 use crate::audit::{Anchor, Event, EventKind, Outcome};
 use crate::store::{ReadTransaction, StoreError};
 use crate::values::actor::Actor;
@@ -37,7 +36,10 @@ impl ReadTransaction {
             return Ok(None);
         }
         // Pruning removes rows, too, from the other end.
-        if Base::read(self.connection()).await?.is_some_and(|base| base.seq >= written.seq) {
+        let pruned: Option<i64> = sqlx::query_scalar("SELECT seq FROM audit_base WHERE id = 1")
+            .fetch_optional(self.connection())
+            .await?;
+        if pruned >= Some(written.seq) {
             return Ok(None);
         }
         let (written, left) = (written.seq, end.seq);
