@@ -57,7 +57,7 @@ problem_types! {
     /// The grant does not allow the claimed context.
     ContextRefused = "context-refused", 403, "The grant does not allow this context";
     /// The grant would be wider than its maker's.
-    WiderGrant = "wider-grant", 403, "No grant can be made wider than the one that makes it";
+    WiderGrant = "wider-grant", 403, "A grant cannot allow more than the grant that makes it";
     /// The resource does not exist, or this grant may not see it.
     NotFound = "not-found", 404, "There is no such resource";
     /// The resource does not support the method.
@@ -65,19 +65,19 @@ problem_types! {
     /// The client took too long to send its request.
     RequestTimeout = "request-timeout", 408, "The request did not arrive in time";
     /// A resource of this name already exists.
-    Exists = "exists", 409, "Something of that name exists";
+    Exists = "exists", 409, "The name is already in use";
     /// A removed feed had the subject, and the new feed would inherit its trust.
     SlugReused = "slug-reused", 409, "The name belonged to a removed feed";
     /// Another feed of the space can have the subject.
-    SubjectShared = "subject-shared", 409, "Another feed can give the subject";
+    SubjectShared = "subject-shared", 409, "Another feed can have the same subject";
     /// Several feeds inside the grant have this registry.
     SeveralFeeds = "several-feeds", 409, "Several feeds of the grant have this registry";
     /// The feed was changed during the request.
-    FeedChanged = "feed-changed", 409, "The feed was changed meanwhile";
+    FeedChanged = "feed-changed", 409, "The feed has changed in the meantime";
     /// The signing keys cannot be changed in this way at this time.
     RotationRefused = "rotation-refused", 409, "The signing keys cannot be changed now";
     /// The maximum number is reached.
-    LimitReached = "limit-reached", 409, "There are as many as there may be";
+    LimitReached = "limit-reached", 409, "The maximum number is reached";
     /// The body is longer than the API accepts.
     TooLarge = "too-large", 413, "The request is too large";
     /// The body is not `application/json`.
@@ -87,13 +87,13 @@ problem_types! {
     /// The feed's subject needs a context key that the request lacks.
     MissingContext = "missing-context", 422, "The feed's subject needs more context";
     /// The credential cannot be limited as requested.
-    ScopeRefused = "scope-refused", 422, "The credential cannot be limited so";
+    ScopeRefused = "scope-refused", 422, "The credential cannot be limited in this way";
     /// A fresh credential does not live as long as requested.
-    MinRemainingUnattainable = "min-remaining-unattainable", 422, "No credential lives that long";
+    MinRemainingUnattainable = "min-remaining-unattainable", 422, "No credential has such a long lifetime";
     /// The caller sent more requests than it may.
     RateLimited = "rate-limited", 429, "Too many requests";
     /// An internal error occurred.
-    Internal = "internal", 500, "Something went wrong in carnet";
+    Internal = "internal", 500, "carnet could not handle the request";
     /// The provider refused, or its response is unusable.
     UpstreamRefused = "upstream-refused", 502, "The provider refused";
     /// There was no response from the provider.
@@ -101,11 +101,11 @@ problem_types! {
     /// Too many requests are in progress.
     Busy = "busy", 503, "carnet is busy";
     /// No token can be minted: the key state is unconfirmed, the clock is behind, or a key is missing.
-    NotMinting = "not-minting", 503, "carnet mints no tokens at this moment";
+    NotMinting = "not-minting", 503, "carnet is not minting tokens at the moment";
     /// The database or the audit log does not respond.
-    StorageUnavailable = "storage-unavailable", 503, "carnet's database does not answer";
+    StorageUnavailable = "storage-unavailable", 503, "carnet's database is not available";
     /// The provider did not respond within the deadline.
-    UpstreamTimeout = "upstream-timeout", 504, "The provider did not answer in time";
+    UpstreamTimeout = "upstream-timeout", 504, "The provider did not respond in time";
 }
 
 /// The problem details of a refusal.

@@ -95,7 +95,7 @@ pub struct OutcomeName;
 
 impl PartialSchema for OutcomeName {
     fn schema() -> RefOr<Schema> {
-        words("What became of it.", Outcome::ALL.iter().map(ToString::to_string))
+        words("The outcome.", Outcome::ALL.iter().map(ToString::to_string))
     }
 }
 
@@ -110,7 +110,7 @@ impl PartialSchema for SubjectKeyName {
         let optional = SubjectKey::ALL.into_iter().filter(|key| key.context_key().is_some());
         let names = SubjectKey::ALL.into_iter().map(|key| key.to_string());
         words(
-            "A part of a subject; one with `?` is left out if the context lacks it.",
+            "A key of a subject; a key with `?` is left out if the context does not have it.",
             names.chain(optional.map(|key| format!("{key}?"))),
         )
     }

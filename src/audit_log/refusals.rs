@@ -214,7 +214,7 @@ mod tests {
             refusals.count_granted(grant, refused(grant, "GET /y: forbidden", "a", "one", "6")).is_some()
         );
         let counted = refusals.take_granted();
-        assert_eq!(counted.len(), 1, "of the others there was only the first");
+        assert_eq!(counted.len(), 1, "only the first of the others was seen");
         let Counted { event, more } = &counted[0].1;
         assert_eq!((*more, event.detail.as_deref()), (3, Some("GET /x: forbidden")));
         assert_eq!((&event.request_id, &event.feed), (&None, &None));

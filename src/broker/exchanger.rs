@@ -75,7 +75,7 @@ pub enum AttemptError {
     #[error(transparent)]
     Mint(#[from] MintError),
     /// The token could not be recorded and was therefore not sent.
-    #[error("the token was not traded, because it could not be recorded")]
+    #[error("the token was not exchanged, because the exchange could not be recorded")]
     Audit(#[from] AuditError),
     /// The exchange failed.
     #[error(transparent)]
@@ -84,13 +84,13 @@ pub enum AttemptError {
     #[error("the credential had already expired at {0} when it arrived")]
     ArrivedExpired(Timestamp),
     /// The credential was too long to cache; it was discarded.
-    #[error("the credential has {0} bytes, and at most {MAX_SECRET} are taken")]
+    #[error("the credential has {0} bytes, more than the maximum of {MAX_SECRET}")]
     TooLong(usize),
     /// The provider did not respond in time.
-    #[error("the provider gave no answer within {0:?}")]
+    #[error("the provider did not respond within {0:?}")]
     NoAnswer(Duration),
     /// The attempt got no turn, because other attempts used all permits of this provider or feed.
-    #[error("too many exchanges were under way to begin this one within {0:?}")]
+    #[error("the exchange could not begin within {0:?}, because too many others were in progress")]
     NoTurn(Duration),
 }
 
@@ -224,7 +224,7 @@ impl Drop for Departed<'_> {
             && tokio::runtime::Handle::try_current().is_ok()
         {
             let asked = crate::exchange::asked(self.feed);
-            self.log.note(event.detail(&format!("{asked}given up before the provider had answered")));
+            self.log.note(event.detail(&format!("{asked}cancelled before the provider responded")));
         }
     }
 }

@@ -56,7 +56,7 @@ impl fmt::Display for Source {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BrokerError {
     /// The exchange failed.
-    #[error("no credential could be had{}", age.map(again).unwrap_or_default())]
+    #[error("no credential could be obtained{}", age.map(again).unwrap_or_default())]
     Failed {
         /// The reason.
         #[source]
@@ -66,7 +66,7 @@ pub enum BrokerError {
     },
     /// A fresh credential does not live as long as requested.
     #[error(
-        "a fresh credential of this feed has {} s left, less than the {} s asked for",
+        "a fresh credential of this feed has {} s left, less than the {} s requested",
         life_observed.as_secs(), wanted.as_secs()
     )]
     MinRemainingUnattainable {
@@ -76,10 +76,10 @@ pub enum BrokerError {
         life_observed: Duration,
     },
     /// The feed was changed or removed meanwhile, or the cache has a later version of it.
-    #[error("the feed was changed or removed meanwhile; read it again")]
+    #[error("the feed was changed or removed in the meantime; read it again")]
     FeedChanged,
     /// The limit of concurrent exchanges is reached for this caller, its group, the feed or the broker.
-    #[error("too many exchanges are under way for this caller, this feed or all together")]
+    #[error("too many exchanges are in progress for this caller, for this feed or in total")]
     Busy,
     /// The exchange was dropped before it ended.
     #[error("the exchange was interrupted")]
@@ -108,5 +108,5 @@ pub(super) fn counted_as(answer: &Result<Served, BrokerError>) -> CredentialOutc
 }
 
 fn again(age: Duration) -> String {
-    format!(" (found out {:.1} s ago, and not asked again so soon)", age.as_secs_f32())
+    format!(" (the failure is {:.1} s old, and the provider is not asked again yet)", age.as_secs_f32())
 }

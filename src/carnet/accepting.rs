@@ -57,7 +57,7 @@ impl Acceptance {
         let witnesses = config.witnesses();
         let found = match store.examine_state(&witnesses).await {
             Ok(_) => {
-                format!("The database {} is the one that it was, as far as that can be told.", store.url())
+                format!("Nothing shows that the database {} was replaced or changed.", store.url())
             }
             Err(error) => format!("{error}."),
         };

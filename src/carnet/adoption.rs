@@ -60,7 +60,8 @@ pub(super) async fn establish_state(store: &Store, config: &Config) -> Result<()
         let file = witnesses.file.as_ref().map(|file| file.path().display().to_string()).unwrap_or_default();
         tracing::warn!(
             database = %store.url(), %state, file,
-            "nothing outside the database remembers its state: an older database in its place would not be noticed"
+            "nothing outside the database records its state: an older database in its place would not be \
+             detected"
         );
     }
     Ok(())

@@ -29,7 +29,7 @@ impl Carnet {
                 if let (Err(error), true) = (&noted, works) {
                     tracing::warn!(
                         error = error as &dyn Error,
-                        "which master keys this server can open could not be noted"
+                        "the master keys that this server can open could not be recorded"
                     );
                 }
                 works = noted.is_ok();

@@ -352,7 +352,7 @@ impl Carnet {
             let Some(broker) = broker else { continue };
             let outcome = broker.forget_changed(&self.store).await;
             if let (Err(error), true) = (&outcome, works) {
-                tracing::warn!(error = error as &dyn Error, "changed feeds cannot be looked for");
+                tracing::warn!(error = error as &dyn Error, "feeds cannot be checked for changes");
             }
             works = outcome.is_ok();
         }

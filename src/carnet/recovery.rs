@@ -55,8 +55,8 @@ pub enum RewrapError {
     Open(#[from] OpenError),
     /// A server would be stranded.
     #[error(
-        "{servers} of the servers that were seen in the last minute cannot open the master key {new}: they would serve the \
-         public documents and nothing else"
+        "{servers} of the servers that were seen in the last minute cannot open the master key {new}: they \
+         would serve only the public documents"
     )]
     Stranded {
         /// The number of servers.
@@ -66,8 +66,8 @@ pub enum RewrapError {
     },
     /// The leaked key was given as the new one.
     #[error(
-        "the database is sealed with the master key {0} already, and not by a recovery from a leak: a key that may have \
-         leaked cannot take its own place"
+        "the database is sealed with the master key {0} already, and not by a recovery from a leak: a key \
+         that may have leaked cannot replace itself"
     )]
     SameKey(MasterKeyId),
     /// A grant to keep does not exist, or is not authentic.

@@ -30,11 +30,11 @@ impl Documents<'_> {
         let url = self.issuer.discovery_url();
         let answer = self.get(DISCOVERY, &url).await?;
         let metadata = FetchedMetadata::parse_complete(answer.body()).map_err(|error| {
-            Failed::new(format!("{url} is no provider metadata: {error}"), knowledge::unreadable(&url))
+            Failed::new(format!("{url} is not provider metadata: {error}"), knowledge::unreadable(&url))
                 .answered(told(DISCOVERY, &answer))
         })?;
         if metadata.issuer() != Some(self.issuer.as_str()) {
-            let what = format!("{url} is of another issuer than {}", self.issuer);
+            let what = format!("{url} names an issuer other than {}", self.issuer);
             return Err(Failed::new(what, knowledge::other_issuer(self.issuer.as_str(), &url))
                 .answered(told(DISCOVERY, &answer)));
         }
@@ -50,7 +50,7 @@ impl Documents<'_> {
     ) -> Result<String, Failed> {
         let answer = self.get(JWKS, url).await?;
         let unreadable = |error: JwkSetError| {
-            Failed::new(format!("{url} is no JWKS: {error}"), knowledge::unreadable(url))
+            Failed::new(format!("{url} is not a JWKS: {error}"), knowledge::unreadable(url))
                 .answered(told(JWKS, &answer))
         };
         let keys = FetchedJwkSet::parse(answer.body()).map_err(unreadable)?;
@@ -58,11 +58,11 @@ impl Documents<'_> {
         // Without a subject there will be no token, and the mint step explains why.
         let Some(kid) = kid else { return Ok(format!("{} keys", kids.len())) };
         if kids.contains(&Some(kid)) {
-            return Ok(format!("key {kid} is there, of {}", kids.len()));
+            return Ok(format!("key {kid} is one of {}", kids.len()));
         }
         let strange = !kids.is_empty() && !published.iter().any(|own| kids.contains(&Some(own.as_str())));
         Err(Failed::new(
-            format!("the key {kid}, which signs, is not in {url}"),
+            format!("the signing key {kid} is not in {url}"),
             knowledge::key_not_visible(self.issuer.as_str(), kid, url, strange),
         )
         .answered(told(JWKS, &answer)))
@@ -96,8 +96,11 @@ impl Documents<'_> {
             return Ok(answer);
         }
         let status = answer.status().as_u16();
-        Err(Failed::new(format!("{url} answers {status}"), knowledge::unavailable(iss, url, Some(status)))
-            .answered(told(step, &answer)))
+        Err(Failed::new(
+            format!("{url} responded with {status}"),
+            knowledge::unavailable(iss, url, Some(status)),
+        )
+        .answered(told(step, &answer)))
     }
 }
 

@@ -41,7 +41,7 @@ pub enum ImageReferenceError {
     /// It begins with another registry's name.
     #[error(
         "it names the registry {other}, and this feed's is {registry}: leave the registry out, or write \
-         {registry}/{other}/… if a repository there is called so"
+         {registry}/{other}/… if that is the name of a repository there"
     )]
     OtherRegistry {
         /// The registry that it names.
@@ -50,7 +50,7 @@ pub enum ImageReferenceError {
         registry: RegistryHost,
     },
     /// The tag is invalid.
-    #[error("a tag has 1 to 128 letters, digits, “_”, “.” and “-”, and begins with none of the last two")]
+    #[error("a tag has 1 to 128 letters, digits, “_”, “.” and “-”, and does not begin with “.” or “-”")]
     Tag,
     /// The digest is invalid.
     #[error("a digest is sha256: and 64 hexadecimal digits in lower case")]
@@ -124,7 +124,7 @@ pub(super) async fn pull(registry: &mut Registry<'_>, image: &ImageReference) ->
             return Err(unpullable(image, "its index is empty", knowledge::of_empty_index()));
         }
         if names == LONGEST_CHAIN {
-            return Err(broken(registry, image, "its indexes name one another without end"));
+            return Err(broken(registry, image, "its indexes refer to one another in a circle"));
         }
         names += 1;
         // Any platform will do; most images have this one.
@@ -139,14 +139,14 @@ pub(super) async fn pull(registry: &mut Registry<'_>, image: &ImageReference) ->
         (digest, manifest) = self::manifest(registry, image, &named).await?;
     }
     let Some(layers) = manifest["layers"].as_array() else {
-        return Err(broken(registry, image, "its manifest is of a kind that is not known"));
+        return Err(broken(registry, image, "its manifest has an unknown media type"));
     };
     if layers.is_empty() {
         return Ok(format!("manifest {digest}, which has no layer"));
     }
     // Windows images begin with layers that only Microsoft distributes.
     let Some(layer) = layers.iter().find(|layer| !is_foreign(layer)) else {
-        return Ok(format!("manifest {digest}, whose layers are all held elsewhere"));
+        return Ok(format!("manifest {digest}, all of whose layers are stored elsewhere"));
     };
     let Some(layer) = layer["digest"].as_str().filter(|digest| is_digest(digest)).map(ToOwned::to_owned)
     else {
@@ -188,7 +188,7 @@ async fn manifest(
     let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let found = format!("sha256:{hex}");
     if is_digest(reference) && reference != found {
-        return Err(broken(registry, image, "what came has another digest than was asked for"));
+        return Err(broken(registry, image, "the content received does not have the requested digest"));
     }
     match serde_json::from_slice(answer.body()) {
         Ok(manifest) => Ok((found, manifest)),
@@ -247,8 +247,8 @@ mod tests {
             ImageReference::parse("docker://quay.io/team/app:v1", &registry).unwrap_err().to_string();
         assert_eq!(
             refused,
-            "it names the registry \"quay.io\", and this feed's is r.example: leave the registry out, or write \
-             r.example/\"quay.io\"/… if a repository there is called so"
+            "it names the registry \"quay.io\", and this feed's is r.example: leave the registry out, or \
+             write r.example/\"quay.io\"/… if that is the name of a repository there"
         );
     }
 }

@@ -152,9 +152,9 @@ impl Chain<'_> {
             (Ok(()), _) => {}
             (Err(broken), JwksSource::Fetched) => return Err(broken),
             (Err((_, failed)), JwksSource::Uploaded) => {
-                recorder.detail("not needed: Google has the JWKS uploaded".to_owned());
+                recorder.detail("not needed: the JWKS is uploaded to Google".to_owned());
                 recorder.warn(format!(
-                    "{}; that breaks nothing for this feed, whose JWKS is uploaded to Google",
+                    "{}; this does not affect the feed, because its JWKS is uploaded to Google",
                     failed.detail
                 ));
             }
@@ -198,7 +198,7 @@ impl Chain<'_> {
         if took > SLOW {
             let seconds = took.as_secs_f32();
             recorder.warn(format!(
-                "the issuer's two documents took {seconds:.1} s; AWS gives up after about 5 s"
+                "the issuer's two documents took {seconds:.1} s; AWS stops waiting after about 5 s"
             ));
         }
         Ok(())
@@ -246,7 +246,7 @@ impl Chain<'_> {
         match exchanged {
             Ok(credential) => {
                 let asked = crate::exchange::asked(feed);
-                log.note(event.detail(&format!("{asked}checked; the credential was handed to nobody")));
+                log.note(event.detail(&format!("{asked}checked; the credential was discarded")));
                 Ok(credential)
             }
             Err(error) => {
@@ -284,10 +284,11 @@ fn warnings(issuer: &Issuer) -> Vec<String> {
     let url = issuer.url();
     let mut warnings = Vec::new();
     if let Some(port) = url.explicit_port() {
-        warnings.push(format!("the issuer URL {url} has port {port}; AWS takes no issuer with a port"));
+        warnings.push(format!("the issuer URL {url} has port {port}; AWS accepts no issuer with a port"));
     }
     if !url.as_str().starts_with("https://") {
-        warnings.push(format!("the issuer URL {url} is not https; no cloud takes it, only stand-ins do"));
+        warnings
+            .push(format!("the issuer URL {url} is not https; only the sandbox accepts it, no cloud does"));
     }
     warnings
 }

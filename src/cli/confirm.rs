@@ -33,7 +33,7 @@ impl Confirmation {
             return Ok(());
         }
         if !io::stdin().is_terminal() {
-            return Err(Failure::usage("this needs a confirmation, and stdin is no terminal to ask on")
+            return Err(Failure::usage("this needs a confirmation, and stdin is not a terminal")
                 .hint("--yes confirms"));
         }
         output::note(question);

@@ -81,15 +81,15 @@ async fn show(opening: OpeningOptions, Show { output }: Show) -> Result<(), Fail
 const WORD: &str = "accept";
 
 const CONSEQUENCE: &str = "\
-Whoever put this database in its place may have brought back anything that it once held. So nothing of that is believed, \
-in one transaction:
-  - every signing key leaves the JWKS and is replaced by one that no verifier has seen; verifiers refuse new tokens until \
-they fetch again, and a key that was revoked is never published again
+An older database in its place brings back whatever it held then. carnet therefore accepts none of that, in one \
+transaction:
+  - every signing key leaves the JWKS and is replaced by one that no verifier has seen; verifiers refuse new tokens \
+until they fetch again, and a key that was revoked is never published again
   - every grant is revoked; their holders get 401 until they have a new one
   - upload confirmations are deleted; keys wait for them again
   - rows that fail their MAC are deleted
-Feeds carry no MAC: compare them with what you set up (`carnet feed list`). If the master key may have leaked as well, this is \
-not enough: `carnet key rewrap --leaked` does it all, and makes every symmetric key anew.";
+Feeds carry no MAC: compare them with what you set up (`carnet feed list`). If the master key may have leaked as \
+well, this is not enough: `carnet key rewrap --leaked` does all of this and also replaces every symmetric key.";
 
 async fn accept(opening: OpeningOptions, Accept { confirm }: Accept) -> Result<(), Failure> {
     let acceptance = Acceptance::open(&opening.config()).await?;
@@ -105,12 +105,10 @@ async fn accept(opening: OpeningOptions, Accept { confirm }: Accept) -> Result<(
         output::note(&format!("{row}. It is deleted."));
     }
     if let Some(file) = moved {
-        output::note(&format!("The state file that was not believed is kept as {}.", file.display()));
+        output::note(&format!("The rejected state file is kept as {}.", file.display()));
     }
     if let Some(state) = state {
-        output::note(&format!(
-            "The database is at state {state} now, and every server may be started again."
-        ));
+        output::note(&format!("The database is at state {state} now. Every server can be started again."));
     }
     Ok(())
 }

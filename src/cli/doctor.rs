@@ -53,7 +53,7 @@ pub(super) async fn run(opening: OpeningOptions, arguments: DoctorArguments) -> 
         .map_err(|error| Failure::usage(format!("--ca: {error}")))?;
 
     if output::is_watched() {
-        output::note("Looking at the database and the public URL; a long audit log takes a while …");
+        output::note("Checking the database and the public URL; a long audit log takes a while …");
     }
     let mut findings = Vec::new();
     let opened = Carnet::open_store_to_examine(&config).await;
@@ -76,9 +76,7 @@ pub(super) async fn run(opening: OpeningOptions, arguments: DoctorArguments) -> 
     }
     match files::look(config.database.path(), &config.master_key, config.state_file.as_deref()) {
         Ok(seen) => findings.extend(files::check(&seen)),
-        Err(error) => {
-            findings.push(Finding::failed("database-files", format!("cannot be looked at: {error}")))
-        }
+        Err(error) => findings.push(Finding::failed("database-files", format!("cannot be checked: {error}"))),
     }
     show(&Report::new(findings, arguments.strict), arguments.output.output)
 }
@@ -177,8 +175,8 @@ impl Examination<'_> {
 
 fn unreadable(id: &'static str, error: &StoreError) -> Finding {
     Finding::failed(id, format!("cannot be read: {}", crate::doctor::causes(error)))
-        .detail("What depends on it was not looked at.")
-        .hint("look at what the checks of the database say")
+        .detail("The checks that depend on it were skipped.")
+        .hint("see the findings about the database")
 }
 
 /// Checks the public documents, fetched as a cloud fetches them.

@@ -158,8 +158,9 @@ async fn forget(carnet: &Carnet, arguments: &PublishArguments) -> Result<(), Fai
         return Ok(());
     }
     arguments.confirmation.confirm(&format!(
-        "From now on keys sign without having been shown at {url}. What stands there stays, and goes out of date: \
-         whoever still reads it refuses new tokens after the next rotation, and accepts keys that were revoked."
+        "From now on keys sign without having been published at {url}. The documents there stay and become \
+         out of date: verifiers that still read them refuse new tokens after the next rotation, and accept \
+         revoked keys."
     ))?;
     records.forget(url).await?;
     output::note(&format!("no key waits for {url} any more"));
@@ -181,7 +182,7 @@ pub(super) fn not_published(url: &TargetUrl, error: PublishError) -> Failure {
             diagnosis::target::advice(url, reason, *tls)
         }
         PublishError::Target(TargetError::Changed(_)) => {
-            Some("somebody else writes there at this moment: look who, and try again".to_owned())
+            Some("another process is writing there now: find out which one, then try again".to_owned())
         }
     };
     let failure = match error {
@@ -194,21 +195,21 @@ pub(super) fn not_published(url: &TargetUrl, error: PublishError) -> Failure {
 fn fix(conflict: &Conflict, url: &TargetUrl) -> String {
     match conflict {
         Conflict::Newer { .. } => format!(
-            "a later state of this issuer stands at {url}, so this database is an old copy, or another process is ahead of \
-             it: publish from where the issuer runs. If this database is the issuer now, --take-over puts its keys there; \
-             tokens signed with keys that it does not know are refused from then on"
+            "{url} has a later state of this issuer, so this database is an old copy, or another process is \
+             ahead of it: publish from the host that runs the issuer. If this database is the issuer now, \
+             --take-over writes its keys there; tokens signed with other keys are refused from then on"
         ),
         Conflict::OtherIssuer { .. } => format!(
-            "one place stands for one issuer URL: publish at another one. If {url} is this issuer's from now on, \
-             --take-over overwrites what stands there"
+            "a target holds the documents of one issuer URL: publish to another target. If {url} belongs to \
+             this issuer from now on, --take-over overwrites the documents there"
         ),
         Conflict::Unauthentic(_) => format!(
-            "another database of this issuer, an earlier version of carnet, or somebody who may write there has put that \
-             file there: look at it first. --take-over overwrites what stands at {url}"
+            "another database of this issuer, an earlier version of carnet, or someone with write access \
+             wrote that file: inspect it first. --take-over overwrites the documents at {url}"
         ),
         Conflict::Unlabelled(_) => format!(
-            "somebody else has put that file there, or changed it: look at it first. --take-over overwrites what stands \
-             at {url}"
+            "something other than carnet wrote or changed that file: inspect it first. --take-over \
+             overwrites the documents at {url}"
         ),
     }
 }
@@ -246,22 +247,23 @@ fn tell(carnet: &Carnet, answer: &Answer, was_altered: bool, is_new: bool) {
     }
     if was_altered {
         output::note(&format!(
-            "warning: the copy at {target} was changed by something other than carnet, and has been overwritten. Whoever \
-             may write there is the issuer"
+            "warning: the copy at {target} was changed by something other than carnet, and has been \
+             overwritten. Anyone with write access there can publish keys as this issuer"
         ));
     }
     if is_new {
         let propagation = carnet.issuer().key_set().settings.policy.propagation();
         output::note(&format!(
-            "From now on no key signs before {target} has shown it for {}. `carnet serve --publish {target}` keeps it up \
-             to date; `carnet publish {target} --forget` ends this. Clouds come to {issuer}/{}: \
-             `carnet doctor` says whether that leads here.",
+            "From now on no key signs before {target} has shown it for {}. `carnet serve --publish {target}` \
+             keeps it up to date; `carnet publish {target} --forget` ends this. Clouds fetch {issuer}/{}: \
+             `carnet doctor` checks whether that URL leads here.",
             times::span(propagation.as_secs()),
             crate::publish::DocumentName::Discovery,
         ));
     } else if !answer.registered {
         output::note(
-            "Nobody keeps this copy up to date, and no key waits for it: publish again after every change of keys.",
+            "No server keeps this copy up to date, and no key waits for it: publish again after every change \
+             of keys.",
         );
     }
 }

@@ -58,11 +58,15 @@ impl ServerOption {
     ) -> Result<Option<ApiClient>, Failure> {
         let Some(server) = self.server else { return Ok(None) };
         if let Some(flag) = local_flag {
-            return Err(Failure::usage(format!("{flag}: the server {server} is asked, which has its own"))
-                .hint(format!("leave {flag} off; or leave --server off and CARNET_URL unset, to work on a local database")));
+            return Err(Failure::usage(format!(
+                "{flag}: this command sends its request to the server {server}, which has its own"
+            ))
+            .hint(format!(
+                "leave {flag} off; or leave --server off and CARNET_URL unset, to work on a local database"
+            )));
         }
         let token = token().ok_or_else(|| {
-            Failure::usage(format!("{TOKEN} is not set, and the server {server} answers nobody without a grant"))
+            Failure::usage(format!("{TOKEN} is not set, and the server {server} requires a grant"))
                 .hint("`carnet grant create --role deployer` on the server's host makes a grant and prints its token")
         })?;
         check_form(&token)?;
@@ -73,14 +77,14 @@ impl ServerOption {
 /// Refuses a token that no server can have issued, before it is sent.
 fn check_form(token: &SecretString) -> Result<(), Failure> {
     if token.reveal().starts_with(['"', '\'']) {
-        return Err(Failure::usage(format!("{TOKEN} stands in quotes, and nothing was sent"))
-            .hint("leave them off: in env files and secrets they are part of the value"));
+        return Err(Failure::usage(format!("{TOKEN} is in quotes; no request was sent"))
+            .hint("leave the quotes off: in env files and secrets they are part of the value"));
     }
     if !token.reveal().starts_with("carnet_") {
         return Err(Failure::usage(format!(
-            "{TOKEN} does not begin with carnet_, as every grant's token does, and nothing was sent"
+            "{TOKEN} does not begin with carnet_, as every grant's token does; no request was sent"
         ))
-        .hint("it is what `carnet grant create` printed on stdout, alone, without “Bearer”"));
+        .hint("set it to the token that `carnet grant create` printed on stdout, without “Bearer”"));
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ pub enum ClientError {
     #[error("{}", refusal(.0))]
     Refused(Box<Problem>),
     /// The response is not one that carnet sends.
-    #[error("{server} answered with HTTP {status} and nothing that carnet says")]
+    #[error("{server} responded with HTTP {status}, but not as carnet does")]
     NotCarnet {
         /// The server.
         server: ServerUrl,
@@ -24,7 +24,7 @@ pub enum ClientError {
         status: StatusCode,
     },
     /// No response arrived.
-    #[error("{server} could not be asked")]
+    #[error("the request to {server} failed")]
     Unreachable {
         /// The server.
         server: ServerUrl,

@@ -159,7 +159,7 @@ impl DatabaseClock {
         write.set_time_back(now).await?;
         let correction = Correction { before, now, keys: keys.len(), grants: grants.len() };
         let reason = format!(
-            "set back from {before} to {now}; {} keys and {} grants have other times",
+            "set back from {before} to {now}; the times of {} keys and {} grants were changed",
             correction.keys, correction.grants
         );
         write.record_key_event(KeyEventKind::Clock, None, &reason, actor, now).await?;

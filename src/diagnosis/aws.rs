@@ -58,8 +58,8 @@ fn of_either(code: &str, account: &str) -> Vec<Cause> {
         code if is_throttling(code) => vec![throttled("aws")],
         code if is_outage(code) => vec![troubled("aws")],
         "OptInRequired" | "SubscriptionRequiredException" => vec![Cause::act(
-            format!("account {account} is not signed up for this service of AWS's, or not in this region"),
-            "have the account's administrators activate the service and the region",
+            format!("account {account} has not activated this AWS service, or not in this region"),
+            "ask the account's administrators to activate the service and the region",
         )],
         "IncompleteSignature"
         | "IncompleteSignatureException"
@@ -74,9 +74,9 @@ fn of_either(code: &str, account: &str) -> Vec<Cause> {
         | "MissingAuthenticationTokenException"
         | "MissingParameter"
         | "RequestEntityTooLargeException" => vec![Cause::act(
-            "AWS cannot read the request, which is the same for every feed: something on the way changes it, or AWS's \
-             API is no longer as it was",
-            "see that no proxy changes requests; if none does, report it as a fault of carnet",
+            "AWS cannot read the request, which has the same form for every feed: something in between \
+             changes it, or AWS's API has changed",
+            "check that no proxy changes requests; if none does, report it as a bug in carnet",
         )],
         _ => Vec::new(),
     }
@@ -97,16 +97,16 @@ const POLICIES: [(&str, &str, &str); 5] = [
     (
         "permissions boundary",
         "the permissions boundary of the role",
-        "whoever set the role's permissions boundary",
+        "the administrators who set the role's permissions boundary",
     ),
     (
         "vpc endpoint policy",
         "the policy of the VPC endpoint that the request went through",
-        "whoever keeps the VPC endpoint",
+        "the operators of the VPC endpoint",
     ),
     (
         "session policy",
-        "the session policy, which carnet made of the repositories and actions asked for,",
+        "the session policy, which carnet made from the requested repositories and actions,",
         "",
     ),
 ];
@@ -123,14 +123,13 @@ pub(super) fn of_policy(message: &str, action: &str, assumed: &AssumedRole) -> O
     if let Some((_, policy, whose)) = POLICIES.iter().find(|(words, ..)| message.contains(words)) {
         let why = format!("{policy} {how} {action} to {role}, whatever the role itself allows");
         let fix = match *whose {
-            "" => {
-                "ask without repositories and actions; if that works, report the policy as a fault of carnet"
-                    .to_owned()
-            }
+            "" => "request without repositories and actions; if that works, report the policy as a bug in \
+                   carnet"
+                .to_owned(),
             whose if explicit => {
-                format!("have {whose} except {role} from the statement that denies {action}")
+                format!("ask {whose} to exempt {role} from the statement that denies {action}")
             }
-            whose => format!("have {whose} allow {action} to {role}"),
+            whose => format!("ask {whose} to allow {action} to {role}"),
         };
         return Some(vec![Cause::act(why, fix)]);
     }
@@ -144,8 +143,8 @@ pub(super) fn of_policy(message: &str, action: &str, assumed: &AssumedRole) -> O
         () => return None,
     };
     explicit.then(|| {
-        let why = format!("{own} denies {action} explicitly, and a denial outweighs all that allows it");
-        vec![Cause::act(why, format!("take the statement that denies {action} out of {own}"))]
+        let why = format!("{own} denies {action} explicitly, and an explicit deny overrides every allow");
+        vec![Cause::act(why, format!("remove the statement that denies {action} from {own}"))]
     })
 }
 
@@ -163,10 +162,10 @@ pub(crate) fn of_sts(code: &str, message: &str, presented: &Presented, assumed: 
                  with exactly {provider}:aud = {aud} and {provider}:sub = {sub}"
             )),
             Cause::new(
-                "AWS answers the same when the role does not exist",
+                "the role may be missing: AWS then gives the same response",
                 Fix::Feed("--role-arn ARN".to_owned()),
             ),
-            Cause::early("and for some seconds after a change"),
+            Cause::early("a recent change takes some seconds to take effect"),
         ]),
         "InvalidIdentityToken" => invalid_token(message, presented, account),
         // Sent by other implementations of STS. AWS itself uses the code for values that carnet creates.
@@ -174,26 +173,26 @@ pub(crate) fn of_sts(code: &str, message: &str, presented: &Presented, assumed: 
             invalid_token(message, presented, account)
         }
         "ExpiredTokenException" | "ExpiredToken" => {
-            vec![Cause::clock("AWS holds the token for expired or not yet valid: check this machine's clock")]
+            vec![Cause::clock("AWS considers the token expired or not yet valid: check this machine's clock")]
         }
         "IDPRejectedClaim" => vec![Cause::trust(format!(
-            "AWS refused a claim: the provider in account {account} must list the audience {aud}, and the role's \
-             conditions must fit the subject {sub}"
+            "AWS refused a claim: the provider in account {account} must list the audience {aud}, and the \
+             role's conditions must match the subject {sub}"
         ))],
         "IDPCommunicationError" => vec![
             unreachable(
                 format!(
-                    "AWS could not fetch {iss}/.well-known/openid-configuration or the JWKS that it names: both must be \
-                     public and answer quickly"
+                    "AWS could not fetch {iss}/.well-known/openid-configuration or the JWKS that it names: \
+                     both must be public and respond quickly"
                 ),
                 iss,
             ),
-            Cause::early("and it often passes"),
+            Cause::early("this failure is often temporary"),
         ],
         "ValidationError" | "ValidationException" => invalid_value(message, assumed),
         "MalformedPolicyDocument" | "MalformedPolicyDocumentException" => vec![Cause::act(
             "AWS could not read the session policy",
-            "ask without repositories and actions; if that works, report the policy as a fault of carnet",
+            "request without repositories and actions; if that works, report the policy as a bug in carnet",
         )],
         "PackedPolicyTooLarge" | "PackedPolicyTooLargeException" => vec![Cause::act(
             "the session policy is too large: ask for fewer repositories",
@@ -228,14 +227,14 @@ fn invalid_value(message: &str, assumed: &AssumedRole) -> Vec<Cause> {
     if message.contains("duration") {
         vec![duration]
     } else if message.contains("arn") {
-        vec![arn("AWS does not take the role's ARN")]
+        vec![arn("AWS does not accept the role's ARN")]
     } else if ["rolesessionname", "webidentitytoken", "policy"].iter().any(|field| message.contains(field)) {
         vec![Cause::act(
-            "AWS does not take a value that carnet has made",
-            "report the message as a fault of carnet, with `carnet feed show`'s output",
+            "AWS does not accept a value that carnet created",
+            "report the message as a bug in carnet, with the output of `carnet feed show`",
         )]
     } else {
-        vec![duration, arn("and the role's ARN")]
+        vec![duration, arn("check the role's ARN")]
     }
 }
 
@@ -254,13 +253,13 @@ fn invalid_token(message: &str, presented: &Presented, account: &str) -> Vec<Cau
     );
     let message = message.to_ascii_lowercase();
     if is_about_keys(&message) {
-        vec![keys, Cause::early("and it often passes")]
+        vec![keys, Cause::early("this failure is often temporary")]
     } else if message.contains("no openidconnect provider") || message.contains("audience") {
         vec![provider]
     } else if message.contains("not a valid jwt") {
         vec![Cause::act(
-            "AWS does not take what arrived for a token: something on the way changes the request",
-            "see that no proxy changes requests; if none does, report it as a fault of carnet",
+            "AWS received something that is not a token: something in between changes the request",
+            "check that no proxy changes requests; if none does, report it as a bug in carnet",
         )]
     } else {
         vec![provider, keys]
@@ -272,7 +271,10 @@ fn is_about_keys(message: &str) -> bool {
 }
 
 fn unreachable(why: String, iss: &str) -> Cause {
-    Cause::act(why, format!("have {iss} answer from the internet, within 5 s and without a redirect"))
+    Cause::act(
+        why,
+        format!("make {iss} reachable from the internet; it must respond within 5 s and without a redirect"),
+    )
 }
 
 /// Returns the causes for a refusal of `GetAuthorizationToken`, by ECR or by ECR Public.
@@ -291,7 +293,7 @@ pub(crate) fn of_ecr(code: &str, message: &str, is_public: bool, assumed: &Assum
                         "the role {} needs a policy that allows {actions} on resource *",
                         assumed.role_arn
                     )),
-                    Cause::early("a new policy takes some seconds until it works"),
+                    Cause::early("a new policy takes some seconds to take effect"),
                 ]
             })
         }
@@ -301,20 +303,23 @@ pub(crate) fn of_ecr(code: &str, message: &str, is_public: bool, assumed: &Assum
                 Fix::Endpoints(&["sts", "ecr"]),
             ),
             Cause::act(
-                format!("and the registry's region must be enabled in account {account}"),
-                "have the account's administrators enable the region",
+                format!("the registry's region may be disabled in account {account}"),
+                "ask the account's administrators to enable the region",
             ),
         ],
         "InvalidSignatureException" | "SignatureDoesNotMatch" if message.contains("Signature expired") => {
-            vec![Cause::clock("ECR holds the request for too old: check this machine's clock")]
+            vec![Cause::clock("ECR considers the request too old: check this machine's clock")]
         }
         "InvalidSignatureException" | "SignatureDoesNotMatch" if message.contains("not yet current") => {
-            vec![Cause::clock("ECR holds the request for one of the future: check this machine's clock")]
+            vec![Cause::clock(
+                "ECR considers the request's time to be in the future: check this machine's clock",
+            )]
         }
         "InvalidSignatureException" | "SignatureDoesNotMatch" if message.contains("scoped to") => {
             vec![Cause::act(
-                "ECR refused the request's signature, which is for another region or service than it is of itself",
-                "check that the registry's region and the endpoint ecr, if the feed names one, are of one region",
+                "ECR refused the request's signature, because it is for another region or service",
+                "check that the registry and the feed's endpoint ecr, if it names one, are in the same \
+                 region",
             )]
         }
         "InvalidSignatureException" | "SignatureDoesNotMatch" | "RequestExpired" => vec![Cause::clock(
@@ -322,7 +327,7 @@ pub(crate) fn of_ecr(code: &str, message: &str, is_public: bool, assumed: &Assum
              proxy changes the request",
         )],
         "ExpiredTokenException" | "ExpiredToken" => {
-            vec![Cause::clock("ECR holds the role session for expired: check this machine's clock")]
+            vec![Cause::clock("ECR considers the role session expired: check this machine's clock")]
         }
         "UnknownOperationException" | "UnsupportedCommandException" | "InvalidAction" => {
             vec![Cause::new("the endpoint ecr is not an Amazon ECR API", Fix::Endpoints(&["ecr"]))]

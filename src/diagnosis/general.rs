@@ -13,11 +13,13 @@ pub(crate) fn refused(
 ) -> Cause {
     match (status.unwrap_or_default(), code) {
         (300..=399, _) if named => Cause::new(
-            "the endpoint answers with a redirect, which is never followed: point the endpoint at the API itself",
+            "the endpoint responds with a redirect, which carnet does not follow: set the endpoint to the \
+             API's own URL",
             endpoint(step),
         ),
         (300..=399, _) => Cause::act(
-            "something answers with a redirect, which is never followed, and which this API never gives",
+            "the response is a redirect, which this API never sends and carnet does not follow: something \
+             other than the provider responded",
             BETWEEN,
         ),
         (429, _) => throttled(provider),
@@ -25,34 +27,37 @@ pub(crate) fn refused(
         (_, Some(code)) => unknown(provider, step, code),
         (_, None) if named => Cause::new(
             format!(
-                "this is not how {provider} refuses, so something else may have answered: check the endpoint of {step}"
+                "this is not a refusal by {provider}, so something else may have responded: check the \
+                 endpoint of {step}"
             ),
             endpoint(step),
         ),
         (_, None) => Cause::act(
-            format!("this is not how {provider} refuses, so something else has answered in its place"),
+            format!("this is not a refusal by {provider}, so something else has responded"),
             BETWEEN,
         ),
     }
 }
 
 /// The fix if something other than the provider responds at the provider's own host.
-const BETWEEN: &str = "have what is between this machine and the provider, such as a proxy, a filter or a name server of your \
-                       own, let its requests through unchanged";
+const BETWEEN: &str = "check the proxy, filter or name server between this machine and the provider: \
+                       requests and responses must pass unchanged";
 
 /// Returns the cause for a code that is in no table. It has no command, because the fix is unknown.
 fn unknown(provider: &str, step: &str, code: &str) -> Cause {
     let list = match provider {
-        "azure" if code.starts_with("AADSTS") => "https://login.microsoftonline.com/error has Entra's codes",
-        "azure" => "the documentation of Entra, or of Azure Container Registry, may have it",
-        "aws" => "AWS's API references have the errors of each operation, and a list of those that all have",
-        "google" => "Google's guides for troubleshooting workload identity federation and IAM may have it",
-        _ => "the provider's documentation may have it",
+        "azure" if code.starts_with("AADSTS") => {
+            "see Entra's codes at https://login.microsoftonline.com/error"
+        }
+        "azure" => "see the documentation of Entra and of Azure Container Registry",
+        "aws" => "see the errors of the operation, and the common errors, in AWS's API reference",
+        "google" => "see Google's troubleshooting guides for workload identity federation and IAM",
+        _ => "see the provider's documentation",
     };
     Cause::act(
         format!(
-            "carnet knows nothing of this code: look up {code} in what {provider} documents about {step}, and compare what \
-             was presented with what is set up there"
+            "carnet does not know the code {code}: look it up in {provider}'s documentation of {step}, and \
+             compare the presented claims with the set-up there"
         ),
         list,
     )
@@ -98,23 +103,24 @@ fn endpoints_of(step: &str) -> &'static [&'static str; 1] {
 /// Returns the cause for status 429 and for throttling codes.
 pub(crate) fn throttled(provider: &str) -> Cause {
     Cause::early(format!(
-        "{provider} limits how often it is asked, counting everybody who shares the account: wait a little, and ask \
-         for fewer different credentials at once"
+        "{provider} limits the rate of requests for the whole account: wait a little, and request fewer \
+         different credentials at once"
     ))
 }
 
 /// Returns the cause for a status 5xx and for outage codes.
 pub(crate) fn troubled(provider: &str) -> Cause {
     Cause::early(format!(
-        "the trouble is at {provider}, or at a proxy before it, and often passes: try again, and look at the provider's \
-         status page if it lasts"
+        "{provider}, or a proxy before it, has a fault, which is often temporary: try again, and check the \
+         provider's status page if it persists"
     ))
 }
 
 /// Returns the cause for a 2xx response that cannot be used.
 pub(crate) fn unusable(step: &str, named: bool) -> Cause {
     Cause::new(
-        "this is not what the provider's API answers: check the endpoint, and that nothing on the way changes answers",
+        "this is not a response of the provider's API: check the endpoint, and that nothing in between \
+         changes responses",
         endpoint_if(named, step),
     )
 }

@@ -56,22 +56,24 @@ pub(super) fn of_organization(refused: &Refused<'_>, project: &str) -> Option<Ve
         || message.contains("prohibited by organization's policy")
     {
         (
-            format!("a VPC Service Controls perimeter around {project} refuses the request from here"),
-            "have the perimeter's administrators look up the identifier in the message, and let this identity or this \
-             machine's address in by an ingress rule or an access level",
+            format!("a VPC Service Controls perimeter around {project} refuses requests from this machine"),
+            "ask the perimeter's administrators to find the identifier in the message and to allow this \
+             identity or this machine's address with an ingress rule or an access level",
         )
     } else if is("ORG_POLICY_VIOLATED") || message.contains("orgpolicy:") || message.contains("constraints/")
     {
         (
-            format!("an organization policy over {project} refuses it: the message names the constraint"),
-            "have the organization's administrators allow it there",
+            format!(
+                "an organization policy on {project} refuses the request: the message names the constraint"
+            ),
+            "ask the organization's administrators to allow it",
         )
     } else if is("BILLING_DISABLED") {
-        (format!("billing is off for {project}"), "have the project's owners link a billing account")
+        (format!("billing is disabled for {project}"), "ask the project's owners to link a billing account")
     } else if is("CONSUMER_SUSPENDED") || is("CONSUMER_INVALID") {
         (
             format!("{project} is suspended or deleted"),
-            "have the project's owners look at it in the Google Cloud console",
+            "ask the project's owners to check it in the Google Cloud console",
         )
     } else {
         return None;
@@ -97,22 +99,22 @@ pub(crate) fn of_sts(
             Cause::trust(format!(
                 "the provider {provider} does not exist, or it or its pool is disabled or deleted"
             )),
-            update(google, "or it is disabled", "--no-disabled"),
-            Cause::early("a new one takes a few minutes to be known everywhere"),
+            update(google, "the provider may be disabled", "--no-disabled"),
+            Cause::early("a new one takes a few minutes to take effect"),
         ],
         "unauthorized_client" => vec![
             // The script of `feed setup` does not change a provider that trusts another issuer or subject.
             update(
                 google,
                 format!(
-                    "the attribute condition or mapping of {provider} must accept the subject {sub}, letter by letter, and \
-                     map google.subject to assertion.sub"
+                    "the attribute condition or mapping of {provider} must accept exactly the subject {sub} \
+                     and map google.subject to assertion.sub"
                 ),
                 &format!(
                     "--attribute-mapping=google.subject=assertion.sub --attribute-condition=\"assertion.sub == '{sub}'\""
                 ),
             ),
-            Cause::early("a change takes a few minutes"),
+            Cause::early("a change takes a few minutes to take effect"),
         ],
         "invalid_request" => vec![
             Cause::new(
@@ -124,7 +126,7 @@ pub(crate) fn of_sts(
                 Fix::Feed("--subject-keys feed_id".to_owned()),
             ),
             Cause::new(
-                "and the provider is named by its project's number",
+                "check that the provider's name has its project's number, not the project's id",
                 Fix::Feed("--workload-identity-provider projects/NUMBER/…".to_owned()),
             ),
         ],
@@ -140,8 +142,8 @@ pub(crate) fn of_sts(
                 enable("sts.googleapis.com", provider.project_number()),
             ),
             Cause::act(
-                "and no VPC service perimeter or organisation policy may stand in the way",
-                "ask who keeps the organisation's policies",
+                "a VPC Service Controls perimeter or an organization policy may refuse the request",
+                "ask the organization's administrators",
             ),
         ],
         _ => Vec::new(),
@@ -151,14 +153,14 @@ pub(crate) fn of_sts(
 /// Returns a cause whose fix changes the feed's provider. gcloud accepts the provider's full name.
 fn update(google: &GoogleArtifactRegistry, why: impl Into<String>, flags: &str) -> Cause {
     let provider = &google.workload_identity_provider;
-    let what = "change the provider by this, if no other feed rests on what it trusts now".to_owned();
+    let what = "change the provider with this, if no other feed depends on its present settings".to_owned();
     let command = format!("gcloud iam workload-identity-pools providers update-oidc {provider} {flags}");
     Cause::new(why, Fix::Change { what, command })
 }
 
 fn enable(api: &str, project: &str) -> Fix {
     let command = format!("gcloud services enable {api} --project={project}");
-    Fix::Change { what: "enable it by this".to_owned(), command }
+    Fix::Change { what: "enable it with this".to_owned(), command }
 }
 
 /// Returns the causes for `invalid_grant`, the code for every fault of the token and for an unreachable
@@ -169,24 +171,25 @@ fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistr
     let documents = match google.jwks {
         JwksSource::Fetched => Cause::act(
             format!(
-                "Google must be able to fetch {iss}/.well-known/openid-configuration and find key {kid} in its JWKS, over \
-                 https with a certificate that the public trusts; a JWKS uploaded to the provider is not fetched anew and \
-                 must hold that key"
+                "Google must be able to fetch {iss}/.well-known/openid-configuration and find key {kid} in \
+                 its JWKS, over https with a publicly trusted certificate; if a JWKS was uploaded to the \
+                 provider, Google does not fetch it, and the uploaded one must have that key"
             ),
             format!(
-                "have {iss} answer from the internet, or upload the JWKS again (carnet feed setup --jwks uploaded)"
+                "make {iss} reachable from the internet, or upload the JWKS again (carnet feed setup --jwks \
+                 uploaded)"
             ),
         ),
         JwksSource::Uploaded => Cause::new(
             format!(
-                "the JWKS that was uploaded to {provider} must hold the key {kid}: Google fetches none from {iss}, and \
-                 looks at an uploaded one only when a token comes"
+                "the JWKS that was uploaded to {provider} must have the key {kid}: Google does not fetch one \
+                 from {iss}, and checks an uploaded one only when it receives a token"
             ),
             Fix::Upload { upload: upload_to(provider), kid: kid.clone() },
         ),
     };
     let why = format!(
-        "the provider {provider} must allow the audience {aud}: with no audiences of its own it accepts {} only, with or \
+        "the provider {provider} must allow the audience {aud}: without configured audiences it accepts only {}, with or \
          without https: before it",
         provider.full_name()
     );
@@ -202,20 +205,20 @@ fn of_token(message: &str, presented: &Presented, google: &GoogleArtifactRegistr
     let message = said(message, presented);
     if message.contains("connecting") {
         // Google fetches the issuer of the provider, not the one in the token.
-        vec![documents, issuer, Cause::early("and it often passes")]
+        vec![documents, issuer, Cause::early("this failure is often temporary")]
     } else if message.contains("audience") {
         vec![audience]
     } else if message.starts_with("the issuer") && message.contains("match") {
         vec![issuer]
     } else if message.contains("expired") || message.contains("stale") || message.contains("issued at") {
-        vec![Cause::clock("Google holds the token for expired or not yet valid: check this machine's clock")]
+        vec![Cause::clock("Google considers the token expired or not yet valid: check this machine's clock")]
     } else if message.contains("signature") || message.contains("key") {
         vec![documents]
     } else {
         let others = vec![
             issuer,
             Cause::clock(format!(
-                "the token must be signed with {alg} and in its time (check this machine's clock)"
+                "the token must be signed with {alg} and be valid now (check this machine's clock)"
             )),
             audience,
         ];
@@ -271,12 +274,12 @@ pub(crate) fn of_iam_credentials(
                 google.workload_identity_provider.pool(),
                 presented.sub,
             )),
-            absent("Google answers the same when the account does not exist".to_owned()),
-            Cause::early("and a grant takes a few minutes"),
+            absent("the account may be missing: Google then gives the same response".to_owned()),
+            Cause::early("a new role binding takes a few minutes to take effect"),
         ],
         "INVALID_ARGUMENT" | "OUT_OF_RANGE" => vec![Cause::new(
             format!(
-                "check lifetime, which is {}: above 3600s the organisation policy \
+                "check lifetime, which is {}: above 3600s the organization policy \
                  constraints/iam.allowServiceAccountCredentialLifetimeExtension must name {account}",
                 google.lifetime
             ),
@@ -290,7 +293,7 @@ pub(crate) fn of_iam_credentials(
         "FAILED_PRECONDITION" => vec![Cause::new(
             format!("the service account {account} may be disabled"),
             Fix::Change {
-                what: "enable it by this".to_owned(),
+                what: "enable it with this".to_owned(),
                 command: format!("gcloud iam service-accounts enable {account}"),
             },
         )],

@@ -7,29 +7,34 @@ use super::{Cause, Fix};
 pub(crate) fn unavailable(iss: &str, url: &str, status: Option<u16>) -> Vec<Cause> {
     let serve = || {
         Cause::new(
-            format!("nothing serves the issuer {iss} at this moment"),
+            format!("no server is running for the issuer {iss}"),
             Fix::Command(format!("carnet serve --issuer {iss}")),
         )
     };
     let look = |why: &str| Cause::new(why, Fix::Command(format!("curl -i {url}")));
     match status {
         Some(300..=399) => vec![look(
-            "it answers with a redirect, which clouds do not follow: serve the documents at the issuer URL itself",
+            "the response is a redirect, which clouds do not follow: serve the documents at the issuer URL \
+             itself",
         )],
         Some(404) => vec![
             look(
-                "a proxy before carnet changes the path: /.well-known must arrive below the issuer URL's own path",
+                "a proxy before carnet changes the path: it must pass /.well-known on below the issuer URL's \
+                 path",
             ),
             serve(),
         ],
         Some(401 | 403) => {
-            vec![look("something before carnet asks for a login: both documents must be public")]
+            vec![look("something before carnet requires a login: both documents must be public")]
         }
         Some(500..) => vec![serve(), look("the proxy before carnet does not reach it")],
-        Some(_) => vec![look("something else answers at the issuer URL")],
+        Some(_) => vec![look("something other than carnet responds at the issuer URL")],
         None => vec![
             serve(),
-            look("the name does not lead to carnet or its proxy, or the way is closed from here"),
+            look(
+                "the host name does not resolve to carnet or its proxy, or a firewall blocks the connection \
+                 from this machine",
+            ),
         ],
     }
 }
@@ -39,18 +44,19 @@ pub(crate) fn other_issuer(iss: &str, url: &str) -> Vec<Cause> {
     vec![
         Cause::new(
             format!(
-                "another issuer is served there: what it says must be {iss}, to the byte, without a slash at its end"
+                "the document names another issuer: it must name {iss}, byte for byte, without a slash at \
+                 its end"
             ),
             Fix::Command(format!("carnet serve --issuer {iss}")),
         ),
-        Cause::new("a proxy or cache changes the document", Fix::Command(format!("curl -i {url}"))),
+        Cause::new("a proxy or cache may change the document", Fix::Command(format!("curl -i {url}"))),
     ]
 }
 
 /// Returns the causes if a document cannot be parsed.
 pub(crate) fn unreadable(url: &str) -> Vec<Cause> {
     vec![Cause::new(
-        "something else answers there, or changes the document on the way",
+        "something other than carnet responds there, or changes the document in between",
         Fix::Command(format!("curl -i {url}")),
     )]
 }
@@ -60,11 +66,11 @@ pub(crate) fn unreadable(url: &str) -> Vec<Cause> {
 pub(crate) fn key_not_visible(iss: &str, kid: &str, jwks_uri: &str, strange: bool) -> Vec<Cause> {
     let cache = || Cause::early(format!("a cache before carnet serves an older JWKS, without the key {kid}"));
     let look = Cause::new(
-        "or one keeps it longer than its Cache-Control says",
+        "a cache may keep it for longer than its Cache-Control allows",
         Fix::Command(format!("curl -i {jwks_uri}")),
     );
     let database = Cause::new(
-        "the server at the issuer URL works on another database than this one: it knows none of this one's keys",
+        "the server at the issuer URL uses another database: its JWKS has none of this database's keys",
         Fix::Command(format!("carnet serve --issuer {iss}")),
     );
     if strange { vec![database, cache(), look] } else { vec![cache(), look] }
@@ -81,7 +87,7 @@ pub(crate) fn missing_context(key: &str) -> Vec<Cause> {
 /// Returns the cause if the subject is longer than the provider permits.
 pub(crate) fn subject_too_long() -> Vec<Cause> {
     vec![Cause::new(
-        "the feed's subject has more or longer keys than the provider takes",
+        "the feed's subject has more or longer keys than the provider accepts",
         Fix::Feed("--subject-keys feed_id".to_owned()),
     )]
 }
@@ -97,7 +103,8 @@ pub(crate) fn lifetime(longest: std::time::Duration) -> Vec<Cause> {
 /// Returns the cause if the feed's tokens would have carnet itself as audience.
 pub(crate) fn own_audience() -> Vec<Cause> {
     vec![Cause::new(
-        "the feed was given an audience at or below the issuer URL before the issuer was known, or not by carnet",
+        "the feed's audience is at or below the issuer URL: it was set before the issuer was known, or by \
+         something other than carnet",
         Fix::Feed("--audience AUDIENCE".to_owned()),
     )]
 }
@@ -112,7 +119,7 @@ pub(crate) fn clock_ahead() -> Vec<Cause> {
     vec![
         Cause::clock("this machine's clock is ahead"),
         Cause::act(
-            "the issuer has not run for so long that its clock has to be accepted",
+            "the issuer was stopped for so long that its clock must be accepted",
             "compare this machine's clock with a right one, then run `carnet key clock --accept`",
         ),
     ]
@@ -121,7 +128,7 @@ pub(crate) fn clock_ahead() -> Vec<Cause> {
 /// Returns the cause if the active key cannot sign.
 pub(crate) fn no_signer() -> Vec<Cause> {
     vec![Cause::act(
-        "the master key was changed, and this process has the earlier one",
+        "the master key was replaced, and this process has the earlier one",
         "start it with the current master key (--keys-dir or CARNET_MASTER_KEY_FILE)",
     )]
 }
@@ -131,14 +138,16 @@ pub(crate) fn unpublished(place: &str) -> Vec<Cause> {
     vec![
         Cause::act(
             format!(
-                "every key was replaced, or somebody has changed {place}, and it has not been written since"
+                "every key was replaced, or {place} was changed by something other than carnet, and carnet \
+                 has not written there since"
             ),
             format!(
-                "see that a server runs with --publish {place} and may write there, or run `carnet publish {place}`"
+                "make sure that a server runs with --publish {place} and can write there, or run `carnet \
+                 publish {place}`"
             ),
         ),
         Cause::act(
-            format!("no verifier looks at {place} any more"),
+            format!("no verifier reads {place} any more"),
             format!("run `carnet publish {place} --forget`"),
         ),
     ]
@@ -147,7 +156,7 @@ pub(crate) fn unpublished(place: &str) -> Vec<Cause> {
 /// Returns the cause if the database or its audit log fails.
 pub(crate) fn storage() -> Vec<Cause> {
     vec![Cause::act(
-        "the database does not answer, or its disk is full",
-        "look at the log, and at the disk of the database",
+        "the database is not available, or its disk is full",
+        "check the log and the database's disk",
     )]
 }

@@ -155,7 +155,7 @@ impl Cause {
 
     /// Creates a cause for a wrong clock.
     pub(crate) fn clock(why: impl Into<String>) -> Self {
-        let what = "set this machine's clock; where systemd keeps it, by this".to_owned();
+        let what = "set this machine's clock; with systemd, run this".to_owned();
         Self::new(why, Fix::Change { what, command: "timedatectl set-ntp true".to_owned() })
     }
 }
@@ -171,12 +171,14 @@ impl Fix {
                     FeedType::AzureAcr => "; add --identity managed if client_id is a managed identity's",
                     _ => "",
                 };
-                let what = format!("carry out what this prints, in the cloud's own account{managed}");
+                let what =
+                    format!("run this, and carry out the printed set-up in the cloud's account{managed}");
                 (what, Some(asked.command("setup")))
             }
             Self::Upload { upload, kid } => (
                 format!(
-                    "carry out what this prints, whose upload is `{upload}`; then say `carnet feed confirm-jwks {kid} {feed}`"
+                    "run this and carry out the printed steps; the upload is `{upload}`; then run `carnet \
+                     feed confirm-jwks {kid} {feed}`"
                 ),
                 Some(asked.command("setup")),
             ),
@@ -190,8 +192,8 @@ impl Fix {
             }
             Self::Command(command) => ("run this".to_owned(), Some(command.clone())),
             Self::Change { what, command } => (what.clone(), Some(command.clone())),
-            Self::Again => ("wait some minutes, then check again".to_owned(), Some(asked.check(""))),
-            Self::CheckWith(arguments) => ("check again with it".to_owned(), Some(asked.check(arguments))),
+            Self::Again => ("wait a few minutes, then check again".to_owned(), Some(asked.check(""))),
+            Self::CheckWith(arguments) => ("check again with this".to_owned(), Some(asked.check(arguments))),
             Self::Act(what) => (what.clone(), None),
         }
     }

@@ -28,27 +28,27 @@ pub(crate) fn of_login(feed: &Feed, status: Option<u16>, message: &str) -> Vec<C
     match status {
         Some(401) => vec![
             Cause::new(
-                format!(
-                    "{host} does not know the credential: it is another registry than the one that the cloud \
-                 gave it for"
-                ),
+                format!("{host} does not know the credential: the cloud issued it for another registry"),
                 other(),
             ),
-            Cause::trust("the identity has no permission there that lets it log in"),
-            Cause::early("a new permission takes some minutes until it works"),
+            Cause::trust("the identity has no permission to log in there"),
+            Cause::early("a new permission takes some minutes to take effect"),
         ],
         Some(403) => vec![
-            Cause::trust("the identity has no permission there that lets it log in"),
+            Cause::trust("the identity has no permission to log in there"),
             Cause::act(
-                format!("the network rules of {host} do not let this machine in"),
+                format!("the network rules of {host} do not allow this machine's address"),
                 "allow this machine's address in the registry's network rules",
             ),
         ],
-        Some(429) => vec![Cause::early(format!("{host} limits how often it is asked"))],
+        Some(429) => vec![Cause::early(format!("{host} limits the rate of requests"))],
         Some(300..=399) => vec![Cause::new(format!("{host} is not the registry's own name"), other())],
-        Some(500..) => vec![Cause::early(format!("the trouble is at {host} and often passes"))],
+        Some(500..) => vec![Cause::early(format!("{host} has a fault, which is often temporary"))],
         Some(_) | None => {
-            vec![Cause::new(format!("{host} is not a registry, or not reached from here"), other())]
+            vec![Cause::new(
+                format!("{host} is not a registry, or cannot be reached from this machine"),
+                other(),
+            )]
         }
     }
 }
@@ -57,8 +57,8 @@ pub(crate) fn of_login(feed: &Feed, status: Option<u16>, message: &str) -> Vec<C
 pub(crate) fn foreign_realm(feed: &Feed, realm: &str) -> Vec<Cause> {
     vec![Cause::new(
         format!(
-            "{} wants its password sent to {realm}, which is neither its own host nor its vendor's: it is not the \
-             registry that it is taken for",
+            "{} asks for its password to be sent to {realm}, which is neither its own host nor its vendor's: \
+             it may be another registry than it seems",
             feed.registry
         ),
         Fix::Feed("--registry HOST".to_owned()),
@@ -68,8 +68,8 @@ pub(crate) fn foreign_realm(feed: &Feed, realm: &str) -> Vec<Cause> {
 /// Returns the cause for an index without entries.
 pub(crate) fn of_empty_index() -> Vec<Cause> {
     vec![Cause::new(
-        "the tag stands for an index without any image, which some builds push before the images themselves: there is \
-         nothing to pull, and the credential is not to blame",
+        "the tag refers to an index without images, which some builds push before the images: there is \
+         nothing to pull, and the credential is not the cause",
         Fix::CheckWith("--image NAME:TAG".to_owned()),
     )]
 }
@@ -88,7 +88,10 @@ pub(crate) fn of_pull(
     match (code, status) {
         (Some("NAME_UNKNOWN"), _) => vec![
             Cause::new("there is no such repository", Fix::CheckWith("--image NAME:TAG".to_owned())),
-            Cause::trust("some registries say the same of a repository that the identity may not read"),
+            Cause::trust(
+                "the identity may lack permission to read the repository: some registries then give the same \
+                 response",
+            ),
         ],
         (Some("MANIFEST_UNKNOWN"), _) => {
             vec![Cause::new("there is no such tag or digest", Fix::CheckWith("--image NAME:TAG".to_owned()))]
@@ -98,15 +101,15 @@ pub(crate) fn of_pull(
             "push the image again",
         )],
         (Some("NAME_INVALID" | "TAG_INVALID" | "DIGEST_INVALID"), _) => vec![Cause::new(
-            "the registry does not take the image's name",
+            "the registry does not accept the image's name",
             Fix::CheckWith("--image NAME:TAG".to_owned()),
         )],
         (Some("TOOMANYREQUESTS"), _) | (_, Some(429)) => {
-            vec![Cause::early(format!("{} limits how often it is asked", feed.registry))]
+            vec![Cause::early(format!("{} limits the rate of requests", feed.registry))]
         }
         (Some("UNAUTHORIZED" | "DENIED"), _) | (_, Some(401 | 403)) => vec![
-            Cause::trust(format!("the identity may log in, but not pull {image}")),
-            Cause::early("a new permission takes some minutes until it works"),
+            Cause::trust(format!("the identity can log in, but is not allowed to pull {image}")),
+            Cause::early("a new permission takes some minutes to take effect"),
         ],
         (_, Some(404)) => {
             vec![Cause::new(
@@ -115,15 +118,15 @@ pub(crate) fn of_pull(
             )]
         }
         (_, Some(500..)) => {
-            vec![Cause::early(format!("the trouble is at {} and often passes", feed.registry))]
+            vec![Cause::early(format!("{} has a fault, which is often temporary", feed.registry))]
         }
         (Some(code), Some(400..=499)) => vec![Cause::act(
-            format!("carnet knows nothing of this code: look up {code} in what the registry documents"),
-            "pull it with another client, and compare",
+            format!("carnet does not know the code {code}: look it up in the registry's documentation"),
+            "pull it with another client and compare",
         )],
         _ => vec![Cause::act(
-            "the registry does not serve this image as OCI's distribution specification says",
-            "pull it with another client, and compare",
+            "the registry does not serve this image according to the OCI distribution specification",
+            "pull it with another client and compare",
         )],
     }
 }

@@ -19,26 +19,29 @@ pub(crate) fn advice(target: &TargetUrl, reason: &str, tls: Option<TlsFailure>) 
                 .to_owned()
         }
         _ if says(&["tunnel error: proxy authorization required", "407 "]) => {
-            "the proxy passes on nothing without a login that it takes: put its URL with user name and password into \
-             CARNET_PROXY (carnet sends them as Basic)"
+            "the proxy requires a login: set CARNET_PROXY to its URL with user name and password (carnet \
+             sends them as Basic)"
                 .to_owned()
         }
         _ if says(&["tunnel error: failed to create underlying connection"]) => {
-            "the proxy that --proxy or CARNET_PROXY names is not reached from here: check its host and port".to_owned()
+            "this machine cannot reach the proxy that --proxy or CARNET_PROXY names: check its host and port"
+                .to_owned()
         }
         _ if says(&["tunnel error"]) => {
-            "the proxy opens no tunnel (CONNECT) to the store: have its operators allow it, and see in its log why not"
+            "the proxy opens no tunnel (CONNECT) to the store: its log shows the reason; ask its operators \
+             to allow it"
                 .to_owned()
         }
         _ if let Some(failure) = tls => super::tls::advice(failure, "store"),
         // The metadata service is the last source of credentials that is tried.
         ObjectService::S3 if says(&["169.254.", "fd00:ec2"]) => {
-            "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or run \
-             where AWS gives the machine a role; profile files (~/.aws) are not read"
+            "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and \
+             AWS_SESSION_TOKEN), or run on a machine that has a role in AWS; profile files (~/.aws) are not \
+             read"
                 .to_owned()
         }
         ObjectService::S3 if says(&["NoSuchBucket"]) => {
-            format!("make the bucket {bucket}, or name the right one; AWS_REGION is the region it is in")
+            format!("create the bucket {bucket}, or name the right one; set AWS_REGION to its region")
         }
         ObjectService::S3
             if says(&[
@@ -51,55 +54,57 @@ pub(crate) fn advice(target: &TargetUrl, reason: &str, tls: Option<TlsFailure>) 
             format!("set AWS_REGION to the region of the bucket {bucket}")
         }
         ObjectService::S3 if says(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"]) => {
-            "the credentials that were found are not valid (any more): look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY \
-             and AWS_SESSION_TOKEN, and at the clock"
+            "the credentials that were found are not valid, or no longer: check AWS_ACCESS_KEY_ID, \
+             AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, and the clock"
                 .to_owned()
         }
         ObjectService::S3 if says(&["SecretAccessKey", "AccessKeyId"]) => {
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together".to_owned()
+            "set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_owned()
         }
         ObjectService::S3 if says(&["NotImplemented", "501 "]) => {
-            "this store takes no conditional writes (If-Match, If-None-Match), and without them an older state could win"
+            "this store does not support conditional writes (If-Match, If-None-Match), and without them an \
+             older state could overwrite a newer one"
                 .to_owned()
         }
         ObjectService::S3 if says(&["403 "]) => format!(
-            "the credentials need s3:GetObject and s3:PutObject on {objects}, and s3:ListBucket on {bucket} (without it S3 \
-             says 403 of an object that is not there)"
+            "the credentials need s3:GetObject and s3:PutObject on {objects}, and s3:ListBucket on {bucket} \
+             (without it S3 responds with 403 for an object that does not exist)"
         ),
         ObjectService::Google if says(&["169.254.169.254", "metadata.google.internal"]) => {
-            "no credentials were found: set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file, or run where \
-             Google gives the machine a service account"
+            "no credentials were found: set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file, \
+             or run on a machine that has a service account in Google Cloud"
                 .to_owned()
         }
         ObjectService::Google if says(&["NoSuchBucket"]) => {
-            format!("make the bucket {bucket}, or name the right one")
+            format!("create the bucket {bucket}, or name the right one")
         }
         ObjectService::Google if says(&["invalid_grant", "401 "]) => {
-            "the credentials that were found are not valid (any more): look at the service account's key, and at the \
-             clock"
+            "the credentials that were found are not valid, or no longer: check the service account's key, \
+             and the clock"
                 .to_owned()
         }
         ObjectService::Google if says(&["403 "]) => format!(
-            "the service account needs storage.objects.get, storage.objects.create and storage.objects.delete on {objects}: \
-             the role roles/storage.objectUser on the bucket has them"
+            "the service account needs storage.objects.get, storage.objects.create and \
+             storage.objects.delete on {objects}: give it the role roles/storage.objectUser on the bucket"
         ),
         ObjectService::Azure if says(&["169.254.169.254"]) => {
-            "no credentials were found: set AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_FEDERATED_TOKEN_FILE or \
-             AZURE_CLIENT_SECRET, or AZURE_STORAGE_ACCOUNT_KEY, or run where Azure gives the machine a managed identity"
+            "no credentials were found: set AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_FEDERATED_TOKEN_FILE \
+             or AZURE_CLIENT_SECRET, or AZURE_STORAGE_ACCOUNT_KEY, or run on a machine that has a managed \
+             identity in Azure"
                 .to_owned()
         }
         ObjectService::Azure if says(&["Account must be specified", "dns error"]) => {
-            "AZURE_STORAGE_ACCOUNT_NAME names the storage account that the container is in".to_owned()
+            "set AZURE_STORAGE_ACCOUNT_NAME to the storage account of the container".to_owned()
         }
         ObjectService::Azure if says(&["ContainerNotFound", "ContainerBeingDeleted"]) => {
-            format!("make the container {bucket} in that storage account, or name the right one")
+            format!("create the container {bucket} in that storage account, or name the right one")
         }
         ObjectService::Azure if says(&["LeaseId"]) => {
-            "somebody holds a lease on the blob; nothing but its end lets anybody write".to_owned()
+            "another client holds a lease on the blob: wait until it ends, or break it".to_owned()
         }
         ObjectService::Azure if says(&["AuthenticationFailed", "InvalidAuthenticationInfo", "invalid_client", "401 "]) => {
-            "the credentials that were found are not valid (any more): look at the account's name and key or the client's \
-             secret, and at the clock"
+            "the credentials that were found are not valid, or no longer: check the account's name and key \
+             or the client's secret, and the clock"
                 .to_owned()
         }
         ObjectService::Azure if says(&["403 "]) => format!(
@@ -113,20 +118,23 @@ pub(crate) fn advice(target: &TargetUrl, reason: &str, tls: Option<TlsFailure>) 
 
 fn of_folder(reason: &str) -> Option<&'static str> {
     let table = [
-        ("cannot be locked: timed out", "another process has been writing there for seconds: look which one"),
+        (
+            "cannot be locked: timed out",
+            "another process has been writing there for seconds: find out which one",
+        ),
         (
             "Permission denied",
-            "run this as a user that may write there, the one that `carnet serve` runs as; the web server needs to read \
-             only",
+            "run this as a user that can write there, such as the user of `carnet serve`; the web server \
+             needs read access only",
         ),
         (
             "Read-only file system",
-            "the file system is mounted read-only: publish elsewhere, or mount it anew",
+            "the file system is mounted read-only: publish elsewhere, or mount it for writing",
         ),
-        ("No space left", "make room on that file system"),
-        ("No such file or directory", "make the folder above it: only the last one is made"),
-        ("is a symbolic link", "remove the link: documents are written into the folder itself"),
-        ("is a folder, not a file", "remove that folder: a document has to stand there"),
+        ("No space left", "free space on that file system"),
+        ("No such file or directory", "create its parent folder: carnet creates only the last one"),
+        ("is a symbolic link", "remove the link: carnet writes only to the folder itself"),
+        ("is a folder, not a file", "remove that folder: a document must be written there"),
         ("is a file, not a folder", "remove that file, or name another folder"),
     ];
     table.into_iter().find(|(words, _)| reason.contains(words)).map(|(_, advice)| advice)
@@ -144,7 +152,7 @@ mod tests {
                 "403 Forbidden: AccessDenied: Access Denied",
                 "s3:PutObject on bucket/a/.well-known/*",
             ),
-            ("s3://bucket", "404 Not Found: NoSuchBucket: no", "make the bucket bucket"),
+            ("s3://bucket", "404 Not Found: NoSuchBucket: no", "create the bucket bucket"),
             (
                 "s3://bucket",
                 "PUT http://169.254.169.254/latest/api/token: no answer",
@@ -176,12 +184,12 @@ mod tests {
                 "Storage Blob Data Contributor",
             ),
             ("az://container", "403 Forbidden: AuthenticationFailed: no", "the account's name and key"),
-            ("az://container", "404 Not Found: ContainerNotFound: no", "make the container container"),
+            ("az://container", "404 Not Found: ContainerNotFound: no", "create the container container"),
             ("az://container", "Account must be specified", "AZURE_STORAGE_ACCOUNT_NAME"),
             (
                 "/srv/www",
                 "/srv/www/x cannot be opened: Permission denied (os error 13)",
-                "a user that may write there",
+                "a user that can write there",
             ),
             ("/srv/www", "/srv/www/.well-known/jwks is a symbolic link, not a file", "remove the link"),
         ];

@@ -25,13 +25,13 @@ pub fn check(answers: &[&Fetched], leeway: Duration, on_this_machine: bool) -> O
     let summary = format!("this machine's clock is {seconds} s {direction} the issuer URL's `Date`");
     let why = "Clouds compare a token's iat, nbf and exp with their own clocks: Google wants iat in the past, AWS answers \
                ExpiredTokenException, Entra AADSTS700024.";
-    let hint = "keep the clocks of this machine and of whatever serves the issuer URL with NTP";
+    let hint = "synchronize the clocks of this machine and of the server at the issuer URL with NTP";
     let (tolerable, leeway) =
         (skew.abs() <= BACKDATED_BY, SignedDuration::try_from(leeway).unwrap_or_default());
     Some(match () {
         () if tolerable && on_this_machine => Finding::ok(
             CLOCK,
-            "agrees with the issuer URL's `Date`, which this machine itself wrote: no comparison",
+            "agrees with the issuer URL's `Date`, but this machine wrote it, so nothing was compared",
         ),
         () if tolerable && skew.is_zero() => Finding::ok(CLOCK, "agrees with the issuer URL's `Date`"),
         () if tolerable => Finding::ok(CLOCK, summary),
@@ -64,16 +64,18 @@ fn skew(fetched: &Fetched) -> Option<SignedDuration> {
 pub fn check_high_water(view: &ClockView) -> Finding {
     match view.reading.check() {
         Err(doubt) => Finding::failed(HIGH_WATER, doubt.to_string())
-            .detail("By a clock that is not believed nothing is minted, no key is rotated, and nothing is pruned.")
+            .detail(
+                "While the clock is in doubt, carnet mints no tokens, rotates no keys and prunes nothing.",
+            )
             .hint(format!("{}; `carnet key clock` shows both", doubt.fix())),
         Ok(()) if view.has_later_times() => Finding::warning(
             HIGH_WATER,
-            format!(
-                "{} keys and {} grants bear times that lie in the future",
-                view.later_keys, view.later_grants
-            ),
+            format!("{} keys and {} grants have times in the future", view.later_keys, view.later_grants),
         )
-        .detail("They were written by a wrong clock: such a key rotates too late, and such a grant lives too long.")
+        .detail(
+            "They were recorded with a wrong clock: such a key rotates too late, and such a grant is valid \
+             for too long.",
+        )
         .hint("once every machine's clock is right, `carnet key clock --set-back` corrects them"),
         Ok(()) => Finding::ok(HIGH_WATER, "fits the latest time known to the database"),
     }

@@ -19,7 +19,7 @@ const AUDIT_LOG: &str = "audit-log";
 const LARGE: u64 = 10 << 30;
 
 const RESTORE: &str =
-    "stop the server, keep a copy of the database as it is, and go back to the last backup that is sound";
+    "stop the server, keep a copy of the database as it is, and restore the last sound backup";
 
 /// Checks that the database could be opened.
 #[must_use]
@@ -27,7 +27,7 @@ pub fn check_opened(opened: Result<(), &OpenError>) -> Finding {
     match opened {
         Ok(()) => Finding::ok(DATABASE, "opens"),
         Err(error) => Finding::failed(DATABASE, causes(error))
-            .detail("Nothing in it could be looked at, and no server starts on it.")
+            .detail("Nothing in it could be checked, and no server starts on it.")
             .hint(RESTORE),
     }
 }
@@ -36,16 +36,18 @@ pub fn check_opened(opened: Result<(), &OpenError>) -> Finding {
 #[must_use]
 pub fn check_size(bytes: Option<u64>) -> Finding {
     const MIB: u64 = 1024 * 1024;
-    let Some(bytes) = bytes else { return Finding::warning(SIZE, "the size of the database cannot be told") };
+    let Some(bytes) = bytes else {
+        return Finding::warning(SIZE, "the size of the database cannot be determined");
+    };
     let summary = format!("{} MiB", bytes.div_ceil(MIB));
     if bytes <= LARGE {
         return Finding::ok(SIZE, summary);
     }
     Finding::warning(SIZE, summary)
-        .detail("Most of it is the audit log. A full disk stops minting, because nothing can be recorded then.")
+        .detail("Most of it is the audit log. A full disk stops minting, because no event can be recorded.")
         .hint(
-            "`carnet serve --audit-retention 400d` removes old records; `carnet audit list --output jsonl` shows who makes \
-             them",
+            "`carnet serve --audit-retention 400d` removes old records; `carnet audit list --output jsonl` \
+             shows which callers cause them",
         )
 }
 
@@ -58,7 +60,7 @@ pub fn check_integrity(problems: Result<Vec<String>, StoreError>) -> Finding {
 /// Reports the result of `PRAGMA foreign_key_check`.
 #[must_use]
 pub fn check_references(problems: Result<Vec<String>, StoreError>) -> Finding {
-    sound(REFERENCES, "every reference has its row", "rows refer to rows that are not there", problems)
+    sound(REFERENCES, "every reference has its row", "rows refer to rows that do not exist", problems)
 }
 
 fn sound(id: &'static str, good: &str, bad: &str, problems: Result<Vec<String>, StoreError>) -> Finding {
@@ -76,10 +78,10 @@ pub fn check_master_key(unlocked: Result<(), &OpenError>) -> Finding {
         Ok(()) => Finding::ok(MASTER_KEY, "opens this database"),
         Err(error) => Finding::failed(MASTER_KEY, causes(error))
             .detail(
-                "Without it no server starts, nothing is signed, and neither keys, grants nor the audit log can be \
-                 authenticated: they were not looked at.",
+                "Without it no server starts, no token is signed, and keys, grants and the audit log cannot \
+                 be authenticated: they were not checked.",
             )
-            .hint("--keys-dir or CARNET_MASTER_KEY_FILE names it; restore the very key from where it is kept"),
+            .hint("--keys-dir or CARNET_MASTER_KEY_FILE names it; restore exactly that key from its backup"),
     }
 }
 
@@ -87,12 +89,12 @@ pub fn check_master_key(unlocked: Result<(), &OpenError>) -> Finding {
 #[must_use]
 pub fn check_key_rows(read: Result<usize, &StoreError>) -> Finding {
     match read {
-        Ok(keys) => Finding::ok(KEY_ROWS, format!("the MAC of {} holds", super::count(keys, "key"))),
+        Ok(keys) => Finding::ok(KEY_ROWS, format!("the MAC of {} is correct", super::count(keys, "key"))),
         Err(error) => Finding::failed(KEY_ROWS, causes(error))
             .detail("A row that fails its MAC is never published and stops every start.")
             .hint(
-                "somebody wrote to the database: keep a copy as it is, then delete the row, or restore a backup; if the \
-                 master key may have leaked, too, `carnet key rewrap --leaked` deletes it",
+                "find out who wrote to the database; keep a copy as it is, then delete the row or restore a \
+                 backup; if the master key may have leaked too, `carnet key rewrap --leaked` deletes it",
             ),
     }
 }
@@ -101,7 +103,7 @@ pub fn check_key_rows(read: Result<usize, &StoreError>) -> Finding {
 #[must_use]
 pub fn check_macs(forged: Result<Vec<ForgedRow>, StoreError>) -> Finding {
     match forged {
-        Ok(forged) if forged.is_empty() => Finding::ok(MACS, "every row that carries a MAC holds it"),
+        Ok(forged) if forged.is_empty() => Finding::ok(MACS, "every row with a MAC passes its check"),
         Ok(forged) => {
             let rows: Vec<String> = forged.iter().map(ToString::to_string).collect();
             Finding::failed(MACS, format!("carnet did not write {}", super::count(rows.len(), "row")))
@@ -125,18 +127,18 @@ pub fn check_audit_log(verified: Result<&verify::Report, &StoreError>) -> Findin
     match verified {
         Ok(report) if report.is_clean() => {
             let rows = usize::try_from(report.rows).unwrap_or(usize::MAX);
-            Finding::ok(AUDIT_LOG, format!("{} are what was written", super::count(rows, "row")))
-                .detail("Whether the end was cut off only an anchor tells: `carnet audit verify --anchor`.")
+            Finding::ok(AUDIT_LOG, format!("{} are as carnet wrote them", super::count(rows, "row")))
+                .detail("Only an anchor shows whether the end was cut off: `carnet audit verify --anchor`.")
         }
         Ok(report) => {
             let problems: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
-            Finding::failed(AUDIT_LOG, "the audit log is not what was written")
+            Finding::failed(AUDIT_LOG, "the audit log was changed by something other than carnet")
                 .detail(listed(&problems))
                 .hint(hint)
         }
-        Err(error) => Finding::failed(AUDIT_LOG, "the audit log cannot be gone through")
-            .detail(causes(error))
-            .hint(hint),
+        Err(error) => {
+            Finding::failed(AUDIT_LOG, "the audit log cannot be read").detail(causes(error)).hint(hint)
+        }
     }
 }
 
@@ -151,7 +153,7 @@ mod tests {
             (Some(1), Status::Ok, "1 MiB"),
             (Some(LARGE), Status::Ok, "10240 MiB"),
             (Some(LARGE + 1), Status::Warning, "10241 MiB"),
-            (None, Status::Warning, "the size of the database cannot be told"),
+            (None, Status::Warning, "the size of the database cannot be determined"),
         ] {
             let finding = check_size(bytes);
             assert_eq!((finding.status, finding.summary.as_str()), (status, summary));

@@ -41,7 +41,7 @@ fn check_lifetimes(seen: &Seen, longest: Duration) -> Finding {
     let exceeding: Vec<String> = seen
         .beyond_lifetime
         .iter()
-        .map(|feed| format!("{} asks for {} s", feed.path(), feed.token_lifetime.as_secs()))
+        .map(|feed| format!("{} uses {} s", feed.path(), feed.token_lifetime.as_secs()))
         .collect();
     let policy = format!("max-token-lifetime of {} s", longest.as_secs());
     if exceeding.is_empty() {
@@ -58,7 +58,7 @@ fn check_subjects(seen: &Seen) -> Finding {
         .iter()
         .filter_map(|feed| {
             let (path, limit) = (feed.path(), feed.provider.subject_limit()?);
-            Some(format!("{path}: up to {} bytes, of which {limit} are taken", longest_subject(feed)))
+            Some(format!("{path}: up to {} bytes, and the maximum is {limit}", longest_subject(feed)))
         })
         .collect();
     if exceeding.is_empty() {

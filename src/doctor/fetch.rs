@@ -102,10 +102,10 @@ pub enum FetchFailure {
     #[error("no connection: {0}")]
     Connect(String),
     /// The response was not complete within [`GIVE_UP_AFTER`].
-    #[error("no answer within {} s", GIVE_UP_AFTER.as_secs())]
+    #[error("no response within {} s", GIVE_UP_AFTER.as_secs())]
     Timeout,
     /// The response is longer than any document of an issuer.
-    #[error("the answer is longer than {MAX_LENGTH} bytes")]
+    #[error("the response is longer than {MAX_LENGTH} bytes")]
     TooLong,
     /// Any other failure.
     #[error("{0}")]

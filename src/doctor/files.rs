@@ -94,7 +94,7 @@ fn check_one(id: &'static str, seen: &[Seen]) -> Option<Finding> {
     let worst = judged.iter().map(|(status, ..)| *status).max()?;
     let bad: Vec<_> = judged.iter().filter(|(status, ..)| *status > Status::Ok).collect();
     if bad.is_empty() {
-        return Some(Finding::ok(id, "others may not read or change what matters"));
+        return Some(Finding::ok(id, "no other user can read or change the files"));
     }
     let listed: Vec<String> = bad
         .iter()
@@ -112,11 +112,11 @@ fn check_one(id: &'static str, seen: &[Seen]) -> Option<Finding> {
         .collect();
     let why = match id {
         DATABASE_FILES => {
-            "Who can read them sees who deploys what, and copies sealed keys to wait for the master key; who can write \
-             them or their folder can put an older database in its place."
+            "Users who can read them see every deployment and can copy sealed keys and wait for the master \
+             key; users who can write them or their folder can replace the database with an older one."
         }
-        KEYS_FOLDER => "Who can write there can take the master key away or put another one in its place.",
-        _ => "Who can read it and the database can sign any token that any cloud trusts carnet for.",
+        KEYS_FOLDER => "Users who can write there can remove or replace the master key.",
+        _ => "Users who can read it and the database can sign every token for which a cloud trusts carnet.",
     };
     Some(Finding::new(id, worst, listed.join("; ")).detail(why).hint(commands.join("; ")))
 }

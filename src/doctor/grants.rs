@@ -36,10 +36,10 @@ pub fn check(rows: &[GrantRow], now: Timestamp) -> Vec<Finding> {
 
 fn check_rows(all: usize, forged: &[String]) -> Finding {
     if forged.is_empty() {
-        return Finding::ok(ROWS, format!("the MAC of {} holds", count(all, "grant")));
+        return Finding::ok(ROWS, format!("the MAC of {} is correct", count(all, "grant")));
     }
     Finding::failed(ROWS, format!("carnet did not write {}", count(forged.len(), "row")))
-        .detail(format!("{}. They are not honoured, but somebody can write to the database.", listed(forged)))
+        .detail(format!("{}. carnet does not honour them, but something other than carnet can write to the database.", listed(forged)))
         .hint(
             "find out who wrote to the database and revoke their write access; keep a copy as it is, then delete these \
              rows of `grants`",
@@ -60,8 +60,8 @@ fn check_expiry(valid: &[&Grant], now: Timestamp) -> Finding {
         );
     }
     Finding::warning(EXPIRY, format!("{} about to end, within 14 days", count(ending.len(), "grant")))
-        .detail(format!("{}. Whoever uses them gets 401 from then on.", listed(&ending)))
-        .hint("`carnet grant create` makes a new one; give its token to whoever uses the old one")
+        .detail(format!("{}. Requests with them get 401 from then on.", listed(&ending)))
+        .hint("`carnet grant create` makes a new one; give its token to the users of the old one")
 }
 
 fn check_use(valid: &[&Grant], now: Timestamp) -> Finding {
@@ -78,14 +78,11 @@ fn check_use(valid: &[&Grant], now: Timestamp) -> Finding {
         })
         .collect();
     if idle.is_empty() {
-        return Finding::ok(USE, "no valid grant lies about unused");
+        return Finding::ok(USE, "every valid grant is in use");
     }
-    Finding::warning(USE, format!("nobody uses {}", count(idle.len(), "valid grant")))
-        .detail(format!(
-            "{}. A token that nobody misses is one that nobody notices being stolen.",
-            listed(&idle)
-        ))
-        .hint("`carnet grant revoke ID`, if nobody needs it")
+    Finding::warning(USE, format!("{} not in use", count(idle.len(), "valid grant")))
+        .detail(format!("{}. The theft of an unused token is not noticed.", listed(&idle)))
+        .hint("`carnet grant revoke ID`, if it is not needed")
 }
 
 #[cfg(test)]

@@ -14,9 +14,7 @@ const ISSUER_URL: &str = "issuer-url";
 #[must_use]
 pub fn check_view(trust: &Trust, reach: Reach) -> Finding {
     let trusted = match trust {
-        Trust::PublicWebRoots => {
-            "the public web roots (Mozilla's, built in) and no other authority".to_owned()
-        }
+        Trust::PublicWebRoots => "only the public web roots (Mozilla's, built in)".to_owned(),
         Trust::Only { file, .. } => format!("only the certificates in {} (--ca)", file.display()),
     };
     let reached = match reach {
@@ -24,31 +22,32 @@ pub fn check_view(trust: &Trust, reach: Reach) -> Finding {
         Reach::AllowPrivate => "private addresses and this machine, too (--allow-private)",
     };
     let summary = format!("from this machine, trusting {trusted}, at {reached}");
-    let proof = "This is this machine's view; `carnet feed check` is the proof, because there the cloud itself fetches.";
+    let proof = "This is this machine's view; only `carnet feed check` proves that the cloud itself can \
+                 fetch.";
     if (trust, reach) == (&Trust::PublicWebRoots, Reach::PublicOnly) {
         return Finding::ok(VIEW, summary).detail(proof);
     }
     Finding::warning(VIEW, summary)
         .detail(format!("{proof} Clouds trust public authorities and reach public addresses only."))
-        .hint("run it without --ca and --allow-private to see what a cloud would")
+        .hint("run it without --ca and --allow-private to check as a cloud does")
 }
 
 /// Checks that clouds accept such a URL.
 #[must_use]
 pub fn check(issuer: &IssuerUrl, reach: Reach) -> Finding {
     if issuer.is_loopback() {
-        let summary = format!("no cloud reaches {issuer}: it is this machine itself");
+        let summary = format!("no cloud can reach {issuer}: it is a loopback address");
         let finding = match reach {
             Reach::PublicOnly => Finding::failed(ISSUER_URL, format!("{summary}; nothing was fetched")),
             Reach::AllowPrivate => Finding::warning(ISSUER_URL, summary),
         };
         return finding
-            .detail("Such an issuer is for trying things out against `carnet sandbox`.")
+            .detail("Such an issuer is only for tests with `carnet sandbox`.")
             .hint("`carnet serve --issuer https://… --change-issuer` for the clouds; --allow-private checks it as it is");
     }
     match issuer.explicit_port() {
         Some(port) => Finding::warning(ISSUER_URL, format!("{issuer} has the port {port}"))
-            .detail("AWS takes no issuer URL with a port; Azure and Google do.")
+            .detail("AWS accepts no issuer URL with a port; Azure and Google do.")
             .hint("serve it on 443 through a proxy and leave the port out, before trust is set up"),
         None => Finding::ok(ISSUER_URL, issuer.to_string()),
     }

@@ -35,8 +35,8 @@ fn check_state(
     targets: &[PublicationTarget],
     now: Timestamp,
 ) -> Finding {
-    let hint = "see that a server runs with --publish for each of them and may write there; `carnet publish TARGET` \
-                writes one now, with --forget no key waits for it any more";
+    let hint = "make sure that a server runs with --publish for each of them and can write there; `carnet \
+                publish TARGET` writes one now, and with --forget no key waits for it any more";
     let copies: Vec<&Place> = places.iter().filter(|place| place.is_copy()).collect();
     let revoked: Vec<String> = copies
         .iter()
@@ -47,7 +47,7 @@ fn check_state(
             PUBLICATIONS,
             format!("{} still published", count(revoked.len(), "revoked key")),
         )
-        .detail(format!("{}. Whoever looks there accepts the key.", listed(&revoked)))
+        .detail(format!("{}. Verifiers that read there accept the key.", listed(&revoked)))
         .hint(hint);
     }
     let kids: Vec<Kid> = published(keys, now).into_iter().map(SigningKey::kid).collect();
@@ -66,14 +66,14 @@ fn check_state(
         })
         .collect();
     if !behind.is_empty() {
-        return Finding::failed(
-            PUBLICATIONS,
-            format!("{} behind what is published", count(behind.len(), "place")),
-        )
-        .detail(format!("{}. The rotation waits for it.", listed(&behind)))
-        .hint(hint);
+        return Finding::failed(PUBLICATIONS, format!("{} out of date", count(behind.len(), "target")))
+            .detail(format!("{}. The rotation waits for it.", listed(&behind)))
+            .hint(hint);
     }
-    Finding::ok(PUBLICATIONS, format!("{} up to date, as far as carnet wrote", count(targets.len(), "place")))
+    Finding::ok(
+        PUBLICATIONS,
+        format!("{} up to date when carnet last wrote there", count(targets.len(), "target")),
+    )
 }
 
 fn check_altered(targets: &[PublicationTarget], now: Timestamp) -> Finding {
@@ -85,10 +85,14 @@ fn check_altered(targets: &[PublicationTarget], now: Timestamp) -> Finding {
         })
         .collect();
     if altered.is_empty() {
-        return Finding::ok(ALTERED, "nobody else was found to have written there in 30 days");
+        return Finding::ok(ALTERED, "no write by anything other than carnet was found in 30 days");
     }
-    Finding::warning(ALTERED, format!("somebody else has changed {}", count(altered.len(), "place")))
-        .detail(format!("{}. It was overwritten; whoever may write there is the issuer.", listed(&altered)))
+    let changed = count(altered.len(), "target");
+    Finding::warning(ALTERED, format!("something other than carnet has changed {changed}"))
+        .detail(format!(
+            "{}. carnet has overwritten the change; anyone with write access there can publish keys as this issuer.",
+            listed(&altered)
+        ))
         .hint("find out who wrote there and revoke their write access; `carnet audit list --kind publication.altered` has the times")
 }
 
@@ -142,7 +146,7 @@ mod tests {
             (vec![], failure(), None, [Status::Failed, Status::Ok], "no route to host"),
             (vec![], None, None, [Status::Failed, Status::Ok], "s3://bucket"),
             (vec![&key, &revoked], None, None, [Status::Failed, Status::Ok], "accepts the key"),
-            (vec![&key], None, Some(at(1)), [Status::Ok, Status::Warning], "whoever may write there"),
+            (vec![&key], None, Some(at(1)), [Status::Ok, Status::Warning], "anyone with write access there"),
             (vec![&key], None, Some(at(-40)), [Status::Ok, Status::Ok], "up to date"),
         ] {
             let findings = check(&keys, &[place(&shown)], &[target(failure, altered)], at(2));

@@ -26,7 +26,7 @@ pub enum Loopback {
 
 /// A host to which connections are not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{host} is {rule}, which is never connected to")]
+#[error("{host} is {rule}, to which carnet never connects")]
 pub struct AddressError {
     /// The address, as resolved or written, or the name of a metadata service.
     pub host: String,

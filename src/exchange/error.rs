@@ -18,7 +18,7 @@ use crate::oidc::token::Presented;
 /// does not respond as the provider does. Restricted admins can name endpoints, also in networks that they
 /// cannot reach. They must not learn whether a port there is open, closed or filtered, nor what listens on
 /// it.
-pub(crate) const NO_PROVIDER: &str = "the endpoint that the feed names gives no answer of the provider";
+pub(crate) const NO_PROVIDER: &str = "the endpoint that the feed names does not respond as the provider does";
 
 /// A failed exchange.
 ///
@@ -42,13 +42,13 @@ struct Inner {
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The request could not be created.
-    #[error("the request could not be made: {0}")]
+    #[error("the request could not be built: {0}")]
     Request(String),
     /// The provider cannot limit a credential in this way.
     #[error("{0}")]
     Scope(#[source] ScopeError),
     /// There was no response.
-    #[error("there was no answer")]
+    #[error("there was no response")]
     Unreachable {
         /// The step, without status and code.
         upstream: Upstream,
@@ -59,7 +59,7 @@ pub enum Failure {
     #[error("{}", refusal(.0))]
     Refused(Upstream),
     /// The provider sent a success that cannot be used.
-    #[error("the answer cannot be used: {reason}")]
+    #[error("the response cannot be used: {reason}")]
     Unusable {
         /// The step and its status. Never an excerpt, because the response may contain credentials.
         upstream: Upstream,
@@ -67,7 +67,7 @@ pub enum Failure {
         reason: &'static str,
     },
     /// The issued credential had already expired; it was discarded.
-    #[error("what was issued had already expired at {expired_at}")]
+    #[error("the issued credential had already expired at {expired_at}")]
     ArrivedExpired {
         /// The expiry that the provider stated.
         expired_at: Timestamp,
@@ -279,20 +279,21 @@ pub(crate) fn unreachable(kind: TransportErrorKind, asked: &Asked<'_>) -> Cause 
         TransportErrorKind::Proxy(failure) => failure.cause(noun),
         TransportErrorKind::Connect => Cause::act(
             format!(
-                "check that this machine resolves and reaches the {noun}; proxy variables of the environment are not used, \
-                 --proxy names one"
+                "check that this machine can resolve and reach the {noun}; carnet ignores the environment's \
+                 proxy variables: name a proxy with --proxy"
             ),
-            format!("open the way to the {noun}, or name a proxy with --proxy"),
+            format!("allow connections to the {noun} in the firewall, or name a proxy with --proxy"),
         ),
         TransportErrorKind::Timeout => Cause::act(
             format!("the {noun} is slow, or a firewall drops the connection"),
-            format!("open the way to the {noun}, or check again later"),
+            format!("allow connections to the {noun} in the firewall, or check again later"),
         ),
         TransportErrorKind::Tls(failure) => diagnosis::tls::cause(failure, noun, asked.other()),
         TransportErrorKind::Address => Cause::new(
             format!(
-                "tokens never go to link-local, multicast or metadata addresses, and to this machine only if the issuer is \
-                 on it or --allow-loopback-endpoints is given: check the {noun}, and what its name resolves to"
+                "carnet sends no tokens to link-local, multicast or metadata addresses, and to this machine \
+                 only if the issuer is on it or with --allow-loopback-endpoints: check the {noun}, and the \
+                 addresses of its name"
             ),
             asked.other(),
         ),
@@ -304,7 +305,7 @@ pub(crate) fn unreachable(kind: TransportErrorKind, asked: &Asked<'_>) -> Cause 
                 #[cfg(feature = "server")]
                 Asked::Registry | Asked::Issuer(_) => noun,
             };
-            Cause::new(format!("this is not the {what}, whose answers are short"), asked.other())
+            Cause::new(format!("this is not the {what}, whose responses are short"), asked.other())
         }
         TransportErrorKind::Other => {
             Cause::new(format!("the connection broke, or the {noun} does not speak HTTP"), asked.other())

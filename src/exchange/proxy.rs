@@ -66,71 +66,73 @@ impl ProxyFailure {
         match self {
             Self::Unreached => Cause::new(
                 format!(
-                    "the proxy that --proxy or CARNET_PROXY names takes no connection from here: check its host and port, \
-                     and the way to it; the {noun} was not asked"
+                    "the proxy that --proxy or CARNET_PROXY names accepts no connection from this machine: \
+                     check its host and port, and the firewall; no request reached the {noun}"
                 ),
                 again(url),
             ),
             Self::Silent => Cause::act(
                 format!(
-                    "the proxy that --proxy or CARNET_PROXY names does not answer, or does not reach the {noun}, in time"
+                    "the proxy that --proxy or CARNET_PROXY names does not respond, or does not reach the \
+                     {noun}, in time"
                 ),
-                format!("see in the proxy's log whether it reaches the {noun}, then check again"),
+                format!("check in the proxy's log that it reaches the {noun}, then check again"),
             ),
             Self::Tls(TlsFailure::Certificate(CertificateProblem::UnknownIssuer)) => Cause::new(
                 "the proxy's own certificate is not trusted here: a private proxy needs its CA configured",
                 again("--ca-file FILE"),
             ),
             Self::Tls(TlsFailure::Certificate(CertificateProblem::OtherName)) => Cause::new(
-                "the proxy's own certificate is for another name: name the proxy by one of its own names",
+                "the proxy's own certificate is for another name: use one of the proxy's own names",
                 again("--proxy https://HOST:PORT"),
             ),
             Self::Tls(failure) => diagnosis::tls::cause(failure, "proxy", again(url)),
             Self::Login { given: false } => Cause::act(
-                "the proxy passes on nothing without a login, and its URL has none",
-                "put the proxy's URL with user name and password, http://USER:PASSWORD@HOST:PORT, into CARNET_PROXY: \
-                 arguments can be listed by others",
+                "the proxy requires a login, and its URL has none",
+                "set CARNET_PROXY to the proxy's URL with user name and password, \
+                 http://USER:PASSWORD@HOST:PORT; do not use --proxy, because other users can list arguments",
             ),
             Self::Login { given: true } => Cause::act(
-                "the proxy does not take the user name and password that its URL has, or not in the one way that carnet \
-                 sends them (Basic; not NTLM, Negotiate or Digest)",
-                "correct them in CARNET_PROXY, with @ : / and % written as %40 %3A %2F and %25, or have the proxy let \
-                 this machine through without a login",
+                "the proxy does not accept the user name and password in its URL, or not as Basic \
+                 authentication, the only kind that carnet supports (not NTLM, Negotiate or Digest)",
+                "correct them in CARNET_PROXY, with @ : / and % written as %40 %3A %2F and %25, or allow \
+                 this machine to use the proxy without a login",
             ),
-            Self::Refused(Some(429)) => Cause::early("the proxy limits how often it is asked"),
+            Self::Refused(Some(429)) => Cause::early("the proxy limits the rate of requests"),
             Self::Refused(Some(400 | 404 | 405 | 501)) => Cause::new(
-                "what listens at the proxy's address opens no tunnels (CONNECT), which https needs: it is a web server, or \
-                 a proxy for plain http alone",
+                "the server at the proxy's address opens no tunnels (CONNECT), which https needs: it is a \
+                 web server, or a proxy for plain http only",
                 again(url),
             ),
             Self::Refused(Some(300..=399 | 511)) => Cause::act(
-                "the proxy, or the network before it, wants somebody to sign in on a page of its own",
-                "sign this machine in there, or have the network let it through; then check again",
+                "the proxy, or the network before it, requires a sign-in on its own web page",
+                "sign this machine in there, or allow it in the network; then check again",
             ),
             Self::Refused(Some(500 | 502..=504)) => Cause::act(
                 format!(
-                    "the proxy does not reach the {noun}: it cannot resolve its name, or finds no way to it, or is \
-                     overloaded"
+                    "the proxy does not reach the {noun}: it cannot resolve its name, has no route to it, or \
+                     is overloaded"
                 ),
-                format!("see in the proxy's log why it does not reach the {noun}, then check again"),
+                format!("find the reason in the proxy's log, then check again"),
             ),
             Self::Refused(_) => Cause::act(
-                format!("the proxy's rules do not let this machine through to the {noun}"),
+                format!("the proxy's rules do not allow this machine to reach the {noun}"),
                 format!(
-                    "have the proxy's operators allow CONNECT to the {noun}'s host and port from this machine"
+                    "ask the proxy's operators to allow CONNECT to the {noun}'s host and port from this \
+                     machine"
                 ),
             ),
             Self::NotHttp => Cause::new(
-                "what listens at the proxy's address hangs up or does not speak HTTP: check its port, and whether it is a \
-                 proxy of https (https://) or of another protocol, such as SOCKS",
+                "the server at the proxy's address closes the connection or does not speak HTTP: check its \
+                 port, and whether it expects https (https://) or another protocol, such as SOCKS",
                 again(url),
             ),
             Self::NoTunnel => Cause::act(
                 format!(
-                    "the proxy says that the way is open, and then sends something of its own in the place of the {noun}, \
-                     such as a page, or hangs up"
+                    "the proxy confirms the tunnel, but then sends something of its own instead of the \
+                     {noun}'s response, such as a page, or closes the connection"
                 ),
-                format!("have the proxy's operators pass CONNECT to the {noun}'s host through untouched"),
+                format!("ask the proxy's operators to pass CONNECT to the {noun}'s host through unchanged"),
             ),
         }
     }
@@ -140,16 +142,16 @@ impl fmt::Display for ProxyFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unreached => "could not connect to the proxy",
-            Self::Silent => "no answer of the proxy in time",
+            Self::Silent => "no response from the proxy in time",
             Self::Tls(_) => "the TLS handshake with the proxy failed",
-            Self::Login { given: false } => "the proxy asks for a login (407)",
-            Self::Login { given: true } => "the proxy does not take the login that its URL has (407)",
+            Self::Login { given: false } => "the proxy requires a login (407)",
+            Self::Login { given: true } => "the proxy does not accept the login in its URL (407)",
             Self::Refused(Some(status)) => {
-                return write!(f, "the proxy opens no tunnel to the host, and answers {status}");
+                return write!(f, "the proxy opens no tunnel to the host and responded with {status}");
             }
             Self::Refused(None) => "the proxy opens no tunnel to the host",
-            Self::NotHttp => "the proxy hung up, or does not speak HTTP",
-            Self::NoTunnel => "the proxy does not connect to the host as it says",
+            Self::NotHttp => "the proxy closed the connection, or does not speak HTTP",
+            Self::NoTunnel => "the proxy confirmed a tunnel, but does not connect to the host",
         })
     }
 }

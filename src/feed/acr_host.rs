@@ -131,7 +131,7 @@ pub enum AcrHostRule {
     )]
     Name,
     /// There is no region between the name and `geo`.
-    #[error("between its name and “geo” stands no region, such as westeurope")]
+    #[error("between its name and “geo” there must be a region, such as westeurope")]
     Region,
 }
 

@@ -110,7 +110,7 @@ pub enum AzureAcrError {
     #[error("alg: use RS256, not {0}: Entra verifies no other signature of a federated credential")]
     Algorithm(Algorithm),
     /// Entra refuses tokens with a longer lifetime.
-    #[error("token_lifetime: {0} s is more than 25 h, the most that Entra accepts")]
+    #[error("token_lifetime: {0} s is more than 25 h, the maximum that Entra accepts")]
     TokenLifetime(u64),
 }
 

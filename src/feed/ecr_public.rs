@@ -29,7 +29,7 @@ pub enum EcrPublicError {
     #[error(transparent)]
     Endpoints(#[from] EndpointsError),
     /// The registry's region is in the partition `aws`, and a role cannot be assumed across partitions.
-    #[error("role_arn: Amazon ECR Public takes roles of partition aws, not of {0}")]
+    #[error("role_arn: Amazon ECR Public accepts roles of partition aws, not of {0}")]
     Partition(Partition),
     /// The registry's name does not reveal the API hosts, and an override is missing.
     #[error(
@@ -120,7 +120,9 @@ mod tests {
             let partition = role.split(':').nth(1).unwrap();
             assert_eq!(
                 outcome(REGISTRY, role, &[]),
-                Some(format!("role_arn: Amazon ECR Public takes roles of partition aws, not of {partition}"))
+                Some(format!(
+                    "role_arn: Amazon ECR Public accepts roles of partition aws, not of {partition}"
+                ))
             );
         }
     }

@@ -163,7 +163,9 @@ pub enum FeedError {
         longest: u64,
     },
     /// Every subject of these keys would be too long for the provider.
-    #[error("subject_keys: the shortest subject has {shortest} bytes and the provider takes at most {limit}")]
+    #[error(
+        "subject_keys: the shortest subject has {shortest} bytes and the provider accepts at most {limit}"
+    )]
     Subject {
         /// The length of the shortest possible subject.
         shortest: usize,

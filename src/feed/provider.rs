@@ -119,18 +119,21 @@ impl Provider {
     pub fn longer_life(&self) -> &'static str {
         match self {
             Self::AwsEcr(_) | Self::AwsEcrPublic(_) => {
-                "ask for a credential with less life left, or raise the feed's session_duration and the role's maximum session \
-                 duration"
+                "request a credential with less remaining life, or raise the feed's session_duration and the \
+                 role's maximum session duration"
             }
             Self::AzureAcr(_) => {
-                "ask for a credential with less life left: the registry alone decides how long its refresh token lives"
+                "request a credential with less remaining life: only the registry decides the lifetime of \
+                 its refresh token"
             }
             Self::GoogleArtifactRegistry(google) if google.service_account.is_none() => {
-                "ask for a credential with less life left, or raise the feed's token_lifetime, up to the key policy's \
-                 max-token-lifetime: without a service account the credential ends with the token"
+                "request a credential with less remaining life, or raise the feed's token_lifetime, up to \
+                 the key policy's max-token-lifetime: without a service account the credential ends with the \
+                 token"
             }
             Self::GoogleArtifactRegistry(_) => {
-                "ask for a credential with less life left, or raise the feed's lifetime; above 1h an organisation policy must allow it"
+                "request a credential with less remaining life, or raise the feed's lifetime; above 1h an \
+                 organization policy must allow it"
             }
         }
     }

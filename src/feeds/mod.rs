@@ -69,7 +69,8 @@ pub enum FeedsError {
     Taken(FeedPath),
     /// Another feed of the space can have the subject.
     #[error(
-        "subject_keys: {path} could give the same subject as {}: every cloud that trusts one would trust the other",
+        "subject_keys: {path} could have the same subject as {}: every cloud that trusts one would trust the \
+         other",
         named(with)
     )]
     SubjectShared {
@@ -82,8 +83,8 @@ pub enum FeedsError {
     },
     /// Clouds may still trust the subject of a removed feed, or a former subject of an existing one.
     #[error(
-        "{}: {path} could give a subject of {from}, which gave it until {removed_at}: every cloud that still trusts \
-         that one would trust this one",
+        "{}: {path} could have a subject that {from} had until {removed_at}: every cloud that still trusts \
+         that feed would trust this one",
         if path == from { "slug" } else { "subject_keys" }
     )]
     SlugReused {
@@ -99,8 +100,8 @@ pub enum FeedsError {
     /// A principal with limits wants the registry of a feed outside its limits. The error does not name that
     /// feed.
     #[error(
-        "registry: a grant with limits cannot give a feed this registry, because callers who look feeds up by it \
-         would find several"
+        "registry: a grant with limits cannot give a feed this registry, because look-ups by registry would \
+         then find several feeds"
     )]
     RegistryElsewhere,
     /// carnet itself would accept the feed's tokens.
@@ -115,7 +116,7 @@ pub enum FeedsError {
         error: AddressError,
     },
     /// The maximum number is reached.
-    #[error("there are {most} {what} already, and no more may be made by this caller")]
+    #[error("there are already {most} {what}, the maximum for this caller")]
     TooMany {
         /// The things that are counted.
         what: &'static str,
@@ -132,7 +133,7 @@ pub enum FeedsError {
     #[error(transparent)]
     Feed(#[from] FeedError),
     /// This machine's clock is not trusted.
-    #[error("{0}; no feed is made by a clock that is not believed")]
+    #[error("{0}; no feed can be made while the clock is in doubt")]
     Clock(ClockDoubt),
     /// The database failed.
     #[error(transparent)]

@@ -63,13 +63,13 @@ impl fmt::Display for FeedNote {
         match self {
             Self::SharedSubject { with } => write!(
                 f,
-                "this feed can give the same subject as {}: a cloud that trusts one trusts the other",
+                "this feed can have the same subject as {}: a cloud that trusts one trusts the other",
                 named(with)
             ),
             Self::InheritedSubject { from, removed_at } => write!(
                 f,
-                "this feed can give a subject of {from}, which gave it until {removed_at}: a cloud that still trusts \
-                 that one trusts this one"
+                "this feed can have a subject that {from} had until {removed_at}: a cloud that still trusts \
+                 that feed trusts this one"
             ),
             Self::SharedRegistry { registry, with } => write!(
                 f,

@@ -60,7 +60,7 @@ pub enum UploadsError {
     #[error(transparent)]
     UnknownKey(#[from] UnknownKey),
     /// The key will never sign.
-    #[error("the key {kid} is {}, and will not sign: there is nothing to confirm", state.as_str())]
+    #[error("the key {kid} is {} and will not sign: there is nothing to confirm", state.as_str())]
     WillNotSign {
         /// The key.
         kid: Kid,
@@ -74,7 +74,7 @@ pub enum UploadsError {
     #[error("feed {0} has no uploaded JWKS: its cloud fetches the keys from the issuer")]
     NotUploaded(FeedPath),
     /// The feed's tokens have another algorithm, so the key never signs for it.
-    #[error("feed {feed} has the algorithm {of_feed}, and the key {kid} is one of {of_key}")]
+    #[error("feed {feed} has the algorithm {of_feed}, but the key {kid} has {of_key}")]
     OtherAlgorithm {
         /// The feed.
         feed: FeedPath,

@@ -55,7 +55,7 @@ pub enum ContextRefusal {
         key: ContextKey,
     },
     /// The grant fixes the key to another value.
-    #[error("the grant fixes “{key}” to “{fixed}”: leave it off or say the same")]
+    #[error("the grant fixes “{key}” to “{fixed}”: leave it off or give that value")]
     Fixed {
         /// The key.
         key: ContextKey,

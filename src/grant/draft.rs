@@ -30,7 +30,7 @@ pub enum DraftError {
     TooMany(&'static str),
     /// A deployer's grant names neither spaces nor feeds.
     #[error(
-        "a deployer has the spaces and feeds that are named: name at least one space, or one feed or pattern"
+        "a deployer has only the named spaces and feeds: name at least one space, or one feed or pattern"
     )]
     NothingNamed,
     /// The expiry has passed.

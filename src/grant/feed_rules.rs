@@ -22,12 +22,14 @@ pub enum FeedRefusal {
     SharedSubject,
     /// The holder could choose any subject and any host for a new feed.
     #[error(
-        "slug: this grant is limited in context, repositories or actions, and makes no feed: a new feed would be under \
-         none of these limits"
+        "slug: this grant is limited in context, repositories or actions, and cannot make a feed: none of \
+         these limits would apply to a new feed"
     )]
     Makes,
     /// The grant's limits rest on this field.
-    #[error("{0}: this grant is limited in context, repositories or actions, which this field could undo")]
+    #[error(
+        "{0}: this grant is limited in context, repositories or actions, which this field could circumvent"
+    )]
     Field(&'static str),
     /// The rotation of every key would wait for this feed.
     #[error(

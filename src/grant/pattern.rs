@@ -34,7 +34,7 @@ pub enum FeedPatternRule {
     #[error("use at most {} characters", FeedPattern::MAX_LEN)]
     TooLong,
     /// A space before the feed.
-    #[error("write the feed's slug alone; the grant names its spaces apart")]
+    #[error("write only the feed's slug; the grant names its spaces separately")]
     Path,
     /// A character that no slug has.
     #[error("use a–z, 0–9, inner “-” and “*”, not {}", character(*.0))]

@@ -33,25 +33,25 @@ pub enum Wider {
     #[error("role: only an admin makes grants")]
     NotAnAdmin,
     /// The role.
-    #[error("role: it may do what this grant may not")]
+    #[error("role: it allows more than this grant's own")]
     Role,
     /// The spaces.
-    #[error("spaces: they reach further than this grant's own")]
+    #[error("spaces: they include more than this grant's own")]
     Spaces,
     /// The feeds.
-    #[error("feeds: they reach further than this grant's own")]
+    #[error("feeds: they include more than this grant's own")]
     Feeds,
     /// A context key.
-    #[error("context: “{0}” would allow what this grant does not")]
+    #[error("context: “{0}” would allow values that this grant does not")]
     Context(ContextKey),
     /// The repositories.
-    #[error("repositories: they reach further than this grant's own")]
+    #[error("repositories: they include more than this grant's own")]
     Repositories,
     /// The actions.
-    #[error("actions: they are more than this grant's own")]
+    #[error("actions: they include more than this grant's own")]
     Actions,
     /// The expiry.
-    #[error("expires_at: it would outlive this grant")]
+    #[error("expires_at: it is later than this grant's own expiry")]
     Expiry,
 }
 

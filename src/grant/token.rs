@@ -47,10 +47,13 @@ pub struct TokenHash([u8; 32]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TokenError {
     /// The prefix, the length or the characters are not those of a token.
-    #[error("this is no grant token: one is “{}” and {} letters and digits", PREFIX, GrantToken::LEN - PREFIX.len())]
+    #[error(
+        "this is not a grant token, which is “{}” and {} letters and digits",
+        PREFIX, GrantToken::LEN - PREFIX.len()
+    )]
     Form,
     /// The checksum is wrong: the token was mistyped or truncated.
-    #[error("the grant token's checksum does not fit: it was changed on its way")]
+    #[error("the grant token's checksum is wrong: the token was changed or cut off")]
     Checksum,
 }
 

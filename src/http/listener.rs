@@ -41,7 +41,7 @@ pub(super) enum Stream {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The operating system refuses the address.
-    #[error("{0} cannot be listened on")]
+    #[error("cannot listen on {0}")]
     Tcp(SocketAddr, #[source] io::Error),
     /// The socket's file cannot be created.
     #[error(transparent)]

@@ -106,7 +106,7 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 if !admits(&shared.settings.trusted_proxies, &admission, &mut place, peer) {
-                    tracing::debug!(?peer, "closed: too many connections of this address");
+                    tracing::debug!(?peer, "closed: too many connections from this address");
                     continue;
                 }
                 let (shared, watcher) = (Arc::clone(&shared), graceful.watcher());

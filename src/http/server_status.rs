@@ -43,9 +43,9 @@ impl ServerStatus {
             tracing::warn!(
                 peer,
                 header,
-                "a request has a forwarding header, and its peer is not among --trusted-proxies: the header is not \
-                 read, and everyone behind this peer shares the limits of one address; if it is a proxy of yours, name \
-                 it in --trusted-proxies"
+                "a request has a forwarding header, but its peer is not among --trusted-proxies: carnet \
+                 ignores the header, and all clients behind this peer share the limits of one address; if \
+                 the peer is your proxy, name it in --trusted-proxies"
             );
         }
     }

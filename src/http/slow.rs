@@ -49,7 +49,7 @@ impl<S> Watched<S> {
             Some(alarm) => ready!(alarm.as_mut().poll(context)),
             None => return Poll::Pending,
         }
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not take its answer")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its response")))
     }
 }
 

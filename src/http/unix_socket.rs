@@ -22,10 +22,10 @@ pub enum UnixSocketError {
     #[error("{} is in use by a running server", .0.display())]
     InUse(PathBuf),
     /// The path is something other than a socket, which stays.
-    #[error("{} is there already and is no socket; it is left alone", .0.display())]
+    #[error("{} already exists and is not a socket; carnet does not remove it", .0.display())]
     NotASocket(PathBuf),
     /// The operating system refuses.
-    #[error("{} cannot be made", .0.display())]
+    #[error("{} cannot be created", .0.display())]
     Io(PathBuf, #[source] io::Error),
 }
 

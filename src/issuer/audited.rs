@@ -23,7 +23,7 @@ pub enum AuditedMintError {
     #[error(transparent)]
     Mint(#[from] MintError),
     /// A token was minted and discarded, because the mint could not be recorded.
-    #[error("the token was thrown away, because it could not be recorded")]
+    #[error("the token was discarded, because it could not be recorded")]
     Audit(#[from] AuditError),
 }
 

@@ -93,14 +93,14 @@ pub enum MintError {
     Subject(#[from] SubjectError),
     /// The database has not been reachable, so this process may not know of a revocation.
     #[error(
-        "the key state was last confirmed {0:?} ago; nothing is minted before the database answers again"
+        "the key state was last confirmed {0:?} ago; nothing is minted until the database is available again"
     )]
     Unconfirmed(Duration),
     /// The database was restored to an older state, or altered.
     #[error("nothing is minted: {0}")]
     Disbelieved(#[from] StateError),
     /// This machine's clock is not trusted.
-    #[error("{0}; nothing is minted by a clock that is not believed")]
+    #[error("{0}; nothing is minted while the clock is in doubt")]
     Clock(ClockDoubt),
     /// The active key is sealed with another master key.
     #[error("the active {0} key is sealed with a master key that this process does not have")]

@@ -65,7 +65,7 @@ pub enum RotationError {
     #[error(transparent)]
     Principal(#[from] PrincipalError),
     /// This machine's clock is not trusted.
-    #[error("{0}; keys and their policy are not changed by a clock that is not believed")]
+    #[error("{0}; keys and their policy cannot be changed while the clock is in doubt")]
     Clock(ClockDoubt),
     /// The database failed.
     #[error(transparent)]

@@ -22,11 +22,11 @@ pub struct Audit {
 impl Audit {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let queue_depth = Gauge::default();
-        registry.register("audit_queue_depth", "Rows that wait to be written", queue_depth.clone());
+        registry.register("audit_queue_depth", "Rows waiting to be written", queue_depth.clone());
         let write_failures = Counter::default();
         registry.register(
             "audit_write_failures",
-            "Transactions that did not write their rows",
+            "Transactions that failed to write their rows",
             write_failures.clone(),
         );
         let group_rows = Histogram::new(exponential_buckets(1.0, 2.0, 11));
@@ -38,7 +38,7 @@ impl Audit {
         let write_duration = Histogram::new(SECONDS);
         registry.register_with_unit(
             "audit_write_duration",
-            "How long transactions that wrote rows took",
+            "Duration of the transactions that wrote rows",
             Unit::Seconds,
             write_duration.clone(),
         );

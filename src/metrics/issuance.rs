@@ -99,26 +99,25 @@ pub struct Issuance {
 
 impl Issuance {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let minted =
-            Series::register(registry, "tokens_minted", "Tokens that were asked for", None, Counter::default);
+        let minted = Series::register(registry, "tokens_minted", "Requested tokens", None, Counter::default);
         let exchanges = Series::register(
             registry,
             "exchanges",
-            "Attempts to trade a token for a credential",
+            "Attempts to exchange a token for a credential",
             None,
             Counter::default,
         );
         let durations = Series::register(
             registry,
             "exchange_duration",
-            "How long attempts to trade a token took",
+            "Duration of attempts to exchange a token",
             Some(Unit::Seconds),
             || Histogram::new(SECONDS),
         );
         let in_progress = Series::register(
             registry,
             "exchanges_in_progress",
-            "Attempts to trade a token that are under way",
+            "Attempts to exchange a token in progress",
             None,
             Gauge::default,
         );
@@ -132,7 +131,7 @@ impl Issuance {
         let remembered = Gauge::default();
         registry.register(
             "credentials_remembered",
-            "Credentials and failures that the broker keeps in memory",
+            "Credentials and failures cached by the broker",
             remembered.clone(),
         );
         let jwks_fetches = Counter::default();

@@ -100,7 +100,7 @@ impl Keys {
         let consecutive_failures = Gauge::default();
         registry.register(
             "rotation_consecutive_failures",
-            "Scheduled rotations that failed since one last succeeded",
+            "Scheduled rotations that failed since the last success",
             consecutive_failures.clone(),
         );
         let help = "Writes of copies of the documents, and failures";
@@ -159,13 +159,13 @@ impl KeyReading {
         };
         let counts = <(Algorithm, State)>::all();
         let counts = counts.into_iter().map(|labels| (labels.pairs(), whole(count(labels))));
-        gauges(&mut to, "signing_keys", "Keys that are published", None, counts)?;
+        gauges(&mut to, "signing_keys", "Published keys", None, counts)?;
 
         let ages = published.iter().filter_map(|key| {
             let labels = (key.algorithm(), key.state(*now));
             Some((labels.pairs(), seconds(*now, entered(key)?)))
         });
-        let help = "How long ago the key was prepared, or activated";
+        let help = "Time since the key was prepared, or activated";
         gauges(&mut to, "signing_key_age", help, Some(&Unit::Seconds), ages)?;
 
         let due = Algorithm::ALL.into_iter().filter_map(|alg| {
@@ -175,13 +175,13 @@ impl KeyReading {
         let help = "Time until the active key is due to be replaced; negative if it is overdue";
         gauges(&mut to, "rotation_due", help, Some(&Unit::Seconds), due)?;
 
-        let help = "How long ago the database last confirmed the key state";
+        let help = "Time since the database last confirmed the key state";
         let value = unconfirmed.as_secs_f64();
         gauges(&mut to, "key_state_unconfirmed", help, Some(&Unit::Seconds), [(Pairs::new(), value)])?;
 
         let states = ClockState::ALL.iter();
         let states = states.map(|state| (vec![state.pair()], f64::from(u8::from(state == clock))));
-        gauges(&mut to, "clock_state", "1 for what is made of this machine's clock", None, states)?;
+        gauges(&mut to, "clock_state", "1 for the present opinion of this machine's clock", None, states)?;
 
         let help = "1 while destroyed private keys may be left in the database's files";
         let value = f64::from(u8::from(*erasure_pending));
@@ -189,9 +189,9 @@ impl KeyReading {
 
         if let Some(StateReading { n, refused, unproved, file_failed }) = *state {
             let flag = |is_set: bool| f64::from(u8::from(is_set));
-            let help = "1 while the database is not believed: it was put back to an older one, or altered";
+            let help = "1 while the database is rejected: it was replaced by an older one, or altered";
             gauges(&mut to, "database_state_refused", help, None, [(Pairs::new(), flag(refused))])?;
-            let help = "1 if nothing outside the database showed at the start that it is not an older one";
+            let help = "1 if nothing outside the database proved at the start that it is the latest one";
             gauges(&mut to, "database_state_unproved", help, None, [(Pairs::new(), flag(unproved))])?;
             let help = "1 while the state file cannot be written";
             gauges(&mut to, "state_file_failed", help, None, [(Pairs::new(), flag(file_failed))])?;
@@ -205,8 +205,8 @@ impl KeyReading {
         let behind = copies.iter().filter(|place| !is_current(&kids, place)).count();
         let still = copies.iter().map(|place| still_shown(keys, place).len()).sum();
         for (name, help, value) in [
-            ("publication_targets", "Copies of the documents that keys wait for", copies.len()),
-            ("publications_behind", "Copies that do not show just what is published", behind),
+            ("publication_targets", "Copies of the documents for which keys wait", copies.len()),
+            ("publications_behind", "Copies that differ from the published documents", behind),
             ("revoked_keys_still_published", "Revoked keys that copies still show, counted at each", still),
         ] {
             gauges(&mut to, name, help, None, [(Pairs::new(), whole(value))])?;

@@ -48,7 +48,7 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("carnet");
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The version that runs", build);
+        registry.register("build", "The running version", build);
         let issuance = Issuance::register(&mut registry);
         let keys = Keys::register(&mut registry);
         let audit = Audit::register(&mut registry);

@@ -99,18 +99,18 @@ pub struct Server {
 impl Server {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let requests = Family::default();
-        registry.register("http_requests", "Requests that were answered", requests.clone());
+        registry.register("http_requests", "Answered requests", requests.clone());
         let durations = HistogramFamily::new_with_constructor(|| Histogram::new(SECONDS));
         registry.register_with_unit(
             "http_request_duration",
-            "How long requests took to answer",
+            "Duration of requests until their response",
             Unit::Seconds,
             durations.clone(),
         );
         let limited = Series::register(
             registry,
             "http_requests_limited",
-            "Requests that a limit refused",
+            "Requests refused by a limit",
             None,
             Counter::default,
         );
@@ -124,14 +124,14 @@ impl Server {
         let certificate_expiry = Family::default();
         registry.register_with_unit(
             "tls_certificate_not_after_timestamp",
-            "When the certificate that is served expires, in Unix time",
+            "Expiry of the served certificate, in Unix time",
             Unit::Seconds,
             certificate_expiry.clone(),
         );
         let reload_failures = Series::register(
             registry,
             "tls_reload_failures",
-            "Certificates that could not be taken into use",
+            "Certificates that could not be loaded",
             None,
             Counter::default,
         );

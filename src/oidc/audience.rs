@@ -135,7 +135,7 @@ pub enum AudienceError {
         found: char,
     },
     /// The text begins or ends with a space.
-    #[error("{value} is not an audience: {RULE}, without space at an end")]
+    #[error("{value} is not an audience: {RULE}, without space at the start or end")]
     OuterSpace {
         /// An excerpt of the text, quoted and escaped.
         value: String,
@@ -302,9 +302,18 @@ mod tests {
                 "a\u{202e}b",
                 r#""a\u{202e}b" is not an audience: use 1–255 visible characters, not '\u{202e}' (U+202E)"#,
             ),
-            (" a", r#"" a" is not an audience: use 1–255 visible characters, without space at an end"#),
-            ("a ", r#""a " is not an audience: use 1–255 visible characters, without space at an end"#),
-            (" ", r#"" " is not an audience: use 1–255 visible characters, without space at an end"#),
+            (
+                " a",
+                r#"" a" is not an audience: use 1–255 visible characters, without space at the start or end"#,
+            ),
+            (
+                "a ",
+                r#""a " is not an audience: use 1–255 visible characters, without space at the start or end"#,
+            ),
+            (
+                " ",
+                r#"" " is not an audience: use 1–255 visible characters, without space at the start or end"#,
+            ),
         ];
         for (bad, message) in table {
             assert_eq!(bad.parse::<Audience>().unwrap_err().to_string(), message);

@@ -68,11 +68,11 @@ pub enum BeginError {
 enum LookError {
     #[error(transparent)]
     Publish(#[from] PublishError),
-    #[error("what stands there could not be recorded")]
+    #[error("the published documents could not be recorded")]
     Store(#[from] StoreError),
-    #[error("the labels there could not be judged, because the key state could not be read")]
+    #[error("the labels there could not be checked, because the key state could not be read")]
     KeyState(#[from] KeyStateError),
-    #[error("the keys were changed meanwhile")]
+    #[error("the keys were changed in the meantime")]
     Outdated,
 }
 
@@ -96,7 +96,7 @@ impl Publisher {
             shown = Some(edition.label.generation);
             // Makes the change visible at once. If the database fails now, the next refresh does it.
             let _ = issuer.refresh().await;
-            tracing::info!(target = %url, "published; from now on every key waits to be shown there");
+            tracing::info!(target = %url, "published; from now on every key waits to be published there");
         }
         let (compare_at, not_before) = (Duration::ZERO, Duration::ZERO);
         Ok(Self { target, issuer, records, clock, shown, compare_at, failures: 0, not_before, tried: None })
@@ -161,8 +161,8 @@ impl Publisher {
                 target = %self.target.url(),
                 lacked = lacked.len(),
                 foreign = published.foreign.len(),
-                "the published copy was changed by something other than carnet and has been overwritten: whoever may \
-                 write there is the issuer"
+                "the published copy was changed by something other than carnet and has been overwritten: \
+                 anyone with write access there can publish keys as this issuer"
             );
         } else if !published.written.is_empty() {
             metrics.publication(PublicationOutcome::Written);
@@ -206,7 +206,7 @@ impl Publisher {
             error = error as &dyn Error,
             target = %self.target.url(),
             failures = self.failures,
-            "not published; until it is, no key that it does not show begins to sign"
+            "not published; until it is, no key that is missing there begins to sign"
         );
         self.issuer.metrics().keys.publication(PublicationOutcome::Failed);
         let (name, text) = (self.target.url().to_string(), error.to_string());

@@ -135,7 +135,7 @@ pub struct Stored {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// Another writer changed the document: the condition of the write was not met.
-    #[error("{0} was changed by somebody else meanwhile")]
+    #[error("{0} was changed by another process in the meantime")]
     Changed(DocumentName),
     /// The target cannot be reached, or its response is an error.
     #[error("{document} at {target}: {reason}")]

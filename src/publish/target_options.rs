@@ -25,7 +25,7 @@ pub enum OpenTargetError {
     #[error(transparent)]
     Client(#[from] TransportConfigError),
     /// The environment's settings for the object store are unusable.
-    #[error("{target} cannot be reached with what the environment says: {reason}")]
+    #[error("{target} cannot be reached with the settings in the environment: {reason}")]
     Environment {
         /// The target.
         target: TargetUrl,

@@ -135,13 +135,13 @@ impl Verifier {
         let subject_types = texts(Member::SubjectTypes)?;
         let algorithms = texts(Member::SigningAlgorithms)?;
         if discovery.issuer() != Some(self.issuer.as_str()) {
-            return Err(Rejection::Discovery("its issuer is not the URL that it was fetched from"));
+            return Err(Rejection::Discovery("its issuer is not the URL from which it was fetched"));
         }
         if response_types.is_empty() || subject_types.is_empty() {
             return Err(Rejection::Discovery("response or subject types are empty"));
         }
         if !algorithms.iter().any(|name| *name == format!("{alg:?}")) {
-            return Err(Rejection::Discovery("the token's algorithm is not among those it names"));
+            return Err(Rejection::Discovery("the token's algorithm is not among the ones that it names"));
         }
         let jwks_uri = discovery.jwks_uri().unwrap_or_default();
         find_key(&keys_in(&self.fetch(jwks_uri).await?)?, kid, alg)
@@ -169,7 +169,7 @@ fn header(token: &str) -> Result<(Header, String), Rejection> {
         return Err(Rejection::Malformed("it does not have three parts"));
     }
     let header = jsonwebtoken::decode_header(token)
-        .map_err(|_| Rejection::Malformed("its header is not one of a JWS"))?;
+        .map_err(|_| Rejection::Malformed("its header is not a JWS header"))?;
     if !matches!(header.alg, Algorithm::RS256 | Algorithm::ES256) {
         return Err(Rejection::Malformed("its algorithm is neither RS256 nor ES256"));
     }
@@ -210,7 +210,7 @@ fn find_key(keys: &[Jwk], kid: &str, alg: Algorithm) -> Result<DecodingKey, Reje
     let mut named = keys.iter().filter(|key| key.common.key_id.as_deref() == Some(kid));
     let key = named.next().ok_or_else(|| Rejection::Key(kid.to_owned()))?;
     if named.next().is_some() {
-        return Err(Rejection::Jwks("a kid stands for two keys"));
+        return Err(Rejection::Jwks("two keys have the same kid"));
     }
     let usable = key.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature)
         && key.common.key_algorithm.is_none_or(|named| named == alg.into());
@@ -229,7 +229,7 @@ fn verified(token: &str, alg: Algorithm, key: &DecodingKey) -> Result<Map<String
     validation.required_spec_claims.clear();
     let token = jsonwebtoken::decode(token, key, &validation).map_err(|error| match error.kind() {
         ErrorKind::Base64(_) | ErrorKind::Utf8(_) | ErrorKind::Json(_) | ErrorKind::InvalidToken => {
-            Rejection::Malformed("a part of it is not base64url, or not JSON")
+            Rejection::Malformed("one of its parts is not base64url, or not JSON")
         }
         _ => Rejection::Signature,
     })?;

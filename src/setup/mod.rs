@@ -127,8 +127,8 @@ pub enum SetupError {
     Registry(#[from] AcrHostError),
     /// A policy exceeds AWS's maximum length.
     #[error(
-        "repositories: the policy has {length} characters and AWS takes at most {limit} in a role; name fewer \
-         repositories, or none for all of them"
+        "repositories: the policy has {length} characters and AWS accepts at most {limit} in a role; name \
+         fewer repositories, or none for all of them"
     )]
     PolicyTooLong {
         /// Its length without white space.
@@ -137,7 +137,7 @@ pub enum SetupError {
         limit: usize,
     },
     /// An option for another type of feed.
-    #[error("{option} is for feeds of type {wanted}, and this one is of type {found}")]
+    #[error("{option} is only for feeds of type {wanted}, and this feed has type {found}")]
     Option {
         /// The option.
         option: &'static str,
@@ -147,7 +147,7 @@ pub enum SetupError {
         found: FeedType,
     },
     /// There are too many keys to upload.
-    #[error("{count} keys are published, and Google takes at most {limit} in an uploaded JWKS")]
+    #[error("{count} keys are published, and Google accepts at most {limit} in an uploaded JWKS")]
     TooManyKeys {
         /// The number of keys.
         count: usize,
@@ -256,7 +256,7 @@ impl Trusted {
 fn notes(feed: &Feed, issuer: &IssuerUrl, options: &SetupOptions) -> Vec<String> {
     let mut notes = Vec::new();
     if options.uploaded_jwks.is_none() && issuer.is_loopback() {
-        notes.push(format!("No cloud can fetch keys from {issuer}: it is this machine."));
+        notes.push(format!("No cloud can fetch keys from {issuer}: it is a loopback address."));
     }
     for (key, required) in feed.subject_keys.iter() {
         if let Some(context) = key.context_key()
@@ -264,8 +264,8 @@ fn notes(feed: &Feed, issuer: &IssuerUrl, options: &SetupOptions) -> Vec<String>
             && options.context.get(context).is_none()
         {
             notes.push(format!(
-                "“{key}” is absent from this subject. A token with a {key} has another one, which --context {key}=VALUE \
-                 sets up."
+                "“{key}” is absent from this subject. A token with a {key} has another subject, which \
+                 --context {key}=VALUE sets up."
             ));
         }
     }
@@ -276,7 +276,7 @@ fn notes(feed: &Feed, issuer: &IssuerUrl, options: &SetupOptions) -> Vec<String>
     }
     if !feed.subject_keys.contains(SubjectKey::FeedId) {
         notes.push(format!(
-            "The cloud trusts the name {}. Remove the trust before the name is given to another feed.",
+            "The cloud trusts the name {}. Remove the trust before you give the name to another feed.",
             feed.path()
         ));
     }

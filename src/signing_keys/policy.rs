@@ -48,8 +48,8 @@ pub enum PolicyError {
     OutOfRange(&'static str),
     /// Caches may hold a key set for longer than a key is published before it signs.
     #[error(
-        "`jwks-max-age` ({jwks_max_age:?}) must not exceed `propagation` ({propagation:?}): a verifier could hold a \
-         key set without the key that already signs; set `propagation` to {jwks_max_age:?} or more"
+        "`jwks-max-age` ({jwks_max_age:?}) must not exceed `propagation` ({propagation:?}): a verifier could \
+         have a key set without the key that already signs; set `propagation` to {jwks_max_age:?} or more"
     )]
     MaxAgeExceedsPropagation {
         /// The given value.
@@ -59,8 +59,8 @@ pub enum PolicyError {
     },
     /// The next rotation would come before the prepared key may sign.
     #[error(
-        "`rotate-every` ({rotate_every:?}) must not be shorter than `propagation` ({propagation:?}): the next key \
-         would not be safe to use when its turn comes; set `rotate-every` to {propagation:?} or more"
+        "`rotate-every` ({rotate_every:?}) must not be shorter than `propagation` ({propagation:?}): the \
+         next key would not be safe to use when it is due; set `rotate-every` to {propagation:?} or more"
     )]
     RotatesBeforePropagation {
         /// The given value.

@@ -16,7 +16,8 @@ pub enum DatabaseUrlError {
     UnknownScheme,
     /// The text names no file.
     #[error(
-        "the path after `sqlite:` is empty, or keeps the database in memory: keys must survive a restart, name a file"
+        "the path after `sqlite:` is empty, or names a database in memory: name a file, because keys must \
+         survive a restart"
     )]
     NoFile,
     /// Parameters follow the path.

@@ -86,7 +86,7 @@ pub enum StoreError {
         source: sqlx::Error,
     },
     /// The database file cannot be created.
-    #[error("the database file {database} cannot be made")]
+    #[error("the database file {database} cannot be created")]
     Create {
         /// The database.
         database: DatabaseUrl,
@@ -146,14 +146,12 @@ pub enum StoreError {
     Seal(#[from] SealError),
     /// The database was opened without the master key. No row can be authenticated and no change can be
     /// recorded in the audit log, so nothing may be changed.
-    #[error(
-        "rows and audit log of {0} need the master key, without which it was opened: nothing was changed"
-    )]
+    #[error("{0} was opened without the master key, which its rows and audit log need: nothing was changed")]
     Locked(DatabaseUrl),
     /// The database's symmetric keys belong to another epoch, and this process cannot open them.
     #[error(
-        "the database's keys are those of epoch {epoch}, sealed with the master key {needed}, and this process has those \
-         of epoch {in_use}: it serves the public documents and does nothing else"
+        "the database's keys are those of epoch {epoch}, sealed with the master key {needed}, and this \
+         process has the keys of epoch {in_use}: it serves only the public documents"
     )]
     OtherEpoch {
         /// The epoch of the database.
@@ -164,7 +162,7 @@ pub enum StoreError {
         needed: String,
     },
     /// Every connection to the audit log was in use, and none became free in time.
-    #[error("the audit log is being read by too many at once")]
+    #[error("too many requests are reading the audit log")]
     LogBusy,
     /// A page of the audit log took longer than its deadline.
     #[error("reading the audit log took longer than {LOG_DEADLINE:?}")]

@@ -213,7 +213,7 @@ impl Row {
         if !is_authentic && !self.mac.is_empty() {
             tracing::error!(
                 feed_id = self.feed_id,
-                "the mark of a removed subject fails its MAC: something other than carnet wrote it"
+                "the row of a removed subject fails its MAC: something other than carnet wrote it"
             );
         }
         let keys = if is_authentic { Some(parse(TABLE, &self.feed_id, &self.subject_keys)?) } else { None };

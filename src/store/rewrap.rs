@@ -76,7 +76,7 @@ impl Transaction {
         random: &dyn Random,
     ) -> Result<Renewal, StoreError> {
         let before = self.keyring()?;
-        let last = || corrupt("key_state", "1", "has the last epoch that there is");
+        let last = || corrupt("key_state", "1", "has the highest possible epoch");
         let epoch = before.epoch().checked_add(1).ok_or_else(last)?;
         let mut keys = Vec::with_capacity(Purpose::ALL.len());
         for purpose in Purpose::ALL {

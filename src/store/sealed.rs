@@ -27,7 +27,10 @@ pub enum SealError {
         needed: String,
     },
     /// The bytes were changed, or were sealed for another use.
-    #[error("{what} does not open with the master key {in_use}: it was changed, or belongs elsewhere")]
+    #[error(
+        "{what} does not open with the master key {in_use}: it was changed, or belongs to another row or \
+         database"
+    )]
     DoesNotOpen {
         /// The value to be opened.
         what: String,

@@ -278,7 +278,7 @@ impl StoredKey {
         if *pair.public() == self.key.public {
             Ok(Some(pair))
         } else {
-            Err(corrupt(TABLE, kid.as_str(), "the private half belongs to another public key"))
+            Err(corrupt(TABLE, kid.as_str(), "the private key belongs to another public key"))
         }
     }
 
@@ -349,7 +349,7 @@ impl Row {
             optional(self.published_until)?,
         );
         let stage =
-            stage(events).ok_or_else(|| corrupt(TABLE, &self.kid, "its events contradict each other"))?;
+            stage(events).ok_or_else(|| corrupt(TABLE, &self.kid, "its events contradict one another"))?;
         let key = SigningKey {
             public,
             prepared_at: time(self.prepared_at)?,
@@ -365,7 +365,7 @@ impl Row {
             return Err(corrupt(
                 TABLE,
                 &self.kid,
-                "a private half is missing, or is there though the key may not sign",
+                "a private key is missing, or exists although the key must not sign",
             ));
         }
         Ok(StoredKey { key, sealed })

@@ -52,7 +52,8 @@ pub enum StateFileError {
     #[error("the state file {} is damaged: it does not hold what carnet writes", .0.display())]
     Malformed(PathBuf),
     /// None of the master keys that authenticate it is available.
-    #[error("the state file {} is authenticated with the master key {needed}, which is not at hand", .path.display())]
+    #[error("the state file {} is authenticated with the master key {needed}, which this process does not \
+             have", .path.display())]
     NoKey {
         /// The file.
         path: PathBuf,

@@ -174,7 +174,7 @@ async fn an_exchange_that_is_given_up_is_recorded_too() {
     let records = world.recorded().await;
     let outcomes: Vec<_> = records.iter().map(|record| (record.event.kind, record.event.outcome)).collect();
     assert_eq!(outcomes, [(EventKind::TokenMint, Outcome::Done), (EventKind::Exchange, Outcome::Failed)]);
-    assert!(records[1].event.detail.as_ref().unwrap().contains("given up"));
+    assert!(records[1].event.detail.as_ref().unwrap().contains("cancelled"));
 }
 
 #[tokio::test]

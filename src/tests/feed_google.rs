@@ -223,7 +223,7 @@ async fn tokens_that_google_refuses_are_refused_with_its_code_and_a_hint() {
             "subject in other case",
             |c, _| c["sub"] = "Space:default:feed:a".into(),
             "unauthorized_client",
-            "letter by letter",
+            "must accept exactly",
         ),
         ("subject of 128 bytes", |c, _| c["sub"] = "s".repeat(128).into(), "invalid_request", "127 bytes"),
         ("expired", |c, _| c["exp"] = at(0).as_second().into(), grant, "clock"),

@@ -79,7 +79,7 @@ pub enum AuthorityRule {
     #[error("leave off the “.” at the end")]
     TrailingDot,
     /// A label is empty: there is nothing before, between or after dots.
-    #[error("write something between the dots")]
+    #[error("write at least one character between dots")]
     EmptyLabel,
     /// A label has more than 63 characters.
     #[error("use at most 63 characters between dots")]
@@ -88,7 +88,7 @@ pub enum AuthorityRule {
     #[error("no part may begin or end with “-”")]
     LabelHyphen,
     /// The name is a number that other programs read as an address.
-    #[error("other programs read this as {0}: write that")]
+    #[error("other programs read this as {0}: write it so")]
     Address(Ipv4Addr),
     /// An `xn--` label does not decode, or a number is not an address.
     #[error("it is neither a valid name nor an address")]
@@ -97,7 +97,7 @@ pub enum AuthorityRule {
     #[error("write an IPv6 address in brackets, such as [::1]")]
     Ipv6,
     /// The port is not a number from 1 to 65535 in its shortest form.
-    #[error("after “:” comes a port from 1 to 65535")]
+    #[error("after “:” there must be a port from 1 to 65535")]
     Port,
 }
 

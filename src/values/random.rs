@@ -19,7 +19,7 @@ pub trait Random: Debug + Send + Sync {
 
 /// The operating system's randomness could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the operating system gave no random bytes")]
+#[error("the operating system returned no random bytes")]
 pub struct RandomnessUnavailable;
 
 /// aws-lc's generator, seeded by the operating system.

@@ -51,7 +51,7 @@ pub enum SlugError {
         found: char,
     },
     /// The text begins or ends with `-`.
-    #[error("{value} is not a slug: {RULE}, not “-” at an end")]
+    #[error("{value} is not a slug: {RULE}, not “-” at the start or end")]
     OuterHyphen {
         /// An excerpt of the text, quoted and escaped.
         value: String,
@@ -130,9 +130,9 @@ mod tests {
             ("a\n", format!(r#""a\n" is not a slug: {rule}, not '\n'"#)),
             ("p\u{430}th", format!("\"p\u{430}th\" is not a slug: {rule}, not '\u{430}' (U+0430)")),
             ("٣", format!("\"٣\" is not a slug: {rule}, not '٣' (U+0663)")),
-            ("-a", format!(r#""-a" is not a slug: {rule}, not “-” at an end"#)),
-            ("a-", format!(r#""a-" is not a slug: {rule}, not “-” at an end"#)),
-            ("-", format!(r#""-" is not a slug: {rule}, not “-” at an end"#)),
+            ("-a", format!(r#""-a" is not a slug: {rule}, not “-” at the start or end"#)),
+            ("a-", format!(r#""a-" is not a slug: {rule}, not “-” at the start or end"#)),
+            ("-", format!(r#""-" is not a slug: {rule}, not “-” at the start or end"#)),
         ];
         for (bad, message) in table {
             assert_eq!(bad.parse::<Slug>().unwrap_err().to_string(), message);

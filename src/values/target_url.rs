@@ -62,7 +62,7 @@ pub enum TargetUrlError {
     #[error("a target is a folder, s3://BUCKET, gs://BUCKET or az://CONTAINER, of at most {LONGEST} bytes")]
     Length,
     /// The scheme is not one of the known ones.
-    #[error("{scheme} is no scheme of a target: use a folder, s3://, gs:// or az://")]
+    #[error("{scheme} is not the scheme of a target: use a folder, s3://, gs:// or az://")]
     UnknownScheme {
         /// The scheme.
         scheme: String,
@@ -84,7 +84,8 @@ pub enum TargetUrlError {
     Prefix,
     /// The folder cannot be made absolute, or its path has control characters or is not Unicode.
     #[error(
-        "the folder must be named by text without control characters, and so that it can be made absolute"
+        "the folder's name must be text without control characters, and its path must be one that can be \
+         made absolute"
     )]
     Folder,
 }

@@ -55,7 +55,7 @@ fn a_credential_may_be_limited_to_repositories_whose_names_cannot_say_more() {
     let output = credentials(&issuer.carnet, &["--repository=app/one", "--repository=b", "--action=pull"]);
     assert_eq!(output.status, 0, "{output:?}");
     for (name, rule) in [
-        ("app/*", "wildcards are not taken"),
+        ("app/*", "wildcards are not allowed"),
         ("${aws:username}", "not '$'"),
         ("a:pull", "leave off the tag or digest"),
     ] {
@@ -125,8 +125,11 @@ fn a_public_issuers_tokens_go_to_this_machine_only_when_an_admin_says_so_and_nev
     let started = now();
     let output = credentials(&carnet, &[]);
     assert_eq!(output.status, 1, "{output:?}");
-    for part in ["step sts:AssumeRoleWithWebIdentity", "not one to connect to", "--allow-loopback-endpoints"]
-    {
+    for part in [
+        "step sts:AssumeRoleWithWebIdentity",
+        "connecting to this address is not allowed",
+        "--allow-loopback-endpoints",
+    ] {
         assert!(output.stderr.contains(part), "no {part:?} in:\n{}", output.stderr);
     }
     assert!(started.elapsed() < Duration::from_secs(10), "a refusal of our own was tried again");
@@ -146,7 +149,7 @@ fn a_public_issuers_tokens_go_to_this_machine_only_when_an_admin_says_so_and_nev
     );
     carnet.ok(&["feed", "update", "default/a", "--name=Stored"]);
     let output = credentials(&carnet, &["--allow-loopback-endpoints"]);
-    assert!(output.stderr.contains("not one to connect to"), "{}", output.stderr);
+    assert!(output.stderr.contains("connecting to this address is not allowed"), "{}", output.stderr);
 }
 
 #[test]
@@ -203,7 +206,7 @@ fn requests_go_through_a_proxy_only_when_it_is_set_and_never_by_the_environment(
 
     // A refusing proxy, and an invalid URL: neither error shows the password.
     let refused = ask(&[], &[("CARNET_PROXY", url("user:hunter3@"))]);
-    assert!(refused.status == 1 && refused.stderr.contains("does not take the login"), "{refused:?}");
+    assert!(refused.status == 1 && refused.stderr.contains("does not accept the login"), "{refused:?}");
     let wrong = ask(&["--proxy", "socks5://user:hunter3@proxy.example"], &[]);
     assert!(wrong.status == 2 && wrong.stderr.contains("--proxy: "), "{wrong:?}");
     for output in [refused, wrong] {

@@ -81,7 +81,7 @@ fn each_refusal_names_the_field_and_the_rule() {
             ["--service-account", ".iam.gserviceaccount.com"],
         ),
         (vec!["--lifetime=13h".into()], ["--lifetime", "43200"]),
-        (vec![other_audience], ["audience: ", "names another provider"]),
+        (vec![other_audience], ["audience: ", "name different providers"]),
         (vec!["--registry=gcr.io.evil.example".into()], ["registry: ", "not one of Google's"]),
         (vec!["--registry=localhost:5000".into()], ["registry: ", "the endpoint sts must be given too"]),
         (
@@ -177,7 +177,11 @@ fn a_subject_that_is_too_long_for_google_is_refused_before_it_is_minted() {
     assert_eq!(good.status, 0, "{good:?}");
     let refused = mint(&"p".repeat(44));
     assert_eq!((refused.status, refused.stdout.as_str()), (1, ""), "{refused:?}");
-    assert!(refused.stderr.contains("has 128 bytes, and the provider takes 127"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("has 128 bytes, and the provider accepts at most 127"),
+        "{}",
+        refused.stderr
+    );
 }
 
 #[test]
@@ -187,7 +191,7 @@ fn a_feed_of_ecr_public_knows_its_registry_and_takes_roles_of_one_partition() {
     let refused = carnet.run(&[&add[..], &["arn:aws-cn:iam::123456789012:role/pull"]].concat());
     assert_eq!(refused.status, 2, "{refused:?}");
     assert!(
-        refused.stderr.contains("role_arn: Amazon ECR Public takes roles of partition aws"),
+        refused.stderr.contains("role_arn: Amazon ECR Public accepts roles of partition aws"),
         "{refused:?}"
     );
     let refused = carnet.run(&[&add[..], &[ROLE, "--registry", "public.ecr.aws.evil.example"]].concat());

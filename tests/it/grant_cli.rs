@@ -126,7 +126,7 @@ fn what_makes_no_sense_is_refused_and_makes_no_database() {
     for (arguments, words) in [
         (&["--role=deployer"][..], "name at least one space"),
         (&["--role=owner"], "admin, viewer or deployer"),
-        (&["--role=deployer", "--feed=default/prod"], "slug alone"),
+        (&["--role=deployer", "--feed=default/prod"], "only the feed's slug"),
         (&["--role=deployer", "--feed=Prod"], "not 'P'"),
         (&["--role=deployer", "--space=a*"], "not a slug"),
         (&["--role=admin", "--context=colour=red"], "not a context key"),
@@ -135,7 +135,7 @@ fn what_makes_no_sense_is_refused_and_makes_no_database() {
         (&["--role=admin", "--action=delete"], "pull or push"),
         (&["--role=admin", "--expires-in=0"], "has passed"),
         (&["--role=admin", "--expires-in=soon"], "a duration is"),
-        (&["--role=admin", "--expires-in=999999999999d"], "longer than time"),
+        (&["--role=admin", "--expires-in=999999999999d"], "too long"),
         (&["--role=admin", "--name="], "1–200"),
     ] {
         let output = carnet.run(&[&["grant", "create"], arguments].concat());

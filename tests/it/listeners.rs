@@ -120,7 +120,7 @@ fn a_killed_servers_socket_is_replaced_and_other_files_are_not() {
     for place in [&path, &carnet.database()] {
         let output = carnet.run(&["serve", "--listen", &format!("unix:{}", place.display())]);
         assert_eq!(output.status, 1);
-        assert!(output.stderr.contains("is no socket; it is left alone"), "{}", output.stderr);
+        assert!(output.stderr.contains("is not a socket; carnet does not remove it"), "{}", output.stderr);
     }
     assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
     assert_eq!(fs::read(carnet.database()).unwrap(), database);
@@ -134,13 +134,16 @@ fn listening_in_clear_beyond_loopback_has_to_be_meant() {
     let tls = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
     let (_, unix) = socket(&carnet);
     for (arguments, message) in [
-        (vec!["--listen", "0.0.0.0:0"], "--listen 0.0.0.0:0: not loopback, and without TLS"),
-        (vec!["--public-listen", "0.0.0.0:0"], "--public-listen 0.0.0.0:0: not loopback, and without TLS"),
-        (vec!["--listen", "[::]:0"], "--listen [::]:0: not loopback, and without TLS"),
-        (vec!["--public-listen", &unix], "the internet does not come by a Unix socket"),
+        (vec!["--listen", "0.0.0.0:0"], "--listen 0.0.0.0:0: the address is not loopback and has no TLS"),
+        (
+            vec!["--public-listen", "0.0.0.0:0"],
+            "--public-listen 0.0.0.0:0: the address is not loopback and has no TLS",
+        ),
+        (vec!["--listen", "[::]:0"], "--listen [::]:0: the address is not loopback and has no TLS"),
+        (vec!["--public-listen", &unix], "--public-listen needs a TCP address"),
         ([&["--listen", &unix], &tls[..]].concat(), "a Unix socket has no TLS"),
         (vec!["--listen", "localhost:0"], "neither an IP address and a port"),
-        (vec!["--trusted-proxies", "0.0.0.0/0"], "trusts everybody"),
+        (vec!["--trusted-proxies", "0.0.0.0/0"], "includes every address"),
         (vec!["--max-connections", "0"], "0 is not in 1..=1000000"),
     ] {
         let output = carnet.run(&[&["serve", "--issuer", ISSUER], &arguments[..]].concat());
@@ -205,8 +208,10 @@ fn a_certificate_is_reloaded_while_requests_go_on() {
         let error = wait_until(SOON, || reload_error(&old)).expect("half a certificate goes unnoticed");
         assert!(error.contains("holds no PEM certificate"), "{error}");
         put(&certificate, &new_pem);
-        wait_until(SOON, || reload_error(&old).filter(|error| error.contains("do not make a TLS server")))
-            .expect("a certificate without its key goes unnoticed");
+        wait_until(SOON, || {
+            reload_error(&old).filter(|error| error.contains("cannot be used together for TLS"))
+        })
+        .expect("a certificate without its key goes unnoticed");
         put(&key, &fs::read(new.server_key()).unwrap());
         wait_until(SOON, || over_tls(&listening, &new, JWKS)).expect("the new pair is never served");
         assert_eq!(over_tls(&listening, &old, JWKS), None, "new connections still see the old one");

@@ -37,13 +37,13 @@ fn credentials(issuer: &Issuer, proxy: &str) -> Output {
 
 /// A proxy's response to `CONNECT`, with a part of the message and of the fix.
 const REFUSALS: &[(&str, &str, &str)] = &[
-    ("407 Proxy Authentication Required\r\n\r\n", "asks for a login", "CARNET_PROXY"),
+    ("407 Proxy Authentication Required\r\n\r\n", "requires a login", "CARNET_PROXY"),
     ("403 Forbidden\r\n\r\n<h1>Category: cloud</h1>", "Category: cloud", "allow CONNECT"),
     ("405 Method Not Allowed\r\n\r\n", "405", "--proxy http://HOST:PORT"),
     ("302 Found\r\nLocation: http://login/\r\n\r\n", "302", "sign this machine in"),
     ("502 Bad Gateway\r\n\r\nno such name", "no such name", "the proxy's log"),
     ("503 Service Unavailable\r\n\r\n", "503", "the proxy's log"),
-    ("200 OK\r\n\r\n<h1>Welcome</h1>", "does not connect to the host", "untouched"),
+    ("200 OK\r\n\r\n<h1>Welcome</h1>", "does not connect to the host", "unchanged"),
 ];
 
 #[test]

@@ -153,14 +153,18 @@ fn every_field_of_a_new_feed_is_refused_by_name_and_rule() {
         ("--slug=Prod", "--slug", "a–z, 0–9 and inner “-”, not 'P'"),
         ("--slug=a:b", "--slug", "not ':'"),
         ("--slug=a/b", "--slug", "not '/'"),
-        ("--slug=-a", "--slug", "not “-” at an end"),
+        ("--slug=-a", "--slug", "not “-” at the start or end"),
         ("--slug=p\u{430}th", "--slug", "U+0430"),
         (long_slug.as_str(), "--slug", "1–50 characters"),
         ("--slug=", "--slug", "a slug cannot be empty"),
         ("--space=Default", "--space", "a–z"),
         ("--space=", "--space", "a slug cannot be empty"),
         ("--role-arn=pull", "--role-arn", "use 20 to 2048 characters"),
-        ("--role-arn=arn:aws:iam::123456789012:user/pull", "--role-arn", "after the account comes “role/”"),
+        (
+            "--role-arn=arn:aws:iam::123456789012:user/pull",
+            "--role-arn",
+            "after the account there must be “role/”",
+        ),
         (
             "--role-arn=arn:aws:sts::123456789012:assumed-role/pull/x",
             "--role-arn",
@@ -191,7 +195,7 @@ fn every_field_of_a_new_feed_is_refused_by_name_and_rule() {
         ("--subject-keys=space,,feed", "--subject-keys", "is not a subject key"),
         ("--subject-keys=", "--subject-keys", "needs keys"),
         ("--audience=", "--audience", "an audience cannot be empty"),
-        ("--audience= sts.amazonaws.com", "--audience", "without space at an end"),
+        ("--audience= sts.amazonaws.com", "--audience", "without space at the start or end"),
         ("--audience=sts.amazonaws.com\u{200b}", "--audience", "visible characters"),
         (long_audience.as_str(), "--audience", "1–255 visible characters, not 256"),
         ("--alg=HS256", "--alg", "use RS256 or ES256"),
@@ -275,8 +279,8 @@ fn servers_refuse_what_they_could_not_serve_safely() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken_address = format!("--listen={}", taken.local_addr().unwrap());
     let cases = vec![
-        (words("serve --listen 0.0.0.0:0"), USAGE, vec!["--listen", "without TLS", "--insecure-listen"]),
-        (words("serve --listen [::]:0"), USAGE, vec!["--listen", "without TLS"]),
+        (words("serve --listen 0.0.0.0:0"), USAGE, vec!["--listen", "has no TLS", "--insecure-listen"]),
+        (words("serve --listen [::]:0"), USAGE, vec!["--listen", "has no TLS"]),
         (words("serve --listen localhost"), USAGE, vec!["--listen", "ADDRESS:PORT"]),
         (words("serve --listen 203.0.113.1:0 --insecure-listen"), FAILED, vec!["--listen 203.0.113.1:0"]),
         (vec!["serve".to_owned(), taken_address], FAILED, vec!["--listen 127.0.0.1:", "in use"]),
@@ -286,7 +290,11 @@ fn servers_refuse_what_they_could_not_serve_safely() {
         (words("serve --tls-cert a.pem --tls-key a.pem"), FAILED, vec!["--tls-cert", "a.pem cannot be read"]),
         (tls(&text_certificate, &ca.server_key()), FAILED, vec!["--tls-cert", "no PEM certificate"]),
         (tls(&certificate, &text), FAILED, vec!["--tls-key", "no PEM private key"]),
-        (tls(&certificate, &other.server_key()), FAILED, vec!["--tls-key", "do not make a TLS server"]),
+        (
+            tls(&certificate, &other.server_key()),
+            FAILED,
+            vec!["--tls-key", "cannot be used together for TLS"],
+        ),
         (
             words("serve --listen 127.0.0.1:0 --issuer https://other.example"),
             FAILED,

@@ -135,7 +135,9 @@ fn a_storm_of_rotations_beside_two_servers_rotates_as_often_as_its_callers_saw_n
             (Some(0), true) if says("signs from now on") => "rotated",
             // Another process has rotated both algorithms since this one looked.
             (Some(0), _) if says("Already rotated") => "already rotated",
-            (Some(1), true) if says("must not publish more than 8") && says("next slot frees at") => "full",
+            (Some(1), true) if says("must not publish more than 8") && says("next slot becomes free at") => {
+                "full"
+            }
             (Some(1), false) if says("verifiers may not know it before") => "too young",
             (status, force) => panic!("{status:?}, force {force}: {stderr}"),
         };

@@ -306,7 +306,12 @@ fn what_the_stores_refuse_is_told_in_their_words_with_what_fixes_it() {
             assert!(!output.stderr.contains(secret), "{}", output.stderr);
         }
     };
-    refused(&s3, "s3://nobody-has-this", &|_| (), &["NoSuchBucket", "hint: make the bucket nobody-has-this"]);
+    refused(
+        &s3,
+        "s3://nobody-has-this",
+        &|_| (),
+        &["NoSuchBucket", "hint: create the bucket nobody-has-this"],
+    );
     refused(
         &s3,
         "s3://issuer/prod",
@@ -335,7 +340,7 @@ fn what_the_stores_refuse_is_told_in_their_words_with_what_fixes_it() {
         },
         &["the endpoint is not https"],
     );
-    refused(&azure, "az://nobody-has-this", &|_| (), &["ContainerNotFound", "hint: make the container"]);
+    refused(&azure, "az://nobody-has-this", &|_| (), &["ContainerNotFound", "hint: create the container"]);
     let other_key = "b3RoZXIga2V5IHRoYW4gdGhlIG9uZSBvZiBhenVyaXRl";
     refused(
         &azure,

@@ -88,7 +88,7 @@ pub enum GrantsError {
     #[error(transparent)]
     TooMany(#[from] QuotaExceeded),
     /// This machine's clock is not trusted.
-    #[error("{0}; no grant is made by a clock that is not believed")]
+    #[error("{0}; no grant can be made while the clock is in doubt")]
     Clock(ClockDoubt),
     /// The database failed.
     #[error(transparent)]

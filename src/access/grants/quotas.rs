@@ -31,19 +31,17 @@ const LISTED_AFTER_END: SignedDuration = SignedDuration::from_hours(90 * 24);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuotaExceeded {
     /// [`MAX_GRANTS`], or [`MAX_OF_LIMITED`] for an admin with limits.
-    #[error(
-        "there are {0} grants already, and none of them has ended: revoke some, or wait until some expire"
-    )]
+    #[error("there are already {0} grants that have not ended: revoke some, or wait until some expire")]
     All(usize),
     /// [`MAX_OF_MAKER`].
     #[error(
-        "an admin with limits makes at most {MAX_OF_MAKER} grants that are valid at a time, together with those that \
-         they make: revoke some, or have an admin without limits make it"
+        "an admin with limits can have at most {MAX_OF_MAKER} valid grants, including those that its grants \
+         have made: revoke some, or have an admin without limits make it"
     )]
     OfMaker,
     /// [`MAX_IN_SPACE`].
     #[error(
-        "spaces: at most {MAX_IN_SPACE} valid grants name the space {0} before admins with limits make no more: revoke \
+        "spaces: {MAX_IN_SPACE} valid grants name the space {0}, the maximum for admins with limits: revoke \
          some, or have an admin without limits make it"
     )]
     InSpace(Slug),

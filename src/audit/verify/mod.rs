@@ -90,7 +90,8 @@ impl fmt::Display for Finding {
         match self.problem {
             Problem::Base => write!(
                 f,
-                "the row of audit_base, which says that row {seq} was the last one pruned, is gone or was changed"
+                "the audit_base row, which records row {seq} as the last one pruned, is missing or was \
+                 changed"
             ),
             Problem::Missing { until } if until == seq => {
                 write!(f, "row {seq} is missing; row {} cannot be checked without it", until + 1)
@@ -102,9 +103,9 @@ impl fmt::Display for Finding {
                     until + 1
                 )
             }
-            Problem::BeforeBeginning => write!(f, "row {seq} stands before the beginning of the log"),
+            Problem::BeforeBeginning => write!(f, "row {seq} comes before the beginning of the log"),
             Problem::Changed => write!(f, "row {seq} was changed, inserted, or moved there from elsewhere"),
-            Problem::MacChanged => write!(f, "row {seq} is what it was, but its MAC was changed"),
+            Problem::MacChanged => write!(f, "row {seq} is unchanged, but its MAC was changed"),
             Problem::CutOff { last } => {
                 write!(f, "an anchor names row {seq}, but the log ends with row {last}: its end was cut off")
             }
@@ -114,7 +115,8 @@ impl fmt::Display for Finding {
             ),
             Problem::Epoch => write!(
                 f,
-                "the row of audit_epochs that says where epoch {seq} ended was changed: rows of that epoch cannot be checked"
+                "the audit_epochs row that records the end of epoch {seq} was changed: rows of that epoch \
+                 cannot be checked"
             ),
         }
     }

@@ -201,8 +201,8 @@ impl Maintenance {
         self.erase_at = now + ERASE_EVERY;
         match self.store.finish_erasure().await {
             Ok(true) => tracing::info!("destroyed private keys are gone from the database files"),
-            Ok(false) => tracing::debug!("a reader holds the write-ahead log; the erasure is tried again"),
-            Err(error) => tracing::warn!(error = &error as &dyn Error, "the erasure is tried again"),
+            Ok(false) => tracing::debug!("a reader holds the write-ahead log; the erasure will be retried"),
+            Err(error) => tracing::warn!(error = &error as &dyn Error, "the erasure will be retried"),
         }
     }
 }

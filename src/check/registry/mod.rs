@@ -108,7 +108,10 @@ impl<'a> Registry<'a> {
             return Err(registry.refused(Purpose::LogIn, &answer));
         }
         let open = registry.authorization.is_none().then(|| {
-            format!("{} lets everybody in at /v2/, which says nothing about the credential", feed.registry)
+            format!(
+                "{} accepts anonymous requests at /v2/, so this step does not test the credential",
+                feed.registry
+            )
         });
         Ok((registry, plain.into_iter().chain(open).collect()))
     }
@@ -125,7 +128,7 @@ impl<'a> Registry<'a> {
                 match self.raw(&url, self.authorization.as_ref(), &Wanted::default())?.await {
                     Ok(answer) => Ok((
                         answer,
-                        Some(format!("{url} is plain http, which clients take from this machine only")),
+                        Some(format!("{url} is plain http, which clients accept only from this machine")),
                     )),
                     // The https error is the registry's fault; the lack of plain http is not.
                     Err(_) => Err(self.silent(Purpose::LogIn, &url, &error)),
@@ -194,7 +197,7 @@ impl<'a> Registry<'a> {
         let token = token.and_then(|answer: TokenAnswer| answer.token.or(answer.access_token));
         let Some(token) = token else {
             return Err(Failed::new(
-                "the registry's token endpoint gives no token",
+                "the registry's token endpoint returned no token",
                 self.causes(purpose, &nothing(purpose.step())),
             ));
         };
@@ -276,14 +279,14 @@ impl<'a> Registry<'a> {
         };
         let causes = std::iter::once(unreachable(error.kind(), &asked)).chain(others);
         let upstream = UpstreamAnswer { message: Some(error.told()), ..nothing(purpose.step()) };
-        Failed::new(format!("{host} gives no answer: {error}"), causes.collect()).answered(upstream)
+        Failed::new(format!("{host} did not respond: {error}"), causes.collect()).answered(upstream)
     }
 
     /// Creates the failure for an unexpected response.
     pub(super) fn refused(&self, purpose: Purpose<'_>, answer: &Response<Bytes>) -> Failed {
         let upstream = self.told(purpose, answer);
         let what = match purpose {
-            Purpose::LogIn => format!("{} answers {}", self.feed.registry, answer.status().as_u16()),
+            Purpose::LogIn => format!("{} responded with {}", self.feed.registry, answer.status().as_u16()),
             Purpose::Pull(image) => format!("{image} cannot be pulled"),
         };
         Failed::new(what, self.causes(purpose, &upstream)).answered(upstream)
@@ -348,7 +351,7 @@ fn parse(url: &str) -> Result<Url, Failed> {
 }
 
 fn unaskable(error: impl std::fmt::Display) -> Failed {
-    Failed::new(format!("the registry cannot be asked: {error}"), Vec::new())
+    Failed::new(format!("no request can be sent to the registry: {error}"), Vec::new())
 }
 
 fn sensitive(text: String) -> Result<HeaderValue, Failed> {

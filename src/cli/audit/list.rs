@@ -97,7 +97,10 @@ pub(super) async fn run(store: &Store, arguments: List) -> Result<(), Failure> {
     let clock = SystemClock::new();
     let (format, follow) = (arguments.output, arguments.follow);
     if follow && format == Format::Json {
-        return Err(Failure::usage("--follow: a JSON array has an end").hint("--output jsonl goes with it"));
+        return Err(Failure::usage(
+            "--follow: a JSON array cannot be followed, because it is complete only at its end",
+        )
+        .hint("use --output jsonl"));
     }
     let limit = arguments.limit.or((format == Format::Table).then_some(50));
     let filter = arguments.filter(clock.now());

@@ -65,14 +65,14 @@ pub(super) async fn run(store: &Store, arguments: Verify) -> Result<(), Failure>
     }
     if report.anchors_pruned > 0 {
         output::note(&format!(
-            "{} of the anchors name rows that were pruned since: nothing can be said about those.",
+            "{} of the anchors name rows that have been pruned since and cannot be checked.",
             report.anchors_pruned
         ));
     }
     if ok && anchors.len() == report.anchors_pruned {
         output::note(
-            "Whether the end of the log was cut off only an anchor can tell that was kept elsewhere: give it with \
-             --anchor.",
+            "Only an anchor that was kept elsewhere shows whether the end of the log was cut off: give it \
+             with --anchor.",
         );
     }
     if ok {
@@ -80,9 +80,10 @@ pub(super) async fn run(store: &Store, arguments: Verify) -> Result<(), Failure>
     }
     let first = messages.first().cloned().unwrap_or_default();
     let what = if report.is_clean() { "the database" } else { "the audit log of" };
-    Err(Failure::message(format!("{what} {} is not what carnet wrote: {first}", store.url())).hint(
-        "keep a copy of the database as it is, and compare with exports, backups and the anchors in the server's logs; \
-         docs/keys.md says what to do after a leak",
+    let told = format!("{what} {} was changed by something other than carnet: {first}", store.url());
+    Err(Failure::message(told).hint(
+        "keep a copy of the database as it is, and compare it with exports, backups and the anchors in the server's \
+         logs; docs/keys.md has the steps after a leak",
     ))
 }
 
@@ -97,7 +98,7 @@ fn account(report: &Report, anchors: usize) -> String {
     match report.rows {
         0 => format!("The log is empty{compared}. It ends at {}", report.end),
         _ => format!(
-            "Rows {first} to {} are what was written{compared}. The log ends at {}",
+            "Rows {first} to {} are as carnet wrote them{compared}. The log ends at {}",
             report.end.seq, report.end
         ),
     }

@@ -25,12 +25,12 @@ pub(super) async fn play(carnet: &Carnet, server: &str, feed: &FeedPath) -> anyh
     let first = client.credential(feed, &request).await.context("a credential by the API")?;
     show(&first)?;
 
-    line_or("\nAsked again, the server answers from memory; each answer has its row in the audit log.")?;
+    line_or("\nA second request is answered from the cache; each response has its row in the audit log.")?;
     let second = client.credential(feed, &request).await.context("a credential by the API, again")?;
-    ensure!(second.source == "cache" && second.jti == first.jti, "the credential was not remembered");
+    ensure!(second.source == "cache" && second.jti == first.jti, "the credential was not cached");
     show(&second)?;
 
-    line_or("\nWhat its grant does not reach is not there for it.")?;
+    line_or("\nAnything outside its grant answers 404.")?;
     let elsewhere = FeedPath { space: "elsewhere".parse()?, slug: feed.slug.clone() };
     match client.credential(&elsewhere, &request).await {
         Err(ClientError::Refused(problem)) if problem.known_type() == Some(ProblemType::NotFound) => {

@@ -170,7 +170,7 @@ impl Stage {
         let token = self.mint(&public).await?;
         show(&self.credential(&public, &token).await?)?;
 
-        line_or("\nThe same for Azure, signed with RS256: Entra takes nothing else.")?;
+        line_or("\nThe same for Azure, signed with RS256: Entra accepts nothing else.")?;
         let azure = self.azure_feed().await?;
         step("feed", &azure.path().to_string())?;
         let token = self.mint(&azure).await?;

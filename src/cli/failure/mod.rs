@@ -33,8 +33,8 @@ fn mint_hint(error: &MintError) -> Option<String> {
         _ => return None,
     };
     Some(format!(
-        "a server that runs with --publish writes there next; without one, `carnet publish {place}` does, and with \
-         --forget no key waits for it any more"
+        "a server that runs with --publish writes there next; without one, run `carnet publish {place}`, or \
+         with --forget if no key is to wait for it any more"
     ))
 }
 
@@ -44,17 +44,19 @@ fn exchange_failure(error: &ExchangeError) -> String {
     match error.failure() {
         exchange::Failure::Refused(_) => format!("{} refused step {}", step.provider, step.name),
         exchange::Failure::Unreachable { source, .. } => {
-            format!("step {} got no answer: {source}", step.name)
+            format!("step {} got no response: {source}", step.name)
         }
         exchange::Failure::Unusable { reason, .. } => {
-            format!("the answer to step {} cannot be used: {reason}", step.name)
+            format!("the response to step {} cannot be used: {reason}", step.name)
         }
         exchange::Failure::ArrivedExpired { expired_at } => format!(
             "the credential arrived expired (it ended at {expired_at}) and is not handed out, step {}",
             step.name
         ),
         exchange::Failure::Scope(reason) => format!("the scope is refused: {reason}"),
-        exchange::Failure::Request(reason) => format!("step {} could not be asked: {reason}", step.name),
+        exchange::Failure::Request(reason) => {
+            format!("no request could be made for step {}: {reason}", step.name)
+        }
     }
 }
 
@@ -180,7 +182,8 @@ impl From<OpenError> for Failure {
                 "`carnet serve --issuer URL` or `carnet feed add` makes a database; --database names another one",
             ),
             OpenError::Store(StoreError::TooNew { .. }) => Some(
-                "run the carnet that wrote it, or a later one; going back needs a backup from before the upgrade",
+                "run the version of carnet that wrote it, or a later one; to go back, restore a backup from \
+                 before the upgrade",
             ),
             OpenError::Store(error) if error.is_unwritable() => Some(UNWRITABLE),
             OpenError::MasterKeyOf { .. } => Some(
@@ -191,8 +194,8 @@ impl From<OpenError> for Failure {
                 Some("--keys-dir or CARNET_MASTER_KEY_FILE points to the master key of another database")
             }
             OpenError::NoIssuer(_) => Some(
-                "give --issuer https://…: the URL under which clouds will fetch the keys; it is stored and never \
-                 changes by itself",
+                "give --issuer https://…: the URL under which clouds will fetch the keys; it is stored and \
+                 does not change by itself",
             ),
             OpenError::Store(StoreError::State(error)) => Some(state_hint(error)),
             OpenError::OtherIssuer { .. } => Some(
@@ -219,15 +222,17 @@ const UNWRITABLE: &str = "the database's file and the folder around it must be w
 fn state_hint(error: &StateError) -> &'static str {
     match error {
         StateError::Unknown { .. } => {
-            "if it was moved here, say which state it had: --state-at-least, with what `carnet database show` printed there; \
-             --state-file names another file; `carnet database accept` takes the database and believes nothing of it"
+            "if it was moved here, give --state-at-least with the state that `carnet database show` printed \
+             there, or name its state file with --state-file; `carnet database accept` accepts the database \
+             with new signing keys and without grants"
         }
         StateError::File(StateFileError::Io { .. } | StateFileError::Locked(_)) => {
-            "--state-file names another file; see who holds or owns this one"
+            "find out which process or user holds this file, or name another one with --state-file"
         }
         StateError::File(_) => {
-            "put the file back from where the keys folder is kept, or give the master key that it names; `carnet database \
-             accept` takes the database without it, and believes nothing of it"
+            "put the file back from where the keys folder is kept, or give the master key that it names; \
+             `carnet database accept` accepts the database without the file, with new signing keys and \
+             without grants"
         }
         StateError::Replaced(_) => "start it again",
         StateError::Schema { .. } => {
@@ -235,8 +240,8 @@ fn state_hint(error: &StateError) -> &'static str {
              latest database back in its place; repeat revocations and recoveries that were made since it was added"
         }
         _ => {
-            "find out who can write the database, and put the latest database back in its place; `carnet database accept` \
-             takes this one, and believes nothing of what it held"
+            "find out who can write the database, and put the latest database back in its place; `carnet \
+             database accept` accepts this one with new signing keys and without grants"
         }
     }
 }
@@ -248,15 +253,15 @@ impl From<FeedsError> for Failure {
             FeedsError::Taken(_) => (Some("`carnet feed update` changes a feed"), FAILED),
             FeedsError::SlugReused { .. } => (
                 Some(
-                    "choose another slug, put feed_id among the --subject-keys, or say --reuse-slug if this feed \
-                     should inherit that trust",
+                    "choose another slug, put feed_id among the --subject-keys, or use --reuse-slug if this \
+                     feed should inherit that trust",
                 ),
                 FAILED,
             ),
             FeedsError::SubjectShared { .. } => (
                 Some(
-                    "put feed or feed_id among the --subject-keys, or say --share-subject if both feeds should have \
-                     one trust",
+                    "put feed or feed_id among the --subject-keys, or use --share-subject if both feeds \
+                     should share one trust",
                 ),
                 FAILED,
             ),
@@ -287,12 +292,12 @@ impl From<RotationError> for Failure {
     fn from(error: RotationError) -> Self {
         let hint = match &error {
             RotationError::Refused(Refusal::TooYoung { .. }) => Some(
-                "wait until then, or say --force to go on: verifiers that have not fetched the key yet will refuse \
+                "wait until then, or use --force: verifiers that have not fetched the key yet will refuse \
                  new tokens until they do",
             ),
             RotationError::Refused(Refusal::Unpublished { .. }) => Some(
-                "`carnet key list` says what it waits for; --force promotes it all the same, and what breaks then is said \
-                 before",
+                "`carnet key list` shows what it waits for; --force promotes it anyway, and first shows what \
+                 breaks",
             ),
             RotationError::Refused(Refusal::KeySetFull { .. }) => {
                 Some("wait until then; --force does not help here")

@@ -34,7 +34,7 @@ fn message(feed: &FeedPath, problem: &Problem) -> String {
         }
         (Some(ProblemType::UpstreamUnreachable), Some(upstream), None) => {
             let why = upstream.message.as_deref().unwrap_or("the connection failed");
-            format!("feed {feed}: step {} got no answer: {why}", upstream.step)
+            format!("feed {feed}: step {} got no response: {why}", upstream.step)
         }
         _ => format!("feed {feed}: {said}"),
     }
@@ -45,24 +45,22 @@ fn message(feed: &FeedPath, problem: &Problem) -> String {
 fn hint(problem: &Problem) -> Option<&'static str> {
     match problem.known_type()? {
         ProblemType::Unauthorized => Some(
-            "it may have expired or been revoked: `carnet grant list` on the server's host says so, `carnet grant create` \
-             makes another",
+            "it may have expired or been revoked: `carnet grant list` on the server's host shows that, and \
+             `carnet grant create` makes another",
         ),
-        ProblemType::Forbidden => {
-            Some("credentials are for grants of role deployer or admin; a viewer never gets one")
-        }
+        ProblemType::Forbidden => Some("credentials need a grant of role deployer or admin, not viewer"),
         ProblemType::NotFound => {
-            Some("ask who made the grant for its spaces and feeds: `carnet grant list` shows them")
+            Some("ask the admin who made the grant for its spaces and feeds: `carnet grant list` shows them")
         }
         ProblemType::ContextRefused => {
-            Some("leave that --context off, or have a grant made that opens or fixes the key")
+            Some("leave that --context off, or ask for a grant that allows or fixes the key")
         }
         ProblemType::MissingContext => Some("give it with --context KEY=VALUE"),
         ProblemType::RateLimited => Some(
             "too many requests with this grant or from this address: spread them, or raise the server's limits",
         ),
         ProblemType::Busy | ProblemType::NotMinting | ProblemType::StorageUnavailable => {
-            Some("it often passes; if it lasts, the server's log says more under the request named above")
+            Some("this is often temporary; if it persists, look for the request id above in the server's log")
         }
         _ => None,
     }
@@ -90,11 +88,12 @@ pub(super) fn unanswered(error: &ClientError) -> Failure {
 fn advice(error: &ClientError) -> Option<Cow<'static, str>> {
     Some(Cow::Borrowed(match error {
         ClientError::NotCarnet { status, .. } if status.is_redirection() => {
-            "a redirect is never followed, because the token would go along: name the place itself with --server or \
-             CARNET_URL"
+            "carnet follows no redirect, because the token would be sent along: give the final URL with \
+             --server or CARNET_URL"
         }
         ClientError::NotCarnet { .. } => {
-            "--server or CARNET_URL must be where `carnet serve` has its --listen; --public-listen has no API"
+            "--server or CARNET_URL must name the address of `carnet serve --listen`; --public-listen has no \
+             API"
         }
         ClientError::Unreachable { source, .. } => match source.kind() {
             TransportErrorKind::Connect => {
@@ -111,10 +110,10 @@ fn advice(error: &ClientError) -> Option<Cow<'static, str>> {
                 return Some(diagnosis::tls::advice(failure, "server").into());
             }
             TransportErrorKind::Timeout => "the server is slow, or a firewall drops the connection",
-            _ => "the connection broke, or what listens there does not speak HTTP, or speaks TLS",
+            _ => "the connection broke, or the server there does not speak HTTP, or expects TLS",
         },
         ClientError::CaBundle(_) => "--ca-file or CARNET_CA_FILE names a file of certificates in PEM",
-        ClientError::Token => "CARNET_TOKEN is what `carnet grant create` printed on stdout",
+        ClientError::Token => "set CARNET_TOKEN to the token that `carnet grant create` printed on stdout",
         ClientError::Refused(_) | ClientError::Setup(_) | ClientError::Request(_) => return None,
     }))
 }

@@ -55,8 +55,8 @@ pub(super) async fn run(carnet: &Carnet, arguments: ConfirmJwks) -> Result<(), F
     if named.is_empty() && feeds.len() > 1 {
         let list: Vec<String> = feeds.iter().map(|feed| format!("  {feed}")).collect();
         confirm.confirm(&format!(
-            "{kid} stands in the JWKS uploaded to Google for each of these feeds:\n{}\nA feed for which that is not true \
-             is refused by Google once the key signs.",
+            "You confirm that {kid} is in the JWKS uploaded to Google for each of these feeds:\n{}\nIf it is \
+             not, Google refuses the feed's tokens once the key signs.",
             list.join("\n")
         ))?;
     }
@@ -70,7 +70,7 @@ pub(super) async fn run(carnet: &Carnet, arguments: ConfirmJwks) -> Result<(), F
 fn table(confirmation: &Confirmation, now: Timestamp) -> Result<(), Failure> {
     let Confirmation { kid, algorithm, feeds, safe_at, waits_for, .. } = confirmation;
     if feeds.iter().all(|feed| feed.already) {
-        output::note("Nothing to do: this was said before.");
+        output::note("Nothing to do: this was confirmed before.");
     }
     output::table(
         &["FEED", "KID", "CONFIRMED"],

@@ -103,7 +103,7 @@ impl Setup {
 /// Returns the notes for the person at the terminal.
 fn told(trusted: &Trusted, notes: &[String], format: Format) -> String {
     let mut text = format!(
-        "The cloud will trust exactly this, and nothing else:\n  issuer    {}\n  subject   {}\n  audience  {}\n",
+        "The cloud will trust exactly this:\n  issuer    {}\n  subject   {}\n  audience  {}\n",
         trusted.issuer, trusted.subject, trusted.audience
     );
     for note in notes {
@@ -115,7 +115,7 @@ fn told(trusted: &Trusted, notes: &[String], format: Format) -> String {
         Format::Terraform => {
             "Save it as main.tf in a folder of its own; then terraform init and terraform apply."
         }
-        Format::Json => "Names are those of the cloud's own API.",
+        Format::Json => "The names are those of the cloud's API.",
     });
     text
 }
@@ -143,13 +143,16 @@ impl From<SetupError> for Failure {
     fn from(error: SetupError) -> Self {
         let hint = match &error {
             SetupError::Subject(_) => {
-                "trust is set up for one subject, never for a pattern: give the values of one deployment with --context, \
-                 and run this once for each"
+                "trust is set up for one subject, not for a pattern: give the values of one deployment with \
+                 --context, and run this once for each deployment"
             }
             SetupError::Option { .. } => "leave it off",
-            SetupError::TooManyKeys { .. } => "keys leave the JWKS as they are pruned: `carnet key list`",
+            SetupError::TooManyKeys { .. } => {
+                "wait until retired keys leave the JWKS: `carnet key list` shows when"
+            }
             SetupError::Registry(_) => {
-                "the role is given on the registry's own resource, whose name is not known here"
+                "the role is assigned on the registry's own resource, whose name this registry host does not \
+                 give"
             }
             _ => return Self::usage(error.to_string()),
         };

@@ -114,10 +114,9 @@ impl Create {
         }
         let expires_at = match expires_in {
             Life::Unending => None,
-            Life::For(life) => Some(
-                now.checked_add(life)
-                    .map_err(|_| Failure::usage("--expires-in: this is longer than time can be counted"))?,
-            ),
+            Life::For(life) => Some(now.checked_add(life).map_err(|_| {
+                Failure::usage("--expires-in: the duration is too long to be added to the present time")
+            })?),
         };
         let permissions = Permissions {
             role,

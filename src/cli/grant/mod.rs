@@ -119,8 +119,8 @@ async fn revoke(grants: &Arc<Grants>, arguments: Revoke) -> Result<(), Failure> 
         return Ok(());
     }
     arguments.confirm.confirm(&format!(
-        "Whoever uses “{}” ({} of {}) is refused from now on. Credentials that they were given work until they expire, \
-         and grants that they made stay: `carnet grant revoke --made-by {id}` revokes those.",
+        "Requests with “{}” ({} of {}) are refused from now on. Credentials already issued to it work until \
+         they expire, and grants that it made stay: `carnet grant revoke --made-by {id}` revokes those.",
         grant.name,
         grant.permissions.role,
         spaces(&grant.permissions.spaces)
@@ -136,15 +136,15 @@ async fn revoke_made_by(
     confirm: confirm::Confirmation,
 ) -> Result<(), Failure> {
     confirm.confirm(&format!(
-        "Whoever uses a grant that {maker} made, or that one of those made in turn, is refused from now on. {maker} \
-         itself stays: revoke it first, so that it makes no more."
+        "Requests with a grant that {maker} made, directly or through other grants, are refused from now on. \
+         {maker} itself stays: revoke it first, so that it makes no more."
     ))?;
     let revoked = grants.revoke_made_by(maker, &opening::actor()).await?;
     for grant in &revoked {
         output::note(&format!("Revoked {} “{}”.", grant.id, grant.name));
     }
     let count = revoked.len();
-    output::note(&format!("Revoked {count} grants that {maker} or grants made by it have made."));
+    output::note(&format!("Revoked {count} grants that {maker} made, directly or through other grants."));
     Ok(())
 }
 

@@ -98,7 +98,9 @@ fn show(view: &ClockView, format: Format) -> Result<(), Failure> {
         ],
     )?;
     if let Err(doubt) = reading.check() {
-        output::note(&format!("{doubt}. Nothing is minted, rotated, pruned or made to last here."));
+        output::note(&format!(
+            "{doubt}. On this machine, carnet mints, rotates, prunes and creates nothing."
+        ));
     }
     if let Some(fix) = fix {
         output::note(&format!("hint: {fix}"));
@@ -107,8 +109,8 @@ fn show(view: &ClockView, format: Format) -> Result<(), Failure> {
 }
 
 /// The fix for rows with future times if the clock is right.
-const LATER: &str = "a wrong clock has left times that lie in the future; once every machine's clock is right, `carnet key \
-                     clock --set-back` corrects them";
+const LATER: &str = "a wrong clock has recorded times in the future; once every machine's clock is right, \
+                     `carnet key clock --set-back` corrects them";
 
 async fn accept(
     clock: &DatabaseClock,
@@ -125,28 +127,28 @@ async fn accept(
             .map_or_else(|| Failure::message("the clock is behind"), Failure::from));
     }
     confirm.confirm(&format!(
-        "This machine's clock says {now}; the latest time known to the database is {before}, {}. If the clock is wrong, \
-         keys rotate before their time, grants expire, and nothing is minted by a right clock until `carnet key clock \
-         --set-back`. Compare it with another clock first.",
+        "This machine's clock says {now}; the latest time known to the database is {before}, {}. If the \
+         clock is wrong, keys rotate before their time, grants expire, and machines with a right clock mint \
+         nothing until `carnet key clock --set-back`. Compare it with another clock first.",
         times::relative(before, now)
     ))?;
     output::note(&match clock.accept(&actor()).await? {
         Some(Correction { now, .. }) => format!("Accepted: {now} is the latest time known to the database."),
-        None => "Nothing to do: this machine's clock is believed already.".to_owned(),
+        None => "Nothing to do: this machine's clock is not in doubt.".to_owned(),
     });
     Ok(())
 }
 
 async fn set_back(clock: &DatabaseClock, view: &ClockView, given: Option<Timestamp>) -> Result<(), Failure> {
     if !view.has_later_times() {
-        output::note("Nothing to do: no time in the database lies beyond this machine's clock.");
+        output::note("Nothing to do: no time in the database is later than this machine's clock.");
         return Ok(());
     }
     output::note(&format!(
-        "The latest time known to the database is {}; this machine's clock says {}. {} keys and {} grants bear times \
-         beyond it. They are corrected to the present and what the policy or their maker gave them from there: none \
-         lives longer than before, and none is revived. First set the clock of every machine that runs a server on \
-         this database.",
+        "The latest time known to the database is {}; this machine's clock says {}. {} keys and {} grants \
+         have later times. These are set to the present plus the durations of the policy or the grant: no \
+         lifetime becomes longer, and no ended key or grant becomes valid again. First set the clock of \
+         every machine that runs a server on this database.",
         view.settings.high_water, view.reading.now, view.later_keys, view.later_grants
     ));
     let given = match given {
@@ -155,10 +157,10 @@ async fn set_back(clock: &DatabaseClock, view: &ClockView, given: Option<Timesta
     };
     output::note(&match clock.set_back(given, &actor()).await? {
         Some(Correction { before, now, keys, grants }) => format!(
-            "Set back from {before} to {now}. {keys} keys and {grants} grants have other times than before. Minting \
-             works again where the clock is right."
+            "Set back from {before} to {now}. The times of {keys} keys and {grants} grants were changed. \
+             Machines with a right clock mint again."
         ),
-        None => "Nothing to do: somebody else has just done it.".to_owned(),
+        None => "Nothing to do: this has just been done by another request.".to_owned(),
     });
     Ok(())
 }
@@ -177,7 +179,7 @@ fn ask() -> Result<Timestamp, Failure> {
 /// Parses a time. Without an offset it is in UTC.
 fn present_time(text: &str) -> Result<Timestamp, String> {
     let of_utc = || Some(text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp());
-    text.parse().ok().or_else(of_utc).ok_or_else(|| "this is no time such as 2026-11-27T12:30Z".to_owned())
+    text.parse().ok().or_else(of_utc).ok_or_else(|| "this is not a time such as 2026-11-27T12:30Z".to_owned())
 }
 
 impl From<DatabaseClockError> for Failure {

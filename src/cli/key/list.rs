@@ -117,8 +117,8 @@ async fn warnings(carnet: &Carnet, now: Timestamp) -> Result<(), Failure> {
     }
     for (place, kid) in unconfirmed(&carnet.issuer().key_set()) {
         output::note(&format!(
-            "{kid} waits for {place}, whose JWKS is uploaded: upload it with what `carnet {}` prints, then say `carnet \
-             feed confirm-jwks {kid}`.",
+            "{kid} waits for {place}, whose JWKS is uploaded: upload it as `carnet {}` prints, then run \
+             `carnet feed confirm-jwks {kid}`.",
             place.replacen("feed ", "feed setup ", 1)
         ));
     }

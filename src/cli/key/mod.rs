@@ -75,8 +75,8 @@ fn names(places: &[&Place]) -> String {
 async fn tell_erasure(carnet: &Carnet) -> Result<(), Failure> {
     if carnet.store().key_pulse().await?.erasure_pending {
         super::output::note(
-            "erasure: pending. A reader holds the database's log: the private key is deleted, but its sealed bytes \
-             stand in the log until the reader lets go; a running server finishes the erasure then.",
+            "erasure: pending. A reader holds the database's log: the private key is deleted, but its sealed \
+             bytes remain in the log until the reader ends; a running server then finishes the erasure.",
         );
     }
     Ok(())

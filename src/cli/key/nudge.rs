@@ -14,7 +14,7 @@ use crate::store::nudges::Nudge;
 const SERVER_TAKES_IT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(super) const NONE: &str =
-    "nudge: none. Verifiers that fetch only for an unknown kid go on accepting the key.";
+    "nudge: none. Verifiers that fetch only for an unknown kid continue to accept the key.";
 
 impl From<NudgeError> for Failure {
     fn from(error: NudgeError) -> Self {
@@ -59,20 +59,21 @@ async fn of_algorithm(carnet: &Carnet, nudging: &Nudging, algorithm: Algorithm) 
             );
         }
         output::note(&format!(
-            "nudge: showing the verifiers of {algorithm} tokens a token of a key that they do not know"
+            "nudge: sending the verifiers of {algorithm} tokens a token signed with a key that they do not \
+             know"
         ));
         let round = nudging.carry_out(&mut nudge, |shown| output::note(&line(shown))).await?;
         conclude(round);
     }
     if !is_ours {
         output::note(&format!(
-            "nudge: a running server shows the verifiers of {algorithm} tokens a token of a key that they do not know; \
-             `carnet audit list --kind key.nudge` names each"
+            "nudge: a running server sends the verifiers of {algorithm} tokens a token signed with a key \
+             that they do not know; `carnet audit list --kind key.nudge` lists each"
         ));
     }
     if let Some(second) = second {
         output::note(&format!(
-            "nudge: a server that runs at {second} shows it again, for caches that were in between"
+            "nudge: a server that runs at {second} sends it again, because of caches in between"
         ));
     }
     Ok(())
@@ -90,8 +91,8 @@ fn is_free(nudge: &Nudge) -> bool {
 
 fn line(Shown { verifier, reaction }: &Shown) -> String {
     match reaction {
-        Reaction::Refused(how) => format!("  {verifier}: answered {how}, as it should"),
-        Reaction::Accepted => format!("  {verifier}: accepted the token; what it gave was thrown away"),
+        Reaction::Refused(how) => format!("  {verifier}: responded with {how}, as expected"),
+        Reaction::Accepted => format!("  {verifier}: accepted the token; its response was discarded"),
         Reaction::Failed(why) => {
             format!("  {verifier}: not reached ({why}); it may go on accepting the revoked key")
         }
@@ -100,7 +101,7 @@ fn line(Shown { verifier, reaction }: &Shown) -> String {
 
 fn conclude(round: Round) {
     if round.is_superseded {
-        output::note("nudge: the key made by this revocation is not prepared any more; nothing was shown");
+        output::note("nudge: the key made by this revocation is no longer prepared; no verifier was nudged");
     }
     if round.is_taken_over {
         output::note(
@@ -110,7 +111,7 @@ fn conclude(round: Round) {
     }
     if round.is_cut {
         output::note(&format!(
-            "nudge: there are more verifiers than {MAX_VERIFIERS}; the others were shown nothing"
+            "nudge: there are more than {MAX_VERIFIERS} verifiers; the others were not nudged"
         ));
     }
 }

@@ -61,7 +61,7 @@ pub(super) async fn run(carnet: &Carnet, arguments: Policy) -> Result<(), Failur
     if (policy, rsa_bits) != (settings.policy, settings.rsa_bits) {
         carnet.rotator().set_policy(&policy, rsa_bits, &super::actor()).await?;
         output::note(
-            "Changed. Running servers follow within a second; no key leaves the JWKS earlier for it.",
+            "Changed. Running servers use it within a second; no key leaves the JWKS earlier because of it.",
         );
     }
     let shown = Shown { policy, rsa_bits: rsa_bits.bits() };

@@ -36,10 +36,10 @@ pub(in crate::cli) struct Revoke {
 const BEYOND: &str = "\
 No revocation undoes what was already issued: role sessions, access tokens and registry logins obtained with the key \
 live until they expire by themselves.
-Most verifiers fetch the key set again only for a kid that they do not know. Such a verifier goes on accepting the \
-revoked key until it sees a token of a new key: in principle until the key that is prepared now signs. The nudge \
-shows the verifiers of this issuer's feeds such a token; it cannot reach verifiers that carnet does not know, and \
-whether a cloud fetches for it is not documented by all. To cut trust at once, there:
+Most verifiers fetch the key set again only for a kid that they do not know. Such a verifier continues to accept the \
+revoked key until it sees a token signed with a new key: in principle until the key that is prepared now signs. The \
+nudge sends such a token to the verifiers of this issuer's feeds; it cannot reach verifiers that carnet does not \
+know, and not every cloud documents that it fetches for it. To cut trust at once, there:
   AWS     aws iam delete-open-id-connect-provider --open-id-connect-provider-arn ARN
           (and, for sessions that exist: attach AWSRevokeOlderSessions to the role)
   Azure   az ad app federated-credential delete --id APP --federated-credential-id NAME
@@ -77,7 +77,7 @@ pub(super) async fn run(carnet: &Carnet, arguments: Revoke) -> Result<(), Failur
         }
     };
     if rotation.changes.is_empty() {
-        output::note("Nothing to do: somebody else has just done it.");
+        output::note("Nothing to do: this has just been done by another request.");
         return Ok(());
     }
     for change in &rotation.changes {
@@ -102,9 +102,9 @@ fn consequence(key: &SigningKey, key_set: &KeySet, now: Timestamp) -> String {
     let (kid, algorithm) = (key.kid(), key.algorithm());
     let published = times::relative(key.prepared_at, now);
     let caches = format!(
-        "Verifiers that fetch again when the documents' max-age is over go on accepting it for up to {} s. Most fetch \
-         again only for a kid that they do not know, and go on accepting it until they see one: in principle until the \
-         next new key signs. The nudge that follows shows them one.",
+        "Verifiers that fetch again when the documents' max-age is over accept it for up to {} s more. Most \
+         fetch again only for a kid that they do not know, and accept it until they see one: in principle \
+         until the next new key signs. The nudge that follows sends them one.",
         policy.jwks_max_age().as_secs()
     );
     match key.stage {
@@ -121,8 +121,8 @@ fn consequence(key: &SigningKey, key_set: &KeySet, now: Timestamp) -> String {
                         times::relative(safe_at, now)
                     ),
                     _ => format!(
-                        "{kid} takes over. Not every place where verifiers look shows it: {algorithm} tokens are not \
-                         minted, or are refused, until {} does.",
+                        "{kid} takes over. It is not published everywhere: {algorithm} tokens are not \
+                         minted, or are refused, until {} shows it.",
                         super::names(&missing_at(next, &key_set.places))
                     ),
                 }
@@ -143,8 +143,8 @@ fn consequence(key: &SigningKey, key_set: &KeySet, now: Timestamp) -> String {
             policy.propagation().as_secs()
         ),
         Stage::Retired { published_until, .. } => format!(
-            "{kid} has ceased to sign; its last tokens would verify until {published_until}. They stop verifying as \
-             verifiers fetch again.\n{caches}"
+            "{kid} no longer signs; its last tokens would verify until {published_until}. They stop \
+             verifying as verifiers fetch again.\n{caches}"
         ),
         Stage::Revoked { .. } => String::new(),
     }
@@ -173,8 +173,8 @@ fn uploaded(key_set: &KeySet) -> String {
     let given = key_set.places.iter().filter(|place| !place.is_copy());
     let lines = given.map(|place| {
         format!(
-            "\nThe JWKS uploaded for {} may hold it. Then Google accepts it until the JWKS is uploaded anew, with what \
-             `carnet {}` prints after this.",
+            "\nThe JWKS uploaded for {} may hold it. If so, Google accepts it until the JWKS is uploaded \
+             again, as `carnet {}` prints after the revocation.",
             place.name,
             place.name.replacen("feed ", "feed setup ", 1)
         )
@@ -201,10 +201,10 @@ fn consequence_of_all(key_set: &KeySet, now: Timestamp) -> String {
     let published =
         key_set.keys.iter().filter(|key| key.state(now) != State::Pruned && key.is_published(now));
     format!(
-        "All {} published keys leave the JWKS at once and are replaced by keys that no verifier has seen. Every token \
-         that exists stops verifying, and new tokens are refused, by each verifier until it fetches again: most do for \
-         a token of a key that they do not know, as the nudge that follows shows them; those that fetch by time do at \
-         the latest in {} s.",
+        "All {} published keys leave the JWKS at once and are replaced by keys that no verifier has seen. \
+         Every token that exists stops verifying, and new tokens are refused, by each verifier until it \
+         fetches again: most do for a token of a key that they do not know, such as the nudge that follows \
+         sends them; those that fetch by time do so in {} s at the latest.",
         published.count(),
         key_set.settings.policy.propagation().as_secs()
     )

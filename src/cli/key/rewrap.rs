@@ -52,9 +52,9 @@ impl Rewrap {
     }
 }
 
-const ROUTINE: &str = "\
-This is for routine changes: every row that was valid stays valid. If the database and the master key may have leaked, \
-whoever has them may have put in rows of their own: `carnet key rewrap --leaked` believes none of them.";
+const ROUTINE: &str = "This is for routine changes: every row that was valid stays valid. If the database \
+                       and the master key may have leaked, an attacker may have inserted valid rows: `carnet \
+                       key rewrap --leaked` accepts none of them.";
 
 pub(super) async fn run(carnet: &Carnet, arguments: Rewrap) -> Result<(), Failure> {
     output::note(ROUTINE);
@@ -72,8 +72,8 @@ pub(super) async fn run(carnet: &Carnet, arguments: Rewrap) -> Result<(), Failur
         tell_of_file(&arguments.new_key_file);
     } else {
         output::note(
-            "It stands in the keys folder as master.key; the old one stays beside it under its identifier. Remove \
-             that one when no backup needs it any more.",
+            "The new key is in the keys folder as master.key; the old one stays beside it under its \
+             identifier. Remove the old one when no backup needs it any more.",
         );
     }
     super::tell_erasure(carnet).await
@@ -97,7 +97,9 @@ pub(super) async fn recover(config: Config, arguments: Rewrap) -> Result<(), Fai
     arguments.confirm.confirm(&consequence(&recovery, &keep)?)?;
     let done = recovery.rewrap(&arguments.new_key_file, &keep, arguments.stranded(), &super::actor()).await?;
     tell(&done);
-    output::note("The tokens of each feed go where this says. Compare it with what you set up:");
+    output::note(
+        "carnet sends the tokens of each feed to these endpoints. Compare them with what you set up:",
+    );
     output::line(&format!("issuer {}", recovery.issuer()))?;
     for feed in recovery.feeds().await? {
         output::line(&destination(&feed)?)?;
@@ -105,13 +107,13 @@ pub(super) async fn recover(config: Config, arguments: Rewrap) -> Result<(), Fai
     match &config.master_key {
         MasterKeySource::File(_) => tell_of_file(&arguments.new_key_file),
         MasterKeySource::Folder(_) => output::note(
-            "The new master key stands in the keys folder as master.key; those before it stay beside it as \
-             leaked-ID.key, and are never looked for.",
+            "The new master key is in the keys folder as master.key; the earlier ones stay beside it as \
+             leaked-ID.key and are never used.",
         ),
     }
     output::note(
-        "Every server has taken this up within a second. Restart any that says otherwise in /readyz, give the holders of \
-         revoked grants new ones, and see docs/keys.md for what no revocation undoes.",
+        "Every running server uses the new keys within a second. Restart any whose /readyz shows otherwise, \
+         give the holders of revoked grants new ones, and see docs/keys.md for the limits of a revocation.",
     );
     let erased = recovery.store().finish_erasure().await?;
     if !erased {
@@ -154,8 +156,8 @@ fn consequence(recovery: &Recovery, keep: &[StoredGrant]) -> Result<String, Fail
         format!("The database {} of the issuer {}.\n{LEAKED}", recovery.store().url(), recovery.issuer());
     for StoredGrant { grant, token_hash } in keep {
         text.push_str(&format!(
-            "\nKept, exactly as it stands in the database, where a thief may have written it:\n  grant {}\n{}\n    \
-             token_sha256: {}",
+            "\nKept exactly as it is in the database, where an attacker may have written it:\n  grant \
+             {}\n{}\n    token_sha256: {}",
             grant.id,
             members(grant, &["id"])?,
             token_hash.to_text()
@@ -229,13 +231,13 @@ impl From<RewrapError> for Failure {
             other => {
                 let hint = match &other {
                     RewrapError::Stranded { .. } => {
-                        "start them with CARNET_NEXT_MASTER_KEY_FILE, or put the key where they look for it; --strand goes \
-                         on without them"
+                        "start them with CARNET_NEXT_MASTER_KEY_FILE, or put the key where they load it \
+                         from; --strand continues without them"
                     }
                     RewrapError::SameKey(_) => {
-                        "give --new-key-file a file that is not there: the key is made"
+                        "give --new-key-file the name of a file that does not exist: carnet makes the key"
                     }
-                    _ => "`carnet grant list` shows the grants; leave it out and make a new one afterwards",
+                    _ => "`carnet grant list` shows the grants; leave it out and make a new grant afterwards",
                 };
                 Self::message(other.to_string()).hint(hint)
             }

@@ -39,7 +39,7 @@ pub(super) async fn run(carnet: &Carnet, arguments: Rotate) -> Result<(), Failur
     let rotation = carnet.rotator().rotate(&request, &super::actor()).await;
     let rotation = rotation.map_err(|error| refused(error, &key_set))?;
     if rotation.changes.is_empty() {
-        output::note("Already rotated: somebody else has just rotated these keys.");
+        output::note("Already rotated: another request has just rotated these keys.");
         return Ok(());
     }
     carnet.issuer().refresh().await?;
@@ -60,11 +60,11 @@ fn refused(error: RotationError, key_set: &KeySet) -> Failure {
     let mut hint = format!("it waits for {}", super::names(&missing));
     if let Some(given) = missing.iter().find(|place| !place.is_copy()) {
         hint += &format!(
-            ": upload the JWKS with what `carnet {}` prints, then say `carnet feed confirm-jwks {kid}`",
+            ": upload the JWKS as `carnet {}` prints, then run `carnet feed confirm-jwks {kid}`",
             given.name.replacen("feed ", "feed setup ", 1)
         );
     }
-    hint += "; --force promotes it all the same, and what breaks then is said before";
+    hint += "; --force promotes it anyway, and first shows what breaks";
     Failure::from(error).hint(hint)
 }
 
@@ -117,6 +117,7 @@ fn account(algorithm: Algorithm, retired: &Kid, promoted: &Kid, key_set: &KeySet
     let until = key_set.keys.iter().find(|key| key.kid() == *retired).and_then(SigningKey::published_until);
     let until = until.map(|time| time.to_string()).unwrap_or_default();
     format!(
-        "{algorithm}: {promoted} signs from now on. {retired} verifies until {until}; its private half is destroyed."
+        "{algorithm}: {promoted} signs from now on. {retired} verifies until {until}; its private key is \
+         destroyed."
     )
 }

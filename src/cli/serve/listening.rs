@@ -97,15 +97,16 @@ impl ListenArguments {
         let addresses = [("--listen", Some(&self.listen)), ("--public-listen", self.public_listen.as_ref())];
         let addresses = addresses.into_iter().filter_map(|(flag, address)| Some((flag, address?)));
         if let Some(ListenAddress::Unix(_)) = self.public_listen {
-            return Err(Failure::usage("--public-listen: the internet does not come by a Unix socket")
-                .hint("give an address and a port, such as 0.0.0.0:443"));
+            return Err(Failure::usage("--public-listen needs a TCP address, not a Unix socket")
+                .hint("give an IP address and a port, such as 0.0.0.0:443"));
         }
         let files = self.tls_cert.as_ref().zip(self.tls_key.as_ref());
         for (flag, address) in addresses.clone().filter(|_| files.is_none() && !self.insecure_listen) {
             if address.is_beyond_loopback() {
-                return Err(Failure::usage(format!("{flag} {address}: not loopback, and without TLS")).hint(
-                    "give --tls-cert and --tls-key, or --insecure-listen if a proxy in front adds TLS",
-                ));
+                return Err(Failure::usage(format!(
+                    "{flag} {address}: the address is not loopback and has no TLS"
+                ))
+                .hint("give --tls-cert and --tls-key, or --insecure-listen if a proxy in front adds TLS"));
             }
         }
         if files.is_some() && addresses.clone().all(|(_, address)| matches!(address, ListenAddress::Unix(_)))

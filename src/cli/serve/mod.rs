@@ -175,7 +175,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
     };
     tokio::select! {
         _ = async { tokio::join!(serving, keeping) } => {}
-        () = too_long => tracing::warn!("the database did not take what was left to be written"),
+        () = too_long => tracing::warn!("the last records could not be written to the database"),
     }
     // If the timeout ends first, the end of the process closes the database. The next process finds it
     // intact.
@@ -203,8 +203,8 @@ async fn publishers(
         if !urls.contains(&known.target) {
             tracing::warn!(
                 target = %known.target,
-                "keys wait to be shown there, and this server does not publish there: see that another one does, or \
-                 run `carnet publish {} --forget`",
+                "keys wait to be published there, and this server does not publish there: make sure that \
+                 another one does, or run `carnet publish {} --forget`",
                 known.target,
             );
         }

@@ -26,59 +26,58 @@ pub(super) fn is_outage(code: &str) -> bool {
 /// Returns the causes in the state of the identity, its tenant and its policies.
 pub(super) fn of_state(code: &str, azure: &AzureAcr) -> Vec<Cause> {
     let AzureAcr { tenant_id, client_id } = azure;
-    let admins = |what: &str| format!("have the administrators of tenant {tenant_id} {what}");
+    let admins = |what: &str| format!("ask the administrators of tenant {tenant_id} to {what}");
     let change = |what: &str, command: String| Fix::Change { what: what.to_owned(), command };
     match code {
         "AADSTS7000112" | "AADSTS70001" | "AADSTS1000031" => vec![
             Cause::new(
                 format!("{client_id} is disabled in tenant {tenant_id}"),
                 change(
-                    "find out why it was disabled; then enable it by this, if that is right",
+                    "find out why it was disabled; if it should be enabled, run this",
                     format!("az ad sp update --id {client_id} --set accountEnabled=true"),
                 ),
             ),
             Cause::act(
-                "or Microsoft or Identity Protection has disabled it, which that does not undo",
-                admins("look at the application and its risk in the Entra admin center"),
+                "Microsoft or Identity Protection may have disabled it, which that command does not undo",
+                admins("check the application and its risk in the Entra admin center"),
             ),
         ],
         "AADSTS7000229" => vec![
             Cause::new(
                 format!("the application {client_id} has no service principal in tenant {tenant_id}"),
-                change("make one by this", format!("az ad sp create --id {client_id}")),
+                change("create one with this", format!("az ad sp create --id {client_id}")),
             ),
-            Cause::early("a new one takes some minutes until it works"),
+            Cause::early("a new one takes some minutes to take effect"),
         ],
         "AADSTS700025" => vec![Cause::act(
-            format!("{client_id} is set up as a public client, which presents no assertion"),
+            format!("{client_id} is a public client, which cannot authenticate with a token"),
             "allow confidential clients in the application's registration (allowPublicClient: false)",
         )],
         "AADSTS500014" | "AADSTS50001" => vec![Cause::act(
-            format!(
-                "the resource that a token is wanted for is disabled in tenant {tenant_id}, or missing there"
-            ),
+            format!("the requested resource is disabled in tenant {tenant_id}, or missing there"),
             admins(
                 "enable the enterprise application of Azure Container Registry, or of Azure Resource Manager",
             ),
         )],
         "AADSTS28002" | "AADSTS70011" | "AADSTS700022" | "AADSTS700023" | "AADSTS650054" | "AADSTS650057" => {
             vec![Cause::act(
-                "Entra knows no such scope, which carnet derives from the registry's cloud",
-                "check that the registry's name and the endpoint authority are of the same cloud; if they are, report it as \
-                 a fault of carnet",
+                "Entra does not know the scope, which carnet derives from the registry's cloud",
+                "check that the registry's name and the endpoint authority belong to the same cloud; if they \
+                 do, report it as a bug in carnet",
             )]
         }
         "AADSTS50105" | "AADSTS501051" => vec![Cause::act(
-            format!("the resource asks for an assignment, and {client_id} has none"),
+            format!("the resource requires an assignment, and {client_id} has none"),
             admins(
-                "assign the identity to the enterprise application that the message names, or lift its assignment",
+                "assign the identity to the enterprise application that the message names, or remove the \
+                 assignment requirement",
             ),
         )],
         "AADSTS65001" | "AADSTS65005" | "AADSTS650052" | "AADSTS650056" | "AADSTS90094" => vec![Cause::act(
             format!(
                 "tenant {tenant_id} has not consented to {client_id} using the resource that the message names"
             ),
-            admins("consent to it, or subscribe to the service that is missing"),
+            admins("consent to it, or subscribe to the missing service"),
         )],
         "AADSTS53003" | "AADSTS530032" | "AADSTS530034" | "AADSTS530035" | "AADSTS50131" | "AADSTS53011"
         | "AADSTS53000" | "AADSTS53001" | "AADSTS50005" | "AADSTS50076" | "AADSTS50079" | "AADSTS50158" => {
@@ -87,52 +86,55 @@ pub(super) fn of_state(code: &str, azure: &AzureAcr) -> Vec<Cause> {
                     "a Conditional Access or security policy of tenant {tenant_id} blocks {client_id} from here"
                 ),
                 admins(
-                    "look it up by the request id in the sign-in log of service principals, and except this identity or \
-                     allow this machine's address",
+                    "find the request id in the sign-in log of service principals, and exempt this identity \
+                     or allow this machine's address",
                 ),
             )]
         }
         "AADSTS50053" => vec![Cause::act(
-            "Entra blocks the address that it was asked from, or the identity, after too many bad sign-ins",
-            admins("look it up by the request id in the sign-in log, and dismiss the risk if there is none"),
+            "Entra blocks this machine's address or the identity, after too many failed sign-ins",
+            admins("find the request id in the sign-in log, and dismiss the risk if there is none"),
         )],
         "AADSTS50002" | "AADSTS500021" | "AADSTS500022" => vec![Cause::act(
-            format!(
-                "a proxy on the way restricts tenants, and tenant {tenant_id} is not among those that it lets through"
-            ),
-            format!("have the proxy's operators add {tenant_id} to the tenants that they allow"),
+            format!("a proxy in between restricts tenants, and does not allow tenant {tenant_id}"),
+            format!("ask the proxy's operators to add {tenant_id} to the allowed tenants"),
         )],
         "AADSTS500212" | "AADSTS500213" => vec![Cause::act(
             format!(
-                "the cross-tenant access settings of tenant {tenant_id}, or of the identity's own, refuse it"
+                "the cross-tenant access settings of tenant {tenant_id}, or of the identity's own tenant, \
+                 refuse the request"
             ),
             admins("allow it in their cross-tenant access settings"),
         )],
         "AADSTS5000224" | "AADSTS5000225" => vec![Cause::act(
-            format!("Microsoft has blocked tenant {tenant_id}, as it does after long disuse"),
-            admins("ask Microsoft's support to open it again"),
+            format!(
+                "Microsoft has blocked tenant {tenant_id}, as it does with tenants that were not used for a \
+                 long time"
+            ),
+            admins("ask Microsoft's support to unblock it"),
         )],
         "AADSTS50059" | "AADSTS50128" | "AADSTS50049" | "AADSTS90019" => vec![Cause::act(
-            format!("Entra does not find tenant {tenant_id} in the request: something on the way changes it"),
-            "see that the endpoint authority, if the feed names one, ends before the tenant's id",
+            format!("Entra does not find tenant {tenant_id} in the request: something in between changes it"),
+            "check that the feed's endpoint authority, if it names one, ends before the tenant's id",
         )],
         "AADSTS50196" => vec![Cause::early(format!(
-            "Entra holds {client_id} for a client in a loop, which asks the same too often: something else may use the \
-             identity, too"
+            "Entra refuses repeated requests of {client_id} as those of a client in a loop: another program \
+             may use the identity, too"
         ))],
         "AADSTS700222" | "AADSTS700229" => vec![Cause::act(
-            "Entra takes the token for one of its own, which it lets nobody exchange",
-            "serve the issuer at a URL of its own, which is no tenant's",
+            "Entra considers the token one of its own, which cannot be exchanged",
+            "serve the issuer at a URL that is not a tenant's",
         )],
         "AADSTS90004" | "AADSTS90013" | "AADSTS90014" | "AADSTS900144" | "AADSTS90023" | "AADSTS9002313"
         | "AADSTS90100" | "AADSTS90102" | "AADSTS901002" | "AADSTS90117" | "AADSTS90121"
         | "AADSTS7000218" | "AADSTS70003" | "AADSTS900561" => vec![Cause::act(
-            "Entra cannot read the request, which is the same for every feed: something on the way changes it",
-            "see that no proxy changes requests; if none does, report it as a fault of carnet",
+            "Entra cannot read the request, which has the same form for every feed: something in between \
+             changes it",
+            "check that no proxy changes requests; if none does, report it as a bug in carnet",
         )],
         "AADSTS90036" | "AADSTS90092" | "AADSTS90093" => vec![Cause::act(
-            "Entra has trouble of its own that does not pass by itself",
-            "open a support ticket at Microsoft with the request id",
+            "Entra has a fault that does not end by itself",
+            "open a support ticket with Microsoft and give the request id",
         )],
         code if is_outage(code) => vec![troubled("azure")],
         _ => Vec::new(),

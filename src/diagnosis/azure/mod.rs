@@ -32,7 +32,7 @@ pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> V
     let AzureAcr { tenant_id, client_id } = azure;
     let jwks = |why: String| Cause::new(why, Fix::Command(format!("curl -i {iss}/.well-known/jwks")));
     let credential = format!("a federated credential of {client_id}");
-    let new = || Cause::early("a new one takes some minutes until it works");
+    let new = || Cause::early("a new one takes some minutes to take effect");
     let tenant = || Fix::Feed("--tenant-id UUID".to_owned());
     match code {
         "AADSTS70025" => vec![Cause::trust(format!("{client_id} has no federated credential at all")), new()],
@@ -54,18 +54,19 @@ pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> V
             new(),
         ],
         "AADSTS7002138" => vec![Cause::trust(format!(
-            "{credential} names this subject in other upper and lower case: write exactly {sub}"
+            "{credential} names this subject with different upper and lower case: write exactly {sub}"
         ))],
         "AADSTS700024" | "AADSTS500133" => {
             vec![Cause::clock(
-                "Entra holds the token for expired or not yet valid: check this machine's clock",
+                "Entra considers the token expired or not yet valid: check this machine's clock",
             )]
         }
         "AADSTS50013" => vec![
             Cause::early(format!(
-                "Entra may hold an earlier JWKS of {iss} for a while, without the RSA key {kid}, as after a forced rotation"
+                "Entra may use an earlier JWKS of {iss} for a while, without the RSA key {kid}, for example \
+                 after a forced rotation"
             )),
-            jwks(format!("or what it fetches is another JWKS: it must find the RSA key {kid} there")),
+            jwks(format!("Entra may fetch another JWKS: the JWKS must have the RSA key {kid}")),
         ],
         "AADSTS50027" => vec![jwks(format!(
             "Entra could not verify the token, or read it: it must find the RSA key {kid} in the JWKS of {iss}"
@@ -75,17 +76,17 @@ pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> V
                 format!("Entra verifies RS256 only, and the token is signed with {alg}"),
                 Fix::Feed("--alg RS256".to_owned()),
             ),
-            jwks(format!("or it takes the key {kid} for one that is not RSA")),
+            jwks(format!("Entra may consider the key {kid} not to be an RSA key")),
         ],
         "AADSTS90061" | "AADSTS50166" | "AADSTS501661" => vec![Cause::act(
             format!(
-                "Entra could not fetch {iss}/.well-known/openid-configuration or the JWKS that it names: both must be \
-                 public and answer quickly"
+                "Entra could not fetch {iss}/.well-known/openid-configuration or the JWKS that it names: \
+                 both must be public and respond quickly"
             ),
-            format!("have {iss} answer from the internet, quickly and without a redirect"),
+            format!("make {iss} reachable from the internet; it must respond quickly and without a redirect"),
         )],
         "AADSTS900612" => vec![jwks(format!(
-            "Entra could not read the JWKS of {iss}: check that nothing on the way changes it"
+            "Entra could not read the JWKS of {iss}: check that nothing in between changes it"
         ))],
         "AADSTS700027" | "AADSTS50012" | "AADSTS50006" | "AADSTS900384" => vec![jwks(format!(
             "Entra could not verify the token's signature: it must find the RSA key {kid} in the JWKS of {iss}"
@@ -95,16 +96,16 @@ pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> V
         ))],
         "AADSTS500011" => vec![Cause::new(
             format!(
-                "tenant {tenant_id} knows no resource of the scope that was asked for: check tenant_id, and that it \
-                 is a tenant of the registry's cloud"
+                "tenant {tenant_id} does not have the resource of the requested scope: check tenant_id, and \
+                 that the tenant is in the registry's cloud"
             ),
             tenant(),
         )],
         "AADSTS700016" | "AADSTS700011" => vec![
             Cause::new(
                 format!(
-                    "tenant {tenant_id} has no application or managed identity with the client id {client_id}: not its \
-                     object id, and not one of another tenant"
+                    "tenant {tenant_id} has no application or managed identity with the client id \
+                     {client_id}: use the client id, not the object id, and an identity of this tenant"
                 ),
                 Fix::Feed("--client-id UUID".to_owned()),
             ),
@@ -115,7 +116,7 @@ pub(crate) fn of_entra(code: &str, presented: &Presented, azure: &AzureAcr) -> V
         }
         "AADSTS90038" | "AADSTS900382" | "AADSTS900432" | "AADSTS90051" | "AADSTS1000104" => {
             vec![Cause::new(
-                format!("tenant {tenant_id} is of another of Azure's clouds than the registry"),
+                format!("tenant {tenant_id} and the registry are in different Azure clouds"),
                 tenant(),
             )]
         }
@@ -149,23 +150,23 @@ pub(crate) fn of_acr(
             }
             if message.to_ascii_lowercase().contains("tenant") {
                 return vec![Cause::new(
-                    format!("the registry is of another tenant than {tenant_id}"),
+                    format!("the registry does not belong to tenant {tenant_id}"),
                     Fix::Feed("--tenant-id UUID".to_owned()),
                 )];
             }
             vec![
                 Cause::trust(format!(
-                    "{client_id} needs a role on {service} that lets it pull, such as AcrPull"
+                    "{client_id} needs a role on {service} that allows pulling, such as AcrPull"
                 )),
                 Cause::new(
-                    format!("the registry must be of tenant {tenant_id}"),
+                    format!("the registry may belong to another tenant than {tenant_id}"),
                     Fix::Feed("--tenant-id UUID".to_owned()),
                 ),
                 Cause::act(
-                    "and its network rules must let this machine in",
+                    "the registry's network rules may block this machine's address",
                     "allow this machine's address in the registry's network rules",
                 ),
-                Cause::early("a new role assignment takes some minutes until it works"),
+                Cause::early("a new role assignment takes some minutes to take effect"),
             ]
         }
         _ => Vec::new(),
@@ -178,14 +179,15 @@ pub(super) fn of_network(message: &str, service: &str) -> Option<Vec<Cause>> {
     let message = message.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
     let why = if says(&["client with ip", "acr/firewall"]) {
-        format!("the network rules of {service} do not let this machine's address in")
+        format!("the network rules of {service} do not allow this machine's address")
     } else if says(&["public network access", "private endpoint", "private link"]) {
-        format!("{service} takes no requests from public networks")
+        format!("{service} accepts no requests from public networks")
     } else {
         return None;
     };
     let what = format!(
-        "allow this machine's address in the network rules of {service}, or reach it by its private endpoint"
+        "allow this machine's address in the network rules of {service}, or connect through its private \
+         endpoint"
     );
     Some(vec![Cause::act(why, what)])
 }

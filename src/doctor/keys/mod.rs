@@ -67,12 +67,16 @@ fn check_presence(keys: &[SigningKey]) -> Finding {
         return Finding::ok(KEYS, "one active and one prepared key of each algorithm");
     }
     Finding::failed(KEYS, listed(&missing))
-        .detail("Without an active key nothing is signed; without a prepared one a rotation would break verifiers.")
-        .hint("start `carnet serve`, which makes what is missing; if it does not, its log says why")
+        .detail(
+            "Without an active key no token is signed; without a prepared key a rotation would break \
+             verification.",
+        )
+        .hint("start `carnet serve`, which makes the missing keys; if it does not, its log shows the reason")
 }
 
 fn check_rotation(keys: &Keys<'_>, now: Timestamp) -> Finding {
-    let hint = "look at the log of `carnet serve`, which has to run for keys to rotate; `carnet key rotate` rotates now";
+    let hint = "check the log of `carnet serve`, which must run for keys to rotate; `carnet key rotate` \
+                rotates now";
     if let Some(failures) = keys.failures {
         let times = usize::try_from(failures.count).unwrap_or_default();
         return Finding::failed(
@@ -103,16 +107,19 @@ fn check_rotation(keys: &Keys<'_>, now: Timestamp) -> Finding {
             true => Finding::ok(ROTATION, format!("due: {}{}", words(&due), waiting(&held))),
             false => Finding::warning(ROTATION, format!("held since: {}{}", words(&overdue), waiting(&held)))
                 .detail(
-                    "Google holds an uploaded JWKS, and nobody has said that the next key stands in it: signed with that \
-                     key, the feed's tokens would be refused. The longer a key signs, the more a leak of it is worth.",
+                    "The next key is not confirmed to be in the JWKS uploaded to Google, which would refuse \
+                     tokens signed with it. The longer a key signs, the more damage its leak does.",
                 )
-                .hint("upload the JWKS with what `carnet feed setup SPACE/FEED` prints, then confirm it as said"),
+                .hint(
+                    "upload the JWKS as `carnet feed setup SPACE/FEED` prints, then confirm it as shown \
+                     above",
+                ),
         };
     }
     Finding::failed(ROTATION, format!("overdue since: {}", words(&overdue)))
         .detail(
-            "Either no server runs on this database, or every slot of the JWKS is taken. The longer a key signs, the \
-             more a leak of it is worth.",
+            "Either no server runs on this database, or every slot of the JWKS is taken. The longer a key \
+             signs, the more damage its leak does.",
         )
         .hint(hint)
 }
@@ -142,13 +149,14 @@ fn waiting(held: &[(Algorithm, Kid, Vec<String>)]) -> String {
 fn check_count(keys: &[SigningKey], now: Timestamp) -> Finding {
     let number = published(keys, now).len();
     let summary = format!(
-        "{} published; Google takes {MAX_PUBLISHED} when uploaded, AWS 100 of a kind",
+        "{} published; Google accepts {MAX_PUBLISHED} in an uploaded JWKS, AWS 100 of each type",
         count(number, "key")
     );
     if number < MAX_PUBLISHED {
         return Finding::ok(COUNT, summary);
     }
-    let frees = next_pruning(keys, now).map(|at| format!(" A slot frees at {at}.")).unwrap_or_default();
+    let frees =
+        next_pruning(keys, now).map(|at| format!(" A slot becomes free at {at}.")).unwrap_or_default();
     Finding::warning(COUNT, summary)
         .detail(format!("Every slot is taken: no key rotates until a retired one leaves the JWKS.{frees}"))
         .hint("wait; fewer forced rotations, or a shorter max-token-lifetime, keep slots free")
@@ -159,7 +167,7 @@ fn check_verifiers(keys: &Keys<'_>, now: Timestamp) -> Finding {
     let regular: Vec<&JwksClient> =
         keys.clients.iter().filter(|client| is_regular(client, policy.jwks_max_age(), now)).collect();
     if regular.is_empty() {
-        return Finding::ok(VERIFIERS, "nobody fetches the JWKS regularly yet, so nobody can lag behind");
+        return Finding::ok(VERIFIERS, "no client fetches the JWKS regularly yet, so none has an old copy");
     }
     let prepared = Algorithm::ALL.into_iter().filter_map(|algorithm| prepared(keys.keys, algorithm));
     // A server publishes a new key after at most this long.
@@ -172,7 +180,7 @@ fn check_verifiers(keys: &Keys<'_>, now: Timestamp) -> Finding {
     if signs_next.is_empty() {
         return Finding::ok(
             VERIFIERS,
-            format!("every prepared key is with each of {}", count(regular.len(), "regular client")),
+            format!("each of {} has every prepared key", count(regular.len(), "regular client")),
         );
     }
     let described: Vec<String> = signs_next
@@ -195,20 +203,30 @@ fn check_verifiers(keys: &Keys<'_>, now: Timestamp) -> Finding {
     }
     Finding::warning(VERIFIERS, summary)
         .detail(format!(
-            "{}. The key may sign by now; who has not fetched it asks again when it meets it, or refuses. User agents \
-             are what clients claim: this informs and decides nothing.",
+            "{}. The key may already sign; a client that has not fetched it fetches again when it receives a \
+             token signed with it, or refuses the token. Clients choose their user agents: carnet decides \
+             nothing by this.",
             described.join("; ")
         ))
-        .hint("`carnet key list --clients` shows who fetches; see that nothing in between serves an old JWKS")
+        .hint(
+            "`carnet key list --clients` shows the clients; check that no cache in between serves an old \
+             JWKS",
+        )
 }
 
 fn check_erasure(pending: bool) -> Finding {
     if !pending {
-        return Finding::ok(ERASURE, "no destroyed private half is left in the files");
+        return Finding::ok(ERASURE, "no destroyed private key is left in the files");
     }
     Finding::warning(ERASURE, "erasure: pending")
-        .detail("A private key is deleted, but its sealed bytes stand in the database's log while a reader holds it.")
-        .hint("end whatever reads the database, for example a backup or a shell; a running server then finishes the erasure")
+        .detail(
+            "A private key is deleted, but its sealed bytes remain in the database's log while a reader \
+             holds it.",
+        )
+        .hint(
+            "end the process that reads the database, for example a backup or a shell; a running server then \
+             finishes the erasure",
+        )
 }
 
 fn later(time: Timestamp, by: Duration) -> Timestamp {

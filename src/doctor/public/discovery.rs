@@ -38,31 +38,31 @@ pub fn jwks_uri(fetched: &Fetched) -> Option<String> {
 fn read(fetched: &Fetched) -> Result<FetchedMetadata, Finding> {
     let answer = served(DISCOVERY, "discovery", fetched)?;
     FetchedMetadata::parse(&answer.body).map_err(|error| {
-        Finding::failed(DISCOVERY, format!("discovery is no JSON object: {error}"))
+        Finding::failed(DISCOVERY, format!("discovery is not a JSON object: {error}"))
             .detail(format!("GET {}", fetched.url))
-            .hint("something between here and carnet answers in its place")
+            .hint("something between this machine and carnet responds instead")
     })
 }
 
 fn check_issuer(issuer: &IssuerUrl, metadata: &FetchedMetadata) -> Finding {
     let said = metadata.issuer().unwrap_or_default();
     if said == issuer.as_str() {
-        return Finding::ok(ISSUER, "discovery names this issuer, to the byte");
+        return Finding::ok(ISSUER, "discovery names exactly this issuer");
     }
     let difference = if said.trim_end_matches('/') == issuer.as_str() {
-        "The trailing slash is the difference."
+        "They differ in the trailing slash."
     } else if said.eq_ignore_ascii_case(issuer.as_str()) {
-        "The case is the difference."
+        "They differ in upper and lower case."
     } else if said.split_once("://").map(|(_, rest)| rest)
         == issuer.as_str().split_once("://").map(|(_, rest)| rest)
     {
-        "The scheme is the difference."
+        "They differ in the scheme."
     } else {
-        "Another program, or another carnet, answers there."
+        "Another program, or another carnet, responds there."
     };
     Finding::failed(ISSUER, format!("discovery names the issuer \"{}\", not \"{issuer}\"", shown(said)))
-        .detail(format!("{difference} Every cloud compares it with the token's iss, to the byte."))
-        .hint("let the URL lead to the carnet of this database; a proxy must not rewrite the document")
+        .detail(format!("{difference} Every cloud compares it with the token's iss, byte for byte."))
+        .hint("make the URL lead to the server of this database; a proxy must not rewrite the document")
 }
 
 fn check_metadata(issuer: &IssuerUrl, metadata: &FetchedMetadata) -> Finding {
@@ -81,11 +81,13 @@ fn check_metadata(issuer: &IssuerUrl, metadata: &FetchedMetadata) -> Finding {
         problems.push(format!("jwks_uri is \"{}\", not {}", shown(said), issuer.jwks_uri()));
     }
     if problems.is_empty() {
-        return Finding::ok(METADATA, "has all that clouds ask for");
+        return Finding::ok(METADATA, "has every member that clouds require");
     }
     Finding::failed(METADATA, problems.join("; "))
-        .detail("AWS answers InvalidIdentityToken when a member is missing or the keys are elsewhere.")
-        .hint("serve the document as carnet makes it")
+        .detail(
+            "AWS responds with InvalidIdentityToken if a member is missing or the keys are at another URL.",
+        )
+        .hint("serve the document unchanged")
 }
 
 /// Escapes and shortens text from an unknown server, for a terminal.

@@ -50,9 +50,9 @@ pub fn check_jwks(published: Option<Published<'_>>, fetched: &Fetched) -> Vec<Fi
 fn read(fetched: &Fetched) -> Result<(&Answer, BTreeSet<String>), Finding> {
     let answer = served(JWKS, "the JWKS", fetched)?;
     let unreadable = |error: JwkSetError| {
-        Finding::failed(JWKS, format!("the JWKS is none: {error}"))
+        Finding::failed(JWKS, format!("the JWKS cannot be parsed: {error}"))
             .detail(format!("GET {}", fetched.url))
-            .hint("something between here and carnet answers in its place")
+            .hint("something between this machine and carnet responds instead")
     };
     let set = FetchedJwkSet::parse(&answer.body).map_err(unreadable)?;
     let kids = set.claimed_kids().map_err(unreadable)?;
@@ -68,11 +68,17 @@ fn check_active(published: &Published<'_>, kids: &BTreeSet<String>) -> Finding {
         .map(|key| format!("{} ({})", key.kid(), key.algorithm()))
         .collect();
     if missing.is_empty() {
-        return Finding::ok(ACTIVE, "the keys that sign are in the JWKS");
+        return Finding::ok(ACTIVE, "the signing keys are in the JWKS");
     }
-    Finding::failed(ACTIVE, format!("keys that sign are not in the JWKS: {}", listed(&missing)))
-        .detail("No cloud can verify a token that they sign: AWS answers InvalidIdentityToken, Entra AADSTS50013.")
-        .hint("see that the URL leads to the carnet of this database, and that no cache or copy in between is old")
+    Finding::failed(ACTIVE, format!("signing keys are not in the JWKS: {}", listed(&missing)))
+        .detail(
+            "No cloud can verify their tokens: AWS responds with InvalidIdentityToken, Entra with \
+             AADSTS50013.",
+        )
+        .hint(
+            "check that the URL leads to the server of this database, and that no cache or copy in between \
+             is old",
+        )
 }
 
 /// Checks the other keys: those that sign next must be published; revoked and unknown ones must not.
@@ -98,14 +104,17 @@ fn check_others(published: &Published<'_>, kids: &BTreeSet<String>) -> Finding {
     let known: BTreeSet<String> = published.keys.iter().map(|key| key.kid().as_str().to_owned()).collect();
     for kid in kids.difference(&known) {
         let shown: String = kid.chars().take(80).flat_map(char::escape_debug).collect();
-        problems.push(format!("\"{shown}\" is published and not a key of this database"));
+        problems.push(format!("\"{shown}\" is published, but is not a key of this database"));
     }
     if problems.is_empty() {
         return Finding::ok(OTHERS, "the next keys are published, revoked and foreign ones are not");
     }
     Finding::failed(OTHERS, listed(&problems))
-        .detail("What is published is trusted; what will sign must have been published long before.")
-        .hint("an old copy is served, or the JWKS of another database: let the URL lead to this carnet")
+        .detail("Verifiers trust every published key; a key must be published long before it signs.")
+        .hint(
+            "an old copy is served, or the JWKS of another database: make the URL lead to the server of this \
+             database",
+        )
 }
 
 fn check_cache(policy: &RotationPolicy, answer: &Answer) -> Finding {
@@ -113,10 +122,11 @@ fn check_cache(policy: &RotationPolicy, answer: &Answer) -> Finding {
     let fields = answer.headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
     let said = fields.collect::<Vec<_>>().join(", ");
     let wanted = policy.jwks_max_age().as_secs();
-    let hint = "let proxies and CDNs pass Cache-Control on as carnet writes it; `carnet key policy --jwks-max-age` changes it";
+    let hint = "let proxies and CDNs pass carnet's Cache-Control on unchanged; `carnet key policy \
+                --jwks-max-age` changes it";
     if said.is_empty() {
-        return Finding::warning(CACHE, "the JWKS comes without Cache-Control")
-            .detail("Verifiers then choose themselves for how long they keep an old key set.")
+        return Finding::warning(CACHE, "the JWKS has no Cache-Control")
+            .detail("Verifiers then choose for how long they use an old key set.")
             .hint(hint);
     }
     let shown = said.escape_debug();
@@ -126,7 +136,7 @@ fn check_cache(policy: &RotationPolicy, answer: &Answer) -> Finding {
             format!("the JWKS may be cached for {age} s, longer than keys are published before they sign"),
         )
         .detail(format!(
-            "Cache-Control: {shown}. After a rotation, verifiers refuse tokens until their copy ends."
+            "Cache-Control: {shown}. After a rotation, verifiers refuse tokens until their copy expires."
         ))
         .hint(hint),
         Some(age) if age == wanted => Finding::ok(CACHE, format!("Cache-Control: {shown}")),

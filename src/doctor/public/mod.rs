@@ -44,13 +44,13 @@ fn served<'a>(id: &'static str, what: &str, fetched: &'a Fetched) -> Result<&'a 
         let target = text(header::LOCATION).unwrap_or("nowhere").escape_debug().to_string();
         return Err(Finding::failed(id, format!("{what} is redirected ({}) to {target}", answer.status))
             .detail(format!(
-                "GET {url}. Clouds need not follow redirects, and the issuer would be another URL there."
+                "GET {url}. Clouds need not follow redirects, and the target would be another issuer URL."
             ))
-            .hint("let the proxy serve the document at this very URL, without a redirect"));
+            .hint("let the proxy serve the document at exactly this URL, without a redirect"));
     }
     if answer.status != 200 {
-        return Err(Finding::failed(id, format!("{what} is answered with status {}", answer.status))
-            .detail(format!("GET {url}. Clouds take 200 alone."))
+        return Err(Finding::failed(id, format!("{what} was answered with status {}", answer.status))
+            .detail(format!("GET {url}. Clouds accept only 200."))
             .hint("the proxy must pass everything below the issuer URL's path to carnet's listener, path included"));
     }
     let media_type = text(header::CONTENT_TYPE).unwrap_or_default();
@@ -60,39 +60,40 @@ fn served<'a>(id: &'static str, what: &str, fetched: &'a Fetched) -> Result<&'a 
             id,
             format!("{what} has the content type {media_type:?}, not application/json"),
         )
-        .detail(format!("GET {url}. OpenID Connect Discovery 1.0, section 4.2, demands it."))
-        .hint("something between here and carnet answers in its place, or rewrites headers"));
+        .detail(format!("GET {url}. OpenID Connect Discovery 1.0, section 4.2, requires it."))
+        .hint("something between this machine and carnet responds instead, or rewrites headers"));
     }
     Ok(answer)
 }
 
 fn what_to_do(failure: &FetchFailure) -> String {
     match failure {
-        FetchFailure::Url(_) => "a cloud fetches https alone".to_owned(),
+        FetchFailure::Url(_) => "a cloud fetches only https URLs".to_owned(),
         FetchFailure::Name { .. } => "the name needs a public DNS record (A or AAAA)".to_owned(),
         FetchFailure::Address(_) => {
-            "every address of the name must be public; for a private set-up, check it with --allow-private".to_owned()
+            "every address of the name must be public; for a private set-up, check it with --allow-private"
+                .to_owned()
         }
         FetchFailure::Certificate(CertificateProblem::UnknownIssuer) => {
-            "serve the whole chain, intermediates included, of a certificate from a public authority; for a private one, \
-             check it with --ca FILE"
+            "serve the whole chain, including intermediates, of a certificate from a public authority; for a \
+             private authority, check it with --ca FILE"
                 .to_owned()
         }
         FetchFailure::Certificate(CertificateProblem::OtherName) => {
             "get a certificate for the host of the issuer URL".to_owned()
         }
-        FetchFailure::Certificate(_) => "renew the certificate, and see that the server loads the new one".to_owned(),
+        FetchFailure::Certificate(_) => "renew the certificate, and check that the server loads the new one".to_owned(),
         FetchFailure::Connect(_) | FetchFailure::Tls { failure: TlsFailure::Closed, .. } => {
-            "something must listen there for everybody: look at the server, its proxy and the firewall".to_owned()
+            "a server must accept public connections there: check the server, its proxy and the firewall".to_owned()
         }
         FetchFailure::Tls { failure, .. } => diagnosis::tls::advice(*failure, "server"),
         FetchFailure::Timeout => format!(
-            "AWS gives up after about {} s; find out what holds up the answer for {} s",
+            "AWS stops waiting after about {} s; find out why the response takes {} s",
             TOO_SLOW.as_secs(),
             GIVE_UP_AFTER.as_secs()
         ),
         FetchFailure::TooLong | FetchFailure::Other(_) => {
-            "look at what answers there: it does not seem to be carnet".to_owned()
+            "check which program responds there: it does not seem to be carnet".to_owned()
         }
     }
 }
@@ -113,8 +114,8 @@ pub fn check_certificate(answers: &[&Fetched], now: Timestamp) -> Option<Finding
     }
     Some(
         Finding::warning(CERTIFICATE, format!("trusted, but it ends at {ends}"))
-            .detail("From then on no cloud fetches the documents, and no token is accepted any more.")
-            .hint("renew it; `carnet serve --tls-cert` takes a renewed file into use by itself"),
+            .detail("From then on no cloud fetches the documents or accepts a token.")
+            .hint("renew it; `carnet serve --tls-cert` loads a renewed file by itself"),
     )
 }
 
@@ -124,8 +125,9 @@ pub fn check_speed(answers: &[&Fetched]) -> Option<Finding> {
     let slowest =
         answers.iter().filter(|fetched| fetched.outcome.is_ok()).max_by_key(|fetched| fetched.took)?;
     let summary = format!("{} took {} ms", slowest.url, slowest.took.as_millis());
-    let why = "A cloud fetches while a deployment waits for its credential; AWS gives up after about 5 s.";
-    let hint = "look at the proxy, and at how far away it is; the documents themselves are a few kilobytes, ready-made";
+    let why = "A cloud fetches it while a deployment waits for its credential; AWS stops waiting after about \
+               5 s.";
+    let hint = "check the proxy and its distance; the documents are a few kilobytes and served from memory";
     Some(match slowest.took {
         took if took >= TOO_SLOW => Finding::failed(SPEED, summary).detail(why).hint(hint),
         took if took >= SLOW => Finding::warning(SPEED, summary).detail(why).hint(hint),

@@ -67,8 +67,8 @@ fn what_no_cloud_would_read_is_told_apart() {
         (404, &[JSON], "{}", "status 404"),
         (200, &[], METADATA, "content type \"\""),
         (200, &[("content-type", "text/html")], METADATA, "content type \"text/html\""),
-        (200, &[JSON], "<html>", "no JSON object"),
-        (200, &[JSON], "[]", "no JSON object"),
+        (200, &[JSON], "<html>", "not a JSON object"),
+        (200, &[JSON], "[]", "not a JSON object"),
     ] {
         let findings = check_discovery(&issuer(), &fetched(status, headers, body));
         let [finding] = &findings[..] else { panic!("{findings:#?}") };

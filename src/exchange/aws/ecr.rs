@@ -163,7 +163,7 @@ fn login(ecr: Ecr, answer: &Response<Bytes>) -> Result<Login, &'static str> {
             password: SecretString::new(password.to_owned()),
             // Whole milliseconds, rounded down: a float is not more precise.
             expires_at: Timestamp::from_millisecond((expires_at * 1000.0).floor() as i64)
-                .map_err(|_| "authorizationData.expiresAt is no time")?,
+                .map_err(|_| "authorizationData.expiresAt is not a time")?,
         }),
         _ => Err("authorizationData.authorizationToken is not user:password"),
     }

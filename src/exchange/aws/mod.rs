@@ -43,7 +43,7 @@ impl Apis {
             let url = match (feed.endpoints.get(name), host) {
                 (Some(url), _) => url.to_string(),
                 (None, Some(host)) => format!("https://{host}/"),
-                (None, None) => return Err(format!("nothing says where {name} is")),
+                (None, None) => return Err(format!("the URL of {name} is not known")),
             };
             url.parse().map_err(|error| format!("the URL of {name}: {error}"))
         };

@@ -76,12 +76,12 @@ fn session(answer: &Response<Bytes>) -> Result<Session, &'static str> {
     if access_key_id.is_empty()
         || !access_key_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     {
-        return Err("Credentials.AccessKeyId is no access key id");
+        return Err("Credentials.AccessKeyId is not an access key id");
     }
     if session_token.reveal().is_empty()
         || !session_token.reveal().bytes().all(|byte| byte.is_ascii_graphic())
     {
-        return Err("Credentials.SessionToken is no session token");
+        return Err("Credentials.SessionToken is not a session token");
     }
     if secret_access_key.reveal().is_empty() {
         return Err("Credentials.SecretAccessKey is empty");
@@ -90,7 +90,7 @@ fn session(answer: &Response<Bytes>) -> Result<Session, &'static str> {
         access_key_id,
         secret_access_key,
         session_token,
-        expires_at: expiration.parse().map_err(|_| "Credentials.Expiration is no time")?,
+        expires_at: expiration.parse().map_err(|_| "Credentials.Expiration is not a time")?,
     })
 }
 

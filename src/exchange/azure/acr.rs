@@ -89,9 +89,9 @@ pub(crate) async fn access_token(
 /// Parses a success. The error names the missing member and never repeats a value.
 fn refresh(answer: &Response<Bytes>) -> Result<Issued, &'static str> {
     let token = read(answer)?.refresh_token.ok_or("refresh_token is missing")?;
-    let claims = claims(&token).ok_or("refresh_token is not a JWT, so that its end is unknown")?;
+    let claims = claims(&token).ok_or("refresh_token is not a JWT, so its expiry is unknown")?;
     let exp = claims.get("exp").ok_or("refresh_token has no exp")?;
-    let expires_at = time(exp).ok_or("the exp of refresh_token is no time")?;
+    let expires_at = time(exp).ok_or("the exp of refresh_token is not a time")?;
     Ok(Issued { token, expires_at })
 }
 
@@ -105,24 +105,26 @@ fn access(
 ) -> Result<Issued, &'static str> {
     let token = read(answer)?.access_token.ok_or("access_token is missing")?;
     if !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("access_token is no token");
+        return Err("access_token is not a token");
     }
-    let claims = claims(&token).ok_or("access_token is not a JWT, so that its end and scope are unknown")?;
+    let claims = claims(&token).ok_or("access_token is not a JWT, so its expiry and scope are unknown")?;
     let exp = claims.get("exp").ok_or("access_token has no exp")?;
-    let expires_at = time(exp).ok_or("the exp of access_token is no time")?;
-    let access = claims.get("access").ok_or("access_token does not say what it is for")?;
+    let expires_at = time(exp).ok_or("the exp of access_token is not a time")?;
+    let access = claims.get("access").ok_or("access_token does not name its scope")?;
     let access: Vec<Access> =
-        serde_json::from_value(access.clone()).map_err(|_| "access_token does not say what it is for")?;
+        serde_json::from_value(access.clone()).map_err(|_| "access_token does not name its scope")?;
     let is_inside = |entry: &Access| {
         entry.kind == "repository"
             && repositories.iter().any(|name| name.as_str() == entry.name)
             && entry.actions.iter().all(|text| text.parse().is_ok_and(|action| scope.allows(action)))
     };
     if !access.iter().all(is_inside) {
-        return Err("access_token is for more than was asked for");
+        return Err("access_token is for more than the requested scope");
     }
     if access.iter().all(|entry| entry.actions.is_empty()) {
-        return Err("access_token is for nothing of what was asked for: the identity may not do it");
+        return Err(
+            "access_token is for nothing in the requested scope: the identity has no permission for it",
+        );
     }
     Ok(Issued { token, expires_at })
 }

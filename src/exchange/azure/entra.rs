@@ -82,7 +82,7 @@ fn token(answer: &Response<Bytes>) -> Result<SecretString, &'static str> {
     let answer: Answer = serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of Entra")?;
     let token = answer.access_token.ok_or("access_token is missing")?;
     if token.reveal().is_empty() || !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("access_token is no token");
+        return Err("access_token is not a token");
     }
     Ok(token)
 }

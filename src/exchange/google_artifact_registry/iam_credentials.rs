@@ -59,10 +59,10 @@ fn access_token(answer: &Response<Bytes>) -> Result<AccessToken, &'static str> {
         serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of generateAccessToken")?;
     let token = answer.access_token.ok_or("accessToken is missing")?;
     if !super::is_access_token(&token) {
-        return Err("accessToken is no access token");
+        return Err("accessToken is not an access token");
     }
     let expires_at: Timestamp =
-        answer.expire_time.ok_or("expireTime is missing")?.parse().map_err(|_| "expireTime is no time")?;
+        answer.expire_time.ok_or("expireTime is missing")?.parse().map_err(|_| "expireTime is not a time")?;
     Ok(AccessToken { token, expires_at })
 }
 

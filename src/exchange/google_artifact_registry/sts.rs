@@ -56,7 +56,7 @@ fn access_token(answer: &Response<Bytes>, sent_at: Timestamp) -> Result<AccessTo
     let token = answer.access_token.ok_or("access_token is missing")?;
     // It is sent in a header of the next request, or to the registry.
     if !super::is_access_token(&token) {
-        return Err("access_token is no access token");
+        return Err("access_token is not an access token");
     }
     if answer.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("Bearer")) {
         return Err("token_type is not Bearer");
@@ -65,7 +65,7 @@ fn access_token(answer: &Response<Bytes>, sent_at: Timestamp) -> Result<AccessTo
         return Err("issued_token_type is not that of an access token");
     }
     let lifetime = SignedDuration::from_secs(answer.expires_in.ok_or("expires_in is missing")?);
-    let expires_at = sent_at.checked_add(lifetime).map_err(|_| "expires_in is no lifetime")?;
+    let expires_at = sent_at.checked_add(lifetime).map_err(|_| "expires_in is not a lifetime")?;
     Ok(AccessToken { token, expires_at })
 }
 

@@ -203,10 +203,10 @@ async fn every_refusal_of_the_token_service_keeps_its_code_and_says_what_to_look
         (400, "invalid_request", "The size of mapped attribute", "at most 127 bytes", false),
         (400, "unsupported_grant_type", "x", "not Google's Security Token Service", false),
         (400, "something_new", "x", "look up something_new", false),
-        (400, "temporarily_unavailable", "x", "often passes", true),
-        (429, "rate_limited", "x", "limits how often", true),
-        (500, "server_error", "x", "often passes", true),
-        (503, "something_new", "x", "often passes", true),
+        (400, "temporarily_unavailable", "x", "often temporary", true),
+        (429, "rate_limited", "x", "limits the rate", true),
+        (500, "server_error", "x", "often temporary", true),
+        (503, "something_new", "x", "often temporary", true),
     ] {
         let error = failure(&direct(), vec![oauth_error(status, code, description)]).await;
         let message = (!description.is_empty()).then_some(description);
@@ -242,9 +242,9 @@ async fn every_refusal_of_impersonation_keeps_its_code_and_says_what_to_look_at(
         (401, "UNAUTHENTICATED", Value::Null, "must belong together", false),
         (400, "FAILED_PRECONDITION", Value::Null, "disabled", false),
         (400, "UNKNOWN", Value::Null, "look up UNKNOWN", false),
-        (429, "RESOURCE_EXHAUSTED", Value::Null, "limits how often", true),
-        (503, "UNAVAILABLE", Value::Null, "often passes", true),
-        (500, "INTERNAL", Value::Null, "often passes", true),
+        (429, "RESOURCE_EXHAUSTED", Value::Null, "limits the rate", true),
+        (503, "UNAVAILABLE", Value::Null, "often temporary", true),
+        (500, "INTERNAL", Value::Null, "often temporary", true),
     ] {
         let refused = api_error(status, code, details.clone());
         let error = failure(&impersonating(), vec![exchanged(), refused]).await;
@@ -310,13 +310,13 @@ async fn successes_that_lack_something_are_unusable_and_never_quoted() {
         ("SECRET".to_owned(), "it is not the JSON of a token exchange"),
         ("{}".to_owned(), "access_token is missing"),
         (with("access_token", Value::Null), "access_token is missing"),
-        (with("access_token", "".into()), "access_token is no access token"),
-        (with("access_token", "SECRET\r\nX: y".into()), "access_token is no access token"),
-        (with("access_token", "SECRET é".into()), "access_token is no access token"),
+        (with("access_token", "".into()), "access_token is not an access token"),
+        (with("access_token", "SECRET\r\nX: y".into()), "access_token is not an access token"),
+        (with("access_token", "SECRET é".into()), "access_token is not an access token"),
         (with("access_token", 1.into()), "it is not the JSON of a token exchange"),
         (with("expires_in", Value::Null), "expires_in is missing"),
         (with("expires_in", "3600".into()), "it is not the JSON of a token exchange"),
-        (with("expires_in", i64::MAX.into()), "expires_in is no lifetime"),
+        (with("expires_in", i64::MAX.into()), "expires_in is not a lifetime"),
         (with("token_type", "mac".into()), "token_type is not Bearer"),
         (with("issued_token_type", "x".into()), "issued_token_type is not that of an access token"),
     ] {
@@ -328,8 +328,8 @@ async fn successes_that_lack_something_are_unusable_and_never_quoted() {
         ("SECRET".to_owned(), "it is not the JSON of generateAccessToken"),
         ("{}".to_owned(), "accessToken is missing"),
         (json!({ "accessToken": "SECRET" }).to_string(), "expireTime is missing"),
-        (json!({ "accessToken": "SECRET", "expireTime": "soon" }).to_string(), "expireTime is no time"),
-        (json!({ "accessToken": "SECRET x" }).to_string(), "accessToken is no access token"),
+        (json!({ "accessToken": "SECRET", "expireTime": "soon" }).to_string(), "expireTime is not a time"),
+        (json!({ "accessToken": "SECRET x" }).to_string(), "accessToken is not an access token"),
     ] {
         let error = failure(&impersonating(), vec![exchanged(), answer(200, body.clone())]).await;
         assert!(error.failure().to_string().ends_with(reason), "{body}: {}", error.failure());

@@ -201,11 +201,11 @@ async fn every_refusal_of_entra_keeps_its_code_and_says_what_to_look_at() {
         (401, "invalid_client", 7_000_112, "is disabled in tenant", false),
         (401, "invalid_client", 7_000_229, "has no service principal in tenant", false),
         (400, "invalid_grant", 53_003, "a Conditional Access or security policy of tenant", false),
-        (400, "invalid_request", 90_055, "limits how often", true),
-        (400, "invalid_request", 90_033, "often passes", true),
+        (400, "invalid_request", 90_055, "limits the rate", true),
+        (400, "invalid_request", 90_033, "often temporary", true),
         (400, "invalid_request", 4_242, "look up AADSTS4242 in what azure documents", false),
-        (429, "temporarily_unavailable", 4_242, "limits how often", true),
-        (503, "temporarily_unavailable", 4_242, "often passes", true),
+        (429, "temporarily_unavailable", 4_242, "limits the rate", true),
+        (503, "temporarily_unavailable", 4_242, "often temporary", true),
     ] {
         let error = failure(vec![refused_by_entra(status, oauth, number, "Some text.")]).await;
         assert_eq!(
@@ -248,8 +248,8 @@ async fn every_refusal_of_acr_keeps_its_code_and_says_what_to_look_at() {
         (403, "DENIED", "images.azurecr.io", false),
         (404, "NOT_FOUND", "not an Azure container registry", false),
         (400, "OTHER", "look up OTHER", false),
-        (429, "TOOMANYREQUESTS", "limits how often", true),
-        (500, "UNKNOWN", "often passes", true),
+        (429, "TOOMANYREQUESTS", "limits the rate", true),
+        (500, "UNKNOWN", "often temporary", true),
     ] {
         let error = failure(vec![access(), refused_by_acr(status, code, "no")]).await;
         assert_eq!(
@@ -296,8 +296,8 @@ async fn successes_that_lack_something_are_unusable_and_never_quoted() {
         ("{}".into(), "access_token is missing"),
         (json!({ "access_token": null }).to_string(), "access_token is missing"),
         (json!({ "access_token": ["SECRET"] }).to_string(), "it is not the JSON of Entra"),
-        (json!({ "access_token": "" }).to_string(), "access_token is no token"),
-        (json!({ "access_token": "SECRET\r\n" }).to_string(), "access_token is no token"),
+        (json!({ "access_token": "" }).to_string(), "access_token is not a token"),
+        (json!({ "access_token": "SECRET\r\n" }).to_string(), "access_token is not a token"),
     ] {
         let error = failure(vec![answer(200, body.clone())]).await;
         assert!(error.failure().to_string().ends_with(reason), "{body}: {}", error.failure());
@@ -307,12 +307,12 @@ async fn successes_that_lack_something_are_unusable_and_never_quoted() {
     for (body, reason) in [
         ("SECRET".to_owned(), "it is not the JSON of ACR"),
         ("{}".into(), "refresh_token is missing"),
-        (token("SECRET"), "refresh_token is not a JWT, so that its end is unknown"),
-        (token("SECRET.SECRET.SECRET"), "refresh_token is not a JWT, so that its end is unknown"),
+        (token("SECRET"), "refresh_token is not a JWT, so its expiry is unknown"),
+        (token("SECRET.SECRET.SECRET"), "refresh_token is not a JWT, so its expiry is unknown"),
         (token(&jwt(&json!({ "sub": "SECRET" }))), "refresh_token has no exp"),
-        (token(&jwt(&json!({ "exp": "SECRET" }))), "the exp of refresh_token is no time"),
-        (token(&jwt(&json!({ "exp": 1e300 }))), "the exp of refresh_token is no time"),
-        (token(&jwt(&json!({ "exp": i64::MAX }))), "the exp of refresh_token is no time"),
+        (token(&jwt(&json!({ "exp": "SECRET" }))), "the exp of refresh_token is not a time"),
+        (token(&jwt(&json!({ "exp": 1e300 }))), "the exp of refresh_token is not a time"),
+        (token(&jwt(&json!({ "exp": i64::MAX }))), "the exp of refresh_token is not a time"),
     ] {
         let error = failure(vec![access(), answer(200, body.clone())]).await;
         assert!(error.failure().to_string().ends_with(reason), "{body}: {}", error.failure());

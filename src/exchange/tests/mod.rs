@@ -263,10 +263,10 @@ async fn every_sts_refusal_keeps_its_code_and_says_what_to_look_at() {
         (400, "PackedPolicyTooLarge", "fewer repositories", false),
         (403, "RegionDisabledException", "activate STS", false),
         (400, "ValidationError", "session_duration", false),
-        (400, "Throttling", "aws limits how often", true),
-        (429, "SlowDown", "aws limits how often", true),
-        (503, "ServiceUnavailable", "often passes", true),
-        (500, "InternalFailure", "often passes", true),
+        (400, "Throttling", "aws limits the rate", true),
+        (429, "SlowDown", "aws limits the rate", true),
+        (503, "ServiceUnavailable", "often temporary", true),
+        (500, "InternalFailure", "often temporary", true),
         (400, "NoSuchCode", "look up NoSuchCode in what aws documents", false),
     ] {
         let error = failure(vec![refused_by_sts(status, code, "Some &lt;text&gt;")]).await;
@@ -297,8 +297,8 @@ async fn every_ecr_refusal_keeps_its_code_and_says_what_to_look_at() {
         (400, "InvalidSignatureException", "clock", false),
         (400, "ExpiredTokenException", "clock", false),
         (400, "UnknownOperationException", "not an Amazon ECR API", false),
-        (400, "ThrottlingException", "limits how often", true),
-        (500, "ServerException", "often passes", true),
+        (400, "ThrottlingException", "limits the rate", true),
+        (500, "ServerException", "often temporary", true),
     ] {
         for (kind, header) in [
             (code.to_owned(), None),
@@ -360,10 +360,10 @@ async fn successes_that_lack_something_are_unusable_and_never_quoted() {
         (without("SecretAccessKey"), "Credentials.SecretAccessKey is missing"),
         (without("SessionToken"), "Credentials.SessionToken is missing"),
         (without("Expiration"), "Credentials.Expiration is missing"),
-        (credentials("soon"), "Credentials.Expiration is no time"),
-        (with("ASIAEXAMPLE", "SECRET\r\nX: y"), "Credentials.AccessKeyId is no access key id"),
-        (with("ASIAEXAMPLE", ""), "Credentials.AccessKeyId is no access key id"),
-        (with(SESSION_TOKEN, "SECRET\nX: y"), "Credentials.SessionToken is no session token"),
+        (credentials("soon"), "Credentials.Expiration is not a time"),
+        (with("ASIAEXAMPLE", "SECRET\r\nX: y"), "Credentials.AccessKeyId is not an access key id"),
+        (with("ASIAEXAMPLE", ""), "Credentials.AccessKeyId is not an access key id"),
+        (with(SESSION_TOKEN, "SECRET\nX: y"), "Credentials.SessionToken is not a session token"),
         (with("secret&amp;key", ""), "Credentials.SecretAccessKey is empty"),
     ] {
         let error = failure(vec![answer(200, body.clone())]).await;
@@ -392,7 +392,7 @@ async fn successes_that_lack_something_are_unusable_and_never_quoted() {
         (token("QVdTOg=="), "authorizationData.authorizationToken is not user:password"),
         (
             data(json!({ "authorizationToken": "QVdTOmh1bnRlcjI=", "expiresAt": 1e300 })),
-            "authorizationData.expiresAt is no time",
+            "authorizationData.expiresAt is not a time",
         ),
     ] {
         let error = failure(vec![assumed(), answer(200, body.clone())]).await;

@@ -58,17 +58,20 @@ async fn both_actions_are_asked_for_unless_they_are_limited_and_fewer_may_be_giv
 
 #[tokio::test]
 async fn a_token_that_is_not_limited_as_asked_is_never_handed_out() {
-    let more = "access_token is for more than was asked for";
-    let silent = "access_token does not say what it is for";
+    let more = "access_token is for more than the requested scope";
+    let silent = "access_token does not name its scope";
     for (access, reason) in [
         (json!([entry("app/one", &["pull", "push"])]), more),
         (json!([entry("app/one", &["*"])]), more),
         (json!([entry("app/one", &["pull"]), entry("other", &["pull"])]), more),
         (json!([{ "type": "registry", "name": "app/one", "actions": ["pull"] }]), more),
-        (json!([]), "access_token is for nothing of what was asked for: the identity may not do it"),
+        (
+            json!([]),
+            "access_token is for nothing in the requested scope: the identity has no permission for it",
+        ),
         (
             json!([entry("app/one", &[])]),
-            "access_token is for nothing of what was asked for: the identity may not do it",
+            "access_token is for nothing in the requested scope: the identity has no permission for it",
         ),
         (json!("everything"), silent),
         (json!(null), silent),
@@ -86,12 +89,12 @@ async fn answers_that_lack_something_are_unusable_and_never_quoted() {
         (json!({}), "access_token is missing"),
         (
             json!({ "access_token": "SECRET" }),
-            "access_token is not a JWT, so that its end and scope are unknown",
+            "access_token is not a JWT, so its expiry and scope are unknown",
         ),
-        (json!({ "access_token": "a b" }), "access_token is no token"),
+        (json!({ "access_token": "a b" }), "access_token is not a token"),
         (json!({ "access_token": jwt(&json!({ "access": [] })) }), "access_token has no exp"),
-        (json!({ "access_token": jwt(&json!({ "exp": "soon" })) }), "the exp of access_token is no time"),
-        (json!({ "access_token": jwt(&json!({ "exp": EXP })) }), "access_token does not say what it is for"),
+        (json!({ "access_token": jwt(&json!({ "exp": "soon" })) }), "the exp of access_token is not a time"),
+        (json!({ "access_token": jwt(&json!({ "exp": EXP })) }), "access_token does not name its scope"),
     ] {
         let error = failed(answer(200, body.to_string())).await;
         assert!(error.failure().to_string().ends_with(reason), "{body}: {}", error.failure());

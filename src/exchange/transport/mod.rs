@@ -70,10 +70,10 @@ impl fmt::Display for TransportErrorKind {
         f.write_str(match self {
             Self::Proxy(failure) => return failure.fmt(f),
             Self::Connect => "could not connect",
-            Self::Timeout => "no answer in time",
+            Self::Timeout => "no response in time",
             Self::Tls(_) => "the TLS handshake failed",
-            Self::Address => "the address is not one to connect to",
-            Self::TooLarge => "the answer is too long",
+            Self::Address => "connecting to this address is not allowed",
+            Self::TooLarge => "the response is too long",
             Self::Other => "the connection failed",
         })
     }

@@ -118,7 +118,7 @@ pub enum RoleArnRule {
     #[error("use an account of 12 digits")]
     Account,
     /// The resource is not a role, but for example a user, a policy or an assumed role.
-    #[error("after the account comes “role/”")]
+    #[error("after the account there must be “role/”")]
     NotARole,
     /// The path breaks IAM's rules.
     #[error("use at most 512 printable ASCII characters, without spaces, as the path")]

@@ -67,7 +67,7 @@ pub enum EcrHostRule {
     #[error("it does not start with an account of 12 digits")]
     Account,
     /// The labels between account and region are not `dkr.ecr` or one of its variants.
-    #[error("between account and region stands “dkr.ecr”, “dkr-ecr” or either with “-fips”")]
+    #[error("between account and region there must be “dkr.ecr” or “dkr-ecr”, with or without “-fips”")]
     Service,
     /// The region does not have the form of `us-east-1`.
     #[error("it does not name a region such as us-east-1")]

@@ -99,15 +99,15 @@ pub enum GoogleError {
     #[error(transparent)]
     Endpoints(#[from] EndpointsError),
     /// Google refuses tokens with so long a lifetime.
-    #[error("token_lifetime: Google takes tokens of at most 24 h; {given} s is too long")]
+    #[error("token_lifetime: Google accepts tokens of at most 24 h; {given} s is too long")]
     TokenLifetime {
         /// The given lifetime, in seconds.
         given: u64,
     },
     /// The token's credential would have too little of its life left to be handed out.
     #[error(
-        "token_lifetime: without a service account the credential ends with the token, and {given} s leaves nothing to hand \
-         out; use at least 11 s, or name a service_account"
+        "token_lifetime: without a service account the credential ends with the token, and no credential of \
+         {given} s can be handed out; use at least 11 s, or name a service_account"
     )]
     ShortToken {
         /// The given lifetime, in seconds.
@@ -115,8 +115,8 @@ pub enum GoogleError {
     },
     /// The service account's token could never be handed out.
     #[error(
-        "lifetime: a credential of {given} s would never be handed out, because nothing with less than 5 minutes left is; use \
-         more than 300 s"
+        "lifetime: a credential of {given} s would never be handed out, because carnet hands out none with \
+         less than 5 minutes left; use more than 300 s"
     )]
     ShortLifetime {
         /// The given lifetime, in seconds.
@@ -124,8 +124,8 @@ pub enum GoogleError {
     },
     /// The audience names a provider other than this feed's.
     #[error(
-        "audience: {given} names another provider than workload_identity_provider does; leave the audience off, or \
-         give {own}, or a custom audience that the provider allows"
+        "audience: {given} and workload_identity_provider name different providers; leave the audience off, \
+         or give {own}, or a custom audience that the provider allows"
     )]
     Audience {
         /// The given audience.
@@ -258,8 +258,8 @@ pub struct AccessTokenLifetime(u32);
 /// A lifetime is outside the range of access tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
-    "an access token lasts 1 to 43200 seconds, written in seconds (3600) or with a unit (60m, 1h); above 3600 an \
-     organisation policy must allow it"
+    "an access token lasts 1 to 43200 seconds, written in seconds (3600) or with a unit (60m, 1h); above \
+     3600 an organization policy must allow it"
 )]
 pub struct AccessTokenLifetimeError;
 

@@ -41,7 +41,7 @@ pub enum WorkloadIdentityProviderRule {
     #[error("write projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER")]
     Form,
     /// The project is given by its id instead of its number.
-    #[error("after “projects/” comes the project's number, not its id")]
+    #[error("after “projects/” there must be the project's number, not its id")]
     Project,
     /// The location is not `global`.
     #[error("the location is “global”")]

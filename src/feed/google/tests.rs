@@ -169,7 +169,10 @@ fn an_audience_may_be_custom_but_not_another_providers_name() {
         "//iam.googleapis.com/".to_owned(),
     ] {
         let refused = check(&bad).unwrap_err().to_string();
-        assert!(refused.starts_with("audience: ") && refused.contains("names another provider"), "{refused}");
+        assert!(
+            refused.starts_with("audience: ") && refused.contains("name different providers"),
+            "{refused}"
+        );
     }
     let provider: WorkloadIdentityProvider = NAME.parse().unwrap();
     assert!(provider.is_default_audience(&format!("https://iam.googleapis.com/{NAME}")));

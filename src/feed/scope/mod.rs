@@ -36,7 +36,7 @@ pub enum RepositoryNameRule {
     #[error("use at most {} characters", RepositoryName::MAX_LEN)]
     TooLong,
     /// A wildcard. No name is matched as a pattern.
-    #[error("name each repository: wildcards are not taken")]
+    #[error("name each repository: wildcards are not allowed")]
     Wildcard,
     /// A tag or a digest.
     #[error("leave off the tag or digest")]
@@ -184,12 +184,12 @@ pub enum ScopeError {
     #[error("repositories: name at most {max}, not {0}", max = Scope::MAX_REPOSITORIES)]
     TooMany(usize),
     /// The fixed scope allows nothing of the request.
-    #[error("{0}: nothing that is asked for is allowed here")]
+    #[error("{0}: nothing that was requested is allowed here")]
     Outside(&'static str),
     /// The AWS session policy for the scope is longer than STS accepts.
     #[error(
-        "repositories: the session policy has {length} characters and AWS takes at most {limit}; ask for fewer \
-         repositories, or for actions alone"
+        "repositories: the session policy has {length} characters and AWS accepts at most {limit}; request \
+         fewer repositories, or only actions"
     )]
     SessionPolicyTooLong {
         /// Its length in characters.
@@ -199,20 +199,20 @@ pub enum ScopeError {
     },
     /// Everyone may pull from ECR Public, and the role's policy decides who may push.
     #[error(
-        "repositories and actions cannot be limited at ECR Public: everybody may pull there, and who may push is for \
-         the role's own policy to say"
+        "repositories and actions cannot be limited at ECR Public: anyone can pull there, and the role's own \
+         policy decides about pushing"
     )]
     EcrPublic,
     /// Google's access tokens cannot be limited to repositories.
     #[error(
-        "repositories and actions cannot be limited at Google: no access token for Artifact Registry can be narrowed \
-         after the fact; give the feed a service account that may do only this"
+        "repositories and actions cannot be limited at Google: no access token for Artifact Registry can be \
+         narrowed after the fact; give the feed a service account with only these permissions"
     )]
     Google,
     /// ACR's tokens name repositories; no token allows certain actions on every repository.
     #[error(
-        "actions alone cannot be limited at Azure Container Registry: its tokens are for repositories by name; name \
-         them too, or assign the feed's identity a role that may do only this"
+        "actions alone cannot be limited at Azure Container Registry: its tokens are for repositories by \
+         name; name them too, or assign the feed's identity a role with only these permissions"
     )]
     Azure,
 }

@@ -72,7 +72,7 @@ fn json_that_is_no_scope_is_refused_with_the_rule() {
     for (json, rule) in [
         (r#"{"repositories":[]}"#, "repositories: name at least one"),
         (r#"{"actions":[]}"#, "actions: name at least one"),
-        (r#"{"repositories":["a/*"]}"#, "wildcards are not taken"),
+        (r#"{"repositories":["a/*"]}"#, "wildcards are not allowed"),
         (r#"{"actions":["delete"]}"#, "expected `pull` or `push`"),
         (r#"{"repository":["a"]}"#, "unknown field"),
         (r#"{"repositories":["a"],"repositories":["b"]}"#, "duplicate field"),

@@ -97,11 +97,15 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let refusal = turns.take(grant(1), &clock).await.unwrap_err();
-        assert_eq!(refusal.problem_type(), Some(ProblemType::RateLimited), "too many wait");
+        assert_eq!(refusal.problem_type(), Some(ProblemType::RateLimited), "too many requests are waiting");
         clock.advance(WITHIN);
         for waiting in waiting {
             let refusal = waiting.await.unwrap().unwrap_err();
-            assert_eq!(refusal.problem_type(), Some(ProblemType::RateLimited), "waited for too long");
+            assert_eq!(
+                refusal.problem_type(),
+                Some(ProblemType::RateLimited),
+                "the request waited for too long"
+            );
         }
         drop(first);
         drop(turns.take(grant(1), &clock).await.unwrap());

@@ -137,7 +137,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     };
     // Serde would accept a list as an object's members in their order.
     if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(malformed(None, "the body is no JSON object".to_owned()));
+        return Err(malformed(None, "the body is not a JSON object".to_owned()));
     }
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();

@@ -230,7 +230,7 @@ async fn identify(
 ) -> Result<Caller, Refusal> {
     let (token, request_id) = presented
         .zip(request_id)
-        .ok_or_else(|| stranger(api, client, GrantOutcome::Missing, "no grant was shown".to_owned()))?;
+        .ok_or_else(|| stranger(api, client, GrantOutcome::Missing, "no grant was presented".to_owned()))?;
     let grants = api.carnet().grants();
     // An expired grant stays expired even if the clock falls behind.
     let now = api.carnet().clock().now().max(api.carnet().issuer().pulse().time.high_water);

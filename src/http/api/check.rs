@@ -30,7 +30,7 @@ use crate::grant::Role;
     operation_id = "checkFeed",
     params(("space" = SlugText, Path, description = "The space"), ("feed" = SlugText, Path, description = "The feed")),
     request_body(content = Option<CheckRequest>, description = "All members may be absent, and the body too"),
-    responses((status = 200, description = "What came of each step", body = CheckAnswer), Refusals),
+    responses((status = 200, description = "The result of each step", body = CheckAnswer), Refusals),
 )]
 pub(super) async fn run(
     State(api): State<Api>,
@@ -66,9 +66,10 @@ fn hide_endpoints(answer: &mut CheckAnswer) {
         step.detail = Some(NO_PROVIDER.to_owned());
         step.upstream = None;
         step.causes = vec![CheckCause {
-            cause: "nothing listens there, or something else than the provider; which of these, only the server's operator is told"
+            cause: "no server listens there, or it is not the provider's; only the server's log shows which"
                 .to_owned(),
-            fix: "ask the operator of the server for its log, or for `carnet feed check` on its host".to_owned(),
+            fix: "ask the operator of the server for its log, or for `carnet feed check` on its host"
+                .to_owned(),
             command: None,
         }];
     }

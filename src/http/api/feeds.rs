@@ -65,7 +65,7 @@ pub(super) async fn create(
     let path = FeedPath { space: space.clone(), slug: new.slug.clone() };
     // A feed is added only where its maker may see it.
     if !caller.permissions().may_see(&path) {
-        return Err(Refusal::field("slug", "your grant reaches no feed of that name"));
+        return Err(Refusal::field("slug", "your grant has no feed of that name"));
     }
     let sharing = Sharing { share_subject: new.share_subject, reuse_slug: new.reuse_slug };
     let draft = new.draft(space)?;

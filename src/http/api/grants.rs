@@ -71,7 +71,7 @@ pub(super) async fn create(
     tag = "grants",
     operation_id = "revokeGrant",
     params(("id" = Uuid, Path, description = "The grant's identifier")),
-    responses((status = 204, description = "The grant counts no more"), Refusals),
+    responses((status = 204, description = "The grant is no longer valid"), Refusals),
 )]
 pub(super) async fn revoke(
     State(api): State<Api>,

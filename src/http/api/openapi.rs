@@ -22,20 +22,21 @@ use crate::api_types::texts::{EventKindName, KidText, OutcomeName, RegistryText,
 #[openapi(
     info(
         title = "carnet",
-        description = "Short-lived container registry credentials, and the issuer behind them.\n\nEvery request but \
-                       those for this document carries a grant's token as `Authorization: Bearer carnet_…`. Every \
-                       refusal is `application/problem+json` (RFC 9457) with a stable `type`.",
+        description = "Short-lived container registry credentials, and the issuer behind them.\n\nEvery \
+                       request except those for this document carries a grant's token as `Authorization: \
+                       Bearer carnet_…`. Every refusal is `application/problem+json` (RFC 9457) with a \
+                       stable `type`.",
         license(name = "Apache-2.0 OR MIT"),
     ),
     components(schemas(Problem, SlugText, RegistryText, KidText, EventKindName, OutcomeName, TimeText)),
     modifiers(&BearerTokens),
     security(("grant" = [])),
     tags(
-        (name = "credentials", description = "What deployments come for"),
+        (name = "credentials", description = "Registry credentials for deployments"),
         (name = "feeds", description = "The registries, and how they trust this issuer"),
         (name = "signing keys", description = "The keys that tokens are signed with"),
-        (name = "grants", description = "Who may use this API"),
-        (name = "audit", description = "What has happened"),
+        (name = "grants", description = "The permissions to use this API"),
+        (name = "audit", description = "The recorded events"),
     ),
 )]
 pub(super) struct Described;

@@ -214,21 +214,22 @@ impl From<FeedsError> for Refusal {
                 .field(if path == from { "slug" } else { "subject_keys" })
                 .detail(detail)
                 .hint(Some(if is_limited {
-                    "choose another slug, or put feed_id among the subject_keys; an admin without limits may say \
-                     reuse_slug"
+                    "choose another slug, or put feed_id among the subject_keys; an admin without limits may \
+                     use reuse_slug"
                 } else {
-                    "choose another slug, put feed_id among the subject_keys, or say reuse_slug if this feed should \
-                     inherit that trust"
+                    "choose another slug, put feed_id among the subject_keys, or use reuse_slug if this feed \
+                     should inherit that trust"
                 }))
                 .into(),
             FeedsError::SubjectShared { is_limited, .. } => Problem::new(ProblemType::SubjectShared)
                 .field("subject_keys")
                 .detail(detail)
                 .hint(Some(if is_limited {
-                    "put feed or feed_id among the subject_keys; an admin without limits may say share_subject"
+                    "put feed or feed_id among the subject_keys; an admin without limits may use \
+                     share_subject"
                 } else {
-                    "put feed or feed_id among the subject_keys, or say share_subject if both feeds should have one \
-                     trust"
+                    "put feed or feed_id among the subject_keys, or use share_subject if both feeds should \
+                     share one trust"
                 }))
                 .into(),
             FeedsError::RegistryElsewhere => {
@@ -397,9 +398,10 @@ impl Refusal {
         };
         Problem {
             upstream,
-            ..Problem::new(ProblemType::UpstreamUnreachable)
-                .detail(NO_PROVIDER)
-                .hint(Some("the server's log says more; a grant without limits, or the command line on the server's host, is told"))
+            ..Problem::new(ProblemType::UpstreamUnreachable).detail(NO_PROVIDER).hint(Some(
+                "the server's log has the details; so has the response to a grant without limits, and the \
+                 command line on the server's host",
+            ))
         }
         .into()
     }

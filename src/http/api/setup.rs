@@ -98,7 +98,7 @@ enum IdentityName {
         ("feed" = SlugText, Path, description = "The feed"),
         SetupParameters,
     ),
-    responses((status = 200, description = "What to create", body = SetupAnswer), Refusals),
+    responses((status = 200, description = "The resources to create", body = SetupAnswer), Refusals),
 )]
 pub(super) async fn show(
     State(api): State<Api>,

@@ -64,7 +64,7 @@ pub(super) async fn list(
     tag = "signing keys",
     operation_id = "rotateSigningKeys",
     request_body(content = Option<RotationRequest>, description = "All members may be absent, and the body too"),
-    responses((status = 200, description = "What was changed", body = RotationAnswer), Refusals, Conflicts),
+    responses((status = 200, description = "The changes", body = RotationAnswer), Refusals, Conflicts),
 )]
 pub(super) async fn rotate(
     State(api): State<Api>,
@@ -93,7 +93,7 @@ pub(super) async fn rotate(
     operation_id = "revokeSigningKey",
     params(("kid" = KidText, Path, description = "The key's identifier")),
     request_body(content = Option<RevocationRequest>, description = "All members may be absent, and the body too"),
-    responses((status = 200, description = "What was changed", body = RotationAnswer), Refusals, Conflicts),
+    responses((status = 200, description = "The changes", body = RotationAnswer), Refusals, Conflicts),
 )]
 pub(super) async fn revoke(
     State(api): State<Api>,

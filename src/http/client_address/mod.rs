@@ -119,7 +119,7 @@ pub struct TrustedProxies {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrustedProxiesError {
     /// The item is neither an address nor a network.
-    #[error("{0} is no address, no network such as 10.0.0.0/8, and not {UNIX:?}")]
+    #[error("{0} is not an address, a network such as 10.0.0.0/8, or {UNIX:?}")]
     NotANetwork(String),
     /// The address has bits outside its prefix, which is usually a mistake.
     #[error("{given} has bits beyond its prefix; the network is {network}")]
@@ -130,7 +130,7 @@ pub enum TrustedProxiesError {
         network: IpNet,
     },
     /// Trusting every address would let every client choose its own.
-    #[error("{0} trusts everybody, so that every client could claim any address")]
+    #[error("{0} includes every address, so every client could claim any address")]
     Everybody(IpNet),
 }
 

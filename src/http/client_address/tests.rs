@@ -99,12 +99,12 @@ fn trusted_proxies_are_networks_that_mean_what_they_say() {
     }
     for (text, message) in [
         ("10.0.0.1/8", "10.0.0.1/8 has bits beyond its prefix; the network is 10.0.0.0/8"),
-        ("0.0.0.0/0", "0.0.0.0/0 trusts everybody, so that every client could claim any address"),
-        ("::ffff:0:0/96", "0.0.0.0/0 trusts everybody, so that every client could claim any address"),
+        ("0.0.0.0/0", "0.0.0.0/0 includes every address, so every client could claim any address"),
+        ("::ffff:0:0/96", "0.0.0.0/0 includes every address, so every client could claim any address"),
         ("::ffff:10.0.0.1/104", "10.0.0.1/8 has bits beyond its prefix; the network is 10.0.0.0/8"),
-        ("::/0", "::/0 trusts everybody, so that every client could claim any address"),
-        ("proxy", "\"proxy\" is no address, no network such as 10.0.0.0/8, and not \"unix\""),
-        ("10.0.0.0/33", "\"10.0.0.0/33\" is no address, no network such as 10.0.0.0/8, and not \"unix\""),
+        ("::/0", "::/0 includes every address, so every client could claim any address"),
+        ("proxy", "\"proxy\" is not an address, a network such as 10.0.0.0/8, or \"unix\""),
+        ("10.0.0.0/33", "\"10.0.0.0/33\" is not an address, a network such as 10.0.0.0/8, or \"unix\""),
     ] {
         assert_eq!(text.parse::<TrustedProxies>().unwrap_err().to_string(), message);
     }

@@ -162,7 +162,7 @@ impl Seen {
             None => error.to_string(),
         };
         if self.refused.as_ref().is_none_or(|refused| refused.reason != reason) {
-            tracing::warn!(reason, "the TLS certificate is not reloaded; the one from before is served");
+            tracing::warn!(reason, "the TLS certificate is not reloaded; the earlier one is still served");
         }
         self.refused = Some(Refused { fingerprint, reason });
         ReloadOutcome::Refused
@@ -260,7 +260,7 @@ mod tests {
             assert!(error.contains(reason), "{what}: {error}");
         };
         folder.write("crt", &new.certificate);
-        refused("another key", "do not make a TLS server");
+        refused("another key", "cannot be used together for TLS");
         folder.write("crt", &half(&new.certificate));
         refused("half a certificate", "holds no PEM certificate");
         folder.write("crt", "");

@@ -33,7 +33,7 @@ pub enum TlsError {
     #[error("{} holds no PEM private key (PKCS #8, PKCS #1 or SEC 1)", .0.display())]
     NoKey(PathBuf),
     /// The certificate and the key do not match, or TLS does not support one of them.
-    #[error("the certificate and the private key do not make a TLS server")]
+    #[error("the certificate and the private key cannot be used together for TLS")]
     Pair(#[from] rustls::Error),
 }
 

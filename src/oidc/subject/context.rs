@@ -116,7 +116,7 @@ pub enum ContextError {
     #[error("the context gives “{0}” twice: give it once")]
     Twice(ContextKey),
     /// The value is not a slug.
-    #[error("the context's “{key}” does not fit: {source}")]
+    #[error("the context's “{key}” is not valid: {source}")]
     Value {
         /// The key.
         key: ContextKey,

@@ -46,7 +46,7 @@ pub enum SubjectError {
     #[error("the feed's subject needs “{0}”: add it to the context, as in --context {0}=…")]
     Missing(SubjectKey),
     /// The subject is longer than the provider accepts.
-    #[error("the subject {subject:?} has {length} bytes, and the provider takes {limit} at most")]
+    #[error("the subject {subject:?} has {length} bytes, and the provider accepts at most {limit}")]
     TooLong {
         /// The subject.
         subject: String,

@@ -135,7 +135,7 @@ fn limits_count_bytes_and_the_refusal_shows_the_subject() {
     assert_eq!(subject.check_limit(28), Ok(()));
     assert_eq!(
         subject.check_limit(27).unwrap_err().to_string(),
-        r#"the subject "space:default:feed:feed-name" has 28 bytes, and the provider takes 27 at most"#
+        r#"the subject "space:default:feed:feed-name" has 28 bytes, and the provider accepts at most 27"#
     );
     assert_eq!(serde_json::to_string(&subject).unwrap(), r#""space:default:feed:feed-name""#);
 }
@@ -151,11 +151,11 @@ fn context_is_parsed_from_pairs_and_refused_with_the_rule() {
         ("space=a", r#""space" is not a context key: use project, runbook, tenant, environment or type"#),
         (
             "tenant=",
-            "the context's “tenant” does not fit: a slug cannot be empty: use 1–50 characters of a–z, 0–9 and inner “-”",
+            "the context's “tenant” is not valid: a slug cannot be empty: use 1–50 characters of a–z, 0–9 and inner “-”",
         ),
         (
             "tenant=a=b",
-            "the context's “tenant” does not fit: \"a=b\" is not a slug: use 1–50 characters of a–z, 0–9 and inner “-”, not '='",
+            "the context's “tenant” is not valid: \"a=b\" is not a slug: use 1–50 characters of a–z, 0–9 and inner “-”, not '='",
         ),
     ];
     for (text, message) in table {
@@ -184,7 +184,7 @@ fn json_context_is_an_object_of_known_keys_each_once() {
     let table = [
         (r#"{"branch":"a"}"#, "\"branch\" is not a context key: use project, runbook"),
         (r#"{"tenant":"a","tenant":"a"}"#, "the context gives “tenant” twice"),
-        (r#"{"tenant":"A"}"#, "the context's “tenant” does not fit: \"A\" is not a slug"),
+        (r#"{"tenant":"A"}"#, "the context's “tenant” is not valid: \"A\" is not a slug"),
         (r#"{"tenant":null}"#, "expected a string"),
         (r#"["tenant"]"#, "expected an object of context keys and slugs"),
     ];

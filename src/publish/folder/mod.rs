@@ -74,10 +74,10 @@ impl FolderTarget {
             let working = tokio::task::spawn_blocking(move || work(&root));
             let done = match tokio::time::timeout(ENDS_WITHIN, working).await {
                 Ok(Ok(done)) => done,
-                Ok(Err(_)) => Err("the work on it was broken off".to_owned().into()),
+                Ok(Err(_)) => Err("the work on it was interrupted".to_owned().into()),
                 // The work may still finish later. It then holds the lock and checks its condition, so it
                 // does no harm.
-                Err(_) => Err("the file system gives no answer".to_owned().into()),
+                Err(_) => Err("the file system does not respond".to_owned().into()),
             };
             done.map_err(|failure| match failure {
                 Failure::Changed => TargetError::Changed(name),
@@ -127,7 +127,7 @@ fn write(
     let _lock = lock(root)?;
     let path = root.join(name.path());
     let (Some(folder), Some(file_name)) = (path.parent(), path.file_name()) else {
-        return Err("the document has no place in it".to_owned().into());
+        return Err("the document does not belong in it".to_owned().into());
     };
     make_folder(folder)?;
     let mut labels = Labels::read(&root.join(LABELS))?;

@@ -103,7 +103,7 @@ impl HttpService for Service {
 
 impl Service {
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let url: Url = request.uri().to_string().parse().map_err(|_| refused("that is no URL"))?;
+        let url: Url = request.uri().to_string().parse().map_err(|_| refused("that is not a URL"))?;
         if url.scheme() != "https" && !self.allow_http {
             return Err(refused(
                 "the endpoint is not https; AWS_ALLOW_HTTP=true or AZURE_ALLOW_HTTP=true allows plain HTTP",

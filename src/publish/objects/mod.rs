@@ -163,7 +163,7 @@ impl ObjectTarget {
                 return Err(TargetError::Changed(name));
             }
             Ok(Err(error)) => (words::reason(&error), http::tls_failure(&error)),
-            Err(_) => (format!("no answer within {} s", ENDS_WITHIN.as_secs()), None),
+            Err(_) => (format!("no response within {} s", ENDS_WITHIN.as_secs()), None),
         };
         Err(TargetError::Failed { document: name, target: self.url.clone(), reason, tls })
     }

@@ -335,7 +335,7 @@ async fn no_form_of_a_login_that_a_proxy_repeats_stands_in_an_error() {
 
 #[tokio::test]
 async fn a_proxy_that_opens_no_tunnel_is_told_as_the_proxy() {
-    for (status, word) in [("407 x", "into CARNET_PROXY"), ("403 x", "opens no tunnel")] {
+    for (status, word) in [("407 x", "set CARNET_PROXY"), ("403 x", "opens no tunnel")] {
         let (proxy, _) = server(move |_| answer(status, "", ""));
         let options =
             TargetOptions { proxy: Some(format!("http://{proxy}").parse().unwrap()), extra_ca_pem: None };

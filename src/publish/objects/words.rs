@@ -45,8 +45,8 @@ enum JsonCode {
 pub(super) fn of_answer(body: &[u8], redactor: &Redactor) -> String {
     let text = String::from_utf8_lossy(body);
     let said = of_xml(&text).or_else(|| of_json(&text)).unwrap_or_else(|| match body.len() {
-        0 => "without a word".to_owned(),
-        length => format!("with {length} bytes that are no error of an object store"),
+        0 => "without a message".to_owned(),
+        length => format!("with {length} bytes that are not an object store's error"),
     });
     // In one line first: the redactor escapes line ends.
     one_line(&redactor.text(&said.split_whitespace().collect::<Vec<_>>().join(" ")))
@@ -192,8 +192,8 @@ mod tests {
                 r#"{"error":{"code":403,"status":"PERMISSION_DENIED","message":"no"}}"#,
                 "PERMISSION_DENIED: no",
             ),
-            ("<html>Forbidden</html>", "with 22 bytes that are no error of an object store"),
-            ("", "without a word"),
+            ("<html>Forbidden</html>", "with 22 bytes that are not an object store's error"),
+            ("", "without a message"),
         ];
         for (body, said) in table {
             assert_eq!(of_answer(body.as_bytes(), &Redactor::new([])), said);

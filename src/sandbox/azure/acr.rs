@@ -80,9 +80,9 @@ fn refresh_token(azure: &Azure, body: &[u8]) -> Result<String, AcrError> {
     let claims = azure
         .access
         .verify(token, now)
-        .ok_or_else(|| AcrError::unauthorized("the access token is not of this sandbox, or has ended"))?;
+        .ok_or_else(|| AcrError::unauthorized("the access token is not from this sandbox, or has expired"))?;
     if form.get("tenant").is_some_and(|tenant| claims["tid"] != tenant) {
-        return Err(AcrError::unauthorized("the access token is of another tenant"));
+        return Err(AcrError::unauthorized("the access token belongs to another tenant"));
     }
     let token = match &azure.config.refresh_token {
         Some(fixed) => fixed.reveal().to_owned(),
@@ -120,10 +120,10 @@ fn access_token(azure: &Azure, body: &[u8]) -> Result<String, AcrError> {
             .verify(token, now)
             .filter(|claims| claims["grant_type"] == "refresh_token")
             .ok_or_else(|| {
-                AcrError::unauthorized("the refresh token is not of this sandbox, or has ended")
+                AcrError::unauthorized("the refresh token is not from this sandbox, or has expired")
             })?;
         if claims["aud"] != service {
-            return Err(AcrError::unauthorized("the refresh token is another registry's"));
+            return Err(AcrError::unauthorized("the refresh token belongs to another registry"));
         }
     }
     let claims = json!({

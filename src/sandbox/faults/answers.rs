@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::FaultStep;
 
-const MESSAGE: &str = "The sandbox was told to refuse.";
+const MESSAGE: &str = "The sandbox is configured to refuse.";
 
 /// The status and code of a refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]

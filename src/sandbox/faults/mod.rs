@@ -148,7 +148,7 @@ pub(super) async fn show(State(faults): State<Arc<Faults>>, request: Request, ne
     let Some((step, fault)) = step.and_then(|step| Some((step, faults.next(step)?))) else {
         return next.run(request).await;
     };
-    tracing::info!(?step, fault = ?fault.kind, "sandbox shows a fault");
+    tracing::info!(?step, fault = ?fault.kind, "sandbox simulates a fault");
     // Read the request first: a response before that breaks the client's connection and hides the fault.
     let _ = axum::body::to_bytes(request.into_body(), super::form::MAX_REQUEST).await;
     match &fault.kind {

@@ -84,9 +84,9 @@ impl AwsSetup {
             return Err(SetupError::Audience { audience: trusted.audience.clone(), why });
         }
         if let Some(port) = issuer.explicit_port() {
-            notes.insert(0, format!("AWS takes no issuer with a port, and {issuer} has port {port}."));
+            notes.insert(0, format!("AWS accepts no issuer with a port, and {issuer} has port {port}."));
         } else if !issuer.as_str().starts_with("https://") {
-            notes.insert(0, "AWS takes issuers with https only.".to_owned());
+            notes.insert(0, "AWS accepts only issuers with https.".to_owned());
         }
         // AWS's name for an issuer is its URL without the scheme.
         let (_, name) = issuer.as_str().split_once("://").unwrap_or_default();
@@ -110,7 +110,8 @@ impl AwsSetup {
             let host = EcrHost::try_from(&feed.registry).ok();
             if host.is_none() {
                 notes.push(format!(
-                    "{} is not ECR's own name: its repositories are taken to be in account {} and region {}.",
+                    "{} is not a host name of ECR: its repositories are assumed to be in account {} and \
+                     region {}.",
                     feed.registry,
                     arn.account_id(),
                     arn.home_region()
@@ -126,8 +127,8 @@ impl AwsSetup {
         let owner = EcrHost::try_from(&feed.registry).ok();
         let repository = owner.filter(|host| host.account_id() != arn.account_id()).map(|host| {
             notes.push(format!(
-                "The registry belongs to account {}: its repositories' own policies must let {arn} in too. --format json \
-                 shows that policy as repository_policy.",
+                "The registry belongs to account {}: its repositories' own policies must allow {arn}, too. \
+                 --format json shows that policy as repository_policy.",
                 host.account_id()
             ));
             Policy::of(vec![
@@ -205,7 +206,10 @@ fn role(feed: &Feed, assumed: &AssumedRole, trusted: &Trusted) -> Role {
 
 fn private_access(feed: &Feed, assumed: &AssumedRole, scope: &Scope, notes: &mut Vec<String>) -> Policy {
     if scope.repositories().is_none() {
-        notes.push("Every repository of the registry is opened. --repository names some.".to_owned());
+        notes.push(
+            "The set-up gives access to every repository of the registry. --repository limits it to some."
+                .to_owned(),
+        );
     }
     let repositories = aws_scope::repository_arns(&feed.registry, &assumed.role_arn, scope);
     Policy::of(vec![
@@ -227,7 +231,7 @@ fn public_access(assumed: &AssumedRole, scope: &Scope) -> Result<Policy, SetupEr
         statements.push(Statement::allow(PUBLIC_PUSH, repositories));
     } else if scope.repositories().is_some() {
         return Err(SetupError::Repositories(
-            "everybody may pull from ECR Public, so that naming some limits nothing".to_owned(),
+            "anyone can pull from ECR Public, so naming repositories limits nothing".to_owned(),
         ));
     }
     Ok(Policy::of(statements))

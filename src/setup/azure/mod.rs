@@ -59,16 +59,16 @@ impl AzureSetup {
         let condition = condition(&options.scope, push);
         notes.push(match condition {
             Some(_) => format!(
-                "Roles about repositories need a registry in the mode “RBAC Registry + ABAC Repository Permissions”; \
-                 there, assignments of {role} count no more."
+                "Roles about repositories need a registry in the mode “RBAC Registry + ABAC Repository \
+                 Permissions”; there, assignments of {role} no longer have an effect."
             ),
-            None => "Every repository of the registry is opened. --repository names some, if the registry's roles are \
-                     about repositories."
+            None => "The set-up gives access to every repository of the registry. --repository limits it to \
+                     some, if the registry's role assignments can name repositories."
                 .to_owned(),
         });
         notes.push(
-            "An identity takes at most 20 federated credentials, each for one subject, and a new one takes some minutes \
-             to work (AADSTS70021 until then)."
+            "An identity can have at most 20 federated credentials, each for one subject, and a new one \
+             takes some minutes to take effect (AADSTS70021 until then)."
                 .to_owned(),
         );
         Ok(Self {

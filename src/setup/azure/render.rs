@@ -56,7 +56,7 @@ impl AzureSetup {
         let credential = &self.credential;
         let managed = self.identity == Identity::Managed;
         if managed && credential.audience.starts_with('@') {
-            let why = "the Azure CLI takes what follows “@” for the name of a file; use another format";
+            let why = "the Azure CLI reads text after “@” as the name of a file; use another format";
             return Err(SetupError::Audience { audience: credential.audience.clone(), why });
         }
         let script = Script {

@@ -75,18 +75,17 @@ impl GoogleSetup {
         let on = on(&feed.registry, &options.scope)?;
         if matches!(on, On::Project) {
             notes.push(
-                "Every repository of the pool's project is opened. --repository NAME opens one, --repository \
-                 PROJECT/NAME one of another project."
+                "The set-up gives access to every repository of the pool's project. --repository NAME limits \
+                 it to one, --repository PROJECT/NAME to one of another project."
                     .to_owned(),
             );
         }
         notes.push(
-            "The provider lets this subject in and no other: give every feed a provider of its own."
-                .to_owned(),
+            "The provider accepts only this subject: give every feed a provider of its own.".to_owned(),
         );
         notes.push(
-            "Roles go to the subject within the pool, whichever provider it came through: keep providers of other issuers \
-             out of it."
+            "Roles are granted to the subject within the pool, through any of its providers: put no \
+             providers of other issuers into it."
                 .to_owned(),
         );
         let uploaded = options.uploaded_jwks.as_ref();
@@ -166,7 +165,9 @@ impl GoogleSetup {
 fn on(registry: &RegistryHost, scope: &Scope) -> Result<On, SetupError> {
     let Some(names) = scope.repositories() else { return Ok(On::Project) };
     let location = location(registry).ok_or_else(|| {
-        SetupError::Repositories(format!("{registry} does not say at which location its repositories are"))
+        SetupError::Repositories(format!(
+            "the host name {registry} does not contain the location of its repositories"
+        ))
     })?;
     let repository = |name: &RepositoryName| match name.as_str().split('/').collect::<Vec<_>>()[..] {
         [name] => Ok(Repository { project: None, name: name.to_owned() }),

@@ -160,7 +160,7 @@ impl GoogleSetup {
 /// Returns `audience` as the only element of a list.
 fn one_of_a_list(audience: &str) -> Result<Cow<'_, str>, SetupError> {
     gcloud_list(audience).ok_or_else(|| {
-        let why = "gcloud has no separator left for it; use another format";
+        let why = "gcloud has no unused separator for it; use another format";
         SetupError::Audience { audience: audience.to_owned(), why }
     })
 }

@@ -50,17 +50,18 @@ impl KeysToUpload {
         let kid = kid.map_or("KID", |(_, kid)| kid.as_str());
         let then = match feed.provider.jwks() {
             JwksSource::Uploaded => format!(
-                "Once it is there, say so: carnet feed confirm-jwks {kid} {path}. Scheduled rotation of {alg} waits for \
-                 that."
+                "Once it is uploaded, run: carnet feed confirm-jwks {kid} {path}. Scheduled rotation of \
+                 {alg} waits for that."
             ),
             JwksSource::Fetched => format!(
-                "The feed does not say that its JWKS is uploaded, and no rotation waits for you: carnet feed update \
-                 {path} --jwks uploaded; and once the JWKS is there: carnet feed confirm-jwks {kid} {path}."
+                "The feed is not set to an uploaded JWKS, so no rotation waits for the upload. Run: carnet \
+                 feed update {path} --jwks uploaded; and once the JWKS is uploaded: carnet feed confirm-jwks \
+                 {kid} {path}."
             ),
         };
         vec![
-            "Google will not fetch this issuer's keys: after every rotation, while the new key is only prepared, upload \
-             them again, or tokens are refused once it signs."
+            "Google will not fetch this issuer's keys: after every rotation, upload them again while the new \
+             key is prepared, or Google refuses tokens once it signs."
                 .to_owned(),
             then,
         ]

@@ -55,7 +55,9 @@ pub enum ClockTrust {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ClockDoubt {
     /// The clock is behind.
-    #[error("this machine's clock says {now}, but it has been {high_water} already")]
+    #[error(
+        "this machine's clock says {now}, which is before {high_water}, the latest time known to the database"
+    )]
     Behind {
         /// The wall clock.
         now: Timestamp,
@@ -72,7 +74,8 @@ pub enum ClockDoubt {
     },
     /// The clock has jumped.
     #[error(
-        "this machine's clock has jumped forward by {} s to {now}; it is believed once it has held for ten minutes",
+        "this machine's clock has jumped forward by {} s to {now}; it is accepted after ten minutes without \
+         another jump",
         by.as_secs()
     )]
     Jumped {
@@ -89,11 +92,11 @@ impl ClockDoubt {
     pub fn fix(&self) -> &'static str {
         match self {
             Self::Behind { .. } => {
-                "set this machine's clock; if it is right, a wrong one was believed before: `carnet key clock --set-back` \
-                 sets the database's time back"
+                "set this machine's clock; if it is right, a wrong one was accepted before: `carnet key \
+                 clock --set-back` sets the database's time back"
             }
             Self::Ahead { .. } => {
-                "compare this machine's clock with another; if it is right, `carnet key clock --accept` has it believed"
+                "compare this machine's clock with another; if it is right, run `carnet key clock --accept`"
             }
             Self::Jumped { .. } => {
                 "compare this machine's clock with another; if it is right, wait, or run `carnet key clock --accept`"

@@ -121,7 +121,7 @@ pub enum Refusal {
         safe_at: Timestamp,
     },
     /// A location where verifiers find keys does not show the prepared key yet.
-    #[error("the prepared {algorithm} key {kid} is not yet published everywhere that verifiers look for it")]
+    #[error("the prepared {algorithm} key {kid} is not yet published everywhere")]
     Unpublished {
         /// The algorithm that cannot be rotated yet.
         algorithm: Algorithm,
@@ -130,8 +130,8 @@ pub enum Refusal {
     },
     /// A ninth key would be published.
     #[error(
-        "the key set already publishes {published} keys and a rotation must not publish more than {MAX_PUBLISHED}; \
-         the next slot frees at {frees_at}"
+        "the key set already has {published} keys, and a rotation must not publish more than \
+         {MAX_PUBLISHED}; the next slot becomes free at {frees_at}"
     )]
     KeySetFull {
         /// The number of published keys.

@@ -65,7 +65,7 @@ async fn end(connection: &mut SqliteConnection) -> Result<Anchor, StoreError> {
         Some((seq, mac)) => Ok(Anchor { seq, mac: parse(TABLE, &seq.to_string(), &mac)? }),
         None => match Base::read(connection).await? {
             Some(base) => base.anchor(),
-            None => Err(corrupt(BASE_TABLE, "1", "is gone: nothing says where the audit log begins")),
+            None => Err(corrupt(BASE_TABLE, "1", "is missing: the beginning of the audit log is unknown")),
         },
     }
 }
@@ -80,7 +80,7 @@ impl Transaction {
         let cut = self.cut_since_written(&end).await?;
         let mut rows = Vec::with_capacity(events.len() + 1);
         for event in cut.iter().chain(events) {
-            let full = || corrupt(TABLE, &end.seq.to_string(), "has the last number that there is");
+            let full = || corrupt(TABLE, &end.seq.to_string(), "has the highest possible number");
             let seq = end.seq.checked_add(1).ok_or_else(full)?;
             let mut row = Row::new(seq, now, event);
             let mac = row.with_columns(|columns| key.extend(&end.mac, columns));
@@ -106,7 +106,7 @@ impl Transaction {
             return Err(corrupt(
                 "sealed_keys",
                 Purpose::AuditChain.name(),
-                "is gone, but the audit log that it proves is there",
+                "is missing, but its audit log exists",
             ));
         }
         let base = key.beginning();

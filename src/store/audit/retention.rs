@@ -52,7 +52,7 @@ impl Store {
         }
         let report = verifier.finish_part();
         if let Some(finding) = report.findings.first() {
-            let problem = format!("{finding}; nothing is pruned before that is looked into");
+            let problem = format!("{finding}; nothing is pruned until an operator has dealt with that");
             return Err(corrupt(TABLE, &finding.seq.to_string(), problem));
         }
         let end = report.end;

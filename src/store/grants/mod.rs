@@ -331,7 +331,7 @@ impl Row {
             revoked_at: optional_time(self.revoked_at)?,
             last_used_at: optional_time(self.last_used_at)?,
         };
-        let token_hash = hash.ok_or_else(|| corrupt(TABLE, &self.id, "its token's hash is none"))?;
+        let token_hash = hash.ok_or_else(|| corrupt(TABLE, &self.id, "its token's hash is malformed"))?;
         Ok(GrantRow::Authentic(Box::new(StoredGrant { grant, token_hash })))
     }
 

@@ -80,7 +80,7 @@ impl Transaction {
         }
         if let Some(missing) = keep.iter().find(|keep| !kept.iter().any(|kept| kept.is_same(keep))) {
             let id = missing.grant.id.to_string();
-            return Err(corrupt(TABLE, &id, "is not what was shown a moment ago"));
+            return Err(corrupt(TABLE, &id, "has changed since it was shown"));
         }
         // Deletes all rows instead of naming them: a forged `id` need not be text.
         sqlx::query("DELETE FROM grants").execute(self.connection()).await?;

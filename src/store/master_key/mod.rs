@@ -243,7 +243,8 @@ pub enum MasterKeyError {
         source: io::Error,
     },
     /// The file's permissions let other users read or write it.
-    #[error("the master key file {} has mode {mode:04o}: others than those who need it may use it; `chmod 600` it, or give the secret `defaultMode: 0400` where Kubernetes mounts it", .path.display())]
+    #[error("the master key file {} has mode {mode:04o}: other users can use it; run `chmod 600` on it, or \
+             give the secret `defaultMode: 0400` if Kubernetes mounts it", .path.display())]
     Permissions {
         /// The file.
         path: PathBuf,

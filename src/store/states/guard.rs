@@ -115,7 +115,8 @@ impl Guard {
                 if before.as_deref() != Some(&error) {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
-                        "the state file could not be written: until it is, an older database could pass for this one"
+                        "the state file could not be written: until it is, an older database in its place \
+                         would not be detected"
                     );
                 }
                 self.file_error.store(Some(Arc::new(error)));

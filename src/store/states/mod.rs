@@ -35,8 +35,8 @@ const KEPT: i64 = 100_000;
 pub enum StateError {
     /// An older copy has replaced the database.
     #[error(
-        "the database {database} is at state {found}, but {witness} has seen it at state {known}: an older database was \
-         put in its place"
+        "the database {database} is at state {found}, but {witness} has seen it at state {known}: it was \
+         replaced by an older database"
     )]
     Older {
         /// The database.
@@ -50,8 +50,8 @@ pub enum StateError {
     },
     /// The database continued from an older copy, or is another one.
     #[error(
-        "the database {database} has another history than the one that {witness} has seen up to state {known}: it went on \
-         from an older copy"
+        "the database {database} has another history than {witness} has seen up to state {known}: it \
+         continued from an older copy"
     )]
     Forked {
         /// The database.
@@ -63,8 +63,8 @@ pub enum StateError {
     },
     /// The database no longer keeps the states of the remembered time.
     #[error(
-        "the database {database} keeps its states from {oldest} on, and {witness} remembers state {known}: nothing shows \
-         that it is the same database"
+        "the database {database} has its states from {oldest} on, and {witness} has seen state {known}: \
+         nothing shows that it is the same database"
     )]
     Forgotten {
         /// The database.
@@ -95,8 +95,8 @@ pub enum StateError {
     Lost(DatabaseUrl),
     /// The tracked rows are not those of the last state.
     #[error(
-        "keys, grants, policy or issuer in {database} are not those of its last state {n}: something other than carnet put \
-         back, inserted, changed or removed rows"
+        "keys, grants, policy or issuer in {database} do not match its last state {n}: something other than \
+         carnet restored, inserted, changed or removed rows"
     )]
     Altered {
         /// The database.
@@ -106,8 +106,8 @@ pub enum StateError {
     },
     /// A tracked row is not the one that carnet wrote last.
     #[error(
-        "the row {row} of `{table}` is not the one that carnet wrote last: something other than carnet put back, inserted, \
-         changed or removed it"
+        "the row {row} of `{table}` is not the one that carnet wrote last: something other than carnet \
+         restored, inserted, changed or removed it"
     )]
     NotVouched {
         /// The table.
@@ -117,8 +117,8 @@ pub enum StateError {
     },
     /// The database's path now names another file.
     #[error(
-        "the file of the database {0} was replaced while this process ran: it serves the public documents and does \
-         nothing else until it is started again"
+        "the file of the database {0} was replaced while this process ran: it serves only the public \
+         documents until it is started again"
     )]
     Replaced(DatabaseUrl),
     /// Something other than carnet changed the schema.
@@ -132,7 +132,7 @@ pub enum StateError {
         object: String,
     },
     /// A change needs the states, and they have not been checked.
-    #[error("the states of {0} were not looked at: nothing was changed")]
+    #[error("the states of {0} were not checked: nothing was changed")]
     NotEstablished(DatabaseUrl),
     /// The state file cannot be used.
     #[error(transparent)]
@@ -151,7 +151,8 @@ struct Row {
 
 impl Row {
     fn state(&self) -> Result<State, StoreError> {
-        let hash = |text: &str| text.parse().map_err(|_| corrupt(TABLE, &self.n.to_string(), "is no state"));
+        let hash =
+            |text: &str| text.parse().map_err(|_| corrupt(TABLE, &self.n.to_string(), "is not a state"));
         Ok(State { n: self.n, digest: hash(&self.digest)?, head: hash(&self.head)? })
     }
 

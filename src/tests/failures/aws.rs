@@ -52,7 +52,7 @@ async fn every_failure_at_aws_names_its_step_and_code_and_says_what_to_look_at()
                 STS,
                 400,
                 "IDPCommunicationError",
-                "must be public and answer quickly",
+                "must be public and respond quickly",
             )
             .transient()
         },
@@ -60,16 +60,16 @@ async fn every_failure_at_aws_names_its_step_and_code_and_says_what_to_look_at()
             documents: Some((200, "<html>")),
             ..refused("JWKS unreadable", STS, 400, INVALID, "JWKS").transient()
         },
-        refused("role absent", STS, 403, DENIED, "the role does not exist").feed(absent),
+        refused("role absent", STS, 403, DENIED, "the role may be missing").feed(absent),
         refused("session too long", STS, 400, "ValidationError", "session_duration")
             .feed(json!({ "session_duration": 7200 })),
         refused("claim refused", STS, 403, "IDPRejectedClaim", "refused a claim").claim("iat", 1.5),
-        refused("propagation", STS, 403, DENIED, "some seconds after a change").fault("propagating"),
+        refused("propagation", STS, 403, DENIED, "a recent change takes some seconds").fault("propagating"),
         refused("unreachable, as AWS says", STS, 400, "IDPCommunicationError", "well-known")
             .fault("issuer-unreachable")
             .transient(),
-        refused("throttling", STS, 400, "Throttling", "limits how often").fault("throttled").transient(),
-        refused("5xx", STS, 503, "ServiceUnavailable", "often passes").fault("unavailable").transient(),
+        refused("throttling", STS, 400, "Throttling", "limits the rate").fault("throttled").transient(),
+        refused("5xx", STS, 503, "ServiceUnavailable", "often temporary").fault("unavailable").transient(),
         refused("policy", STS, 400, "MalformedPolicyDocument", "session policy").told(),
         refused("policy too large", STS, 400, "PackedPolicyTooLarge", "fewer repositories").told(),
         refused("region", STS, 403, "RegionDisabledException", "activate STS").told(),
@@ -82,10 +82,12 @@ async fn every_failure_at_aws_names_its_step_and_code_and_says_what_to_look_at()
             "ecr:GetAuthorizationToken on resource *",
         )
         .fault("propagating"),
-        refused("throttling of ECR", ECR, 400, "ThrottlingException", "limits how often")
+        refused("throttling of ECR", ECR, 400, "ThrottlingException", "limits the rate")
             .fault("throttled")
             .transient(),
-        refused("5xx of ECR", ECR, 500, "ServerException", "often passes").fault("unavailable").transient(),
+        refused("5xx of ECR", ECR, 500, "ServerException", "often temporary")
+            .fault("unavailable")
+            .transient(),
         refused("signature", ECR, 400, "InvalidSignatureException", "the registry's region").told(),
         refused("session", ECR, 400, "UnrecognizedClientException", "belong together").told(),
         refused("an unknown code of ECR", ECR, 400, "NewException", "look up NewException").told(),
@@ -105,8 +107,8 @@ async fn every_failure_of_ecr_public_names_its_step() {
     };
     let mut cases = vec![
         at_ecr(400, "AccessDeniedException", "ecr-public:GetAuthorizationToken", "propagating"),
-        at_ecr(400, "ThrottlingException", "limits how often", "throttled").transient(),
-        at_ecr(500, "ServerException", "often passes", "unavailable").transient(),
+        at_ecr(400, "ThrottlingException", "limits the rate", "throttled").transient(),
+        at_ecr(500, "ServerException", "often temporary", "unavailable").transient(),
         refused("subject", STS, 403, DENIED, ":sub = space:default:feed:b")
             .claim("sub", "space:default:feed:b"),
     ];

@@ -41,7 +41,7 @@ fn scoped(case: Case) -> Case {
 #[tokio::test]
 async fn every_failure_at_azure_names_its_step_and_number_and_says_what_to_look_at() {
     let (past, week) = (at(0).as_second(), at(7 * 86_400).as_second());
-    let reach = "must be public and answer quickly";
+    let reach = "must be public and respond quickly";
     let mut cases = vec![
         refused("bad issuer", ENTRA, 401, "AADSTS700211", "exactly the issuer http://localhost:1")
             .claim("iss", "http://localhost:1"),
@@ -49,7 +49,7 @@ async fn every_failure_at_azure_names_its_step_and_number_and_says_what_to_look_
             .claim("aud", "api://other"),
         refused("subject", ENTRA, 401, "AADSTS700213", "exactly the subject space:default:feed:b")
             .claim("sub", "space:default:feed:b"),
-        refused("case", ENTRA, 401, "AADSTS7002138", "other upper and lower case")
+        refused("case", ENTRA, 401, "AADSTS7002138", "different upper and lower case")
             .claim("sub", "Space:default:feed:a"),
         refused("expired", ENTRA, 401, "AADSTS700024", "this machine's clock").claim("exp", past),
         refused("its time, the other number", ENTRA, 401, "AADSTS500133", "this machine's clock").told(),
@@ -69,7 +69,7 @@ async fn every_failure_at_azure_names_its_step_and_number_and_says_what_to_look_
         refused("unreachable, a third number", ENTRA, 400, "AADSTS90061", reach).told().transient(),
         Case {
             documents: Some((200, "<html>")),
-            ..refused("JWKS unreadable", ENTRA, 400, "AADSTS900612", "nothing on the way changes it")
+            ..refused("JWKS unreadable", ENTRA, 400, "AADSTS900612", "nothing in between changes it")
         },
         refused("propagation", ENTRA, 401, "AADSTS70021", "a new one takes some minutes")
             .fault("propagating"),
@@ -77,27 +77,29 @@ async fn every_failure_at_azure_names_its_step_and_number_and_says_what_to_look_
             .feed(json!({ "tenant_id": OTHER })),
         refused("application absent", ENTRA, 400, "AADSTS700016", "the client id 11111111")
             .feed(json!({ "client_id": OTHER })),
-        refused("resource absent", ENTRA, 400, "AADSTS500011", "knows no resource").told(),
-        refused("throttling", ENTRA, 429, "AADSTS90055", "limits how often").fault("throttled").transient(),
-        refused("5xx", ENTRA, 503, "AADSTS90033", "often passes").fault("unavailable").transient(),
+        refused("resource absent", ENTRA, 400, "AADSTS500011", "does not have the resource").told(),
+        refused("throttling", ENTRA, 429, "AADSTS90055", "limits the rate").fault("throttled").transient(),
+        refused("5xx", ENTRA, 503, "AADSTS90033", "often temporary").fault("unavailable").transient(),
         refused("an unknown number", ENTRA, 400, "AADSTS4242", "look up AADSTS4242").told(),
         refused("no role", EXCHANGE, 401, "UNAUTHORIZED", "AcrPull").fault("propagating"),
         refused("network rules", EXCHANGE, 403, "DENIED", "network rules").told(),
-        refused("throttling of ACR", EXCHANGE, 429, "TOOMANYREQUESTS", "limits how often")
+        refused("throttling of ACR", EXCHANGE, 429, "TOOMANYREQUESTS", "limits the rate")
             .fault("throttled")
             .transient(),
-        refused("5xx of ACR", EXCHANGE, 503, "UNAVAILABLE", "often passes").fault("unavailable").transient(),
+        refused("5xx of ACR", EXCHANGE, 503, "UNAVAILABLE", "often temporary")
+            .fault("unavailable")
+            .transient(),
         refused("an unknown code of ACR", EXCHANGE, 400, "NEW", "look up NEW").told(),
         scoped(
             refused("no role in the repository", NARROW, 401, "UNAUTHORIZED", "AcrPull").fault("propagating"),
         ),
         scoped(
-            refused("throttling of the narrowing", NARROW, 429, "TOOMANYREQUESTS", "limits how often")
+            refused("throttling of the narrowing", NARROW, 429, "TOOMANYREQUESTS", "limits the rate")
                 .fault("throttled")
                 .transient(),
         ),
         scoped(
-            refused("5xx of the narrowing", NARROW, 503, "UNAVAILABLE", "often passes")
+            refused("5xx of the narrowing", NARROW, 503, "UNAVAILABLE", "often temporary")
                 .fault("unavailable")
                 .transient(),
         ),

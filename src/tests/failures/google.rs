@@ -55,15 +55,15 @@ async fn every_failure_at_google_names_its_step_and_code_and_says_what_to_look_a
             STS,
             400,
             "unauthorized_client",
-            "must accept the subject space:default:feed:b",
+            "must accept exactly the subject space:default:feed:b",
         )
         .claim("sub", "space:default:feed:b"),
-        refused("case", STS, 400, "unauthorized_client", "letter by letter")
+        refused("case", STS, 400, "unauthorized_client", "must accept exactly")
             .claim("sub", "Space:default:feed:a"),
         refused("subject too long", STS, 400, "invalid_request", "at most 127 bytes")
             .claim("sub", "s".repeat(128)),
         refused("expired", STS, 400, GRANT, "this machine's clock").claim("exp", past),
-        refused("more than 24 hours", STS, 400, GRANT, "in its time").claim("exp", past + 86_401),
+        refused("more than 24 hours", STS, 400, GRANT, "be valid now").claim("exp", past + 86_401),
         Case { kid: Some("other"), ..refused("unknown key", STS, 400, GRANT, "find key ES256 in its JWKS") },
         Case {
             documents: Some((503, "")),
@@ -79,10 +79,10 @@ async fn every_failure_at_google_names_its_step_and_code_and_says_what_to_look_a
         refused("pool disabled", STS, 400, "invalid_target", "disabled or deleted").feed(disabled),
         refused("propagation", STS, 400, "invalid_target", "a new one takes a few minutes")
             .fault("propagating"),
-        refused("throttling", STS, 429, "RESOURCE_EXHAUSTED", "limits how often")
+        refused("throttling", STS, 429, "RESOURCE_EXHAUSTED", "limits the rate")
             .fault("throttled")
             .transient(),
-        refused("5xx", STS, 503, "UNAVAILABLE", "often passes").fault("unavailable").transient(),
+        refused("5xx", STS, 503, "UNAVAILABLE", "often temporary").fault("unavailable").transient(),
         refused("API off", STS, 403, "PERMISSION_DENIED", "must be enabled").told(),
         refused("an unknown code", STS, 400, "new_code", "look up new_code").told(),
         refused("account absent", ACCOUNT, 403, "PERMISSION_DENIED", "roles/iam.workloadIdentityUser")
@@ -94,18 +94,18 @@ async fn every_failure_at_google_names_its_step_and_code_and_says_what_to_look_a
                 ACCOUNT,
                 403,
                 "PERMISSION_DENIED",
-                "a grant takes a few minutes",
+                "a new role binding takes a few minutes",
             )
             .fault("propagating"),
         ),
         acting(refused("account disabled", ACCOUNT, 400, "FAILED_PRECONDITION", "may be disabled").told()),
         acting(
-            refused("throttling of the account", ACCOUNT, 429, "RESOURCE_EXHAUSTED", "limits how often")
+            refused("throttling of the account", ACCOUNT, 429, "RESOURCE_EXHAUSTED", "limits the rate")
                 .fault("throttled")
                 .transient(),
         ),
         acting(
-            refused("5xx of the account", ACCOUNT, 503, "UNAVAILABLE", "often passes")
+            refused("5xx of the account", ACCOUNT, 503, "UNAVAILABLE", "often temporary")
                 .fault("unavailable")
                 .transient(),
         ),

@@ -82,7 +82,7 @@ async fn a_revoked_key_cannot_be_brought_back() {
         active.as_str(),
     )
     .await;
-    is_noticed(&machine, &mut process, active.as_str(), "brought back").await;
+    is_noticed(&machine, &mut process, active.as_str(), "restored").await;
 }
 
 #[tokio::test]

@@ -106,7 +106,7 @@ pub enum IssuerUrlRule {
     #[error("leave off “#” and what follows it")]
     Fragment,
     /// The host or the port is malformed.
-    #[error("the host does not fit: {0}")]
+    #[error("the host is not valid: {0}")]
     Host(AuthorityRule),
     /// The path has a character that can be written in more than one way.
     #[error("in the path use letters, digits, “-”, “.”, “_” and “~”, not {}", character(*.0))]

@@ -144,7 +144,7 @@ fn refusals_say_the_rule_and_repeat_no_secret() {
         ),
         (
             "https://bücher.example",
-            r#""https://bücher.example" is not an issuer URL: the host does not fit: write an international name in its “xn--” form, without 'ü' (U+00FC)"#,
+            r#""https://bücher.example" is not an issuer URL: the host is not valid: write an international name in its “xn--” form, without 'ü' (U+00FC)"#,
         ),
         (
             "https://id.example/.well-known/openid-configuration",

@@ -224,7 +224,7 @@ fn what_listens_at_an_endpoint_is_told_to_nobody_with_limits() {
     }
     let (problem, step, rows) = &told[0];
     for text in [problem, step, rows.first().unwrap()] {
-        assert!(text.contains("gives no answer of the provider") && !text.contains("secret"), "{text}");
+        assert!(text.contains("does not respond as the provider does") && !text.contains("secret"), "{text}");
     }
     // A caller without limits sees all of it.
     let full = world.credentials(&world.admin, "default/page", &json!({})).json().to_string();

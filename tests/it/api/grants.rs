@@ -19,7 +19,7 @@ fn made(answer: &crate::support::http::Answer) -> Grant {
 }
 
 fn time(value: &Value) -> Timestamp {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no time")).parse().unwrap()
+    value.as_str().unwrap_or_else(|| panic!("{value} is not a time")).parse().unwrap()
 }
 
 #[test]

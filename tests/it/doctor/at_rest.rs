@@ -37,8 +37,8 @@ fn files_that_others_may_read_or_write_are_found() {
     found.assert("master-key-file", "failed", "master.key has mode 0644");
     let hint = found.get("master-key-file").unwrap()["hint"].as_str().unwrap().to_owned();
     assert!(hint.starts_with("chmod 0600 ") && hint.ends_with("master.key"), "{hint}");
-    // Every other command refuses such a key.
-    found.assert("master-key", "failed", "were not looked at");
+    // No command takes such a key.
+    found.assert("master-key", "failed", "were not checked");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn what_is_no_database_at_all_is_found() {
     fs::write(carnet.database(), [0x5a; 8192]).unwrap();
     let found = Found::of(&carnet, &[]);
     found.assert("database", "failed", "cannot be opened");
-    found.assert("database-files", "ok", "others may not");
+    found.assert("database-files", "ok", "no other user can");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn feeds_that_cannot_work_are_found() {
 #[test]
 fn a_database_that_was_put_back_is_found_and_a_missing_state_file_is_warned_of() {
     let carnet = unreachable();
-    Found::of(&carnet, &[]).assert("database-state", "ok", "as its state file remembers");
+    Found::of(&carnet, &[]).assert("database-state", "ok", "as its state file records");
     let files =
         || ["carnet.db", "carnet.db-wal"].map(|name| fs::read(carnet.home().join(name)).unwrap_or_default());
     let put_back = |[database, log]: [Vec<u8>; 2]| {
@@ -185,7 +185,7 @@ fn a_database_that_was_put_back_is_found_and_a_missing_state_file_is_warned_of()
     fs::write(&file, "nonsense").unwrap();
     Found::of(&carnet, &[]).assert("database-state", "failed", "is damaged");
     fs::remove_file(&file).unwrap();
-    Found::of(&carnet, &[]).assert("database-state", "warning", "nothing outside remembers it");
+    Found::of(&carnet, &[]).assert("database-state", "warning", "nothing outside the database records it");
     assert!(!file.exists(), "doctor made the file");
     fs::write(&file, known).unwrap();
     Found::of(&carnet, &[]).assert("database-state", "ok", "is at state");

@@ -73,7 +73,7 @@ fn an_issuer_in_order_has_no_complaint_but_how_it_was_looked_at() {
     );
     found.assert("view", "warning", "(--allow-private)");
     found.assert("view", "warning", &format!("only the certificates in {} (--ca)", certificate.display()));
-    found.assert("view", "warning", "`carnet feed check` is the proof");
+    found.assert("view", "warning", "only `carnet feed check` proves");
 
     let strict = Found::of(&issuer.carnet, &[&flags[..], &["--strict"]].concat());
     assert_eq!(strict.status, FAILED);
@@ -84,7 +84,7 @@ fn an_issuer_in_order_has_no_complaint_but_how_it_was_looked_at() {
         "{table}"
     );
     assert!(
-        lines.iter().any(|line| line.starts_with("warning  issuer-url           no cloud reaches")),
+        lines.iter().any(|line| line.starts_with("warning  issuer-url           no cloud can reach")),
         "{table}"
     );
     assert!(table.contains("hint: run it without --ca and --allow-private"), "{table}");
@@ -94,7 +94,7 @@ fn an_issuer_in_order_has_no_complaint_but_how_it_was_looked_at() {
 fn an_issuer_on_this_machine_is_told_and_not_fetched_unless_it_may_be() {
     let issuer = Issuer::http();
     let found = Found::of(&issuer.carnet, &[]);
-    found.assert("issuer-url", "failed", "no cloud reaches http://127.0.0.1:");
+    found.assert("issuer-url", "failed", "no cloud can reach http://127.0.0.1:");
     found.assert("view", "ok", "trusting the public web roots");
     assert_eq!(found.complaints().len(), 1, "{:#?}", found.report);
     assert_eq!(found.get("discovery"), None);
@@ -146,7 +146,11 @@ fn a_clock_that_is_off_is_found_by_the_date_of_the_answers() {
     found.assert("clock", "failed", "behind the issuer URL's");
     issuer.carnet.turn_clock("+0");
     execute(&issuer.carnet.database(), "UPDATE key_state SET high_water = 4000000000000");
-    Found::of(&issuer.carnet, &["--allow-private"]).assert("clock-high-water", "failed", "it has been");
+    Found::of(&issuer.carnet, &["--allow-private"]).assert(
+        "clock-high-water",
+        "failed",
+        "the latest time known to the database",
+    );
 }
 
 #[test]

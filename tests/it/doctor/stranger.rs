@@ -96,7 +96,7 @@ fn each_way_of_serving_the_documents_wrongly_is_found() {
             },
             "issuer",
             "failed",
-            "The trailing slash is the difference.",
+            "They differ in the trailing slash.",
         ),
         (
             |stranger| {
@@ -143,7 +143,7 @@ fn each_way_of_serving_the_documents_wrongly_is_found() {
             |stranger| stranger.jwks.headers = "Content-Type: application/json\r\n".to_owned(),
             "cache",
             "warning",
-            "without Cache-Control",
+            "has no Cache-Control",
         ),
         (|stranger| stranger.jwks.after = Duration::from_millis(1100), "speed", "warning", " took 1"),
     ];
@@ -158,5 +158,5 @@ fn each_way_of_serving_the_documents_wrongly_is_found() {
 fn who_never_answers_is_not_waited_for_forever() {
     let mut stranger = Stranger::new();
     stranger.discovery.after = Duration::from_secs(60);
-    stranger.found().assert("discovery", "failed", "no answer within 10 s");
+    stranger.found().assert("discovery", "failed", "no response within 10 s");
 }

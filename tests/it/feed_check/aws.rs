@@ -37,12 +37,12 @@ pub(crate) const AT_STS: &[Case] = &[
     Case {
         fault: "fault = 'throttled'",
         fix: Fix::Wait,
-        ..sts("aws-sts-throttled", 400, "Throttling", "limits how often")
+        ..sts("aws-sts-throttled", 400, "Throttling", "limits the rate")
     },
     Case {
         fault: "fault = 'unavailable'",
         fix: Fix::Wait,
-        ..sts("aws-sts-unavailable", 503, "ServiceUnavailable", "often passes")
+        ..sts("aws-sts-unavailable", 503, "ServiceUnavailable", "often temporary")
     },
     Case {
         fault: "fault = 'propagating'",
@@ -137,7 +137,7 @@ pub(crate) const AT_STS: &[Case] = &[
         fault: "fault = 'malformed'",
         code: None,
         fix: Fix::Run(&[("URL", STS_URL)]),
-        ..sts("aws-sts-malformed", 200, "", "not what the provider's API answers")
+        ..sts("aws-sts-malformed", 200, "", "not a response of the provider's API")
     },
     Case {
         feed: &["--endpoint=sts={url}/faulty/aws/sts"],
@@ -153,12 +153,12 @@ pub(crate) const AT_ECR: &[Case] = &[
     Case {
         fault: "fault = 'throttled'",
         fix: Fix::Wait,
-        ..ecr("aws-ecr-throttled", 400, "ThrottlingException", "limits how often")
+        ..ecr("aws-ecr-throttled", 400, "ThrottlingException", "limits the rate")
     },
     Case {
         fault: "fault = 'unavailable'",
         fix: Fix::Wait,
-        ..ecr("aws-ecr-unavailable", 500, "ServerException", "often passes")
+        ..ecr("aws-ecr-unavailable", 500, "ServerException", "often temporary")
     },
     Case {
         trust: TRUST,
@@ -213,7 +213,7 @@ pub(crate) const AT_ECR: &[Case] = &[
         fault: "fault = 'malformed'",
         code: None,
         fix: Fix::Run(&[("URL", ECR_URL)]),
-        ..ecr("aws-ecr-malformed", 200, "", "not what the provider's API answers")
+        ..ecr("aws-ecr-malformed", 200, "", "not a response of the provider's API")
     },
     Case {
         feed: &["--endpoint=ecr={url}/faulty/aws/ecr"],
@@ -229,12 +229,12 @@ pub(crate) const AT_ECR_PUBLIC: &[Case] = &[
     Case {
         fault: "fault = 'throttled'",
         fix: Fix::Wait,
-        ..public("aws-ecr-public-throttled", 400, "ThrottlingException", "limits how often")
+        ..public("aws-ecr-public-throttled", 400, "ThrottlingException", "limits the rate")
     },
     Case {
         fault: "fault = 'unavailable'",
         fix: Fix::Wait,
-        ..public("aws-ecr-public-unavailable", 500, "ServerException", "often passes")
+        ..public("aws-ecr-public-unavailable", 500, "ServerException", "often temporary")
     },
     Case {
         trust: TRUST,
@@ -247,7 +247,7 @@ pub(crate) const AT_ECR_PUBLIC: &[Case] = &[
         fault: "fault = 'malformed'",
         code: None,
         fix: Fix::Run(&[("URL", ECR_URL)]),
-        ..public("aws-ecr-public-malformed", 200, "", "not what the provider's API answers")
+        ..public("aws-ecr-public-malformed", 200, "", "not a response of the provider's API")
     },
     Case {
         cloud: &AWS_PUBLIC,

@@ -55,12 +55,12 @@ pub(crate) const AT_ENTRA: &[Case] = &[
     Case {
         fault: "fault = 'throttled'",
         fix: Fix::Wait,
-        ..entra("azure-entra-throttled", 429, "AADSTS90055", "limits how often")
+        ..entra("azure-entra-throttled", 429, "AADSTS90055", "limits the rate")
     },
     Case {
         fault: "fault = 'unavailable'",
         fix: Fix::Wait,
-        ..entra("azure-entra-unavailable", 503, "AADSTS90033", "often passes")
+        ..entra("azure-entra-unavailable", 503, "AADSTS90033", "often temporary")
     },
     Case {
         fix: INTERNET,
@@ -141,7 +141,7 @@ pub(crate) const AT_ENTRA: &[Case] = &[
     },
     Case {
         rules: &[second("/.well-known/jwks", Act::Answer("200 OK", "", "<html>"))],
-        fix: Fix::Hand("check that nothing on the way changes it", "what changed the JWKS is taken away"),
+        fix: Fix::Hand("check that nothing in between changes it", "what changed the JWKS is taken away"),
         ..entra("azure-entra-jwks-unreadable", 400, "AADSTS900612", "could not read the JWKS")
     },
     Case {
@@ -152,7 +152,7 @@ pub(crate) const AT_ENTRA: &[Case] = &[
             Act::Answer("400 Bad Request", "Content-Type: application/json\r\n", NO_RESOURCE),
         )],
         fix: Fix::Run(&[("UUID", crate::feed_check::clouds::TENANT)]),
-        ..entra("azure-entra-no-resource", 400, "AADSTS500011", "knows no resource")
+        ..entra("azure-entra-no-resource", 400, "AADSTS500011", "does not have the resource")
     },
     Case {
         feed: &["--client-id=11111111-2222-4333-8444-555555555555"],
@@ -190,7 +190,7 @@ pub(crate) const AT_ENTRA: &[Case] = &[
             "fault = 'malformed'",
             200,
             "",
-            "not what the provider's API answers",
+            "not a response of the provider's API",
         )
     },
     Case {
@@ -206,12 +206,12 @@ pub(crate) const AT_ACR: &[Case] = &[
     Case {
         fault: "fault = 'throttled'",
         fix: Fix::Wait,
-        ..acr("azure-acr-throttled", 429, "TOOMANYREQUESTS", "limits how often")
+        ..acr("azure-acr-throttled", 429, "TOOMANYREQUESTS", "limits the rate")
     },
     Case {
         fault: "fault = 'unavailable'",
         fix: Fix::Wait,
-        ..acr("azure-acr-unavailable", 503, "UNAVAILABLE", "often passes")
+        ..acr("azure-acr-unavailable", 503, "UNAVAILABLE", "often temporary")
     },
     Case {
         fault: "fault = 'propagating'",
@@ -254,7 +254,7 @@ pub(crate) const AT_ACR: &[Case] = &[
         fault: "fault = 'malformed'",
         code: None,
         fix: Fix::Run(&[("URL", REGISTRY_URL)]),
-        ..acr("azure-acr-malformed", 200, "", "not what the provider's API answers")
+        ..acr("azure-acr-malformed", 200, "", "not a response of the provider's API")
     },
     Case {
         feed: &["--endpoint=registry={url}/faulty/azure/acr"],
@@ -267,12 +267,12 @@ pub(crate) const AT_ACR: &[Case] = &[
     Case {
         fault: "fault = 'throttled'",
         fix: Fix::Wait,
-        ..narrow("azure-acr-token-throttled", 429, "TOOMANYREQUESTS", "limits how often")
+        ..narrow("azure-acr-token-throttled", 429, "TOOMANYREQUESTS", "limits the rate")
     },
     Case {
         fault: "fault = 'unavailable'",
         fix: Fix::Wait,
-        ..narrow("azure-acr-token-unavailable", 503, "UNAVAILABLE", "often passes")
+        ..narrow("azure-acr-token-unavailable", 503, "UNAVAILABLE", "often temporary")
     },
     Case {
         fault: "fault = 'propagating'",
@@ -284,7 +284,7 @@ pub(crate) const AT_ACR: &[Case] = &[
         rules: &[rule("//127.0.0.2/azure/acr/oauth2/token", Act::Answer("200 OK", "", "<html>Welcome"))],
         code: None,
         fix: Fix::Run(&[("URL", REGISTRY_URL)]),
-        ..narrow("azure-acr-token-malformed", 200, "", "not what the provider's API answers")
+        ..narrow("azure-acr-token-malformed", 200, "", "not a response of the provider's API")
     },
     Case {
         feed: AROUND,

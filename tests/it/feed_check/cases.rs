@@ -78,8 +78,8 @@ pub(crate) enum Fix {
 
 /// The reason why some fixes are not run.
 pub(crate) const UNHEARD_OF: &str = "nobody knows what fixes a code that is in no table";
-/// Clouds must reach the issuer.
-pub(crate) const INTERNET: Fix = Fix::Way("have {url} answer from the internet");
+/// What clouds need of the issuer.
+pub(crate) const INTERNET: Fix = Fix::Way("make {url} reachable from the internet");
 
 pub(crate) const CASE: Case = Case {
     name: "",

@@ -29,17 +29,17 @@ pub(crate) const DOCUMENTS: &[Case] = &[
     Case {
         served: Served::Down,
         fix: SERVE,
-        ..discovery("discovery-down", Some(502), "nothing serves the issuer")
+        ..discovery("discovery-down", Some(502), "no server is running for the issuer")
     },
     Case {
         served: Served::OtherIssuer,
         fix: SERVE,
-        ..discovery("discovery-other-issuer", Some(200), "another issuer is served there")
+        ..discovery("discovery-other-issuer", Some(200), "the document names another issuer")
     },
     Case {
         rules: &[rule(DISCOVERY, Act::Bytes(""))],
         fix: Fix::Ends(&[]),
-        ..discovery("discovery-closed", None, "nothing serves the issuer")
+        ..discovery("discovery-closed", None, "no server is running for the issuer")
     },
     Case {
         rules: &[rule(
@@ -54,27 +54,27 @@ pub(crate) const DOCUMENTS: &[Case] = &[
     },
     Case {
         rules: &[rule(DISCOVERY, Act::Answer("401 Unauthorized", HTML, "<html>Log in</html>"))],
-        ..discovery("discovery-login", Some(401), "asks for a login: both documents must be public")
+        ..discovery("discovery-login", Some(401), "requires a login: both documents must be public")
     },
     Case {
         rules: &[rule(DISCOVERY, Act::Answer("404 Not Found", HTML, "<html>Not found</html>"))],
         ..discovery(
             "discovery-not-found",
             Some(404),
-            "changes the path: /.well-known must arrive below the issuer URL",
+            "changes the path: it must pass /.well-known on below the issuer URL",
         )
     },
     Case {
         rules: &[rule(DISCOVERY, Act::Answer("200 OK", HTML, "<html>Welcome</html>"))],
-        ..discovery("discovery-page", Some(200), "something else answers there")
+        ..discovery("discovery-page", Some(200), "something other than carnet responds there")
     },
     Case {
         rules: &[rule(DISCOVERY, Act::Answer("200 OK", "", r#"{"issuer":"https://other.example"}"#))],
-        ..discovery("discovery-incomplete", Some(200), "something else answers there")
+        ..discovery("discovery-incomplete", Some(200), "something other than carnet responds there")
     },
     Case {
         rules: &[rule(DISCOVERY, Act::Long)],
-        ..discovery("discovery-too-long", None, "something else answers there")
+        ..discovery("discovery-too-long", None, "something other than carnet responds there")
     },
     Case {
         rules: &[rule(JWKS, Act::Answer("200 OK", "", r#"{"keys":[]}"#))],
@@ -84,16 +84,16 @@ pub(crate) const DOCUMENTS: &[Case] = &[
     Case {
         rules: &[rule(JWKS, OTHER_JWKS)],
         fix: Fix::Ends(&[]),
-        ..jwks("jwks-other-keys", Some(200), "works on another database")
+        ..jwks("jwks-other-keys", Some(200), "uses another database")
     },
     Case {
         served: Served::OtherKeys,
         fix: SERVE,
-        ..jwks("jwks-other-database", Some(200), "works on another database")
+        ..jwks("jwks-other-database", Some(200), "uses another database")
     },
     Case {
         rules: &[rule(JWKS, Act::Answer("200 OK", HTML, "<html>Welcome</html>"))],
-        ..jwks("jwks-page", Some(200), "something else answers there")
+        ..jwks("jwks-page", Some(200), "something other than carnet responds there")
     },
     Case {
         rules: &[rule(JWKS, Act::Answer("302 Found", "Location: https://other.example/\r\n", ""))],
@@ -105,7 +105,11 @@ pub(crate) const DOCUMENTS: &[Case] = &[
     },
     Case {
         rules: &[rule(JWKS, Act::Answer("404 Not Found", HTML, "<html>Not found</html>"))],
-        ..jwks("jwks-not-found", Some(404), "changes the path: /.well-known must arrive below the issuer URL")
+        ..jwks(
+            "jwks-not-found",
+            Some(404),
+            "changes the path: it must pass /.well-known on below the issuer URL",
+        )
     },
 ];
 
@@ -131,7 +135,7 @@ pub(crate) const MINT_AT_GOOGLE: &[Case] = &[Case {
         "--context=project=a-project-with-quite-a-long-name-of-its-own-0123",
         "--context=tenant=a-tenant-with-quite-a-long-name-of-its-own-012345",
     ],
-    ..mint("mint-subject-too-long", "more or longer keys than the provider takes")
+    ..mint("mint-subject-too-long", "more or longer keys than the provider accepts")
 }];
 
 #[test]

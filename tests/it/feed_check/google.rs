@@ -39,12 +39,12 @@ pub(crate) const AT_STS: &[Case] = &[
     Case {
         fault: "fault = 'throttled'",
         fix: Fix::Wait,
-        ..sts("google-sts-throttled", 429, "RESOURCE_EXHAUSTED", "limits how often")
+        ..sts("google-sts-throttled", 429, "RESOURCE_EXHAUSTED", "limits the rate")
     },
     Case {
         fault: "fault = 'unavailable'",
         fix: Fix::Wait,
-        ..sts("google-sts-unavailable", 503, "UNAVAILABLE", "often passes")
+        ..sts("google-sts-unavailable", 503, "UNAVAILABLE", "often temporary")
     },
     Case {
         fault: "fault = 'issuer-unreachable'",
@@ -95,7 +95,7 @@ pub(crate) const AT_STS: &[Case] = &[
             "google-sts-other-subject",
             400,
             "unauthorized_client",
-            "must accept the subject space:default:feed:a",
+            "must accept exactly the subject space:default:feed:a",
         )
     },
     Case { clock: Some("-2h"), ..sts("google-sts-expired", 400, "invalid_grant", "this machine's clock") },
@@ -127,7 +127,7 @@ pub(crate) const AT_STS: &[Case] = &[
         fault: "fault = 'malformed'",
         code: None,
         fix: Fix::Run(&[("URL", STS_URL)]),
-        ..sts("google-sts-malformed", 200, "", "not what the provider's API answers")
+        ..sts("google-sts-malformed", 200, "", "not a response of the provider's API")
     },
     Case {
         feed: &["--endpoint=sts={url}/faulty/google/sts"],
@@ -143,12 +143,12 @@ pub(crate) const AT_ACCOUNT: &[Case] = &[
     Case {
         fault: "fault = 'throttled'",
         fix: Fix::Wait,
-        ..account("google-account-throttled", 429, "RESOURCE_EXHAUSTED", "limits how often")
+        ..account("google-account-throttled", 429, "RESOURCE_EXHAUSTED", "limits the rate")
     },
     Case {
         fault: "fault = 'unavailable'",
         fix: Fix::Wait,
-        ..account("google-account-unavailable", 503, "UNAVAILABLE", "often passes")
+        ..account("google-account-unavailable", 503, "UNAVAILABLE", "often temporary")
     },
     Case {
         fault: "fault = 'propagating'",
@@ -224,7 +224,7 @@ pub(crate) const AT_ACCOUNT: &[Case] = &[
         fault: "fault = 'malformed'",
         code: None,
         fix: Fix::Run(&[("URL", ACCOUNT_URL)]),
-        ..account("google-account-malformed", 200, "", "not what the provider's API answers")
+        ..account("google-account-malformed", 200, "", "not a response of the provider's API")
     },
     Case {
         feed: &["--endpoint=iamcredentials={url}/faulty/google/iamcredentials"],

@@ -44,7 +44,12 @@ pub(crate) const LOGIN: &[Case] = &[
                 "",
             ),
         )],
-        ..login("registry-foreign-realm", None, None, "wants its password sent to https://evil.example/token")
+        ..login(
+            "registry-foreign-realm",
+            None,
+            None,
+            "asks for its password to be sent to https://evil.example/token",
+        )
     },
     Case {
         rules: &[
@@ -59,7 +64,7 @@ pub(crate) const LOGIN: &[Case] = &[
     Case {
         rules: &[rule("//127.0.0.2/v2/", Act::Answer("403 Forbidden", JSON, DENIED))],
         fix: Fix::Lifts("the role may ecr:GetAuthorizationToken on [\"*\"]"),
-        ..login("registry-denied", Some(403), Some("DENIED"), "has no permission there")
+        ..login("registry-denied", Some(403), Some("DENIED"), "has no permission to log in")
     },
     Case {
         rules: &[rule(
@@ -76,17 +81,17 @@ pub(crate) const LOGIN: &[Case] = &[
         rules: &[rule("/v2/", Act::Answer("429 Too Many Requests", JSON, TOO_MANY))],
         feed: &[],
         fix: Fix::Wait,
-        ..login("registry-throttled", Some(429), Some("TOOMANYREQUESTS"), "limits how often")
+        ..login("registry-throttled", Some(429), Some("TOOMANYREQUESTS"), "limits the rate")
     },
     Case {
         rules: &[rule("/v2/", Act::Answer("503 Service Unavailable", "", ""))],
         feed: &[],
         fix: Fix::Wait,
-        ..login("registry-unavailable", Some(503), None, "often passes")
+        ..login("registry-unavailable", Some(503), None, "often temporary")
     },
     Case {
         feed: &["--registry={closed}"],
-        fix: Fix::Way("open the way to the registry"),
+        fix: Fix::Way("allow connections to the registry"),
         ..login("registry-down", None, None, "resolves and reaches the registry")
     },
     Case {
@@ -123,12 +128,12 @@ pub(crate) const AT_PULL: &[Case] = &[
     Case {
         rules: &[rule(MANIFEST, Act::Answer("429 Too Many Requests", JSON, TOO_MANY))],
         fix: Fix::Wait,
-        ..pull("pull-throttled", 429, Some("TOOMANYREQUESTS"), "limits how often")
+        ..pull("pull-throttled", 429, Some("TOOMANYREQUESTS"), "limits the rate")
     },
     Case {
         rules: &[rule(MANIFEST, Act::Answer("502 Bad Gateway", "", "<html>Bad Gateway</html>"))],
         fix: Fix::Wait,
-        ..pull("pull-unavailable", 502, None, "often passes")
+        ..pull("pull-unavailable", 502, None, "often temporary")
     },
     Case {
         rules: &[rule(
@@ -145,7 +150,10 @@ pub(crate) const AT_PULL: &[Case] = &[
     Case {
         rules: &[rule(MANIFEST, Act::Answer("200 OK", JSON, r#"{"layers":[{"digest":"md5:1"}]}"#))],
         status: None,
-        fix: Fix::Hand("does not serve this image as", "the registry serves the manifest as OCI says"),
+        fix: Fix::Hand(
+            "does not serve this image according to",
+            "the registry serves the manifest as OCI says",
+        ),
         ..pull("pull-strange-manifest", 0, None, "does not serve this image")
     },
 ];

@@ -17,7 +17,7 @@ const fn sts(name: &'static str, status: Option<u16>, cause: &'static str) -> Ca
 pub(crate) const NETWORK: &[Case] = &[
     Case {
         feed: &["--endpoint=sts=http://{closed}/aws/sts"],
-        fix: Fix::Way("open the way to the endpoint"),
+        fix: Fix::Way("allow connections to the endpoint"),
         ..sts("network-refused", None, "resolves and reaches the endpoint")
     },
     Case {
@@ -28,7 +28,7 @@ pub(crate) const NETWORK: &[Case] = &[
     Case {
         feed: &["--endpoint=sts=https://stored.example"],
         stored: "UPDATE feeds SET endpoints = replace(endpoints, 'stored.example', '169.254.169.254')",
-        ..sts("network-address", None, "never go to link-local")
+        ..sts("network-address", None, "no tokens to link-local")
     },
     Case {
         rules: &[rule("/elsewhere", Act::Bytes(""))],
@@ -54,11 +54,11 @@ pub(crate) const NETWORK: &[Case] = &[
     },
     Case {
         rules: &[rule("/elsewhere", Act::Answer("403 Forbidden", HTML, "<html>Your company's proxy</html>"))],
-        ..sts("network-page-of-a-proxy", Some(403), "something else may have answered")
+        ..sts("network-page-of-a-proxy", Some(403), "something else may have responded")
     },
     Case {
         rules: &[rule("/elsewhere", Act::Answer("200 OK", HTML, "<html>Welcome to this hotel</html>"))],
-        ..sts("network-welcome-page", Some(200), "not what the provider's API answers")
+        ..sts("network-welcome-page", Some(200), "not a response of the provider's API")
     },
     Case {
         rules: &[rule(
@@ -69,13 +69,13 @@ pub(crate) const NETWORK: &[Case] = &[
                 "<html>Moved</html>",
             ),
         )],
-        ..sts("network-redirect", Some(301), "answers with a redirect")
+        ..sts("network-redirect", Some(301), "responds with a redirect")
     },
     Case {
         feed: &[],
         rules: &[rule("/aws/sts", Act::Answer("502 Bad Gateway", HTML, "<html>Bad Gateway</html>"))],
         fix: Fix::Wait,
-        ..sts("network-bad-gateway", Some(502), "often passes")
+        ..sts("network-bad-gateway", Some(502), "often temporary")
     },
     Case {
         rules: &[rule("/elsewhere", Act::Long)],
@@ -86,14 +86,14 @@ pub(crate) const NETWORK: &[Case] = &[
         feed: &["--endpoint=ecr={url}/elsewhere"],
         rules: &[rule("/elsewhere", Act::Answer("200 OK", "", r#"{"authorizationData":"#))],
         fix: Fix::Run(&[("URL", "{url}/aws/ecr")]),
-        ..sts("network-cut-json", Some(200), "not what the provider's API answers")
+        ..sts("network-cut-json", Some(200), "not a response of the provider's API")
     },
     Case {
         step: "ecr:GetAuthorizationToken",
         feed: &["--endpoint=ecr={url}/elsewhere"],
         rules: &[rule("/elsewhere", Act::Answer("400 Bad Request", "", r#"{"__type": [1]}"#))],
         fix: Fix::Run(&[("URL", "{url}/aws/ecr")]),
-        ..sts("network-strange-json", Some(400), "something else may have answered")
+        ..sts("network-strange-json", Some(400), "something else may have responded")
     },
 ];
 
@@ -104,7 +104,7 @@ pub(crate) const AT_GOOGLE: &[Case] = &[
         cloud: &GOOGLE,
         step: "sts:token",
         status: Some(403),
-        cause: "something else may have answered",
+        cause: "something else may have responded",
         feed: &["--endpoint=sts={url}/elsewhere"],
         rules: &[rule("/elsewhere", Act::Answer("403 Forbidden", HTML, "<html>Your company's proxy</html>"))],
         fix: Fix::Run(&[("URL", "{url}/google/sts")]),
@@ -115,7 +115,7 @@ pub(crate) const AT_GOOGLE: &[Case] = &[
         cloud: &GOOGLE,
         step: "iamcredentials:generateAccessToken",
         status: Some(403),
-        cause: "something else may have answered",
+        cause: "something else may have responded",
         feed: &["--endpoint=iamcredentials={url}/elsewhere"],
         rules: &[rule("/elsewhere", Act::Answer("403 Forbidden", HTML, "<html>Your company's proxy</html>"))],
         fix: Fix::Run(&[("URL", "{url}/google/iamcredentials")]),

@@ -22,13 +22,13 @@ const fn slow(
         feed,
         rules,
         cause: "is slow, or a firewall drops",
-        fix: Fix::Way("open the way to the endpoint"),
+        fix: Fix::Way("allow connections to the endpoint"),
         ..CASE
     }
 }
 
-const ISSUER: Fix = Fix::Way("open the way to the issuer");
-const REGISTRY: Fix = Fix::Way("open the way to the registry");
+const ISSUER: Fix = Fix::Way("allow connections to the issuer");
+const REGISTRY: Fix = Fix::Way("allow connections to the registry");
 
 pub(crate) const SLOW: &[Case] = &[
     Case {

@@ -258,12 +258,12 @@ fn what_a_cloud_cannot_say_is_refused_with_the_reason() {
     let local = r#"{"type":"azure-acr","tenant_id":"8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c","client_id":"0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e"}"#;
     let endpoints = ["authority=http://localhost:1", "registry=http://localhost:2"];
     for (case, reason) in [
-        (Case { identity: Identity::Managed, ..*google }, "identity is for feeds of type azure-acr"),
-        (Case { uploaded: true, ..CASES[0] }, "jwks is for feeds of type google-artifact-registry"),
+        (Case { identity: Identity::Managed, ..*google }, "identity is only for feeds of type azure-acr"),
+        (Case { uploaded: true, ..CASES[0] }, "jwks is only for feeds of type google-artifact-registry"),
         (Case { scope: r#"{"repositories":["a/b/c"]}"#, ..*google }, "write NAME or PROJECT/NAME, not a/b/c"),
         (
             Case { scope: r#"{"repositories":["a"],"actions":["pull"]}"#, ..*public },
-            "everybody may pull from ECR Public",
+            "anyone can pull from ECR Public",
         ),
         (Case { audience: Some("a${aws:userid}"), ..CASES[0] }, "beginning of a variable"),
         (
@@ -323,7 +323,7 @@ fn an_uploaded_jwks_has_the_members_that_google_takes_and_no_other() {
 #[test]
 fn notes_name_what_would_surprise() {
     for (case, note) in [
-        (Case { issuer: "https://issuer.example:8443", ..CASES[0] }, "AWS takes no issuer with a port"),
+        (Case { issuer: "https://issuer.example:8443", ..CASES[0] }, "AWS accepts no issuer with a port"),
         (Case { issuer: "http://localhost:1", ..*Case::named("azure-app") }, "No cloud can fetch keys"),
         (*Case::named("aws-ecr-cn"), "--format json shows that policy as repository_policy"),
         (*Case::named("azure-managed-us"), "assignments of AcrPush count no more"),
@@ -350,7 +350,7 @@ fn the_command_prints_the_setup_on_stdout_and_what_is_trusted_on_stderr() {
     let issuer = "--issuer=https://issuer.example/";
     let output = carnet.run(&["feed", "setup", "default/prod", issuer]);
     assert_eq!((output.status, &*output.stdout), (2, ""), "{output:?}");
-    for part in ["“project”", "hint: ", "never for a pattern", "--context"] {
+    for part in ["“project”", "hint: ", "not for a pattern", "--context"] {
         assert!(output.stderr.contains(part), "no {part:?} in {}", output.stderr);
     }
 

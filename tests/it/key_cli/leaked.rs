@@ -243,7 +243,7 @@ fn a_key_that_may_have_leaked_does_not_take_its_own_place_and_a_recovery_can_be_
     let same = format!("--new-key-file={}", carnet.keys_dir().join("master.key").display());
     let refused = carnet.run(&["key", "rewrap", "--leaked", "--yes", &same]);
     assert_eq!(refused.status, 1);
-    assert!(refused.stderr.contains("cannot take its own place"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("cannot replace itself"), "{}", refused.stderr);
     assert_eq!(list_all(&carnet), before);
     for told in ["new ones are in their place", "had been done already"] {
         let output = carnet.run(&["key", "rewrap", "--leaked", "--yes", "--new-key-file=new.key"]);

@@ -101,9 +101,12 @@ fn without_a_server_the_command_shows_it_and_tells_verifier_by_verifier() {
     let told = revoke(&carnet, "ES256", "active", &[]);
     let at = |url: &str| url.trim_start_matches("http://").to_owned();
     for words in [
-        format!("aws 111111111111 at {}: answered AccessDenied (HTTP 403), as it should", at(&relay.url())),
+        format!(
+            "aws 111111111111 at {}: responded with AccessDenied (HTTP 403), as expected",
+            at(&relay.url())
+        ),
         "aws 222222222222 at 127.0.0.1:9: not reached".to_owned(),
-        "shows it again".to_owned(),
+        "sends it again".to_owned(),
     ] {
         assert!(told.contains(&words), "no {words:?} in:\n{told}");
     }

@@ -24,7 +24,7 @@ fn a_policy_is_shown_and_changed_member_by_member() {
     ] {
         let output = carnet.run(&["key", "policy", change, "--output=json"]);
         assert_eq!(output.status, 0, "{}", output.stderr);
-        assert!(output.stderr.contains("Running servers follow within a second"), "{}", output.stderr);
+        assert!(output.stderr.contains("Running servers use it within a second"), "{}", output.stderr);
         expected[member] = value.into();
         assert_eq!(serde_json::from_str::<Value>(&output.stdout).unwrap(), expected, "{change}");
         assert_eq!(shown(&carnet), expected, "{change}");
@@ -55,9 +55,9 @@ fn a_policy_is_shown_and_changed_member_by_member() {
 fn impossible_policies_are_refused_with_a_suggestion_that_works() {
     let carnet = founded("+0");
     for (changes, rule) in [
-        (vec!["--jwks-max-age=2d"], "a verifier could hold a key set without the key that already signs"),
+        (vec!["--jwks-max-age=2d"], "a verifier could have a key set without the key that already signs"),
         (vec!["--propagation=1m"], "`jwks-max-age` (300s) must not exceed `propagation` (60s)"),
-        (vec!["--rotate-every=1h"], "the next key would not be safe to use when its turn comes"),
+        (vec!["--rotate-every=1h"], "the next key would not be safe to use when it is due"),
         (vec!["--propagation=31d"], "`rotate-every` (2592000s) must not be shorter than `propagation`"),
         (vec!["--max-token-lifetime=61d"], "retired keys would fill the key set"),
         (vec!["--leeway=60d"], "retired keys would fill the key set"),

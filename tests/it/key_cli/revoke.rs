@@ -112,7 +112,7 @@ fn revoking_what_signs_no_more_takes_it_from_the_jwks_or_has_nothing_to_do() {
     assert_told(
         &output,
         &[
-            &format!("{second} has ceased to sign; its last tokens would verify until "),
+            &format!("{second} no longer signs; its last tokens would verify until "),
             &format!("RS256: {second} is out of the JWKS."),
         ],
     );

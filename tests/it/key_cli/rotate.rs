@@ -42,7 +42,7 @@ fn a_young_key_is_refused_until_the_time_that_the_refusal_names() {
         &output,
         &[
             &format!("ES256: {prepared} signs from now on. {active} verifies until "),
-            "its private half is destroyed",
+            "its private key is destroyed",
         ],
     );
     let after = list(&carnet);
@@ -64,7 +64,7 @@ fn a_ninth_key_is_refused_with_the_time_when_a_slot_frees_and_a_revocation_is_no
     for arguments in
         [&["key", "rotate", "--force", "--yes"][..], &["key", "rotate", "--alg=RS256", "--force", "--yes"]]
     {
-        let told = ["already publishes 8 keys", &format!("the next slot frees at {frees_at}"), "hint: wait"];
+        let told = ["already has 8 keys", &format!("the next slot becomes free at {frees_at}"), "hint: wait"];
         assert_refused(&carnet.run(arguments), 1, &told);
     }
     assert_eq!(state(&carnet), before, "a refusal changed something");

@@ -51,7 +51,7 @@ fn a_copy_that_nobody_relies_on_is_written_all_the_same() {
     let publisher = Publisher::new();
     let (answer, notes) = publisher.ok(&["--once"]);
     assert_eq!((&answer["registered"], &answer["written"]), (&json!(false), &json!([JWKS, DISCOVERY])));
-    assert!(notes.contains("Nobody keeps this copy up to date"), "{notes}");
+    assert!(notes.contains("No server keeps this copy up to date"), "{notes}");
     let (answer, _) = publisher.ok(&[]);
     assert_eq!((&answer["registered"], &answer["written"]), (&json!(true), &json!([])));
     // Nor does it end the registration.
@@ -65,7 +65,7 @@ fn a_forgotten_copy_stays_where_it_is_and_is_told_what_becomes_of_it() {
     publisher.refused(
         &["--forget"],
         2,
-        &["stays, and goes out of date", "this needs a confirmation", "hint: --yes confirms"],
+        &["stay and become out of date", "this needs a confirmation", "hint: --yes confirms"],
     );
     assert_eq!(publisher.ok(&["--once"]).0["registered"], true);
     let before = crate::publish::contents(&publisher.folder);

@@ -66,7 +66,7 @@ fn a_forged_label_neither_keeps_its_document_nor_goes_unrecorded() {
     assert_eq!(publisher.ok(&[]).0["written"], json!([]));
     assert_eq!(publisher.alterations(), 5);
     let doctor = publisher.carnet.run(&["doctor"]);
-    assert!(doctor.stdout.contains("somebody else has changed 1 place"), "{doctor:?}");
+    assert!(doctor.stdout.contains("something other than carnet has changed 1 target"), "{doctor:?}");
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn rows_that_were_put_in_do_not_outlive_it() {
         "INSERT INTO grants SELECT 'forged', name, token_hash, role, spaces, feeds, context, scope, created_at, \
          created_by, expires_at, revoked_at, last_used_at, mac FROM grants",
     );
-    assert_refused(&carnet, "put back, inserted");
+    assert_refused(&carnet, "restored, inserted");
     carnet.ok(&["database", "accept", "--yes"]);
     let rows = crate::support::database::texts(&carnet.database(), "SELECT id FROM grants");
     assert_eq!(rows, [held.id]);

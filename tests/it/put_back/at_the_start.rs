@@ -6,8 +6,8 @@ use crate::put_back::{
 use crate::support::database::execute;
 use crate::support::keys;
 
-const OLDER: &str = "an older database was put in its place";
-const ALTERED: &str = "put back, inserted, changed or removed";
+const OLDER: &str = "replaced by an older database";
+const ALTERED: &str = "restored, inserted, changed or removed";
 
 #[test]
 fn a_whole_database_put_back_is_refused_whatever_was_changed_since() {

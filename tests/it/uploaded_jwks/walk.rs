@@ -57,12 +57,12 @@ fn an_issuer_that_google_cannot_reach_works_by_upload_and_confirmation() {
     assert_eq!(force(&carnet).status, 0);
     let refused = credentials(&carnet);
     assert!(refused.status == 1 && refused.stderr.contains("invalid_grant"), "{refused:?}");
-    assert!(refused.stderr.contains(&format!("must hold the key {unknown}")), "{refused:?}");
+    assert!(refused.stderr.contains(&format!("must have the key {unknown}")), "{refused:?}");
 
     let check = carnet.run(&["feed", "check", "default/prod", "--output=json", LOOPBACK]);
     let check = json(&check.stdout);
     assert_eq!(step(&check, "discovery")["ok"], true, "Google does not fetch it: {check}");
-    assert!(check["warnings"].to_string().contains("whose JWKS is uploaded to Google"), "{check}");
+    assert!(check["warnings"].to_string().contains("its JWKS is uploaded to Google"), "{check}");
     let failed = step(&check, "sts:token");
     assert_eq!((&failed["ok"], &failed["upstream"]["code"]), (&false.into(), &"invalid_grant".into()));
     let cause = &failed["causes"][0];

@@ -36,7 +36,8 @@ pub(in crate::cli) struct SecretName(String);
 /// A text is not a valid name of a Secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a Secret's name is 1–253 of a-z, 0-9, - and ., each part between dots begins and ends with a letter or digit"
+    "a Secret's name is 1–253 of a-z, 0-9, - and ., where each part between dots begins and ends with a \
+     letter or digit"
 )]
 pub(in crate::cli) struct SecretNameError;
 
@@ -149,8 +150,8 @@ fn print_token(answer: &CredentialAnswer, format: &Printed) -> Result<(), Failur
              a password"
         ))
         .hint(
-            "take it with --format json or docker-config, for clients that send it as it is; or leave \
-             --repository off, and have the identity's role limit what the password may do",
+            "use --format json or docker-config, for clients that send it as it is; or leave --repository \
+             off, and have the identity's role limit what the password may do",
         )),
     }
 }

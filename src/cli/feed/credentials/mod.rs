@@ -67,7 +67,7 @@ async fn local(
         let failure = Failure::from(error);
         // A user who has a grant usually has no database.
         if is_missing && remote::has_token_alone() {
-            failure.hint("CARNET_TOKEN is set, but no server: name it by --server or CARNET_URL")
+            failure.hint("CARNET_TOKEN is set, but no server: name it with --server or CARNET_URL")
         } else {
             failure
         }

@@ -52,7 +52,7 @@ pub(super) async fn answer(
         return Err(error.into());
     }
     if error.is_timeout() {
-        return Err(failed(ProxyFailure::Silent, "no answer, or no tunnel, in time".to_owned()));
+        return Err(failed(ProxyFailure::Silent, "no response, or no tunnel, in time".to_owned()));
     }
     let said = innermost(&error);
     let failure = match (stage(&error, is_tunnelled), cause(&error)) {
@@ -124,7 +124,7 @@ async fn words(client: &Client, proxy: &ProxyUrl, target: &Url) -> Option<(u16, 
     }
     let page = proxy.redactor().text(&String::from_utf8_lossy(&page));
     let status = answer.status();
-    let said = format!("CONNECT {authority} is answered {status}");
+    let said = format!("CONNECT {authority} was answered with {status}");
     Some((status.as_u16(), if page.is_empty() { said } else { format!("{said}: {page}") }))
 }
 
@@ -133,7 +133,7 @@ fn schemes(proxy: &ProxyUrl, answer: &Response) -> String {
     let named = answer.headers().get_all(http::header::PROXY_AUTHENTICATE).iter();
     let named: Vec<_> = named.filter_map(|value| value.to_str().ok()).collect();
     if named.is_empty() {
-        return "it names no way of logging in".to_owned();
+        return "it names no authentication scheme".to_owned();
     }
     proxy.redactor().text(&format!("it asks for {}", named.join(", ")))
 }

@@ -72,12 +72,12 @@ async fn each_failure_of_a_proxy_is_told_as_its_own_with_its_words_and_fix() {
         ("502 x\r\n\r\nno such name", refused(502), "no such name", "the proxy's log", true),
         ("503 x\r\n\r\n", refused(503), "503", "the proxy's log", true),
         ("504 x\r\n\r\n", refused(504), "504", "the proxy's log", true),
-        ("429 x\r\n\r\n", refused(429), "429", "wait some minutes", true),
+        ("429 x\r\n\r\n", refused(429), "429", "wait a few minutes", true),
         ("405 x\r\n\r\n", refused(405), "405", "check again", false),
         ("501 x\r\n\r\n", refused(501), "501", "check again", false),
         ("302 x\r\nlocation: http://login/\r\n\r\n", refused(302), "302", "sign this machine in", false),
-        ("511 x\r\n\r\n<a>sign in</a>", refused(511), "sign in", "sign this machine in", false),
-        ("200 x\r\n\r\n<h1>Welcome</h1>", ProxyFailure::NoTunnel, "hangs up", "untouched", true),
+        ("511 x\r\n\r\n<a>sign in</a>", refused(511), "sign-in", "sign this machine in", false),
+        ("200 x\r\n\r\n<h1>Welcome</h1>", ProxyFailure::NoTunnel, "closes the connection", "unchanged", true),
     ];
     for (answer, expected, words, fix, transient) in table {
         let address = proxy(format!("HTTP/1.1 {answer}")).await;
