@@ -1,4 +1,4 @@
-# Makes AWS trust tokens of one carnet feed, and of nobody else.
+# Makes AWS trust tokens of one carnet feed, and of no other.
 #
 #   feed      {{ trusted.feed }}
 #   issuer    {{ trusted.issuer }}

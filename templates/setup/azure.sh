@@ -6,7 +6,7 @@
 #   subject   {{ trusted.subject }}
 #   audience  {{ trusted.audience }}
 #
-# Needs the Azure CLI, signed in to the registry's subscription. Running it again changes nothing but what differs from
+# Needs the Azure CLI, signed in to the registry's subscription. Running it again changes only what differs from
 # this.
 (
 set -eu
@@ -29,7 +29,7 @@ identity=$(az identity list --query={{ by_client_id }} --output=tsv)
 if [ -z "$identity" ]; then
   group=$(az acr show --name={{ registry }} --query=resourceGroup --output=tsv)
   client_id=$(az identity create --resource-group="$group" --name={{ identity_name }} --query=clientId --output=tsv)
-  echo "The feed's client id is no managed identity of this subscription, so that one was made. Run now:" >&2
+  echo "The feed's client id is not that of a managed identity in this subscription, so one was created. Now run:" >&2
   echo "  carnet feed update" {{ feed }} "--client-id $client_id" >&2
   echo "and then carnet feed setup again." >&2
   exit 1
@@ -38,7 +38,7 @@ name=$(az identity show --ids="$identity" --query=name --output=tsv)
 group=$(az identity show --ids="$identity" --query=resourceGroup --output=tsv)
 principal=$(az identity show --ids="$identity" --query=principalId --output=tsv)
 
-# What it trusts. Made anew under its name, it replaces the earlier one.
+# Its federated credential. A new one of the same name replaces the earlier one.
 az identity federated-credential create --resource-group="$group" --identity-name="$name" \
   --name={{ credential_name }} --issuer={{ issuer }} \
   --subject={{ subject }} --audiences={{ audience }} > /dev/null
@@ -46,7 +46,7 @@ az identity federated-credential create --resource-group="$group" --identity-nam
 # The application that the feed names by its client id.
 if ! az ad app show --id={{ client_id }} > /dev/null 2>&1; then
   client_id=$(az ad app create --display-name={{ identity_name }} --query=appId --output=tsv)
-  echo "The feed's client id is no application of this tenant, so that one was made. Run now:" >&2
+  echo "The feed's client id is not that of an application in this tenant, so one was created. Now run:" >&2
   echo "  carnet feed update" {{ feed }} "--client-id $client_id" >&2
   echo "and then carnet feed setup again." >&2
   exit 1
@@ -55,7 +55,7 @@ if ! principal=$(az ad sp show --id={{ client_id }} --query=id --output=tsv 2> /
   principal=$(az ad sp create --id={{ client_id }} --query=id --output=tsv)
 fi
 
-# What it trusts. One of another subject is removed first: after a change in place, Entra may go on with the earlier one.
+# Its federated credential. One for another subject is deleted first: after an update, Entra may still use the earlier one.
 do=create
 if subject=$(az ad app federated-credential show --id={{ client_id }} --federated-credential-id={{ credential_name }} \
   --query=subject --output=tsv 2> /dev/null); then
@@ -73,11 +73,11 @@ else
 fi
 {%- endif %}
 
-# What it may do. Which roles count is the registry's own setting.
+# Its permissions. The registry's settings decide which roles have an effect.
 mode=$(az acr show --name={{ registry }} --query=roleAssignmentMode --output=tsv)
 {% if let Some(condition) = condition -%}
 if [ "$mode" != 'AbacRepositoryPermissions' ]; then
-  echo "The registry's roles are not about repositories (its mode is $mode): leave off --repository, or change the mode." >&2
+  echo "The registry's role assignments cannot name repositories (its mode is $mode): leave off --repository, or change the mode." >&2
   exit 1
 fi
 az role assignment create --assignee-object-id="$principal" --assignee-principal-type=ServicePrincipal \

@@ -106,7 +106,7 @@ locals {
 }
 {%- endif %}
 
-# Looked for in the subscription that azurerm is set to.
+# Searched in the subscription that azurerm is configured for.
 data "azurerm_resources" "registry" {
   type = "Microsoft.ContainerRegistry/registries"
   name = {{ registry }}
@@ -137,7 +137,7 @@ resource "azurerm_role_assignment" "feed" {
 }
 {%- endif %}
 
-# What the feed must name: carnet feed update {{ trusted.feed }} --client-id
+# The id that the feed must have: carnet feed update {{ trusted.feed }} --client-id
 output "client_id" {
   value = local.client_id
 }

@@ -1,4 +1,4 @@
-# Makes Google trust tokens of one carnet feed, and of nobody else.
+# Makes Google trust tokens of one carnet feed, and of no other.
 #
 #   feed      {{ trusted.feed }}
 #   issuer    {{ trusted.issuer }}
@@ -22,12 +22,12 @@ variable "create_pool" {
   default     = true
 }
 
-# Google keeps deleted pools and providers, and their names, for 30 days. Where one of this name is deleted, have it back by
+# Google keeps deleted pools and providers, and their names, for 30 days. If one of this name is deleted, restore it with
 # `gcloud iam workload-identity-pools undelete` or `gcloud iam workload-identity-pools providers undelete`, and take it
 # into the state by `terraform import`. A pool that is not created here must not be disabled
 # (`gcloud iam workload-identity-pools update NAME --no-disabled`).
 
-# Whoever owns a provider in the pool can speak for every subject of it: it is for this issuer alone.
+# The owner of any provider in the pool can act as every subject of it, so use it for this issuer only.
 resource "google_iam_workload_identity_pool" "carnet" {
   count = var.create_pool ? 1 : 0
 
@@ -37,7 +37,7 @@ resource "google_iam_workload_identity_pool" "carnet" {
   disabled                  = false
 }
 
-# Lets this subject in and no other.
+# Accepts only this subject.
 resource "google_iam_workload_identity_pool_provider" "feed" {
   project                            = {{ project }}
   workload_identity_pool_id          = {{ pool }}
