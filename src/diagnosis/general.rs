@@ -56,8 +56,8 @@ fn unknown(provider: &str, step: &str, code: &str) -> Cause {
     };
     Cause::act(
         format!(
-            "carnet does not know the code {code}: look it up in {provider}'s documentation of {step}, and \
-             compare the presented claims with the set-up there"
+            "carnet does not know this code: look up {code} in {provider}'s documentation of {step}, and compare \
+             the presented claims with the set-up there"
         ),
         list,
     )

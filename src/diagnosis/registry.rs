@@ -121,7 +121,7 @@ pub(crate) fn of_pull(
             vec![Cause::early(format!("{} has a fault, which is often temporary", feed.registry))]
         }
         (Some(code), Some(400..=499)) => vec![Cause::act(
-            format!("carnet does not know the code {code}: look it up in the registry's documentation"),
+            format!("carnet does not know this code: look up {code} in the registry's documentation"),
             "pull it with another client and compare",
         )],
         _ => vec![Cause::act(

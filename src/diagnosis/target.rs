@@ -160,7 +160,7 @@ mod tests {
             ),
             ("s3://bucket", "403 Forbidden: InvalidAccessKeyId: no", "AWS_SECRET_ACCESS_KEY"),
             ("s3://bucket", "Received redirect without LOCATION", "set AWS_REGION"),
-            ("s3://bucket", "501 Not Implemented: NotImplemented: no", "no conditional writes"),
+            ("s3://bucket", "501 Not Implemented: NotImplemented: no", "not support conditional writes"),
             (
                 "s3://bucket",
                 "client error (Connect): tunnel error: proxy authorization required",

@@ -16,7 +16,7 @@ pub(crate) fn cause(failure: TlsFailure, noun: &str, other: Fix) -> Cause {
         ),
         TlsFailure::Certificate(CertificateProblem::OtherName) => Cause::new(
             format!(
-                "the {noun}'s certificate is for another name: ask for the {noun} by one of its own names"
+                "the {noun}'s certificate is for another name: use one of the {noun}'s own names"
             ),
             other,
         ),

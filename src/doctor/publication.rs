@@ -145,7 +145,7 @@ mod tests {
             (vec![&key], None, None, [Status::Ok, Status::Ok], "up to date"),
             (vec![], failure(), None, [Status::Failed, Status::Ok], "no route to host"),
             (vec![], None, None, [Status::Failed, Status::Ok], "s3://bucket"),
-            (vec![&key, &revoked], None, None, [Status::Failed, Status::Ok], "accepts the key"),
+            (vec![&key, &revoked], None, None, [Status::Failed, Status::Ok], "accept the key"),
             (vec![&key], None, Some(at(1)), [Status::Ok, Status::Warning], "anyone with write access there"),
             (vec![&key], None, Some(at(-40)), [Status::Ok, Status::Ok], "up to date"),
         ] {

@@ -17,7 +17,7 @@ async fn a_refusal_is_told_again_for_a_few_seconds_saying_so_and_then_asked_for_
     assert_eq!(age(world.ask(&feed).await), None);
     world.clock.advance(4 * SECOND);
     let again = world.ask(&feed).await;
-    assert!(again.as_ref().unwrap_err().to_string().contains("found out 4.0 s ago"));
+    assert!(again.as_ref().unwrap_err().to_string().contains("the failure is 4.0 s old"));
     assert_eq!(age(again), Some(4 * SECOND));
     assert_eq!(world.fake.attempts(&feed), 1);
     world.clock.advance(SECOND);

@@ -180,7 +180,7 @@ fn check_verifiers(keys: &Keys<'_>, now: Timestamp) -> Finding {
     if signs_next.is_empty() {
         return Finding::ok(
             VERIFIERS,
-            format!("each of {} has every prepared key", count(regular.len(), "regular client")),
+            format!("every prepared key was fetched by {}", count(regular.len(), "regular client")),
         );
     }
     let described: Vec<String> = signs_next

@@ -151,7 +151,7 @@ fn verifiers_that_lack_a_prepared_key_are_told_once_it_may_sign() {
     let prepared_at = -2 * DAY;
     for (activated, clients, expected, told) in [
         (prepared_at, vec![], Status::Ok, "no client fetches"),
-        (prepared_at, vec![client(-HOUR)], Status::Ok, "with each of 1 regular client"),
+        (prepared_at, vec![client(-HOUR)], Status::Ok, "was fetched by 1 regular client"),
         (prepared_at, vec![client(-HOUR), client(prepared_at - 1)], Status::Warning, "not all of 2"),
         // The key does not sign yet.
         (-HOUR, vec![client(-2 * HOUR)], Status::Ok, "before 24 h have passed"),

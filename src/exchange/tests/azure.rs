@@ -203,7 +203,7 @@ async fn every_refusal_of_entra_keeps_its_code_and_says_what_to_look_at() {
         (400, "invalid_grant", 53_003, "a Conditional Access or security policy of tenant", false),
         (400, "invalid_request", 90_055, "limits the rate", true),
         (400, "invalid_request", 90_033, "often temporary", true),
-        (400, "invalid_request", 4_242, "look up AADSTS4242 in what azure documents", false),
+        (400, "invalid_request", 4_242, "look up AADSTS4242 in azure's documentation", false),
         (429, "temporarily_unavailable", 4_242, "limits the rate", true),
         (503, "temporarily_unavailable", 4_242, "often temporary", true),
     ] {

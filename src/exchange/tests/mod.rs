@@ -267,7 +267,7 @@ async fn every_sts_refusal_keeps_its_code_and_says_what_to_look_at() {
         (429, "SlowDown", "aws limits the rate", true),
         (503, "ServiceUnavailable", "often temporary", true),
         (500, "InternalFailure", "often temporary", true),
-        (400, "NoSuchCode", "look up NoSuchCode in what aws documents", false),
+        (400, "NoSuchCode", "look up NoSuchCode in aws's documentation", false),
     ] {
         let error = failure(vec![refused_by_sts(status, code, "Some &lt;text&gt;")]).await;
         let upstream = error.upstream().unwrap();

@@ -179,7 +179,7 @@ fn fits(step: &str, code: &Code, said: &Said) -> Result<(), &'static str> {
     let setup = any(|fix| matches!(fix, Fix::Trust | Fix::Upload { .. }));
     let feed = any(|fix| matches!(fix, Fix::Feed(_) | Fix::Endpoints(_)));
     let changes = any(|fix| matches!(fix, Fix::Change { .. }));
-    let knows_nothing = causes.iter().any(|cause| cause.why.contains("carnet does not know the code"));
+    let knows_nothing = causes.iter().any(|cause| cause.why.contains("carnet does not know this code"));
     let sets_the_clock =
         |cause: &Cause| matches!(&cause.fix, Fix::Change { command, .. } if command.contains("timedatectl"));
     let Some(first) = causes.first() else { return Err("nothing is said") };
