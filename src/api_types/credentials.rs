@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_or_breaks_a_rule_is_refused() {
+    fn unknown_members_and_broken_rules_are_refused() {
         for (body, problem) in [
             (r#"{"contxt": {}}"#, "unknown field `contxt`"),
             (r#"{"context": {"stage": "a"}}"#, "not a context key"),

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_not_is_left_out() {
+    fn absent_members_are_left_out() {
         let problem = Problem::new(ProblemType::NotFound);
         assert_eq!(
             serde_json::to_value(&problem).unwrap(),

@@ -164,7 +164,7 @@ mod tests {
 
         // Audiences, patterns of feeds, hosts and endpoints have rules that no pattern can express.
         #[test]
-        fn what_fits_its_schema_is_accepted(
+        fn values_that_match_their_schema_are_accepted(
             slug in fitting::<SlugText>(),
             name in fitting::<NameText>(),
             role in fitting::<RoleArnText>(),

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_decides_who_is_trusted_comes_first_and_is_never_cut_off() {
+    fn members_that_decide_about_trust_come_first_and_are_never_cut_off() {
         let old = json!({"audience": "a", "endpoints": {}, "name": "x", "role_arn": "r", "version": 1});
         let new = json!({
             "audience": "b".repeat(5000),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_begin_alike_are_told_apart_by_their_digests() {
+    fn values_with_the_same_beginning_are_distinguished_by_their_digests() {
         let [old, new] = ["old", "new"].map(|end| json!({"audience": format!("{}{end}", "a".repeat(500))}));
         let text = differing(&old, &new);
         let (old, new) = text.split_once(" → ").unwrap();

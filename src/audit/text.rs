@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_are_escaped_and_what_is_too_long_is_cut() {
+    fn control_characters_are_escaped_and_long_text_is_cut() {
         for (text, longest, kept) in [
             ("plain ünïcode \\ \"quoted\"", 100, "plain ünïcode \\ \"quoted\""),
             ("a\nb\u{1b}[31m\u{0}", 100, "a\\nb\\u{1b}[31m\\u{0}"),
@@ -55,7 +55,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_in_is_short_and_visible(text in any::<String>(), longest in 3_usize..40) {
+        fn any_input_becomes_short_and_visible(text in any::<String>(), longest in 3_usize..40) {
             let kept = bounded(&text, longest);
             prop_assert!(kept.len() <= longest);
             prop_assert!(!kept.chars().any(is_hidden));

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told_apart_by_address_and_reason() {
+    fn refusals_are_counted_by_address_and_reason() {
         let mut refusals = Refusals::default();
         let [one, other] = [1, 2].map(|last| IpAddr::from([127, 0, 0, last]));
         for (client, reason, first) in [
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_refusal_of_a_grant_is_exact_and_the_others_are_what_they_have_in_common() {
+    fn the_first_refusal_of_a_grant_is_exact_and_later_ones_are_merged() {
         let (mut refusals, grant) = (Refusals::default(), Uuid::from_u128(1));
         let first = refused(grant, "GET /x: forbidden", "a", "one", "1");
         assert_eq!(refusals.count_granted(grant, first.clone()), Some(first));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_grant_does_its_rows_are_bounded_and_its_name_stays() {
+    fn the_rows_of_any_grant_are_bounded_and_keep_its_name() {
         let mut refusals = Refusals::default();
         let (mut exact, mut asked) = (0, 0);
         for number in 0..20_000_u128 {

@@ -82,7 +82,7 @@ async fn several_processes_record_at_once_into_one_contiguous_chain() {
 }
 
 #[tokio::test]
-async fn those_who_wait_at_once_are_written_in_few_transactions() {
+async fn events_that_wait_together_are_written_in_few_transactions() {
     let database = Database::new();
     let store = database.store().await;
     let log = AuditLog::new(store.clone(), system(), Arc::default());
@@ -105,7 +105,7 @@ async fn those_who_wait_at_once_are_written_in_few_transactions() {
 }
 
 #[tokio::test]
-async fn whoever_goes_away_loses_nothing_and_disturbs_nobody() {
+async fn a_cancelled_caller_loses_no_event_and_disturbs_no_other() {
     let database = Database::new();
     let store = database.store().await;
     let log = AuditLog::new(store.clone(), system(), Arc::default());
@@ -152,7 +152,7 @@ async fn a_database_that_does_not_answer_is_an_error_in_time_and_a_full_queue_at
 }
 
 #[tokio::test]
-async fn a_database_that_refuses_is_an_error_for_all_who_wait_and_not_for_later_ones() {
+async fn a_failed_write_is_an_error_for_every_waiting_caller_and_for_no_later_one() {
     let database = Database::new();
     let store = database.store().await;
     let log = AuditLog::new(store.clone(), system(), Arc::default());
@@ -169,7 +169,7 @@ async fn a_database_that_refuses_is_an_error_for_all_who_wait_and_not_for_later_
 }
 
 #[tokio::test]
-async fn what_waits_is_written_and_fails_is_counted() {
+async fn waiting_rows_are_written_and_failures_are_counted() {
     let database = Database::new();
     let store = database.store().await;
     let metrics = Arc::new(Metrics::new());
@@ -198,7 +198,7 @@ async fn what_waits_is_written_and_fails_is_counted() {
 }
 
 #[test]
-fn a_writer_that_ends_with_its_runtime_leaves_nobody_waiting() {
+fn a_writer_that_ends_with_its_runtime_leaves_no_caller_waiting() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (database, first) = (Database::new(), runtime());
     let store = first.block_on(database.store());

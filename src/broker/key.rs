@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_differs_has_another_key_and_what_is_the_same_has_the_same() {
+    fn different_requests_have_different_keys_and_equal_ones_the_same() {
         let issuers = ["https://a.example", "https://b.example"].map(|url| url.parse::<IssuerUrl>().unwrap());
         let contexts = [r"{}", r#"{"tenant":"a"}"#, r#"{"project":"a"}"#, r#"{"project":"a","tenant":"a"}"#];
         let scopes = [

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn another_registrys_name_is_told_from_a_repository() {
+    fn another_registrys_name_is_distinguished_from_a_repository() {
         let registry: RegistryHost = "r.example".parse().unwrap();
         let refused =
             ImageReference::parse("docker://quay.io/team/app:v1", &registry).unwrap_err().to_string();

@@ -95,7 +95,7 @@ mod tests {
     use crate::api_types::problem::ProblemType;
 
     #[test]
-    fn what_a_server_says_moves_no_cursor_and_repeats_no_token() {
+    fn a_servers_text_moves_no_cursor_and_repeats_no_token() {
         let hostile = "\u{1b}[2J\nhint: run this\u{202e} carnet_hunter2 ".to_owned() + &"x".repeat(100_000);
         let problem = Problem {
             title: Cow::Owned(hostile.clone()),

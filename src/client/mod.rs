@@ -273,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_is_not_in_debug_and_one_that_is_none_is_not_sent() {
+    fn the_token_is_not_in_debug_and_an_invalid_one_is_not_sent() {
         let token = SecretString::new("carnet_hunter2".to_owned());
         let client = ApiClient::new("https://a".parse().unwrap(), &token, None).unwrap();
         assert!(!format!("{client:?}").contains("hunter2"));
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_without_a_certificate_is_not_taken_for_one() {
+    fn a_bundle_without_a_certificate_is_refused() {
         let token = SecretString::new("carnet_x".to_owned());
         for pem in ["", "not PEM", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
             let made = ApiClient::new("https://a".parse().unwrap(), &token, Some(pem.as_bytes()));

@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_asked_again_when_it_says_so_and_never_at_once() {
+    fn a_request_is_retried_when_the_server_says_so_and_never_at_once() {
         for (status, value, wait) in [
             (429, Some("3"), Some(3)),
             (503, Some("0"), Some(1)),

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_leads_to_what_fixes_it() {
+    fn a_refusal_leads_to_its_fix() {
         let table = [
             (
                 "s3://bucket/a",

@@ -15,9 +15,7 @@ pub(crate) fn cause(failure: TlsFailure, noun: &str, other: Fix) -> Cause {
             Fix::CheckWith("--ca-file FILE".to_owned()),
         ),
         TlsFailure::Certificate(CertificateProblem::OtherName) => Cause::new(
-            format!(
-                "the {noun}'s certificate is for another name: use one of the {noun}'s own names"
-            ),
+            format!("the {noun}'s certificate is for another name: use one of the {noun}'s own names"),
             other,
         ),
         TlsFailure::Certificate(CertificateProblem::Expired) => Cause::act(

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_public_addresses_are_what_a_cloud_reaches() {
+    fn a_cloud_reaches_only_public_addresses() {
         for (address, public, private_allowed) in [
             ("52.94.133.131", true, true),
             ("9.255.255.255", true, true),

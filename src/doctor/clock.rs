@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_is_judged_by_what_the_answers_way_cannot_explain() {
+    fn the_clock_is_judged_by_differences_that_network_delay_cannot_explain() {
         for (began, answered, age, expected, told) in [
             ("08:49:37.5", "08:49:37.6", None, Status::Ok, "agrees"),
             ("08:49:36", "08:49:40", None, Status::Ok, "agrees"),

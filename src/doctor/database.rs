@@ -148,7 +148,7 @@ mod tests {
     use crate::doctor::Status;
 
     #[test]
-    fn a_large_database_is_a_warning_with_what_to_do() {
+    fn a_large_database_is_a_warning_with_a_hint() {
         for (bytes, status, summary) in [
             (Some(1), Status::Ok, "1 MiB"),
             (Some(LARGE), Status::Ok, "10240 MiB"),

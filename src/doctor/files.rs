@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_judged_by_what_others_could_do_with_them() {
+    fn files_are_judged_by_the_access_of_other_users() {
         use Status::{Failed, Ok, Warning};
         for (kind, mode, expected) in [
             (Kind::Database, 0o600, Ok),

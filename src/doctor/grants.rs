@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_that_ends_within_two_weeks_is_told() {
+    fn a_grant_that_ends_within_two_weeks_is_reported() {
         for (expires, expected) in [
             (None, Status::Ok),
             (Some(15), Status::Ok),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_that_nobody_uses_is_told_after_a_while() {
+    fn an_unused_grant_is_reported_after_a_while() {
         for (created, used, expected) in [
             (-30, None, Status::Ok),
             (-31, None, Status::Warning),

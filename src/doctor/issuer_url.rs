@@ -59,7 +59,7 @@ mod tests {
     use crate::doctor::Status;
 
     #[test]
-    fn a_url_is_judged_by_who_reaches_it() {
+    fn a_url_is_judged_by_the_clients_that_can_reach_it() {
         for (url, reach, expected) in [
             ("https://issuer.example/a", Reach::PublicOnly, Status::Ok),
             ("https://issuer.example:8443", Reach::PublicOnly, Status::Warning),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_relaxed_is_named_and_never_passes_for_a_clouds_view() {
+    fn relaxed_checks_are_named_and_never_presented_as_a_clouds_view() {
         let ca = Trust::Only { file: "ca.crt".into(), pem: Vec::new() };
         assert_eq!(check_view(&Trust::PublicWebRoots, Reach::PublicOnly).status, Status::Ok);
         for (trust, reach, named) in [

@@ -127,12 +127,12 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_without_copies_hears_nothing_of_them() {
+    fn an_issuer_without_copies_has_no_finding_about_them() {
         assert_eq!(check(&[], &[], &[], at(0)), []);
     }
 
     #[test]
-    fn a_copy_is_judged_by_what_it_shows_and_by_who_wrote_it() {
+    fn a_copy_is_judged_by_its_keys_and_its_writer() {
         let key = SigningKey::prepared(PublicKey::P256 { x: [1; 32], y: [2; 32] }, at(0));
         let mut revoked = SigningKey::prepared(PublicKey::P256 { x: [3; 32], y: [4; 32] }, at(0));
         revoked.stage = Stage::Revoked { activated_at: None, revoked_at: at(1) };

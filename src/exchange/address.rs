@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_this_link_nobody_everybody_or_metadata_is_refused_however_it_is_written() {
+    fn link_local_unspecified_multicast_and_metadata_addresses_are_refused_in_every_notation() {
         use AddressRule::{LinkLocal, Metadata, Multicast, Unspecified};
         for (address, expected) in [
             ("0.0.0.0", Unspecified),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_refused_however_it_is_written_unless_it_is_allowed() {
+    fn loopback_is_refused_in_every_notation_unless_it_is_allowed() {
         for address in [
             "127.0.0.1",
             "127.255.255.254",
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn public_and_private_hosts_are_let_through() {
+    fn public_and_private_hosts_are_allowed() {
         for address in [
             "52.94.133.131",
             "10.0.0.1",
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_that_lead_to_loopback_resolve_only_where_that_is_allowed() {
+    async fn names_of_loopback_addresses_resolve_only_if_that_is_allowed() {
         let resolve = |loopback| VettingResolver(loopback).resolve("localhost".parse().unwrap());
         assert!(resolve(Loopback::Allow).await.unwrap().all(|address| address.ip().is_loopback()));
         let Err(error) = resolve(Loopback::Refuse).await else { panic!("localhost was let through") };
@@ -316,7 +316,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_notation_lets_an_ipv4_address_through_that_is_refused_by_itself(bits: u32) {
+        fn no_notation_allows_an_ipv4_address_that_is_refused_by_itself(bits: u32) {
             let v4 = Ipv4Addr::from(bits);
             let [high, low] = [(bits >> 16) as u16, bits as u16];
             for v6 in [

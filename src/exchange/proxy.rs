@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_proxy_is_refused_without_repeating_it() {
+    fn an_invalid_proxy_url_is_refused_and_not_repeated() {
         for text in [
             "",
             "proxy.example",

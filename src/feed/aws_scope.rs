@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_longer_than_sts_takes_is_refused_with_its_length() {
+    fn a_policy_too_long_for_sts_is_refused_with_its_length() {
         let names = |length: usize| {
             let names = (0..16).map(|n| format!("{n:0length$}").parse::<RepositoryName>().unwrap());
             let scope = Scope::new(Some(names), Some([Action::Pull])).unwrap();

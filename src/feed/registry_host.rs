@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_around_the_host_is_refused_with_what_to_leave_off() {
+    fn anything_around_the_host_is_refused_with_the_part_to_leave_off() {
         let table = [
             ("https://r.example", r#""https://r.example" is not a registry host: leave off “https://”"#),
             ("HTTP://r.example/x", r#""HTTP://r.example/x" is not a registry host: leave off “HTTP://”"#),

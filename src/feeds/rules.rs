@@ -222,7 +222,7 @@ mod tests {
     use crate::feed::endpoints::Endpoints;
 
     #[test]
-    fn the_last_feed_and_space_that_there_may_be_are_made_and_no_other_and_a_tenth_is_reserved() {
+    fn feeds_and_spaces_are_made_up_to_the_maximum_with_a_tenth_reserved() {
         let counts =
             |in_space, feeds, spaces, space_exists| FeedCounts { in_space, feeds, spaces, space_exists };
         for (counts, limited, unlimited) in [

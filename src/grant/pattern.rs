@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn one_pattern_covers_another_only_where_every_slug_does() {
+    fn a_pattern_covers_another_only_if_it_matches_every_slug_of_it() {
         for (wide, narrow, expected) in [
             ("*", "*", true),
             ("*", "prod", true),
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_refused_with_the_rule() {
+    fn an_invalid_pattern_is_refused_with_the_rule() {
         use FeedPatternRule as Rule;
         let long = "x".repeat(51);
         for (text, rule) in [
@@ -237,13 +237,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn matching_is_what_its_definition_says(pattern in patterns(), slug in "[ab]([ab-]{0,8}[ab])?") {
+        fn matching_follows_its_definition(pattern in patterns(), slug in "[ab]([ab-]{0,8}[ab])?") {
             let slug: Slug = slug.parse().unwrap();
             prop_assert_eq!(pattern.matches(&slug), naive(pattern.as_str().as_bytes(), slug.as_str().as_bytes()));
         }
 
         #[test]
-        fn what_a_covered_pattern_matches_its_cover_matches(
+        fn a_covering_pattern_matches_every_slug_of_the_covered_one(
             wide in patterns(), narrow in patterns(), fill in proptest::collection::vec("[ab-]{0,3}", 5),
         ) {
             let mut fill = fill.into_iter();

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_admin_covers_all_roles_and_nobody_else_covers_another() {
+    fn an_admin_covers_all_roles_and_no_other_role_covers_another() {
         let covered: Vec<_> = Role::ALL
             .into_iter()
             .flat_map(|role| Role::ALL.map(|other| (role, other)))

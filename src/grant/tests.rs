@@ -69,7 +69,7 @@ fn limited() -> Permissions {
 }
 
 #[test]
-fn a_grant_makes_its_like_and_none_that_is_wider_in_any_respect() {
+fn a_grant_makes_equal_grants_and_no_wider_one_in_any_respect() {
     let own = || limited();
     let later = Some(second(100));
     let table: [(Permissions, Option<Timestamp>, Result<(), Wider>); 18] = [
@@ -112,7 +112,7 @@ fn a_grant_makes_its_like_and_none_that_is_wider_in_any_respect() {
 }
 
 #[test]
-fn only_an_admin_makes_grants_even_of_his_own_kind() {
+fn only_an_admin_makes_grants_even_of_the_same_role() {
     for role in [Role::Viewer, Role::Deployer] {
         let permissions = Permissions { role, ..limited() };
         let maker = grant(permissions.clone(), None);
@@ -121,7 +121,7 @@ fn only_an_admin_makes_grants_even_of_his_own_kind() {
 }
 
 #[test]
-fn a_deployer_takes_credentials_of_what_is_named_and_a_viewer_of_nothing() {
+fn a_deployer_gets_credentials_of_the_named_feeds_and_a_viewer_of_none() {
     let path = |text: &str| text.parse::<FeedPath>().unwrap();
     for (role, feed, sees, deploys) in [
         (Role::Admin, "a/prod-eu", true, true),
@@ -139,7 +139,7 @@ fn a_deployer_takes_credentials_of_what_is_named_and_a_viewer_of_nothing() {
 }
 
 #[test]
-fn keys_are_for_an_admin_whom_nothing_limits() {
+fn signing_keys_need_an_admin_without_limits() {
     let all = Permissions::unlimited_admin;
     assert!(all().is_unlimited_admin());
     assert!(Permissions { feeds: matching(&["*"]), ..all() }.is_unlimited_admin());
@@ -155,7 +155,7 @@ fn keys_are_for_an_admin_whom_nothing_limits() {
 }
 
 #[test]
-fn a_request_says_what_its_grant_allows_and_gets_what_it_fixes() {
+fn a_request_gives_the_allowed_context_and_gets_the_fixed_one() {
     let allowed = rules(r#"{"tenant":"acme","environment":"*"}"#);
     for (requested, admitted) in [
         ("{}", r#"{"tenant":"acme"}"#),
@@ -195,7 +195,7 @@ fn context_rules_are_written_as_they_are_read() {
 }
 
 #[test]
-fn an_admin_may_say_anything_by_default_and_nobody_else_anything() {
+fn an_admin_may_give_any_context_by_default_and_other_roles_none() {
     assert_eq!(ContextRules::of_role(Role::Admin), ContextRules::open());
     assert_eq!(ContextRules::of_role(Role::Deployer), ContextRules::closed());
     assert_eq!(ContextRules::of_role(Role::Viewer), ContextRules::closed());
@@ -207,7 +207,7 @@ fn an_admin_may_say_anything_by_default_and_nobody_else_anything() {
 }
 
 #[test]
-fn a_revocation_counts_whatever_the_clock_says_and_expiry_from_its_very_moment() {
+fn a_revocation_counts_at_any_time_and_an_expiry_from_its_exact_time() {
     let expiring = grant(limited(), Some(second(10)));
     assert_eq!(expiring.state(second(9)), GrantState::Valid);
     assert_eq!(expiring.state(second(10)), GrantState::Expired);
@@ -217,7 +217,7 @@ fn a_revocation_counts_whatever_the_clock_says_and_expiry_from_its_very_moment()
 }
 
 #[test]
-fn drafts_that_make_no_sense_are_refused_by_field() {
+fn contradictory_drafts_are_refused_by_field() {
     let now = second(10);
     let all = Permissions::unlimited_admin;
     let deployer = || Permissions { role: Role::Deployer, ..all() };
@@ -360,7 +360,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn whoever_covers_another_may_do_all_that_he_may(
+    fn a_covering_grant_allows_everything_that_the_covered_one_allows(
         wide in any_permissions(),
         narrow in any_permissions(),
         request in any_request(),
@@ -406,7 +406,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_admitted_is_what_the_rules_allow(rules in any_rules(), request in any_request()) {
+    fn admitted_contexts_are_exactly_those_that_the_rules_allow(rules in any_rules(), request in any_request()) {
         let requested = request.1;
         let refused = ContextKey::ALL.into_iter().find(|key| match (rules.rule(*key), requested.get(*key)) {
             (ContextRule::Closed, Some(_)) => true,

@@ -213,14 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn the_form_that_scanners_look_for_stays_what_it_is() {
+    fn the_token_form_that_scanners_recognize_does_not_change() {
         // Computed by another program. A change of the form would invalidate every token in use.
         let text = format!("carnet_{}1{}4N1Bun", "0".repeat(21), "a".repeat(43));
         assert_eq!(GrantToken::parse(&text).unwrap().id(), Uuid::from_u128(1));
     }
 
     #[test]
-    fn what_is_no_token_is_refused_and_never_repeated() {
+    fn an_invalid_token_is_refused_and_never_repeated() {
         let good = token(Uuid::max());
         let good = good.reveal();
         let too_large = |text: &str| {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_parsed_shows_nothing_of_the_token() {
+    fn a_parsed_token_shows_nothing_of_its_text() {
         let token = token(Uuid::nil());
         let shown = format!("{:?}", GrantToken::parse(token.reveal()).unwrap());
         assert!(!shown.contains(&token.reveal()[29..40]) && shown.contains("TokenHash(…)"), "{shown}");

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_host_is_demanded_as_its_version_demands_it() {
+    fn exactly_one_host_is_required_according_to_the_http_version() {
         for (version, hosts, good) in [
             (Version::HTTP_11, &["issuer.example"][..], true),
             (Version::HTTP_11, &["[::1]:8080"], true),

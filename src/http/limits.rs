@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_address_takes_its_share_and_leaves_the_rest() {
+    async fn an_address_takes_its_share_and_leaves_the_rest() {
         let admission = Admission::new(&Limits::with_connections(8));
         let mut places = Vec::new();
         for (address, admitted) in [
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_when_all_is_taken_waits_until_a_place_is_free() {
+    async fn a_connection_beyond_the_limit_waits_for_a_free_permit() {
         let admission = Admission::new(&Limits::with_connections(1));
         let first = admission.place().await;
         let mut second = Box::pin(admission.place());

@@ -273,7 +273,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn how_the_bytes_arrive_changes_nothing(
+        fn the_chunking_of_the_bytes_changes_nothing(
             requests in prop::collection::vec(request(), 1..4),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
         ) {

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_socket_is_left_alone_also_behind_a_link() {
+    async fn a_file_that_is_not_a_socket_is_not_removed_even_behind_a_link() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "kept").unwrap();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_stops_leaves_what_has_taken_its_place() {
+    async fn a_stopping_server_leaves_the_socket_of_its_successor() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("carnet.sock");
         let first = bind(&path, SocketMode::default()).await.unwrap();

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_user_agents_is_bounded_and_does_not_displace_who_keeps_coming_back() {
+    fn a_flood_of_user_agents_is_bounded_and_displaces_no_regular_client() {
         let evidence = Evidence::default();
         for second in 0..3 {
             evidence.count(Some(&HeaderValue::from_static("aws")), 1, at(second));

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_a_set_is_known_by_what_it_is_and_not_by_the_kid_it_claims() {
+    fn a_key_in_a_set_is_recognized_by_its_members_and_not_by_its_kid() {
         let key = PublicKey::P256 { x: [1; 32], y: [2; 32] };
         let other = PublicKey::P256 { x: [3; 32], y: [4; 32] };
         let forged = other.to_jwk().replace(other.thumbprint().as_str(), key.thumbprint().as_str());

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_verifies_and_carries_alg_kid_and_typ() {
+    fn a_signed_token_verifies_and_has_alg_kid_and_typ() {
         for algorithm in Algorithm::ALL {
             let pair = pair(algorithm);
             let compact = pair.signer().unwrap().sign_compact(br#"{"sub":"x"}"#).unwrap();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn p256_verifies_what_aws_lc_signed() {
+    fn p256_verifies_signatures_of_aws_lc() {
         use p256::ecdsa::signature::Verifier as _;
         let pair = pair(Algorithm::Es256);
         let compact = pair.signer().unwrap().sign_compact(b"{}").unwrap();

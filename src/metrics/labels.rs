@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_label_set_finds_its_own_place() {
+    fn every_label_set_finds_its_own_index() {
         fn check<S: LabelSet>() {
             for (at, labels) in S::all().into_iter().enumerate() {
                 assert_eq!(labels.index(), at, "{:?}", labels.pairs());

@@ -162,7 +162,7 @@ fn dashboard_and_alerts_select_label_values_that_exist() {
 }
 
 #[test]
-fn what_cannot_have_happened_yet_is_there_as_zero() {
+fn counters_of_events_that_have_not_happened_are_zero() {
     let text = Metrics::new().encode();
     for line in [
         r#"carnet_tokens_minted_total{alg="ES256",outcome="minted"} 0"#,
@@ -175,7 +175,7 @@ fn what_cannot_have_happened_yet_is_there_as_zero() {
 }
 
 #[test]
-fn key_metrics_follow_the_keys_and_the_clock_of_the_moment_they_are_asked_for() {
+fn key_metrics_follow_the_keys_and_the_clock_at_the_time_of_the_scrape() {
     let text = touched().encode();
     for line in [
         r#"carnet_signing_keys{alg="ES256",state="active"} 1.0"#,

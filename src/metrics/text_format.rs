@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_metrics_is_for_those_who_ask_for_it_by_name() {
+    fn openmetrics_is_sent_only_if_the_request_names_it() {
         use TextFormat::{OpenMetrics, Prometheus};
         for (accept, format) in [
             (&[][..], Prometheus),

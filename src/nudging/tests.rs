@@ -64,7 +64,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_thousand_verifiers_are_nudged_and_what_is_left_out_is_said() {
+async fn a_thousand_verifiers_are_nudged_and_the_rest_is_reported() {
     let world = World::new().await;
     let nudging = world.carnet.nudging();
     world.add_feeds(0..1000).await;

@@ -261,7 +261,7 @@ mod tests {
     proptest::proptest! {
         /// Covers every spelling that a parser of the URL Standard reads as the issuer's host and path.
         #[test]
-        fn no_spelling_that_a_parser_takes_for_the_issuer_is_missed(
+        fn every_spelling_that_a_parser_reads_as_the_issuer_is_found(
             scheme in "(?i)https?:",
             slashes in r"[/\\\\]{0,4}",
             user in "(u(:p)?@)?",
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_is_refused_with_the_rule() {
+    fn invisible_characters_are_refused_with_the_rule() {
         let table = [
             ("", "an audience cannot be empty: use 1–255 visible characters"),
             ("a\n", r#""a\n" is not an audience: use 1–255 visible characters, not '\n'"#),

@@ -119,7 +119,7 @@ mod tests {
     use crate::oidc::subject::SubjectKeys;
 
     #[test]
-    fn claims_are_flat_integers_and_name_only_the_context_that_is_there() {
+    fn claims_are_flat_integers_and_name_only_the_given_context() {
         let feed = FeedIdentity {
             space: "default".parse().unwrap(),
             feed: "prod".parse().unwrap(),

@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_says_what_is_true_and_nothing_else() {
+    fn metadata_has_only_true_statements() {
         let issuer = "https://issuer.example/carnet".parse().unwrap();
         let documents = Documents::new(&issuer, [], &Algorithm::ALL, Duration::from_secs(300)).unwrap();
         assert_eq!(

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_time_while_time_passes() {
+    fn the_pruning_clock_follows_passing_time() {
         let mut clock = PruningClock::default();
         for now in [0, 10, HOUR, 40 * DAY] {
             assert_eq!(steady(&mut clock, now, 0), now);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_seen_to_pass_is_made_good_by_a_day_an_hour() {
+    fn unobserved_time_is_made_up_by_one_day_an_hour() {
         let mut clock = PruningClock::default();
         for (now, expected) in [
             (0, DAY),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stands_still_while_the_clock_is_doubted() {
+    fn the_pruning_clock_stops_while_the_clock_is_doubted() {
         let mut clock = PruningClock::default();
         let ahead = ClockTrust::Ahead { high_water: at(0) };
         for now in [0, 10, 10 * DAY] {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_process_has_seen_pass_counts_until_it_is_set_back() {
+    fn time_observed_by_another_process_counts_until_it_is_set_back() {
         let mut clock = PruningClock::default();
         assert_eq!(observed(&mut clock, 0, 9 * DAY, seen(8 * DAY), ClockTrust::Steady), 9 * DAY);
         let set_back = DatabaseTime { set_backs: 1, ..seen(10) };
@@ -163,7 +163,7 @@ mod tests {
     proptest! {
         /// Covers any sequence of observed clocks and verdicts on them.
         #[test]
-        fn no_look_goes_on_by_more_than_has_passed_and_a_day(
+        fn no_step_is_longer_than_the_passed_time_and_a_day(
             looks in proptest::collection::vec((0..2 * HOUR, -2 * DAY..4000 * DAY, 0..3), 1..80)
         ) {
             let mut clock = PruningClock::default();

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn publication_begins_when_the_last_place_concerned_shows_the_key() {
+    fn publication_begins_when_the_last_target_concerned_shows_the_key() {
         let key = key(100);
         let everywhere = |since| place("copy", None, &[(&key, since)]);
         let es256 = |since| place("feed", Some(Algorithm::Es256), &[(&key, since)]);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_key_is_still_published_where_a_copy_shows_it() {
+    fn a_revoked_key_is_still_published_while_a_copy_has_it() {
         let mut key = key(100);
         let copy = place("copy", None, &[(&key, 100)]);
         let given = place("feed", Some(Algorithm::Es256), &[(&key, 100)]);

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_planned_by_a_wrong_clock_is_planned_anew_from_the_present() {
+    fn times_planned_with_a_wrong_clock_are_planned_again_from_the_present() {
         let policy = RotationPolicy::default();
         let year = 365 * DAY;
         let keys = [
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_lie_beyond_the_present_stays_as_it_was() {
+    fn times_before_the_present_are_not_changed() {
         let published_until = at(HOUR);
         let retired = Stage::Retired { activated_at: at(-30 * DAY), retired_at: at(-300), published_until };
         let active = Stage::Active { activated_at: at(-300) };
@@ -163,7 +163,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_revived_or_planned_later_and_all_that_is_planned_comes(key in stages()) {
+        fn no_key_is_revived_or_planned_later_and_every_planned_event_happens(key in stages()) {
             let (policy, now) = (RotationPolicy::default(), at(0));
             let changed = set_back(std::slice::from_ref(&key), &policy, at(4000 * DAY), now);
             let after = changed.first().unwrap_or(&key);

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_a_row_that_is_other_missing_or_too_many() {
+    fn a_difference_is_a_changed_missing_or_additional_row() {
         let vouched = contents(&ROWS);
         let difference = |found: &[(&'static str, &'static str)]| {
             vouched.difference(Table::SigningKeys, found.iter().copied())

@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_point_reads_back_and_nothing_else_is_one() {
+    fn a_state_point_reads_back_and_other_texts_are_refused() {
         let point = State::first(&DatabaseId::of(b"a"), Contents::default().digest()).point();
         assert_eq!(point.to_string().parse(), Ok(point));
         let too_high = format!("{}:", MAX_N + 1);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_not_of_another_database_and_reads_back() {
+    fn a_database_id_is_unique_and_reads_back() {
         let id = DatabaseId::of(b"a");
         assert_ne!(id, DatabaseId::of(b"b"));
         assert_eq!(id.as_str().parse(), Ok(id.clone()));

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_stands_by_what_is_known_of_it() {
+    fn a_databases_standing_follows_from_its_known_states() {
         let ours = chain(10, 99);
         for known in 1..=10 {
             let point = ours[known - 1].point();
@@ -115,14 +115,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_kept_any_more_is_not_proved() {
+    fn a_state_that_is_no_longer_kept_proves_nothing() {
         let ours = chain(10, 99);
         assert_eq!(standing(&ours[2].point(), &id(), &ours[4..]), Standing::Forgotten { oldest: 5 });
         assert_eq!(standing(&ours[4].point(), &id(), &ours[4..]), Standing::Ahead);
     }
 
     #[test]
-    fn an_accepted_database_goes_on_above_what_was_known() {
+    fn an_accepted_database_continues_above_the_known_state() {
         let ours = chain(10, 99);
         let mut accepted = ours[..6].to_vec();
         accepted.push(ours[5].next_above(10, &id(), digest(77)));

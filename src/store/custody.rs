@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_and_folders_are_refused_if_somebody_else_could_change_them() {
+    fn files_and_folders_that_another_user_can_change_are_refused() {
         let service = || Process { user: 1000, groups: vec![1000, 2000] };
         let root = || Process { user: 0, groups: vec![0] };
         let folder = |mode, owner, group| Found { mode, owner, group, folder_owner: 0 };

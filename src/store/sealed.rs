@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_for_the_same_thing_only() {
+    fn sealed_bytes_open_only_for_the_same_purpose() {
         let sealer = sealer();
         let secret = SecretBytes::new(b"private".to_vec());
         let sealed = sealer.seal(SIGNING_KEY, &secret, &SecureRandom::default()).unwrap();

@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revoked_key_stays_named_also_where_a_state_does_not_name_it() {
+    fn a_revoked_key_stays_named_even_if_a_state_does_not_name_it() {
         let world = World::new();
         world.raise(&Known { revoked: vec![kid(1), kid(2)], ..at(3) }).unwrap();
         world.raise(&Known { revoked: vec![kid(3), kid(2)], ..at(4) }).unwrap();
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_in_its_place_is_refused() {
+    fn a_folder_instead_of_the_state_file_is_refused() {
         let world = World::new();
         fs::create_dir(world.file().path()).unwrap();
         assert!(matches!(world.read(), Err(StateFileError::Io { .. })));

@@ -125,7 +125,7 @@ fn feed(now: jiff::Timestamp) -> Feed {
 }
 
 #[tokio::test]
-async fn a_refused_exchange_stands_behind_its_mint_with_what_the_provider_said() {
+async fn a_refused_exchange_is_recorded_after_its_mint_with_the_providers_message() {
     let world = World::new(Some(403)).await;
     let error = world.exchanger.exchange(&world.request).await.unwrap_err();
     assert!(matches!(error, AttemptError::Exchange(_)), "{error}");
@@ -145,7 +145,7 @@ async fn a_refused_exchange_stands_behind_its_mint_with_what_the_provider_said()
 }
 
 #[tokio::test]
-async fn a_token_that_is_refused_because_its_key_was_replaced_meanwhile_is_followed_by_one_of_the_new_key() {
+async fn a_token_refused_because_its_key_was_replaced_is_followed_by_one_of_the_new_key() {
     let world = World::new(Some(403)).await;
     let (rotator, issuer) = (Arc::clone(world.carnet.rotator()), Arc::clone(world.carnet.issuer()));
     *world.witness.meanwhile.lock().unwrap() = Some(Box::pin(async move {
@@ -164,7 +164,7 @@ async fn a_token_that_is_refused_because_its_key_was_replaced_meanwhile_is_follo
 }
 
 #[tokio::test]
-async fn an_exchange_that_is_given_up_is_recorded_too() {
+async fn a_cancelled_exchange_is_recorded_too() {
     let world = World::new(None).await;
     let exchange = world.exchanger.exchange(&world.request);
     tokio::select! {

@@ -66,7 +66,7 @@ impl Server {
 }
 
 #[tokio::test]
-async fn records_live_as_long_as_was_said_and_the_rest_proves_itself() {
+async fn records_are_kept_for_the_retention_and_the_rest_stays_verifiable() {
     let mut server = Server::keeping_for(Some(2 * DAY)).await;
     let founded = server.records().await.len();
     assert!(founded > 4);
@@ -105,7 +105,7 @@ async fn a_clock_that_jumps_prunes_nothing() {
 }
 
 #[tokio::test]
-async fn more_than_one_transaction_takes_is_pruned_too() {
+async fn pruning_continues_beyond_one_transaction() {
     let mut server = Server::keeping_for(Some(DAY)).await;
     let event = Event::new(EventKind::Credential, Outcome::Done, server.carnet.actor());
     for _ in 0..2500 {

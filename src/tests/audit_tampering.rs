@@ -104,7 +104,7 @@ impl Log {
 }
 
 #[tokio::test]
-async fn an_untouched_log_is_what_was_written() {
+async fn an_unchanged_log_verifies() {
     let log = Log::new().await;
     let report = log.tampered(&[], &log.anchors).await;
     assert_eq!((report.findings, report.rows, report.end), (vec![], ROWS as u64, log.end()));
@@ -149,7 +149,7 @@ async fn a_change_of_any_column_is_found_in_its_row() {
 }
 
 #[tokio::test]
-async fn each_other_way_to_tamper_is_found_where_it_was_done() {
+async fn each_other_kind_of_tampering_is_found_at_its_row() {
     const MOVE_UP: [&str; 2] =
         ["UPDATE audit SET seq = -seq WHERE seq > 4", "UPDATE audit SET seq = 1 - seq WHERE seq < 0"];
     const MOVE_DOWN: [&str; 2] =
@@ -254,7 +254,7 @@ async fn each_other_way_to_tamper_is_found_where_it_was_done() {
 
 /// Verification need not find a row whose sequence number is not an integer, because none can be written.
 #[tokio::test]
-async fn the_database_takes_no_row_whose_place_is_no_number() {
+async fn the_database_accepts_only_rows_with_a_sequence_number() {
     let log = Log::new().await;
     let options = SqliteConnectOptions::new().filename(log.folder.path().join("carnet.db"));
     let mut sql = SqliteConnection::connect_with(&options).await.unwrap();

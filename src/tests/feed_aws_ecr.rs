@@ -135,7 +135,7 @@ async fn forged_tokens_are_refused() {
 }
 
 #[tokio::test]
-async fn the_issuers_documents_must_be_what_aws_requires() {
+async fn the_issuers_documents_must_meet_the_requirements_of_aws() {
     let world = World::start(ROLES).await;
     let token = world.issuer.token("ES256", &world.claims());
     let good = world.issuer.documents();
@@ -215,7 +215,7 @@ async fn sts_keeps_to_the_limits_of_its_api() {
 }
 
 #[tokio::test]
-async fn ecr_believes_only_fresh_requests_signed_in_a_session_that_it_issued() {
+async fn ecr_accepts_only_fresh_requests_signed_in_a_session_that_it_issued() {
     type Tamper = fn(&mut http::Request<bytes::Bytes>);
     fn edit(request: &mut http::Request<bytes::Bytes>, from: &str, to: &str) {
         let header = request.headers_mut().get_mut("authorization").unwrap();
@@ -340,7 +340,7 @@ async fn settings_narrow_region_and_lifetime() {
 }
 
 #[tokio::test]
-async fn the_sandbox_listens_on_loopback_only_and_says_where() {
+async fn the_sandbox_listens_on_loopback_only_and_prints_its_address() {
     let world = World::start("").await;
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let refused = world.sandbox().serve(listener, std::future::ready(())).await;
@@ -361,7 +361,7 @@ async fn the_sandbox_listens_on_loopback_only_and_says_where() {
 }
 
 #[tokio::test]
-async fn the_sandbox_stops_when_told() {
+async fn the_sandbox_stops_on_a_signal() {
     let world = World::start("").await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let sandbox: Sandbox = world.sandbox();

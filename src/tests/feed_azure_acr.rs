@@ -40,7 +40,7 @@ async fn a_scope_of_actions_alone_is_refused_with_the_reason_before_anything_is_
 }
 
 #[tokio::test]
-async fn a_registry_token_opens_the_repositories_that_were_asked_for_and_nothing_else() {
+async fn a_registry_token_opens_exactly_the_requested_repositories() {
     let world = World::start(APPLICATION).await;
     let scope = json!({ "repositories": ["app/one", "app/two"], "actions": ["pull"] });
     let scope: Scope = serde_json::from_value(scope).unwrap();
@@ -86,7 +86,7 @@ async fn without_settings_any_application_subject_and_audience_is_trusted() {
 }
 
 #[tokio::test]
-async fn a_fixed_refresh_token_is_what_every_exchange_gives() {
+async fn a_fixed_refresh_token_is_returned_by_every_exchange() {
     let fixed = "e30.eyJleHAiOjQxMDI0NDQ4MDB9.hunter2";
     let world = World::start(&format!("[azure]\nrefresh_token = \"{fixed}\"")).await;
     let credential = world.exchange(&world.issuer.token("RS256", &world.claims())).await.unwrap();
@@ -161,7 +161,7 @@ async fn tenants_applications_signatures_and_algorithms_are_checked() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_cannot_be_read_is_told_from_one_that_is_not_trusted() {
+async fn an_unreadable_issuer_is_distinguished_from_an_untrusted_one() {
     let world = World::start(APPLICATION).await;
     let token = world.issuer.token("RS256", &world.claims());
     let good = world.issuer.documents();
@@ -188,7 +188,7 @@ async fn an_issuer_that_cannot_be_read_is_told_from_one_that_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_knows_only_resource_manager_is_asked_for_that() {
+async fn a_tenant_that_knows_only_resource_manager_gets_a_request_for_that() {
     let world = World::start("[azure]\nresources = [\"https://management.azure.com\"]").await;
     let token = world.issuer.token("RS256", &world.claims());
     world.exchange(&token).await.unwrap();
@@ -208,7 +208,7 @@ async fn a_credential_that_arrives_expired_is_never_handed_out() {
 }
 
 #[tokio::test]
-async fn requests_that_entra_does_not_take_are_refused_with_its_number_and_body() {
+async fn requests_that_entra_does_not_accept_are_refused_with_its_number_and_body() {
     let world = World::start(APPLICATION).await;
     let token = world.issuer.token("RS256", &world.claims());
     for (tenant, replaced, status, error, number) in [

@@ -299,7 +299,7 @@ async fn an_issuer_that_cannot_be_fetched_is_named_in_the_hint() {
 }
 
 #[tokio::test]
-async fn providers_that_are_not_there_or_disabled_look_the_same() {
+async fn missing_and_disabled_providers_look_the_same() {
     let world = World::start(TRUST).await;
     let token = world.issuer.token("ES256", &world.claims());
     for name in [
@@ -401,7 +401,7 @@ async fn the_token_service_keeps_to_the_limits_of_its_api() {
 }
 
 #[tokio::test]
-async fn generate_access_token_believes_only_live_tokens_that_its_service_issued() {
+async fn generate_access_token_accepts_only_live_tokens_that_its_service_issued() {
     let world = World::start("[google]\ncredential_lifetime = 100").await;
     let token = world.issuer.token("ES256", &world.claims());
     let federated = world.exchange(&json!({}), &token).await.unwrap().password().unwrap().clone();

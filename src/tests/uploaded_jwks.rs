@@ -149,7 +149,7 @@ async fn every_feed_of_the_algorithm_has_to_be_confirmed_and_other_servers_see_i
 }
 
 #[tokio::test]
-async fn what_frees_the_rotation_frees_it_at_once() {
+async fn a_change_that_ends_the_hold_lets_the_rotation_continue_at_once() {
     enum Freed {
         Removed,
         Fetched,
@@ -210,7 +210,7 @@ async fn the_feeds_to_confirm_are_listed_while_another_process_writes() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_behind_confirms_nothing_earlier_than_it_has_been() {
+async fn a_clock_that_is_behind_confirms_nothing_before_the_high_water_time() {
     let machine = Machine::new();
     let mut process = machine.open().await;
     add(&process, "prod", ES256, JwksSource::Uploaded).await;
@@ -223,7 +223,7 @@ async fn a_clock_that_is_behind_confirms_nothing_earlier_than_it_has_been() {
 }
 
 #[tokio::test]
-async fn a_confirmation_by_a_clock_that_was_ahead_is_made_good_by_saying_it_again() {
+async fn a_confirmation_with_a_clock_that_was_ahead_is_corrected_by_another_one() {
     let machine = Machine::new();
     let mut process = machine.open().await;
     add(&process, "prod", ES256, JwksSource::Uploaded).await;

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn look_alike_characters_are_told_apart() {
+    fn look_alike_characters_are_distinguished() {
         assert_eq!(character('a'), "'a'");
         assert_eq!(character('\n'), r"'\n'");
         assert_eq!(character('\u{430}'), "'а' (U+0430)");

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_hang_or_never_end_is_refused_and_named() {
+    fn files_that_would_block_or_never_end_are_refused_by_kind() {
         let folder = tempfile::tempdir().unwrap();
         let (pipe, link) = (folder.path().join("pipe"), folder.path().join("link"));
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_party_takes_three_quarters_of_what_the_others_leave() {
+    fn a_party_takes_three_quarters_of_the_rest() {
         let mut shares = Shares::new(128);
         assert_eq!([fill(&mut shares, caller(0)), fill(&mut shares, caller(1))], [96, 24]);
         assert_eq!(fill(&mut shares, caller(2)), 6);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn few_places_are_given_one_by_one() {
+    fn few_permits_are_given_one_by_one() {
         for (limit, takes) in [(0, 1), (1, 1), (2, 1), (3, 2), (4, 3), (8, 6)] {
             assert_eq!(fill(&mut Shares::new(limit), caller(0)), takes, "of {limit}");
         }
@@ -202,7 +202,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_up_to_three_hogs_take_a_newcomer_finds_a_place_and_counts_agree(
+        fn three_greedy_parties_leave_a_permit_for_a_newcomer_and_counts_agree(
             steps in proptest::collection::vec((0..3_u128, 0..5_u128, any::<bool>(), any::<bool>()), 0..600),
         ) {
             let mut shares = Shares::new(256);

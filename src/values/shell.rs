@@ -77,7 +77,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn any_words_come_out_of_a_shell_as_they_went_in(
+        fn a_shell_returns_any_words_unchanged(
             words in prop::collection::vec("[^\0]{0,12}|['\"$`\\\\!(){};&|\n]{0,8}", 1..20)
         ) {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();

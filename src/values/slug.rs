@@ -150,7 +150,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_parses_is_the_same_text_within_the_rule(text in "[a-zA-Z0-9:._ é-]{0,60}") {
+        fn a_parsed_slug_is_the_same_text_and_follows_the_rule(text in "[a-zA-Z0-9:._ é-]{0,60}") {
             let within = (1..=50).contains(&text.len())
                 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
                 && !text.starts_with('-')

@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_has_one_text() {
+    fn a_target_has_one_text() {
         for (text, expected) in [
             ("s3://bucket", "s3://bucket"),
             ("s3://bucket/", "s3://bucket"),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_place_is_refused_and_user_info_is_not_repeated() {
+    fn an_invalid_target_is_refused_and_user_info_is_not_repeated() {
         for text in [
             "",
             "s3://",

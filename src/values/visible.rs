@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_obeys_or_does_not_show_is_escaped_and_all_else_stays() {
+    fn characters_that_a_terminal_obeys_or_hides_are_escaped_and_others_are_kept() {
         for (text, shown) in [
             ("plain ünïcode \\ \"quoted\" 日本 🏷\u{fe0f}", "plain ünïcode \\ \"quoted\" 日本 🏷\u{fe0f}"),
             ("a\u{1b}[2Jb\u{7f}\u{9b}31m", "a\\u{1b}[2Jb\\u{7f}\\u{9b}31m"),

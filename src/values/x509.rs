@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificates_end_is_found_whatever_its_form() {
+    fn a_certificates_expiry_is_found_in_every_form() {
         for (year, expected) in [
             (2026, "2026-03-04T00:00:00Z"),
             (2049, "2049-03-04T00:00:00Z"),

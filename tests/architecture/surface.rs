@@ -18,7 +18,7 @@ fn the_public_names_are_those_of_the_checked_list() {
 }
 
 #[test]
-fn names_are_found_however_they_become_public() {
+fn names_are_found_in_every_form_of_publication() {
     let names = public_names(
         "pub use a::{B, c::D as E}; pub use f::G; use h::I; mod j; #[doc(hidden)] pub mod k;
          pub mod l; pub fn m() {} pub(crate) fn n() {} pub struct O; pub use p::*;",

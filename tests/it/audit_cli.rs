@@ -42,7 +42,7 @@ fn seqs(records: &[Value]) -> Vec<i64> {
 }
 
 #[test]
-fn every_change_is_recorded_with_who_made_it() {
+fn every_change_is_recorded_with_its_actor() {
     let carnet = carnet();
     carnet.ok(&["feed", "update", "default/prod", "--audience=other"]);
     carnet.ok(&["key", "rotate", "--alg=ES256", "--force", "--yes"]);
@@ -144,7 +144,7 @@ fn filters_choose_and_the_formats_agree() {
 }
 
 #[test]
-fn verify_finds_what_was_tampered_with_and_names_the_row() {
+fn verify_finds_changed_rows_and_names_them() {
     let carnet = carnet();
     let anchor = carnet.ok(&["audit", "anchor"]);
     let anchor = anchor.trim();
@@ -196,7 +196,7 @@ fn reading_needs_no_master_key_and_changing_does() {
 }
 
 #[test]
-fn follow_prints_what_comes_and_a_server_tells_the_end_of_the_log() {
+fn follow_prints_new_rows_and_a_server_logs_the_end_of_the_audit_log() {
     let issuer = Issuer::http();
     let carnet = &issuer.carnet;
     let mut command = carnet.command(&["audit", "list", "--follow", "--output=jsonl", "--limit=1"]);
@@ -259,7 +259,7 @@ fn a_credential_and_a_refused_exchange_are_recorded_without_a_secret() {
 }
 
 #[test]
-fn without_a_place_in_the_log_nothing_is_handed_out_or_changed() {
+fn nothing_is_handed_out_or_changed_without_its_audit_row() {
     let carnet = carnet();
     // The last number that there is, behind which no row has a place.
     database::execute(

@@ -90,7 +90,7 @@ fn a_step_that_fails_makes_the_demo_fail() {
 
 /// The output is the purpose of the demo: the command must fail if it cannot be written.
 #[test]
-fn an_account_that_nobody_can_read_is_a_failure() {
+fn a_closed_output_is_a_failure() {
     let carnet = Carnet::new();
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output =

@@ -238,7 +238,7 @@ fn requests_on_one_connection_are_answered_in_order() {
 }
 
 #[test]
-fn what_is_no_request_is_refused_and_the_connection_ends() {
+fn a_malformed_request_is_refused_and_ends_the_connection() {
     let (server, _carnet) = serve(ISSUER);
     let limit = 16 * 1024;
     let start = format!("GET {JWKS} HTTP/1.1\r\nHost: carnet.test\r\nX-Large: ");

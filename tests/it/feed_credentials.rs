@@ -35,7 +35,7 @@ fn credentials(carnet: &Carnet, more: &[&str]) -> Output {
 }
 
 #[test]
-fn a_credential_lives_at_least_as_long_as_was_asked_for_or_is_not_handed_out() {
+fn a_credential_has_the_requested_lifetime_or_is_not_handed_out() {
     let (issuer, _sandbox) = world("[aws]\ncredential_lifetime = 1800");
     let output = credentials(&issuer.carnet, &["--min-remaining", "20m"]);
     assert_eq!(output.status, 0, "{output:?}");
@@ -50,7 +50,7 @@ fn a_credential_lives_at_least_as_long_as_was_asked_for_or_is_not_handed_out() {
 }
 
 #[test]
-fn a_credential_may_be_limited_to_repositories_whose_names_cannot_say_more() {
+fn a_credential_may_be_limited_to_repositories_by_their_exact_names() {
     let (issuer, _sandbox) = world("");
     let output = credentials(&issuer.carnet, &["--repository=app/one", "--repository=b", "--action=pull"]);
     assert_eq!(output.status, 0, "{output:?}");
@@ -71,7 +71,7 @@ fn a_credential_may_be_limited_to_repositories_whose_names_cannot_say_more() {
 }
 
 #[test]
-fn a_registry_token_of_azure_stands_only_in_formats_that_carry_one() {
+fn a_registry_token_of_azure_is_only_in_formats_that_can_carry_it() {
     let issuer = Issuer::http();
     let sandbox = issuer.carnet.sandbox(&issuer.url, "");
     let endpoint = |name: &str| sandbox.announced(&format!("/endpoints/azure/{name}")).to_owned();
@@ -115,7 +115,7 @@ fn a_registry_token_of_azure_stands_only_in_formats_that_carry_one() {
 }
 
 #[test]
-fn a_public_issuers_tokens_go_to_this_machine_only_when_an_admin_says_so_and_never_to_metadata() {
+fn a_public_issuers_tokens_go_to_this_machine_only_if_allowed_and_never_to_metadata() {
     let carnet = Carnet::new();
     let [port] = free_ports();
     let closed = format!("http://127.0.0.1:{port}");
@@ -153,7 +153,7 @@ fn a_public_issuers_tokens_go_to_this_machine_only_when_an_admin_says_so_and_nev
 }
 
 #[test]
-fn what_passes_is_tried_again_and_what_does_not_is_told_with_code_and_hint() {
+fn transient_failures_are_retried_and_others_are_reported_with_code_and_hint() {
     let fault =
         |fault: &str| format!("[[faults]]\nstep = 'sts:AssumeRoleWithWebIdentity'\nfault = '{fault}'\n");
     let (issuer, _sandbox) =
@@ -247,7 +247,7 @@ fn silent_at_first(to: &str) -> String {
 
 /// A command does not refresh the key state meanwhile; the second token must not be refused for that.
 #[test]
-fn an_endpoint_that_takes_a_connection_and_stays_silent_is_asked_again_with_another_token() {
+fn a_silent_endpoint_gets_another_request_with_a_new_token() {
     let (issuer, sandbox) = world("");
     let endpoint = |name: &str| sandbox.announced(&format!("/endpoints/aws/{name}")).to_owned();
     add_feed(&issuer.carnet, "b", &silent_at_first(&endpoint("sts")), &endpoint("ecr"));

@@ -153,7 +153,7 @@ fn told(output: &Output) -> String {
 }
 
 #[test]
-fn a_providers_refusal_is_told_as_if_it_had_been_asked_here() {
+fn a_providers_refusal_reads_the_same_through_a_server() {
     let world = World::new();
     let (local, remote) = (world.local("default/stranger", &[]), world.by_server("default/stranger", &[]));
     assert_refused(
@@ -189,7 +189,7 @@ fn a_providers_refusal_is_told_as_if_it_had_been_asked_here() {
 }
 
 #[test]
-fn what_a_grant_does_not_reach_is_told_with_a_way_out() {
+fn a_feed_outside_the_grant_is_refused_with_a_hint() {
     let world = World::new();
     let missing = world.by_server("default/tenant", &[]);
     assert_refused(&missing, 1, &["default/tenant", "tenant", "hint: give it with --context"]);
@@ -314,7 +314,7 @@ fn a_server_is_reached_by_tls_with_its_authority_and_by_a_unix_socket() {
 }
 
 #[test]
-fn what_is_given_in_a_form_that_cannot_work_is_told_before_anything_is_sent() {
+fn arguments_of_an_invalid_form_are_refused_before_any_request() {
     let world = World::new();
     let url = world.issuer.url.as_str();
     let quoted = format!("\"{}\"", world.token);

@@ -68,7 +68,7 @@ fn text(value: &Value) -> &str {
 }
 
 #[test]
-fn a_first_start_makes_what_it_needs_private_to_its_owner() {
+fn a_first_start_creates_files_private_to_its_owner() {
     let carnet = Carnet::new();
     let server = carnet.serve(ISSUER, "127.0.0.1:0", &[]).unwrap();
     assert_eq!(server.announced("/issuer"), ISSUER);
@@ -116,7 +116,7 @@ fn a_feed_that_is_refused_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_master_key_that_somebody_else_provides_is_used_and_none_is_made() {
+fn a_provided_master_key_is_used_and_none_is_created() {
     let (other, carnet) = (Carnet::new(), Carnet::new());
     other.ok(&feed("prod").each_ref().map(String::as_str));
     let provided = carnet.home().join("provided.key");
@@ -192,7 +192,7 @@ fn assert_loser(winner: &Announced, loser: &str) {
 }
 
 #[test]
-fn one_issuer_has_one_url_however_it_is_written() {
+fn an_issuer_has_one_url_in_every_spelling() {
     let carnet = Carnet::new();
     carnet.ok(&feed("prod").each_ref().map(String::as_str));
     let keys = carnet.ok(&["key", "list", "--output=json", "--issuer=HTTPS://Issuer.Example:443/"]);
@@ -238,7 +238,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn nothing_starts_while_somebody_else_could_change_the_database_or_the_keys_folder() {
+fn no_command_starts_while_another_user_can_change_the_database_or_the_keys_folder() {
     let carnet = Carnet::new();
     carnet.ok(&feed("prod").each_ref().map(String::as_str));
     carnet.ok(&["key", "list", "--issuer", ISSUER]);
@@ -280,7 +280,7 @@ fn nothing_starts_while_somebody_else_could_change_the_database_or_the_keys_fold
 
 /// Only root can change a file's owner; for other users, the unit test of the rule covers this.
 #[test]
-fn nothing_starts_on_files_of_somebody_else() {
+fn no_command_starts_on_files_of_another_user() {
     let carnet = Carnet::new();
     carnet.ok(&feed("prod").each_ref().map(String::as_str));
     if std::os::unix::fs::chown(carnet.database(), Some(4321), None).is_err() {
@@ -298,7 +298,7 @@ fn nothing_starts_on_files_of_somebody_else() {
 }
 
 #[test]
-fn a_pipe_in_the_place_of_a_file_is_refused_at_once() {
+fn a_pipe_instead_of_a_file_is_refused_at_once() {
     let carnet = Carnet::new();
     carnet.ok(&feed("prod").each_ref().map(String::as_str));
     carnet.ok(&["key", "list", "--issuer", ISSUER]);

@@ -42,7 +42,7 @@ fn the_first_grant_makes_the_database_and_prints_its_token_alone() {
 }
 
 #[test]
-fn every_flag_stands_in_the_grant_and_what_is_left_off_has_its_default() {
+fn every_flag_is_in_the_grant_and_omitted_ones_have_their_default() {
     let carnet = Carnet::new();
     let full = create(
         &carnet,
@@ -121,7 +121,7 @@ fn a_revoked_grant_is_shown_as_such_and_revoking_it_again_changes_nothing() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_and_makes_no_database() {
+fn contradictory_arguments_are_refused_and_create_no_database() {
     let carnet = Carnet::new();
     for (arguments, words) in [
         (&["--role=deployer"][..], "name at least one space"),

@@ -309,7 +309,7 @@ fn a_crash_at_any_moment_of_a_rewrap_loses_nothing_and_the_same_call_finishes_it
 
 /// Proves that the searches find a key that is there.
 #[test]
-fn a_private_key_in_clear_is_found_wherever_it_lies() {
+fn a_private_key_in_clear_is_found_in_every_file() {
     let (needles, random) = (Needles::of_clear_private_keys(), SecureRandom::default());
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("keys")).unwrap();

@@ -153,7 +153,7 @@ fn destroyed(before: Vec<String>, after: &[String]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_reader_delays_the_erasure_which_a_server_finishes_when_it_lets_go() {
+async fn a_reader_delays_the_erasure_and_a_server_finishes_it_afterwards() {
     let issuer = Issuer::new().await;
     let mut maintenance = issuer.carnet.maintenance();
     assert!(!issuer.is_pending().await && !issuer.list_says_pending());

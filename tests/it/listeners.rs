@@ -127,7 +127,7 @@ fn a_killed_servers_socket_is_replaced_and_other_files_are_not() {
 }
 
 #[test]
-fn listening_in_clear_beyond_loopback_has_to_be_meant() {
+fn a_listener_without_tls_beyond_loopback_needs_a_flag() {
     let carnet = Carnet::new();
     let ca = Ca::new();
     let (certificate, key) = (ca.server_certificate(), ca.server_key());
@@ -235,7 +235,7 @@ fn a_certificate_is_reloaded_while_requests_go_on() {
 }
 
 #[test]
-fn idle_connections_are_not_waited_for_at_the_end() {
+fn idle_connections_do_not_delay_the_shutdown() {
     let carnet = Carnet::new();
     let mut server = serve(&carnet, "127.0.0.1:0", &["--public-listen", "127.0.0.1:0"]);
     let mut idle = ["/listening", "/public_listening"].map(|to| Connection::to(server.announced(to), None));
@@ -248,7 +248,7 @@ fn idle_connections_are_not_waited_for_at_the_end() {
 }
 
 #[test]
-fn with_a_shutdown_delay_it_says_that_it_drains_and_still_accepts() {
+fn a_server_with_a_shutdown_delay_reports_draining_and_still_accepts() {
     let carnet = Carnet::new();
     let mut server = serve(&carnet, "127.0.0.1:0", &["--shutdown-delay", "3s"]);
     let listening = server.announced("/listening").to_owned();

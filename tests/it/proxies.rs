@@ -47,7 +47,7 @@ const REFUSALS: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn a_proxy_that_opens_no_tunnel_is_told_as_the_proxy_by_feed_check() {
+fn a_proxy_that_opens_no_tunnel_is_reported_as_the_proxy_by_feed_check() {
     let issuer = issuer();
     for (answer, told, fix) in REFUSALS {
         let answer: &'static str = format!("HTTP/1.1 {answer}").leak();
@@ -66,7 +66,7 @@ fn a_proxy_that_opens_no_tunnel_is_told_as_the_proxy_by_feed_check() {
 }
 
 #[test]
-fn a_proxy_that_opens_no_tunnel_is_told_as_the_proxy_by_feed_credentials() {
+fn a_proxy_that_opens_no_tunnel_is_reported_as_the_proxy_by_feed_credentials() {
     let issuer = issuer();
     // The other responses are transient and are retried within the caller's deadline.
     for (answer, told, _) in REFUSALS.iter().filter(|(answer, ..)| !answer.starts_with(['5', '2'])) {
@@ -80,7 +80,7 @@ fn a_proxy_that_opens_no_tunnel_is_told_as_the_proxy_by_feed_credentials() {
 }
 
 #[test]
-fn a_proxy_that_is_not_there_is_told_from_the_first_step_on() {
+fn an_absent_proxy_is_reported_from_the_first_step_on() {
     let issuer = issuer();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -261,7 +261,7 @@ fn commands_on_feeds_and_keys_are_refused_by_name_and_rule() {
 }
 
 #[test]
-fn servers_refuse_what_they_could_not_serve_safely() {
+fn servers_refuse_unsafe_options() {
     let (carnet, ca, other) = (carnet(), Ca::new(), Ca::new());
     let certificate = format!("--tls-cert={}", ca.server_certificate().display());
     let text = carnet.home().join("text.pem");
@@ -366,7 +366,7 @@ fn a_database_of_a_newer_carnet_is_refused_by_every_command() {
 }
 
 #[test]
-fn without_its_own_master_key_a_database_opens_for_nobody() {
+fn a_database_opens_only_with_its_own_master_key() {
     let carnet = carnet();
     let id = database::texts(&carnet.database(), "SELECT DISTINCT master_key_id FROM sealed_keys").remove(0);
     let master_key = carnet.keys_dir().join("master.key");
@@ -414,7 +414,7 @@ fn without_its_own_master_key_a_database_opens_for_nobody() {
 }
 
 #[test]
-fn the_issuer_url_changes_only_when_that_is_said() {
+fn the_issuer_url_changes_only_with_its_flag() {
     let carnet = carnet();
     let keys = carnet.ok(&["key", "list", "--output=json"]);
     let other = "https://other.example/carnet";
@@ -434,7 +434,7 @@ fn the_issuer_url_changes_only_when_that_is_said() {
 }
 
 #[test]
-fn inspect_refuses_what_is_no_token() {
+fn inspect_refuses_an_invalid_token() {
     let carnet = carnet();
     let inspect = |token: &[u8]| Output::of(&mut carnet.command(&["token", "inspect"]), token);
     let token = carnet.ok(&["token", "mint", "default/prod"]);

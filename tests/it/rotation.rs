@@ -23,7 +23,7 @@ fn serve() -> (Announced, Carnet) {
 }
 
 #[test]
-fn a_running_server_publishes_what_another_process_rotated() {
+fn a_running_server_publishes_keys_that_another_process_rotated() {
     let (server, carnet) = serve();
     let (before, old_tokens) = (jwks(&server), mint(&carnet));
     let output = carnet.run(&["key", "rotate", "--force", "--yes"]);

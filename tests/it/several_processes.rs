@@ -186,7 +186,7 @@ fn assert_all_well(carnet: &Carnet, servers: &[&Announced]) {
 }
 
 #[test]
-fn servers_go_on_beside_a_rewrap_and_rotate_with_the_new_master_key() {
+fn servers_continue_during_a_rewrap_and_rotate_with_the_new_master_key() {
     let (carnet, first) = issuer();
     let second = keys::serve(&carnet);
     let servers = [&first, &second];
@@ -259,7 +259,7 @@ impl Provided {
 }
 
 #[test]
-fn a_server_that_cannot_open_the_new_keys_serves_documents_and_nothing_else_until_it_can() {
+fn a_server_that_cannot_open_the_new_keys_serves_only_documents_until_it_can() {
     let (carnet, founder) = issuer();
     drop(founder);
     // As in a deployment: the key is in its provider's file, and there is no keys folder.
@@ -313,7 +313,7 @@ fn a_server_that_cannot_open_the_new_keys_serves_documents_and_nothing_else_unti
 }
 
 #[test]
-fn servers_that_were_given_the_next_master_key_take_it_into_use_within_a_second() {
+fn servers_with_the_next_master_key_use_it_within_a_second() {
     let (carnet, founder) = issuer();
     drop(founder);
     let file = carnet.home().join("provided.key");

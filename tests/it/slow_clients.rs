@@ -126,7 +126,7 @@ fn a_header_that_comes_byte_by_byte_is_cut_off() {
 }
 
 #[test]
-fn a_connection_on_which_nothing_comes_is_closed() {
+fn a_silent_connection_is_closed() {
     let server = Server::start(Limits { header: SHORT, ..limits() }, "");
     let mut silent = server.connect();
     assert!(silent.is_closed());
@@ -161,7 +161,7 @@ fn a_body_that_comes_byte_by_byte_is_cut_off() {
 }
 
 #[test]
-fn a_body_that_nobody_reads_does_not_hold_the_connection() {
+fn an_unread_body_does_not_hold_the_connection() {
     let server = Server::start(limits(), "");
     let mut connection = server.connect();
     connection.write(b"POST /deaf HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nx");
@@ -170,7 +170,7 @@ fn a_body_that_nobody_reads_does_not_hold_the_connection() {
 }
 
 #[test]
-fn who_does_not_take_the_answer_is_cut_off() {
+fn a_client_that_does_not_read_its_response_is_disconnected() {
     let server = Server::start(Limits { answer: SHORT, ..limits() }, "");
     let mut deaf = server.stream();
     deaf.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
@@ -192,7 +192,7 @@ fn who_does_not_take_the_answer_is_cut_off() {
 }
 
 #[test]
-fn who_comes_when_all_places_are_taken_waits() {
+fn a_connection_waits_when_all_permits_are_taken() {
     let server = Server::start(Limits { connections: 2, ..limits() }, "");
     let (mut first, mut second) = (server.connect(), server.connect());
     assert_eq!((first.get(JWKS).status, second.get(JWKS).status), (200, 200));
@@ -243,7 +243,7 @@ fn a_request_that_does_not_end_is_cut_off_when_the_server_stops() {
 }
 
 #[test]
-fn the_router_learns_who_asks() {
+fn the_router_gets_the_clients_address() {
     let forwarded = "X-Forwarded-For: 127.0.0.1, 203.0.113.7\r\n";
     for (trusted, headers, expected) in [
         ("", "", "127.0.0.1 true"),
@@ -280,7 +280,7 @@ fn nonsense_is_refused_and_forgotten() {
 }
 
 #[test]
-fn a_thousand_slow_clients_take_little_memory_and_nobodys_turn() {
+fn a_thousand_slow_clients_take_little_memory_and_delay_no_other_client() {
     let carnet = crate::support::carnet::Carnet::new();
     let server = carnet.serve("https://issuer.example", "127.0.0.1:0", &[]).unwrap();
     let listening = server.announced("/listening").to_owned();

@@ -139,7 +139,7 @@ fn rows_that_hold_hostile_text_are_listed_harmlessly() {
 }
 
 #[test]
-fn hostile_answers_of_clouds_registries_and_servers_are_told_harmlessly() {
+fn hostile_responses_of_clouds_registries_and_servers_are_printed_harmlessly() {
     let issuer = Issuer::http();
     let refusal = format!(
         "<ErrorResponse><Error><Code>{0}</Code><Message>{0}</Message></Error><RequestId>{0}</RequestId></ErrorResponse>",
@@ -188,7 +188,7 @@ fn hostile_answers_of_clouds_registries_and_servers_are_told_harmlessly() {
 }
 
 #[test]
-fn a_hostile_issuer_url_answer_is_told_harmlessly_by_doctor() {
+fn a_hostile_response_at_the_issuer_url_is_printed_harmlessly_by_doctor() {
     let document =
         json!({ "issuer": HOSTILE, "jwks_uri": HOSTILE, "keys": [{"kid": HOSTILE, "kty": HOSTILE}] });
     let url = answering("200 OK", "Content-Type: text/\u{202e}\r\n", document.to_string());
@@ -200,7 +200,7 @@ fn a_hostile_issuer_url_answer_is_told_harmlessly_by_doctor() {
 }
 
 #[test]
-fn what_is_wrong_with_arguments_is_told_harmlessly() {
+fn errors_about_arguments_are_printed_harmlessly() {
     let carnet = founded("https://issuer.example");
     let flag = format!("--{HOSTILE}");
     let file = format!("--ca-file=/nowhere/{HOSTILE}");

@@ -71,7 +71,7 @@ fn spans_of_a_mint_and_an_exchange_reach_the_collector_without_secrets() {
 }
 
 #[test]
-fn nothing_is_exported_unless_carnet_itself_is_told_to() {
+fn no_trace_is_exported_without_carnets_own_setting() {
     let (address, exports) = collector();
     let (issuer, _sandbox) = issuer();
     let mut command = issuer.carnet.command(&["token", "mint", "default/prod"]);
@@ -98,7 +98,7 @@ fn the_environments_proxy_gets_no_traces() {
 }
 
 #[test]
-fn a_collector_that_is_away_fails_no_command() {
+fn an_unreachable_collector_fails_no_command() {
     let [port] = crate::support::process::free_ports();
     let (issuer, _sandbox) = issuer();
     let endpoint = format!("--otlp-endpoint=http://127.0.0.1:{port}");

@@ -131,7 +131,7 @@ fn differences(ours: &Recorded, theirs: &Recorded) -> (Vec<String>, Vec<String>,
 }
 
 #[test]
-fn microsofts_clients_get_through_the_sandbox_and_carnet_asks_as_they_do() {
+fn microsofts_clients_pass_the_sandbox_and_carnet_sends_the_same_requests() {
     let world = World::start();
     assert_eq!(world.ask(&world.mint("default/a")), json!({ "repositories": ["app/one"] }));
     let theirs = world.proxy.take();

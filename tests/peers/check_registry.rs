@@ -9,7 +9,7 @@ use crate::support::docker_registry::{DockerRegistry, one_layer_image};
 const PASSWORD: &str = "what-the-sandbox-answers-as-ecr";
 
 #[test]
-fn a_check_logs_in_to_a_real_registry_and_pulls_and_tells_what_it_refuses() {
+fn a_check_logs_in_to_a_real_registry_and_pulls_and_explains_refusals() {
     let ca = Ca::new();
     let issuer = Issuer::http();
     let sandbox = issuer.carnet.sandbox(&issuer.url, &format!("[aws]\npassword = \"{PASSWORD}\"\n"));

@@ -83,7 +83,7 @@ fn shown(
 }
 
 #[test]
-fn what_seaweedfs_refuses_is_told_and_a_subject_is_fixed_by_the_setup() {
+fn seaweedfs_refusals_are_reported_and_the_setup_fixes_the_subject() {
     let ca = Ca::new();
     let issuer = Issuer::https(&ca);
     let certificate = ca.certificate();
@@ -142,7 +142,7 @@ fn what_seaweedfs_refuses_is_told_and_a_subject_is_fixed_by_the_setup() {
 }
 
 #[test]
-fn a_token_that_has_expired_for_seaweedfs_is_told() {
+fn a_token_that_seaweedfs_considers_expired_is_reported() {
     let ca = Ca::new();
     // Its clock is in the past: for itself, its tokens are valid.
     let issuer = Issuer::https_of(&ca, || Carnet::with_clock_off_by("-2h"));

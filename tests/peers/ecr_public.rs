@@ -23,7 +23,7 @@ fn signed(request: &Recorded) -> (Vec<&str>, &str) {
 }
 
 #[test]
-fn awss_client_gets_through_the_sandbox_and_carnet_asks_as_it_does() {
+fn awss_client_passes_the_sandbox_and_carnet_sends_the_same_requests() {
     let issuer = Issuer::http();
     let trust = format!(
         "[aws]\npassword = 'hunter2'\n[[aws.roles]]\narn = '{ROLE}'\naudiences = ['sts.amazonaws.com']\n\

@@ -108,7 +108,7 @@ fn assert_same_exchange(ours: &Recorded, theirs: &Recorded, different: &[&str]) 
 }
 
 #[test]
-fn googles_client_gets_through_the_sandbox_and_carnet_asks_as_it_does() {
+fn googles_client_passes_the_sandbox_and_carnet_sends_the_same_requests() {
     let world = World::start();
     assert_eq!(world.ask("default/a", None)["token"], ACCESS_TOKEN);
     let theirs = world.proxy.take();
@@ -128,7 +128,7 @@ fn googles_client_gets_through_the_sandbox_and_carnet_asks_as_it_does() {
 }
 
 #[test]
-fn googles_client_acts_as_a_service_account_and_carnet_asks_as_it_does() {
+fn googles_client_acts_as_a_service_account_and_carnet_sends_the_same_requests() {
     let world = World::start();
     assert_eq!(world.ask("default/a", Some(600))["token"], ACCESS_TOKEN);
     let theirs = world.proxy.take();

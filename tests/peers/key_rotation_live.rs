@@ -163,7 +163,7 @@ fn load(minter: &Minter, verifiers: &[SyncSender<Token>]) -> usize {
 }
 
 #[test]
-fn nobody_notices_rotations_under_load_and_everybody_notices_a_revocation() {
+fn rotations_under_load_fail_no_request_and_a_revocation_fails_every_verifier() {
     let ca = Ca::new();
     let issuer = Issuer::https(&ca);
     issuer.carnet.ok(&[&["key", "policy"], &POLICY[..]].concat());

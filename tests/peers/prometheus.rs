@@ -57,7 +57,7 @@ async fn busy() -> (InProcess, Arc<Metrics>) {
 }
 
 #[test]
-fn promtool_accepts_the_alert_rules_and_they_fire_when_they_should_and_only_then() {
+fn promtool_accepts_the_alert_rules_and_they_fire_exactly_when_they_should() {
     promtool(&["check", "rules", RULES], "");
     promtool(&["test", "rules", "tests/peers/alerts_test.yml"], "");
 }

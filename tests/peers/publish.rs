@@ -168,19 +168,19 @@ fn shows_what_a_server_serves(store: &Store) {
 }
 
 #[test]
-fn seaweedfs_shows_everybody_what_a_server_serves_and_nothing_else() {
+fn seaweedfs_serves_only_a_servers_documents_publicly() {
     let store = Store::s3();
     shows_what_a_server_serves(&store);
     assert_eq!(store.fetch("other").status, 403);
 }
 
 #[test]
-fn azurite_shows_everybody_what_a_server_serves() {
+fn azurite_serves_a_servers_documents_publicly() {
     shows_what_a_server_serves(&Store::azure());
 }
 
 #[test]
-fn pyjwt_verifies_our_tokens_by_what_stands_in_seaweedfs() {
+fn pyjwt_verifies_our_tokens_with_the_jwks_in_seaweedfs() {
     let store = Store::s3();
     let carnet = carnet(&store);
     store.published(&carnet);
@@ -270,27 +270,27 @@ fn refuses_a_write_that_comes_too_late(store: Store, replaces: bool) {
 }
 
 #[test]
-fn seaweedfs_refuses_to_replace_what_is_newer_than_what_was_read() {
+fn seaweedfs_refuses_to_replace_a_newer_document_than_the_one_read() {
     refuses_a_write_that_comes_too_late(Store::s3(), true);
 }
 
 #[test]
-fn seaweedfs_refuses_to_make_what_has_been_made_meanwhile() {
+fn seaweedfs_refuses_to_create_a_document_created_in_the_meantime() {
     refuses_a_write_that_comes_too_late(Store::s3(), false);
 }
 
 #[test]
-fn azurite_refuses_to_replace_what_is_newer_than_what_was_read() {
+fn azurite_refuses_to_replace_a_newer_document_than_the_one_read() {
     refuses_a_write_that_comes_too_late(Store::azure(), true);
 }
 
 #[test]
-fn azurite_refuses_to_make_what_has_been_made_meanwhile() {
+fn azurite_refuses_to_create_a_document_created_in_the_meantime() {
     refuses_a_write_that_comes_too_late(Store::azure(), false);
 }
 
 #[test]
-fn what_the_stores_refuse_is_told_in_their_words_with_what_fixes_it() {
+fn refusals_of_the_stores_are_reported_with_their_message_and_a_fix() {
     let (s3, azure) = (Store::s3(), Store::azure());
     let carnet = carnet(&s3);
     let refused = |store: &Store, target: &str, change: &dyn Fn(&mut Command), told: &[&str]| {

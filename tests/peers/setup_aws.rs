@@ -119,7 +119,7 @@ fn unwrapped(policy: &Value) -> Value {
 }
 
 #[test]
-fn the_script_makes_provider_and_role_again_and_again_and_spares_roles_of_others() {
+fn the_script_is_repeatable_and_does_not_change_foreign_roles() {
     let (carnet, moto) = (carnet(), Moto::start());
     let script = setup(&carnet, "default/prod", "cli", &["--repository=app/one"]);
     for round in 1..=2 {
@@ -200,7 +200,7 @@ fn terraform_makes_the_same_provider_and_role() {
 }
 
 #[test]
-fn seaweedfs_lets_in_by_the_generated_conditions_the_feed_and_no_other() {
+fn seaweedfs_accepts_only_the_feed_with_the_generated_conditions() {
     let ca = Ca::new();
     let issuer = Issuer::https(&ca);
     let carnet = &issuer.carnet;

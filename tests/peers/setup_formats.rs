@@ -31,14 +31,14 @@ fn shellcheck<'a>(cases: impl Iterator<Item = Case<'a>>, arguments: &[&str]) {
 }
 
 #[test]
-fn shellcheck_has_nothing_to_say_about_any_script() {
+fn shellcheck_has_no_finding_in_any_script() {
     shellcheck(CASES.iter().copied(), &[]);
     // These two warn about `$(` and `\` in single quotes, which are intended.
     shellcheck(cases(), &["--exclude=SC2016,SC1003"]);
 }
 
 #[test]
-fn terraform_would_format_nothing_otherwise() {
+fn terraform_would_change_no_formatting() {
     let terraform = Terraform::installed();
     let folder = tempfile::tempdir().unwrap();
     for (index, case) in cases().enumerate() {
@@ -50,7 +50,7 @@ fn terraform_would_format_nothing_otherwise() {
 }
 
 #[test]
-fn terraform_holds_the_configurations_for_aws_valid() {
+fn terraform_accepts_the_configurations_for_aws() {
     let terraform = Terraform::installed();
     for name in ["aws-ecr", "aws-ecr-cn", "aws-ecr-public"] {
         let folder = tempfile::tempdir().unwrap();

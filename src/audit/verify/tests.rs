@@ -64,7 +64,7 @@ fn texts() -> Vec<String> {
 }
 
 #[test]
-fn each_way_to_tamper_is_found_where_it_was_done() {
+fn each_kind_of_tampering_is_found_at_its_row() {
     type Tamper = fn(&mut Vec<Stored>);
     let whole = log(&texts());
     let anchors = [anchor(&whole[2]), anchor(&whole[8])];
@@ -112,7 +112,7 @@ fn each_way_to_tamper_is_found_where_it_was_done() {
 }
 
 #[test]
-fn a_removed_row_whose_gap_was_closed_is_found_where_it_was() {
+fn a_removed_row_is_found_even_if_the_gap_was_closed() {
     let mut rows = log(&texts());
     rows.remove(4);
     rows.iter_mut().zip(1..).for_each(|(row, seq)| row.seq = seq);
@@ -207,7 +207,7 @@ fn rows_and_anchors_of_an_earlier_epoch_verify_with_its_own_key() {
 
 /// Each forgery has correct MACs under the key of the first epoch.
 #[test]
-fn whoever_has_an_earlier_epochs_key_changes_nothing_unseen() {
+fn a_change_made_with_an_earlier_epochs_key_is_found() {
     type Forge = fn(&mut Vec<Stored>, &AuditKey);
     let table: [(&str, Forge, Finding); 4] = [
         (
@@ -319,7 +319,7 @@ proptest! {
     /// With an anchor of its end, a log is clean exactly if it is unchanged, and the first finding is never
     /// after the first difference.
     #[test]
-    fn whatever_is_done_without_the_key_is_found(
+    fn any_change_without_the_key_is_found(
         texts in proptest::collection::vec("[a-c]{0,3}", 1..12),
         tamperings in proptest::collection::vec(tampering(), 0..4),
     ) {

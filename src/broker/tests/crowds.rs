@@ -39,7 +39,7 @@ fn check_counts(world: &World) {
 }
 
 #[tokio::test]
-async fn invented_contexts_push_out_their_own_credentials_and_nobody_elses() {
+async fn invented_contexts_evict_only_their_own_callers_credentials() {
     let world = World::with(BrokerLimits { capacity: 64, ..BrokerLimits::default() });
     let (same, other) = (feed(0), feed(1));
     for feed in [&same, &other] {
@@ -65,7 +65,7 @@ async fn invented_contexts_push_out_their_own_credentials_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn a_caller_alone_may_fill_the_memory_and_makes_room_for_whoever_comes() {
+async fn a_single_caller_may_fill_the_memory_and_makes_room_for_others() {
     let world = World::with(BrokerLimits { capacity: 64, ..BrokerLimits::default() });
     for number in 0..64 {
         world.ask_as(caller(1), &feed(0), &format!("x{number}")).await.unwrap();
@@ -125,7 +125,7 @@ async fn while_one_callers_exchanges_hang_anothers_begin_at_once_at_the_same_fee
 /// The flooding caller has requested the innocent caller's credential first, behind a hundred requests that
 /// hang.
 #[tokio::test]
-async fn whoever_waits_for_what_another_has_asked_for_waits_in_a_line_of_its_own() {
+async fn a_caller_that_waits_for_anothers_exchange_waits_in_its_own_queue() {
     let world = World::new();
     hanging_for_floods(&world);
     let flood: Vec<_> =
@@ -242,7 +242,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_floods_do_what_others_have_stays_and_what_they_miss_is_served(steps in steps()) {
+    fn a_flood_evicts_no_other_callers_credentials_and_delays_no_other_request(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(run(steps));
     }

@@ -10,7 +10,7 @@ fn age(outcome: Result<Served, BrokerError>) -> Option<Duration> {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_again_for_a_few_seconds_saying_so_and_then_asked_for_again() {
+async fn a_refusal_is_repeated_for_a_few_seconds_with_its_age_and_then_retried() {
     let world = World::new();
     let feed = feed(0);
     world.fake.will(Outcome::Refused);
@@ -40,7 +40,7 @@ async fn a_refusal_is_about_its_context_and_an_outage_about_the_feed() {
 }
 
 #[tokio::test]
-async fn transient_failures_are_tried_again_with_growing_pauses_each_with_a_new_token() {
+async fn transient_failures_are_retried_with_growing_pauses_and_new_tokens() {
     let world = World::new();
     let feed = feed(0);
     let mut failures = 2;
@@ -72,7 +72,7 @@ async fn attempts_are_counted_and_the_last_error_is_given() {
 }
 
 #[tokio::test]
-async fn other_failures_are_not_tried_again() {
+async fn other_failures_are_not_retried() {
     for outcome in [Outcome::Refused, Outcome::Expired] {
         let world = World::new();
         world.fake.will(outcome);
@@ -82,7 +82,7 @@ async fn other_failures_are_not_tried_again() {
 }
 
 #[tokio::test]
-async fn what_one_replica_does_not_know_is_asked_of_another_once() {
+async fn a_token_unknown_to_one_replica_is_presented_to_another_once() {
     for (knows, attempts) in [(true, 2), (false, 2)] {
         let world = World::new();
         let feed = feed(0);
@@ -118,7 +118,7 @@ async fn one_deadline_ends_every_attempt_and_pause() {
 }
 
 #[tokio::test]
-async fn what_the_provider_said_before_it_fell_silent_is_what_is_told() {
+async fn the_last_message_before_a_provider_fell_silent_is_reported() {
     let world = World::new();
     let mut first = true;
     world.fake.decides(move |_| if std::mem::take(&mut first) { Outcome::Transient } else { Outcome::Hang });
@@ -131,7 +131,7 @@ async fn what_the_provider_said_before_it_fell_silent_is_what_is_told() {
 }
 
 #[tokio::test]
-async fn what_carnet_refuses_after_an_attempt_does_not_displace_what_the_provider_did() {
+async fn a_refusal_by_carnet_does_not_replace_the_providers_earlier_error() {
     let world = World::new();
     let mut first = true;
     world
@@ -176,7 +176,7 @@ async fn a_refresh_that_fails_leaves_the_old_one_marked_while_it_lasts() {
 }
 
 #[tokio::test]
-async fn who_asks_for_more_than_the_old_one_has_left_gets_the_error() {
+async fn a_request_for_more_than_the_remaining_lifetime_gets_the_error() {
     let world = World::new();
     let feed = feed(0);
     world.ask(&feed).await.unwrap();

@@ -19,7 +19,7 @@ async fn store_of(folder: &tempfile::TempDir, feeds: &[&Feed]) -> Store {
 }
 
 #[tokio::test]
-async fn feeds_that_the_store_has_otherwise_or_no_longer_are_forgotten_with_what_is_under_way() {
+async fn changed_and_removed_feeds_are_forgotten_with_their_exchanges_in_progress() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
     let (same, altered, removed) = (feed(0), feed(1), feed(2));
     let store = store_of(&folder, &[&same, &altered, &removed]).await;
@@ -53,7 +53,7 @@ async fn feeds_that_the_store_has_otherwise_or_no_longer_are_forgotten_with_what
 }
 
 #[tokio::test]
-async fn a_change_is_noticed_by_its_number_and_what_arrives_late_without_one() {
+async fn a_change_is_noticed_by_its_number_and_a_late_one_without_a_number() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
     let store = store_of(&folder, &[]).await;
     assert_eq!(store.feed_changes().await.unwrap(), None);

@@ -46,7 +46,7 @@ async fn attempts_at_one_provider_are_bounded_and_nothing_waits_longer_than_the_
 
 /// Requests many contexts of a failing feed, while another feed of the same provider works.
 #[tokio::test]
-async fn a_failing_feed_neither_takes_every_place_of_its_provider_nor_is_hammered() {
+async fn a_failing_feed_neither_takes_every_permit_of_its_provider_nor_is_hammered() {
     let world = World::new();
     let failing = feed(0);
     let bad = failing.id;

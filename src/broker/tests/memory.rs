@@ -2,7 +2,7 @@ use super::support::*;
 use crate::broker::*;
 
 #[tokio::test]
-async fn nothing_is_handed_out_with_less_left_than_the_least() {
+async fn no_credential_is_handed_out_below_the_minimum_lifetime() {
     let world = World::new();
     let feed = feed(0);
     world.ask(&feed).await.unwrap();
@@ -40,7 +40,7 @@ async fn a_request_that_asks_for_more_gets_a_fresh_one_and_one_that_asks_for_les
 }
 
 #[tokio::test]
-async fn what_no_fresh_credential_can_meet_is_refused_with_the_life_observed_and_not_asked_for_again() {
+async fn an_unattainable_lifetime_is_refused_with_the_observed_one_and_not_retried() {
     let world = World::new();
     let feed = feed(0);
     for _ in 0..10 {
@@ -60,7 +60,7 @@ async fn what_no_fresh_credential_can_meet_is_refused_with_the_life_observed_and
 }
 
 #[tokio::test]
-async fn a_credential_shorter_than_the_least_is_never_handed_out() {
+async fn a_credential_shorter_than_the_minimum_is_never_handed_out() {
     let world = World::new();
     world.fake.will(Outcome::Credential(4 * MINUTE));
     for _ in 0..3 {
@@ -73,7 +73,7 @@ async fn a_credential_shorter_than_the_least_is_never_handed_out() {
 }
 
 #[tokio::test]
-async fn at_eighty_percent_it_is_refreshed_in_the_background_once_if_somebody_asked() {
+async fn a_requested_credential_is_refreshed_once_in_the_background_at_eighty_percent() {
     let world = World::new();
     let feed = feed(0);
     world.ask(&feed).await.unwrap();
@@ -92,7 +92,7 @@ async fn at_eighty_percent_it_is_refreshed_in_the_background_once_if_somebody_as
 }
 
 #[tokio::test]
-async fn at_eighty_percent_nothing_happens_if_nobody_asked_again() {
+async fn a_credential_that_is_not_requested_again_is_not_refreshed() {
     let world = World::new();
     let feed = feed(0);
     world.ask(&feed).await.unwrap();
@@ -118,7 +118,7 @@ async fn a_wall_clock_that_is_set_back_makes_no_credential_live_longer() {
 }
 
 #[tokio::test]
-async fn a_wall_clock_that_is_set_forward_ends_what_has_expired_by_it() {
+async fn a_wall_clock_set_forward_ends_the_credentials_that_expired_by_it() {
     let world = World::new();
     let feed = feed(0);
     world.ask(&feed).await.unwrap();
@@ -144,7 +144,7 @@ async fn memory_is_bounded_and_the_least_recently_used_leave_first() {
 }
 
 #[tokio::test]
-async fn what_is_under_way_never_leaves_and_beyond_it_nothing_begins() {
+async fn exchanges_in_progress_are_never_evicted_and_none_begins_beyond_the_limit() {
     let world = World::with(BrokerLimits { capacity: 4, ..BrokerLimits::default() });
     world.fake.gate.send_replace(false);
     let asking: Vec<_> = (0..4).map(|number| world.asking(&feed(number))).collect();

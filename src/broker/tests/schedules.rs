@@ -189,7 +189,7 @@ impl Run {
 
 proptest! {
     #[test]
-    fn no_schedule_hands_out_what_is_expired_or_short_or_asks_without_need(steps in steps()) {
+    fn no_schedule_hands_out_a_short_credential_or_makes_a_needless_request(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let mut run = Run::new();

@@ -24,7 +24,7 @@ async fn ten_thousand_requests_make_one_exchange_also_when_the_first_thousand_ha
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_feeds_asked_ten_times_each_make_a_thousand_exchanges() {
+async fn ten_requests_for_each_of_a_thousand_feeds_make_a_thousand_exchanges() {
     let world = World::new();
     let asking: Vec<_> = (0..10).flat_map(|_| 0..1000).map(|number| world.asking(&feed(number))).collect();
     for asking in asking {
@@ -35,7 +35,7 @@ async fn a_thousand_feeds_asked_ten_times_each_make_a_thousand_exchanges() {
 }
 
 #[tokio::test]
-async fn what_shapes_a_credential_keeps_it_apart() {
+async fn requests_for_different_credentials_never_share_one() {
     let world = World::new();
     let mut context = Context::empty();
     context.try_insert("tenant".parse().unwrap(), "acme".parse().unwrap()).unwrap();
@@ -55,7 +55,7 @@ async fn what_shapes_a_credential_keeps_it_apart() {
 }
 
 #[tokio::test]
-async fn a_changed_feed_drops_what_was_kept_and_what_is_under_way() {
+async fn a_changed_feed_loses_its_cached_credentials_and_exchanges_in_progress() {
     let world = World::new();
     let feed = feed(0);
     world.fake.gate.send_replace(false);
@@ -73,7 +73,7 @@ async fn a_changed_feed_drops_what_was_kept_and_what_is_under_way() {
 }
 
 #[tokio::test]
-async fn a_removed_feed_drops_what_was_kept_and_what_is_under_way() {
+async fn a_removed_feed_loses_its_cached_credentials_and_exchanges_in_progress() {
     let world = World::new();
     let feed = feed(0);
     world.ask(&feed).await.unwrap();
@@ -90,7 +90,7 @@ async fn a_removed_feed_drops_what_was_kept_and_what_is_under_way() {
 }
 
 #[tokio::test]
-async fn a_panic_in_an_exchange_is_told_and_the_next_request_tries_again() {
+async fn a_panic_in_an_exchange_is_reported_and_the_next_request_retries() {
     let world = World::new();
     world.fake.will(Outcome::Panic);
     assert!(matches!(world.ask(&feed(0)).await, Err(BrokerError::Interrupted)));

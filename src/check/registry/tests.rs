@@ -307,7 +307,7 @@ async fn a_redirect_to_a_blob_carries_no_authorization_and_stays_on_https() {
 }
 
 #[tokio::test]
-async fn what_came_must_have_the_digest_that_was_asked_for() {
+async fn content_must_have_the_requested_digest() {
     let (feed, secret) = (feed("r.example"), login());
     let transport = scripted(vec![
         challenged("Basic realm=\"r\""),
@@ -363,7 +363,7 @@ async fn layers_that_a_registry_does_not_hold_are_passed_over() {
 }
 
 #[tokio::test]
-async fn an_index_in_an_index_is_followed_and_an_empty_one_is_told() {
+async fn an_index_in_an_index_is_followed_and_an_empty_one_is_reported() {
     let image = json!({ "layers": [{ "digest": LAYER }] }).to_string();
     let inner = index_of(&image);
     let outer = index_of(&inner);

@@ -67,7 +67,7 @@ pub(super) async fn run(arguments: DemoArguments) -> Result<(), Failure> {
     let stage = Stage::set(folder.path(), stopping).await?;
     stage.play().await?;
     if arguments.keep {
-        stage.where_to_look(folder.path())?;
+        stage.print_next_steps(folder.path())?;
         stopped(shutdown_signal()?).await;
     }
     stop.send_replace(true);
@@ -320,7 +320,7 @@ impl Stage {
         Ok(set.claimed_kids()?.into_iter().flatten().map(ToOwned::to_owned).collect())
     }
 
-    fn where_to_look(&self, folder: &Path) -> anyhow::Result<()> {
+    fn print_next_steps(&self, folder: &Path) -> anyhow::Result<()> {
         let folder = folder.display();
         line_or("\nStill running; Ctrl-C ends it and removes the folder. In another terminal:")?;
         line_or(&format!("  curl {}", self.carnet.issuer().url().jwks_uri()))?;

@@ -129,7 +129,7 @@ fn a_key_that_is_missing_is_named() {
 }
 
 #[test]
-fn a_full_jwks_is_told_with_the_time_when_a_slot_frees() {
+fn a_full_jwks_is_reported_with_the_time_of_the_next_free_slot() {
     let mut keys = pairs(-DAY);
     keys.extend((10..13).map(retired));
     assert_eq!(find(&keys, None, &[], "key-count").status, Status::Ok);
@@ -140,7 +140,7 @@ fn a_full_jwks_is_told_with_the_time_when_a_slot_frees() {
 }
 
 #[test]
-fn verifiers_that_lack_a_prepared_key_are_told_once_it_may_sign() {
+fn verifiers_without_a_prepared_key_are_reported_once_it_may_sign() {
     let client = |last: i64| JwksClient {
         user_agent: "aws".to_owned(),
         first_fetched_at: at(-6 * DAY),

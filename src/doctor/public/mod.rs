@@ -36,7 +36,7 @@ fn served<'a>(id: &'static str, what: &str, fetched: &'a Fetched) -> Result<&'a 
                 .detail(format!(
                     "GET {url}. No cloud verifies a token of an issuer whose documents it cannot fetch."
                 ))
-                .hint(what_to_do(failure)));
+                .hint(fix_for(failure)));
         }
     };
     let text = |name| answer.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
@@ -66,7 +66,7 @@ fn served<'a>(id: &'static str, what: &str, fetched: &'a Fetched) -> Result<&'a 
     Ok(answer)
 }
 
-fn what_to_do(failure: &FetchFailure) -> String {
+fn fix_for(failure: &FetchFailure) -> String {
     match failure {
         FetchFailure::Url(_) => "a cloud fetches only https URLs".to_owned(),
         FetchFailure::Name { .. } => "the name needs a public DNS record (A or AAAA)".to_owned(),
@@ -82,9 +82,12 @@ fn what_to_do(failure: &FetchFailure) -> String {
         FetchFailure::Certificate(CertificateProblem::OtherName) => {
             "get a certificate for the host of the issuer URL".to_owned()
         }
-        FetchFailure::Certificate(_) => "renew the certificate, and check that the server loads the new one".to_owned(),
+        FetchFailure::Certificate(_) => {
+            "renew the certificate, and check that the server loads the new one".to_owned()
+        }
         FetchFailure::Connect(_) | FetchFailure::Tls { failure: TlsFailure::Closed, .. } => {
-            "a server must accept public connections there: check the server, its proxy and the firewall".to_owned()
+            "a server must accept public connections there: check the server, its proxy and the firewall"
+                .to_owned()
         }
         FetchFailure::Tls { failure, .. } => diagnosis::tls::advice(*failure, "server"),
         FetchFailure::Timeout => format!(
@@ -104,7 +107,7 @@ pub fn check_certificate(answers: &[&Fetched], now: Timestamp) -> Option<Finding
     for fetched in answers {
         if let Err(failure @ FetchFailure::Certificate(problem)) = &fetched.outcome {
             let finding = Finding::failed(CERTIFICATE, format!("not trusted: {problem}"));
-            return Some(finding.detail(format!("GET {}", fetched.url)).hint(what_to_do(failure)));
+            return Some(finding.detail(format!("GET {}", fetched.url)).hint(fix_for(failure)));
         }
     }
     let answers = answers.iter().filter_map(|fetched| fetched.outcome.as_ref().ok());

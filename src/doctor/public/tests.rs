@@ -47,7 +47,7 @@ fn discovery_as_carnet_serves_it_is_in_order() {
 }
 
 #[test]
-fn what_a_stranger_says_cannot_move_the_cursor() {
+fn a_strangers_response_cannot_move_the_cursor() {
     let hostile = METADATA.replacen("https://issuer.example", "https://\\u001b[2J", 2);
     let found = fetched(200, &[JSON], &hostile);
     assert_eq!(jwks_uri(&found), None);
@@ -60,7 +60,7 @@ fn what_a_stranger_says_cannot_move_the_cursor() {
 }
 
 #[test]
-fn what_no_cloud_would_read_is_told_apart() {
+fn documents_that_no_cloud_reads_are_distinguished() {
     for (status, headers, body, told) in [
         (302, &[("location", "https://www.issuer.example/")][..], "", "redirected (302) to https://www."),
         (308, &[], "", "redirected (308) to nowhere"),
@@ -94,7 +94,7 @@ fn another_issuer_is_refused_and_the_difference_named() {
 }
 
 #[test]
-fn metadata_that_lack_what_clouds_ask_for_are_refused() {
+fn metadata_without_a_member_that_clouds_require_are_refused() {
     for (from, to, told) in [
         ("subject_types_supported", "other", "subject_types_supported is missing"),
         ("jwks_uri", "other", "jwks_uri is missing"),
@@ -180,7 +180,7 @@ fn cache_headers_in_several_fields_are_one_list() {
 }
 
 #[test]
-fn slow_answers_warn_and_answers_too_slow_for_aws_fail() {
+fn slow_responses_warn_and_responses_too_slow_for_aws_fail() {
     for (millis, expected) in
         [(999, Status::Ok), (1000, Status::Warning), (4999, Status::Warning), (5000, Status::Failed)]
     {

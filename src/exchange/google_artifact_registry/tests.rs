@@ -138,7 +138,7 @@ async fn direct_access_is_one_request_as_google_documents_it() {
 }
 
 #[tokio::test]
-async fn impersonation_is_a_second_request_whose_expiry_alone_counts() {
+async fn impersonation_is_a_second_request_and_only_its_expiry_counts() {
     let transport = Scripted::new([exchanged(), generated("2026-03-01T23:00:00Z")]);
     let credential = run(&transport, &impersonating()).await.unwrap();
     transport.assert_sent_where_the_log_says(&impersonating());
@@ -181,7 +181,7 @@ async fn endpoints_override_hosts_and_a_whole_token_url_is_understood() {
 }
 
 #[tokio::test]
-async fn every_refusal_of_the_token_service_keeps_its_code_and_says_what_to_look_at() {
+async fn every_refusal_of_the_token_service_keeps_its_code_and_has_a_hint() {
     let documents = "https://issuer.example/x/.well-known/openid-configuration and find key key-1";
     for (status, code, description, hint, transient) in [
         (400, "invalid_grant", "Error connecting to the given credential's issuer.", documents, true),
@@ -224,7 +224,7 @@ async fn every_refusal_of_the_token_service_keeps_its_code_and_says_what_to_look
 }
 
 #[tokio::test]
-async fn every_refusal_of_impersonation_keeps_its_code_and_says_what_to_look_at() {
+async fn every_refusal_of_impersonation_keeps_its_code_and_has_a_hint() {
     let info = |reason: &str| {
         json!([{
             "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "iam.googleapis.com",
@@ -299,7 +299,7 @@ async fn refusals_in_no_known_form_keep_status_and_an_excerpt() {
 }
 
 #[tokio::test]
-async fn successes_that_lack_something_are_unusable_and_never_quoted() {
+async fn incomplete_successes_are_unusable_and_never_quoted() {
     let good: Value = serde_json::from_slice(exchanged().unwrap().body()).unwrap();
     let with = |name: &str, value: Value| {
         let mut changed = good.clone();

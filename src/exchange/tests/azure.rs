@@ -82,7 +82,7 @@ async fn the_credential_is_the_refresh_token_and_ends_with_it() {
 }
 
 #[tokio::test]
-async fn requests_are_what_microsoft_documents() {
+async fn requests_follow_microsofts_documentation() {
     let transport = Scripted::new([access(), refresh(1_772_377_200)]);
     run(&transport, &public_feed()).await.unwrap();
 
@@ -161,7 +161,7 @@ async fn overridden_endpoints_are_used_and_the_registry_keeps_its_name() {
 }
 
 #[tokio::test]
-async fn a_tenant_without_the_registries_resource_is_asked_for_managements_once() {
+async fn a_tenant_without_the_registry_resource_gets_one_request_for_the_management_resource() {
     let unknown = || refused_by_entra(400, "invalid_resource", 500_011, "no such resource");
     let transport = Scripted::new([unknown(), access(), refresh(1_772_377_200)]);
     run(&transport, &public_feed()).await.unwrap();
@@ -178,7 +178,7 @@ async fn a_tenant_without_the_registries_resource_is_asked_for_managements_once(
 }
 
 #[tokio::test]
-async fn every_refusal_of_entra_keeps_its_code_and_says_what_to_look_at() {
+async fn every_refusal_of_entra_keeps_its_code_and_has_a_hint() {
     for (status, oauth, number, hint, transient) in [
         (400, "invalid_request", 70_021, "exactly the issuer https://issuer.example/x, the subject", false),
         (401, "invalid_client", 700_211, "the issuer https://issuer.example/x, without a slash", false),
@@ -223,7 +223,7 @@ async fn every_refusal_of_entra_keeps_its_code_and_says_what_to_look_at() {
 }
 
 #[tokio::test]
-async fn what_entra_says_beside_its_description_is_kept_too() {
+async fn members_beside_entras_description_are_kept() {
     for (body, code, message, request_id) in [
         (
             json!({ "error": "invalid_client", "error_description": "No.", "error_codes": [70021, 4242],
@@ -242,7 +242,7 @@ async fn what_entra_says_beside_its_description_is_kept_too() {
 }
 
 #[tokio::test]
-async fn every_refusal_of_acr_keeps_its_code_and_says_what_to_look_at() {
+async fn every_refusal_of_acr_keeps_its_code_and_has_a_hint() {
     for (status, code, hint, transient) in [
         (401, "UNAUTHORIZED", "AcrPull", false),
         (403, "DENIED", "images.azurecr.io", false),
@@ -290,7 +290,7 @@ async fn refusals_in_no_known_form_keep_status_and_an_excerpt() {
 }
 
 #[tokio::test]
-async fn successes_that_lack_something_are_unusable_and_never_quoted() {
+async fn incomplete_successes_are_unusable_and_never_quoted() {
     for (body, reason) in [
         ("SECRET".to_owned(), "it is not the JSON of Entra"),
         ("{}".into(), "access_token is missing"),

@@ -135,7 +135,7 @@ async fn credential_carries_both_expiries_and_ends_with_the_earlier() {
 }
 
 #[tokio::test]
-async fn requests_are_what_aws_documents() {
+async fn requests_follow_aws_documentation() {
     let transport = Scripted::new([assumed(), login("QVdTOmh1bnRlcjI=", 1_772_409_600.0)]);
     run(&transport, &ecr_feed()).await.unwrap();
     transport.assert_sent_where_the_log_says(&ecr_feed());
@@ -189,7 +189,7 @@ fn public_login(data: serde_json::Value) -> Result<Response<Bytes>, TransportErr
 }
 
 #[tokio::test]
-async fn ecr_public_is_asked_in_its_one_region_under_its_own_name() {
+async fn ecr_public_gets_requests_in_its_one_region_under_its_own_name() {
     let good = json!({ "authorizationToken": "QVdTOmh1bnRlcjI=", "expiresAt": 1_772_409_600.0 });
     for (registry, endpoints, sts, ecr) in [
         (
@@ -252,7 +252,7 @@ async fn ecr_publics_failures_name_its_own_step_and_permissions() {
 }
 
 #[tokio::test]
-async fn every_sts_refusal_keeps_its_code_and_says_what_to_look_at() {
+async fn every_sts_refusal_keeps_its_code_and_has_a_hint() {
     for (status, code, hint, transient) in [
         (400, "InvalidIdentityToken", "exactly the URL https://issuer.example/x", false),
         (400, "ExpiredTokenException", "clock", false),
@@ -290,7 +290,7 @@ async fn every_sts_refusal_keeps_its_code_and_says_what_to_look_at() {
 }
 
 #[tokio::test]
-async fn every_ecr_refusal_keeps_its_code_and_says_what_to_look_at() {
+async fn every_ecr_refusal_keeps_its_code_and_has_a_hint() {
     for (status, code, hint, transient) in [
         (400, "AccessDeniedException", "ecr:GetAuthorizationToken on resource *", false),
         (400, "UnrecognizedClientException", "belong together", false),
@@ -347,7 +347,7 @@ async fn refusals_in_no_known_form_keep_status_and_an_excerpt() {
 }
 
 #[tokio::test]
-async fn successes_that_lack_something_are_unusable_and_never_quoted() {
+async fn incomplete_successes_are_unusable_and_never_quoted() {
     let with = |from: &str, to: &str| credentials("2026-03-01T13:00:00Z").replace(from, to);
     let without = |name: &str| with(name, "Other");
     for (body, reason) in [
@@ -487,7 +487,7 @@ async fn a_request_that_is_repeated_whole_shows_no_form_of_its_secrets() {
 }
 
 #[tokio::test]
-async fn what_a_provider_says_is_bounded() {
+async fn a_providers_message_is_bounded() {
     let error = failure(vec![answer(500, "x".repeat(1 << 20))]).await;
     assert!(error.upstream().unwrap().message.as_ref().unwrap().len() <= MAX_TEXT);
 }

@@ -158,7 +158,7 @@ fn google_error(code: &Code) -> azure::Answer {
 }
 
 #[tokio::test]
-async fn what_is_said_of_a_published_code_is_what_it_is_about() {
+async fn the_cause_of_each_published_code_is_about_its_subject() {
     let mut wrong = String::new();
     let mut codes = published();
     for (step, _) in STEPS {
@@ -204,7 +204,7 @@ fn fits(step: &str, code: &Code, said: &Said) -> Result<(), &'static str> {
 }
 
 #[tokio::test]
-async fn the_page_of_failures_says_what_carnet_says() {
+async fn the_page_of_failures_has_the_texts_of_the_code() {
     let mut tables = String::new();
     let codes = published();
     for (step, heading) in STEPS {

@@ -48,7 +48,7 @@ async fn repositories_become_a_registry_token_that_ends_by_itself_and_is_no_pass
 }
 
 #[tokio::test]
-async fn both_actions_are_asked_for_unless_they_are_limited_and_fewer_may_be_given() {
+async fn both_actions_are_requested_unless_limited_and_fewer_may_be_granted() {
     let claims = json!({ "exp": EXP, "access": [entry("app/one", &["pull"])] });
     let transport = Scripted::new([access(), refresh(1_772_377_200), issued(&claims)]);
     let asked = scope(json!({ "repositories": ["app/one"] }));
@@ -57,7 +57,7 @@ async fn both_actions_are_asked_for_unless_they_are_limited_and_fewer_may_be_giv
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_limited_as_asked_is_never_handed_out() {
+async fn a_token_that_is_not_limited_as_requested_is_never_handed_out() {
     let more = "access_token is for more than the requested scope";
     let silent = "access_token does not name its scope";
     for (access, reason) in [
@@ -84,7 +84,7 @@ async fn a_token_that_is_not_limited_as_asked_is_never_handed_out() {
 }
 
 #[tokio::test]
-async fn answers_that_lack_something_are_unusable_and_never_quoted() {
+async fn incomplete_responses_are_unusable_and_never_quoted() {
     for (body, reason) in [
         (json!({}), "access_token is missing"),
         (
@@ -106,7 +106,7 @@ async fn answers_that_lack_something_are_unusable_and_never_quoted() {
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_step_and_says_what_the_identity_needs() {
+async fn a_refusal_names_the_step_and_the_missing_permission() {
     let error = failed(refused_by_acr(401, "UNAUTHORIZED", "authentication required")).await;
     let upstream = error.upstream().unwrap();
     assert_eq!(

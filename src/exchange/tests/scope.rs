@@ -2,7 +2,7 @@ use super::*;
 use crate::feed::scope::ScopeError;
 
 #[tokio::test]
-async fn a_scope_becomes_the_session_policy_and_one_that_does_not_fit_is_never_asked_for() {
+async fn a_scope_becomes_the_session_policy_and_one_that_is_too_long_is_never_requested() {
     let transport = Scripted::new([assumed(), login("QVdTOmh1bnRlcjI=", 1_772_409_600.0)]);
     let scope: Scope = serde_json::from_str(r#"{"repositories":["app/one"],"actions":["pull"]}"#).unwrap();
     run_scoped(&transport, &ecr_feed(), &scope).await.unwrap();
@@ -17,7 +17,7 @@ async fn a_scope_becomes_the_session_policy_and_one_that_does_not_fit_is_never_a
 }
 
 #[tokio::test]
-async fn providers_that_cannot_limit_a_credential_say_why_and_are_not_asked() {
+async fn feeds_whose_provider_cannot_limit_a_credential_give_the_reason_and_send_no_request() {
     let role = r#"{"type":"aws-ecr-public","role_arn":"arn:aws:iam::123456789012:role/pull"}"#;
     let azure = r#"{"type":"azure-acr","tenant_id":"8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c",
         "client_id":"0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e"}"#;

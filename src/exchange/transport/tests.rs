@@ -45,7 +45,7 @@ fn shown(error: &TransportError) -> String {
 }
 
 #[tokio::test]
-async fn redirects_are_answers_and_requests_name_no_more_than_the_version() {
+async fn redirects_are_responses_and_requests_name_only_the_version() {
     let (listener, url) = listen().await;
     let redirect =
         b"HTTP/1.1 307 x\r\nlocation: http://127.0.0.1:1/\r\nset-cookie: a=b\r\ncontent-length: 2\r\n\r\nhi";
@@ -59,7 +59,7 @@ async fn redirects_are_answers_and_requests_name_no_more_than_the_version() {
 }
 
 #[tokio::test]
-async fn answers_beyond_the_limit_are_cut_off_with_and_without_a_length() {
+async fn responses_beyond_the_limit_are_cut_off_with_and_without_a_length() {
     let config = TransportConfig { max_response: 10, ..TransportConfig::default() };
     for (answer, fits) in [
         (&b"HTTP/1.1 200 x\r\ncontent-length: 10\r\n\r\n0123456789"[..], true),
@@ -78,7 +78,7 @@ async fn answers_beyond_the_limit_are_cut_off_with_and_without_a_length() {
 }
 
 #[tokio::test]
-async fn failures_are_told_apart_and_show_neither_body_nor_url() {
+async fn failures_are_distinguished_and_show_neither_body_nor_url() {
     let (listener, url) = listen().await;
     drop(listener);
     let refused = post(TransportConfig::default(), &url).await.unwrap_err();
@@ -177,7 +177,7 @@ async fn a_proxy_that_is_set_gets_every_request_with_its_user_and_resolves_the_n
 }
 
 #[tokio::test]
-async fn what_goes_over_tls_is_tunnelled_and_a_refusing_proxy_shows_no_password() {
+async fn https_requests_are_tunnelled_and_a_refusing_proxy_shows_no_password() {
     let (listener, _) = listen().await;
     let config = behind(&listener, "user:hunter2@");
     let transport = format!("{config:?} {:?}", ReqwestTransport::new(config.clone()).unwrap());
@@ -210,7 +210,7 @@ async fn addresses_that_are_written_in_urls_are_vetted_before_a_proxy_gets_them(
 }
 
 #[tokio::test]
-async fn nothing_is_sent_to_an_address_that_is_not_vetted_whether_named_or_written() {
+async fn no_request_goes_to_an_address_that_is_not_vetted_by_name_or_literally() {
     let (listener, url) = listen().await;
     let named = url.replace("127.0.0.1", "localhost");
     for url in

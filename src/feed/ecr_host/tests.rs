@@ -133,7 +133,7 @@ fn look_alikes_are_refused_by_the_rule_they_break() {
 }
 
 #[test]
-fn what_is_no_registry_host_never_gets_this_far() {
+fn invalid_registry_hosts_are_refused_earlier() {
     for text in [
         "https://123456789012.dkr.ecr.us-east-1.amazonaws.com",
         "evil.example/123456789012.dkr.ecr.us-east-1.amazonaws.com",
@@ -229,7 +229,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_accepted_is_made_of_its_parts(parts in good()) {
+    fn every_accepted_host_consists_of_its_parts(parts in good()) {
         let host = ecr(&parts.join(".")).unwrap();
         let [account, service, region, domain] = parts;
         prop_assert_eq!(host.account_id(), account);

@@ -200,7 +200,7 @@ fn a_token_lives_for_a_day_at_most_and_leaves_something_to_hand_out() {
 }
 
 #[test]
-fn the_default_lifetime_of_tokens_is_the_longest_where_the_credential_ends_with_the_token() {
+fn the_default_token_lifetime_is_the_longest_if_the_credential_ends_with_the_token() {
     let (hour, standard) = (Duration::from_secs(3600), Duration::from_secs(300));
     let unchanged = || feed(FeedChanges::default()).unwrap();
     assert_eq!((unchanged().token_lifetime, unchanged().min_remaining(standard)), (hour, standard));
@@ -270,7 +270,7 @@ fn a_default_audience_follows_the_provider_and_a_custom_one_stays() {
 }
 
 #[test]
-fn a_subject_that_google_could_never_take_is_refused_when_the_feed_is_made() {
+fn a_subject_that_google_can_never_accept_is_refused_when_the_feed_is_made() {
     let keys: SubjectKeys = "space,project,runbook,tenant,environment,type,feed,feed_id".parse().unwrap();
     let changes = || FeedChanges { subject_keys: Some(keys.clone()), ..FeedChanges::default() };
     let refused = feed_of_space(&"s".repeat(50), changes()).unwrap_err();
@@ -354,7 +354,7 @@ fn settings_are_flat_json_with_defaults() {
 
 proptest! {
     #[test]
-    fn what_parses_as_a_provider_is_safe_in_a_url_and_an_audience(text in "(//iam.googleapis.com/|https:)?[a-zA-Z0-9:/._%?# -]{0,120}") {
+    fn a_parsed_provider_name_is_safe_in_a_url_and_an_audience(text in "(//iam.googleapis.com/|https:)?[a-zA-Z0-9:/._%?# -]{0,120}") {
         if let Ok(provider) = text.parse::<WorkloadIdentityProvider>() {
             prop_assert!(provider.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-/".contains(&byte)));
             prop_assert!(provider.is_default_audience(provider.default_audience().as_str()));

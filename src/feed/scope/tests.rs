@@ -7,7 +7,7 @@ fn scope(json: &str) -> Scope {
 }
 
 #[test]
-fn names_of_the_distribution_specification_are_taken() {
+fn names_of_the_distribution_specification_are_accepted() {
     let long = "a".repeat(256);
     for name in ["a", "0", "app/one", "a.b", "a_b", "a__b", "a-b", "a---b", "team/a.b_c--d/e", long.as_str()]
     {
@@ -16,7 +16,7 @@ fn names_of_the_distribution_specification_are_taken() {
 }
 
 #[test]
-fn wildcards_variables_and_second_scopes_are_no_names() {
+fn wildcards_variables_and_second_scopes_are_not_names() {
     use RepositoryNameRule as Rule;
     let long = "a".repeat(257);
     for (name, rule) in [
@@ -54,7 +54,7 @@ fn wildcards_variables_and_second_scopes_are_no_names() {
 }
 
 #[test]
-fn what_a_scope_does_not_name_is_not_limited() {
+fn members_absent_from_a_scope_are_not_limited() {
     assert!(scope("{}").is_everything());
     assert_eq!(scope(r#"{"actions":["pull","push"]}"#), Scope::everything());
     let pull = scope(r#"{"actions":["pull"]}"#);
@@ -68,7 +68,7 @@ fn what_a_scope_does_not_name_is_not_limited() {
 }
 
 #[test]
-fn json_that_is_no_scope_is_refused_with_the_rule() {
+fn json_that_is_not_a_scope_is_refused_with_the_rule() {
     for (json, rule) in [
         (r#"{"repositories":[]}"#, "repositories: name at least one"),
         (r#"{"actions":[]}"#, "actions: name at least one"),
@@ -83,7 +83,7 @@ fn json_that_is_no_scope_is_refused_with_the_rule() {
 }
 
 #[test]
-fn sixteen_repositories_can_be_asked_for_and_what_a_grant_has_from_before_that_still_holds() {
+fn sixteen_repositories_can_be_requested_and_longer_lists_of_earlier_grants_stay_valid() {
     let names = |count| (0..count).map(|n| format!("r{n}").parse::<RepositoryName>().unwrap());
     assert!(Scope::new(Some(names(16)), None::<[Action; 0]>).is_ok());
     let refused = Scope::new(Some(names(17)), None::<[Action; 0]>).unwrap_err();
@@ -93,7 +93,7 @@ fn sixteen_repositories_can_be_asked_for_and_what_a_grant_has_from_before_that_s
 }
 
 #[test]
-fn narrowing_keeps_what_both_allow_and_refuses_when_that_is_nothing() {
+fn narrowing_keeps_the_common_part_and_refuses_an_empty_one() {
     let fixed = scope(r#"{"repositories":["a","b"],"actions":["pull"]}"#);
     assert_eq!(fixed.narrowed_to(&Scope::everything()).unwrap(), fixed);
     assert_eq!(Scope::everything().narrowed_to(&fixed).unwrap(), fixed);
@@ -128,7 +128,7 @@ fn allowed(scope: &Scope) -> BTreeSet<(String, Action)> {
 
 proptest! {
     #[test]
-    fn narrowing_allows_exactly_what_both_allow(fixed in any_scope(), asked in any_scope()) {
+    fn narrowing_allows_exactly_the_common_part(fixed in any_scope(), asked in any_scope()) {
         let both = &allowed(&fixed) & &allowed(&asked);
         match fixed.narrowed_to(&asked) {
             Ok(narrowed) => prop_assert_eq!(allowed(&narrowed), both),
@@ -142,7 +142,7 @@ proptest! {
     }
 
     #[test]
-    fn what_parses_has_nothing_that_another_syntax_reads(text in "[a-c./_:*$ -]{0,12}|\\PC{0,8}") {
+    fn a_parsed_repository_has_no_character_with_a_meaning_in_another_syntax(text in "[a-c./_:*$ -]{0,12}|\\PC{0,8}") {
         if let Ok(name) = text.parse::<RepositoryName>() {
             prop_assert_eq!(name.as_str(), &text);
             prop_assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-/".contains(&b)));

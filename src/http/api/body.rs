@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_or_more_than_one_value_is_malformed() {
+    fn a_body_that_is_not_exactly_one_json_value_is_malformed() {
         for body in ["", "{", "{} {}", "[]", "[600]", "nul", "{\"context\": 1e999}", "\u{feff}{}"] {
             let (kind, ..) = refused(body);
             assert!(
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_what_says_that_it_is() {
+    fn a_body_is_json_only_if_its_content_type_says_so() {
         for (value, accepted) in [
             (Some("application/json"), true),
             (Some("Application/JSON; charset=utf-8"), true),

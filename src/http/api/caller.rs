@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_bearer_token_is_taken_and_nothing_else() {
+    fn exactly_one_bearer_token_is_accepted() {
         for (values, token) in [
             (vec!["Bearer abc"], Some("abc")),
             (vec!["bearer abc"], Some("abc")),

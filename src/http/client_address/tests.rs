@@ -67,7 +67,7 @@ fn the_right_most_untrusted_address_is_the_clients() {
 }
 
 #[test]
-fn only_who_asks_without_a_trace_of_a_proxy_is_loopback() {
+fn only_a_request_without_a_trace_of_a_proxy_is_loopback() {
     let nobody = TrustedProxies::default();
     let local: TrustedProxies = "127.0.0.0/8,unix".parse().unwrap();
     for (trusted, from, field, loopback) in [
@@ -93,7 +93,7 @@ fn only_who_asks_without_a_trace_of_a_proxy_is_loopback() {
 }
 
 #[test]
-fn trusted_proxies_are_networks_that_mean_what_they_say() {
+fn trusted_proxies_are_valid_networks() {
     for text in ["", "10.0.0.0/8", "10.1.2.3", "::1", "fd00::/8, 10.0.0.0/8", "unix", " 192.0.2.0/24 ,"] {
         assert!(text.parse::<TrustedProxies>().is_ok(), "{text}");
     }
@@ -143,7 +143,7 @@ fn anything() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn a_client_never_moves_what_a_trusted_proxy_says_of_it(written in anything(), client: [u8; 4]) {
+    fn a_client_never_changes_the_address_that_a_trusted_proxy_reports(written in anything(), client: [u8; 4]) {
         let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
         let client = IpAddr::from(client);
         prop_assume!(!trusted.trust(Peer::Ip(client)));
@@ -155,7 +155,7 @@ proptest! {
     }
 
     #[test]
-    fn who_is_not_trusted_is_whom_the_socket_says(written in anything(), address: [u8; 4]) {
+    fn an_untrusted_peer_is_identified_by_its_socket(written in anything(), address: [u8; 4]) {
         let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
         let address = IpAddr::from(address);
         prop_assume!(!trusted.trust(Peer::Ip(address)));

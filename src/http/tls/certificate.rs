@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_does_not_fit_is_not_served_and_says_why() {
+    fn a_mismatched_pair_is_not_served_and_is_reported_with_the_reason() {
         let (old, new) = (Pem::new(), Pem::new());
         let (folder, certificate) = Folder::new(&old);
         let half = |text: &str| text[..text.len() / 2].to_owned();

@@ -140,7 +140,7 @@ mod tests {
         }
 
         #[test]
-        fn the_overlapping_choices_without_a_feed_are_all_that_there_are(
+        fn the_list_of_overlapping_choices_without_a_feed_is_complete(
             (own, other) in (any_keys(), any_keys()),
         ) {
             let (one, two) = (feed("a", "a", 1), feed("a", "b", 2));

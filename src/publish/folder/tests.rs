@@ -51,7 +51,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn documents_are_published_for_everybody_to_read_and_known_again() {
+async fn documents_are_published_readable_for_all_users_and_recognized_again() {
     let place = Place::new();
     assert_eq!(place.stored(DocumentName::Jwks).await, None);
     place.publish(1).await.unwrap();
@@ -78,7 +78,7 @@ async fn documents_are_published_for_everybody_to_read_and_known_again() {
 }
 
 #[tokio::test]
-async fn a_document_that_somebody_else_wrote_is_not_taken_for_carnets() {
+async fn a_foreign_document_is_not_taken_for_carnets() {
     let place = Place::new();
     place.publish(1).await.unwrap();
     fs::write(place.path(DocumentName::Jwks), "{}").unwrap();
@@ -89,7 +89,7 @@ async fn a_document_that_somebody_else_wrote_is_not_taken_for_carnets() {
 }
 
 #[tokio::test]
-async fn a_document_that_not_everybody_may_read_is_written_again() {
+async fn a_document_that_is_not_readable_for_all_users_is_written_again() {
     let place = Place::new();
     place.publish(1).await.unwrap();
     let path = place.path(DocumentName::Discovery);
@@ -118,7 +118,7 @@ async fn a_write_is_refused_once_the_document_is_another_one() {
 }
 
 #[tokio::test]
-async fn whatever_a_crash_leaves_is_known() {
+async fn every_remainder_of_a_crash_is_recognized() {
     let place = Place::new();
     place.publish(1).await.unwrap();
     // A crash after the labels were written, with half of the document in its temporary file.
@@ -161,7 +161,7 @@ async fn nothing_is_written_through_a_link_or_over_a_folder() {
 }
 
 #[tokio::test]
-async fn a_document_that_is_too_long_is_nobodys() {
+async fn a_document_that_is_too_long_is_foreign() {
     let place = Place::new();
     place.publish(1).await.unwrap();
     let path = place.path(DocumentName::Jwks);
@@ -173,7 +173,7 @@ async fn a_document_that_is_too_long_is_nobodys() {
 }
 
 #[tokio::test]
-async fn labels_that_cannot_be_read_are_none() {
+async fn unreadable_labels_count_as_absent() {
     for text in
         ["", "null", "{\"documents\":7}", "{\"documents\":{\".well-known/jwks\":[{\"sha256\":\"\"}]}}"]
     {
@@ -189,7 +189,7 @@ async fn labels_that_cannot_be_read_are_none() {
 }
 
 #[tokio::test]
-async fn a_folder_below_one_that_is_not_there_is_not_made() {
+async fn a_folder_below_a_missing_one_is_not_created() {
     let place = Place::new();
     let target = FolderTarget::new(place.root.join("a"));
     let error = publish(&target, &edition(1), Mode::First).await.unwrap_err().to_string();

@@ -121,7 +121,7 @@ async fn a_document_goes_with_its_headers_its_label_and_the_condition() {
 }
 
 #[tokio::test]
-async fn at_google_the_condition_is_the_generation_that_was_read() {
+async fn the_condition_at_google_is_the_generation_that_was_read() {
     let (address, requests) = server(|head| {
         let headers = "ETag: \"1\"\r\nx-goog-generation: 7\r\nLast-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\n\
                        x-goog-meta-carnetissuer: https://issuer.example\r\nx-goog-meta-carnetgeneration: 17-2\r\n\
@@ -159,7 +159,7 @@ async fn at_google_the_condition_is_the_generation_that_was_read() {
 }
 
 #[tokio::test]
-async fn a_document_comes_with_its_label_if_that_can_be_read_and_with_what_its_headers_say() {
+async fn a_document_is_read_with_its_headers_and_its_label_if_that_is_readable() {
     const WHOLE: &str = "ETag: \"1\"\r\nContent-Type: application/json\r\nCache-Control: public, max-age=300\r\n\
                          x-amz-meta-carnetissuer: https://issuer.example\r\nx-amz-meta-carnetgeneration: 17-2\r\n\
                          x-amz-meta-carnetmac: bWFj\r\n";
@@ -184,7 +184,7 @@ async fn a_document_comes_with_its_label_if_that_can_be_read_and_with_what_its_h
 }
 
 #[tokio::test]
-async fn a_missing_document_is_none_and_a_missing_bucket_an_error() {
+async fn a_missing_document_is_absent_and_a_missing_bucket_an_error() {
     for (code, expected) in [("NoSuchKey", true), ("NoSuchBucket", false)] {
         let body = format!("<Error><Code>{code}</Code><Message>It is not there.</Message></Error>");
         let (address, _) = server(move |_| answer("404 Not Found", "", &body));
@@ -222,7 +222,7 @@ async fn a_condition_that_is_not_met_is_a_change_and_a_lease_is_not() {
 
 /// Tests a store that repeats the whole request in its response, by accident or on purpose.
 #[tokio::test]
-async fn nothing_that_a_request_holds_in_confidence_stands_in_an_error() {
+async fn no_secret_of_a_request_is_in_an_error() {
     let (address, requests) = server(|head| {
         let echo = head.replace(['<', '>', '&'], " ");
         let body = format!(
@@ -245,7 +245,7 @@ async fn nothing_that_a_request_holds_in_confidence_stands_in_an_error() {
 }
 
 #[tokio::test]
-async fn a_shared_access_signature_stands_in_no_error() {
+async fn a_shared_access_signature_is_in_no_error() {
     let (address, requests) = server(|_| answer("403 Forbidden", "", "<html>no</html>"));
     for (address, answers) in [(address.as_str(), true), ("127.0.0.1:1", false)] {
         let endpoint = format!("http://{address}/account");
@@ -334,7 +334,7 @@ async fn no_form_of_a_login_that_a_proxy_repeats_stands_in_an_error() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_opens_no_tunnel_is_told_as_the_proxy() {
+async fn a_proxy_that_opens_no_tunnel_is_reported_as_the_proxy() {
     for (status, word) in [("407 x", "set CARNET_PROXY"), ("403 x", "opens no tunnel")] {
         let (proxy, _) = server(move |_| answer(status, "", ""));
         let options =
@@ -363,7 +363,7 @@ async fn a_failed_handshake_with_the_store_is_told_by_its_type() {
 }
 
 #[tokio::test]
-async fn what_the_environment_lacks_is_told_before_anything_is_asked() {
+async fn missing_environment_variables_are_reported_before_any_request() {
     let open = |service, variables: &[(&str, &str)]| {
         let place = Place { service, bucket: "bucket", prefix: "" };
         let variables: Vec<_> =

@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_an_answer_the_code_and_the_message_are_kept() {
+    fn the_code_and_the_message_of_a_response_are_kept() {
         let table = [
             (
                 r#"<?xml version="1.0" encoding="UTF-8"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message><RequestId>1</RequestId></Error>"#,
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_request_holds_in_confidence_is_not_repeated_by_its_answer() {
+    fn secrets_of_the_request_that_the_response_repeats_are_removed() {
         let url: Url =
             "https://a.blob.example/c/jwks?sv=2024&sig=aGVsbG8gd29ybGQgaGVsbG8%2Bd29ybGQ%3D".parse().unwrap();
         let mut request = HttpRequest::new(HttpRequestBody::from(Bytes::from_static(

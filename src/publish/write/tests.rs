@@ -180,7 +180,7 @@ fn signed(database: u8, issuer: &str, keys: i64, target: &str, name: DocumentNam
 }
 
 #[test]
-fn what_stands_there_and_the_mode_decide_what_is_written() {
+fn the_present_document_and_the_mode_decide_about_the_write() {
     use DocumentName::{Discovery, Jwks};
     const OTHER: &str = "https://other.example";
     let ours = edition(5);
@@ -282,7 +282,7 @@ fn the_jwks_is_written_before_the_discovery_document_and_a_second_time_nothing_i
 }
 
 #[test]
-fn an_older_state_is_replaced_and_told_and_a_newer_one_never() {
+fn an_older_state_is_replaced_and_reported_and_a_newer_one_never() {
     let target = Memory::showing(&edition(4));
     let done = published(&target, &edition(5), Mode::First).unwrap();
     assert_eq!(done.replaced_jwks.unwrap().label.unwrap().generation, generation(4));
@@ -298,7 +298,7 @@ fn an_older_state_is_replaced_and_told_and_a_newer_one_never() {
 }
 
 #[test]
-fn what_somebody_put_into_the_place_of_a_registered_copy_is_replaced_and_told() {
+fn a_foreign_document_in_place_of_a_registered_copy_is_replaced_and_reported() {
     let ours = edition(5);
     let forgery = Bytes::from_static(b"{\"keys\":[]}");
     let named = |issuer| signed(2, issuer, 999_999, TARGET, DocumentName::Jwks, &forgery);
@@ -314,7 +314,7 @@ fn what_somebody_put_into_the_place_of_a_registered_copy_is_replaced_and_told() 
 }
 
 #[test]
-fn another_issuers_documents_are_taken_over_where_keys_do_not_wait_for_the_place() {
+fn another_issuers_documents_are_taken_over_only_if_no_key_waits_for_the_target() {
     let theirs = edition_of("https://other.example", 9);
     let target = Memory::showing(&theirs);
     let error = published(&target, &edition(5), Mode::First).unwrap_err();
@@ -325,7 +325,7 @@ fn another_issuers_documents_are_taken_over_where_keys_do_not_wait_for_the_place
 }
 
 #[test]
-fn a_race_is_looked_at_again_but_not_for_ever() {
+fn a_race_is_retried_a_limited_number_of_times() {
     let target = Memory::new();
     *target.races.lock().unwrap() = ATTEMPTS - 1;
     published(&target, &edition(1), Mode::First).unwrap();

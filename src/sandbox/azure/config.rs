@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_work_is_refused_by_name() {
+    fn settings_that_cannot_work_are_refused_by_name() {
         for (text, word) in [
             ("[azure]\nrefresh_token = 'hunter2'", "must be a JWT with an exp"),
             ("[azure]\nrefresh_token = 'e30.e30.x'", "must be a JWT with an exp"),

@@ -67,7 +67,7 @@ mod tests {
     use crate::values::random::SecureRandom;
 
     #[test]
-    fn tokens_are_taken_back_by_their_issuer_until_they_end() {
+    fn tokens_are_recognized_by_their_issuer_until_they_expire() {
         let (tokens, others, random) = (Tokens::default(), Tokens::default(), SecureRandom::default());
         let at = |second| Timestamp::from_second(second).unwrap();
         assert!(tokens.verify("e30.e30.e30", at(0)).is_none());

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn an_assertion_must_match_one_credential_in_every_letter() {
+    fn an_assertion_must_match_one_credential_exactly() {
         let known = [
             credential(ONE, "feed:a", "aud"),
             credential(ONE, "feed:b", "Other"),

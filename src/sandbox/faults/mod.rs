@@ -186,7 +186,7 @@ mod tests {
     use crate::sandbox::SandboxConfig;
 
     #[test]
-    fn faults_are_read_and_those_that_make_no_sense_are_refused() {
+    fn faults_are_read_and_contradictory_ones_are_refused() {
         for (fault, refused) in [
             ("step = 'entra:token'\nfault = 'slow'", None),
             ("step = 'acr:token'\nfault = 'throttled'\ntimes = 2", None),

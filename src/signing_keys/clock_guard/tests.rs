@@ -45,7 +45,7 @@ fn jumped(by: i64, until: i64) -> ClockTrust {
 }
 
 #[test]
-fn time_that_passes_is_believed_however_much_of_it() {
+fn any_amount_of_passing_time_is_believed() {
     let mut process = Process::started();
     assert_eq!(process.after(DAY).sees(0), ClockTrust::Steady);
     assert_eq!(process.after(0).sees(299), ClockTrust::Steady);
@@ -76,7 +76,7 @@ fn a_second_jump_starts_the_wait_anew() {
 }
 
 #[test]
-fn a_jump_to_what_another_process_has_seen_is_none() {
+fn a_jump_to_a_time_seen_by_another_process_is_not_a_jump() {
     let mut process = Process::started();
     process.database = high_water(DAY);
     assert_eq!(process.after(10).sees(DAY), ClockTrust::Steady, "a machine that has slept");
@@ -121,7 +121,7 @@ fn a_clock_that_goes_back_and_returns_has_not_jumped() {
 }
 
 #[test]
-fn what_was_set_back_is_not_raised_again_by_the_clock_that_had_raised_it() {
+fn a_high_water_time_that_was_set_back_is_not_raised_again_by_the_same_wrong_clock() {
     let mut process = Process::started();
     process.database = high_water(2 * DAY);
     assert_eq!(process.after(10).sees(2 * DAY), ClockTrust::Steady);
@@ -134,7 +134,7 @@ fn what_was_set_back_is_not_raised_again_by_the_clock_that_had_raised_it() {
 }
 
 #[test]
-fn a_stale_reading_of_the_database_is_no_set_back() {
+fn a_stale_read_of_the_database_is_not_a_set_back() {
     let mut process = Process::started();
     process.database = high_water(2 * DAY);
     assert_eq!(process.after(10).sees(2 * DAY), ClockTrust::Steady);
@@ -144,7 +144,7 @@ fn a_stale_reading_of_the_database_is_no_set_back() {
 }
 
 #[test]
-fn a_command_leaves_a_high_water_time_only_where_no_server_does() {
+fn a_command_raises_the_high_water_time_only_if_no_server_does() {
     let policy = RotationPolicy::default();
     for (behind, expected) in
         [(0, None), (15 * DAY, None), (15 * DAY + HOUR, None), (16 * DAY, Some(-15 * DAY))]

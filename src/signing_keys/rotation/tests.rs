@@ -187,7 +187,7 @@ fn a_young_key_is_refused_with_the_time_when_it_is_safe_and_promoted_by_force() 
 }
 
 #[test]
-fn a_key_waits_for_every_place_and_for_propagation_from_the_last_of_them() {
+fn a_key_waits_for_every_target_and_for_propagation_after_the_last_one() {
     let mut issuer = Issuer::founded(at(Duration::ZERO));
     let prepared_es256 = |issuer: &mut Issuer, published_at| {
         let kid = prepared(&issuer.keys, Algorithm::Es256).unwrap().kid();
@@ -216,7 +216,7 @@ fn a_key_waits_for_every_place_and_for_propagation_from_the_last_of_them() {
 }
 
 #[test]
-fn a_rotation_that_somebody_else_has_done_is_not_done_again_even_by_force() {
+fn a_rotation_done_by_another_caller_is_not_repeated_even_with_force() {
     let mut issuer = Issuer::founded(at(Duration::ZERO));
     let seen = issuer.active_kids();
     assert_eq!(issuer.request(at(DAY), seen.clone(), false), Ok(2));

@@ -226,7 +226,7 @@ async fn times_find_exactly_the_rows_between_them_also_after_a_clock_was_set_bac
 }
 
 #[tokio::test]
-async fn whoever_goes_away_leaves_no_statement_running() {
+async fn a_cancelled_reader_leaves_no_statement_running() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = store(&folder).await;
     const FOREVER: &str = "WITH RECURSIVE forever (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM forever) SELECT MAX(n) FROM forever";

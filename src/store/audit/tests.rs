@@ -59,7 +59,7 @@ fn full_event() -> Event {
 }
 
 #[tokio::test]
-async fn what_is_recorded_reads_back_with_every_column() {
+async fn a_recorded_event_reads_back_with_every_column() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = store(&folder).await;
     let now = Timestamp::from_second(1_800_000_000).unwrap();
@@ -78,7 +78,7 @@ async fn what_is_recorded_reads_back_with_every_column() {
 }
 
 #[tokio::test]
-async fn what_is_not_committed_is_not_recorded_and_leaves_no_gap() {
+async fn a_rolled_back_event_is_not_recorded_and_leaves_no_gap() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = store(&folder).await;
     let now = Timestamp::UNIX_EPOCH;
@@ -92,7 +92,7 @@ async fn what_is_not_committed_is_not_recorded_and_leaves_no_gap() {
 }
 
 #[tokio::test]
-async fn filters_and_pages_give_what_they_say() {
+async fn filters_and_pages_return_the_matching_rows() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = store(&folder).await;
     let (alice, bob) = (Actor::local("alice"), Actor::grant(Uuid::from_u128(9)));
@@ -153,7 +153,7 @@ async fn filters_and_pages_give_what_they_say() {
 }
 
 #[tokio::test]
-async fn rows_of_a_clock_that_was_ahead_are_as_old_as_what_follows_them() {
+async fn rows_of_a_clock_that_was_ahead_are_as_old_as_the_rows_after_them() {
     let at = |hour: u32| Timestamp::UNIX_EPOCH + HOUR * hour;
     let (actor, ahead) = (Actor::server(), 90_000);
     for (hours, expected) in [
@@ -217,7 +217,7 @@ async fn pruning_takes_old_rows_from_the_head_and_leaves_a_log_that_proves_itsel
 }
 
 #[tokio::test]
-async fn what_was_tampered_with_is_not_pruned() {
+async fn a_log_with_changed_rows_is_not_pruned() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = store(&folder).await;
     for _ in 0..5 {

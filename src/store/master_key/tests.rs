@@ -17,7 +17,7 @@ fn a_written_key_reads_back_and_is_private_to_its_owner() {
 }
 
 #[test]
-fn settling_a_key_removes_what_a_crash_left_of_it_and_of_the_one_before() {
+fn settling_a_key_removes_the_remainders_of_a_crash() {
     let folder = tempfile::tempdir().unwrap();
     let source = MasterKeySource::Folder(folder.path().to_owned());
     let (old, new) = (key(), key());
@@ -89,7 +89,7 @@ fn an_existing_key_is_never_replaced() {
 }
 
 #[test]
-fn a_provided_file_may_be_readable_by_its_group_and_by_nobody_else() {
+fn a_provided_file_may_be_readable_only_by_its_owner_and_group() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("provided");
     key().write_new(&path).unwrap();
@@ -109,7 +109,7 @@ fn a_file_that_others_may_read_is_refused() {
 }
 
 #[test]
-fn what_is_not_a_master_key_is_refused() {
+fn a_file_without_a_master_key_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     for (name, content) in [
         ("empty", String::new()),

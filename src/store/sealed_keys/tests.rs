@@ -140,7 +140,7 @@ async fn a_key_that_is_gone_is_never_made_again() {
 }
 
 #[tokio::test]
-async fn a_process_follows_an_epoch_that_it_can_open_and_does_nothing_before() {
+async fn a_process_follows_an_epoch_once_it_can_open_it() {
     let database = Database::new();
     let store = database.set_up().await;
     let other = database.unlock(&database.master_key).await.unwrap();

@@ -134,7 +134,7 @@ async fn each_change_of_a_row_that_counts_appends_one_state() {
 }
 
 #[tokio::test]
-async fn what_is_not_committed_is_no_state() {
+async fn a_rolled_back_change_makes_no_state() {
     let world = World::new().await;
     let mut write = world.store.write().await.unwrap();
     write.insert_grant(&grant(1, None)).await.unwrap();
@@ -144,7 +144,7 @@ async fn what_is_not_committed_is_no_state() {
 }
 
 #[tokio::test]
-async fn a_row_put_back_is_not_blessed_by_the_change_of_another_one() {
+async fn a_restored_row_is_not_accepted_with_the_change_of_another_one() {
     let world = World::new().await;
     let mut held = grant(1, None);
     world.moves(async |write| write.insert_grant(&held).await.unwrap()).await;
@@ -168,7 +168,7 @@ async fn a_row_put_back_is_not_blessed_by_the_change_of_another_one() {
 }
 
 #[tokio::test]
-async fn a_process_follows_another_one_and_asks_for_all_rows_only_then() {
+async fn a_process_follows_another_one_and_reads_all_rows_only_then() {
     let world = World::new().await;
     let other = world.other().await.unwrap();
     world.moves(async |write| write.insert_grant(&grant(1, None)).await.unwrap()).await;

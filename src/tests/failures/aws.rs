@@ -30,7 +30,7 @@ fn aws(feed_type: &str) -> Cloud {
 }
 
 #[tokio::test]
-async fn every_failure_at_aws_names_its_step_and_code_and_says_what_to_look_at() {
+async fn every_failure_at_aws_names_its_step_and_code_and_has_a_hint() {
     let past = at(0).as_second();
     let absent = json!({ "role_arn": "arn:aws:iam::123456789012:role/absent" });
     let mut cases = vec![

@@ -39,7 +39,7 @@ fn scoped(case: Case) -> Case {
 }
 
 #[tokio::test]
-async fn every_failure_at_azure_names_its_step_and_number_and_says_what_to_look_at() {
+async fn every_failure_at_azure_names_its_step_and_number_and_has_a_hint() {
     let (past, week) = (at(0).as_second(), at(7 * 86_400).as_second());
     let reach = "must be public and respond quickly";
     let mut cases = vec![

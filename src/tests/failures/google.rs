@@ -40,7 +40,7 @@ fn acting(case: Case) -> Case {
 }
 
 #[tokio::test]
-async fn every_failure_at_google_names_its_step_and_code_and_says_what_to_look_at() {
+async fn every_failure_at_google_names_its_step_and_code_and_has_a_hint() {
     let past = at(0).as_second();
     let disabled = json!({ "workload_identity_provider": format!("{POOL}/providers/disabled") });
     let absent = json!({ "service_account": "absent@my-project.iam.gserviceaccount.com" });

@@ -67,7 +67,7 @@ async fn a_revoked_grant_cannot_be_brought_back() {
 }
 
 #[tokio::test]
-async fn a_row_that_somebody_adds_or_renames_is_not_honoured() {
+async fn an_added_or_renamed_row_is_not_honoured() {
     let world = World::new().await;
     let made = world.make(Permissions::unlimited_admin()).await;
     sqlx::query("UPDATE grants SET id = '00000000-0000-4000-8000-000000000001'")
@@ -86,7 +86,7 @@ async fn only_the_last_use_may_be_changed_by_others() {
 }
 
 #[tokio::test]
-async fn an_empty_list_never_passes_for_no_limit() {
+async fn an_empty_list_never_means_no_limit() {
     // The MAC does not distinguish NULL from an empty text; carnet neither writes nor accepts an empty text
     // for a list.
     let world = World::new().await;

@@ -33,7 +33,7 @@ async fn a_grant_reads_back_as_it_was_made_by_its_token_and_its_token_is_stored_
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_a_valid_grants_own_is_refused_and_why_is_told_to_its_holder_alone() {
+async fn an_invalid_token_is_refused_and_only_its_holder_gets_the_reason() {
     let world = World::new().await;
     let made = world.make(deployer_of("a", "prod")).await;
     let another = GrantToken::generate(made.grant.id, &SecureRandom::default()).unwrap();
@@ -91,7 +91,7 @@ async fn a_revocation_is_made_once_and_recorded_once() {
 }
 
 #[tokio::test]
-async fn nobody_makes_a_grant_beyond_his_own_or_once_his_own_has_ended() {
+async fn no_grant_makes_a_wider_one_or_any_after_its_end() {
     let world = World::new().await;
     let admin = world.make(admin_of(&["a"])).await.grant;
     let deployer = world.make(deployer_of("a", "prod")).await.grant;
@@ -157,7 +157,7 @@ async fn a_caller_sees_and_revokes_only_grants_that_its_own_covers_in_every_resp
 }
 
 #[tokio::test]
-async fn a_draft_that_makes_no_sense_changes_nothing() {
+async fn a_contradictory_draft_changes_nothing() {
     let world = World::new().await;
     let ended = GrantDraft { expires_at: Some(world.now()), ..world.draft(admin_of(&["a"])) };
     let by = Principal::Local(&world.me);
@@ -168,7 +168,7 @@ async fn a_draft_that_makes_no_sense_changes_nothing() {
 }
 
 #[tokio::test]
-async fn there_are_so_many_grants_and_no_more_until_one_has_ended() {
+async fn no_grant_is_made_beyond_the_maximum_until_one_has_ended() {
     let world = World::new().await;
     let first = world.make(admin_of(&["a"])).await.grant;
     // Copies with other ids: their rights do not matter for the count.

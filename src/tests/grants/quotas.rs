@@ -89,7 +89,7 @@ async fn admins_with_limits_fill_neither_a_space_nor_the_reserve_of_those_withou
 }
 
 #[tokio::test]
-async fn what_a_grant_has_made_is_revoked_with_all_that_came_of_it() {
+async fn the_grants_that_a_grant_made_are_revoked_with_their_descendants() {
     let world = World::new().await;
     let thief = world.make(admin_of(&["a"])).await.grant;
     let child = world.makes(&thief, admin_of(&["a"])).await.unwrap();

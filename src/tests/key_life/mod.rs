@@ -95,7 +95,7 @@ fn every_rule_that_is_broken_on_purpose_is_found_broken() {
 
 /// A history that random generation seldom produces: all of it happens within five seconds.
 #[test]
-fn a_leeway_that_is_lowered_fails_no_token_of_a_process_that_has_not_heard_of_it() {
+fn a_lowered_leeway_fails_no_token_of_a_process_that_does_not_know_it_yet() {
     let default = RotationPolicy::default();
     let short = PolicyDurations { leeway: Duration::from_secs(1), ..default.durations() };
     let history = History {

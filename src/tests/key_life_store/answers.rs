@@ -48,7 +48,7 @@ async fn a_young_key_is_refused_with_the_time_when_it_is_safe() {
 }
 
 #[tokio::test]
-async fn what_somebody_else_has_rotated_is_not_rotated_again_even_by_force() {
+async fn keys_rotated_by_another_caller_are_not_rotated_again_even_with_force() {
     let machine = Machine::new();
     let (process, other) = (machine.open().await, machine.open().await);
     let seen = process.active_kids();
@@ -105,7 +105,7 @@ async fn a_ninth_key_is_refused_until_a_slot_frees_but_a_revocation_never() {
 }
 
 #[tokio::test]
-async fn every_kid_that_can_be_revoked_has_its_answer() {
+async fn every_kid_has_its_response_to_a_revocation() {
     let machine = Machine::new();
     let mut process = machine.open().await;
     process.rotate(true).await.unwrap();
@@ -133,7 +133,7 @@ async fn every_kid_that_can_be_revoked_has_its_answer() {
 }
 
 #[tokio::test]
-async fn another_processs_change_is_seen_after_one_look() {
+async fn another_processs_change_is_seen_after_one_poll() {
     let machine = Machine::new();
     let (process, mut other) = (machine.open().await, machine.open().await);
     let before = other.active_kids();

@@ -154,7 +154,7 @@ async fn a_jump_of_more_than_rotate_every_waits_to_be_accepted_and_stops_minting
 }
 
 #[tokio::test]
-async fn what_a_wrong_clock_planned_is_planned_anew_and_running_servers_mint_again() {
+async fn set_back_replans_the_times_of_a_wrong_clock_and_running_servers_mint_again() {
     let machine = Machine::new();
     let mut process = process_at_high_water(&machine).await;
     let database_clock = DatabaseClock::new(process.carnet.store().clone(), Arc::new(machine.clock.clone()));

@@ -20,7 +20,7 @@ async fn failures(process: &Process) -> i64 {
 }
 
 #[tokio::test]
-async fn a_rotation_that_fails_is_shown_and_tried_again_later_and_later_and_stops_nothing() {
+async fn a_failing_rotation_is_shown_and_retried_with_growing_pauses_and_stops_nothing() {
     let machine = Machine::new();
     let mut process = failing(&machine).await;
     let (kids, served) = (process.active_kids(), process.jwks());
@@ -49,7 +49,7 @@ async fn a_rotation_that_fails_is_shown_and_tried_again_later_and_later_and_stop
 }
 
 #[tokio::test]
-async fn a_failure_is_over_when_somebody_else_has_rotated() {
+async fn a_failure_ends_when_another_process_has_rotated() {
     let machine = Machine::new();
     let mut process = failing(&machine).await;
     process.maintenance.tick().await;
@@ -63,7 +63,7 @@ async fn a_failure_is_over_when_somebody_else_has_rotated() {
 }
 
 #[tokio::test]
-async fn a_process_cut_off_from_the_database_stops_minting_after_five_seconds_and_goes_on_serving() {
+async fn a_process_without_its_database_stops_minting_after_five_seconds_and_continues_serving() {
     let machine = Machine::new();
     let (mut process, other) = (machine.open().await, machine.open().await);
     process.maintenance.tick().await;

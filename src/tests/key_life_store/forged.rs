@@ -86,7 +86,7 @@ async fn a_revoked_key_cannot_be_brought_back() {
 }
 
 #[tokio::test]
-async fn a_row_that_somebody_adds_is_never_published_and_stops_start_up_with_its_kid() {
+async fn an_added_row_is_never_published_and_stops_start_up_with_its_kid() {
     let machine = Machine::new();
     let (mut process, kid) = with_retired_key(&machine).await;
     let theirs = KeyPair::generate(Algorithm::Es256, RsaBits::Rsa2048, &SecureRandom::default()).unwrap();
@@ -104,7 +104,7 @@ async fn a_row_that_somebody_adds_is_never_published_and_stops_start_up_with_its
 }
 
 #[tokio::test]
-async fn private_halves_that_change_places_sign_nothing() {
+async fn exchanged_private_keys_sign_nothing() {
     let machine = Machine::new();
     let (process, _) = with_retired_key(&machine).await;
     let active = process.in_state(State::Active);

@@ -21,7 +21,7 @@ impl Process {
 }
 
 #[tokio::test]
-async fn a_revocation_asks_for_two_rounds_and_one_process_of_several_takes_each() {
+async fn a_revocation_plans_two_rounds_and_one_of_several_processes_takes_each() {
     let machine = Machine::new();
     let mut process = machine.open().await;
     process.maintenance.tick().await;
@@ -50,7 +50,7 @@ async fn a_revocation_asks_for_two_rounds_and_one_process_of_several_takes_each(
 }
 
 #[tokio::test]
-async fn a_server_carries_out_what_another_left_and_the_second_round_when_it_is_due() {
+async fn a_server_carries_out_anothers_nudges_and_the_second_round_when_it_is_due() {
     let machine = Machine::new();
     let mut process = machine.open().await;
     process.maintenance.tick().await;
@@ -85,7 +85,7 @@ async fn a_server_carries_out_what_another_left_and_the_second_round_when_it_is_
 }
 
 #[tokio::test]
-async fn nothing_is_asked_for_where_no_nudge_is_wanted_or_nothing_is_revoked() {
+async fn no_nudge_is_planned_if_it_is_declined_or_no_key_is_revoked() {
     let machine = Machine::new();
     let mut process = machine.open().await;
     process.rotate(true).await.unwrap();

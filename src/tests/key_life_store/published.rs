@@ -159,7 +159,7 @@ impl Published {
 }
 
 #[tokio::test]
-async fn a_place_that_cannot_be_written_at_first_holds_up_nothing() {
+async fn a_target_that_cannot_be_written_at_first_delays_nothing() {
     let machine = Machine::new();
     let process = machine.open().await;
     let copy = Arc::new(Copy::new());
@@ -172,7 +172,7 @@ async fn a_place_that_cannot_be_written_at_first_holds_up_nothing() {
 }
 
 #[tokio::test]
-async fn a_target_that_is_down_for_an_hour_delays_the_rotation_breaks_nothing_and_says_so() {
+async fn a_target_that_is_down_for_an_hour_delays_the_rotation_and_is_reported() {
     let mut published = Published::begin(2 * HOUR).await;
     published.pass(2 * HOUR - STEP).await;
     let first = published.process.active_kids();
@@ -225,7 +225,7 @@ async fn a_requested_rotation_is_refused_until_the_copy_has_shown_the_key_for_lo
 }
 
 #[tokio::test]
-async fn a_revoked_key_is_still_published_where_the_copy_cannot_be_written_and_is_written_first_of_all() {
+async fn a_revoked_key_stays_published_while_the_copy_cannot_be_written_and_leaves_it_first() {
     let mut published = Published::begin(HOUR).await;
     published.pass(HOUR / 2).await;
     let revoked = published.process.active_kids().remove(0);
@@ -273,7 +273,7 @@ async fn keys_that_replace_all_others_sign_nothing_before_the_copy_shows_them() 
 }
 
 #[tokio::test]
-async fn what_somebody_else_writes_is_overwritten_within_a_minute_and_recorded() {
+async fn a_foreign_write_is_overwritten_within_a_minute_and_recorded() {
     let jwks_without = |published: &Published, kid: &Kid| {
         let mut jwks: serde_json::Value = serde_json::from_slice(&published.copy.jwks().unwrap()).unwrap();
         jwks["keys"].as_array_mut().unwrap().retain(|key| key["kid"] != kid.as_str());
@@ -310,7 +310,7 @@ async fn what_somebody_else_writes_is_overwritten_within_a_minute_and_recorded()
 }
 
 #[tokio::test]
-async fn two_servers_publish_at_one_place_without_an_alarm_and_the_older_view_never_wins() {
+async fn two_servers_publish_to_one_target_without_an_alarm_and_the_older_view_never_wins() {
     let mut published = Published::begin(HOUR).await;
     let mut other = published.machine.open().await;
     let mut second = other.carnet.publisher(Arc::clone(&published.copy) as _).await.unwrap();

@@ -38,7 +38,7 @@ fn one_issuer_has_one_text() {
 }
 
 #[test]
-fn what_parsers_may_read_differently_is_refused_by_rule() {
+fn urls_that_parsers_may_read_differently_are_refused_by_rule() {
     use AuthorityRule as Host;
     use IssuerUrlRule as Rule;
     let table = [

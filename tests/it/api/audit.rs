@@ -21,7 +21,7 @@ fn texts(rows: &[Value], member: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_log_says_who_did_what_to_whom_with_which_request() {
+fn the_log_records_actor_act_object_and_request() {
     let world = World::new("");
     world.add_feed("here/a", &[]);
     world.add_feed("there/a", &[]);
@@ -63,7 +63,7 @@ fn the_log_says_who_did_what_to_whom_with_which_request() {
 }
 
 #[test]
-fn filters_leave_what_they_name() {
+fn filters_return_the_named_rows() {
     let world = World::new("");
     world.add_feed("here/a", &[]);
     world.add_feed("here/b", &[]);
@@ -174,7 +174,7 @@ fn a_limited_grant_sees_the_rows_of_its_spaces_and_feeds_and_pages_through_all_o
 }
 
 #[test]
-fn what_lies_outside_a_grant_is_to_it_what_there_is_not() {
+fn rows_outside_a_grant_look_like_rows_that_do_not_exist() {
     const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
     let world = World::new("");
     for feed in ["here/a", "there/a", "there/b"] {

@@ -13,7 +13,7 @@ fn trusting(subjects: &[&str]) -> String {
 }
 
 #[test]
-fn a_grant_fixes_opens_and_closes_keys_and_the_cloud_is_told_accordingly() {
+fn a_grant_fixes_opens_and_closes_keys_and_the_subject_follows() {
     let subjects = [
         "space:default:tenant:acme:feed:a",
         "space:default:project:shop:tenant:acme:feed:a",

@@ -33,7 +33,7 @@ fn a_credential_comes_with_all_that_a_deployment_needs_and_once_more_from_memory
 }
 
 #[test]
-fn a_life_that_no_credential_has_is_refused_with_the_life_that_they_have() {
+fn an_unattainable_lifetime_is_refused_with_the_attainable_one() {
     let world = World::new("[aws]\ncredential_lifetime = 1800");
     world.add_feed("default/a", &[]);
     let ask = |seconds: i64| {
@@ -55,7 +55,7 @@ fn a_life_that_no_credential_has_is_refused_with_the_life_that_they_have() {
 }
 
 #[test]
-fn what_the_provider_refuses_is_told_with_its_words_what_was_presented_and_a_hint() {
+fn a_providers_refusal_has_its_message_the_presented_claims_and_a_hint() {
     let role = crate::api::world::ROLE;
     let world = World::new(&format!(
         "[[aws.roles]]\narn = '{role}'\naudiences = ['sts.amazonaws.com']\nsubjects = ['space:other:*']\n"
@@ -164,7 +164,7 @@ fn answering(answer: &'static [u8]) -> String {
 }
 
 #[test]
-fn what_listens_at_an_endpoint_is_told_to_nobody_with_limits() {
+fn a_limited_grant_learns_nothing_about_the_server_at_an_endpoint() {
     let world = World::new("");
     let closed = {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

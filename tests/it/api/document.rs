@@ -23,7 +23,7 @@ fn operations(document: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
 }
 
 #[test]
-fn the_document_is_openapi_3_1_and_every_operation_has_a_name_of_its_own_and_says_how_it_refuses() {
+fn the_document_is_openapi_3_1_and_every_operation_has_its_own_name_and_its_refusals() {
     let world = World::new("");
     let document = document(&world);
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"), "{}", document["openapi"]);

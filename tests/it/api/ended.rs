@@ -89,7 +89,7 @@ fn state(world: &World) -> [String; 3] {
 }
 
 #[test]
-fn nothing_is_changed_for_a_grant_that_was_revoked_while_the_body_was_on_its_way() {
+fn a_grant_revoked_while_the_body_arrives_changes_nothing() {
     let world = World::new("");
     world.add_feed("a/one", &[]);
     let admin = world.grant(&["--role=admin", "--expires-in=never"]);
@@ -102,7 +102,7 @@ fn nothing_is_changed_for_a_grant_that_was_revoked_while_the_body_was_on_its_way
 }
 
 #[test]
-fn a_second_after_its_revocation_no_answer_accepts_a_grant_whatever_the_route() {
+fn no_route_accepts_a_grant_one_second_after_its_revocation() {
     let world = World::new("");
     world.add_feed("a/one", &[]);
     let admin = world.grant(&["--role=admin", "--expires-in=never"]);

@@ -17,7 +17,7 @@ fn allowed(answer: &Answer) -> Vec<String> {
 }
 
 #[test]
-fn a_request_has_a_name_of_its_own_or_the_clients_in_the_answer_and_in_the_log() {
+fn a_request_has_its_own_id_or_the_clients_in_the_response_and_in_the_log() {
     let world = World::new("");
     let path = "/spaces/default/feeds/none";
     let ask = |header: &str| world.api.send("GET", path, Some(&world.admin.token), header, None);
@@ -48,7 +48,7 @@ fn a_request_has_a_name_of_its_own_or_the_clients_in_the_answer_and_in_the_log()
 }
 
 #[test]
-fn answers_say_what_they_are_and_are_kept_by_no_cache() {
+fn responses_name_their_type_and_are_not_cacheable() {
     let world = World::new("");
     world.add_feed("default/a", &[]);
     let credential = world.credentials(&world.admin, "default/a", &json!({}));
@@ -64,7 +64,7 @@ fn answers_say_what_they_are_and_are_kept_by_no_cache() {
 }
 
 #[test]
-fn another_method_is_refused_with_those_that_there_are() {
+fn an_unsupported_method_is_refused_with_the_list_of_methods() {
     let world = World::new("");
     for (method, path, methods) in [
         ("PUT", "/grants", vec!["DELETE", "GET", "HEAD", "POST"]),
@@ -85,7 +85,7 @@ fn another_method_is_refused_with_those_that_there_are() {
 }
 
 #[test]
-fn a_path_that_is_no_route_is_refused_like_one_that_hides_something() {
+fn an_unknown_path_is_refused_like_a_hidden_one() {
     let world = World::new("");
     for path in ["/", "/nothing", "/grants/", "/spaces/a/feeds/", "//audit", "/signing-keys/rotate/x"] {
         for method in ["GET", "POST", "DELETE"] {
@@ -133,7 +133,7 @@ fn head_answers_as_get_does_without_the_body() {
 }
 
 #[test]
-fn metrics_are_for_this_machine_and_for_whoever_reads() {
+fn metrics_are_for_this_machine_and_for_grants_that_may_read() {
     let world = World::new("");
     let viewer = world.grant(&["--role=viewer", "--space=a"]);
     let deployer = world.grant(&["--role=deployer", "--space=a"]);

@@ -23,7 +23,7 @@ fn time(value: &Value) -> Timestamp {
 }
 
 #[test]
-fn nobody_makes_a_grant_that_is_wider_than_his_own_in_any_respect() {
+fn no_grant_makes_a_wider_one_in_any_respect() {
     let world = World::new("");
     let maker = world.grant(&[
         "--role=admin",
@@ -108,7 +108,7 @@ fn now() -> Timestamp {
 }
 
 #[test]
-fn a_grant_that_does_not_say_when_it_ends_ends_with_its_makers_or_after_ninety_days() {
+fn a_grant_without_an_expiry_ends_with_its_makers_or_after_ninety_days() {
     let world = World::new("");
     let short = world.grant(&["--role=admin", "--expires-in=10d"]);
     let unending = world.grant(&["--role=admin", "--expires-in=never"]);
@@ -129,7 +129,7 @@ fn a_grant_that_does_not_say_when_it_ends_ends_with_its_makers_or_after_ninety_d
 }
 
 #[test]
-fn a_request_for_a_grant_that_makes_no_sense_names_the_member() {
+fn a_contradictory_request_for_a_grant_is_refused_by_member() {
     let world = World::new("");
     for (body, status, part) in [
         (json!({}), 400, "role"),

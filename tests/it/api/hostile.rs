@@ -39,7 +39,7 @@ impl World {
 const JSON: &str = "Content-Type: application/json\r\n";
 
 #[test]
-fn bodies_that_are_no_request_are_refused_by_kind() {
+fn invalid_bodies_are_refused_by_kind() {
     let world = world();
     let before = world.resident();
     let (credentials, grants) = (credentials_of(FEED), "/grants");
@@ -167,7 +167,7 @@ fn a_body_that_does_not_say_that_it_is_json_is_not_read_as_json() {
 }
 
 #[test]
-fn paths_name_what_they_say_and_nothing_else() {
+fn paths_are_taken_literally() {
     let world = world();
     let before = world.resident();
     for segment in [
@@ -219,7 +219,7 @@ fn paths_name_what_they_say_and_nothing_else() {
 }
 
 #[test]
-fn heads_that_are_too_large_or_no_http_are_cut_off() {
+fn oversized_and_malformed_heads_end_the_connection() {
     let world = world();
     let before = world.resident();
     let token = &world.admin.token;
@@ -256,7 +256,7 @@ fn heads_that_are_too_large_or_no_http_are_cut_off() {
 }
 
 #[test]
-fn chunks_that_are_none_and_bodies_that_break_off_end_the_request() {
+fn malformed_chunks_and_incomplete_bodies_end_the_request() {
     let world = world();
     let before = world.resident();
     let path = format!("/api/v1{}", credentials_of(FEED));

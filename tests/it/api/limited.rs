@@ -92,7 +92,7 @@ fn an_admin_of_some_feeds_cannot_take_the_subject_of_another_feed() {
 }
 
 #[test]
-fn a_subject_is_shared_only_by_an_admin_without_limits_who_says_so() {
+fn a_subject_is_shared_only_by_an_admin_without_limits_on_request() {
     let world = World::new("");
     let of_space = world.grant(&["--role=admin", "--space=a"]);
     let keys = |keys: &[&str]| json!({ "subject_keys": keys });
@@ -129,7 +129,7 @@ fn a_subject_is_shared_only_by_an_admin_without_limits_who_says_so() {
 }
 
 #[test]
-fn a_removed_or_former_subject_is_inherited_only_by_an_admin_without_limits_who_says_so() {
+fn a_removed_or_former_subject_is_inherited_only_by_an_admin_without_limits_on_request() {
     let world = World::new("");
     let of_space = world.grant(&["--role=admin", "--space=a"]);
     let project = json!({"subject_keys": ["space", "project"]});
@@ -288,7 +288,7 @@ fn an_admin_with_limits_leaves_a_bounded_number_of_former_subjects() {
 }
 
 #[test]
-fn a_mark_that_something_else_has_changed_counts_for_every_subject_and_is_named() {
+fn a_changed_row_of_a_removed_subject_counts_for_every_subject_and_is_named() {
     let world = World::new("");
     success(&world.make(&world.admin, "a", &feed("one", 1, json!({}))));
     assert_eq!(world.api.delete(&world.admin, "/spaces/a/feeds/one").status, 204);
@@ -310,7 +310,7 @@ fn a_mark_that_something_else_has_changed_counts_for_every_subject_and_is_named(
 }
 
 #[test]
-fn an_admin_whose_context_or_repositories_are_limited_cannot_undo_that_by_a_feed() {
+fn an_admin_with_limited_context_or_repositories_cannot_circumvent_that_with_a_feed() {
     let world = World::new("");
     let elsewhere = "arn:aws:iam::123456789012:role/other";
     success(&world.make(
@@ -406,7 +406,7 @@ fn a_limited_admin_sees_and_revokes_no_grant_that_its_own_does_not_cover() {
 }
 
 #[test]
-fn a_feed_outside_the_grant_is_not_read_on_the_way_to_404() {
+fn a_feed_outside_the_grant_is_answered_404_without_a_read() {
     let world = World::new("");
     world.add_feed("a/prod", &[]);
     let deployer = world.grant(&["--role=deployer", "--space=b"]);

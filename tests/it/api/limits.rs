@@ -120,7 +120,7 @@ fn refusals_of_a_grant_are_two_rows_for_each_route_and_reason_and_keep_its_name(
 
 /// Clouds and deployments behind one undeclared proxy, and a flood among them.
 #[test]
-fn behind_a_proxy_that_nobody_has_named_a_flood_takes_nothing_from_those_who_have_a_grant() {
+fn a_flood_through_an_unnamed_proxy_takes_nothing_from_callers_with_a_grant() {
     let carnet = Carnet::new();
     let mut server = serve(&carnet, &["--address-burst=50", "--address-rate=1", "--grant-burst=50"]);
     let api = Api::of(&server);
@@ -149,7 +149,7 @@ fn behind_a_proxy_that_nobody_has_named_a_flood_takes_nothing_from_those_who_hav
 
 /// A caller with a grant that uses up the budget of its address.
 #[test]
-fn a_grant_has_a_little_of_its_own_when_another_uses_up_what_their_address_may_have() {
+fn a_grant_keeps_a_reserve_when_another_one_exhausts_the_address_limit() {
     let carnet = Carnet::new();
     let server = serve(&carnet, &["--address-burst=100", "--address-rate=50"]);
     let api = Api::of(&server);

@@ -36,7 +36,7 @@ fn a_registry_has_the_credential_of_the_one_feed_inside_the_grant() {
 }
 
 #[test]
-fn a_host_is_a_host_however_it_is_written() {
+fn a_registry_host_is_recognized_in_every_spelling() {
     let world = World::new("");
     world.add_feed("a/port", &["--registry", "127.0.0.1:5000"]);
     for (host, status) in [

@@ -236,7 +236,7 @@ fn documented() -> (Vec<String>, Vec<(String, Vec<String>)>) {
 }
 
 #[test]
-fn every_cell_of_the_table_in_security_md_is_what_that_caller_can_do() {
+fn every_cell_of_the_table_in_security_md_is_true() {
     let (columns, rows) = documented();
     assert_eq!(columns, CALLERS.map(|(name, _)| name), "the columns");
     let acts: Vec<&str> = rows.iter().map(|(act, _)| act.as_str()).collect();

@@ -275,7 +275,7 @@ fn problem_of(route: &str, status: u16) -> &'static str {
 }
 
 #[test]
-fn every_route_answers_every_caller_as_his_grant_says_and_hides_what_lies_outside() {
+fn every_route_responds_according_to_the_callers_grant_and_hides_the_rest() {
     let mut scene = Scene::new();
     let callers = CALLERS.map(|(name, arguments)| (name, scene.world.grant(arguments)));
     for Row { route, here, elsewhere, nowhere } in TABLE {
@@ -313,7 +313,7 @@ fn every_route_answers_every_caller_as_his_grant_says_and_hides_what_lies_outsid
 }
 
 #[test]
-fn whoever_has_no_valid_grant_is_told_nothing_whatever_he_asks_for() {
+fn a_caller_without_a_valid_grant_learns_nothing_from_any_route() {
     let mut scene = Scene::new();
     let Scene { world, .. } = &scene;
     let revoked = world.grant(&["--role=admin"]);
@@ -372,7 +372,7 @@ fn every_documented_route_has_a_row() {
 }
 
 #[test]
-fn lists_hold_what_the_grant_reaches_and_nothing_else() {
+fn lists_have_exactly_the_rows_inside_the_grant() {
     let world = World::new("");
     for feed in ["here/prod-eu", "here/dev", "there/prod-eu"] {
         world.add_feed(feed, &[]);

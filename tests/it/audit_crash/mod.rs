@@ -184,7 +184,7 @@ fn an_answer_without_a_row_is_found() {
 }
 
 #[test]
-fn a_credential_is_never_answered_without_its_row_on_disk_whoever_is_killed_when() {
+fn no_credential_is_handed_out_before_its_row_is_on_disk_in_any_crash() {
     let mut dice = Dice::new("audit");
     let (world, first) = World::new();
     let servers = vec![first, world.serve()];

@@ -218,7 +218,7 @@ fn durations(text: &str) -> String {
 }
 
 #[test]
-fn what_varies_is_replaced_and_what_is_the_cases_own_stays() {
+fn variable_values_are_replaced_and_those_of_the_case_are_kept() {
     let kid = "rDoGyKrrQmhdoYl542lOWmvb8jGVD7yTcYBOTS3vnOY";
     for (text, expected) in [
         ("http://127.0.0.1:4242/x and localhost:1.", "http://127.0.0.1:PORT/x and localhost:PORT."),

@@ -60,7 +60,7 @@ const CREDENTIAL: &str = r#"{"feed":"default/prod","registry":"r.example","usern
     "jti":"00000000-0000-0000-0000-000000000000"}"#;
 
 #[tokio::test]
-async fn what_is_no_carnet_is_told_from_a_refusal() {
+async fn a_server_other_than_carnet_is_distinguished_from_a_refusal() {
     let not_found = r#"{"type":"urn:carnet:problem:not-found","title":"x","status":404}"#;
     for (status, body) in [
         ("200 OK", ""),
@@ -121,7 +121,7 @@ async fn an_echoed_token_and_control_characters_get_into_no_error() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_too_long_is_not_read_to_its_end() {
+async fn an_oversized_response_is_not_read_to_its_end() {
     let long = 5 << 20;
     let declared = answer("200 OK", "", &"x".repeat(long));
     let mut endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n".to_vec();
@@ -136,7 +136,7 @@ async fn an_answer_that_is_too_long_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_broken_connection_is_tried_again_once_and_only_where_that_changes_nothing() {
+async fn a_broken_connection_is_retried_once_and_only_for_requests_without_an_effect() {
     let broken = Vec::new();
     let server = canned(vec![broken.clone(), answer("200 OK", "", "[]")]);
     assert!(client(&server.url).grants().await.unwrap().is_empty());
@@ -181,7 +181,7 @@ async fn with_clock<T>(server: &str, asked: impl AsyncFnOnce(ApiClient) -> T) ->
 }
 
 #[tokio::test]
-async fn a_server_that_puts_off_a_credential_is_asked_again_when_it_says_so() {
+async fn a_postponed_credential_is_requested_again_when_the_server_says_so() {
     let (prod, request) = (path("default/prod"), CredentialRequest::default());
     let server = canned(vec![
         put_off("429 Too Many", "rate-limited", "2"),

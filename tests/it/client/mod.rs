@@ -197,7 +197,7 @@ async fn drive(world: &World, space: &str, server: &str, ca: Option<&Ca>) -> Str
 }
 
 #[tokio::test]
-async fn a_refusal_has_its_type_and_what_the_provider_said() {
+async fn a_refusal_has_its_type_and_the_providers_message() {
     let world = World::new();
     let admin = world.client();
     let default = "default".parse().unwrap();

@@ -42,7 +42,7 @@ fn files_that_others_may_read_or_write_are_found() {
 }
 
 #[test]
-fn a_master_key_that_is_gone_leaves_what_needs_none_to_be_looked_at() {
+fn checks_that_need_no_master_key_run_without_one() {
     let carnet = unreachable();
     fs::remove_file(carnet.keys_dir().join("master.key")).unwrap();
     let found = Found::of(&carnet, &[]);
@@ -70,7 +70,7 @@ fn a_broken_page_is_found() {
 }
 
 #[test]
-fn what_is_no_database_at_all_is_found() {
+fn a_file_that_is_not_a_database_is_found() {
     let carnet = unreachable();
     fs::write(carnet.database(), [0x5a; 8192]).unwrap();
     let found = Found::of(&carnet, &[]);
@@ -117,7 +117,7 @@ fn a_pending_erasure_is_found() {
 }
 
 #[test]
-fn grants_that_end_soon_or_lie_about_are_found() {
+fn grants_that_end_soon_or_are_unused_are_found() {
     let mut carnet = founded("-40d");
     let create = |carnet: &Carnet, name: &str, life: &str| {
         let [name, life] = [format!("--name={name}"), format!("--expires-in={life}")];
@@ -162,7 +162,7 @@ fn feeds_that_cannot_work_are_found() {
 }
 
 #[test]
-fn a_database_that_was_put_back_is_found_and_a_missing_state_file_is_warned_of() {
+fn an_older_database_is_found_and_a_missing_state_file_is_a_warning() {
     let carnet = unreachable();
     Found::of(&carnet, &[]).assert("database-state", "ok", "as its state file records");
     let files =

@@ -24,7 +24,7 @@ fn private(ca: &str) -> [&str; 3] {
 }
 
 #[test]
-fn an_issuer_in_order_has_no_complaint_but_how_it_was_looked_at() {
+fn a_sound_issuer_has_no_finding_except_about_the_view() {
     let ca = Ca::new();
     let issuer = Issuer::https(&ca);
     let certificate = ca.certificate();
@@ -91,7 +91,7 @@ fn an_issuer_in_order_has_no_complaint_but_how_it_was_looked_at() {
 }
 
 #[test]
-fn an_issuer_on_this_machine_is_told_and_not_fetched_unless_it_may_be() {
+fn an_issuer_on_this_machine_is_reported_and_fetched_only_if_allowed() {
     let issuer = Issuer::http();
     let found = Found::of(&issuer.carnet, &[]);
     found.assert("issuer-url", "failed", "no cloud can reach http://127.0.0.1:");
@@ -107,7 +107,7 @@ fn an_issuer_on_this_machine_is_told_and_not_fetched_unless_it_may_be() {
 }
 
 #[test]
-fn an_authority_that_no_cloud_trusts_is_not_trusted_whatever_this_machine_trusts() {
+fn an_authority_that_only_this_machine_trusts_is_not_trusted() {
     let ca = Ca::new();
     let issuer = Issuer::https(&ca);
     // Like a CA that an administrator adds to the operating system's store.
@@ -154,7 +154,7 @@ fn a_clock_that_is_off_is_found_by_the_date_of_the_answers() {
 }
 
 #[test]
-fn an_issuer_that_no_cloud_can_connect_to_is_told_why() {
+fn an_issuer_that_no_cloud_can_reach_is_reported_with_the_reason() {
     let [port] = free_ports();
     for (issuer, told) in [
         (format!("http://127.0.0.1:{port}"), "no connection"),
@@ -176,7 +176,7 @@ fn an_issuer_that_no_cloud_can_connect_to_is_told_why() {
 }
 
 #[test]
-fn what_is_no_certificate_and_what_is_no_database_end_the_command() {
+fn an_invalid_certificate_and_a_missing_database_end_the_command() {
     let issuer = Issuer::http();
     let file = issuer.carnet.home().join("junk.pem");
     std::fs::write(&file, "junk").unwrap();

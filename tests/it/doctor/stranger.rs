@@ -70,7 +70,7 @@ impl Stranger {
 }
 
 #[test]
-fn documents_that_are_what_they_should_be_may_come_from_anywhere() {
+fn correct_documents_may_come_from_anywhere() {
     let found = Stranger::new().found();
     assert_eq!(found.complaints(), [("view", "warning"), ("issuer-url", "warning")], "{:#?}", found.report);
     // Without a `Date` there is no check of the clock.
@@ -78,7 +78,7 @@ fn documents_that_are_what_they_should_be_may_come_from_anywhere() {
 }
 
 #[test]
-fn each_way_of_serving_the_documents_wrongly_is_found() {
+fn each_kind_of_wrong_document_is_found() {
     type Change = fn(&mut Stranger);
     let cases: [(Change, &str, &str, &str); 12] = [
         (
@@ -155,7 +155,7 @@ fn each_way_of_serving_the_documents_wrongly_is_found() {
 }
 
 #[test]
-fn who_never_answers_is_not_waited_for_forever() {
+fn a_server_that_never_responds_times_out() {
     let mut stranger = Stranger::new();
     stranger.discovery.after = Duration::from_secs(60);
     stranger.found().assert("discovery", "failed", "no response within 10 s");

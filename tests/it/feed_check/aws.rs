@@ -257,16 +257,16 @@ pub(crate) const AT_ECR_PUBLIC: &[Case] = &[
 ];
 
 #[test]
-fn every_failure_of_sts_is_told_and_fixed() {
+fn every_failure_of_sts_is_explained_and_fixed() {
     drive(AT_STS);
 }
 
 #[test]
-fn every_failure_of_ecr_is_told_and_fixed() {
+fn every_failure_of_ecr_is_explained_and_fixed() {
     drive(AT_ECR);
 }
 
 #[test]
-fn every_failure_of_ecr_public_is_told_and_fixed() {
+fn every_failure_of_ecr_public_is_explained_and_fixed() {
     drive(AT_ECR_PUBLIC);
 }

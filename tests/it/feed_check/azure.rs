@@ -300,11 +300,11 @@ pub(crate) const AT_ACR: &[Case] = &[
 const NO_RESOURCE: &str = r#"{"error":"invalid_resource","error_description":"AADSTS500011: The resource principal named https://management.azure.com was not found in the tenant named 11111111-2222-4333-8444-555555555555.","error_codes":[500011]}"#;
 
 #[test]
-fn every_failure_of_entra_is_told_and_fixed() {
+fn every_failure_of_entra_is_explained_and_fixed() {
     drive(AT_ENTRA);
 }
 
 #[test]
-fn every_failure_of_acr_is_told_and_fixed() {
+fn every_failure_of_acr_is_explained_and_fixed() {
     drive(AT_ACR);
 }

@@ -139,12 +139,12 @@ pub(crate) const MINT_AT_GOOGLE: &[Case] = &[Case {
 }];
 
 #[test]
-fn every_failure_of_the_issuers_documents_is_told_and_fixed() {
+fn every_failure_of_the_issuers_documents_is_explained_and_fixed() {
     drive(DOCUMENTS);
 }
 
 #[test]
-fn every_failure_to_mint_is_told_and_fixed() {
+fn every_failure_to_mint_is_explained_and_fixed() {
     drive(MINT);
     drive(MINT_AT_GOOGLE);
 }

@@ -240,11 +240,11 @@ pub(crate) const AT_ACCOUNT: &[Case] = &[
 const SERVICE_DISABLED: &str = r#"{"error":{"code":403,"message":"IAM Service Account Credentials API has not been used in project 1 before or it is disabled.","status":"PERMISSION_DENIED","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"SERVICE_DISABLED","domain":"googleapis.com"}]}}"#;
 
 #[test]
-fn every_failure_of_googles_sts_is_told_and_fixed() {
+fn every_failure_of_googles_sts_is_explained_and_fixed() {
     drive(AT_STS);
 }
 
 #[test]
-fn every_failure_of_a_service_account_is_told_and_fixed() {
+fn every_failure_of_a_service_account_is_explained_and_fixed() {
     drive(AT_ACCOUNT);
 }

@@ -159,11 +159,11 @@ pub(crate) const AT_PULL: &[Case] = &[
 ];
 
 #[test]
-fn every_failure_to_log_in_at_a_registry_is_told_and_fixed() {
+fn every_failure_to_log_in_at_a_registry_is_explained_and_fixed() {
     drive(LOGIN);
 }
 
 #[test]
-fn every_failure_to_pull_is_told_and_fixed() {
+fn every_failure_to_pull_is_explained_and_fixed() {
     drive(AT_PULL);
 }

@@ -62,7 +62,7 @@ fn every_snapshot_is_of_a_failure_that_is_shown() {
 }
 
 #[test]
-fn every_fix_that_is_not_carried_out_says_why() {
+fn every_fix_that_is_not_carried_out_has_a_reason() {
     let cases = || ALL.iter().flat_map(|cases| *cases);
     let count = |is: fn(&Fix) -> bool| cases().filter(|case| is(&case.fix)).count();
     let commands = count(|fix| matches!(fix, Fix::Run(_) | Fix::Lifts(_) | Fix::Wait));

@@ -124,11 +124,11 @@ pub(crate) const AT_GOOGLE: &[Case] = &[
 ];
 
 #[test]
-fn every_failure_of_the_network_is_told_and_fixed() {
+fn every_failure_of_the_network_is_explained_and_fixed() {
     drive(NETWORK);
 }
 
 #[test]
-fn a_proxys_page_is_told_at_every_step_of_google() {
+fn a_proxys_page_is_reported_at_every_step_of_google() {
     drive(AT_GOOGLE);
 }

@@ -19,7 +19,7 @@ fn on_a_terminal(world: &World) -> Output {
 }
 
 #[test]
-fn a_terminal_shows_each_step_when_it_begins_and_what_came_of_it() {
+fn a_terminal_shows_the_beginning_and_the_result_of_each_step() {
     let mut world = World::new(&AWS);
     world.add("a", &[]);
     for (config, last, outcome) in [
@@ -57,7 +57,7 @@ fn a_terminal_shows_each_step_when_it_begins_and_what_came_of_it() {
 }
 
 #[test]
-fn nothing_of_it_is_shown_where_no_terminal_is() {
+fn progress_is_shown_only_on_a_terminal() {
     let world = World::new(&AWS);
     world.add("a", &[]);
     let output = world.check("default/a", &[]);

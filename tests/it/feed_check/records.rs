@@ -11,7 +11,7 @@ use crate::support::carnet::Issuer;
 pub(crate) const SHOWN: &[&str] = &["discovery-refused"];
 
 #[test]
-fn an_issuer_that_nobody_serves_is_told_and_fixed() {
+fn an_issuer_that_is_not_served_is_explained_and_fixed() {
     let mut issuer = Issuer::http();
     let carnet = &issuer.carnet;
     let world = World::new(&AWS);

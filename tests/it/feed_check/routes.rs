@@ -27,7 +27,7 @@ fn post(world: &World, path: &str, grant: &str, body: &str) -> Answer {
 }
 
 #[test]
-fn the_setup_is_what_the_command_line_prints_for_who_may_read_the_feed() {
+fn the_setup_of_a_readable_feed_equals_the_command_lines() {
     let world = World::new(&AWS);
     world.add("a", &["--subject-keys=space,feed,tenant?"]);
     let (viewer, deployer) = (grant(&world, "viewer"), grant(&world, "deployer"));
@@ -73,7 +73,7 @@ fn the_setup_is_what_the_command_line_prints_for_who_may_read_the_feed() {
 }
 
 #[test]
-fn a_check_is_for_admins_and_answers_what_the_command_line_prints() {
+fn a_check_needs_an_admin_and_returns_the_command_lines_output() {
     let world = World::new(&AWS);
     world.add("a", &[]);
     let admin = grant(&world, "admin");

@@ -89,7 +89,7 @@ pub(crate) const SLOW: &[Case] = &[
 ];
 
 #[test]
-fn who_says_nothing_is_told_at_every_step() {
+fn a_silent_server_is_reported_at_every_step() {
     std::thread::scope(|scope| {
         for case in SLOW {
             scope.spawn(move || {

@@ -17,7 +17,7 @@ use crate::support::snapshots;
 const FORMATS: [(Format, &str); 3] = [(Format::Cli, "sh"), (Format::Terraform, "tf"), (Format::Json, "json")];
 
 #[test]
-fn every_type_of_feed_is_set_up_exactly_so_in_every_format() {
+fn every_type_of_feed_has_its_expected_setup_in_every_format() {
     for case in CASES {
         for (format, extension) in FORMATS {
             let name = format!("{}.{extension}", case.name);
@@ -74,7 +74,7 @@ esac
 }
 
 #[test]
-fn a_pool_or_provider_of_google_that_is_deleted_or_disabled_is_not_taken_for_usable() {
+fn a_deleted_or_disabled_pool_or_provider_of_google_is_not_used() {
     const TRUST: &str = "https://issuer.example|assertion.sub == 'space:default:feed:prod'";
     let of = |state: &str| format!("{state}|{TRUST}");
     for (pool, provider, told) in [
@@ -252,7 +252,7 @@ fn a_subject_that_rests_on_context_needs_its_values_and_is_never_a_pattern() {
 }
 
 #[test]
-fn what_a_cloud_cannot_say_is_refused_with_the_reason() {
+fn a_setup_that_a_cloud_cannot_express_is_refused_with_the_reason() {
     let google = Case::named("google-direct");
     let public = Case::named("aws-ecr-public");
     let local = r#"{"type":"azure-acr","tenant_id":"8f3c1b2a-0d4e-4f5a-9b6c-7d8e9f0a1b2c","client_id":"0b9d6c5e-1f2a-4b3c-8d4e-5f6a7b8c9d0e"}"#;
@@ -304,7 +304,7 @@ fn a_policy_too_long_for_a_role_is_refused_and_too_many_keys_for_google_too() {
 }
 
 #[test]
-fn an_uploaded_jwks_has_the_members_that_google_takes_and_no_other() {
+fn an_uploaded_jwks_has_exactly_the_members_that_google_accepts() {
     let documents = Case::named("google-uploaded").setup().unwrap().documents().unwrap();
     let jwks = documents["workload_identity_pool_provider"]["oidc"]["jwksJson"].as_str().unwrap();
     let jwks: Value = serde_json::from_str(jwks).unwrap();
@@ -321,7 +321,7 @@ fn an_uploaded_jwks_has_the_members_that_google_takes_and_no_other() {
 }
 
 #[test]
-fn notes_name_what_would_surprise() {
+fn notes_name_surprising_effects() {
     for (case, note) in [
         (Case { issuer: "https://issuer.example:8443", ..CASES[0] }, "AWS accepts no issuer with a port"),
         (Case { issuer: "http://localhost:1", ..*Case::named("azure-app") }, "No cloud can fetch keys"),
@@ -336,7 +336,7 @@ fn notes_name_what_would_surprise() {
 }
 
 #[test]
-fn the_command_prints_the_setup_on_stdout_and_what_is_trusted_on_stderr() {
+fn the_command_prints_the_setup_on_stdout_and_the_trusted_claims_on_stderr() {
     let carnet = crate::support::carnet::Carnet::new();
     let role = "--role-arn=arn:aws:iam::123456789012:role/carnet-pull";
     let registry = format!("--registry={}", CASES[0].registry);
@@ -379,7 +379,7 @@ fn the_command_prints_the_setup_on_stdout_and_what_is_trusted_on_stderr() {
 }
 
 #[test]
-fn the_published_keys_are_what_is_to_be_uploaded() {
+fn the_uploaded_jwks_has_exactly_the_published_keys() {
     let carnet = crate::support::carnet::Carnet::new();
     let provider =
         "--workload-identity-provider=projects/1/locations/global/workloadIdentityPools/pool/providers/prod";

@@ -6,7 +6,7 @@ use crate::api::world::{REGISTRY, ROLE, World, credentials_of, success};
 use crate::floods::beside::{Request, beside, beside_connections};
 
 #[test]
-fn invented_contexts_and_scopes_stop_nobody() {
+fn invented_contexts_and_scopes_delay_no_other_caller() {
     let world = World::new("");
     world.add_feed("default/other", &[]);
     let hostile = world.grant(&["--role=deployer", "--space=default", "--context=tenant=*"]);
@@ -33,7 +33,7 @@ fn invented_contexts_and_scopes_stop_nobody() {
 /// One deployer's feeds hang, with more exchanges than may run at one provider; the others' feeds have the
 /// same provider.
 #[test]
-fn exchanges_that_hang_stop_nobody() {
+fn hanging_exchanges_delay_no_other_caller() {
     let world = World::new("");
     let hole = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = |name: &str| format!("--endpoint={name}=http://{}/", hole.local_addr().unwrap());
@@ -53,7 +53,7 @@ fn exchanges_that_hang_stop_nobody() {
 }
 
 #[test]
-fn refusals_of_a_grant_stop_nobody_and_fill_no_log() {
+fn refusals_of_a_grant_delay_no_other_caller_and_fill_no_log() {
     let world = World::new("");
     let viewer = world.grant(&["--role=viewer"]);
     let path = credentials_of("default/own");
@@ -67,7 +67,7 @@ fn refusals_of_a_grant_stop_nobody_and_fill_no_log() {
 }
 
 #[test]
-fn strangers_behind_a_proxy_that_nobody_has_named_stop_nobody() {
+fn strangers_behind_an_unnamed_proxy_delay_no_other_caller() {
     let world = World::new("");
     let lookalike = {
         let token = world.grant(&["--role=viewer"]);

@@ -17,7 +17,7 @@ fn fill(world: &World) {
 }
 
 #[test]
-fn readers_of_a_large_log_stop_nobody() {
+fn readers_of_a_large_log_delay_no_other_caller() {
     let world = World::new("");
     fill(&world);
     let viewers: Vec<Grant> = (0..8).map(|_| world.grant(&["--role=viewer"])).collect();

@@ -87,7 +87,7 @@ fn a_server_that_starts_ten_years_ahead_for_thirteen_seconds_leaves_no_trace() {
 }
 
 #[test]
-fn a_clock_that_jumps_ten_years_ahead_in_a_running_server_stops_minting_until_it_is_put_right() {
+fn a_jump_of_ten_years_in_a_running_server_stops_minting_until_the_clock_is_corrected() {
     let mut carnet = issuer();
     let admin =
         carnet.ok(&["grant", "create", "--role=admin", "--name=admin", "--feed=*", "--expires-in=never"]);
@@ -116,7 +116,7 @@ fn a_clock_that_jumps_ten_years_ahead_in_a_running_server_stops_minting_until_it
 }
 
 #[test]
-fn commands_by_a_clock_that_is_far_ahead_make_nothing_and_a_revocation_works() {
+fn commands_with_a_clock_far_ahead_create_nothing_and_a_revocation_works() {
     let mut carnet = issuer();
     let grant: Value = json_of(&carnet, &["grant", "create", "--role=viewer", "--name=v", "--feed=*"]);
     let known = clock(&carnet)["high_water"].clone();
@@ -142,7 +142,7 @@ fn commands_by_a_clock_that_is_far_ahead_make_nothing_and_a_revocation_works() {
 }
 
 #[test]
-fn a_clock_is_accepted_by_somebody_who_has_been_asked() {
+fn a_clock_is_accepted_only_after_a_confirmation() {
     let mut carnet = issuer();
     assert_told(&carnet.run(&["key", "clock", "--accept", "--yes"]), &["Nothing to do"]);
     carnet.turn_clock("+31d");
@@ -188,7 +188,7 @@ fn a_rotation_by_a_clock_some_days_ahead_leaves_a_database_that_serves_and_is_se
 }
 
 #[test]
-fn after_a_wrong_clock_was_believed_set_back_corrects_what_was_made_by_it_and_minting_works() {
+fn set_back_corrects_the_rows_of_an_accepted_wrong_clock_and_minting_works() {
     let mut carnet = issuer();
     let lasting = json_of(&carnet, &["grant", "create", "--role=viewer", "--name=lasting", "--feed=*"]);
     carnet.turn_clock(TEN_YEARS);

@@ -132,7 +132,7 @@ fn doctor_names(output: &crate::support::carnet::Output, what: &str) -> bool {
 }
 
 #[test]
-fn nothing_that_a_thief_of_database_and_master_key_puts_in_is_believed_after_the_documented_commands() {
+fn the_documented_recovery_accepts_no_row_of_a_thief_of_database_and_master_key() {
     let victim = founded("+0");
     keys::add_feeds(&victim, &[]);
     let server = keys::serve(&victim);
@@ -237,7 +237,7 @@ fn nothing_that_a_thief_of_database_and_master_key_puts_in_is_believed_after_the
 }
 
 #[test]
-fn a_key_that_may_have_leaked_does_not_take_its_own_place_and_a_recovery_can_be_repeated() {
+fn a_leaked_key_does_not_replace_itself_and_a_recovery_can_be_repeated() {
     let carnet = founded("+0");
     let before = list_all(&carnet);
     let same = format!("--new-key-file={}", carnet.keys_dir().join("master.key").display());

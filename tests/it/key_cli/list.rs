@@ -16,7 +16,7 @@ fn fetch(server: &Announced, user_agent: &str) {
 }
 
 #[test]
-fn the_list_tells_ages_and_next_events_in_words_and_exact_times_in_json() {
+fn the_list_shows_ages_and_next_events_in_words_and_exact_times_in_json() {
     let mut carnet = founded("-3d");
     let first = list(&carnet);
     carnet.turn_clock("-2h");
@@ -74,7 +74,7 @@ fn now() -> Timestamp {
 }
 
 #[test]
-fn the_history_says_when_what_why_and_by_whom() {
+fn the_history_shows_time_event_reason_and_actor() {
     let carnet = founded("-2d");
     let keys = list(&carnet);
     let (active, prepared) = (the(&keys, "RS256", "active"), the(&keys, "RS256", "prepared"));
@@ -120,7 +120,7 @@ fn the_history_says_when_what_why_and_by_whom() {
 }
 
 #[test]
-fn the_list_says_how_many_regular_clients_hold_a_key() {
+fn the_list_counts_the_regular_clients_that_have_a_key() {
     let mut carnet = Carnet::with_clock_off_by("-4h");
     // Three clients that return, and one that fetched once; the keys are four hours old for all of them.
     let server = keys::serve(&carnet);
@@ -160,7 +160,7 @@ fn the_list_says_how_many_regular_clients_hold_a_key() {
 }
 
 #[test]
-fn clients_are_listed_by_what_they_call_themselves_however_hostile() {
+fn clients_are_listed_by_their_user_agent_however_hostile() {
     let carnet = Carnet::new();
     let server = keys::serve(&carnet);
     for _ in 0..3 {

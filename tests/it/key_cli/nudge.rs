@@ -47,7 +47,7 @@ fn stopped(issuer: Issuer) -> Carnet {
 }
 
 #[test]
-fn a_server_shows_each_verifier_one_token_of_the_key_that_was_just_made() {
+fn a_server_sends_each_verifier_one_token_of_the_new_key() {
     let issuer = Issuer::http();
     let carnet = &issuer.carnet;
     let (relay, other) = (Relay::to(|_| {}), Relay::to(|_| {}));
@@ -87,7 +87,7 @@ fn a_server_shows_each_verifier_one_token_of_the_key_that_was_just_made() {
 }
 
 #[test]
-fn without_a_server_the_command_shows_it_and_tells_verifier_by_verifier() {
+fn the_command_sends_the_nudge_without_a_server_and_reports_each_verifier() {
     let carnet = stopped(Issuer::http());
     let relay = Relay::to(|_| {});
     add_feed(&carnet, "a", "111111111111", "ES256", &relay.url());
@@ -119,7 +119,7 @@ fn without_a_server_the_command_shows_it_and_tells_verifier_by_verifier() {
 }
 
 #[test]
-fn no_nudge_shows_nothing() {
+fn no_nudge_sends_no_token() {
     let carnet = stopped(Issuer::http());
     let relay = Relay::to(|_| {});
     add_feed(&carnet, "a", "111111111111", "ES256", &relay.url());
@@ -132,7 +132,7 @@ fn no_nudge_shows_nothing() {
 }
 
 #[test]
-fn every_revocation_shows_a_key_that_no_verifier_can_hold() {
+fn every_revocation_sends_a_token_of_a_key_that_no_verifier_has() {
     let carnet = stopped(Issuer::http());
     let relay = Relay::to(|_| {});
     add_feed(&carnet, "a", "111111111111", "ES256", &relay.url());

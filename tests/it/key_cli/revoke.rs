@@ -89,7 +89,7 @@ fn revoking_a_prepared_key_prepares_another_that_waits_anew() {
 }
 
 #[test]
-fn revoking_what_signs_no_more_takes_it_from_the_jwks_or_has_nothing_to_do() {
+fn a_revoked_retired_key_leaves_the_jwks_and_a_gone_one_needs_nothing() {
     let mut carnet = founded("-3h");
     let first = the(&list(&carnet), "RS256", "active").to_owned();
     carnet.ok(&["key", "rotate", "--alg=RS256", "--force", "--yes"]);

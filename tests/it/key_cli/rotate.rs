@@ -51,7 +51,7 @@ fn a_young_key_is_refused_until_the_time_that_the_refusal_names() {
 }
 
 #[test]
-fn a_ninth_key_is_refused_with_the_time_when_a_slot_frees_and_a_revocation_is_not() {
+fn a_ninth_key_is_refused_with_the_time_of_the_next_free_slot_and_a_revocation_is_not() {
     let carnet = founded("+0");
     for _ in 0..4 {
         carnet.ok(&["key", "rotate", "--alg=ES256", "--force", "--yes"]);

@@ -17,7 +17,7 @@ use crate::support::http::Connection;
 const KEY_FILES: [&str; 3] = ["keys/master.key", "keys/master-", "new.key"];
 
 #[test]
-fn nothing_that_is_said_or_written_holds_a_token_a_password_or_a_key() {
+fn no_output_or_file_has_a_token_a_password_or_a_key() {
     let mut life = Life::begin();
     life.add_feeds();
     use_the_command_line(&mut life);

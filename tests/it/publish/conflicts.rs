@@ -42,7 +42,7 @@ fn a_failure_that_cannot_be_recorded_is_told_all_the_same() {
 }
 
 #[test]
-fn another_issuers_copy_is_refused_and_taken_over_on_a_word() {
+fn another_issuers_copy_is_refused_and_taken_over_with_a_flag() {
     let first = Publisher::new();
     first.ok(&[]);
     let second = Publisher { folder: first.folder.clone(), ..Publisher::of("https://other.example") };
@@ -66,7 +66,7 @@ fn another_issuers_copy_is_refused_and_taken_over_on_a_word() {
 }
 
 #[test]
-fn what_somebody_has_put_there_is_refused_at_first_and_fixed_once_keys_wait_for_it() {
+fn a_foreign_document_is_refused_at_first_and_overwritten_once_keys_wait_for_the_target() {
     let publisher = Publisher::new();
     std::fs::create_dir_all(publisher.folder.join(".well-known")).unwrap();
     std::fs::write(publisher.folder.join(JWKS), r#"{"keys":[]}"#).unwrap();

@@ -6,7 +6,7 @@ use crate::publish::{DISCOVERY, ISSUER, JWKS, Publisher};
 use crate::support::http::Connection;
 
 #[test]
-fn a_published_copy_is_what_the_server_serves_byte_by_byte() {
+fn a_published_copy_equals_the_served_documents_byte_for_byte() {
     let publisher = Publisher::new();
     let (answer, notes) = publisher.ok(&[]);
     assert_eq!(answer["target"], publisher.folder.to_str().unwrap());
@@ -27,7 +27,7 @@ fn a_published_copy_is_what_the_server_serves_byte_by_byte() {
 }
 
 #[test]
-fn a_second_time_there_is_nothing_to_do_and_after_a_rotation_there_is() {
+fn a_second_publication_does_nothing_until_a_rotation() {
     let publisher = Publisher::new();
     let (first, _) = publisher.ok(&[]);
     let before = crate::publish::contents(&publisher.folder);
@@ -47,7 +47,7 @@ fn a_second_time_there_is_nothing_to_do_and_after_a_rotation_there_is() {
 }
 
 #[test]
-fn a_copy_that_nobody_relies_on_is_written_all_the_same() {
+fn an_unregistered_copy_is_still_written() {
     let publisher = Publisher::new();
     let (answer, notes) = publisher.ok(&["--once"]);
     assert_eq!((&answer["registered"], &answer["written"]), (&json!(false), &json!([JWKS, DISCOVERY])));
@@ -59,7 +59,7 @@ fn a_copy_that_nobody_relies_on_is_written_all_the_same() {
 }
 
 #[test]
-fn a_forgotten_copy_stays_where_it_is_and_is_told_what_becomes_of_it() {
+fn a_forgotten_copy_stays_and_the_effects_are_explained() {
     let publisher = Publisher::new();
     publisher.ok(&[]);
     publisher.refused(
@@ -79,7 +79,7 @@ fn a_forgotten_copy_stays_where_it_is_and_is_told_what_becomes_of_it() {
 }
 
 #[test]
-fn a_key_that_the_copy_does_not_show_signs_nothing_and_the_refusal_says_what_helps() {
+fn a_key_missing_in_the_copy_signs_nothing_and_the_refusal_has_a_fix() {
     let publisher = Publisher::new();
     publisher.ok(&[]);
     crate::support::keys::add_feeds(&publisher.carnet, &[]);

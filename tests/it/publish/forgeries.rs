@@ -70,7 +70,7 @@ fn a_forged_label_neither_keeps_its_document_nor_goes_unrecorded() {
 }
 
 #[test]
-fn an_authentic_label_of_another_place_vouches_for_nothing() {
+fn an_authentic_label_of_another_target_proves_nothing() {
     let publisher = Publisher::new();
     publisher.ok(&[]);
     let elsewhere = Publisher { folder: publisher.carnet.home().join("elsewhere"), carnet: publisher.carnet };
@@ -151,7 +151,7 @@ fn a_copy_of_an_earlier_version_with_the_same_keys_in_another_order_raises_no_al
 }
 
 #[test]
-fn two_servers_at_one_place_raise_no_alarm_when_keys_and_macs_change() {
+fn two_servers_at_one_target_raise_no_alarm_when_keys_and_macs_change() {
     let publisher = Publisher::never_started();
     let (first, second) = (publisher.serve(), publisher.serve());
     publisher.carnet.ok(&["key", "rotate", "--force", "--yes"]);

@@ -67,7 +67,7 @@ fn nothing_is_written_through_a_link() {
 }
 
 #[test]
-fn a_folder_in_the_place_of_a_document_is_named() {
+fn a_folder_instead_of_a_document_is_named() {
     for document in [JWKS, DISCOVERY] {
         let publisher = Publisher::new();
         fs::create_dir_all(publisher.folder.join(document)).unwrap();
@@ -81,7 +81,7 @@ fn a_folder_in_the_place_of_a_document_is_named() {
 }
 
 #[test]
-fn a_document_of_ten_megabytes_is_somebody_elses() {
+fn a_document_of_ten_megabytes_is_foreign() {
     let publisher = Publisher::new();
     fs::create_dir_all(publisher.folder.join(".well-known")).unwrap();
     fs::write(publisher.folder.join(JWKS), vec![b' '; 10_000_000]).unwrap();

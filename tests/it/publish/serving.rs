@@ -80,7 +80,7 @@ fn a_first_start_publishes_before_it_announces_itself_and_then_follows_every_cha
 }
 
 #[test]
-fn keys_wait_for_a_copy_that_cannot_be_written_and_everything_says_so() {
+fn keys_wait_for_a_copy_that_cannot_be_written_and_every_status_shows_it() {
     let publisher = Publisher::never_started();
     let server = publisher.serve();
     let well_known = publisher.folder.join(".well-known");
@@ -129,7 +129,7 @@ fn keys_wait_for_a_copy_that_cannot_be_written_and_everything_says_so() {
 }
 
 #[test]
-fn a_place_that_is_new_and_cannot_be_written_stops_the_start_and_no_key_waits_for_it() {
+fn a_new_target_that_cannot_be_written_stops_the_start_and_no_key_waits_for_it() {
     let publisher = Publisher::new();
     fs::create_dir(&publisher.folder).unwrap();
     fs::write(publisher.folder.join(".well-known"), "in the way").unwrap();
@@ -143,7 +143,7 @@ fn a_place_that_is_new_and_cannot_be_written_stops_the_start_and_no_key_waits_fo
 }
 
 #[test]
-fn a_server_without_the_flag_tells_that_keys_wait_for_a_place_it_does_not_publish_at() {
+fn a_server_without_the_flag_warns_that_keys_wait_for_a_target() {
     let publisher = Publisher::new();
     publisher.ok(&[]);
     let server =

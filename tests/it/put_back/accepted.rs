@@ -9,7 +9,7 @@ use crate::put_back::{
 use crate::support::keys;
 
 #[test]
-fn an_accepted_database_has_new_keys_and_no_grant_and_is_the_one_from_then_on() {
+fn an_accepted_database_has_new_keys_and_no_grants_and_replaces_the_earlier_one() {
     let carnet = founded();
     let (held, revoked) = (grant(&carnet, &[]), grant(&carnet, &[]));
     let kid = active(&carnet);
@@ -53,7 +53,7 @@ fn an_accepted_database_has_new_keys_and_no_grant_and_is_the_one_from_then_on() 
 }
 
 #[test]
-fn rows_that_were_put_in_do_not_outlive_it() {
+fn inserted_rows_do_not_outlive_an_acceptance() {
     let carnet = founded();
     let held = grant(&carnet, &[]);
     crate::support::database::execute(
@@ -69,7 +69,7 @@ fn rows_that_were_put_in_do_not_outlive_it() {
 }
 
 #[test]
-fn a_state_file_that_is_not_believed_is_moved_aside_and_kept() {
+fn a_rejected_state_file_is_moved_aside_and_kept() {
     let carnet = founded();
     let file = carnet.keys_dir().join("state");
     fs::write(&file, "nonsense\n").unwrap();
@@ -80,7 +80,7 @@ fn a_state_file_that_is_not_believed_is_moved_aside_and_kept() {
 }
 
 #[test]
-fn after_a_recovery_from_a_leak_neither_the_old_file_nor_its_rows_are_taken() {
+fn a_recovery_from_a_leak_makes_the_old_file_and_its_rows_invalid() {
     let carnet = founded();
     drop(grant(&carnet, &[]));
     let before = Copy::of(&carnet);

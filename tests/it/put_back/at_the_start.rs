@@ -10,7 +10,7 @@ const OLDER: &str = "replaced by an older database";
 const ALTERED: &str = "restored, inserted, changed or removed";
 
 #[test]
-fn a_whole_database_put_back_is_refused_whatever_was_changed_since() {
+fn a_restored_older_database_is_refused_after_any_change() {
     let carnet = founded();
     let held = grant(&carnet, &[]);
     type Change = fn(&crate::put_back::Carnet, &crate::put_back::Grant);
@@ -35,7 +35,7 @@ fn a_whole_database_put_back_is_refused_whatever_was_changed_since() {
 }
 
 #[test]
-fn a_database_that_went_on_from_an_older_copy_is_refused() {
+fn a_database_that_continued_from_an_older_copy_is_refused() {
     let carnet = founded();
     let (before, elsewhere) = (Copy::of(&carnet), carnet.copy());
     drop(grant(&carnet, &[]));
@@ -50,7 +50,7 @@ fn a_database_that_went_on_from_an_older_copy_is_refused() {
 }
 
 #[test]
-fn a_row_put_back_removed_or_changed_stops_every_start() {
+fn a_restored_removed_or_changed_row_stops_every_start() {
     let carnet = founded();
     let (held, other) = (grant(&carnet, &[]), grant(&carnet, &[]));
     let kid = active(&carnet);
@@ -86,7 +86,7 @@ fn a_row_put_back_removed_or_changed_stops_every_start() {
 }
 
 #[test]
-fn states_that_are_removed_or_put_back_do_not_make_a_database_new() {
+fn removed_or_restored_states_do_not_make_a_database_new() {
     let carnet = founded();
     let before = Copy::of(&carnet);
     drop(grant(&carnet, &[]));
@@ -122,7 +122,7 @@ fn rows_that_do_not_count_may_change() {
 }
 
 #[test]
-fn a_database_begun_anew_in_the_same_place_is_a_new_one() {
+fn a_new_database_at_the_same_path_is_a_new_one() {
     let carnet = founded();
     drop(grant(&carnet, &[]));
     for file in ["carnet.db", "carnet.db-wal", "carnet.db-shm"] {

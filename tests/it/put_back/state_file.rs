@@ -45,7 +45,7 @@ fn the_file_of_another_issuer_is_refused() {
 }
 
 #[test]
-fn a_database_that_the_file_does_not_know_is_refused_unless_somebody_says_its_state() {
+fn a_database_unknown_to_the_state_file_is_refused_unless_its_state_is_given() {
     let carnet = founded();
     let elsewhere = carnet.copy();
     for file in ["carnet.db", "carnet.db-wal", "carnet.db-shm"] {
@@ -64,7 +64,7 @@ fn a_database_that_the_file_does_not_know_is_refused_unless_somebody_says_its_st
 }
 
 #[test]
-fn a_missing_file_is_made_with_a_warning_and_a_state_that_is_given_stands_in() {
+fn a_missing_state_file_is_created_with_a_warning_and_a_given_state_replaces_it() {
     let carnet = founded();
     let before = Copy::of(&carnet);
     drop(grant(&carnet, &[]));

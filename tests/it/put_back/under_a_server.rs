@@ -69,7 +69,7 @@ impl World {
 }
 
 #[test]
-fn a_revoked_grant_whose_row_is_put_back_is_refused_at_once_and_others_are_not() {
+fn a_revoked_grant_with_a_restored_row_is_refused_at_once_and_others_are_not() {
     let world = World::new();
     let put_back = format!(
         "ATTACH '{}' AS old; REPLACE INTO grants SELECT * FROM old.grants",
@@ -92,7 +92,7 @@ fn a_revoked_grant_whose_row_is_put_back_is_refused_at_once_and_others_are_not()
 }
 
 #[test]
-fn a_revoked_key_whose_row_is_put_back_is_not_published() {
+fn a_revoked_key_with_a_restored_row_is_not_published() {
     let world = World::new();
     let put_back = format!(
         "ATTACH '{}' AS old; DELETE FROM signing_keys; INSERT INTO signing_keys SELECT * FROM old.signing_keys; \
@@ -105,7 +105,7 @@ fn a_revoked_key_whose_row_is_put_back_is_not_published() {
 }
 
 #[test]
-fn a_file_put_in_the_place_of_the_database_stops_minting_and_not_the_documents() {
+fn a_replaced_database_file_stops_minting_and_not_the_documents() {
     let world = World::new();
     let new = world.carnet.home().join("old.db");
     fs::copy(world.before.file(), &new).unwrap();

@@ -45,7 +45,7 @@ fn a_confirmation_is_recorded_once_and_the_first_time_stays() {
 }
 
 #[test]
-fn what_cannot_be_confirmed_is_refused_with_the_reason() {
+fn a_key_that_cannot_be_confirmed_is_refused_with_the_reason() {
     let carnet = Carnet::new();
     add(&carnet, "prod", &["--jwks=uploaded"]);
     add(&carnet, "fetched", &[]);
@@ -81,7 +81,7 @@ fn what_cannot_be_confirmed_is_refused_with_the_reason() {
 }
 
 #[test]
-fn several_feeds_are_listed_and_asked_for() {
+fn several_feeds_are_listed_and_need_a_confirmation() {
     let carnet = Carnet::new();
     add(&carnet, "a", &["--jwks=uploaded"]);
     add(&carnet, "b", &["--jwks=uploaded"]);

@@ -10,7 +10,7 @@ fn shown(carnet: &Carnet, feed: &str) -> Value {
 }
 
 #[test]
-fn a_google_feed_says_whether_its_jwks_is_fetched_or_uploaded() {
+fn a_google_feed_has_a_fetched_or_an_uploaded_jwks() {
     let carnet = Carnet::new();
     add(&carnet, "plain", &[]);
     add(&carnet, "upload", &["--jwks=uploaded"]);

@@ -16,7 +16,7 @@ fn key(carnet: &Carnet, kid: &str) -> serde_json::Value {
 }
 
 #[test]
-fn the_key_list_says_which_feed_a_key_waits_for_until_it_is_confirmed() {
+fn the_key_list_names_the_feed_for_which_a_key_waits() {
     let carnet = Carnet::new();
     add(&carnet, "prod", &["--jwks=uploaded"]);
     let (active, prepared) = (kid(&carnet, "ES256", "active"), kid(&carnet, "ES256", "prepared"));
@@ -38,7 +38,7 @@ fn the_key_list_says_which_feed_a_key_waits_for_until_it_is_confirmed() {
 }
 
 #[test]
-fn a_rotation_is_refused_with_the_feed_and_force_says_what_breaks() {
+fn a_rotation_is_refused_with_the_feed_and_force_explains_the_effects() {
     let carnet = Carnet::new();
     add(&carnet, "prod", &["--jwks=uploaded"]);
     let prepared = kid(&carnet, "ES256", "prepared");
@@ -61,7 +61,7 @@ fn a_rotation_is_refused_with_the_feed_and_force_says_what_breaks() {
 }
 
 #[test]
-fn a_revocation_says_that_the_upload_holds_the_key_until_it_is_uploaded_anew() {
+fn a_revocation_warns_that_the_uploaded_jwks_still_has_the_key() {
     let carnet = Carnet::new();
     add(&carnet, "prod", &["--jwks=uploaded"]);
     // A key of another algorithm, too: an attacker who has it can sign for the feed's subject.
@@ -78,7 +78,7 @@ fn a_revocation_says_that_the_upload_holds_the_key_until_it_is_uploaded_anew() {
 }
 
 #[test]
-fn the_doctor_says_what_holds_the_rotation() {
+fn the_doctor_names_the_feed_that_holds_the_rotation() {
     let carnet = Carnet::new();
     add(&carnet, "prod", &["--jwks=uploaded"]);
     let prepared = kid(&carnet, "ES256", "prepared");

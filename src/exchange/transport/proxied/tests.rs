@@ -63,7 +63,7 @@ fn fix_of(cause: &Cause) -> String {
 }
 
 #[tokio::test]
-async fn each_failure_of_a_proxy_is_told_as_its_own_with_its_words_and_fix() {
+async fn each_failure_of_a_proxy_is_reported_as_its_own_with_its_message_and_fix() {
     let refused = |status: u16| ProxyFailure::Refused(Some(status));
     let table = [
         ("407 x\r\n\r\n", ProxyFailure::Login { given: false }, "407", "CARNET_PROXY", false),
@@ -93,7 +93,7 @@ async fn each_failure_of_a_proxy_is_told_as_its_own_with_its_words_and_fix() {
 }
 
 #[tokio::test]
-async fn what_is_no_proxy_is_told_from_one_that_is_not_there() {
+async fn a_server_that_is_not_a_proxy_is_distinguished_from_an_absent_proxy() {
     for answer in ["SSH-2.0-OpenSSH_9.2\r\n", ""] {
         let address = proxy(answer).await;
         let error = failure(&format!("http://{address}"), "https://sts.example/").await;
@@ -116,7 +116,7 @@ async fn what_is_no_proxy_is_told_from_one_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn a_proxys_own_tls_is_told_from_that_of_the_host() {
+async fn a_proxys_own_tls_failure_is_distinguished_from_the_hosts() {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = rustls_pki_types::PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
@@ -165,7 +165,7 @@ async fn a_proxy_without_tls_is_told_as_one_that_does_not_speak_it() {
 }
 
 #[tokio::test]
-async fn a_login_is_asked_for_in_one_way_and_shown_in_none() {
+async fn a_login_is_requested_in_one_way_and_never_shown() {
     for (url, answer) in [
         ("http://sts.example/", "407 x\r\nproxy-authenticate: NTLM\r\n\r\n"),
         ("https://sts.example/", "407 x\r\n\r\n"),

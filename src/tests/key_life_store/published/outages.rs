@@ -80,13 +80,13 @@ fn refusals(waits: bool) -> Result<usize, String> {
 }
 
 #[test]
-fn no_history_of_outages_has_a_token_refused_by_who_fetches_from_the_copy() {
+fn no_history_of_outages_makes_a_verifier_of_the_copy_refuse_a_token() {
     let rotations = refusals(true).unwrap();
     assert!(rotations > 20, "{rotations}");
 }
 
 #[test]
-fn where_keys_do_not_wait_for_the_copy_the_same_histories_have_tokens_refused() {
+fn keys_that_do_not_wait_for_the_copy_cause_refused_tokens_in_the_same_histories() {
     let refused = refusals(false).unwrap_err();
     assert!(refused.contains("by a JWKS of") || refused.contains("by who fetches now"), "{refused}");
 }
