@@ -4,20 +4,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
-use super::texts::{
-    AudienceText, EndpointText, NameText, RegistryText, RoleArnText, ServiceAccountText, SlugText,
-    SubjectKeyName, UuidText, WorkloadIdentityProviderText,
-};
+use super::own_members::split;
+use super::texts::{AudienceText, EndpointText, NameText, RegistryText, SlugText, SubjectKeyName};
 use crate::feed::display_name::DisplayName;
 use crate::feed::endpoints::Endpoints;
-use crate::feed::google::JwksSource;
 use crate::feed::provider_fields::{OwnFieldsError, ProviderFields};
 use crate::feed::registry_host::RegistryHost;
-use crate::feed::{Feed, FeedChanges, FeedDraft, FeedType, Provider};
+use crate::feed::{Feed, FeedChanges, FeedDraft, FeedType};
 use crate::feeds::Changed;
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
@@ -39,33 +38,11 @@ pub struct FeedAnswer {
     pub name: String,
     /// The type.
     #[serde(rename = "type")]
-    #[schema(value_type = FeedTypeName)]
     pub feed_type: String,
-    /// AWS: the role that trusts the issuer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub role_arn: Option<String>,
-    /// AWS: the requested duration of the role session, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_duration: Option<u32>,
-    /// Azure: the tenant of the identity.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tenant_id: Option<String>,
-    /// Azure: the identity that trusts the issuer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub client_id: Option<String>,
-    /// Google: the provider that trusts the issuer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub workload_identity_provider: Option<String>,
-    /// Google: the service account to impersonate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub service_account: Option<String>,
-    /// Google: the requested lifetime of the service account's token, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lifetime: Option<u32>,
-    /// Google: the way in which it gets the issuer's keys.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<JwksSourceName>)]
-    pub jwks: Option<JwksSource>,
+    /// The members that only feeds of this type have.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub own: Map<String, Value>,
     /// The registry from which images are pulled.
     pub registry: String,
     /// The `aud` of the feed's tokens.
@@ -88,21 +65,6 @@ pub struct FeedAnswer {
     /// After a change: the trust that the feed now shares or inherits, and the feeds with the same registry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-}
-
-/// The types of feed.
-#[derive(ToSchema)]
-#[schema(rename_all = "kebab-case")]
-#[allow(dead_code, reason = "the schema of a type that is no schema itself")]
-pub enum FeedTypeName {
-    /// A private registry of Amazon ECR.
-    AwsEcr,
-    /// Amazon ECR Public.
-    AwsEcrPublic,
-    /// An Azure container registry.
-    AzureAcr,
-    /// Google Artifact Registry.
-    GoogleArtifactRegistry,
 }
 
 /// The signature algorithms.
@@ -128,16 +90,27 @@ pub enum JwksSourceName {
     Uploaded,
 }
 
-/// A feed to be added. `type` determines which of the other members are required or allowed.
+/// A feed to be added. `type` determines the members that are required or allowed beside those of every feed.
+#[derive(Debug, Clone, Serialize)]
+pub struct NewFeed {
+    /// The members of every feed.
+    #[serde(flatten)]
+    pub common: NewFeedMembers,
+    /// The members that only feeds of some types have.
+    #[serde(flatten)]
+    pub own: ProviderFields,
+}
+
+/// A feed to be added. `type` determines the members that are required or allowed beside those of every feed.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct NewFeed {
+pub struct NewFeedMembers {
     /// The feed's name in subjects. It never changes.
     #[schema(value_type = SlugText)]
     pub slug: Slug,
     /// The type.
     #[serde(rename = "type")]
-    #[schema(value_type = FeedTypeName)]
+    #[schema(value_type = String)]
     pub feed_type: FeedType,
     /// The registry from which images are pulled: a host of the type's cloud, or any host if every endpoint
     /// is given.
@@ -165,40 +138,8 @@ pub struct NewFeed {
     pub token_lifetime: Option<u32>,
     /// Overridden hosts of the cloud's APIs, by name.
     #[serde(default, skip_serializing_if = "Endpoints::is_empty")]
-    #[schema(value_type = EndpointsBody, required = false)]
+    #[schema(value_type = BTreeMap<String, EndpointText>, required = false)]
     pub endpoints: Endpoints,
-    /// AWS, required: the role that trusts the issuer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<RoleArnText>)]
-    pub role_arn: Option<crate::feed::aws::RoleArn>,
-    /// AWS: the duration of the role session, in seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<u32>, minimum = 900, maximum = 43200)]
-    pub session_duration: Option<crate::feed::aws::SessionDuration>,
-    /// Azure, required: the tenant of the identity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<UuidText>)]
-    pub tenant_id: Option<crate::feed::azure::EntraId>,
-    /// Azure, required: the identity that trusts the issuer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<UuidText>)]
-    pub client_id: Option<crate::feed::azure::EntraId>,
-    /// Google, required: the provider that trusts the issuer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<WorkloadIdentityProviderText>)]
-    pub workload_identity_provider: Option<crate::feed::google::WorkloadIdentityProvider>,
-    /// Google: the service account to impersonate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<ServiceAccountText>)]
-    pub service_account: Option<crate::feed::google::ServiceAccount>,
-    /// Google: the lifetime of the service account's token, in seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 43200)]
-    pub lifetime: Option<crate::feed::google::AccessTokenLifetime>,
-    /// Google: the way in which it gets the issuer's keys; by default `fetched`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<JwksSourceName>)]
-    pub jwks: Option<JwksSource>,
     /// Allows a subject that a removed feed had, and thus inherits any trust that clouds still have in it.
     /// Requires a grant without limits.
     #[serde(default)]
@@ -209,32 +150,21 @@ pub struct NewFeed {
     pub share_subject: bool,
 }
 
-/// Overridden hosts of the cloud's APIs. Each type has two of these names.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "only described: the type that is parsed is `Endpoints`")]
-pub struct EndpointsBody {
-    /// AWS's STS, or Google's.
-    #[schema(required = false)]
-    sts: EndpointText,
-    /// AWS's ECR.
-    #[schema(required = false)]
-    ecr: EndpointText,
-    /// Azure's Entra.
-    #[schema(required = false)]
-    authority: EndpointText,
-    /// Azure's registry.
-    #[schema(required = false)]
-    registry: EndpointText,
-    /// Google's IAM Service Account Credentials.
-    #[schema(required = false)]
-    iamcredentials: EndpointText,
+/// A change of a feed. Absent members stay as they are.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct FeedPatch {
+    /// The members of every feed.
+    #[serde(flatten)]
+    pub common: FeedPatchMembers,
+    /// The members that only feeds of some types have.
+    #[serde(flatten)]
+    pub own: ProviderFields,
 }
 
 /// A change of a feed. Absent members stay as they are.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct FeedPatch {
+pub struct FeedPatchMembers {
     /// The new display name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<NameText>)]
@@ -261,49 +191,54 @@ pub struct FeedPatch {
     pub token_lifetime: Option<u32>,
     /// The new overrides, which replace all existing ones.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<EndpointsBody>)]
+    #[schema(value_type = Option<BTreeMap<String, EndpointText>>)]
     pub endpoints: Option<Endpoints>,
-    /// AWS: the new role.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<RoleArnText>)]
-    pub role_arn: Option<crate::feed::aws::RoleArn>,
-    /// AWS: the new session duration, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<u32>, minimum = 900, maximum = 43200)]
-    pub session_duration: Option<crate::feed::aws::SessionDuration>,
-    /// Azure: the new tenant.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<UuidText>)]
-    pub tenant_id: Option<crate::feed::azure::EntraId>,
-    /// Azure: the new identity.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<UuidText>)]
-    pub client_id: Option<crate::feed::azure::EntraId>,
-    /// Google: the new provider.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<WorkloadIdentityProviderText>)]
-    pub workload_identity_provider: Option<crate::feed::google::WorkloadIdentityProvider>,
-    /// Google: the new service account; `null` removes it.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "crate::feed::provider_fields::even_null"
-    )]
-    #[schema(value_type = Option<ServiceAccountText>)]
-    pub service_account: Option<Option<crate::feed::google::ServiceAccount>>,
-    /// Google: the new lifetime of the service account's token, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 43200)]
-    pub lifetime: Option<crate::feed::google::AccessTokenLifetime>,
-    /// Google: the new way in which it gets the issuer's keys.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<JwksSourceName>)]
-    pub jwks: Option<JwksSource>,
     /// Allows a subject that a removed feed had, and thus inherits any trust that clouds still have in it.
     /// Requires a grant without limits.
     pub reuse_slug: bool,
     /// Allows a subject that another feed of the space can have, and thus shares the trust that clouds have
     /// in it. Requires a grant without limits.
     pub share_subject: bool,
+}
+
+impl PartialSchema for NewFeed {
+    /// Returns the members of every feed. `feed_schemas` adds those of some types.
+    fn schema() -> RefOr<Schema> {
+        NewFeedMembers::schema()
+    }
+}
+
+impl ToSchema for NewFeed {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        NewFeedMembers::schemas(schemas);
+    }
+}
+
+impl PartialSchema for FeedPatch {
+    /// Returns the members of every feed. `feed_schemas` adds those of some types.
+    fn schema() -> RefOr<Schema> {
+        FeedPatchMembers::schema()
+    }
+}
+
+impl ToSchema for FeedPatch {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        FeedPatchMembers::schemas(schemas);
+    }
+}
+
+impl<'de> Deserialize<'de> for NewFeed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (common, own) = split(deserializer)?;
+        Ok(Self { common, own })
+    }
+}
+
+impl<'de> Deserialize<'de> for FeedPatch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (common, own) = split(deserializer)?;
+        Ok(Self { common, own })
+    }
 }
 
 impl NewFeed {
@@ -313,27 +248,18 @@ impl NewFeed {
     ///
     /// [`OwnFieldsError`] names a field that the type requires or does not have.
     pub fn draft(self, space: Slug) -> Result<FeedDraft, OwnFieldsError> {
-        let own = ProviderFields {
-            role_arn: self.role_arn,
-            session_duration: self.session_duration,
-            tenant_id: self.tenant_id,
-            client_id: self.client_id,
-            workload_identity_provider: self.workload_identity_provider,
-            service_account: self.service_account.map(Some),
-            lifetime: self.lifetime,
-            jwks: self.jwks,
-        };
+        let Self { common, own } = self;
         Ok(FeedDraft {
             space,
-            slug: self.slug,
-            name: self.name,
-            registry: self.registry,
-            provider: own.provider(self.feed_type)?,
-            audience: self.audience,
-            subject_keys: self.subject_keys,
-            alg: self.alg,
-            token_lifetime: self.token_lifetime.map(seconds),
-            endpoints: self.endpoints,
+            slug: common.slug,
+            name: common.name,
+            registry: common.registry,
+            provider: own.provider(common.feed_type)?,
+            audience: common.audience,
+            subject_keys: common.subject_keys,
+            alg: common.alg,
+            token_lifetime: common.token_lifetime.map(seconds),
+            endpoints: common.endpoints,
         })
     }
 }
@@ -348,27 +274,18 @@ impl FeedPatch {
         self,
         feed_type: FeedType,
     ) -> Result<impl FnOnce(&Feed) -> FeedChanges + Send, OwnFieldsError> {
-        let own = ProviderFields {
-            role_arn: self.role_arn,
-            session_duration: self.session_duration,
-            tenant_id: self.tenant_id,
-            client_id: self.client_id,
-            workload_identity_provider: self.workload_identity_provider,
-            service_account: self.service_account,
-            lifetime: self.lifetime,
-            jwks: self.jwks,
-        };
+        let Self { common, own } = self;
         own.check(feed_type)?;
         Ok(move |feed: &Feed| FeedChanges {
-            name: self.name,
-            registry: self.registry,
+            name: common.name,
+            registry: common.registry,
             // Cannot fail: fields of another type were refused above.
             provider: own.applied_to(feed.provider.clone()).ok(),
-            audience: self.audience,
-            subject_keys: self.subject_keys,
-            alg: self.alg,
-            token_lifetime: self.token_lifetime.map(seconds),
-            endpoints: self.endpoints,
+            audience: common.audience,
+            subject_keys: common.subject_keys,
+            alg: common.alg,
+            token_lifetime: common.token_lifetime.map(seconds),
+            endpoints: common.endpoints,
         })
     }
 }
@@ -386,21 +303,14 @@ impl From<&Changed> for FeedAnswer {
 
 impl From<&Feed> for FeedAnswer {
     fn from(feed: &Feed) -> Self {
-        let mut answer = Self {
+        Self {
             id: feed.id,
             version: feed.version,
             space: feed.space.to_string(),
             slug: feed.slug.to_string(),
             name: feed.name.to_string(),
             feed_type: feed.provider.feed_type().to_string(),
-            role_arn: None,
-            session_duration: None,
-            tenant_id: None,
-            client_id: None,
-            workload_identity_provider: None,
-            service_account: None,
-            lifetime: None,
-            jwks: None,
+            own: feed.provider.fields(),
             registry: feed.registry.to_string(),
             audience: feed.audience.to_string(),
             subject_keys: Vec::from(feed.subject_keys.clone()),
@@ -410,23 +320,6 @@ impl From<&Feed> for FeedAnswer {
             created_at: feed.created_at,
             updated_at: feed.updated_at,
             notes: Vec::new(),
-        };
-        match &feed.provider {
-            Provider::AwsEcr(role) | Provider::AwsEcrPublic(role) => {
-                answer.role_arn = Some(role.role_arn.to_string());
-                answer.session_duration = Some(role.session_duration.as_secs());
-            }
-            Provider::AzureAcr(azure) => {
-                answer.tenant_id = Some(azure.tenant_id.to_string());
-                answer.client_id = Some(azure.client_id.to_string());
-            }
-            Provider::GoogleArtifactRegistry(google) => {
-                answer.workload_identity_provider = Some(google.workload_identity_provider.to_string());
-                answer.service_account = google.service_account.as_ref().map(ToString::to_string);
-                answer.lifetime = Some(google.lifetime.as_secs());
-                answer.jwks = Some(google.jwks);
-            }
         }
-        answer
     }
 }

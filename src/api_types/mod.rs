@@ -7,8 +7,10 @@
 pub mod audit;
 pub mod check;
 pub mod credentials;
+pub mod feed_schemas;
 pub mod feeds;
 pub mod grants;
+mod own_members;
 pub mod problem;
 mod secret_text;
 pub mod setup;

@@ -1,21 +1,17 @@
-//! The flags for a feed's fields. Each has the field's name, with dashes.
+//! The flags for the fields that every feed has. Each has the field's name, with dashes. `own_flags` has the
+//! others.
 
 use std::time::Duration;
 
 use clap::Args;
 
 use super::failure::Failure;
-use crate::feed::aws::{AssumedRole, RoleArn, SessionDuration};
-use crate::feed::azure::{AzureAcr, EntraId};
+use super::own_flags::OwnFlags;
 use crate::feed::display_name::DisplayName;
 use crate::feed::endpoints::{EndpointUrl, Endpoints};
-use crate::feed::google::{
-    AccessTokenLifetime, GoogleArtifactRegistry, JwksSource, ServiceAccount, WorkloadIdentityProvider,
-};
-use crate::feed::provider_fields::ProviderFields;
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::scope::{Action, RepositoryName, Scope};
-use crate::feed::{Feed, FeedChanges, FeedDraft, FeedType, Provider, ecr_public};
+use crate::feed::{Feed, FeedChanges, FeedDraft, FeedType, Provider};
 use crate::feeds::Sharing;
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
@@ -46,7 +42,7 @@ pub(super) struct CommonFields {
     endpoint: Vec<(String, EndpointUrl)>,
 }
 
-/// The fields of a new feed of any type.
+/// The fields that every new feed has, other than its registry.
 #[derive(Debug, Args)]
 pub(super) struct NewFeed {
     /// The space of the feed; created if it does not exist
@@ -78,80 +74,6 @@ impl SharingFlags {
     }
 }
 
-/// The fields of a new `aws-ecr` feed.
-#[derive(Debug, Args)]
-pub(super) struct NewAwsEcr {
-    /// The registry's host, such as 123456789012.dkr.ecr.eu-central-1.amazonaws.com
-    #[arg(long, value_name = "HOST")]
-    registry: RegistryHost,
-    #[command(flatten)]
-    role: NewRole,
-    #[command(flatten)]
-    pub(super) new: NewFeed,
-}
-
-/// The fields of a new `aws-ecr-public` feed.
-#[derive(Debug, Args)]
-pub(super) struct NewAwsEcrPublic {
-    /// The registry's host
-    #[arg(long, value_name = "HOST", default_value = ecr_public::REGISTRY)]
-    registry: RegistryHost,
-    #[command(flatten)]
-    role: NewRole,
-    #[command(flatten)]
-    pub(super) new: NewFeed,
-}
-
-/// The role that a new AWS feed assumes.
-#[derive(Debug, Args)]
-struct NewRole {
-    /// The IAM role that trusts this issuer
-    #[arg(long, value_name = "ARN")]
-    role_arn: RoleArn,
-    /// The duration of the role's session, 900–43200 seconds
-    #[arg(long, value_name = "DURATION", default_value_t)]
-    session_duration: SessionDuration,
-}
-
-/// The fields of a new `azure-acr` feed.
-#[derive(Debug, Args)]
-pub(super) struct NewAzureAcr {
-    /// The registry's host, such as images.azurecr.io
-    #[arg(long, value_name = "HOST")]
-    registry: RegistryHost,
-    /// The tenant of the application or managed identity
-    #[arg(long, value_name = "UUID")]
-    tenant_id: EntraId,
-    /// The client ID of the application or managed identity that trusts this issuer
-    #[arg(long, value_name = "UUID")]
-    client_id: EntraId,
-    #[command(flatten)]
-    pub(super) new: NewFeed,
-}
-
-/// The fields of a new `google-artifact-registry` feed.
-#[derive(Debug, Args)]
-pub(super) struct NewGoogleArtifactRegistry {
-    /// The registry's host, such as europe-west1-docker.pkg.dev
-    #[arg(long, value_name = "HOST")]
-    registry: RegistryHost,
-    /// The provider that trusts this issuer, projects/…/providers/…, with or without its host in front
-    #[arg(long, value_name = "NAME")]
-    workload_identity_provider: WorkloadIdentityProvider,
-    /// The service account to impersonate [default: none; the subject itself has access]
-    #[arg(long, value_name = "EMAIL")]
-    service_account: Option<ServiceAccount>,
-    /// The lifetime of the service account's token, up to 1h, or 12h if an organisation policy allows it
-    #[arg(long, value_name = "DURATION", default_value_t)]
-    lifetime: AccessTokenLifetime,
-    /// The source of the issuer's keys: fetched by Google or uploaded; with an uploaded JWKS, scheduled
-    /// rotation waits for `feed confirm-jwks`
-    #[arg(long, value_name = "fetched|uploaded", default_value_t)]
-    jwks: JwksSource,
-    #[command(flatten)]
-    pub(super) new: NewFeed,
-}
-
 /// The fields that an update changes. Fields of another feed type are refused.
 #[derive(Debug, Args)]
 pub(super) struct Changes {
@@ -165,78 +87,13 @@ pub(super) struct Changes {
     #[arg(long)]
     no_endpoints: bool,
     #[command(flatten)]
-    own: OwnChanges,
+    own: OwnFlags,
     #[command(flatten)]
     pub(super) sharing: SharingFlags,
 }
 
-/// The fields that only some feed types have.
-#[derive(Debug, Args)]
-struct OwnChanges {
-    /// aws-ecr, aws-ecr-public: the IAM role that trusts this issuer
-    #[arg(long, value_name = "ARN")]
-    role_arn: Option<RoleArn>,
-    /// aws-ecr, aws-ecr-public: the duration of the role's session, 900–43200 seconds
-    #[arg(long, value_name = "DURATION")]
-    session_duration: Option<SessionDuration>,
-    /// azure-acr: the tenant of the application or managed identity
-    #[arg(long, value_name = "UUID")]
-    tenant_id: Option<EntraId>,
-    /// azure-acr: the client ID of the application or managed identity that trusts this issuer
-    #[arg(long, value_name = "UUID")]
-    client_id: Option<EntraId>,
-    /// google-artifact-registry: the provider that trusts this issuer
-    #[arg(long, value_name = "NAME")]
-    workload_identity_provider: Option<WorkloadIdentityProvider>,
-    /// google-artifact-registry: the service account to impersonate
-    #[arg(long, value_name = "EMAIL")]
-    service_account: Option<ServiceAccount>,
-    /// google-artifact-registry: impersonate no service account
-    #[arg(long, conflicts_with = "service_account")]
-    no_service_account: bool,
-    /// google-artifact-registry: the lifetime of the service account's token
-    #[arg(long, value_name = "DURATION")]
-    lifetime: Option<AccessTokenLifetime>,
-    /// google-artifact-registry: the source of the issuer's keys: fetched by Google or uploaded
-    #[arg(long, value_name = "fetched|uploaded")]
-    jwks: Option<JwksSource>,
-}
-
-impl NewAwsEcr {
-    pub(super) fn draft(self) -> Result<FeedDraft, Failure> {
-        self.new.draft(self.registry, Provider::AwsEcr(self.role.into()))
-    }
-}
-
-impl NewAwsEcrPublic {
-    pub(super) fn draft(self) -> Result<FeedDraft, Failure> {
-        self.new.draft(self.registry, Provider::AwsEcrPublic(self.role.into()))
-    }
-}
-
-impl NewAzureAcr {
-    pub(super) fn draft(self) -> Result<FeedDraft, Failure> {
-        let Self { registry, tenant_id, client_id, new } = self;
-        new.draft(registry, Provider::AzureAcr(AzureAcr { tenant_id, client_id }))
-    }
-}
-
-impl NewGoogleArtifactRegistry {
-    pub(super) fn draft(self) -> Result<FeedDraft, Failure> {
-        let Self { registry, workload_identity_provider, service_account, lifetime, jwks, new } = self;
-        let google = GoogleArtifactRegistry { workload_identity_provider, service_account, lifetime, jwks };
-        new.draft(registry, Provider::GoogleArtifactRegistry(google))
-    }
-}
-
-impl From<NewRole> for AssumedRole {
-    fn from(NewRole { role_arn, session_duration }: NewRole) -> Self {
-        Self { role_arn, session_duration }
-    }
-}
-
 impl NewFeed {
-    fn draft(self, registry: RegistryHost, provider: Provider) -> Result<FeedDraft, Failure> {
+    pub(super) fn draft(self, registry: RegistryHost, provider: Provider) -> Result<FeedDraft, Failure> {
         let Self { space, slug, common, .. } = self;
         Ok(FeedDraft {
             space,
@@ -257,13 +114,13 @@ impl Changes {
     /// Returns the change for a feed of this type. The feed's own fields apply if no flag is given for them.
     pub(super) fn of(self, feed_type: FeedType) -> Result<impl FnOnce(&Feed) -> FeedChanges, Failure> {
         let Self { registry, common, no_endpoints, own, .. } = self;
-        let own = own.fields(feed_type)?;
+        let own = own.of(feed_type)?;
         let changes_endpoints = no_endpoints || !common.endpoint.is_empty();
         let endpoints = endpoints(common.endpoint)?;
         Ok(move |feed: &Feed| FeedChanges {
             name: common.name,
             registry,
-            // Does not fail, because `fields` has refused the fields of other types.
+            // Does not fail, because `of` has refused the fields of other types.
             provider: own.applied_to(feed.provider.clone()).ok(),
             audience: common.audience,
             subject_keys: common.subject_keys,
@@ -275,38 +132,6 @@ impl Changes {
                 false => feed.endpoints.overlaid_by(&endpoints),
             }),
         })
-    }
-}
-
-impl OwnChanges {
-    /// Returns the given fields. Fails if one belongs to another feed type.
-    fn fields(self, feed_type: FeedType) -> Result<ProviderFields, Failure> {
-        let flag = |field: &str| format!("--{}", field.replace('_', "-"));
-        // Both service-account flags set one field, so `check` could not name the flag that was given.
-        if self.no_service_account && feed_type != FeedType::GoogleArtifactRegistry {
-            let error = format!("--no-service-account: a feed of type {feed_type} has no such field");
-            return Err(Failure::usage(error));
-        }
-        let fields = ProviderFields {
-            role_arn: self.role_arn,
-            session_duration: self.session_duration,
-            tenant_id: self.tenant_id,
-            client_id: self.client_id,
-            workload_identity_provider: self.workload_identity_provider,
-            service_account: if self.no_service_account {
-                Some(None)
-            } else {
-                self.service_account.map(Some)
-            },
-            lifetime: self.lifetime,
-            jwks: self.jwks,
-        };
-        match fields.check(feed_type) {
-            Ok(()) => Ok(fields),
-            Err(error) => {
-                Err(Failure::usage(error.to_string().replacen(error.field(), &flag(error.field()), 1)))
-            }
-        }
     }
 }
 

@@ -16,6 +16,7 @@ mod logging;
 mod memory;
 mod opening;
 mod output;
+mod own_flags;
 mod proxy;
 mod publish;
 mod remote;

@@ -10,6 +10,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::feed::acr_host::{AcrHost, AcrHostError, AzureCloud};
+use crate::feed::declaration::{Field, FieldValue, KnownRegistry, Shape, TypeDeclaration};
 use crate::feed::endpoints::{EndpointUrl, Endpoints, EndpointsError};
 use crate::feed::registry_host::RegistryHost;
 use crate::jose::Algorithm;
@@ -32,6 +33,25 @@ pub struct AzureAcr {
     /// The application or managed identity that trusts the issuer and may read the registry.
     pub client_id: EntraId,
 }
+
+/// The type `azure-acr`.
+pub const AZURE_ACR: TypeDeclaration = TypeDeclaration {
+    about: "An Azure container registry",
+    registry: KnownRegistry::Such("images.azurecr.io"),
+    fields: &[
+        Field::required::<EntraId>(
+            "tenant_id",
+            "tenant id",
+            "The tenant of the application or managed identity",
+        ),
+        Field::required::<EntraId>(
+            "client_id",
+            "client id",
+            "The client ID of the application or managed identity that trusts this issuer",
+        ),
+    ],
+    endpoints: ENDPOINT_NAMES,
+};
 
 impl AzureAcr {
     /// Checks the registry, the overrides and the feed's token settings against each other. Returns the first
@@ -128,6 +148,15 @@ pub struct EntraId(Uuid);
 pub struct EntraIdError {
     /// An excerpt of the text, quoted and escaped.
     pub value: String,
+}
+
+impl FieldValue for EntraId {
+    const VALUE_NAME: &'static str = "UUID";
+    const SHAPE: Shape = Shape::Text {
+        pattern: "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$",
+        min: 36,
+        max: 36,
+    };
 }
 
 impl FromStr for EntraId {

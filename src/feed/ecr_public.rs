@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-use super::aws::{AssumedRole, ENDPOINT_NAMES};
+use super::aws::{AssumedRole, ENDPOINT_NAMES, FIELDS};
+use super::declaration::{KnownRegistry, TypeDeclaration};
 use super::ecr_host::Partition;
 use super::endpoints::{Endpoints, EndpointsError};
 use super::registry_host::RegistryHost;
@@ -21,6 +22,14 @@ pub(crate) const STS_HOST: &str = "sts.us-east-1.amazonaws.com";
 
 /// The host of the registry's API.
 pub(crate) const API_HOST: &str = "api.ecr-public.us-east-1.amazonaws.com";
+
+/// The type `aws-ecr-public`.
+pub const AWS_ECR_PUBLIC: TypeDeclaration = TypeDeclaration {
+    about: "Amazon ECR Public",
+    registry: KnownRegistry::Only(REGISTRY),
+    fields: FIELDS,
+    endpoints: ENDPOINT_NAMES,
+};
 
 /// The settings of an `aws-ecr-public` feed contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

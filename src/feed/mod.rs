@@ -7,6 +7,7 @@ pub mod acr_host;
 pub mod aws;
 pub mod aws_scope;
 pub mod azure;
+pub mod declaration;
 pub mod display_name;
 pub mod ecr_host;
 pub mod ecr_public;
@@ -28,8 +29,7 @@ use uuid::Uuid;
 
 use self::display_name::DisplayName;
 use self::endpoints::Endpoints;
-pub use self::feed_type::FeedType;
-pub use self::provider::Provider;
+pub use self::feed_type::{FeedType, Provider};
 use self::registry_host::RegistryHost;
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;

@@ -1,45 +1,17 @@
-//! The cloud behind a registry: the fields of its type, and the properties that follow from the type.
+//! The properties of a feed that follow from the cloud behind its registry.
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::aws::AssumedRole;
-use super::azure::{self, AzureAcr};
 use super::endpoints::Endpoints;
-use super::google::{self, GoogleArtifactRegistry, JwksSource, WorkloadIdentityProvider};
+use super::feed_type::Provider;
+use super::google::{JwksSource, WorkloadIdentityProvider};
 use super::registry_host::RegistryHost;
 use super::scope::{Scope, ScopeError};
-use super::{DEFAULT_TOKEN_LIFETIME, Feed, FeedError, FeedType, ecr_public};
+use super::{DEFAULT_TOKEN_LIFETIME, Feed, FeedError, azure, ecr_public, google};
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
 
-/// The cloud behind a registry, with the fields of its type.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-pub enum Provider {
-    /// A private registry of Amazon ECR.
-    AwsEcr(AssumedRole),
-    /// Amazon ECR Public.
-    AwsEcrPublic(AssumedRole),
-    /// An Azure container registry.
-    AzureAcr(AzureAcr),
-    /// Google Artifact Registry, and Container Registry before it.
-    GoogleArtifactRegistry(GoogleArtifactRegistry),
-}
-
 impl Provider {
-    /// Returns the type.
-    #[must_use]
-    pub fn feed_type(&self) -> FeedType {
-        match self {
-            Self::AwsEcr(_) => FeedType::AwsEcr,
-            Self::AwsEcrPublic(_) => FeedType::AwsEcrPublic,
-            Self::AzureAcr(_) => FeedType::AzureAcr,
-            Self::GoogleArtifactRegistry(_) => FeedType::GoogleArtifactRegistry,
-        }
-    }
-
     pub(super) fn default_audience(&self, registry: &RegistryHost, endpoints: &Endpoints) -> Audience {
         match self {
             Self::AwsEcr(_) | Self::AwsEcrPublic(_) => Audience::well_known("sts.amazonaws.com"),

@@ -1,46 +1,17 @@
-//! The fields that only some types of feed have, all optional.
-//!
-//! This module alone knows which type has which field, for the command line, files and the API.
+//! Values for the fields that only some types of feed have, before they belong to a feed of one type.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::aws::{AssumedRole, RoleArn, SessionDuration};
-use super::azure::{AzureAcr, EntraId};
-use super::google::{
-    AccessTokenLifetime, GoogleArtifactRegistry, JwksSource, ServiceAccount, WorkloadIdentityProvider,
-};
+use super::declaration::{Field, Presence};
 use super::{FeedType, Provider};
 
-/// The fields of every type. An absent field is not changed, or gets its default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ProviderFields {
-    /// AWS: the role that trusts the issuer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub role_arn: Option<RoleArn>,
-    /// AWS: the duration of the role session.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_duration: Option<SessionDuration>,
-    /// Azure: the tenant of the identity.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tenant_id: Option<EntraId>,
-    /// Azure: the identity that trusts the issuer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub client_id: Option<EntraId>,
-    /// Google: the provider that trusts the issuer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub workload_identity_provider: Option<WorkloadIdentityProvider>,
-    /// Google: the service account to impersonate; `Some(None)`, in JSON `null`, removes it.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "even_null")]
-    pub service_account: Option<Option<ServiceAccount>>,
-    /// Google: the lifetime of the service account's token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lifetime: Option<AccessTokenLifetime>,
-    /// Google: the way in which it gets the issuer's keys.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub jwks: Option<JwksSource>,
-}
+/// Values for the fields of any type. An absent field is not changed, or gets its default; `null` removes a
+/// field.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct ProviderFields(Map<String, Value>);
 
 /// The fields do not match the type.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -61,6 +32,9 @@ pub enum OwnFieldsError {
         /// The feed's type.
         feed_type: FeedType,
     },
+    /// The declared fields are not those of the type's settings, which is an error in carnet.
+    #[error("type: {0}")]
+    Declaration(String),
 }
 
 impl OwnFieldsError {
@@ -69,42 +43,46 @@ impl OwnFieldsError {
     pub fn field(&self) -> &'static str {
         match self {
             Self::NotOfThisType { field, .. } | Self::Missing { field, .. } => field,
+            Self::Declaration(_) => "type",
         }
     }
 }
 
 impl ProviderFields {
+    /// Sets a field. `null` removes a field that a feed can be without, and counts as the absence of another
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// The rule that the value breaks.
+    pub fn set(&mut self, field: &Field, value: Value) -> Result<(), String> {
+        if !value.is_null() {
+            field.check(&value)?;
+        }
+        self.0.insert(field.name.to_owned(), value);
+        Ok(())
+    }
+
+    /// Returns whether the field is set.
+    #[must_use]
+    pub fn has(&self, field: &Field) -> bool {
+        self.0.contains_key(field.name)
+    }
+
     /// Returns the provider of a new feed of this type.
     ///
     /// # Errors
     ///
     /// [`OwnFieldsError`] names the first field that is missing or belongs to another type.
-    pub fn provider(self, feed_type: FeedType) -> Result<Provider, OwnFieldsError> {
+    pub fn provider(mut self, feed_type: FeedType) -> Result<Provider, OwnFieldsError> {
+        self.0.retain(|_, value| !value.is_null());
         self.check(feed_type)?;
-        let missing = |field| OwnFieldsError::Missing { field, feed_type };
-        Ok(match feed_type {
-            FeedType::AwsEcr | FeedType::AwsEcrPublic => {
-                let role_arn = self.role_arn.ok_or(missing("role_arn"))?;
-                let role =
-                    AssumedRole { role_arn, session_duration: self.session_duration.unwrap_or_default() };
-                match feed_type {
-                    FeedType::AwsEcrPublic => Provider::AwsEcrPublic(role),
-                    _ => Provider::AwsEcr(role),
-                }
-            }
-            FeedType::AzureAcr => Provider::AzureAcr(AzureAcr {
-                tenant_id: self.tenant_id.ok_or(missing("tenant_id"))?,
-                client_id: self.client_id.ok_or(missing("client_id"))?,
-            }),
-            FeedType::GoogleArtifactRegistry => Provider::GoogleArtifactRegistry(GoogleArtifactRegistry {
-                workload_identity_provider: self
-                    .workload_identity_provider
-                    .ok_or(missing("workload_identity_provider"))?,
-                service_account: self.service_account.flatten(),
-                lifetime: self.lifetime.unwrap_or_default(),
-                jwks: self.jwks.unwrap_or_default(),
-            }),
-        })
+        let is_required = |field: &&Field| matches!(field.presence, Presence::Required);
+        let missing = |field: &&Field| !self.has(field);
+        match feed_type.fields().iter().filter(is_required).find(missing) {
+            Some(field) => Err(OwnFieldsError::Missing { field: field.name, feed_type }),
+            None => Provider::from_fields(feed_type, self.0),
+        }
     }
 
     /// Returns `provider` with its fields replaced by these.
@@ -113,29 +91,19 @@ impl ProviderFields {
     ///
     /// [`OwnFieldsError::NotOfThisType`] if a field belongs to another type.
     pub fn applied_to(self, provider: Provider) -> Result<Provider, OwnFieldsError> {
-        self.check(provider.feed_type())?;
-        let role = |own: AssumedRole| AssumedRole {
-            role_arn: self.role_arn.unwrap_or(own.role_arn),
-            session_duration: self.session_duration.unwrap_or(own.session_duration),
-        };
-        Ok(match provider {
-            Provider::AwsEcr(own) => Provider::AwsEcr(role(own)),
-            Provider::AwsEcrPublic(own) => Provider::AwsEcrPublic(role(own)),
-            Provider::AzureAcr(own) => Provider::AzureAcr(AzureAcr {
-                tenant_id: self.tenant_id.unwrap_or(own.tenant_id),
-                client_id: self.client_id.unwrap_or(own.client_id),
-            }),
-            Provider::GoogleArtifactRegistry(own) => {
-                Provider::GoogleArtifactRegistry(GoogleArtifactRegistry {
-                    workload_identity_provider: self
-                        .workload_identity_provider
-                        .unwrap_or(own.workload_identity_provider),
-                    service_account: self.service_account.unwrap_or(own.service_account),
-                    lifetime: self.lifetime.unwrap_or(own.lifetime),
-                    jwks: self.jwks.unwrap_or(own.jwks),
-                })
-            }
-        })
+        let feed_type = provider.feed_type();
+        self.check(feed_type)?;
+        let mut fields = provider.fields();
+        for (name, value) in self.0 {
+            match value {
+                Value::Null if feed_type.field(&name).is_some_and(Field::is_removable) => {
+                    fields.remove(&name)
+                }
+                Value::Null => None,
+                value => fields.insert(name, value),
+            };
+        }
+        Provider::from_fields(feed_type, fields)
     }
 
     /// Refuses fields of another type.
@@ -144,39 +112,50 @@ impl ProviderFields {
     ///
     /// [`OwnFieldsError::NotOfThisType`] names the first such field.
     pub fn check(&self, feed_type: FeedType) -> Result<(), OwnFieldsError> {
-        let aws: &[FeedType] = &[FeedType::AwsEcr, FeedType::AwsEcrPublic];
-        let azure: &[FeedType] = &[FeedType::AzureAcr];
-        let google: &[FeedType] = &[FeedType::GoogleArtifactRegistry];
-        let fields = [
-            ("role_arn", self.role_arn.is_some(), aws),
-            ("session_duration", self.session_duration.is_some(), aws),
-            ("tenant_id", self.tenant_id.is_some(), azure),
-            ("client_id", self.client_id.is_some(), azure),
-            ("workload_identity_provider", self.workload_identity_provider.is_some(), google),
-            ("service_account", self.service_account.is_some(), google),
-            ("lifetime", self.lifetime.is_some(), google),
-            ("jwks", self.jwks.is_some(), google),
-        ];
-        match fields.into_iter().find(|(_, given, types)| *given && !types.contains(&feed_type)) {
-            Some((field, ..)) => Err(OwnFieldsError::NotOfThisType { field, feed_type }),
+        let is_given = |field: &Field| {
+            self.0.get(field.name).is_some_and(|value| !value.is_null() || field.is_removable())
+        };
+        let is_foreign = |field: &Field| is_given(field) && feed_type.field(field.name).is_none();
+        match FeedType::all_fields().into_iter().find(|(field, _)| is_foreign(field)) {
+            Some((field, _)) => Err(OwnFieldsError::NotOfThisType { field: field.name, feed_type }),
             None => Ok(()),
         }
     }
 }
 
-/// Distinguishes a `null` member from an absent one.
-pub(crate) fn even_null<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<ServiceAccount>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
+impl Provider {
+    /// Returns the fields of the type, in the form of the API and the store.
+    #[must_use]
+    pub fn fields(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(mut fields)) => {
+                fields.remove("type");
+                fields
+            }
+            // Settings are an object of texts and numbers, so they always have this form.
+            _ => Map::new(),
+        }
+    }
+
+    fn from_fields(feed_type: FeedType, mut fields: Map<String, Value>) -> Result<Self, OwnFieldsError> {
+        fields.insert("type".to_owned(), feed_type.as_str().into());
+        serde_json::from_value(Value::Object(fields))
+            .map_err(|error| OwnFieldsError::Declaration(error.to_string()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    fn fields(json: &str) -> ProviderFields {
-        serde_json::from_str(json).unwrap()
+    fn fields(given: &Value) -> ProviderFields {
+        let mut fields = ProviderFields::default();
+        for (name, value) in given.as_object().unwrap() {
+            fields.set(FeedType::field_of_any(name).unwrap(), value.clone()).unwrap();
+        }
+        fields
     }
 
     const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
@@ -184,19 +163,19 @@ mod tests {
 
     #[test]
     fn a_new_feed_needs_its_types_fields_and_no_others() {
-        let role = fields(&format!(r#"{{"role_arn": "{ROLE}"}}"#));
+        let role = fields(&json!({ "role_arn": ROLE, "service_account": null, "jwks": null }));
         for (given, feed_type, problem) in [
             (role.clone(), FeedType::AwsEcr, None),
             (role.clone(), FeedType::AwsEcrPublic, None),
             (role, FeedType::AzureAcr, Some("role_arn: a feed of type azure-acr has no such field")),
             (ProviderFields::default(), FeedType::AwsEcr, Some("role_arn: a feed of type aws-ecr needs it")),
             (
-                fields(&format!(r#"{{"tenant_id": "{TENANT}"}}"#)),
+                fields(&json!({ "tenant_id": TENANT })),
                 FeedType::AzureAcr,
                 Some("client_id: a feed of type azure-acr needs it"),
             ),
             (
-                fields(r#"{"lifetime": 60}"#),
+                fields(&json!({ "lifetime": 60 })),
                 FeedType::GoogleArtifactRegistry,
                 Some("workload_identity_provider: a feed of type google-artifact-registry needs it"),
             ),
@@ -209,16 +188,34 @@ mod tests {
     #[test]
     fn null_takes_a_service_account_away_and_absence_leaves_it() {
         let name = "projects/1/locations/global/workloadIdentityPools/pool/providers/prov";
-        let provider = fields(&format!(
-            r#"{{"workload_identity_provider": "{name}", "service_account": "sa@p-roject.iam.gserviceaccount.com"}}"#
-        ))
+        let provider = fields(&json!({
+            "workload_identity_provider": name, "service_account": "sa@p-roject.iam.gserviceaccount.com",
+        }))
         .provider(FeedType::GoogleArtifactRegistry)
         .unwrap();
-        let account = |changes: &str| match fields(changes).applied_to(provider.clone()).unwrap() {
+        let account = |changes: Value| match fields(&changes).applied_to(provider.clone()).unwrap() {
             Provider::GoogleArtifactRegistry(google) => google.service_account,
             other => panic!("{other:?}"),
         };
-        assert!(account("{}").is_some());
-        assert!(account(r#"{"service_account": null}"#).is_none());
+        assert!(account(json!({})).is_some());
+        assert!(account(json!({ "service_account": null })).is_none());
+        let aws = fields(&json!({ "role_arn": ROLE })).provider(FeedType::AwsEcr).unwrap();
+        assert_eq!(
+            fields(&json!({ "service_account": null })).applied_to(aws).unwrap_err().field(),
+            "service_account"
+        );
+    }
+
+    #[test]
+    fn a_value_is_checked_when_it_is_set() {
+        for (name, value, rule) in [
+            ("role_arn", json!("x"), "\"x\" is not the ARN of a role: use 20 to 2048 characters"),
+            ("role_arn", json!(1), "invalid type: integer `1`, expected a string"),
+            ("session_duration", json!(899), "a session lasts 900 to 43200 seconds"),
+            ("jwks", json!("x"), "unknown variant `x`, expected `fetched` or `uploaded`"),
+        ] {
+            let refused = ProviderFields::default().set(FeedType::field_of_any(name).unwrap(), value);
+            assert!(refused.unwrap_err().starts_with(rule));
+        }
     }
 }

@@ -112,19 +112,9 @@ impl Permissions {
 
 /// Returns the field of the feed's type that differs.
 fn changed_own_field(before: &Feed, after: &Feed) -> &'static str {
-    const FIELDS: [&str; 8] = [
-        "role_arn",
-        "session_duration",
-        "tenant_id",
-        "client_id",
-        "workload_identity_provider",
-        "service_account",
-        "lifetime",
-        "jwks",
-    ];
-    let [before, after] =
-        [before, after].map(|feed| serde_json::to_value(&feed.provider).unwrap_or_default());
-    FIELDS.into_iter().find(|field| before.get(field) != after.get(field)).unwrap_or("type")
+    let [old, new] = [before, after].map(|feed| feed.provider.fields());
+    let fields = after.provider.feed_type().fields();
+    fields.iter().map(|field| field.name).find(|name| old.get(*name) != new.get(*name)).unwrap_or("type")
 }
 
 /// Returns the provider and the algorithm of the keys that wait for this feed, if its JWKS is uploaded.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::feed::google::{GoogleArtifactRegistry, JwksSource};
 use crate::feed::provider_fields::ProviderFields;
-use crate::feed::{Feed, FeedChanges, FeedDraft, FeedPath, Provider};
+use crate::feed::{Feed, FeedChanges, FeedDraft, FeedPath, FeedType, Provider};
 use crate::feeds::Sharing;
 use crate::issuer::rotator::RotationError;
 use crate::jose::Algorithm;
@@ -165,7 +165,8 @@ async fn a_change_that_ends_the_hold_lets_the_rotation_continue_at_once() {
         match freed {
             Freed::Removed => drop(one.carnet.feeds().remove(&path("prod"), &somebody()).await.unwrap()),
             Freed::Fetched => {
-                let own = ProviderFields { jwks: Some(JwksSource::Fetched), ..ProviderFields::default() };
+                let mut own = ProviderFields::default();
+                own.set(FeedType::field_of_any("jwks").unwrap(), "fetched".into()).unwrap();
                 let change = |feed: &Feed| FeedChanges {
                     provider: own.applied_to(feed.provider.clone()).ok(),
                     ..FeedChanges::default()

@@ -1,5 +1,6 @@
 //! `carnet feed`: feeds and their credentials.
 
+mod add;
 mod check;
 mod confirm_jwks;
 mod credentials;
@@ -12,10 +13,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::failure::Failure;
-use super::feed_fields::{
-    Changes, ContextArguments, NewAwsEcr, NewAwsEcrPublic, NewAzureAcr, NewGoogleArtifactRegistry,
-    ScopeArguments,
-};
+use super::feed_fields::{Changes, ContextArguments, ScopeArguments};
 use super::opening::actor;
 use super::output::Format;
 use super::proxy::ProxyOption;
@@ -33,7 +31,7 @@ use crate::values::slug::Slug;
 pub(super) enum Command {
     /// Add a feed
     #[command(subcommand)]
-    Add(Add),
+    Add(add::Add),
     /// List feeds
     List(List),
     /// Show a feed
@@ -50,38 +48,6 @@ pub(super) enum Command {
     Check(check::Check),
     /// Get a credential of a feed's registry
     Credentials(Credentials),
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Add {
-    /// A private registry of Amazon ECR
-    AwsEcr {
-        #[command(flatten)]
-        fields: NewAwsEcr,
-        #[command(flatten)]
-        output: output::OutputOptions,
-    },
-    /// Amazon ECR Public
-    AwsEcrPublic {
-        #[command(flatten)]
-        fields: NewAwsEcrPublic,
-        #[command(flatten)]
-        output: output::OutputOptions,
-    },
-    /// An Azure container registry
-    AzureAcr {
-        #[command(flatten)]
-        fields: NewAzureAcr,
-        #[command(flatten)]
-        output: output::OutputOptions,
-    },
-    /// Google Artifact Registry (and Container Registry)
-    GoogleArtifactRegistry {
-        #[command(flatten)]
-        fields: NewGoogleArtifactRegistry,
-        #[command(flatten)]
-        output: output::OutputOptions,
-    },
 }
 
 #[derive(Debug, Args)]
@@ -167,13 +133,9 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
     }
 }
 
-async fn add(opening: opening::OpeningOptions, arguments: Add) -> Result<(), Failure> {
-    let (sharing, draft, output) = match arguments {
-        Add::AwsEcr { fields, output } => (fields.new.sharing.of(), fields.draft()?, output),
-        Add::AwsEcrPublic { fields, output } => (fields.new.sharing.of(), fields.draft()?, output),
-        Add::AzureAcr { fields, output } => (fields.new.sharing.of(), fields.draft()?, output),
-        Add::GoogleArtifactRegistry { fields, output } => (fields.new.sharing.of(), fields.draft()?, output),
-    };
+async fn add(opening: opening::OpeningOptions, arguments: add::Add) -> Result<(), Failure> {
+    let (sharing, output) = (arguments.sharing(), arguments.output);
+    let draft = arguments.draft()?;
     // Checked first, so that a refused draft creates no database.
     draft.check().map_err(FeedsError::from)?;
     let store = opening.open_or_make_store().await?;
@@ -257,26 +219,17 @@ fn print(feed: &Feed, format: Format) -> Result<(), Failure> {
         ("alg", feed.alg.to_string()),
         ("token lifetime", format!("{} s", feed.token_lifetime.as_secs())),
     ];
-    match &feed.provider {
-        Provider::AwsEcr(role) | Provider::AwsEcrPublic(role) => {
-            pairs.push(("role ARN", role.role_arn.to_string()));
-            pairs.push(("session duration", format!("{} s", role.session_duration.as_secs())));
-        }
-        Provider::AzureAcr(azure) => {
-            pairs.push(("tenant id", azure.tenant_id.to_string()));
-            pairs.push(("client id", azure.client_id.to_string()));
-        }
-        Provider::GoogleArtifactRegistry(google) => {
-            pairs.push(("workload identity provider", google.workload_identity_provider.to_string()));
-            if let Some(account) = &google.service_account {
-                pairs.push(("service account", account.to_string()));
-                pairs.push(("lifetime", format!("{} s", google.lifetime.as_secs())));
-            }
-            pairs.push(("JWKS", google.jwks.to_string()));
-        }
-    }
+    pairs.extend(own_pairs(&feed.provider));
     pairs.extend(feed.endpoints.iter().map(|(name, url)| ("endpoint", format!("{name}={url}"))));
     pairs.push(("created at", feed.created_at.to_string()));
     pairs.push(("updated at", feed.updated_at.to_string()));
     output::pairs(&pairs)
+}
+
+/// Returns the labels and values of the fields that only feeds of this type have, without those of no effect.
+fn own_pairs(provider: &Provider) -> Vec<(&'static str, String)> {
+    let values = provider.fields();
+    let fields = provider.feed_type().fields().iter();
+    let fields = fields.filter(|field| field.only_with.is_none_or(|other| values.contains_key(other)));
+    fields.filter_map(|field| Some((field.label, field.shown(values.get(field.name)?)))).collect()
 }

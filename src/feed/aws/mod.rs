@@ -11,6 +11,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::feed::declaration::{Field, FieldValue, KnownRegistry, Shape, TypeDeclaration};
 use crate::feed::ecr_host::{EcrHost, EcrHostError, Partition};
 use crate::feed::endpoints::{Endpoints, EndpointsError};
 use crate::feed::registry_host::RegistryHost;
@@ -30,6 +31,24 @@ pub struct AssumedRole {
     #[serde(default)]
     pub session_duration: SessionDuration,
 }
+
+/// The fields of [`AssumedRole`].
+pub const FIELDS: &[Field] = &[
+    Field::required::<RoleArn>("role_arn", "role ARN", "The IAM role that trusts this issuer"),
+    Field::with_default::<SessionDuration>(
+        "session_duration",
+        "session duration",
+        "The duration of the role's session, 900–43200 seconds",
+    ),
+];
+
+/// The type `aws-ecr`.
+pub const AWS_ECR: TypeDeclaration = TypeDeclaration {
+    about: "A private registry of Amazon ECR",
+    registry: KnownRegistry::Such("123456789012.dkr.ecr.eu-central-1.amazonaws.com"),
+    fields: FIELDS,
+    endpoints: ENDPOINT_NAMES,
+};
 
 impl AssumedRole {
     /// Returns the role with the default duration of its sessions.
@@ -169,6 +188,15 @@ impl RoleArn {
     }
 }
 
+impl FieldValue for RoleArn {
+    const VALUE_NAME: &'static str = "ARN";
+    const SHAPE: Shape = Shape::Text {
+        pattern: r"^arn:aws(-cn|-us-gov|-iso|-iso-b|-iso-e|-iso-f|-eusc)?:iam::[0-9]{12}:role/([!-~]{0,510}/)?[A-Za-z0-9_+=,.@-]{1,64}$",
+        min: 20,
+        max: 2048,
+    };
+}
+
 impl FromStr for RoleArn {
     type Err = RoleArnError;
 
@@ -278,6 +306,11 @@ impl From<SessionDuration> for Duration {
     fn from(duration: SessionDuration) -> Self {
         Self::from_secs(duration.0.into())
     }
+}
+
+impl FieldValue for SessionDuration {
+    const VALUE_NAME: &'static str = "DURATION";
+    const SHAPE: Shape = Shape::Seconds { min: 900, max: 43_200 };
 }
 
 impl FromStr for SessionDuration {

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::feed::declaration::{FieldValue, Shape};
+
 /// The way in which Google gets the issuer's keys: it fetches them, or an operator uploads them to the
 /// provider.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,6 +41,11 @@ impl fmt::Display for JwksSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
+}
+
+impl FieldValue for JwksSource {
+    const VALUE_NAME: &'static str = "fetched|uploaded";
+    const SHAPE: Shape = Shape::Words(&["fetched", "uploaded"]);
 }
 
 impl FromStr for JwksSource {

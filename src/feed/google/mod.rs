@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::feed::MIN_REMAINING;
+use crate::feed::declaration::{Field, FieldValue, KnownRegistry, Shape, TypeDeclaration};
 use crate::feed::endpoints::{Endpoints, EndpointsError};
 use crate::feed::registry_host::RegistryHost;
 use crate::oidc::audience::Audience;
@@ -51,6 +52,35 @@ pub struct GoogleArtifactRegistry {
     #[serde(default)]
     pub jwks: JwksSource,
 }
+
+/// The type `google-artifact-registry`.
+pub const GOOGLE_ARTIFACT_REGISTRY: TypeDeclaration = TypeDeclaration {
+    about: "Google Artifact Registry (and Container Registry)",
+    registry: KnownRegistry::Such("europe-west1-docker.pkg.dev"),
+    fields: &[
+        Field::required::<WorkloadIdentityProvider>(
+            "workload_identity_provider", "workload identity provider",
+            "The provider that trusts this issuer, projects/…/providers/…, with or without its host in front",
+        ),
+        Field::optional::<ServiceAccount>(
+            "service_account", "service account",
+            "The service account to impersonate",
+            "none; the subject itself has access",
+            "Impersonate no service account",
+        ),
+        Field::with_default::<AccessTokenLifetime>(
+            "lifetime", "lifetime",
+            "The lifetime of the service account's token, up to 1h, or 12h if an organisation policy allows it",
+        )
+        .only_with("service_account"),
+        Field::with_default::<JwksSource>(
+            "jwks", "JWKS",
+            "The source of the issuer's keys: fetched by Google or uploaded; with an uploaded JWKS, scheduled \
+             rotation waits for `feed confirm-jwks`",
+        ),
+    ],
+    endpoints: ENDPOINT_NAMES,
+};
 
 impl GoogleArtifactRegistry {
     /// Checks the provider, the registry, the audience and the overrides against each other. Returns the
@@ -200,6 +230,15 @@ impl ServiceAccount {
     }
 }
 
+impl FieldValue for ServiceAccount {
+    const VALUE_NAME: &'static str = "EMAIL";
+    const SHAPE: Shape = Shape::Text {
+        pattern: r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+gserviceaccount\.com$",
+        min: 1,
+        max: 254,
+    };
+}
+
 impl FromStr for ServiceAccount {
     type Err = ServiceAccountError;
 
@@ -289,6 +328,11 @@ impl From<AccessTokenLifetime> for u32 {
     fn from(lifetime: AccessTokenLifetime) -> Self {
         lifetime.0
     }
+}
+
+impl FieldValue for AccessTokenLifetime {
+    const VALUE_NAME: &'static str = "DURATION";
+    const SHAPE: Shape = Shape::Seconds { min: 1, max: 43_200 };
 }
 
 impl FromStr for AccessTokenLifetime {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::feed::declaration::{FieldValue, Shape};
 use crate::oidc::audience::Audience;
 use crate::values::excerpt::excerpt;
 
@@ -116,6 +117,15 @@ impl WorkloadIdentityProvider {
         let full = audience.strip_prefix("https:").unwrap_or(audience);
         full.starts_with(SERVICE) && !self.is_default_audience(audience)
     }
+}
+
+impl FieldValue for WorkloadIdentityProvider {
+    const VALUE_NAME: &'static str = "NAME";
+    const SHAPE: Shape = Shape::Text {
+        pattern: r"^((https:)?//iam\.googleapis\.com/)?projects/[1-9][0-9]{0,17}/locations/global/workloadIdentityPools/[a-z0-9-]{4,32}/providers/[a-z0-9-]{4,32}$",
+        min: 1,
+        max: 255,
+    };
 }
 
 impl FromStr for WorkloadIdentityProvider {

@@ -62,12 +62,12 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<FeedAnswer>), Refusal> {
     caller.needs(Role::Admin)?;
     let space = caller.space(&space)?;
-    let path = FeedPath { space: space.clone(), slug: new.slug.clone() };
+    let path = FeedPath { space: space.clone(), slug: new.common.slug.clone() };
     // A feed is added only where its maker may see it.
     if !caller.permissions().may_see(&path) {
         return Err(Refusal::field("slug", "your grant has no feed of that name"));
     }
-    let sharing = Sharing { share_subject: new.share_subject, reuse_slug: new.reuse_slug };
+    let sharing = Sharing { share_subject: new.common.share_subject, reuse_slug: new.common.reuse_slug };
     let draft = new.draft(space)?;
     let added = feeds(&api).add(draft, sharing, caller.principal()).await;
     let added = added.map_err(|error| Refusal::from(error).about(&path))?;
@@ -121,7 +121,7 @@ pub(super) async fn update(
     caller.needs(Role::Admin)?;
     let path = caller.feed_path(&space, &feed)?;
     let before = api.carnet().store().feed(&path).await?.ok_or_else(Refusal::not_found)?;
-    let sharing = Sharing { share_subject: patch.share_subject, reuse_slug: patch.reuse_slug };
+    let sharing = Sharing { share_subject: patch.common.share_subject, reuse_slug: patch.common.reuse_slug };
     let changes = patch.changes(before.provider.feed_type())?;
     let updated = feeds(&api).update(&path, changes, sharing, caller.principal()).await;
     let updated = updated.map_err(|error| Refusal::from(error).about(&path))?;

@@ -97,13 +97,13 @@ impl Api {
     #[must_use]
     pub fn openapi() -> utoipa::openapi::OpenApi {
         let mut description = described_routes().split_for_parts().1;
-        openapi::name_optional_bodies(&mut description);
+        openapi::complete(&mut description);
         description
     }
 
     fn described(&self) -> (Router<Self>, utoipa::openapi::OpenApi) {
         let (router, mut description) = described_routes().split_for_parts();
-        openapi::name_optional_bodies(&mut description);
+        openapi::complete(&mut description);
         let router = router
             .route_layer(from_fn_with_state(self.clone(), caller::authenticate))
             .fallback(async || Refusal::not_found());

@@ -14,6 +14,7 @@ use utoipa::openapi::{Content, Ref, RefOr, Required, Response, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use crate::api_types::PREFIX;
+use crate::api_types::feed_schemas::describe_types;
 use crate::api_types::problem::{PROBLEM_JSON, Problem, ProblemType};
 use crate::api_types::texts::{EventKindName, KidText, OutcomeName, RegistryText, SlugText, TimeText};
 
@@ -66,9 +67,15 @@ pub(super) fn router(description: &utoipa::openapi::OpenApi) -> Router {
     Router::new().route(&format!("{PREFIX}/openapi.json"), get(answer))
 }
 
+/// Completes the document that utoipa collects from the routes.
+pub(super) fn complete(openapi: &mut utoipa::openapi::OpenApi) {
+    name_optional_bodies(openapi);
+    describe_types(openapi.components.get_or_insert_default());
+}
+
 /// Describes an optional body by its type and as not required. utoipa describes it as that type or `null`;
 /// clients generated from this require an argument and send the literal `null`.
-pub(super) fn name_optional_bodies(openapi: &mut utoipa::openapi::OpenApi) {
+fn name_optional_bodies(openapi: &mut utoipa::openapi::OpenApi) {
     for path in openapi.paths.paths.values_mut() {
         let operations = [&mut path.get, &mut path.post, &mut path.put, &mut path.patch, &mut path.delete];
         for operation in operations.into_iter().flatten() {

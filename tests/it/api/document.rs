@@ -77,9 +77,53 @@ fn every_member_of_every_schema_is_described_and_no_request_takes_unknown_ones()
     }
     assert!(bodies.len() >= 5, "{bodies:?}");
     for reference in bodies {
-        let schema = document.pointer(reference.trim_start_matches('#')).unwrap();
-        assert_eq!(schema["additionalProperties"], false, "{reference}");
+        for (reference, schema) in choices(&document, &reference) {
+            assert_eq!(schema["additionalProperties"], false, "{reference}");
+        }
     }
+}
+
+/// The schemas between which the one of that name chooses, or itself.
+fn choices<'a>(document: &'a Value, reference: &str) -> Vec<(String, &'a Value)> {
+    let of = |reference: &str| document.pointer(reference.trim_start_matches('#')).unwrap();
+    match of(reference)["oneOf"].as_array() {
+        None => vec![(reference.to_owned(), of(reference))],
+        Some(choices) => {
+            let references = choices.iter().map(|choice| choice["$ref"].as_str().unwrap());
+            references.map(|reference| (reference.to_owned(), of(reference))).collect()
+        }
+    }
+}
+
+#[test]
+fn the_type_of_a_feed_chooses_between_schemas_that_have_the_members_of_that_type_alone() {
+    let world = World::new("");
+    let document = document(&world);
+    for name in ["NewFeed", "FeedAnswer"] {
+        let chosen = &document["components"]["schemas"][name]["discriminator"];
+        assert_eq!(chosen["propertyName"], "type", "{name}");
+        let reference = format!("#/components/schemas/{name}");
+        let choices = choices(&document, &reference);
+        assert_eq!(choices.len(), chosen["mapping"].as_object().unwrap().len(), "{name}");
+        for (reference, schema) in choices {
+            let types = schema["properties"]["type"]["enum"].as_array().unwrap();
+            let [feed_type] = types.as_slice() else { panic!("{reference}: {types:?}") };
+            assert_eq!(chosen["mapping"][feed_type.as_str().unwrap()], reference.as_str());
+            for (member, feed_types) in [
+                ("role_arn", &["aws-ecr", "aws-ecr-public"][..]),
+                ("tenant_id", &["azure-acr"]),
+                ("workload_identity_provider", &["google-artifact-registry"]),
+            ] {
+                let has = feed_types.iter().any(|has| feed_type == has);
+                assert_eq!(schema["properties"][member].is_object(), has, "{reference}.{member}");
+                let required = schema["required"].as_array().unwrap();
+                assert_eq!(required.contains(&member.into()), has, "{reference}.{member}");
+            }
+        }
+    }
+    let patch = &document["components"]["schemas"]["FeedPatch"];
+    assert!(patch["properties"]["role_arn"].is_object() && patch["properties"]["jwks"].is_object());
+    assert!(patch["required"].is_null() && patch["properties"]["type"].is_null(), "{patch}");
 }
 
 #[test]
