@@ -9,11 +9,14 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::feed::Feed;
 use crate::feed::acr_host::{AcrHost, AcrHostError, AzureCloud};
-use crate::feed::declaration::{Field, FieldValue, KnownRegistry, Shape, TypeDeclaration};
+use crate::feed::declaration::{Field, FieldValue, KnownRegistry, Settings, Shape, TypeDeclaration};
 use crate::feed::endpoints::{EndpointUrl, Endpoints, EndpointsError};
 use crate::feed::registry_host::RegistryHost;
+use crate::feed::scope::ScopeError;
 use crate::jose::Algorithm;
+use crate::oidc::audience::Audience;
 use crate::values::excerpt::excerpt;
 
 /// The endpoints that an Azure feed can override.
@@ -35,7 +38,7 @@ pub struct AzureAcr {
 }
 
 /// The type `azure-acr`.
-pub const AZURE_ACR: TypeDeclaration = TypeDeclaration {
+pub const DECLARATION: TypeDeclaration = TypeDeclaration {
     about: "An Azure container registry",
     registry: KnownRegistry::Such("images.azurecr.io"),
     fields: &[
@@ -51,7 +54,32 @@ pub const AZURE_ACR: TypeDeclaration = TypeDeclaration {
         ),
     ],
     endpoints: ENDPOINT_NAMES,
+    algorithm: Algorithm::Rs256,
+    subject_limit: Some(MAX_SUBJECT),
+    check_scope: |scope| match scope.repositories() {
+        Some(_) => Ok(()),
+        // Without repositories, the scope limits only the actions.
+        None => Err(ScopeError::Azure),
+    },
 };
+
+/// The rules of the type `azure-acr`.
+pub type RuleError = AzureAcrError;
+
+pub(super) fn check_feed(azure: &AzureAcr, feed: &Feed) -> Result<(), RuleError> {
+    azure.check(&feed.registry, &feed.endpoints, feed.alg, feed.token_lifetime)
+}
+
+impl Settings for AzureAcr {
+    fn default_audience(&self, registry: &RegistryHost, endpoints: &Endpoints) -> Audience {
+        Audience::well_known(cloud(registry, endpoints).default_audience())
+    }
+
+    fn longer_life(&self) -> &'static str {
+        "request a credential with less remaining life: only the registry decides the lifetime of its refresh \
+         token"
+    }
+}
 
 impl AzureAcr {
     /// Checks the registry, the overrides and the feed's token settings against each other. Returns the first

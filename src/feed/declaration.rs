@@ -5,10 +5,17 @@
 
 use std::fmt::Display;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use super::endpoints::Endpoints;
+use super::registry_host::RegistryHost;
+use super::scope::{Scope, ScopeError};
+use crate::jose::Algorithm;
+use crate::oidc::audience::Audience;
 
 /// A type of feed, as its provider declares it.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +28,27 @@ pub struct TypeDeclaration {
     pub fields: &'static [Field],
     /// The endpoints that a feed of the type can override.
     pub endpoints: &'static [&'static str],
+    /// The default signature algorithm of its tokens.
+    pub algorithm: Algorithm,
+    /// The maximum length of a subject at the provider, in bytes, if the provider states one.
+    pub subject_limit: Option<usize>,
+    /// Checks that credentials can be limited to a scope that limits something.
+    pub check_scope: fn(&Scope) -> Result<(), ScopeError>,
+}
+
+/// The settings of feeds, with the rules that depend on them.
+pub trait Settings {
+    /// Returns the default `aud` of tokens.
+    fn default_audience(&self, registry: &RegistryHost, endpoints: &Endpoints) -> Audience;
+
+    /// Returns advice for a caller that needs a longer life than the feed's credentials have.
+    fn longer_life(&self) -> &'static str;
+
+    /// Returns the maximum lifetime of tokens at the provider, if a credential ends together with the token
+    /// for which it was exchanged.
+    fn ends_with_the_token(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// The registries of a type of feed.

@@ -2,11 +2,14 @@
 
 use thiserror::Error;
 
+use super::Feed;
 use super::aws::{AssumedRole, ENDPOINT_NAMES, FIELDS};
 use super::declaration::{KnownRegistry, TypeDeclaration};
 use super::ecr_host::Partition;
 use super::endpoints::{Endpoints, EndpointsError};
 use super::registry_host::RegistryHost;
+use super::scope::ScopeError;
+use crate::jose::Algorithm;
 
 /// The registry's own name.
 pub const REGISTRY: &str = "public.ecr.aws";
@@ -24,12 +27,22 @@ pub(crate) const STS_HOST: &str = "sts.us-east-1.amazonaws.com";
 pub(crate) const API_HOST: &str = "api.ecr-public.us-east-1.amazonaws.com";
 
 /// The type `aws-ecr-public`.
-pub const AWS_ECR_PUBLIC: TypeDeclaration = TypeDeclaration {
+pub const DECLARATION: TypeDeclaration = TypeDeclaration {
     about: "Amazon ECR Public",
     registry: KnownRegistry::Only(REGISTRY),
     fields: FIELDS,
     endpoints: ENDPOINT_NAMES,
+    algorithm: Algorithm::Es256,
+    subject_limit: None,
+    check_scope: |_| Err(ScopeError::EcrPublic),
 };
+
+/// The rules of the type `aws-ecr-public`.
+pub type RuleError = EcrPublicError;
+
+pub(super) fn check_feed(role: &AssumedRole, feed: &Feed) -> Result<(), RuleError> {
+    check(role, &feed.registry, &feed.endpoints)
+}
 
 /// The settings of an `aws-ecr-public` feed contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

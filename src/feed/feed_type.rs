@@ -1,18 +1,22 @@
-//! The types of feeds, each with the settings and the declaration of its provider.
+//! The types of feeds: one line for each, with its settings and the module of its provider.
+//!
+//! That module has a [`TypeDeclaration`] `DECLARATION`, a function `check_feed` with the rules between the
+//! settings and the other fields of a feed, and `RuleError`, in which they answer.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use super::aws::{self, AssumedRole};
 use super::azure::{self, AzureAcr};
-use super::declaration::{Field, TypeDeclaration};
-use super::ecr_public;
+use super::declaration::{Field, Settings, TypeDeclaration};
 use super::google::{self, GoogleArtifactRegistry};
+use super::{Feed, ecr_public};
 
 /// Declares the types with everything that has to name each of them, so that none is forgotten.
 macro_rules! feed_types {
-    ($($(#[$doc:meta])* $variant:ident($settings:ty) = $name:literal, $declaration:expr;)+) => {
+    ($($(#[$doc:meta])* $variant:ident($settings:ty) = $name:literal, $provider:ident;)+) => {
         /// The type of a feed, as in `feed add TYPE`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         pub enum FeedType {
@@ -24,6 +28,12 @@ macro_rules! feed_types {
         #[serde(tag = "type")]
         pub enum Provider {
             $($(#[$doc])* #[serde(rename = $name)] $variant($settings),)+
+        }
+
+        /// The settings of a feed break a rule of its type.
+        #[derive(Debug, Clone, PartialEq, Eq, Error)]
+        pub enum RuleError {
+            $($(#[$doc])* #[error(transparent)] $variant($provider::RuleError),)+
         }
 
         impl FeedType {
@@ -42,7 +52,7 @@ macro_rules! feed_types {
             #[must_use]
             pub fn declaration(self) -> &'static TypeDeclaration {
                 match self {
-                    $(Self::$variant => &$declaration,)+
+                    $(Self::$variant => &$provider::DECLARATION,)+
                 }
             }
 
@@ -63,19 +73,35 @@ macro_rules! feed_types {
                     $(Self::$variant(_) => FeedType::$variant,)+
                 }
             }
+
+            /// Returns the settings.
+            pub(super) fn settings(&self) -> &dyn Settings {
+                match self {
+                    $(Self::$variant(settings) => settings,)+
+                }
+            }
+
+            /// Checks the rules of the feed's type.
+            pub(super) fn check(&self, feed: &Feed) -> Result<(), RuleError> {
+                match self {
+                    $(Self::$variant(settings) => {
+                        $provider::check_feed(settings, feed).map_err(RuleError::$variant)
+                    })+
+                }
+            }
         }
     };
 }
 
 feed_types! {
     /// A private registry of Amazon ECR.
-    AwsEcr(AssumedRole) = "aws-ecr", aws::AWS_ECR;
+    AwsEcr(AssumedRole) = "aws-ecr", aws;
     /// Amazon ECR Public.
-    AwsEcrPublic(AssumedRole) = "aws-ecr-public", ecr_public::AWS_ECR_PUBLIC;
+    AwsEcrPublic(AssumedRole) = "aws-ecr-public", ecr_public;
     /// An Azure container registry.
-    AzureAcr(AzureAcr) = "azure-acr", azure::AZURE_ACR;
+    AzureAcr(AzureAcr) = "azure-acr", azure;
     /// Google Artifact Registry, and Container Registry before it.
-    GoogleArtifactRegistry(GoogleArtifactRegistry) = "google-artifact-registry", google::GOOGLE_ARTIFACT_REGISTRY;
+    GoogleArtifactRegistry(GoogleArtifactRegistry) = "google-artifact-registry", google;
 }
 
 impl FeedType {
@@ -127,7 +153,7 @@ mod tests {
     use proptest::strategy::ValueTree;
     use proptest::string::string_regex;
     use proptest::test_runner::TestRunner;
-    use serde::de::{Error, IntoDeserializer, Visitor};
+    use serde::de::{Error as _, IntoDeserializer, Visitor};
     use serde::{Deserializer, forward_to_deserialize_any};
     use serde_json::Value;
 
@@ -149,7 +175,7 @@ mod tests {
 
     impl std::error::Error for Found {}
 
-    impl Error for Found {
+    impl serde::de::Error for Found {
         fn custom<T: Display>(_: T) -> Self {
             Self(&[])
         }

@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use self::display_name::DisplayName;
 use self::endpoints::Endpoints;
-pub use self::feed_type::{FeedType, Provider};
+pub use self::feed_type::{FeedType, Provider, RuleError};
 use self::registry_host::RegistryHost;
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
@@ -180,18 +180,9 @@ pub enum FeedError {
         /// The requested type.
         to: FeedType,
     },
-    /// A rule of the type `aws-ecr`.
+    /// A rule of the feed's type.
     #[error(transparent)]
-    AwsEcr(aws::AwsEcrError),
-    /// A rule of the type `aws-ecr-public`.
-    #[error(transparent)]
-    AwsEcrPublic(ecr_public::EcrPublicError),
-    /// A rule of the type `azure-acr`.
-    #[error(transparent)]
-    AzureAcr(azure::AzureAcrError),
-    /// A rule of the type `google-artifact-registry`.
-    #[error(transparent)]
-    GoogleArtifactRegistry(google::GoogleError),
+    Rule(#[from] RuleError),
 }
 
 impl Feed {

@@ -11,10 +11,13 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::feed::declaration::{Field, FieldValue, KnownRegistry, Shape, TypeDeclaration};
+use crate::feed::Feed;
+use crate::feed::declaration::{Field, FieldValue, KnownRegistry, Settings, Shape, TypeDeclaration};
 use crate::feed::ecr_host::{EcrHost, EcrHostError, Partition};
 use crate::feed::endpoints::{Endpoints, EndpointsError};
 use crate::feed::registry_host::RegistryHost;
+use crate::jose::Algorithm;
+use crate::oidc::audience::Audience;
 use crate::values::duration;
 use crate::values::excerpt::excerpt;
 use crate::values::slug::Slug;
@@ -43,12 +46,33 @@ pub const FIELDS: &[Field] = &[
 ];
 
 /// The type `aws-ecr`.
-pub const AWS_ECR: TypeDeclaration = TypeDeclaration {
+pub const DECLARATION: TypeDeclaration = TypeDeclaration {
     about: "A private registry of Amazon ECR",
     registry: KnownRegistry::Such("123456789012.dkr.ecr.eu-central-1.amazonaws.com"),
     fields: FIELDS,
     endpoints: ENDPOINT_NAMES,
+    algorithm: Algorithm::Es256,
+    subject_limit: None,
+    check_scope: |_| Ok(()),
 };
+
+/// The rules of the type `aws-ecr`.
+pub type RuleError = AwsEcrError;
+
+pub(super) fn check_feed(role: &AssumedRole, feed: &Feed) -> Result<(), RuleError> {
+    role.check(&feed.registry, &feed.endpoints)
+}
+
+impl Settings for AssumedRole {
+    fn default_audience(&self, _: &RegistryHost, _: &Endpoints) -> Audience {
+        Audience::well_known("sts.amazonaws.com")
+    }
+
+    fn longer_life(&self) -> &'static str {
+        "request a credential with less remaining life, or raise the feed's session_duration and the role's \
+         maximum session duration"
+    }
+}
 
 impl AssumedRole {
     /// Returns the role with the default duration of its sessions.

@@ -12,10 +12,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::feed::MIN_REMAINING;
-use crate::feed::declaration::{Field, FieldValue, KnownRegistry, Shape, TypeDeclaration};
+use crate::feed::declaration::{Field, FieldValue, KnownRegistry, Settings, Shape, TypeDeclaration};
 use crate::feed::endpoints::{Endpoints, EndpointsError};
 use crate::feed::registry_host::RegistryHost;
+use crate::feed::scope::ScopeError;
+use crate::feed::{Feed, MIN_REMAINING};
+use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
 use crate::oidc::claims::BACKDATE;
 use crate::values::duration;
@@ -54,7 +56,7 @@ pub struct GoogleArtifactRegistry {
 }
 
 /// The type `google-artifact-registry`.
-pub const GOOGLE_ARTIFACT_REGISTRY: TypeDeclaration = TypeDeclaration {
+pub const DECLARATION: TypeDeclaration = TypeDeclaration {
     about: "Google Artifact Registry (and Container Registry)",
     registry: KnownRegistry::Such("europe-west1-docker.pkg.dev"),
     fields: &[
@@ -80,7 +82,37 @@ pub const GOOGLE_ARTIFACT_REGISTRY: TypeDeclaration = TypeDeclaration {
         ),
     ],
     endpoints: ENDPOINT_NAMES,
+    algorithm: Algorithm::Es256,
+    subject_limit: Some(MAX_SUBJECT),
+    check_scope: |_| Err(ScopeError::Google),
 };
+
+/// The rules of the type `google-artifact-registry`.
+pub type RuleError = GoogleError;
+
+pub(super) fn check_feed(google: &GoogleArtifactRegistry, feed: &Feed) -> Result<(), RuleError> {
+    google.check(&feed.registry, &feed.audience, &feed.endpoints, feed.token_lifetime)
+}
+
+impl Settings for GoogleArtifactRegistry {
+    fn default_audience(&self, _: &RegistryHost, _: &Endpoints) -> Audience {
+        self.workload_identity_provider.default_audience()
+    }
+
+    fn ends_with_the_token(&self) -> Option<Duration> {
+        self.service_account.is_none().then_some(MAX_TOKEN_LIFETIME)
+    }
+
+    fn longer_life(&self) -> &'static str {
+        if self.service_account.is_none() {
+            "request a credential with less remaining life, or raise the feed's token_lifetime, up to the key \
+             policy's max-token-lifetime: without a service account the credential ends with the token"
+        } else {
+            "request a credential with less remaining life, or raise the feed's lifetime; above 1h an organization \
+             policy must allow it"
+        }
+    }
+}
 
 impl GoogleArtifactRegistry {
     /// Checks the provider, the registry, the audience and the overrides against each other. Returns the
