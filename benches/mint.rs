@@ -15,7 +15,7 @@ use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256};
 use carnet::internals::Mint as _;
 use carnet::internals::Parts as _;
-use carnet::internals::feed::aws::{AssumedRole, SessionDuration};
+use carnet::internals::feed::aws::AssumedRole;
 use carnet::internals::feed::endpoints::Endpoints;
 use carnet::internals::feed::{Feed, FeedDraft, Provider};
 use carnet::internals::feeds::{Feeds, Sharing};
@@ -101,10 +101,7 @@ async fn add_feed(temporary: &TemporaryIssuer, algorithm: Algorithm) -> Outcome<
         slug: algorithm.as_str().to_lowercase().parse()?,
         name: None,
         registry: "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse()?,
-        provider: Provider::AwsEcr(AssumedRole {
-            role_arn: "arn:aws:iam::123456789012:role/carnet-pull".parse()?,
-            session_duration: SessionDuration::default(),
-        }),
+        provider: Provider::AwsEcr(AssumedRole::new("arn:aws:iam::123456789012:role/carnet-pull".parse()?)),
         audience: None,
         subject_keys: None,
         alg: Some(algorithm),

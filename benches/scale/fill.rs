@@ -124,10 +124,7 @@ fn feed(size: Size, number: usize) -> Feed {
         slug: format!("feed-{number}").parse().expect("a slug"),
         name: None,
         registry: registry.parse().expect("a registry"),
-        provider: Provider::AwsEcr(AssumedRole {
-            role_arn: ROLE.parse().expect("a role"),
-            session_duration: Default::default(),
-        }),
+        provider: Provider::AwsEcr(AssumedRole::new(ROLE.parse().expect("a role"))),
         audience: None,
         subject_keys: None,
         alg: None,

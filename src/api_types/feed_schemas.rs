@@ -1,5 +1,7 @@
 //! The schemas of feeds by type in the OpenAPI document, from the declarations of the providers.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use utoipa::PartialSchema;
 use utoipa::openapi::schema::{
@@ -12,32 +14,41 @@ use super::texts::EndpointText;
 use crate::feed::FeedType;
 use crate::feed::declaration::{Field, KnownRegistry, Presence, Shape};
 
+/// The requests and responses that have members of some types.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    New,
+    Patch,
+    Answer,
+}
+
 /// Gives every type of feed its own schemas, between which `type` chooses, and adds the members of all types
 /// to the change of a feed, which has no `type`.
 pub fn describe_types(components: &mut Components) {
     one_of(components, "NewFeed", |object, feed_type| {
-        object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
         object.properties.insert("endpoints".to_owned(), endpoints(feed_type.declaration().endpoints, false));
         for field in feed_type.fields() {
-            let is_required = matches!(field.presence, Presence::Required);
-            insert(object, field, is_required, text(field), !is_required);
+            let about = match field.presence {
+                Presence::Optional { absent, .. } => format!("{}; by default {absent}", field.description),
+                _ => field.description.to_owned(),
+            };
+            insert(object, field, Shown::New, &about);
         }
     });
     one_of(components, "FeedAnswer", |object, feed_type| {
         for field in feed_type.fields() {
-            insert(object, field, !field.is_removable(), text(field), false);
+            insert(object, field, Shown::Answer, field.description);
         }
     });
     if let Some(RefOr::T(Schema::Object(patch))) = components.schemas.get_mut("FeedPatch") {
-        let mut names: Vec<&str> =
-            FeedType::ALL.iter().flat_map(|of| of.declaration().endpoints).copied().collect();
-        names.sort_unstable();
-        names.dedup();
+        let names = FeedType::ALL.into_iter().flat_map(|feed_type| feed_type.declaration().endpoints);
+        let names: BTreeSet<&str> = names.copied().collect();
         patch.properties.insert("endpoints".to_owned(), endpoints(&names, true));
         for (field, types) in FeedType::all_fields() {
             let types: Vec<&str> = types.into_iter().map(FeedType::as_str).collect();
-            let removed = if field.is_removable() { " `null` removes it." } else { "" };
-            insert(patch, field, false, format!("{}: {}{removed}", types.join(", "), text(field)), true);
+            let removed = if field.is_removable() { "; `null` removes it" } else { "" };
+            let about = format!("{}: {}{removed}", types.join(", "), field.description);
+            insert(patch, field, Shown::Patch, &about);
         }
     }
 }
@@ -54,9 +65,11 @@ fn one_of(components: &mut Components, name: &str, complete: impl Fn(&mut Object
         object.description = Some(format!("{}.", declaration.about));
         let only = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([feed_type.as_str()]));
         object.properties.insert("type".to_owned(), only.description(Some("The type.")).into());
-        if let Some(RefOr::T(Schema::Object(registry))) = object.properties.get_mut("registry") {
-            let (KnownRegistry::Such(host) | KnownRegistry::Only(host)) = declaration.registry;
-            registry.example = Some(host.into());
+        let (KnownRegistry::Such(host) | KnownRegistry::Only(host)) = declaration.registry;
+        match object.properties.get_mut("registry") {
+            Some(RefOr::Ref(registry)) => registry.description.push_str(&format!(" Such as `{host}`.")),
+            Some(RefOr::T(Schema::Object(registry))) => registry.example = Some(host.into()),
+            _ => {}
         }
         complete(&mut object, feed_type);
         let own_name = format!("{}{name}", in_camel_case(feed_type));
@@ -74,49 +87,53 @@ fn in_camel_case(feed_type: FeedType) -> String {
     feed_type.as_str().split('-').map(capital).collect()
 }
 
-fn text(field: &Field) -> String {
-    match field.presence {
-        Presence::Optional { absent, .. } => format!("{}; by default {absent}.", field.description),
-        _ => format!("{}.", field.description),
-    }
-}
-
-fn insert(object: &mut Object, field: &Field, is_required: bool, description: String, may_be_null: bool) {
+fn insert(object: &mut Object, field: &Field, shown: Shown, about: &str) {
+    let is_required = match shown {
+        Shown::New => matches!(field.presence, Presence::Required),
+        Shown::Patch => false,
+        Shown::Answer => !field.is_removable(),
+    };
     if is_required {
         object.required.push(field.name.to_owned());
     }
-    object.properties.insert(field.name.to_owned(), schema(field, description, may_be_null));
+    let may_be_null = !is_required && shown != Shown::Answer;
+    object.properties.insert(field.name.to_owned(), schema(field, shown, about, may_be_null));
 }
 
-fn schema(field: &Field, description: String, may_be_null: bool) -> RefOr<Schema> {
-    let of = |json_type: Type| -> SchemaType {
-        if may_be_null { SchemaType::from_iter([json_type, Type::Null]) } else { json_type.into() }
-    };
-    let schema = ObjectBuilder::new().description(Some(description));
+fn schema(field: &Field, shown: Shown, about: &str, may_be_null: bool) -> RefOr<Schema> {
+    let of = |json_type| possibly_null(json_type, may_be_null);
+    let unit = if let Shape::Seconds { .. } = field.shape { "; in seconds" } else { "" };
+    let schema = ObjectBuilder::new().description(Some(format!("{about}{unit}.")));
+    // A server of a later version may answer with more than this one accepts.
+    let is_bounded = shown != Shown::Answer;
     match field.shape {
-        Shape::Text { pattern, min, max } => schema
+        Shape::Text { pattern, min, max } if is_bounded => schema
             .schema_type(of(Type::String))
             .pattern(Some(pattern))
             .min_length(Some(min))
             .max_length(Some(max)),
+        Shape::Text { .. } => schema.schema_type(of(Type::String)),
         Shape::Words(words) => {
+            let words = words.iter().map(|word| Value::from(*word));
             let null = may_be_null.then_some(Value::Null);
-            let words = words.iter().map(|word| Value::from(*word)).chain(null);
-            schema.schema_type(of(Type::String)).enum_values(Some(words))
+            schema.schema_type(of(Type::String)).enum_values(Some(words.chain(null)))
         }
-        Shape::Seconds { min, max } => {
+        Shape::Seconds { min, max } if is_bounded => {
             schema.schema_type(of(Type::Integer)).minimum(Some(min)).maximum(Some(max))
         }
+        Shape::Seconds { .. } => schema.schema_type(of(Type::Integer)),
     }
     .into()
 }
 
-fn endpoints(names: &[&str], may_be_null: bool) -> RefOr<Schema> {
-    let json_type =
-        if may_be_null { SchemaType::from_iter([Type::Object, Type::Null]) } else { Type::Object.into() };
+fn possibly_null(json_type: Type, may_be_null: bool) -> SchemaType {
+    if may_be_null { SchemaType::from_iter([json_type, Type::Null]) } else { json_type.into() }
+}
+
+fn endpoints<'a>(names: impl IntoIterator<Item = &'a &'a str>, may_be_null: bool) -> RefOr<Schema> {
     let object = ObjectBuilder::new()
-        .schema_type(json_type)
+        .schema_type(possibly_null(Type::Object, may_be_null))
         .description(Some("Overridden hosts of the cloud's APIs."))
         .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)));
-    names.iter().fold(object, |object, name| object.property(*name, EndpointText::schema())).into()
+    names.into_iter().fold(object, |object, name| object.property(*name, EndpointText::schema())).into()
 }

@@ -114,7 +114,7 @@ pub struct NewFeedMembers {
     pub feed_type: FeedType,
     /// The registry from which images are pulled: a host of the type's cloud, or any host if every endpoint
     /// is given.
-    #[schema(value_type = RegistryText, example = "123456789012.dkr.ecr.eu-central-1.amazonaws.com")]
+    #[schema(value_type = RegistryText)]
     pub registry: RegistryHost,
     /// The display name; by default the slug.
     #[serde(default, skip_serializing_if = "Option::is_none")]

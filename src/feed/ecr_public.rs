@@ -96,11 +96,9 @@ pub fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feed::aws::SessionDuration;
 
     fn outcome(registry: &str, role: &str, endpoints: &[&str]) -> Option<String> {
-        let role =
-            AssumedRole { role_arn: role.parse().unwrap(), session_duration: SessionDuration::default() };
+        let role = AssumedRole::new(role.parse().unwrap());
         let endpoints = Endpoints::from_pairs(ENDPOINT_NAMES, endpoints.iter().copied()).unwrap();
         check(&role, &registry.parse().unwrap(), &endpoints).err().map(|error| error.to_string())
     }

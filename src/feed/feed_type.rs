@@ -153,7 +153,7 @@ mod tests {
     use proptest::strategy::ValueTree;
     use proptest::string::string_regex;
     use proptest::test_runner::TestRunner;
-    use serde::de::{Error as _, IntoDeserializer, Visitor};
+    use serde::de::{IntoDeserializer, Visitor};
     use serde::{Deserializer, forward_to_deserialize_any};
     use serde_json::Value;
 

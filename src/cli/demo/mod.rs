@@ -343,7 +343,7 @@ impl Stage {
 
 /// Returns the role of both AWS feeds.
 fn role() -> anyhow::Result<AssumedRole> {
-    Ok(AssumedRole { role_arn: ROLE.parse()?, session_duration: Default::default() })
+    Ok(AssumedRole::new(ROLE.parse()?))
 }
 
 fn show(credential: &Credential) -> anyhow::Result<()> {

@@ -45,8 +45,11 @@ fn command(feed_type: FeedType) -> Command {
         }
         KnownRegistry::Only(host) => registry.help("The registry's host").default_value(host),
     };
-    let command = Command::new(feed_type.as_str()).about(declaration.about).arg(registry);
-    OutputOptions::augment_args(NewFeed::augment_args(own_flags::add_to(command, feed_type)))
+    let command = own_flags::add_to(Command::new(feed_type.as_str()).arg(registry), feed_type);
+    // Derived arguments bring descriptions of their own, so that of the type comes last.
+    OutputOptions::augment_args(NewFeed::augment_args(command))
+        .about(declaration.about)
+        .long_about(None::<&str>)
 }
 
 impl Subcommand for Add {
@@ -82,5 +85,25 @@ impl FromArgMatches for Add {
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_type_has_a_subcommand_with_its_description_and_the_flags_of_its_fields() {
+        let parent = Add::augment_subcommands(Command::new("add"));
+        for feed_type in FeedType::ALL {
+            let command = parent.find_subcommand(feed_type.as_str()).unwrap();
+            let about = command.get_about().map(ToString::to_string);
+            assert_eq!(about.as_deref(), Some(feed_type.declaration().about));
+            assert!(command.get_long_about().is_none(), "{feed_type}");
+            for (field, types) in FeedType::all_fields() {
+                let has = command.get_arguments().any(|flag| flag.get_long() == Some(&field.flag()));
+                assert_eq!(has, types.contains(&feed_type), "{feed_type} --{}", field.flag());
+            }
+        }
     }
 }

@@ -114,8 +114,7 @@ fn registry_role_and_endpoints_must_fit_together() {
             ),
         ),
     ] {
-        let aws =
-            AssumedRole { role_arn: role.parse().unwrap(), session_duration: SessionDuration::default() };
+        let aws = AssumedRole::new(role.parse().unwrap());
         let endpoints = Endpoints::from_pairs(ENDPOINT_NAMES, endpoints.iter().copied()).unwrap();
         let outcome = aws.check(&registry.parse().unwrap(), &endpoints);
         assert_eq!(outcome.err().map(|error| error.to_string()).as_deref(), error);

@@ -133,10 +133,7 @@ pub(crate) fn feed(alg: Algorithm, token_lifetime: Duration) -> Feed {
         slug: "prod".parse().unwrap(),
         name: None,
         registry: "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse().unwrap(),
-        provider: Provider::AwsEcr(AssumedRole {
-            role_arn: "arn:aws:iam::123456789012:role/pull".parse().unwrap(),
-            session_duration: Default::default(),
-        }),
+        provider: Provider::AwsEcr(AssumedRole::new("arn:aws:iam::123456789012:role/pull".parse().unwrap())),
         audience: None,
         subject_keys: None,
         alg: Some(alg),

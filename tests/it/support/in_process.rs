@@ -71,10 +71,7 @@ impl InProcess {
                 slug: slug.parse().unwrap(),
                 name: None,
                 registry: "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse().unwrap(),
-                provider: Provider::AwsEcr(AssumedRole {
-                    role_arn: ROLE.parse().unwrap(),
-                    session_duration: Default::default(),
-                }),
+                provider: Provider::AwsEcr(AssumedRole::new(ROLE.parse().unwrap())),
                 audience: None,
                 subject_keys: None,
                 alg: None,
