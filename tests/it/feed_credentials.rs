@@ -44,7 +44,7 @@ fn a_credential_has_the_requested_lifetime_or_is_not_handed_out() {
 
     let output = credentials(&issuer.carnet, &["--min-remaining", "1h"]);
     assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{output:?}");
-    for part in ["feed default/a", "less than the 3600 s asked for", "hint: "] {
+    for part in ["feed default/a", "less than the 3600 s requested", "hint: "] {
         assert!(output.stderr.contains(part), "no {part:?} in:\n{}", output.stderr);
     }
 }
@@ -67,7 +67,7 @@ fn a_credential_may_be_limited_to_repositories_by_their_exact_names() {
     let many: Vec<String> = (0..16).map(|n| format!("--repository=team/{long}-{n:02}")).collect();
     let output = credentials(&issuer.carnet, &many.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{output:?}");
-    assert!(output.stderr.contains("AWS takes at most 2048"), "{}", output.stderr);
+    assert!(output.stderr.contains("AWS accepts at most 2048"), "{}", output.stderr);
 }
 
 #[test]

@@ -180,7 +180,7 @@ fn a_providers_refusal_reads_the_same_through_a_server() {
             1,
             &[
                 "feed default/trusted: ",
-                "less than the 43200 s asked for",
+                "less than the 43200 s requested",
                 "hint: ask for a credential with less life left",
             ],
         );
@@ -310,7 +310,7 @@ fn a_server_is_reached_by_tls_with_its_authority_and_by_a_unix_socket() {
     // The sandbox listens, and is no carnet.
     let sandbox = world._sandbox.announced("/endpoints/aws/sts");
     let output = ask(&["--server", sandbox]);
-    assert_refused(&output, 1, &["not as carnet does", "hint: --server or CARNET_URL must be where"]);
+    assert_refused(&output, 1, &["not as carnet does", "hint: --server or CARNET_URL must name the address"]);
 }
 
 #[test]

@@ -96,5 +96,5 @@ fn an_absent_proxy_is_reported_from_the_first_step_on() {
     let proxy = ForwardProxy::start(Some("Basic dXNlcjpodW50ZXIy"));
     let step = check(&issuer, &format!("http://{}", proxy.address));
     assert_eq!(step["step"], "discovery", "{step:#}");
-    assert!(step["causes"][0]["cause"].as_str().unwrap().contains("without a login"), "{step:#}");
+    assert!(step["causes"][0]["cause"].as_str().unwrap().contains("requires a login"), "{step:#}");
 }

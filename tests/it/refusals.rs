@@ -331,7 +331,7 @@ fn databases_that_carnet_cannot_use_are_refused_by_name() {
         assert!(before == state(&carnet), "{database}: changed something");
     }
     for (database, named) in [
-        ("sqlite:absent/new.db", ["sqlite:absent/new.db", "cannot be made"]),
+        ("sqlite:absent/new.db", ["sqlite:absent/new.db", "cannot be created"]),
         ("sqlite:text.db", ["sqlite:text.db", "file is not a database"]),
     ] {
         let mut command = carnet.bare_command();
@@ -349,7 +349,12 @@ fn a_database_of_a_newer_carnet_is_refused_by_every_command() {
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
          VALUES (90000000000000, 'later', TRUE, x'00', 0)",
     );
-    let named = ["schema 90000000000000", "carnet.db", "newer carnet", "hint: run the carnet that wrote it"];
+    let named = [
+        "schema 90000000000000",
+        "carnet.db",
+        "newer carnet",
+        "hint: run the version of carnet that wrote it",
+    ];
     assert_all_refused(
         &carnet,
         [

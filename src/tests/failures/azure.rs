@@ -56,7 +56,7 @@ async fn every_failure_at_azure_names_its_step_and_number_and_has_a_hint() {
         refused("too long a life", ENTRA, 400, "AADSTS70023", "lower token_lifetime").claim("exp", week),
         Case {
             kid: Some("other"),
-            ..refused("unknown key", ENTRA, 401, "AADSTS50013", "find the RSA key RS256")
+            ..refused("unknown key", ENTRA, 401, "AADSTS50013", "must have the RSA key RS256")
         },
         refused("not a token", ENTRA, 400, "AADSTS50027", "could not verify the token").claim("exp", "soon"),
         Case {

@@ -220,7 +220,7 @@ impl Cloud {
 /// Returns the failures without a refusal that any step of any provider may have.
 fn broken(step: &'static str) -> [Case; 2] {
     [
-        Case { status: Some(200), ..failed("malformed", step, "not what the provider's API answers") }
+        Case { status: Some(200), ..failed("malformed", step, "not a response of the provider's API") }
             .fault("malformed"),
         failed("oversized", step, "not the provider's API").fault("oversized"),
     ]

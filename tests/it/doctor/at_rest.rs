@@ -158,7 +158,7 @@ fn feeds_that_cannot_work_are_found() {
     found.assert("feed-lifetime", "ok", "1 feed within");
     found.assert("feed-subject", "warning", "default/long: up to ");
     carnet.ok(&["key", "policy", "--max-token-lifetime=30m"]);
-    Found::of(&carnet, &[]).assert("feed-lifetime", "failed", "default/long asks for 3600 s");
+    Found::of(&carnet, &[]).assert("feed-lifetime", "failed", "default/long uses 3600 s");
 }
 
 #[test]

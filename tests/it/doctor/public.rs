@@ -95,7 +95,7 @@ fn an_issuer_on_this_machine_is_reported_and_fetched_only_if_allowed() {
     let issuer = Issuer::http();
     let found = Found::of(&issuer.carnet, &[]);
     found.assert("issuer-url", "failed", "no cloud can reach http://127.0.0.1:");
-    found.assert("view", "ok", "trusting the public web roots");
+    found.assert("view", "ok", "trusting only the public web roots");
     assert_eq!(found.complaints().len(), 1, "{:#?}", found.report);
     assert_eq!(found.get("discovery"), None);
 

@@ -179,7 +179,7 @@ pub(crate) const AT_ECR: &[Case] = &[
     },
     Case {
         trust: "[aws]\nregion = 'eu-central-1'",
-        fix: Fix::Hand("the registry's region", "the stand-in is put into the region that was signed for"),
+        fix: Fix::Hand("in the same region", "the stand-in is put into the region that was signed for"),
         ..ecr("aws-ecr-other-region", 400, "InvalidSignatureException", "refused the request's signature")
     },
     Case {

@@ -92,7 +92,7 @@ pub(crate) const LOGIN: &[Case] = &[
     Case {
         feed: &["--registry={closed}"],
         fix: Fix::Way("allow connections to the registry"),
-        ..login("registry-down", None, None, "resolves and reaches the registry")
+        ..login("registry-down", None, None, "can resolve and reach the registry")
     },
     Case {
         // Over TLS; otherwise carnet would use plain http for a registry on this machine.
@@ -123,7 +123,7 @@ pub(crate) const AT_PULL: &[Case] = &[
     Case {
         rules: &[rule(MANIFEST, Act::Answer("403 Forbidden", JSON, DENIED))],
         fix: Fix::Lifts("the role may ecr:BatchGetImage on"),
-        ..pull("pull-denied", 403, Some("DENIED"), "may log in, but not pull app:v1")
+        ..pull("pull-denied", 403, Some("DENIED"), "can log in, but is not allowed to pull app:v1")
     },
     Case {
         rules: &[rule(MANIFEST, Act::Answer("429 Too Many Requests", JSON, TOO_MANY))],

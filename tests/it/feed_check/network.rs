@@ -18,12 +18,12 @@ pub(crate) const NETWORK: &[Case] = &[
     Case {
         feed: &["--endpoint=sts=http://{closed}/aws/sts"],
         fix: Fix::Way("allow connections to the endpoint"),
-        ..sts("network-refused", None, "resolves and reaches the endpoint")
+        ..sts("network-refused", None, "can resolve and reach the endpoint")
     },
     Case {
         feed: &["--endpoint=sts=https://sts.nowhere.invalid"],
         fix: Fix::Not("which names resolve on this machine is not for a test to change"),
-        ..sts("network-no-such-name", None, "resolves and reaches the endpoint")
+        ..sts("network-no-such-name", None, "can resolve and reach the endpoint")
     },
     Case {
         feed: &["--endpoint=sts=https://stored.example"],

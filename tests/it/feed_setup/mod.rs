@@ -326,7 +326,7 @@ fn notes_name_surprising_effects() {
         (Case { issuer: "https://issuer.example:8443", ..CASES[0] }, "AWS accepts no issuer with a port"),
         (Case { issuer: "http://localhost:1", ..*Case::named("azure-app") }, "No cloud can fetch keys"),
         (*Case::named("aws-ecr-cn"), "--format json shows that policy as repository_policy"),
-        (*Case::named("azure-managed-us"), "assignments of AcrPush count no more"),
+        (*Case::named("azure-managed-us"), "assignments of AcrPush no longer have an effect"),
         (*Case::named("google-uploaded"), "after every rotation"),
         (*Case::named("google-direct"), "give every feed a provider of its own"),
     ] {

@@ -61,7 +61,7 @@ fn a_server_sends_each_verifier_one_token_of_the_new_key() {
         add_feed(carnet, slug, account, alg, &sts.url());
     }
     let told = revoke(carnet, "ES256", "active", &[]);
-    assert!(told.contains("a running server shows the verifiers of ES256 tokens"), "{told}");
+    assert!(told.contains("a running server sends the verifiers of ES256 tokens"), "{told}");
     let tokens = [relay.wait_for(2), other.wait_for(1)].concat();
     let listed = list(carnet);
     for token in &tokens {

@@ -16,7 +16,7 @@ fn revoking_the_active_key_lets_the_prepared_one_take_over() {
         &[
             &format!("{active} signs RS256 tokens and was published 2 days ago"),
             "every token that it has signed stops verifying",
-            "go on accepting it for up to 300 s",
+            "accept it for up to 300 s more",
             "Most fetch again only for a kid that they do not know",
             &format!("{prepared} takes over; verifiers know it already"),
             "this needs a confirmation",
@@ -134,7 +134,7 @@ fn revoking_everything_replaces_active_and_prepared_keys_and_takes_the_retired_a
         &[
             "All 5 published keys leave the JWKS at once",
             "keys that no verifier has seen",
-            "at the latest in 86400 s",
+            "do so in 86400 s at the latest",
             "hint: --yes",
         ],
     );

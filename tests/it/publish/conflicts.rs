@@ -14,8 +14,13 @@ fn an_older_copy_of_the_database_never_wins() {
     publisher.ok(&[]);
     let kids = publisher.kids();
 
-    let told =
-        ["was not brought up to date", "is generation", "newer than", "hint: a later state", "--take-over"];
+    let told = [
+        "was not brought up to date",
+        "is generation",
+        "newer than",
+        "has a later state of this issuer",
+        "--take-over",
+    ];
     backup.refused(&[], 1, &told);
     backup.refused(&["--once"], 1, &told);
     backup.refused(&["--take-over"], 2, &["It will be overwritten", "hint: --yes confirms"]);
@@ -51,7 +56,7 @@ fn another_issuers_copy_is_refused_and_taken_over_with_a_flag() {
         1,
         &[
             ".well-known/jwks there belongs to the issuer https://issuer.example",
-            "hint: one place stands for one issuer",
+            "hint: a target holds the documents of one issuer URL",
         ],
     );
     assert!(second.read(DISCOVERY).contains(ISSUER));
@@ -73,7 +78,10 @@ fn a_foreign_document_is_refused_at_first_and_overwritten_once_keys_wait_for_the
     publisher.refused(
         &[],
         1,
-        &[".well-known/jwks there was not written by carnet", "hint: somebody else has put that file there"],
+        &[
+            ".well-known/jwks there was not written by carnet",
+            "hint: something other than carnet wrote or changed that file",
+        ],
     );
     publisher.ok(&["--take-over", "--yes"]);
     let kids = publisher.kids();

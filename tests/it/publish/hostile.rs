@@ -39,7 +39,7 @@ fn a_folder_that_may_not_be_written_is_named_and_nothing_waits_for_it() {
 fn a_folder_that_cannot_be_made_is_named() {
     let publisher = Publisher::new();
     let nowhere = Publisher { folder: publisher.folder.join("a"), ..publisher };
-    nowhere.refused(&[], 1, &["www/a cannot be made: No such file", "hint: make the folder above it"]);
+    nowhere.refused(&[], 1, &["www/a cannot be made: No such file", "hint: create its parent folder"]);
     let file = Publisher { folder: nowhere.carnet.home().join("file"), ..nowhere };
     fs::write(&file.folder, "").unwrap();
     file.refused(&[], 1, &["file is a file, not a folder"]);
