@@ -289,7 +289,7 @@ mod tests {
             (&b"HTTP/1.1 400 x\r\n\r\n"[..], TlsFailure::NotTls, "does not speak TLS"),
             // An alert: protocol_version.
             (&[0x15, 3, 3, 0, 2, 2, 70], TlsFailure::NothingInCommon, "have TLS 1.2 or 1.3 enabled"),
-            (b"", TlsFailure::Closed, "something must listen there"),
+            (b"", TlsFailure::Closed, "a server must accept public connections there"),
         ] {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("https://{}/", listener.local_addr().unwrap());

@@ -207,7 +207,7 @@ async fn a_missing_response_is_reported_for_its_own_step_and_host() {
         };
         let failed = failed.unwrap();
         assert_eq!(failed.upstream.as_ref().unwrap().step, step);
-        assert_eq!(failed.detail, format!("{host} gives no answer: could not connect"));
+        assert_eq!(failed.detail, format!("{host} did not respond: could not connect"));
         assert_eq!(failed.causes.len(), causes, "{:?}", failed.causes);
     }
 }
@@ -235,10 +235,10 @@ async fn a_refusal_during_a_pull_has_the_causes_of_a_pull() {
 async fn a_registry_that_is_open_and_without_tls_is_warned_of_for_both() {
     let (feed, secret) = (feed("localhost:5000"), login());
     for (answers, warnings) in [
-        (vec![answer(200, None, "{}")], vec!["lets everybody in"]),
+        (vec![answer(200, None, "{}")], vec!["accepts anonymous requests"]),
         (
             vec![Err(TransportErrorKind::Tls(TlsFailure::NotTls)), answer(200, None, "{}")],
-            vec!["is plain http", "lets everybody in"],
+            vec!["is plain http", "accepts anonymous requests"],
         ),
         (
             vec![
