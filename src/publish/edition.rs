@@ -9,6 +9,7 @@ use crate::values::issuer_url::IssuerUrl;
 
 use super::target::{DocumentName, Label, Stored};
 use crate::signing_keys::publication::Generation;
+use crate::states::StatePoint;
 use crate::store::keyring::Purpose;
 use crate::store::sealed::RowMac;
 use crate::values::target_url::TargetUrl;
@@ -45,7 +46,26 @@ impl Edition {
         let key_set = issuer.key_set();
         let documents = Arc::clone(&key_set.documents);
         let mac = key_set.keyring.mac(Purpose::PublishedLabels).clone();
-        Self::new(issuer.url().clone(), key_set.edition, documents, key_set.kids.clone(), mac)
+        let mut edition =
+            Self::new(issuer.url().clone(), key_set.edition, documents, key_set.kids.clone(), mac);
+        edition.label.state = issuer.state_status().map(|status| status.state.to_string());
+        edition
+    }
+
+    /// Returns the state of the database that an authentic label at `target` remembers, if `stored` has one.
+    #[must_use]
+    pub fn remembered(&self, target: &TargetUrl, name: DocumentName, stored: &Stored) -> Option<StatePoint> {
+        let state = stored.label.as_ref()?.state.as_deref()?;
+        if self.has_written(target, name, stored) { state.parse().ok() } else { None }
+    }
+
+    /// Returns whether `stored` is this edition's document `name` at `target`, with an authentic label. The state
+    /// in the label may be an earlier one: not every change of the database changes the documents.
+    #[must_use]
+    pub fn is_shown_by(&self, target: &TargetUrl, name: DocumentName, stored: &Stored) -> bool {
+        stored.body == self.document(name).body
+            && self.has_written(target, name, stored)
+            && stored.label.as_ref().is_some_and(|label| label.generation == self.label.generation)
     }
 
     /// Returns the label of a document of this edition at `target`.

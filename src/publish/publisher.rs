@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::records::{Found, Records};
+use super::target::DocumentName;
 use super::write::publish_into;
 use super::{Conflict, Edition, Mode, PublishError, Published, Target, publish};
 use crate::issuer::{Issuer, KeyStateError, STALE_AFTER};
@@ -77,7 +78,8 @@ enum LookError {
 }
 
 impl Publisher {
-    /// Registers `target`: publishes the documents there, unless it is registered already, and only then
+    /// Checks the database against the labels at `target` if nothing else outside the database remembers its
+    /// state. Then registers `target`: publishes the documents there, unless it is registered already, and only then
     /// makes keys wait for it. So a target that cannot be written never blocks a working issuer.
     pub async fn begin(
         target: Arc<dyn Target>,
@@ -86,6 +88,9 @@ impl Publisher {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BeginError> {
         let url = target.url().clone();
+        if issuer.state_status().is_some_and(|status| status.unproved) {
+            prove_state(target.as_ref(), &Edition::of(&issuer), &records).await?;
+        }
         let is_registered = records.targets().await?.iter().any(|known| known.target == url);
         let mut shown = None;
         if !is_registered {
@@ -181,7 +186,7 @@ impl Publisher {
             outcome => return Ok(outcome.map(|()| published)?),
         }
         self.issuer.refresh().await?;
-        if Edition::of(&self.issuer).label != edition.label {
+        if Edition::of(&self.issuer).label.generation != edition.label.generation {
             return Err(LookError::Outdated);
         }
         publish_into(&mut published, target, edition, Mode::Update).await?;
@@ -215,6 +220,18 @@ impl Publisher {
             tracing::warn!(error = &error as &dyn Error, "the failure to publish could not be recorded");
         }
     }
+}
+
+/// Checks that the database has had every state that an authentic label at `target` remembers. A target that
+/// cannot be read proves nothing; publishing reports it.
+async fn prove_state(target: &dyn Target, edition: &Edition, records: &Records) -> Result<(), StoreError> {
+    for name in DocumentName::ALL {
+        let Ok(Some(stored)) = target.read(name, edition.document(name)).await else { continue };
+        if let Some(state) = edition.remembered(target.url(), name, &stored) {
+            records.prove_state(&state, target.url()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns the keys of `edition` that the overwritten JWKS lacked; all keys, if the text was no JWKS. Returns

@@ -9,6 +9,7 @@ use super::Edition;
 use super::target::{DocumentName, sha256};
 use super::write::Foreign;
 use crate::jose::jwk::Kid;
+use crate::states::StatePoint;
 use crate::store::publications::{PublicationTarget, Shown, WrittenText};
 use crate::store::{ReadTransaction, Store, StoreError};
 use crate::values::actor::Actor;
@@ -45,6 +46,20 @@ impl Records {
     /// Returns every target.
     pub async fn targets(&self) -> Result<Vec<PublicationTarget>, StoreError> {
         self.store.publication_targets().await
+    }
+
+    /// Checks that the database has had `state`, which a label at `target` remembers. The database counts as proved
+    /// then.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::State`] if an older database, or another one, is in its place.
+    pub async fn prove_state(&self, state: &StatePoint, target: &TargetUrl) -> Result<(), StoreError> {
+        let witness = format!("the label of the published copy at {target}");
+        if self.store.prove_state(state, &witness).await? {
+            tracing::info!(%target, %state, "the published copy remembers the database's state");
+        }
+        Ok(())
     }
 
     /// Registers `target`, which shows `edition`: from now on every key waits until the target shows it.

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::floors::OUTSIDE;
 use crate::source::{Reading, Source};
 
 /// A parent module that the files below it may name although it names them, because it holds their shared
@@ -117,7 +118,7 @@ fn dependencies(readings: &[(&str, Reading)]) -> Graph {
     let mut graph = Graph::new();
     for (path, reading) in readings {
         let module = reading.module.as_slice();
-        if module.is_empty() || is_for_tests(module) {
+        if module.first().is_none_or(|room| OUTSIDE.contains(&room.as_str())) || is_for_tests(module) {
             continue;
         }
         let own = graph.entry((*path).to_owned()).or_default();

@@ -181,7 +181,7 @@ fn a_providers_refusal_reads_the_same_through_a_server() {
             &[
                 "feed default/trusted: ",
                 "less than the 43200 s requested",
-                "hint: ask for a credential with less life left",
+                "hint: request a credential with less remaining life",
             ],
         );
     }

@@ -167,8 +167,7 @@ fn decide<'a>(
     mode: Mode,
 ) -> Result<Step<'a>, Conflict> {
     let Some(stored) = stored else { return Ok(Step::Write { over: None }) };
-    let is_current = stored.body == edition.document(name).body;
-    if is_current && stored.headers_fit && stored.label.as_ref() == Some(&edition.label_at(target, name)) {
+    if stored.headers_fit && edition.is_shown_by(target, name, stored) {
         return Ok(Step::Leave);
     }
     let write = Step::Write { over: Some(&stored.version) };

@@ -67,6 +67,24 @@ impl Store {
         Ok(())
     }
 
+    /// Checks that the database has had the state `known`, which `witness` remembers, after its states were checked
+    /// without a witness. Returns whether that proves it: a state that is too old to be kept proves nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::State`] if the database is older, or has another history.
+    pub async fn prove_state(&self, known: &StatePoint, witness: &str) -> Result<bool, StoreError> {
+        let Some(vouched) = self.guard.vouched() else { return Ok(false) };
+        match self.read().await?.check_standing(&vouched.id, known, witness).await {
+            Ok(()) => {
+                self.guard.unproved.store(false, Ordering::Relaxed);
+                Ok(true)
+            }
+            Err(StoreError::State(StateError::Forgotten { .. })) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Checks the database as [`Store::establish_state`] does, without writing anything, and without checking
     /// later reads against the states. Returns the last state, and whether anything outside the database
     /// remembers it.

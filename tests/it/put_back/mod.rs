@@ -3,6 +3,7 @@
 
 mod accepted;
 mod at_the_start;
+mod published_copy;
 mod state_file;
 mod under_a_server;
 
