@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use crate::publish::{DISCOVERY, ISSUER, JWKS, Publisher};
-use crate::support::database;
 
 #[test]
 fn an_older_copy_of_the_database_never_wins() {
