@@ -87,7 +87,8 @@ mod sandbox;
 #[cfg(feature = "test-internals")]
 #[doc(hidden)]
 pub mod internals;
-#[cfg(all(test, feature = "cli"))]
+#[cfg(test)]
+#[cfg(feature = "cli")]
 mod tests;
 
 pub use crate::access::grants::{Grants, GrantsError};

@@ -137,7 +137,7 @@ impl Event {
 
     /// Sets the client's address.
     #[must_use]
-    pub fn from_client(self, client: IpAddr) -> Self {
+    pub fn with_client(self, client: IpAddr) -> Self {
         Self { client: Some(client), ..self }
     }
 
@@ -161,7 +161,7 @@ impl Event {
 
     /// Marks the event as part of a feed's check.
     #[must_use]
-    pub fn as_check(self) -> Self {
+    pub fn for_check(self) -> Self {
         Self { is_check: true, ..self }
     }
 

@@ -132,7 +132,7 @@ impl AuditLog {
         let event = |client: Option<IpAddr>, reason, count| {
             let event = Event::new(EventKind::Request, Outcome::Refused, &Actor::anonymous());
             let event = event.detail(reason).counted(count);
-            if let Some(client) = client { event.from_client(client) } else { event }
+            if let Some(client) = client { event.with_client(client) } else { event }
         };
         // All events enter the queue before the first is awaited, so that one transaction writes them.
         let begun: Vec<_> = counted

@@ -191,7 +191,7 @@ mod tests {
         Event::new(EventKind::Request, Outcome::Refused, &Actor::grant(grant))
             .in_request(request)
             .about_path(&path)
-            .from_client(Ipv4Addr::LOCALHOST.into())
+            .with_client(Ipv4Addr::LOCALHOST.into())
             .detail(what)
     }
 

@@ -223,7 +223,7 @@ impl Chain<'_> {
 
     async fn mint(&self) -> Result<SignedToken, Failed> {
         let Check { feed, context, asked, .. } = &self.check;
-        let asked = asked.clone().as_check();
+        let asked = asked.clone().for_check();
         self.issuer.mint(feed, context, asked).await.map_err(|error| {
             let causes = match &error {
                 AuditedMintError::Mint(error) => mint_causes(error),
@@ -241,7 +241,7 @@ impl Chain<'_> {
         let exchanged = exchange_in_steps(self.transport, request, self.clock, &on_step).await;
         attempt.end(exchanged.as_ref().map_or_else(|error| error.outcome(), |_| ExchangeOutcome::Ok));
         let event = Event { kind: EventKind::Exchange, outcome: Outcome::Done, ..asked.clone() };
-        let event = event.as_check().about_feed(feed).with_token(&token.presented, token.jti);
+        let event = event.for_check().about_feed(feed).with_token(&token.presented, token.jti);
         let log = self.issuer.log();
         match exchanged {
             Ok(credential) => {

@@ -113,7 +113,7 @@ impl ProxyFailure {
                     "the proxy does not reach the {noun}: it cannot resolve its name, has no route to it, or \
                      is overloaded"
                 ),
-                format!("find the reason in the proxy's log, then check again"),
+                "find the reason in the proxy's log, then check again".to_owned(),
             ),
             Self::Refused(_) => Cause::act(
                 format!("the proxy's rules do not allow this machine to reach the {noun}"),

@@ -140,7 +140,7 @@ impl TokenHash {
 
     /// Returns the hash in base64, as stored.
     #[must_use]
-    pub fn to_text(&self) -> String {
+    pub fn to_text(self) -> String {
         STANDARD_NO_PAD.encode(self.0)
     }
 

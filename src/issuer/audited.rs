@@ -9,7 +9,7 @@ use crate::issuer::{Issuer, MintError};
 use crate::oidc::subject::Context;
 use crate::oidc::token::SignedToken;
 
-/// An issuer that records its mints. It signs with [`Issuer::mint`], which records nothing.
+/// An issuer that records its mints. It signs with `Issuer::mint`, which records nothing.
 #[derive(Debug, Clone)]
 pub struct AuditedIssuer {
     issuer: Arc<Issuer>,

@@ -49,11 +49,11 @@ fn event(number: u128) -> Event {
         .about_path(&"default/prod".parse().unwrap())
         .about_grant(Uuid::from_u128(1000 + number))
         .with_token(&presented, Uuid::from_u128(2000 + number))
-        .from_client(Ipv4Addr::new(192, 0, 2, 1).into())
+        .with_client(Ipv4Addr::new(192, 0, 2, 1).into())
         .in_request(&format!("request {number}"))
         .upstream_request(&format!("upstream request {number}"))
         .detail(&format!("AccessDenied {number}"))
-        .as_check()
+        .for_check()
         .counted(7);
     Event { feed_id: Some(Uuid::from_u128(3000 + number)), ..event }
 }

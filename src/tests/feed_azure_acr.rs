@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// Returns step, status and code of a refusal, which must also have a hint and a request id.
-#[expect(clippy::unwrap_used, reason = "a helper of tests, which clippy does not see as such")]
 #[track_caller]
 fn refusal(error: &ExchangeError) -> (&'static str, u16, String) {
     let upstream = error.upstream().unwrap();

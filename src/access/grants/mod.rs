@@ -1,6 +1,6 @@
 //! Creates, lists and revokes grants, and authenticates callers by their token.
 //!
-//! [`crate::grant`] decides what a grant allows. Every change is recorded in the audit log, in the same
+//! `crate::grant` decides what a grant allows. Every change is recorded in the audit log, in the same
 //! transaction.
 
 pub mod quotas;

@@ -108,7 +108,7 @@ impl Caller {
     pub(super) fn event(&self, kind: EventKind, outcome: Outcome) -> Event {
         let event = Event::new(kind, outcome, &self.actor).in_request(self.request_id.as_str());
         match self.client {
-            Some(client) => event.from_client(client),
+            Some(client) => event.with_client(client),
             None => event,
         }
     }

@@ -1,7 +1,7 @@
 //! The API below `/api/v1`: it accepts grants and returns credentials and other responses.
 //!
 //! Handlers only translate: a request into calls of the services below, and their results into the types of
-//! [`crate::api_types`]. They decide only if the caller's permissions allow the request.
+//! `crate::api_types`. They decide only if the caller's permissions allow the request.
 //!
 //! Invariants: the role is checked before any lookup; a resource outside the caller's grant is not found; no
 //! credential is returned before its audit row is durable; every refusal is problem details.

@@ -49,11 +49,11 @@ fn full_event() -> Event {
         .about_path(&"default/prod".parse().unwrap())
         .about_grant(Uuid::from_u128(2))
         .with_token(&presented, Uuid::from_u128(3))
-        .from_client(Ipv4Addr::new(192, 0, 2, 1).into())
+        .with_client(Ipv4Addr::new(192, 0, 2, 1).into())
         .in_request("a request")
         .upstream_request("an upstream request")
         .detail("what\nhappened")
-        .as_check()
+        .for_check()
         .counted(7);
     Event { feed_id: Some(Uuid::from_u128(4)), ..event }
 }

@@ -2,7 +2,7 @@
 //!
 //! Tracked rows are those that a state vouches for: signing keys, grants, the issuer URL and the policy. A
 //! transaction that changes one appends a state when it commits. A row is accepted only if a state vouches
-//! for it: the last one that this process has seen, or a later one that follows from it. [`crate::states`]
+//! for it: the last one that this process has seen, or a later one that follows from it. `crate::states`
 //! defines a state.
 
 mod change;

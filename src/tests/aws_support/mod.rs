@@ -1,5 +1,4 @@
 //! An issuer made without carnet's signing code, and a sandbox that trusts it.
-#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as such")]
 
 use std::fmt;
 use std::sync::{Arc, Mutex};

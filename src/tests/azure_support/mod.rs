@@ -1,5 +1,4 @@
 //! The sandbox's Azure, with an issuer made without carnet's signing code.
-#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not see as such")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -167,14 +167,14 @@ fn a_recovery_from_a_leak_nudges_the_verifiers_or_has_the_server_do_it() {
     let relay = Relay::to(|_| {});
     add_feed(&issuer.carnet, "a", "111111111111", "ES256", &relay.url());
     let told = recover(&issuer.carnet, &["--new-key-file=1.key"]);
-    assert!(told.contains("nudge: a running server shows the verifiers of ES256 tokens"), "{told}");
+    assert!(told.contains("nudge: a running server sends the verifiers of ES256 tokens"), "{told}");
     assert!(told.contains("nudge: no feed has a verifier that fetches RS256 keys"), "{told}");
     relay.wait_for(1);
 
     let carnet = stopped(issuer);
     let told = recover(&carnet, &["--new-key-file=2.key"]);
-    assert!(told.contains("answered AccessDenied (HTTP 403), as it should"), "{told}");
-    assert!(told.contains("shows it again"), "{told}");
+    assert!(told.contains("responded with AccessDenied (HTTP 403), as expected"), "{told}");
+    assert!(told.contains("sends it again"), "{told}");
     // A recovery that is repeated nudges nobody again.
     let told = recover(&carnet, &["--new-key-file=2.key"]);
     assert!(told.contains("had been done already") && !told.contains("ES256 tokens"), "{told}");
@@ -186,7 +186,7 @@ fn a_recovery_from_a_leak_nudges_the_verifiers_or_has_the_server_do_it() {
     // The master key is a file that carnet does not move.
     let file = carnet.keys_dir().join("master.key").display().to_string();
     let told = recover(&carnet, &["--new-key-file=3.key", "--master-key-file", &file]);
-    assert!(told.contains("answered AccessDenied (HTTP 403), as it should"), "{told}");
+    assert!(told.contains("responded with AccessDenied (HTTP 403), as expected"), "{told}");
     let told = recover(&carnet, &["--new-key-file=4.key", "--master-key-file=3.key", "--no-nudge"]);
     assert!(told.contains("nudge: none"), "{told}");
     assert_eq!(relay.tokens().len(), 3);
