@@ -78,7 +78,7 @@ pub(crate) enum Fix {
 
 /// The reason why some fixes are not run.
 pub(crate) const UNHEARD_OF: &str = "nobody knows what fixes a code that is in no table";
-/// What clouds need of the issuer.
+/// The issuer, as clouds need it.
 pub(crate) const INTERNET: Fix = Fix::Way("make {url} reachable from the internet");
 
 pub(crate) const CASE: Case = Case {
