@@ -282,6 +282,9 @@ impl Nudging {
     /// Waits until no copy of the documents shows a revoked key and every copy shows the key that signs, or
     /// until the deadline. A verifier that fetches from an older copy would learn nothing.
     async fn wait_for_copies(&self, nudge: &Nudge) -> Result<(), NudgeError> {
+        // The claim may be from a revocation that this process does not publish yet; a verifier that fetched now
+        // would not find the key.
+        self.issuer.refresh().await?;
         while self.clock.now() < nudge.wait_until && !self.copies_show(nudge) {
             self.clock.sleep_until(self.clock.monotonic() + LOOK_EVERY).await;
             self.issuer.refresh().await?;
