@@ -238,7 +238,7 @@ fn seaweedfs_accepts_only_the_feed_with_the_generated_conditions() {
     let [trusted, other] =
         ["a", "b"].map(|slug| carnet.run(&["feed", "credentials", &format!("default/{slug}")]));
     // The step after STS; no server responds as ECR.
-    assert!(trusted.stderr.contains("step ecr:GetAuthorizationToken got no answer"), "{trusted:?}");
+    assert!(trusted.stderr.contains("step ecr:GetAuthorizationToken got no response"), "{trusted:?}");
     assert!(other.stderr.contains("refused step sts:AssumeRoleWithWebIdentity"), "{other:?}");
     assert!(other.stderr.contains("code: AccessDenied"), "{other:?}");
 }
