@@ -1,6 +1,23 @@
-//! Internal parts for carnet's own tests and benches. No stability whatever is promised.
+//! Internal parts for carnet's own tests and benches. They may change at any time.
 
 #![allow(missing_docs, reason = "each part is documented where it stands")]
+
+use std::sync::Arc;
+
+use crate::audit_log::AuditLog;
+use crate::carnet::tasks::audit_log::AuditMaintenance;
+use crate::carnet::tasks::maintenance::Maintenance;
+use crate::feed::Feed;
+use crate::feeds::uploads::Uploads;
+use crate::issuer::audited::AuditedIssuer;
+use crate::issuer::rotator::Rotator;
+use crate::issuer::{Issuer, MintError};
+use crate::metrics::Metrics;
+use crate::oidc::subject::Context;
+use crate::oidc::token::SignedToken;
+use crate::store::Store;
+use crate::values::clock::Clock;
+use crate::{Carnet, Config, Grants, OpenError};
 
 macro_rules! door {
     ($room:ident) => {
@@ -46,23 +63,6 @@ door!(doctor);
 door!(http);
 #[cfg(feature = "sandbox")]
 door!(sandbox);
-
-use std::sync::Arc;
-
-use crate::audit_log::AuditLog;
-use crate::carnet::tasks::audit_log::AuditMaintenance;
-use crate::carnet::tasks::maintenance::Maintenance;
-use crate::feed::Feed;
-use crate::feeds::uploads::Uploads;
-use crate::issuer::audited::AuditedIssuer;
-use crate::issuer::rotator::Rotator;
-use crate::issuer::{Issuer, MintError};
-use crate::metrics::Metrics;
-use crate::oidc::subject::Context;
-use crate::oidc::token::SignedToken;
-use crate::store::Store;
-use crate::values::clock::Clock;
-use crate::{Carnet, Config, Grants, OpenError};
 
 /// The parts of an open issuer.
 pub trait Parts {

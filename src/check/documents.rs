@@ -6,7 +6,7 @@ use http::{Request, Response, StatusCode};
 
 use super::Failed;
 use crate::api_types::problem::UpstreamAnswer;
-use crate::diagnosis::issuer as knowledge;
+use crate::diagnosis::issuer as causes;
 use crate::exchange::transport::{HttpTransport, TransportErrorKind};
 use crate::exchange::{Asked, Redactor, unreachable};
 use crate::jose::jwk::{FetchedJwkSet, JwkSetError, Kid};
@@ -30,12 +30,12 @@ impl Documents<'_> {
         let url = self.issuer.discovery_url();
         let answer = self.get(DISCOVERY, &url).await?;
         let metadata = FetchedMetadata::parse_complete(answer.body()).map_err(|error| {
-            Failed::new(format!("{url} is not provider metadata: {error}"), knowledge::unreadable(&url))
+            Failed::new(format!("{url} is not provider metadata: {error}"), causes::unreadable(&url))
                 .answered(told(DISCOVERY, &answer))
         })?;
         if metadata.issuer() != Some(self.issuer.as_str()) {
             let what = format!("{url} names an issuer other than {}", self.issuer);
-            return Err(Failed::new(what, knowledge::other_issuer(self.issuer.as_str(), &url))
+            return Err(Failed::new(what, causes::other_issuer(self.issuer.as_str(), &url))
                 .answered(told(DISCOVERY, &answer)));
         }
         Ok(metadata.jwks_uri().unwrap_or_default().to_owned())
@@ -50,7 +50,7 @@ impl Documents<'_> {
     ) -> Result<String, Failed> {
         let answer = self.get(JWKS, url).await?;
         let unreadable = |error: JwkSetError| {
-            Failed::new(format!("{url} is not a JWKS: {error}"), knowledge::unreadable(url))
+            Failed::new(format!("{url} is not a JWKS: {error}"), causes::unreadable(url))
                 .answered(told(JWKS, &answer))
         };
         let keys = FetchedJwkSet::parse(answer.body()).map_err(unreadable)?;
@@ -63,7 +63,7 @@ impl Documents<'_> {
         let strange = !kids.is_empty() && !published.iter().any(|own| kids.contains(&Some(own.as_str())));
         Err(Failed::new(
             format!("the signing key {kid} is not in {url}"),
-            knowledge::key_not_visible(self.issuer.as_str(), kid, url, strange),
+            causes::key_not_visible(self.issuer.as_str(), kid, url, strange),
         )
         .answered(told(JWKS, &answer)))
     }
@@ -73,15 +73,15 @@ impl Documents<'_> {
         let request = Request::get(url)
             .header(ACCEPT, "application/json")
             .body(Bytes::new())
-            .map_err(|error| Failed::new(format!("{url}: {error}"), knowledge::unreadable(url)))?;
+            .map_err(|error| Failed::new(format!("{url}: {error}"), causes::unreadable(url)))?;
         let answer = self.transport.send(request).await.map_err(|error| {
             let unreached = unreachable(error.kind(), &Asked::Issuer(url));
             let causes = match error.kind() {
                 // Most often, nothing listens there.
                 TransportErrorKind::Connect | TransportErrorKind::Other => {
-                    [knowledge::unavailable(iss, url, None), vec![unreached]].concat()
+                    [causes::unavailable(iss, url, None), vec![unreached]].concat()
                 }
-                TransportErrorKind::TooLarge => knowledge::unreadable(url),
+                TransportErrorKind::TooLarge => causes::unreadable(url),
                 TransportErrorKind::Timeout
                 | TransportErrorKind::Tls(_)
                 | TransportErrorKind::Proxy(_)
@@ -98,7 +98,7 @@ impl Documents<'_> {
         let status = answer.status().as_u16();
         Err(Failed::new(
             format!("{url} responded with {status}"),
-            knowledge::unavailable(iss, url, Some(status)),
+            causes::unavailable(iss, url, Some(status)),
         )
         .answered(told(step, &answer)))
     }

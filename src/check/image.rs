@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Failed;
 use super::registry::{Purpose, Registry, Wanted};
-use crate::diagnosis::{Cause, registry as knowledge};
+use crate::diagnosis::{Cause, registry as causes};
 use crate::feed::registry_host::RegistryHost;
 use crate::feed::scope::{RepositoryName, RepositoryNameError};
 use crate::values::excerpt::excerpt;
@@ -121,7 +121,7 @@ pub(super) async fn pull(registry: &mut Registry<'_>, image: &ImageReference) ->
     let mut names = 1;
     while let Some(platforms) = manifest["manifests"].as_array() {
         if platforms.is_empty() {
-            return Err(unpullable(image, "its index is empty", knowledge::of_empty_index()));
+            return Err(unpullable(image, "its index is empty", causes::of_empty_index()));
         }
         if names == LONGEST_CHAIN {
             return Err(broken(registry, image, "its indexes refer to one another in a circle"));
@@ -197,7 +197,7 @@ async fn manifest(
 }
 
 fn broken(registry: &Registry<'_>, image: &ImageReference, why: &str) -> Failed {
-    unpullable(image, why, knowledge::of_pull(&image.to_string(), None, None, "", registry.feed))
+    unpullable(image, why, causes::of_pull(&image.to_string(), None, None, "", registry.feed))
 }
 
 fn unpullable(image: &ImageReference, why: &str, causes: Vec<Cause>) -> Failed {

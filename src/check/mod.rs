@@ -22,7 +22,7 @@ use crate::api_types::check::{CheckAnswer, CheckStep};
 use crate::api_types::problem::UpstreamAnswer;
 use crate::audit::{Event, EventKind, Outcome};
 use crate::carnet::Carnet;
-use crate::diagnosis::{Asked, Cause, issuer as knowledge};
+use crate::diagnosis::{Asked, Cause, issuer as causes};
 use crate::exchange::transport::{HttpTransport, TransportConfigError};
 use crate::exchange::{Credential, ExchangeRequest, exchange_in_steps};
 use crate::feed::Feed;
@@ -227,7 +227,7 @@ impl Chain<'_> {
         self.issuer.mint(feed, context, asked).await.map_err(|error| {
             let causes = match &error {
                 AuditedMintError::Mint(error) => mint_causes(error),
-                AuditedMintError::Audit(_) => knowledge::storage(),
+                AuditedMintError::Audit(_) => causes::storage(),
             };
             Failed::new(error.to_string(), causes)
         })
@@ -266,15 +266,15 @@ impl Chain<'_> {
 
 fn mint_causes(error: &MintError) -> Vec<Cause> {
     match error {
-        MintError::Subject(SubjectError::Missing(key)) => knowledge::missing_context(&key.to_string()),
-        MintError::Subject(SubjectError::TooLong { .. }) => knowledge::subject_too_long(),
-        MintError::OwnAudience(_) => knowledge::own_audience(),
-        MintError::Lifetime { longest, .. } => knowledge::lifetime(*longest),
-        MintError::Clock(ClockDoubt::Behind { .. }) => knowledge::clock_behind(),
-        MintError::Clock(ClockDoubt::Ahead { .. } | ClockDoubt::Jumped { .. }) => knowledge::clock_ahead(),
-        MintError::NoSigner(_) => knowledge::no_signer(),
-        MintError::Unpublished { place, .. } => knowledge::unpublished(place),
-        MintError::Unconfirmed(_) | MintError::Disbelieved(_) => knowledge::storage(),
+        MintError::Subject(SubjectError::Missing(key)) => causes::missing_context(&key.to_string()),
+        MintError::Subject(SubjectError::TooLong { .. }) => causes::subject_too_long(),
+        MintError::OwnAudience(_) => causes::own_audience(),
+        MintError::Lifetime { longest, .. } => causes::lifetime(*longest),
+        MintError::Clock(ClockDoubt::Behind { .. }) => causes::clock_behind(),
+        MintError::Clock(ClockDoubt::Ahead { .. } | ClockDoubt::Jumped { .. }) => causes::clock_ahead(),
+        MintError::NoSigner(_) => causes::no_signer(),
+        MintError::Unpublished { place, .. } => causes::unpublished(place),
+        MintError::Unconfirmed(_) | MintError::Disbelieved(_) => causes::storage(),
         MintError::Randomness(_) | MintError::Claims(_) | MintError::Signing(_) => Vec::new(),
     }
 }

@@ -17,7 +17,7 @@ use url::Url;
 use super::Failed;
 use super::challenge::Challenge;
 use crate::api_types::problem::UpstreamAnswer;
-use crate::diagnosis::{Cause, registry as knowledge};
+use crate::diagnosis::{Cause, registry as causes};
 use crate::exchange::transport::{FirstBytes, HttpTransport, TransportError, TransportErrorKind};
 use crate::exchange::{Asked, Redactor, Secret, unreachable};
 use crate::feed::{Feed, FeedType};
@@ -211,7 +211,7 @@ impl<'a> Registry<'a> {
         let foreign = || {
             let shown = self.redactor().text(realm);
             let what = format!("the token realm {shown} is not the registry's own");
-            Failed::new(what, knowledge::foreign_realm(self.feed, &shown))
+            Failed::new(what, causes::foreign_realm(self.feed, &shown))
         };
         let url = self.base.join(realm).map_err(|_| foreign())?;
         let is_own = url.scheme() == self.base.scheme()
@@ -296,8 +296,8 @@ impl<'a> Registry<'a> {
         let UpstreamAnswer { status, code, message, .. } = upstream;
         let message = message.as_deref().unwrap_or_default();
         match purpose {
-            Purpose::LogIn => knowledge::of_login(self.feed, *status, message),
-            Purpose::Pull(image) => knowledge::of_pull(image, code.as_deref(), *status, message, self.feed),
+            Purpose::LogIn => causes::of_login(self.feed, *status, message),
+            Purpose::Pull(image) => causes::of_pull(image, code.as_deref(), *status, message, self.feed),
         }
     }
 

@@ -227,7 +227,7 @@ async fn a_refusal_during_a_pull_has_the_causes_of_a_pull() {
         let failed = pull(&mut registry, &image).await.err().unwrap();
         assert_eq!(failed.detail, "app:v1 cannot be pulled");
         assert_eq!(failed.upstream.unwrap().status, Some(status));
-        assert_eq!(failed.causes, knowledge::of_pull("app:v1", None, Some(status), "", &feed));
+        assert_eq!(failed.causes, causes::of_pull("app:v1", None, Some(status), "", &feed));
     }
 }
 
