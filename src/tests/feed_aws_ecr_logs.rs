@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::tests::aws_support::World;
+use crate::tests::captured_log::Log;
 
 const CONFIG: &str = r#"
     [aws]
@@ -18,13 +19,7 @@ const CONFIG: &str = r#"
 
 #[tokio::test]
 async fn logs_show_no_token_password_or_key_at_any_level() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(log.clone())
-        .with_ansi(false)
-        .finish();
-    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let log = Log::capture();
 
     let world = World::start(CONFIG).await;
     let mut claims = world.claims();
@@ -61,34 +56,5 @@ async fn logs_show_no_token_password_or_key_at_any_level() {
         "QVdTOmh1bnRlcjI=".to_owned(),
     ] {
         assert!(!text.contains(&secret), "{secret} is in the log");
-    }
-}
-
-/// An in-memory log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
     }
 }

@@ -3,19 +3,12 @@
 //! One test, in its own process: the subscriber is global, so that it also sees the logs of the HTTP client
 //! on other threads.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use crate::tests::azure_support::{APPLICATION, TENANT, World};
+use crate::tests::captured_log::Log;
 
 #[tokio::test]
 async fn logs_show_no_token_at_any_level() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(log.clone())
-        .with_ansi(false)
-        .finish();
-    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let log = Log::capture();
 
     let world = World::start(APPLICATION).await;
     let mut claims = world.claims();
@@ -38,34 +31,5 @@ async fn logs_show_no_token_at_any_level() {
     for token in [&token, &refused, credential.password().unwrap().reveal(), access_token, refresh_token] {
         let signature = token.rsplit('.').next().unwrap();
         assert!(!text.contains(signature), "{signature} is in the log");
-    }
-}
-
-/// An in-memory log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
     }
 }

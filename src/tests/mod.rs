@@ -6,6 +6,7 @@ mod audit_tampering;
 mod aws_support;
 mod azure_support;
 mod broker_forgets;
+mod captured_log;
 mod failures;
 mod feed_aws_ecr;
 mod feed_aws_ecr_logs;
