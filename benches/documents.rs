@@ -50,10 +50,10 @@ impl Contender {
 
     fn take_a_turn(&mut self, clock: &SystemClock) -> Outcome {
         let before = self.server.processor_time()?;
-        let (answers, elapsed) = self.client.run(TURN, clock)?;
+        let (responses, elapsed) = self.client.run(TURN, clock)?;
         let busy = self.server.processor_time()? - before;
-        self.rates.push(answers / elapsed.as_secs_f64());
-        self.costs.push(busy.as_secs_f64() * 1e6 / answers);
+        self.rates.push(responses / elapsed.as_secs_f64());
+        self.costs.push(busy.as_secs_f64() * 1e6 / responses);
         Ok(())
     }
 }
@@ -70,7 +70,7 @@ fn main() -> Outcome {
         others.push(Contender::new(name, (index == 0).then_some(1.5), server)?);
     }
     for other in &others {
-        let (ours, theirs) = (carnet.client.answer(), other.client.answer());
+        let (ours, theirs) = (carnet.client.response(), other.client.response());
         if ours != theirs {
             return Err(format!("{} answers otherwise: {ours:#?} {theirs:#?}", other.name).into());
         }

@@ -136,7 +136,7 @@ fn request(method: &str, path: &str, of: &Grant, body: Option<&Value>) -> String
 
 fn send(connection: &mut Connection, request: &str) -> Option<u16> {
     connection.write(request.as_bytes());
-    connection.try_answer(request.split(' ').next().unwrap_or_default()).map(|answer| answer.status)
+    connection.try_answer(request.split(' ').next().unwrap_or_default()).map(|response| response.status)
 }
 
 /// A number that no other call gets.

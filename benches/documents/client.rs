@@ -17,7 +17,7 @@ pub(crate) struct Client {
     connections: Vec<TcpStream>,
     request: String,
     /// The first answer; all answers have its length.
-    answer: String,
+    response: String,
 }
 
 impl Client {
@@ -25,26 +25,26 @@ impl Client {
     pub(crate) fn connect(address: SocketAddr, path: &str, connections: usize) -> Outcome<Self> {
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: issuer.example\r\nUser-Agent: benchmark/1.0\r\n\r\n");
-        let mut client = Self { connections: Vec::new(), request, answer: String::new() };
+        let mut client = Self { connections: Vec::new(), request, response: String::new() };
         for _ in 0..connections {
             let mut stream = TcpStream::connect(address)?;
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
             stream.write_all(client.request.as_bytes())?;
-            let answer = read_answer(&mut stream)?;
-            if !answer.starts_with("HTTP/1.1 200 ") {
-                return Err(format!("not the document: {answer}").into());
+            let response = read_answer(&mut stream)?;
+            if !response.starts_with("HTTP/1.1 200 ") {
+                return Err(format!("not the document: {response}").into());
             }
             client.connections.push(stream);
-            client.answer = answer;
+            client.response = response;
         }
         Ok(client)
     }
 
     /// The first answer's header fields and body, in an order of their own, but for the fields that
     /// no server can be told to leave out or to make equal.
-    pub(crate) fn answer(&self) -> BTreeSet<String> {
-        let (header, body) = self.answer.split_once("\r\n\r\n").unwrap_or_default();
+    pub(crate) fn response(&self) -> BTreeSet<String> {
+        let (header, body) = self.response.split_once("\r\n\r\n").unwrap_or_default();
         let field = |line: &str| {
             let (name, value) = line.split_once(':')?;
             let name = name.to_ascii_lowercase();
@@ -56,9 +56,9 @@ impl Client {
 
     /// Asks for about `duration` and returns how many answers came in exactly which time.
     pub(crate) fn run(&mut self, duration: Duration, clock: &SystemClock) -> Outcome<(f64, Duration)> {
-        let mut buffer = vec![0; self.answer.len()];
+        let mut buffer = vec![0; self.response.len()];
         let started = clock.monotonic();
-        let mut answers = 0_u32;
+        let mut responses = 0_u32;
         for stream in &mut self.connections {
             stream.write_all(self.request.as_bytes())?;
         }
@@ -69,13 +69,13 @@ impl Client {
                 if !buffer.starts_with(b"HTTP/1.1 200 ") {
                     return Err("an answer was not the document".into());
                 }
-                answers += 1;
+                responses += 1;
                 if !last_lap {
                     stream.write_all(self.request.as_bytes())?;
                 }
             }
             if last_lap {
-                return Ok((f64::from(answers), clock.monotonic() - started));
+                return Ok((f64::from(responses), clock.monotonic() - started));
             }
         }
     }
@@ -83,12 +83,12 @@ impl Client {
 
 /// One whole answer: the header and as many bytes as its `Content-Length` says.
 fn read_answer(stream: &mut TcpStream) -> Outcome<String> {
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     let mut chunk = [0; 16 * 1024];
     loop {
         let read = stream.read(&mut chunk)?;
-        answer.extend_from_slice(chunk.get(..read).unwrap_or_default());
-        let text = std::str::from_utf8(&answer)?;
+        response.extend_from_slice(chunk.get(..read).unwrap_or_default());
+        let text = std::str::from_utf8(&response)?;
         if let Some((header, body)) = text.split_once("\r\n\r\n") {
             let length = header
                 .lines()

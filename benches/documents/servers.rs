@@ -70,8 +70,8 @@ pub(crate) fn bare_hyper(document: Document) -> Outcome<Server> {
             tokio::spawn(async move {
                 stream.set_nodelay(true)?;
                 let service = service_fn(move |_: Request<Incoming>| {
-                    let answer = answer(&document);
-                    async move { Ok::<_, Infallible>(answer) }
+                    let response = response(&document);
+                    async move { Ok::<_, Infallible>(response) }
                 });
                 http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
@@ -83,7 +83,7 @@ pub(crate) fn bare_hyper(document: Document) -> Outcome<Server> {
     Server::in_process(address, runtime)
 }
 
-fn answer(document: &Document) -> Response<Full<Bytes>> {
+fn response(document: &Document) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(document.body.clone()));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

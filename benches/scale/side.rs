@@ -59,9 +59,9 @@ impl Asked {
         let took = (0..times).map(|_| {
             let began = clock.monotonic();
             self.connection.write(self.request.as_bytes());
-            let answer = self.connection.answer(self.method);
+            let response = self.connection.response(self.method);
             let took = clock.monotonic() - began;
-            assert_eq!(answer.status, self.expected, "{}\n{answer:?}", self.request);
+            assert_eq!(response.status, self.expected, "{}\n{response:?}", self.request);
             took.as_secs_f64()
         });
         Spread::of(took.collect()).median

@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_password_is_in_the_json_and_not_in_debug() {
-        let answer = CredentialAnswer {
+        let response = CredentialAnswer {
             feed: "default/prod".to_owned(),
             registry: "r".to_owned(),
             username: Some("u".to_owned()),
@@ -244,8 +244,8 @@ mod tests {
             source: "cache".to_owned(),
             jti: Uuid::nil(),
         };
-        assert!(!format!("{answer:?}").contains("hunter2"));
-        let json = serde_json::to_string(&answer).unwrap();
+        assert!(!format!("{response:?}").contains("hunter2"));
+        let json = serde_json::to_string(&response).unwrap();
         let back: CredentialAnswer = serde_json::from_str(&json).unwrap();
         assert_eq!(back.password.unwrap().reveal(), "hunter2");
     }

@@ -11,7 +11,7 @@ use crate::issuer::rotator::Rotation;
 use crate::issuer::{KeySet, STALE_AFTER};
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
-use crate::signing_keys::publication::{Place, missing_at, still_at};
+use crate::signing_keys::publication::{KeyLocation, missing_at, still_at};
 use crate::signing_keys::rotation::{Change, safe_at};
 use crate::signing_keys::{SigningKey, Stage, State, prepared};
 use crate::store::jwks_clients::JwksClient;
@@ -144,7 +144,7 @@ pub fn list(
 ) -> Vec<SigningKeyAnswer> {
     let shown = |key: &&SigningKey| {
         let is_shown = key.is_published(now) || was_revoked_lately(key, now);
-        all || is_shown || !still_at(key, &key_set.places).is_empty()
+        all || is_shown || !still_at(key, &key_set.locations).is_empty()
     };
     key_set
         .keys
@@ -177,7 +177,7 @@ impl SigningKeyAnswer {
         };
         let is_prepared = key.stage == Stage::Prepared;
         let signs_or_will = key.has_private_half();
-        let names = |places: Vec<&Place>| names_for(reader, places);
+        let names = |locations: Vec<&KeyLocation>| names_for(reader, locations);
         let waits_for = if signs_or_will { waits_for(key, key_set) } else { Vec::new() };
         Self {
             kid: key.kid(),
@@ -190,7 +190,7 @@ impl SigningKeyAnswer {
             published_until: key.published_until(),
             published_at: key.published_at,
             waits_for: names(waits_for),
-            still_published_at: names(still_at(key, &key_set.places)),
+            still_published_at: names(still_at(key, &key_set.locations)),
             safe_at: if is_prepared { safe_at(key, &key_set.settings.policy) } else { None },
             seen_by: signs_or_will.then(|| SeenBy::of(key, key_set, clients, now)),
         }
@@ -207,12 +207,12 @@ impl SigningKeyAnswer {
 const ANOTHER_FEED: &str = "another feed";
 
 /// Returns the names of the publications for `reader`, without the names of feeds outside its grant.
-fn names_for(reader: &Permissions, places: Vec<&Place>) -> Vec<String> {
+fn names_for(reader: &Permissions, locations: Vec<&KeyLocation>) -> Vec<String> {
     let mut names = Vec::new();
-    for place in places {
-        let name = match &place.feed {
+    for location in locations {
+        let name = match &location.feed {
             Some(feed) if !reader.may_see(feed) => ANOTHER_FEED,
-            _ => &place.name,
+            _ => &location.name,
         };
         if !names.iter().any(|known| known == name) {
             names.push(name.to_owned());
@@ -222,15 +222,16 @@ fn names_for(reader: &Permissions, places: Vec<&Place>) -> Vec<String> {
 }
 
 /// Returns the publications that do not show a prepared or active key.
-fn waits_for<'a>(key: &SigningKey, key_set: &'a KeySet) -> Vec<&'a Place> {
+fn waits_for<'a>(key: &SigningKey, key_set: &'a KeySet) -> Vec<&'a KeyLocation> {
     // An uploaded JWKS is uploaded as a whole. If it contains the next key, it contains the active one.
     let next = match key.stage {
         Stage::Active { .. } => prepared(&key_set.keys, key.algorithm()).map(SigningKey::kid),
         _ => None,
     };
-    let is_held =
-        |place: &&Place| !place.is_copy() && next.as_ref().is_some_and(|next| place.shows.contains_key(next));
-    missing_at(key, &key_set.places).into_iter().filter(|place| !is_held(place)).collect()
+    let is_held = |location: &&KeyLocation| {
+        !location.is_copy() && next.as_ref().is_some_and(|next| location.shows.contains_key(next))
+    };
+    missing_at(key, &key_set.locations).into_iter().filter(|location| !is_held(location)).collect()
 }
 
 impl SeenBy {
@@ -246,7 +247,7 @@ impl SeenBy {
 
 impl From<&Rotation> for RotationAnswer {
     fn from(rotation: &Rotation) -> Self {
-        let mut answer = Self {
+        let mut response = Self {
             already_done: rotation.changes.is_empty(),
             activated: Vec::new(),
             retired: Vec::new(),
@@ -257,21 +258,21 @@ impl From<&Rotation> for RotationAnswer {
             match change {
                 Change::Found { .. } => {}
                 Change::Rotate { retire, promote, .. } => {
-                    answer.retired.push(retire.to_string());
-                    answer.activated.push(promote.to_string());
+                    response.retired.push(retire.to_string());
+                    response.activated.push(promote.to_string());
                 }
                 Change::RevokeActive { revoke, promote, .. } => {
-                    answer.revoked.push(revoke.to_string());
-                    answer.activated.push(promote.to_string());
+                    response.revoked.push(revoke.to_string());
+                    response.activated.push(promote.to_string());
                 }
                 Change::RevokePrepared { revoke, .. } | Change::RevokeRetired { revoke, .. } => {
-                    answer.revoked.push(revoke.to_string());
+                    response.revoked.push(revoke.to_string());
                 }
                 Change::ReplaceAll { revoke, .. } => {
-                    answer.revoked.extend(revoke.iter().map(ToString::to_string));
+                    response.revoked.extend(revoke.iter().map(ToString::to_string));
                 }
             }
         }
-        answer
+        response
     }
 }

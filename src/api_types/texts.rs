@@ -13,7 +13,7 @@ use crate::oidc::subject::SubjectKey;
 
 /// Schemas of strings: a description, the pattern, the lengths.
 macro_rules! texts {
-    ($($(#[doc = $doc:literal])+ $name:ident = $pattern:literal, $least:literal..=$most:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $pattern:literal, $minimum:literal..=$most:literal;)+) => {
         $(
             $(#[doc = $doc])+
             #[derive(Debug, Clone, Copy, Deserialize)]
@@ -26,7 +26,7 @@ macro_rules! texts {
                         .schema_type(Type::String)
                         .description(Some(text))
                         .pattern(Some($pattern))
-                        .min_length(Some($least))
+                        .min_length(Some($minimum))
                         .max_length(Some($most))
                         .into()
                 }

@@ -14,7 +14,7 @@ use crate::audit::{Event, EventKind, Outcome};
 use crate::audit_log::{AuditError, AuditLog};
 use crate::diagnosis::Retry;
 use crate::exchange::transport::HttpTransport;
-use crate::exchange::{Credential, ExchangeError, ExchangeRequest, Failure, exchange};
+use crate::exchange::{Credential, ExchangeError, ExchangeFailure, ExchangeRequest, exchange};
 use crate::feed::Feed;
 use crate::feed::scope::Scope;
 use crate::issuer::MintError;
@@ -181,7 +181,8 @@ impl MintingExchanger {
     fn is_of_another_key(&self, request: &Request, error: &ExchangeError) -> bool {
         let key_set = self.issuer.issuer().key_set();
         let signs = key_set.signer(request.feed.alg).map(|signer| signer.kid().as_str());
-        matches!(error.failure(), Failure::Refused(_)) && signs != Some(error.presented().kid.as_str())
+        matches!(error.failure(), ExchangeFailure::Refused(_))
+            && signs != Some(error.presented().kid.as_str())
     }
 
     async fn once(&self, request: &Request) -> Result<Exchanged, AttemptError> {

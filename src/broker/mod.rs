@@ -121,15 +121,19 @@ impl Broker {
         min_remaining: Option<Duration>,
     ) -> Result<Served, BrokerError> {
         let wants = Wants { account, feed, context, scope };
-        let answer = self.answer(wants, min_remaining).await;
-        self.0.metrics.issuance.answered(feed.provider.feed_type(), served::counted_as(&answer));
-        answer
+        let response = self.response(wants, min_remaining).await;
+        self.0.metrics.issuance.answered(feed.provider.feed_type(), served::counted_as(&response));
+        response
     }
 
-    async fn answer(&self, wants: Wants<'_>, min_remaining: Option<Duration>) -> Result<Served, BrokerError> {
+    async fn response(
+        &self,
+        wants: Wants<'_>,
+        min_remaining: Option<Duration>,
+    ) -> Result<Served, BrokerError> {
         let shared = &self.0;
-        let least = wants.feed.min_remaining(shared.limits.min_remaining);
-        let wanted = min_remaining.map_or(least, |asked| asked.max(least));
+        let minimum = wants.feed.min_remaining(shared.limits.min_remaining);
+        let wanted = min_remaining.map_or(minimum, |asked| asked.max(minimum));
         let key = Key::of(shared.exchanger.issuer(), wants.context, wants.scope);
         let mut life_observed = Duration::ZERO;
         // A second attempt is for a credential that ages before this task runs, because the clock was set

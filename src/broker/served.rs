@@ -93,8 +93,8 @@ impl BrokerError {
 }
 
 /// Returns the metric's outcome for the result of a request.
-pub(super) fn counted_as(answer: &Result<Served, BrokerError>) -> CredentialOutcome {
-    match answer {
+pub(super) fn counted_as(response: &Result<Served, BrokerError>) -> CredentialOutcome {
+    match response {
         Ok(Served { source: Source::Exchange, .. }) => CredentialOutcome::Exchange,
         Ok(Served { source: Source::Cache, .. }) => CredentialOutcome::Cache,
         Ok(Served { source: Source::StaleRefresh, .. }) => CredentialOutcome::StaleRefresh,

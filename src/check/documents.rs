@@ -28,15 +28,15 @@ impl Documents<'_> {
     /// Fetches the provider metadata and returns its `jwks_uri`.
     pub(super) async fn discovery(&self) -> Result<String, Failed> {
         let url = self.issuer.discovery_url();
-        let answer = self.get(DISCOVERY, &url).await?;
-        let metadata = FetchedMetadata::parse_complete(answer.body()).map_err(|error| {
+        let response = self.get(DISCOVERY, &url).await?;
+        let metadata = FetchedMetadata::parse_complete(response.body()).map_err(|error| {
             Failed::new(format!("{url} is not provider metadata: {error}"), causes::unreadable(&url))
-                .answered(told(DISCOVERY, &answer))
+                .answered(told(DISCOVERY, &response))
         })?;
         if metadata.issuer() != Some(self.issuer.as_str()) {
             let what = format!("{url} names an issuer other than {}", self.issuer);
             return Err(Failed::new(what, causes::other_issuer(self.issuer.as_str(), &url))
-                .answered(told(DISCOVERY, &answer)));
+                .answered(told(DISCOVERY, &response)));
         }
         Ok(metadata.jwks_uri().unwrap_or_default().to_owned())
     }
@@ -48,12 +48,12 @@ impl Documents<'_> {
         kid: Option<&str>,
         published: &[Kid],
     ) -> Result<String, Failed> {
-        let answer = self.get(JWKS, url).await?;
+        let response = self.get(JWKS, url).await?;
         let unreadable = |error: JwkSetError| {
             Failed::new(format!("{url} is not a JWKS: {error}"), causes::unreadable(url))
-                .answered(told(JWKS, &answer))
+                .answered(told(JWKS, &response))
         };
-        let keys = FetchedJwkSet::parse(answer.body()).map_err(unreadable)?;
+        let keys = FetchedJwkSet::parse(response.body()).map_err(unreadable)?;
         let kids = keys.claimed_kids().map_err(unreadable)?;
         // Without a subject there will be no token, and the mint step explains why.
         let Some(kid) = kid else { return Ok(format!("{} keys", kids.len())) };
@@ -65,7 +65,7 @@ impl Documents<'_> {
             format!("the signing key {kid} is not in {url}"),
             causes::key_not_visible(self.issuer.as_str(), kid, url, strange),
         )
-        .answered(told(JWKS, &answer)))
+        .answered(told(JWKS, &response)))
     }
 
     async fn get(&self, step: &'static str, url: &str) -> Result<Response<Bytes>, Failed> {
@@ -74,7 +74,7 @@ impl Documents<'_> {
             .header(ACCEPT, "application/json")
             .body(Bytes::new())
             .map_err(|error| Failed::new(format!("{url}: {error}"), causes::unreadable(url)))?;
-        let answer = self.transport.send(request).await.map_err(|error| {
+        let response = self.transport.send(request).await.map_err(|error| {
             let unreached = unreachable(error.kind(), &Asked::Issuer(url));
             let causes = match error.kind() {
                 // Most often, nothing listens there.
@@ -92,15 +92,15 @@ impl Documents<'_> {
             let silent = UpstreamAnswer { message: Some(error.told()), ..nothing(step) };
             Failed::new(format!("{url} cannot be fetched: {error}"), causes).answered(silent)
         })?;
-        if answer.status() == StatusCode::OK {
-            return Ok(answer);
+        if response.status() == StatusCode::OK {
+            return Ok(response);
         }
-        let status = answer.status().as_u16();
+        let status = response.status().as_u16();
         Err(Failed::new(
             format!("{url} responded with {status}"),
             causes::unavailable(iss, url, Some(status)),
         )
-        .answered(told(step, &answer)))
+        .answered(told(step, &response)))
     }
 }
 
@@ -115,10 +115,10 @@ fn nothing(step: &str) -> UpstreamAnswer {
     }
 }
 
-fn told(step: &str, answer: &Response<Bytes>) -> UpstreamAnswer {
+fn told(step: &str, response: &Response<Bytes>) -> UpstreamAnswer {
     UpstreamAnswer {
-        status: Some(answer.status().as_u16()),
-        message: Redactor::new([]).optional(Some(&String::from_utf8_lossy(answer.body()))),
+        status: Some(response.status().as_u16()),
+        message: Redactor::new([]).optional(Some(&String::from_utf8_lossy(response.body()))),
         ..nothing(step)
     }
 }

@@ -155,11 +155,11 @@ pub(super) async fn pull(registry: &mut Registry<'_>, image: &ImageReference) ->
     let path = format!("/v2/{}/blobs/{layer}", image.name);
     let wanted = Wanted { first_bytes: Some(FIRST_BYTES), ..Wanted::default() };
     let name = image.to_string();
-    let answer = registry.get(Purpose::Pull(&name), &path, &wanted).await?;
-    if !answer.status().is_success() {
-        return Err(registry.refused(Purpose::Pull(&name), &answer));
+    let response = registry.get(Purpose::Pull(&name), &path, &wanted).await?;
+    if !response.status().is_success() {
+        return Err(registry.refused(Purpose::Pull(&name), &response));
     }
-    Ok(format!("manifest {digest}, {} bytes of layer {layer}", answer.body().len()))
+    Ok(format!("manifest {digest}, {} bytes of layer {layer}", response.body().len()))
 }
 
 /// Returns whether the registry does not hold the layer: its descriptor has external URLs, or a media type
@@ -180,19 +180,19 @@ async fn manifest(
     let path = format!("/v2/{}/manifests/{reference}", image.name);
     let wanted = Wanted { accept: Some(MANIFESTS), ..Wanted::default() };
     let name = image.to_string();
-    let answer = registry.get(Purpose::Pull(&name), &path, &wanted).await?;
-    if !answer.status().is_success() {
-        return Err(registry.refused(Purpose::Pull(&name), &answer));
+    let response = registry.get(Purpose::Pull(&name), &path, &wanted).await?;
+    if !response.status().is_success() {
+        return Err(registry.refused(Purpose::Pull(&name), &response));
     }
-    let hash = digest(&SHA256, answer.body());
+    let hash = digest(&SHA256, response.body());
     let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let found = format!("sha256:{hex}");
     if is_digest(reference) && reference != found {
         return Err(broken(registry, image, "the content received does not have the requested digest"));
     }
-    match serde_json::from_slice(answer.body()) {
+    match serde_json::from_slice(response.body()) {
         Ok(manifest) => Ok((found, manifest)),
-        Err(_) => Err(registry.refused(Purpose::Pull(&name), &answer)),
+        Err(_) => Err(registry.refused(Purpose::Pull(&name), &response)),
     }
 }
 

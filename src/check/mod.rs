@@ -273,7 +273,7 @@ fn mint_causes(error: &MintError) -> Vec<Cause> {
         MintError::Clock(ClockDoubt::Behind { .. }) => causes::clock_behind(),
         MintError::Clock(ClockDoubt::Ahead { .. } | ClockDoubt::Jumped { .. }) => causes::clock_ahead(),
         MintError::NoSigner(_) => causes::no_signer(),
-        MintError::Unpublished { place, .. } => causes::unpublished(place),
+        MintError::Unpublished { location, .. } => causes::unpublished(location),
         MintError::Unconfirmed(_) | MintError::Disbelieved(_) => causes::storage(),
         MintError::Randomness(_) | MintError::Claims(_) | MintError::Signing(_) => Vec::new(),
     }

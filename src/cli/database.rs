@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::confirm;
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::key::account;
 use super::opening::{OpeningOptions, actor};
 use super::output::{self, Format};
@@ -32,7 +32,7 @@ pub(super) struct Accept {
     confirm: confirm::Confirmation,
 }
 
-pub(super) async fn run(opening: OpeningOptions, command: Command) -> Result<(), Failure> {
+pub(super) async fn run(opening: OpeningOptions, command: Command) -> Result<(), CommandFailure> {
     match command {
         Command::Show(arguments) => show(opening, arguments).await,
         Command::Accept(arguments) => accept(opening, arguments).await,
@@ -50,7 +50,7 @@ struct Shown {
     remembered: bool,
 }
 
-async fn show(opening: OpeningOptions, Show { output }: Show) -> Result<(), Failure> {
+async fn show(opening: OpeningOptions, Show { output }: Show) -> Result<(), CommandFailure> {
     let config = opening.config();
     let (witnesses, store) = (config.witnesses(), Carnet::open_store_to_read(&config).await?);
     Carnet::unlock_store(&store, &config).await?;
@@ -91,7 +91,7 @@ until they fetch again, and a key that was revoked is never published again
 Feeds carry no MAC: compare them with what you set up (`carnet feed list`). If the master key may have leaked as \
 well, this is not enough: `carnet key rewrap --leaked` does all of this and also replaces every symmetric key.";
 
-async fn accept(opening: OpeningOptions, Accept { confirm }: Accept) -> Result<(), Failure> {
+async fn accept(opening: OpeningOptions, Accept { confirm }: Accept) -> Result<(), CommandFailure> {
     let acceptance = Acceptance::open(&opening.config()).await?;
     let text = format!("{}\n{CONSEQUENCE}", acceptance.found());
     confirm.confirm_by_typing(&text, WORD)?;

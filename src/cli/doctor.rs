@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::opening::OpeningOptions;
 use super::output::{self, Format};
 use crate::carnet::{Carnet, Config, OpenError};
@@ -42,7 +42,7 @@ pub(super) struct DoctorArguments {
     strict: bool,
 }
 
-pub(super) async fn run(opening: OpeningOptions, arguments: DoctorArguments) -> Result<(), Failure> {
+pub(super) async fn run(opening: OpeningOptions, arguments: DoctorArguments) -> Result<(), CommandFailure> {
     let trust = match &arguments.ca {
         None => Trust::PublicWebRoots,
         Some(file) => Trust::Only { file: file.clone(), pem: super::files::read_certificates("--ca")(file)? },
@@ -50,7 +50,7 @@ pub(super) async fn run(opening: OpeningOptions, arguments: DoctorArguments) -> 
     let reach = if arguments.allow_private { Reach::AllowPrivate } else { Reach::PublicOnly };
     let config = opening.config();
     let fetcher = Fetcher::new(&trust, reach, config.clock.as_ref())
-        .map_err(|error| Failure::usage(format!("--ca: {error}")))?;
+        .map_err(|error| CommandFailure::usage(format!("--ca: {error}")))?;
 
     if output::is_watched() {
         output::note("Checking the database and the public URL; a long audit log takes a while …");
@@ -129,11 +129,11 @@ impl Examination<'_> {
         let clients = self.store.jwks_clients().await?;
         let settings = &stored.settings;
         let public = stored.public();
-        let (failures, places) = (failures.as_ref(), stored.places.as_slice());
-        let seen = keys::Keys { keys: &public, settings, failures, clients: &clients, places };
+        let (failures, locations) = (failures.as_ref(), stored.locations.as_slice());
+        let seen = keys::Keys { keys: &public, settings, failures, clients: &clients, locations };
         findings.extend(keys::check(&seen, self.now));
         let targets = self.store.publication_targets().await?;
-        findings.extend(publication::check(&public, &stored.places, &targets, self.now));
+        findings.extend(publication::check(&public, &stored.locations, &targets, self.now));
         let database_clock = DatabaseClock::new(self.store.clone(), Arc::clone(&self.config.clock));
         findings.push(clock::check_high_water(&database_clock.view().await?));
         Ok(())
@@ -194,10 +194,10 @@ async fn look_at(
     }
     let discovery = fetcher.get(&issuer.discovery_url()).await;
     findings.extend(public::check_discovery(issuer, &discovery));
-    let mut answers = vec![discovery];
+    let mut responses = vec![discovery];
     // If discovery could not be fetched, the JWKS would fail for the same reason.
-    if answers.iter().all(|answer| answer.outcome.is_ok()) {
-        let uri = answers.first().and_then(public::jwks_uri).unwrap_or_else(|| issuer.jwks_uri());
+    if responses.iter().all(|response| response.outcome.is_ok()) {
+        let uri = responses.first().and_then(public::jwks_uri).unwrap_or_else(|| issuer.jwks_uri());
         let jwks = fetcher.get(&uri).await;
         let keys = stored.map(StoredKeys::public);
         let published = keys.as_ref().zip(stored).map(|(keys, stored)| Published {
@@ -206,17 +206,17 @@ async fn look_at(
             now: jwks.answered_at,
         });
         findings.extend(public::check_jwks(published, &jwks));
-        answers.push(jwks);
+        responses.push(jwks);
     }
-    let answers: Vec<_> = answers.iter().collect();
-    findings.extend(public::check_certificate(&answers, config.clock.now()));
-    findings.extend(public::check_speed(&answers));
+    let responses: Vec<_> = responses.iter().collect();
+    findings.extend(public::check_certificate(&responses, config.clock.now()));
+    findings.extend(public::check_speed(&responses));
     if let Some(stored) = stored {
-        findings.extend(clock::check(&answers, stored.settings.policy.leeway(), issuer.is_loopback()));
+        findings.extend(clock::check(&responses, stored.settings.policy.leeway(), issuer.is_loopback()));
     }
 }
 
-fn show(report: &Report, format: Format) -> Result<(), Failure> {
+fn show(report: &Report, format: Format) -> Result<(), CommandFailure> {
     match format {
         Format::Json => output::json(report)?,
         Format::Table => {
@@ -244,5 +244,5 @@ fn show(report: &Report, format: Format) -> Result<(), Failure> {
         return Ok(());
     }
     let all = report.findings.len();
-    Err(Failure::message(format!("of {all} checks, {failed} failed and {warnings} gave a warning")))
+    Err(CommandFailure::message(format!("of {all} checks, {failed} failed and {warnings} gave a warning")))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::own_flags::OwnFlags;
 use crate::feed::display_name::DisplayName;
 use crate::feed::endpoints::{EndpointUrl, Endpoints};
@@ -93,7 +93,11 @@ pub(super) struct Changes {
 }
 
 impl NewFeed {
-    pub(super) fn draft(self, registry: RegistryHost, provider: Provider) -> Result<FeedDraft, Failure> {
+    pub(super) fn draft(
+        self,
+        registry: RegistryHost,
+        provider: Provider,
+    ) -> Result<FeedDraft, CommandFailure> {
         let Self { space, slug, common, .. } = self;
         Ok(FeedDraft {
             space,
@@ -112,7 +116,7 @@ impl NewFeed {
 
 impl Changes {
     /// Returns the change for a feed of this type. The feed's own fields apply if no flag is given for them.
-    pub(super) fn of(self, feed_type: FeedType) -> Result<impl FnOnce(&Feed) -> FeedChanges, Failure> {
+    pub(super) fn of(self, feed_type: FeedType) -> Result<impl FnOnce(&Feed) -> FeedChanges, CommandFailure> {
         let Self { registry, common, no_endpoints, own, .. } = self;
         let own = own.of(feed_type)?;
         let changes_endpoints = no_endpoints || !common.endpoint.is_empty();
@@ -135,10 +139,10 @@ impl Changes {
     }
 }
 
-fn endpoints(pairs: Vec<(String, EndpointUrl)>) -> Result<Endpoints, Failure> {
+fn endpoints(pairs: Vec<(String, EndpointUrl)>) -> Result<Endpoints, CommandFailure> {
     let mut endpoints = Endpoints::default();
     for (name, url) in pairs {
-        endpoints.insert(name, url).map_err(|error| Failure::usage(format!("--endpoint: {error}")))?;
+        endpoints.insert(name, url).map_err(|error| CommandFailure::usage(format!("--endpoint: {error}")))?;
     }
     Ok(endpoints)
 }
@@ -152,10 +156,12 @@ pub(super) struct ContextArguments {
 }
 
 impl ContextArguments {
-    pub(super) fn context(self) -> Result<Context, Failure> {
+    pub(super) fn context(self) -> Result<Context, CommandFailure> {
         let mut context = Context::empty();
         for (key, value) in self.context {
-            context.try_insert(key, value).map_err(|error| Failure::usage(format!("--context: {error}")))?;
+            context
+                .try_insert(key, value)
+                .map_err(|error| CommandFailure::usage(format!("--context: {error}")))?;
         }
         Ok(context)
     }
@@ -182,8 +188,8 @@ impl ScopeArguments {
         )
     }
 
-    pub(super) fn scope(self) -> Result<Scope, Failure> {
+    pub(super) fn scope(self) -> Result<Scope, CommandFailure> {
         let (repositories, actions) = self.lists();
-        Scope::new(repositories, actions).map_err(|error| Failure::usage(error.to_string()))
+        Scope::new(repositories, actions).map_err(|error| CommandFailure::usage(error.to_string()))
     }
 }

@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use self::failure::Failure;
+use self::failure::CommandFailure;
 use crate::values::excerpt::excerpt;
 use crate::values::visible;
 
@@ -100,7 +100,7 @@ pub fn main() -> ExitCode {
     memory::keep_private();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return output::failure(&Failure::from(error)),
+        Err(error) => return output::failure(&CommandFailure::from(error)),
     };
     let outcome = runtime.block_on(run(arguments));
     // The command is done. A key generation or name resolution that is still running must not delay the exit.
@@ -128,19 +128,19 @@ fn not_run(error: &clap::Error) -> ExitCode {
         && let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
         && let Some(rule) = std::error::Error::source(error)
     {
-        return output::failure(&Failure::usage(format!("{argument}: {rule}")));
+        return output::failure(&CommandFailure::usage(format!("{argument}: {rule}")));
     }
     let is_hidden = |argument: &String| argument.contains(visible::is_hidden);
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     if let Some(argument) = arguments.skip(1).find(is_hidden).filter(|_| error.use_stderr()) {
         // clap would quote the argument, and text after a line feed in it would look like carnet's own.
-        return output::failure(&Failure::usage(format!("{}: {}", error.kind(), excerpt(&argument))));
+        return output::failure(&CommandFailure::usage(format!("{}: {}", error.kind(), excerpt(&argument))));
     }
     output::usage(error);
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-async fn run(arguments: Arguments) -> Result<(), Failure> {
+async fn run(arguments: Arguments) -> Result<(), CommandFailure> {
     let opening = arguments.opening;
     match arguments.command {
         Command::Demo(arguments) => Box::pin(demo::run(arguments)).await,

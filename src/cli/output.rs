@@ -15,7 +15,7 @@ use comfy_table::presets::NOTHING;
 use serde::Serialize;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use crate::values::visible;
 
 /// The help heading of the options that every command has.
@@ -37,30 +37,33 @@ pub(super) enum Format {
 }
 
 /// Writes a failure to stderr and returns the process's exit code.
-pub(super) fn failure(failure: &Failure) -> ExitCode {
+pub(super) fn failure(failure: &CommandFailure) -> ExitCode {
     note(&failure.text());
     failure.exit_code()
 }
 
 /// Writes `text`, which may have several lines, and a line feed. Parts from outside that may contain line
 /// feeds must go through [`visible::line`] first.
-pub(super) fn line(text: &str) -> Result<(), Failure> {
+pub(super) fn line(text: &str) -> Result<(), CommandFailure> {
     to_stdout(&visible::lines(text))
 }
 
 /// Writes `value` as indented JSON.
-pub(super) fn json(value: &impl Serialize) -> Result<(), Failure> {
+pub(super) fn json(value: &impl Serialize) -> Result<(), CommandFailure> {
     to_stdout(&visible::json(&serde_json::to_string_pretty(value)?))
 }
 
 /// Writes each of `values` as JSON on one line.
-pub(super) fn json_lines(values: &[impl Serialize]) -> Result<(), Failure> {
+pub(super) fn json_lines(values: &[impl Serialize]) -> Result<(), CommandFailure> {
     let lines = values.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
     to_stdout(&visible::json(&lines.join("\n")))
 }
 
 /// Writes a table of rows with headings.
-pub(super) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Result<(), Failure> {
+pub(super) fn table(
+    headings: &[&str],
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> Result<(), CommandFailure> {
     line(&table_text(headings, rows))
 }
 
@@ -75,7 +78,7 @@ pub(super) fn table_text(headings: &[&str], rows: impl IntoIterator<Item = Vec<S
 }
 
 /// Writes names and values, one pair a line.
-pub(super) fn pairs(pairs: &[(&str, String)]) -> Result<(), Failure> {
+pub(super) fn pairs(pairs: &[(&str, String)]) -> Result<(), CommandFailure> {
     let shown = pairs.iter().map(|(name, value)| (visible::line(name), visible::line(value)));
     let shown: Vec<_> = shown.collect();
     let width = shown.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
@@ -199,10 +202,10 @@ fn coloured(text: &str) -> String {
     shown
 }
 
-fn to_stdout(text: &str) -> Result<(), Failure> {
+fn to_stdout(text: &str) -> Result<(), CommandFailure> {
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Failure::from)
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(CommandFailure::from)
 }
 
 fn to_stderr(text: &str) {

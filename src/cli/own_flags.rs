@@ -4,7 +4,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use serde_json::Value;
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use crate::feed::FeedType;
 use crate::feed::declaration::{Field, Presence};
 use crate::feed::provider_fields::ProviderFields;
@@ -40,17 +40,17 @@ pub(super) struct OwnFlags {
 
 impl OwnFlags {
     /// Returns the given fields. Fails if one belongs to another feed type.
-    pub(super) fn of(self, feed_type: FeedType) -> Result<ProviderFields, Failure> {
+    pub(super) fn of(self, feed_type: FeedType) -> Result<ProviderFields, CommandFailure> {
         // Both flags of such a field set it, so `check` could not name the one that was given.
         if let Some(field) = self.removed.iter().find(|field| feed_type.field(field.name).is_none()) {
             let error = format!("--{}: a feed of type {feed_type} has no such field", removal(field));
-            return Err(Failure::usage(error));
+            return Err(CommandFailure::usage(error));
         }
         match self.fields.check(feed_type) {
             Ok(()) => Ok(self.fields),
             Err(error) => {
                 let flag = format!("--{}", error.field().replace('_', "-"));
-                Err(Failure::usage(error.to_string().replacen(error.field(), &flag, 1)))
+                Err(CommandFailure::usage(error.to_string().replacen(error.field(), &flag, 1)))
             }
         }
     }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use clap::Args;
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use crate::exchange::proxy::ProxyUrl;
 use crate::values::secret::SecretString;
 
@@ -29,12 +29,12 @@ impl ProxyOption {
     }
 
     /// Returns the proxy. Fails with a usage error if it is not a valid proxy URL.
-    pub(super) fn proxy(&self) -> Result<Option<ProxyUrl>, Failure> {
+    pub(super) fn proxy(&self) -> Result<Option<ProxyUrl>, CommandFailure> {
         let parse = |text: &SecretString| text.reveal().parse();
         self.proxy
             .as_ref()
             .map(parse)
             .transpose()
-            .map_err(|error| Failure::usage(format!("--proxy: {error}")))
+            .map_err(|error| CommandFailure::usage(format!("--proxy: {error}")))
     }
 }

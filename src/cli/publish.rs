@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::confirm::Confirmation;
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::opening::OpeningOptions;
 use super::output::{self, Format};
 use super::proxy::ProxyOption;
@@ -50,7 +50,7 @@ pub(super) struct PublishArguments {
 
 /// The result in JSON.
 #[derive(Debug, Serialize)]
-struct Answer {
+struct PublishOutput {
     target: TargetUrl,
     issuer: IssuerUrl,
     generation: String,
@@ -61,7 +61,7 @@ struct Answer {
     registered: bool,
 }
 
-pub(super) async fn run(opening: OpeningOptions, arguments: PublishArguments) -> Result<(), Failure> {
+pub(super) async fn run(opening: OpeningOptions, arguments: PublishArguments) -> Result<(), CommandFailure> {
     let options = TargetOptions {
         extra_ca_pem: arguments
             .ca_file
@@ -98,7 +98,7 @@ pub(super) async fn run(opening: OpeningOptions, arguments: PublishArguments) ->
         let found = Found { lacked: &lacked, foreign: &published.foreign, was_shown: false };
         was_altered = records.shows(url, &edition, found).await?;
     }
-    let answer = Answer {
+    let response = PublishOutput {
         target: url.clone(),
         issuer: edition.label.issuer.clone(),
         generation: edition.label.generation.to_string(),
@@ -106,15 +106,15 @@ pub(super) async fn run(opening: OpeningOptions, arguments: PublishArguments) ->
         kids: edition.kids.clone(),
         registered: is_new || is_registered,
     };
-    show(&answer, arguments.output.output)?;
-    tell(&carnet, &answer, was_altered, is_new);
+    show(&response, arguments.output.output)?;
+    tell(&carnet, &response, was_altered, is_new);
     Ok(())
 }
 
 /// A failed publication: the text for the records, and the failure for the person at the terminal.
 struct NotPublished {
     recorded: String,
-    failure: Failure,
+    failure: CommandFailure,
 }
 
 async fn bring_up_to_date(
@@ -151,7 +151,7 @@ async fn bring_up_to_date(
     outcome.map(|published| (edition, published)).map_err(failed)
 }
 
-async fn forget(carnet: &Carnet, arguments: &PublishArguments) -> Result<(), Failure> {
+async fn forget(carnet: &Carnet, arguments: &PublishArguments) -> Result<(), CommandFailure> {
     let (records, url) = (carnet.publications(), &arguments.target);
     if !records.targets().await?.iter().any(|known| known.target == *url) {
         output::note(&format!("nothing to do: no key waits for {url}"));
@@ -167,7 +167,7 @@ async fn forget(carnet: &Carnet, arguments: &PublishArguments) -> Result<(), Fai
     Ok(())
 }
 
-pub(super) fn not_opened(url: &TargetUrl, error: OpenTargetError) -> Failure {
+pub(super) fn not_opened(url: &TargetUrl, error: OpenTargetError) -> CommandFailure {
     let hint = match &error {
         OpenTargetError::Environment { reason, .. } => diagnosis::target::advice(url, reason, None),
         OpenTargetError::Client(_) => None,
@@ -175,7 +175,7 @@ pub(super) fn not_opened(url: &TargetUrl, error: OpenTargetError) -> Failure {
     hinted(error.into(), hint)
 }
 
-pub(super) fn not_published(url: &TargetUrl, error: PublishError) -> Failure {
+pub(super) fn not_published(url: &TargetUrl, error: PublishError) -> CommandFailure {
     let hint = match &error {
         PublishError::Conflict(conflict) => Some(fix(conflict, url)),
         PublishError::Target(TargetError::Failed { reason, tls, .. }) => {
@@ -214,34 +214,34 @@ fn fix(conflict: &Conflict, url: &TargetUrl) -> String {
     }
 }
 
-fn hinted(error: anyhow::Error, hint: Option<String>) -> Failure {
-    let failure = Failure::from(error);
+fn hinted(error: anyhow::Error, hint: Option<String>) -> CommandFailure {
+    let failure = CommandFailure::from(error);
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
 }
 
-fn show(answer: &Answer, format: Format) -> Result<(), Failure> {
+fn show(response: &PublishOutput, format: Format) -> Result<(), CommandFailure> {
     match format {
-        Format::Json => output::json(answer),
+        Format::Json => output::json(response),
         Format::Table => output::pairs(&[
-            ("target", answer.target.to_string()),
-            ("issuer", answer.issuer.to_string()),
-            ("generation", answer.generation.to_string()),
+            ("target", response.target.to_string()),
+            ("issuer", response.issuer.to_string()),
+            ("generation", response.generation.to_string()),
             (
                 "written",
-                if answer.written.is_empty() { "nothing".to_owned() } else { answer.written.join(" ") },
+                if response.written.is_empty() { "nothing".to_owned() } else { response.written.join(" ") },
             ),
-            ("keys", answer.kids.iter().map(Kid::as_str).collect::<Vec<_>>().join(" ")),
-            ("registered", if answer.registered { "yes" } else { "no" }.to_owned()),
+            ("keys", response.kids.iter().map(Kid::as_str).collect::<Vec<_>>().join(" ")),
+            ("registered", if response.registered { "yes" } else { "no" }.to_owned()),
         ]),
     }
 }
 
 /// Prints notes on the result and on the next steps.
-fn tell(carnet: &Carnet, answer: &Answer, was_altered: bool, is_new: bool) {
-    let Answer { target, issuer, generation, written, .. } = answer;
+fn tell(carnet: &Carnet, response: &PublishOutput, was_altered: bool, is_new: bool) {
+    let PublishOutput { target, issuer, generation, written, .. } = response;
     if written.is_empty() {
         output::note(&format!("nothing to do: {target} shows generation {generation} already"));
     }
@@ -260,7 +260,7 @@ fn tell(carnet: &Carnet, answer: &Answer, was_altered: bool, is_new: bool) {
             times::span(propagation.as_secs()),
             crate::publish::DocumentName::Discovery,
         ));
-    } else if !answer.registered {
+    } else if !response.registered {
         output::note(
             "No server keeps this copy up to date, and no key waits for it: publish again after every change \
              of keys.",

@@ -4,7 +4,7 @@ use clap::ArgMatches;
 use clap::Args;
 use clap::parser::ValueSource;
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use crate::client::{ApiClient, ServerUrl};
 use crate::values::secret::SecretString;
 
@@ -55,10 +55,10 @@ impl ServerOption {
         self,
         local_flag: Option<&'static str>,
         ca_pem: Option<&[u8]>,
-    ) -> Result<Option<ApiClient>, Failure> {
+    ) -> Result<Option<ApiClient>, CommandFailure> {
         let Some(server) = self.server else { return Ok(None) };
         if let Some(flag) = local_flag {
-            return Err(Failure::usage(format!(
+            return Err(CommandFailure::usage(format!(
                 "{flag}: this command sends its request to the server {server}, which has its own"
             ))
             .hint(format!(
@@ -66,22 +66,22 @@ impl ServerOption {
             )));
         }
         let token = token().ok_or_else(|| {
-            Failure::usage(format!("{TOKEN} is not set, and the server {server} requires a grant"))
+            CommandFailure::usage(format!("{TOKEN} is not set, and the server {server} requires a grant"))
                 .hint("`carnet grant create --role deployer` on the server's host makes a grant and prints its token")
         })?;
         check_form(&token)?;
-        ApiClient::new(server, &token, ca_pem).map(Some).map_err(|error| Failure::client(&error))
+        ApiClient::new(server, &token, ca_pem).map(Some).map_err(|error| CommandFailure::client(&error))
     }
 }
 
 /// Refuses a token that no server can have issued, before it is sent.
-fn check_form(token: &SecretString) -> Result<(), Failure> {
+fn check_form(token: &SecretString) -> Result<(), CommandFailure> {
     if token.reveal().starts_with(['"', '\'']) {
-        return Err(Failure::usage(format!("{TOKEN} is in quotes; no request was sent"))
+        return Err(CommandFailure::usage(format!("{TOKEN} is in quotes; no request was sent"))
             .hint("leave the quotes off: in env files and secrets they are part of the value"));
     }
     if !token.reveal().starts_with("carnet_") {
-        return Err(Failure::usage(format!(
+        return Err(CommandFailure::usage(format!(
             "{TOKEN} does not begin with carnet_, as every grant's token does; no request was sent"
         ))
         .hint("set it to the token that `carnet grant create` printed on stdout, without “Bearer”"));

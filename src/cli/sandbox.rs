@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::files::{read_certificates, read_file};
 use super::serve::{shutdown_signal, stopped};
 use super::{opening, output};
@@ -32,14 +32,15 @@ pub(super) struct SandboxArguments {
 pub(super) async fn run(
     opening: opening::OpeningOptions,
     arguments: SandboxArguments,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     let Some(issuer) = opening.issuer else {
-        return Err(Failure::usage("--issuer is missing: the URL of the issuer to trust"));
+        return Err(CommandFailure::usage("--issuer is missing: the URL of the issuer to trust"));
     };
     let config = match &arguments.config {
         None => SandboxConfig::default(),
         Some(path) => {
-            let refused = |reason: String| Failure::usage(format!("--config {}: {reason}", path.display()));
+            let refused =
+                |reason: String| CommandFailure::usage(format!("--config {}: {reason}", path.display()));
             let text = String::from_utf8(read_file("--config")(path)?)
                 .map_err(|_| refused("it is not UTF-8 text".to_owned()))?;
             text.parse().map_err(|error| {
@@ -56,7 +57,9 @@ pub(super) async fn run(
         .map_err(|error| anyhow::Error::new(error).context(format!("--listen {}", arguments.listen)))?;
     let address = listener.local_addr()?;
     if !address.ip().is_loopback() {
-        return Err(Failure::usage(format!("--listen {address}: the sandbox listens on loopback only")));
+        return Err(CommandFailure::usage(format!(
+            "--listen {address}: the sandbox listens on loopback only"
+        )));
     }
     let shutdown = shutdown_signal()?;
     output::json_lines(&[SandboxEndpoints::at(address)])?;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::feed_fields::ContextArguments;
 use super::output::Format;
 use super::{opening, output, times};
@@ -44,7 +44,7 @@ pub(super) struct Mint {
     context: ContextArguments,
 }
 
-pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), Failure> {
+pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), CommandFailure> {
     let carnet = opening.open().await?;
     match command {
         Command::Mint(arguments) => mint(&carnet, arguments).await,
@@ -52,7 +52,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
     }
 }
 
-async fn mint(carnet: &Carnet, arguments: Mint) -> Result<(), Failure> {
+async fn mint(carnet: &Carnet, arguments: Mint) -> Result<(), CommandFailure> {
     let context = arguments.context.context()?;
     let feed = carnet.store().feed(&arguments.feed).await?.ok_or(FeedsError::Unknown(arguments.feed))?;
     let asked = Event::new(EventKind::TokenMint, Outcome::Done, carnet.actor()).detail("token mint");
@@ -72,7 +72,7 @@ struct Inspected {
     claims: Value,
 }
 
-fn inspect(carnet: &Carnet, arguments: output::OutputOptions) -> Result<(), Failure> {
+fn inspect(carnet: &Carnet, arguments: output::OutputOptions) -> Result<(), CommandFailure> {
     let stdin = |error: anyhow::Error| error.context("the token on stdin");
     let mut token = String::new();
     std::io::stdin()
@@ -83,7 +83,7 @@ fn inspect(carnet: &Carnet, arguments: output::OutputOptions) -> Result<(), Fail
     let input_length = token.len() as u64;
     let token = token.trim();
     if input_length > LONGEST_INPUT || token.len() > LONGEST_TOKEN {
-        return Err(Failure::message(format!(
+        return Err(CommandFailure::message(format!(
             "stdin holds more than {LONGEST_TOKEN} bytes, which no token does"
         )));
     }
@@ -101,7 +101,7 @@ fn inspect(carnet: &Carnet, arguments: output::OutputOptions) -> Result<(), Fail
     }
     match inspected.problem {
         None => Ok(()),
-        Some(problem) => Err(Failure::message(format!("the token is not valid: {problem}"))),
+        Some(problem) => Err(CommandFailure::message(format!("the token is not valid: {problem}"))),
     }
 }
 
@@ -119,7 +119,7 @@ fn problem_of(claims: &Value, carnet: &Carnet, now: Timestamp) -> Option<String>
     }
 }
 
-fn show(inspected: &Inspected, now: Timestamp) -> Result<(), Failure> {
+fn show(inspected: &Inspected, now: Timestamp) -> Result<(), CommandFailure> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
     let mut pairs = vec![("verified", if inspected.verified { "yes" } else { "no" }.to_owned())];
     pairs.extend(inspected.problem.clone().map(|problem| ("problem", problem)));

@@ -34,7 +34,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 pub use self::error::ClientError;
-use self::sender::{Again, Answer, Call, Sender};
+use self::sender::{Again, Call, Sender, ServerResponse};
 pub use self::server_url::ServerUrl;
 use crate::api_types::audit::AuditPage;
 use crate::api_types::check::{CheckAnswer, CheckRequest};
@@ -207,18 +207,19 @@ impl ApiClient {
         request: &CredentialRequest,
     ) -> Result<CredentialAnswer, ClientError> {
         let again = Again::IfBrokenOrPutOff;
-        let answer: CredentialAnswer =
+        let response: CredentialAnswer =
             self.json(Method::POST, route, Some(request), CREDENTIAL_TIMEOUT, again).await?;
-        if is_usable(&answer) { Ok(answer) } else { Err(self.sender.not_carnet(StatusCode::OK)) }
+        if is_usable(&response) { Ok(response) } else { Err(self.sender.not_carnet(StatusCode::OK)) }
     }
 
     async fn delete(&self, route: &str) -> Result<(), ClientError> {
-        let answer = self.answer(Method::DELETE, route, None::<&()>, CHANGE_TIMEOUT, Again::Never).await?;
+        let response =
+            self.response(Method::DELETE, route, None::<&()>, CHANGE_TIMEOUT, Again::Never).await?;
         // A 2xx from something other than carnet is not success.
-        if answer.status == StatusCode::NO_CONTENT {
+        if response.status == StatusCode::NO_CONTENT {
             Ok(())
         } else {
-            Err(self.sender.not_carnet(answer.status))
+            Err(self.sender.not_carnet(response.status))
         }
     }
 
@@ -230,18 +231,18 @@ impl ApiClient {
         timeout: Duration,
         again: Again,
     ) -> Result<T, ClientError> {
-        let answer = self.answer(method, route, body, timeout, again).await?;
-        serde_json::from_slice(&answer.body).map_err(|_| self.sender.not_carnet(answer.status))
+        let response = self.response(method, route, body, timeout, again).await?;
+        serde_json::from_slice(&response.body).map_err(|_| self.sender.not_carnet(response.status))
     }
 
-    async fn answer(
+    async fn response(
         &self,
         method: Method,
         route: &str,
         body: Option<&impl Serialize>,
         timeout: Duration,
         again: Again,
-    ) -> Result<Answer, ClientError> {
+    ) -> Result<ServerResponse, ClientError> {
         let body = body.map(serde_json::to_vec).transpose().map_err(ClientError::Request)?;
         self.sender.send(&Call { method, route: route.to_owned(), body, timeout, again }).await
     }
@@ -253,17 +254,19 @@ fn feed_route(feed: &FeedPath) -> String {
 
 /// Returns true if a credential is safe to write to files and scripts: either a login or a token, a valid
 /// feed and registry, and every value on one line.
-fn is_usable(answer: &CredentialAnswer) -> bool {
+fn is_usable(response: &CredentialAnswer) -> bool {
     let is_line = |text: &str| !text.is_empty() && !text.contains(char::is_control);
     let is_secret = |secret: &SecretString| is_line(secret.reveal());
-    let has_secret = match (&answer.username, &answer.password, &answer.registry_token) {
+    let has_secret = match (&response.username, &response.password, &response.registry_token) {
         (Some(username), Some(password), None) => {
             is_line(username) && !username.contains(':') && is_secret(password)
         }
         (None, None, Some(token)) => is_secret(token),
         _ => false,
     };
-    has_secret && answer.feed.parse::<FeedPath>().is_ok() && answer.registry.parse::<RegistryHost>().is_ok()
+    has_secret
+        && response.feed.parse::<FeedPath>().is_ok()
+        && response.registry.parse::<RegistryHost>().is_ok()
 }
 
 #[cfg(test)]

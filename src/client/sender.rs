@@ -47,7 +47,7 @@ pub(super) enum Again {
 }
 
 /// A successful response.
-pub(super) struct Answer {
+pub(super) struct ServerResponse {
     pub(super) status: StatusCode,
     pub(super) body: Zeroizing<Vec<u8>>,
 }
@@ -117,15 +117,15 @@ impl Sender {
     }
 
     /// Sends `call` and returns the response. Retries as `call.again` permits.
-    pub(super) async fn send(&self, call: &Call) -> Result<Answer, ClientError> {
+    pub(super) async fn send(&self, call: &Call) -> Result<ServerResponse, ClientError> {
         let end_of_patience = self.clock.monotonic() + PATIENCE;
         let mut may_break = call.again != Again::Never;
         loop {
-            let (answer, put_off) = match self.once(call).await {
+            let (response, put_off) = match self.once(call).await {
                 Ok(received) => (self.judged(received.0, received.1), received.2),
                 Err(error) => (Err(error), None),
             };
-            match (&answer, put_off) {
+            match (&response, put_off) {
                 (Err(ClientError::Unreachable { source, .. }), _)
                     if may_break && source.kind() == TransportErrorKind::Other =>
                 {
@@ -134,11 +134,11 @@ impl Sender {
                 (Err(_), Some(wait)) if call.again == Again::IfBrokenOrPutOff => {
                     let until = self.clock.monotonic().saturating_add(wait);
                     if until > end_of_patience {
-                        return answer;
+                        return response;
                     }
                     self.clock.sleep_until(until).await;
                 }
-                _ => return answer,
+                _ => return response,
             }
         }
     }
@@ -178,9 +178,9 @@ impl Sender {
     }
 
     /// Returns a successful response, or the server's refusal as an error.
-    fn judged(&self, status: StatusCode, body: Zeroizing<Vec<u8>>) -> Result<Answer, ClientError> {
+    fn judged(&self, status: StatusCode, body: Zeroizing<Vec<u8>>) -> Result<ServerResponse, ClientError> {
         if status.is_success() {
-            return Ok(Answer { status, body });
+            return Ok(ServerResponse { status, body });
         }
         match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) if problem.status == status.as_u16() => {

@@ -9,7 +9,7 @@ use crate::oidc::token::Presented;
 use crate::values::shell::{gcloud_list, quoted};
 
 /// The parts of a refusal that decide its causes.
-pub(crate) struct Refused<'a> {
+pub(crate) struct GoogleRefusal<'a> {
     /// The OAuth error code, or the name of a `google.rpc.Code`.
     pub(crate) code: &'a str,
     /// The message, including the details.
@@ -47,7 +47,7 @@ fn said(message: &str, presented: &Presented) -> String {
 }
 
 /// Returns the causes in the project's policies and state; changing the feed fixes none of them.
-pub(super) fn of_organization(refused: &Refused<'_>, project: &str) -> Option<Vec<Cause>> {
+pub(super) fn of_organization(refused: &GoogleRefusal<'_>, project: &str) -> Option<Vec<Cause>> {
     let message = refused.message.to_ascii_lowercase();
     let is = |reason: &str| refused.reason == Some(reason);
     let (why, what) = if is("SECURITY_POLICY_VIOLATED")
@@ -83,7 +83,7 @@ pub(super) fn of_organization(refused: &Refused<'_>, project: &str) -> Option<Ve
 
 /// Returns the causes for a refusal by the Security Token Service.
 pub(crate) fn of_sts(
-    refused: &Refused<'_>,
+    refused: &GoogleRefusal<'_>,
     presented: &Presented,
     google: &GoogleArtifactRegistry,
 ) -> Vec<Cause> {
@@ -244,7 +244,7 @@ fn upload_to(provider: &WorkloadIdentityProvider) -> String {
 
 /// Returns the causes for a refusal of `generateAccessToken`.
 pub(crate) fn of_iam_credentials(
-    refused: &Refused<'_>,
+    refused: &GoogleRefusal<'_>,
     presented: &Presented,
     google: &GoogleArtifactRegistry,
 ) -> Vec<Cause> {

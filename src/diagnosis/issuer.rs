@@ -134,21 +134,21 @@ pub(crate) fn no_signer() -> Vec<Cause> {
 }
 
 /// Returns the causes if a published copy of the documents lacks the signing key.
-pub(crate) fn unpublished(place: &str) -> Vec<Cause> {
+pub(crate) fn unpublished(location: &str) -> Vec<Cause> {
     vec![
         Cause::act(
             format!(
-                "every key was replaced, or {place} was changed by something other than carnet, and carnet \
+                "every key was replaced, or {location} was changed by something other than carnet, and carnet \
                  has not written there since"
             ),
             format!(
-                "make sure that a server runs with --publish {place} and can write there, or run `carnet \
-                 publish {place}`"
+                "make sure that a server runs with --publish {location} and can write there, or run `carnet \
+                 publish {location}`"
             ),
         ),
         Cause::act(
-            format!("no verifier reads {place} any more"),
-            format!("run `carnet publish {place} --forget`"),
+            format!("no verifier reads {location} any more"),
+            format!("run `carnet publish {location} --forget`"),
         ),
     ]
 }

@@ -12,7 +12,7 @@ fn of_policy(feed: &Feed, message: &str) -> Option<Vec<Cause>> {
         Provider::AzureAcr(_) => azure::of_network(message, feed.registry.as_str()),
         Provider::GoogleArtifactRegistry(_) => {
             let project = format!("the project of {}", feed.registry);
-            let refused = google::Refused { code: "DENIED", message, reason: None };
+            let refused = google::GoogleRefusal { code: "DENIED", message, reason: None };
             google::of_organization(&refused, &project)
         }
     }

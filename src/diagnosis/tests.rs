@@ -61,7 +61,7 @@ fn every_code_that_vendors_document_has_a_cause_and_a_fix() {
         panic!("another provider")
     };
     for code in ["invalid_target", "unauthorized_client", "invalid_grant"] {
-        let refused = google::Refused { code, message: "", reason: None };
+        let refused = google::GoogleRefusal { code, message: "", reason: None };
         assert!(!google::of_sts(&refused, &presented(), &google).is_empty(), "{code}");
     }
 }
@@ -134,7 +134,7 @@ fn advice_for_google_allows_one_audience_whatever_separators_it_contains() {
     ] {
         let presented = Presented { aud: aud.into(), ..presented() };
         let refused =
-            google::Refused { code: "invalid_grant", message: "The audience is wrong", reason: None };
+            google::GoogleRefusal { code: "invalid_grant", message: "The audience is wrong", reason: None };
         let causes = google::of_sts(&refused, &presented, &google);
         match (&causes[0].fix, flag) {
             (Fix::Change { command, .. }, Some(flag)) => assert!(command.ends_with(flag), "{command}"),

@@ -18,8 +18,8 @@ const BACKDATED_BY: SignedDuration = SignedDuration::from_secs(5);
 /// Compares the clock with the `Date` of responses (RFC 9110 section 6.6.1). If the responses came from this
 /// machine (`on_this_machine`), agreement proves nothing.
 #[must_use]
-pub fn check(answers: &[&Fetched], leeway: Duration, on_this_machine: bool) -> Option<Finding> {
-    let skew = answers.iter().filter_map(|fetched| skew(fetched)).max_by_key(|skew| skew.unsigned_abs())?;
+pub fn check(responses: &[&Fetched], leeway: Duration, on_this_machine: bool) -> Option<Finding> {
+    let skew = responses.iter().filter_map(|fetched| skew(fetched)).max_by_key(|skew| skew.unsigned_abs())?;
     let seconds = skew.as_secs().unsigned_abs();
     let direction = if skew.is_negative() { "behind" } else { "ahead of" };
     let summary = format!("this machine's clock is {seconds} s {direction} the issuer URL's `Date`");
@@ -43,8 +43,8 @@ pub fn check(answers: &[&Fetched], leeway: Duration, on_this_machine: bool) -> O
 /// Returns the minimum by which the clock is ahead, negative if it is behind. Zero if the second that `Date`
 /// names, or the time that the response took, explains the difference.
 fn skew(fetched: &Fetched) -> Option<SignedDuration> {
-    let answer = fetched.outcome.as_ref().ok()?;
-    let header = |name: http::HeaderName| answer.headers.get(name)?.to_str().ok();
+    let response = fetched.outcome.as_ref().ok()?;
+    let header = |name: http::HeaderName| response.headers.get(name)?.to_str().ok();
     let date = DateTimeParser::new().parse_timestamp(header(http::header::DATE)?).ok()?;
     // A cache sends the origin's `Date` and its age in seconds.
     let age = header(http::header::AGE).and_then(|age| age.parse().ok()).unwrap_or(0);
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::clock_watch::ClockWatch;
     use crate::doctor::Status;
-    use crate::doctor::fetch::Answer;
+    use crate::doctor::fetch::FetchedResponse;
     use crate::jose::key_pair::RsaBits;
     use crate::signing_keys::policy::RotationPolicy;
     use crate::store::issuer::KeySettings;
@@ -100,7 +100,7 @@ mod tests {
 
     const LEEWAY: Duration = Duration::from_secs(300);
 
-    fn answer(date: &str, age: Option<&str>, began_at: &str, answered_at: &str) -> Fetched {
+    fn response(date: &str, age: Option<&str>, began_at: &str, answered_at: &str) -> Fetched {
         let mut headers = HeaderMap::new();
         headers.insert("date", HeaderValue::from_str(date).unwrap());
         if let Some(age) = age {
@@ -111,7 +111,12 @@ mod tests {
             began_at: began_at.parse().unwrap(),
             answered_at: answered_at.parse().unwrap(),
             took: Duration::ZERO,
-            outcome: Ok(Answer { status: 200, headers, body: Bytes::new(), certificate_expires_at: None }),
+            outcome: Ok(FetchedResponse {
+                status: 200,
+                headers,
+                body: Bytes::new(),
+                certificate_expires_at: None,
+            }),
         }
     }
 
@@ -128,12 +133,12 @@ mod tests {
             ("08:59:38", "08:59:39", None, Status::Failed, "600 s ahead of"),
         ] {
             let [began, answered] = [began, answered].map(|time| format!("1994-11-06T{time}Z"));
-            let answer = answer("Sun, 06 Nov 1994 08:49:37 GMT", age, &began, &answered);
-            let finding = check(&[&answer], LEEWAY, false).unwrap();
+            let response = response("Sun, 06 Nov 1994 08:49:37 GMT", age, &began, &answered);
+            let finding = check(&[&response], LEEWAY, false).unwrap();
             assert_eq!(finding.status, expected, "{began} {answered}: {}", finding.summary);
             assert!(finding.summary.contains(told), "{}", finding.summary);
         }
-        let nonsense = answer("yesterday", None, "1994-11-06T00:00:00Z", "1994-11-06T00:00:00Z");
+        let nonsense = response("yesterday", None, "1994-11-06T00:00:00Z", "1994-11-06T00:00:00Z");
         assert_eq!(check(&[&nonsense], LEEWAY, false), None);
     }
 

@@ -54,12 +54,12 @@ pub struct Fetched {
     /// The time from the beginning of the connection to the end of the response, without name resolution.
     pub took: Duration,
     /// The response, or the reason why there is none.
-    pub outcome: Result<Answer, FetchFailure>,
+    pub outcome: Result<FetchedResponse, FetchFailure>,
 }
 
 /// A response with any status.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct FetchedResponse {
     /// The status.
     pub status: u16,
     /// The headers.
@@ -203,26 +203,26 @@ impl<'a> Fetcher<'a> {
         url: Url,
         addresses: &[SocketAddr],
         answered_at: &mut Timestamp,
-    ) -> Result<Answer, FetchFailure> {
+    ) -> Result<FetchedResponse, FetchFailure> {
         let client = self.client(&url, addresses).map_err(|error| FetchFailure::Other(causes(&error)))?;
-        let answer = client.get(url).send().await;
+        let response = client.get(url).send().await;
         *answered_at = self.clock.now();
-        let mut answer = answer.map_err(failure)?;
-        let certificate_expires_at = answer
+        let mut response = response.map_err(failure)?;
+        let certificate_expires_at = response
             .extensions()
             .get::<reqwest::tls::TlsInfo>()
             .and_then(|tls| tls.peer_certificate())
             .and_then(x509::not_after);
         let mut body = BytesMut::new();
-        while let Some(chunk) = answer.chunk().await.map_err(failure)? {
+        while let Some(chunk) = response.chunk().await.map_err(failure)? {
             if chunk.len() > MAX_LENGTH - body.len() {
                 return Err(FetchFailure::TooLong);
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer {
-            status: answer.status().as_u16(),
-            headers: std::mem::take(answer.headers_mut()),
+        Ok(FetchedResponse {
+            status: response.status().as_u16(),
+            headers: std::mem::take(response.headers_mut()),
             body: body.freeze(),
             certificate_expires_at,
         })
@@ -285,7 +285,7 @@ mod tests {
     async fn a_failed_handshake_is_told_by_its_type_with_its_own_hint() {
         let clock = SystemClock::default();
         let fetcher = Fetcher::new(&Trust::PublicWebRoots, Reach::AllowPrivate, &clock).unwrap();
-        for (answer, expected, hint) in [
+        for (response, expected, hint) in [
             (&b"HTTP/1.1 400 x\r\n\r\n"[..], TlsFailure::NotTls, "does not speak TLS"),
             // An alert: protocol_version.
             (&[0x15, 3, 3, 0, 2, 2, 70], TlsFailure::NothingInCommon, "have TLS 1.2 or 1.3 enabled"),
@@ -296,7 +296,7 @@ mod tests {
             let serve = async {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let _ = stream.read(&mut [0; 4096]).await;
-                let _ = stream.write_all(answer).await;
+                let _ = stream.write_all(response).await;
             };
             let (fetched, ()) = tokio::join!(fetcher.get(&url), serve);
             let Err(FetchFailure::Tls { failure, .. }) = fetched.outcome else { panic!("{fetched:?}") };

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Finding, count, listed};
 use crate::jose::jwk::Kid;
-use crate::signing_keys::publication::{Place, is_current, still_shown};
+use crate::signing_keys::publication::{KeyLocation, is_current, still_shown};
 use crate::signing_keys::{SigningKey, published};
 use crate::store::publications::PublicationTarget;
 
@@ -19,28 +19,30 @@ const RECENT: SignedDuration = SignedDuration::from_hours(30 * 24);
 #[must_use]
 pub fn check(
     keys: &[SigningKey],
-    places: &[Place],
+    locations: &[KeyLocation],
     targets: &[PublicationTarget],
     now: Timestamp,
 ) -> Vec<Finding> {
     if targets.is_empty() {
         return Vec::new();
     }
-    vec![check_state(keys, places, targets, now), check_altered(targets, now)]
+    vec![check_state(keys, locations, targets, now), check_altered(targets, now)]
 }
 
 fn check_state(
     keys: &[SigningKey],
-    places: &[Place],
+    locations: &[KeyLocation],
     targets: &[PublicationTarget],
     now: Timestamp,
 ) -> Finding {
     let hint = "make sure that a server runs with --publish for each of them and can write there; `carnet \
                 publish TARGET` writes one now, and with --forget no key waits for it any more";
-    let copies: Vec<&Place> = places.iter().filter(|place| place.is_copy()).collect();
+    let copies: Vec<&KeyLocation> = locations.iter().filter(|location| location.is_copy()).collect();
     let revoked: Vec<String> = copies
         .iter()
-        .flat_map(|place| still_shown(keys, place).into_iter().map(|kid| format!("{kid} at {}", place.name)))
+        .flat_map(|location| {
+            still_shown(keys, location).into_iter().map(|kid| format!("{kid} at {}", location.name))
+        })
         .collect();
     if !revoked.is_empty() {
         return Finding::failed(
@@ -53,15 +55,15 @@ fn check_state(
     let kids: Vec<Kid> = published(keys, now).into_iter().map(SigningKey::kid).collect();
     let behind: Vec<String> = copies
         .iter()
-        .filter(|place| !is_current(&kids, place))
-        .map(|place| {
+        .filter(|location| !is_current(&kids, location))
+        .map(|location| {
             let failure = targets
                 .iter()
-                .find(|target| target.target.to_string() == place.name)
+                .find(|target| target.target.to_string() == location.name)
                 .and_then(|target| target.failure.as_ref());
             match failure {
-                Some(failure) => format!("{}: {} (at {})", place.name, failure.error, failure.failed_at),
-                None => place.name.clone(),
+                Some(failure) => format!("{}: {} (at {})", location.name, failure.error, failure.failed_at),
+                None => location.name.clone(),
             }
         })
         .collect();
@@ -121,9 +123,9 @@ mod tests {
         }
     }
 
-    fn place(shown: &[&SigningKey]) -> Place {
+    fn location(shown: &[&SigningKey]) -> KeyLocation {
         let shows: BTreeMap<_, _> = shown.iter().map(|key| (key.kid(), at(0))).collect();
-        Place { name: "s3://bucket".to_owned(), feed: None, algorithm: None, shows }
+        KeyLocation { name: "s3://bucket".to_owned(), feed: None, algorithm: None, shows }
     }
 
     #[test]
@@ -149,7 +151,7 @@ mod tests {
             (vec![&key], None, Some(at(1)), [Status::Ok, Status::Warning], "anyone with write access there"),
             (vec![&key], None, Some(at(-40)), [Status::Ok, Status::Ok], "up to date"),
         ] {
-            let findings = check(&keys, &[place(&shown)], &[target(failure, altered)], at(2));
+            let findings = check(&keys, &[location(&shown)], &[target(failure, altered)], at(2));
             let statuses: Vec<_> = findings.iter().map(|finding| finding.status).collect();
             assert_eq!(statuses, expected, "{findings:?}");
             assert!(format!("{findings:?}").contains(words), "{words}: {findings:?}");

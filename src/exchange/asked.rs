@@ -3,7 +3,7 @@
 use http::Uri;
 
 use super::aws::ecr::Ecr;
-use super::error::{ExchangeError, Failure, NO_PROVIDER};
+use super::error::{ExchangeError, ExchangeFailure, NO_PROVIDER};
 use super::upstream::Step;
 use super::{aws, azure, google_artifact_registry};
 use crate::audit::{Event, Outcome};
@@ -47,7 +47,7 @@ impl ExchangeError {
             return Event { outcome: Outcome::Failed, ..event };
         }
         let outcome = match self.failure() {
-            Failure::Refused(_) | Failure::Scope(_) => Outcome::Refused,
+            ExchangeFailure::Refused(_) | ExchangeFailure::Scope(_) => Outcome::Refused,
             _ => Outcome::Failed,
         };
         let Step { provider, name } = self.step();

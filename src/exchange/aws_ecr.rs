@@ -3,7 +3,7 @@
 
 use super::aws::ecr::{self, Ecr};
 use super::aws::{Apis, sts};
-use super::{Call, Credential, ExchangeError, Failure, Secret, StatedExpiry};
+use super::{Call, Credential, ExchangeError, ExchangeFailure, Secret, StatedExpiry};
 use crate::feed::Feed;
 use crate::feed::aws::{AssumedRole, role_session_name};
 use crate::feed::aws_scope::session_policy;
@@ -20,10 +20,10 @@ pub(super) async fn exchange(
 ) -> Result<Credential, ExchangeError> {
     let issued_at = call.clock.now();
     let apis = Apis::of(feed, &role.role_arn, ecr)
-        .map_err(|reason| call.fail(sts::STEP, Failure::Request(reason)))?;
+        .map_err(|reason| call.fail(sts::STEP, ExchangeFailure::Request(reason)))?;
 
     let policy = session_policy(&feed.registry, &role.role_arn, call.scope)
-        .map_err(|error| call.fail(sts::STEP, Failure::Scope(error)))?;
+        .map_err(|error| call.fail(sts::STEP, ExchangeFailure::Scope(error)))?;
     let session_name = role_session_name(&feed.space, &feed.slug);
     let session = sts::assume_role(call, &apis.sts, role, &session_name, policy.as_deref()).await?;
     call.unexpired(sts::STEP, session.expires_at)?;

@@ -3,7 +3,7 @@
 //! exchanged for an access token, which clients send unchanged.
 
 use super::azure::{Apis, acr, entra};
-use super::{Call, Credential, ExchangeError, Failure, Secret, StatedExpiry};
+use super::{Call, Credential, ExchangeError, ExchangeFailure, Secret, StatedExpiry};
 use crate::feed::Feed;
 use crate::feed::azure::AzureAcr;
 
@@ -20,7 +20,8 @@ pub(super) async fn exchange(
     azure: &AzureAcr,
 ) -> Result<Credential, ExchangeError> {
     let issued_at = call.clock.now();
-    let apis = Apis::of(feed, azure).map_err(|reason| call.fail(entra::STEP, Failure::Request(reason)))?;
+    let apis =
+        Apis::of(feed, azure).map_err(|reason| call.fail(entra::STEP, ExchangeFailure::Request(reason)))?;
 
     let access_token = entra::access_token(call, &apis, azure).await?;
     let refresh = acr::refresh_token(call, &apis, azure, &access_token).await?;

@@ -22,7 +22,7 @@ pub(crate) const NO_PROVIDER: &str = "the endpoint that the feed names does not 
 
 /// A failed exchange.
 ///
-/// Its source is the [`Failure`], whose own source, if any, is the underlying cause.
+/// Its source is the [`ExchangeFailure`], whose own source, if any, is the underlying cause.
 #[derive(Debug)]
 pub struct ExchangeError(Box<Inner>);
 
@@ -35,12 +35,12 @@ struct Inner {
     retry: Retry,
     /// Set if the feed names no endpoint, so that there is none to change.
     is_vendors: bool,
-    failure: Failure,
+    failure: ExchangeFailure,
 }
 
 /// The failure of a step.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum ExchangeFailure {
     /// The request could not be created.
     #[error("the request could not be built: {0}")]
     Request(String),
@@ -103,27 +103,32 @@ impl Error for ExchangeError {
 
 impl ExchangeError {
     /// Creates an error. `endpoints` are those that the feed names: only these can be changed.
-    pub(crate) fn new(step: Step, presented: &Presented, endpoints: &Endpoints, failure: Failure) -> Self {
+    pub(crate) fn new(
+        step: Step,
+        presented: &Presented,
+        endpoints: &Endpoints,
+        failure: ExchangeFailure,
+    ) -> Self {
         let passes = match &failure {
-            Failure::Unreachable { source, .. } => source.is_transient(),
-            Failure::Refused(upstream) => upstream.status.is_some_and(is_transient_status),
-            Failure::Request(_)
-            | Failure::Scope(_)
-            | Failure::Unusable { .. }
-            | Failure::ArrivedExpired { .. } => false,
+            ExchangeFailure::Unreachable { source, .. } => source.is_transient(),
+            ExchangeFailure::Refused(upstream) => upstream.status.is_some_and(is_transient_status),
+            ExchangeFailure::Request(_)
+            | ExchangeFailure::Scope(_)
+            | ExchangeFailure::Unusable { .. }
+            | ExchangeFailure::ArrivedExpired { .. } => false,
         };
         let named = endpoints.get(general::endpoint_name(step.name)).is_some();
         let causes = match &failure {
-            Failure::Unreachable { source, .. } => {
+            ExchangeFailure::Unreachable { source, .. } => {
                 vec![unreachable(source.kind(), &Asked::Endpoint { step: step.name, named })]
             }
-            Failure::Refused(Upstream { provider, step, status, code, .. }) => {
+            ExchangeFailure::Refused(Upstream { provider, step, status, code, .. }) => {
                 vec![general::refused(provider, step, *status, code.as_deref(), named)]
             }
-            Failure::Unusable { .. } => vec![general::unusable(step.name, named)],
-            Failure::ArrivedExpired { .. } => vec![general::arrived_expired()],
+            ExchangeFailure::Unusable { .. } => vec![general::unusable(step.name, named)],
+            ExchangeFailure::ArrivedExpired { .. } => vec![general::arrived_expired()],
             // The reason itself says what to do.
-            Failure::Request(_) | Failure::Scope(_) => Vec::new(),
+            ExchangeFailure::Request(_) | ExchangeFailure::Scope(_) => Vec::new(),
         };
         let retry = if passes { Retry::Passing } else { Retry::Never };
         let is_vendors = endpoints.is_empty();
@@ -152,7 +157,7 @@ impl ExchangeError {
 
     /// Returns the failure of that step.
     #[must_use]
-    pub fn failure(&self) -> &Failure {
+    pub fn failure(&self) -> &ExchangeFailure {
         &self.0.failure
     }
 
@@ -160,10 +165,12 @@ impl ExchangeError {
     #[must_use]
     pub fn upstream(&self) -> Option<&Upstream> {
         match &self.0.failure {
-            Failure::Unreachable { upstream, .. }
-            | Failure::Refused(upstream)
-            | Failure::Unusable { upstream, .. } => Some(upstream),
-            Failure::Request(_) | Failure::Scope(_) | Failure::ArrivedExpired { .. } => None,
+            ExchangeFailure::Unreachable { upstream, .. }
+            | ExchangeFailure::Refused(upstream)
+            | ExchangeFailure::Unusable { upstream, .. } => Some(upstream),
+            ExchangeFailure::Request(_)
+            | ExchangeFailure::Scope(_)
+            | ExchangeFailure::ArrivedExpired { .. } => None,
         }
     }
 
@@ -189,9 +196,11 @@ impl ExchangeError {
     /// provider's opinion of the token: no connection, no TLS, or a response in another format.
     pub(crate) fn is_about_the_endpoint(&self) -> bool {
         match &self.0.failure {
-            Failure::Refused(upstream) => upstream.code.is_none(),
-            Failure::Unreachable { .. } | Failure::Unusable { .. } => true,
-            Failure::Request(_) | Failure::Scope(_) | Failure::ArrivedExpired { .. } => false,
+            ExchangeFailure::Refused(upstream) => upstream.code.is_none(),
+            ExchangeFailure::Unreachable { .. } | ExchangeFailure::Unusable { .. } => true,
+            ExchangeFailure::Request(_)
+            | ExchangeFailure::Scope(_)
+            | ExchangeFailure::ArrivedExpired { .. } => false,
         }
     }
 
@@ -199,12 +208,12 @@ impl ExchangeError {
     #[must_use]
     pub fn outcome(&self) -> ExchangeOutcome {
         match &self.0.failure {
-            Failure::Request(_) | Failure::Scope(_) => ExchangeOutcome::Impossible,
-            Failure::Unreachable { .. } => ExchangeOutcome::Unreachable,
-            Failure::Refused(_) if self.is_transient() => ExchangeOutcome::Unavailable,
-            Failure::Refused(_) => ExchangeOutcome::Refused,
-            Failure::Unusable { .. } => ExchangeOutcome::Unusable,
-            Failure::ArrivedExpired { .. } => ExchangeOutcome::Expired,
+            ExchangeFailure::Request(_) | ExchangeFailure::Scope(_) => ExchangeOutcome::Impossible,
+            ExchangeFailure::Unreachable { .. } => ExchangeOutcome::Unreachable,
+            ExchangeFailure::Refused(_) if self.is_transient() => ExchangeOutcome::Unavailable,
+            ExchangeFailure::Refused(_) => ExchangeOutcome::Refused,
+            ExchangeFailure::Unusable { .. } => ExchangeOutcome::Unusable,
+            ExchangeFailure::ArrivedExpired { .. } => ExchangeOutcome::Expired,
         }
     }
 

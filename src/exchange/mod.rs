@@ -27,7 +27,7 @@ use tracing::Instrument as _;
 pub(crate) use error::NO_PROVIDER;
 #[cfg(feature = "server")]
 pub(crate) use error::{Asked, unreachable};
-pub use error::{ExchangeError, Failure};
+pub use error::{ExchangeError, ExchangeFailure};
 #[cfg(test)]
 pub(crate) use upstream::MAX_TEXT;
 #[cfg(feature = "server")]
@@ -164,7 +164,7 @@ pub(crate) async fn exchange_in_steps(
     let call = Call { transport, token, clock, scope, endpoints: &feed.endpoints, on_step };
     if let Err(error) = feed.provider.check_scope(scope) {
         let step = Step { provider: feed.provider.feed_type().as_str(), name: "scope" };
-        return Err(call.fail(step, Failure::Scope(error)));
+        return Err(call.fail(step, ExchangeFailure::Scope(error)));
     }
     match &feed.provider {
         Provider::AwsEcr(role) => aws_ecr::exchange(&call, feed, role, Ecr::Private).await,
@@ -194,18 +194,18 @@ impl Call<'_> {
         (self.on_step)(step);
         let span =
             tracing::info_span!("step", provider = step.provider, step = step.name, jti = %self.token.jti);
-        let answer = self.transport.send(request).instrument(span).await;
-        match &answer {
-            Ok(answer) => {
-                tracing::debug!(step = step.name, status = answer.status().as_u16(), jti = %self.token.jti, "answered");
+        let response = self.transport.send(request).instrument(span).await;
+        match &response {
+            Ok(response) => {
+                tracing::debug!(step = step.name, status = response.status().as_u16(), jti = %self.token.jti, "answered");
             }
             Err(error) => {
                 tracing::debug!(step = step.name, error = %error, jti = %self.token.jti, "no answer");
             }
         }
-        answer.map_err(|source| {
+        response.map_err(|source| {
             let upstream = Upstream::silent(step, source.told());
-            self.fail(step, Failure::Unreachable { upstream, source })
+            self.fail(step, ExchangeFailure::Unreachable { upstream, source })
         })
     }
 
@@ -214,16 +214,16 @@ impl Call<'_> {
         if expires_at > self.clock.now() {
             return Ok(());
         }
-        Err(self.fail(step, Failure::ArrivedExpired { expired_at: expires_at }))
+        Err(self.fail(step, ExchangeFailure::ArrivedExpired { expired_at: expires_at }))
     }
 
     /// Creates the error for a successful response that cannot be used because of `reason`.
-    fn unusable(&self, step: Step, answer: &Response<Bytes>, reason: &'static str) -> ExchangeError {
-        let upstream = Upstream::answered(step, answer.status());
-        self.fail(step, Failure::Unusable { upstream, reason })
+    fn unusable(&self, step: Step, response: &Response<Bytes>, reason: &'static str) -> ExchangeError {
+        let upstream = Upstream::answered(step, response.status());
+        self.fail(step, ExchangeFailure::Unusable { upstream, reason })
     }
 
-    fn fail(&self, step: Step, failure: Failure) -> ExchangeError {
+    fn fail(&self, step: Step, failure: ExchangeFailure) -> ExchangeError {
         ExchangeError::new(step, &self.token.presented, self.endpoints, failure)
     }
 }

@@ -94,7 +94,7 @@ pub(crate) async fn present(
 ) -> Result<(), ExchangeError> {
     let (scope, endpoints) = (&Scope::default(), &feed.endpoints);
     let call = Call { transport, token, clock, scope, endpoints, on_step: SILENT };
-    let unknown = |step, reason: String| call.fail(step, super::Failure::Request(reason));
+    let unknown = |step, reason: String| call.fail(step, super::ExchangeFailure::Request(reason));
     match &feed.provider {
         Provider::AwsEcr(role) | Provider::AwsEcrPublic(role) => {
             let ecr = match &feed.provider {

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use http::Response;
 
 use super::upstream::{Redactor, Step, Upstream};
-use super::{Call, ExchangeError, Failure};
+use super::{Call, ExchangeError, ExchangeFailure};
 use crate::diagnosis::{Cause, Retry};
 
 /// A refusal, as far as the response could be parsed.
 #[derive(Default)]
-pub(super) struct Refusal {
+pub(super) struct ProviderRefusal {
     pub(super) code: Option<String>,
     pub(super) message: Option<String>,
     pub(super) request_id: Option<String>,
@@ -30,8 +30,8 @@ impl Call<'_> {
     pub(super) fn refused(
         &self,
         step: Step,
-        answer: &Response<Bytes>,
-        refusal: Refusal,
+        response: &Response<Bytes>,
+        refusal: ProviderRefusal,
         redactor: &Redactor,
         id_headers: &[&str],
         advise: impl FnOnce(&Upstream) -> Advice,
@@ -41,14 +41,14 @@ impl Call<'_> {
             // For an unknown format, such as a proxy's page, the beginning of the body shows who sent it.
             message: match refusal.message {
                 Some(message) => redactor.optional(Some(&message)),
-                None => redactor.optional(Some(&String::from_utf8_lossy(answer.body()))),
+                None => redactor.optional(Some(&String::from_utf8_lossy(response.body()))),
             },
             request_id: redactor
                 .optional(refusal.request_id.as_deref())
-                .or_else(|| id_headers.iter().find_map(|name| redactor.header(answer, name))),
-            ..Upstream::answered(step, answer.status())
+                .or_else(|| id_headers.iter().find_map(|name| redactor.header(response, name))),
+            ..Upstream::answered(step, response.status())
         };
         let Advice { causes, retry } = advise(&upstream);
-        self.fail(step, Failure::Refused(upstream)).advise(causes, retry)
+        self.fail(step, ExchangeFailure::Refused(upstream)).advise(causes, retry)
     }
 }

@@ -154,8 +154,8 @@ impl Uploads {
         let (algorithm, state) = (key.algorithm(), key.state(now));
         let is_prepared = state == State::Prepared;
         let safe_at = if is_prepared { safe_at(key, &after.settings.policy) } else { None };
-        let waits_for = if is_prepared { missing_at(key, &after.places) } else { Vec::new() };
-        let waits_for = waits_for.into_iter().map(|place| place.name.clone()).collect();
+        let waits_for = if is_prepared { missing_at(key, &after.locations) } else { Vec::new() };
+        let waits_for = waits_for.into_iter().map(|location| location.name.clone()).collect();
         write.commit().await?;
         Ok(Confirmation { kid: kid.clone(), algorithm, state, feeds: confirmed, safe_at, waits_for })
     }

@@ -31,7 +31,7 @@ pub struct Limits {
     pub body: Duration,
     /// The timeout for the client to receive the data waiting to be sent: a whole response, or about 16 KiB
     /// of a longer one.
-    pub answer: Duration,
+    pub response: Duration,
     /// The maximum time for requests in progress when the server stops.
     pub drain: Duration,
     /// The maximum size of a request's first line and header, in bytes. A larger one is refused with 431.
@@ -57,7 +57,7 @@ impl Default for Limits {
             // must close first.
             idle: Duration::from_secs(75),
             body: Duration::from_secs(30),
-            answer: Duration::from_secs(30),
+            response: Duration::from_secs(30),
             // Longer than most exchanges with a provider, and short enough for a server that must stop within
             // ten seconds.
             drain: DRAIN,
@@ -69,14 +69,14 @@ impl Default for Limits {
 /// The admission of connections.
 #[derive(Debug)]
 pub(super) struct Admission {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
     per_address: usize,
 }
 
 /// A permit for one connection, returned when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Permit {
     _permit: OwnedSemaphorePermit,
     counted: Option<Counted>,
 }
@@ -89,18 +89,18 @@ struct Counted {
 
 impl Admission {
     pub(super) fn new(limits: &Limits) -> Self {
-        let places = limits.connections.min(Semaphore::MAX_PERMITS);
+        let permits = limits.connections.min(Semaphore::MAX_PERMITS);
         Self {
-            places: Arc::new(Semaphore::new(places)),
+            permits: Arc::new(Semaphore::new(permits)),
             taken: Arc::default(),
             per_address: limits.connections_per_address,
         }
     }
 
     /// Waits for a permit.
-    pub(super) async fn place(&self) -> Place {
-        match Arc::clone(&self.places).acquire_owned().await {
-            Ok(permit) => Place { _permit: permit, counted: None },
+    pub(super) async fn permit(&self) -> Permit {
+        match Arc::clone(&self.permits).acquire_owned().await {
+            Ok(permit) => Permit { _permit: permit, counted: None },
             // The semaphore is never closed.
             Err(_) => std::future::pending().await,
         }
@@ -108,7 +108,7 @@ impl Admission {
 
     /// Returns whether a connection from `address` may keep its permit. If so, the connection counts until
     /// the permit is dropped.
-    pub(super) fn admits(&self, place: &mut Place, address: IpAddr) -> bool {
+    pub(super) fn admits(&self, permit: &mut Permit, address: IpAddr) -> bool {
         let network = network(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.entry(network).or_default();
@@ -116,7 +116,7 @@ impl Admission {
             return false;
         }
         *count += 1;
-        place.counted = Some(Counted { network, taken: Arc::clone(&self.taken) });
+        permit.counted = Some(Counted { network, taken: Arc::clone(&self.taken) });
         true
     }
 }
@@ -140,7 +140,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_takes_its_share_and_leaves_the_rest() {
         let admission = Admission::new(&Limits::with_connections(8));
-        let mut places = Vec::new();
+        let mut permits = Vec::new();
         for (address, admitted) in [
             ("203.0.113.7", true),
             ("203.0.113.7", true),
@@ -151,23 +151,23 @@ mod tests {
             ("2001:db8::2", false),
             ("2001:db8:0:1::1", true),
         ] {
-            let mut place = admission.place().await;
-            assert_eq!(admission.admits(&mut place, address.parse().unwrap()), admitted, "{address}");
-            places.extend(admitted.then_some(place));
+            let mut permit = admission.permit().await;
+            assert_eq!(admission.admits(&mut permit, address.parse().unwrap()), admitted, "{address}");
+            permits.extend(admitted.then_some(permit));
         }
-        places.remove(0);
-        let mut place = admission.place().await;
-        assert!(admission.admits(&mut place, "203.0.113.7".parse().unwrap()), "a place that is free again");
-        drop((place, places));
+        permits.remove(0);
+        let mut permit = admission.permit().await;
+        assert!(admission.admits(&mut permit, "203.0.113.7".parse().unwrap()), "a place that is free again");
+        drop((permit, permits));
         assert!(admission.taken.lock().unwrap().is_empty(), "what is over is forgotten");
-        assert_eq!(admission.places.available_permits(), 8);
+        assert_eq!(admission.permits.available_permits(), 8);
     }
 
     #[tokio::test]
     async fn a_connection_beyond_the_limit_waits_for_a_free_permit() {
         let admission = Admission::new(&Limits::with_connections(1));
-        let first = admission.place().await;
-        let mut second = Box::pin(admission.place());
+        let first = admission.permit().await;
+        let mut second = Box::pin(admission.permit());
         let waits = std::future::poll_fn(|context| {
             std::task::Poll::Ready(second.as_mut().poll(context).is_pending())
         });

@@ -160,7 +160,7 @@ impl PublicDocuments {
         let paths = [&self.discovery, &self.jwks, &self.healthz, &self.readyz].map(Arc::clone);
         let mut router = Router::new();
         for path in paths {
-            router = router.route(&path, any(answer));
+            router = router.route(&path, any(response));
         }
         router.with_state(self)
     }
@@ -169,7 +169,12 @@ impl PublicDocuments {
     ///
     /// Uses only the request's method, path and headers, and never waits.
     #[must_use]
-    pub fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
+    pub fn response(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Option<Response<Full<Bytes>>> {
         // The JWKS comes first, because verifiers fetch it most often.
         let is_known = path == &*self.jwks
             || path == &*self.discovery
@@ -245,13 +250,13 @@ impl PublicDocuments {
 }
 
 fn publications(key_set: &KeySet, health: &Health) -> Vec<PublicationChecks> {
-    let copies = key_set.places.iter().filter(|place| place.is_copy());
+    let copies = key_set.locations.iter().filter(|location| location.is_copy());
     copies
-        .map(|place| PublicationChecks {
-            target: place.name.clone(),
-            current: is_current(&key_set.kids, place),
-            error: health.publication_errors.get(&place.name).cloned(),
-            still_published: still_shown(&key_set.keys, place),
+        .map(|location| PublicationChecks {
+            target: location.name.clone(),
+            current: is_current(&key_set.kids, location),
+            error: health.publication_errors.get(&location.name).cloned(),
+            still_published: still_shown(&key_set.keys, location),
         })
         .collect()
 }
@@ -264,9 +269,9 @@ impl Carnet {
     }
 }
 
-async fn answer(State(documents): State<PublicDocuments>, request: Request) -> Response<Body> {
+async fn response(State(documents): State<PublicDocuments>, request: Request) -> Response<Body> {
     documents
-        .answer(request.method(), request.uri().path(), request.headers())
+        .response(request.method(), request.uri().path(), request.headers())
         .unwrap_or_else(not_found)
         .map(Body::new)
 }

@@ -90,10 +90,10 @@ pub async fn serve(
     loop {
         // While all permits are taken, clients wait in the operating system's queue.
         let next = async {
-            let place = admission.place().await;
-            (place, listener.accept().await)
+            let permit = admission.permit().await;
+            (permit, listener.accept().await)
         };
-        let (mut place, accepted) = tokio::select! {
+        let (mut permit, accepted) = tokio::select! {
             biased;
             () = &mut shutdown => break,
             // Removes finished connections, so that the set does not grow.
@@ -105,14 +105,14 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                if !admits(&shared.settings.trusted_proxies, &admission, &mut place, peer) {
+                if !admits(&shared.settings.trusted_proxies, &admission, &mut permit, peer) {
                     tracing::debug!(?peer, "closed: too many connections from this address");
                     continue;
                 }
                 let (shared, watcher) = (Arc::clone(&shared), graceful.watcher());
                 connections.spawn(async move {
                     let ended = connection(stream, peer, shared, watcher).await;
-                    drop(place);
+                    drop(permit);
                     ended
                 });
             }
@@ -139,12 +139,12 @@ pub async fn serve(
 fn admits(
     trusted: &TrustedProxies,
     admission: &Admission,
-    place: &mut super::limits::Place,
+    permit: &mut super::limits::Permit,
     peer: Peer,
 ) -> bool {
     match peer {
         Peer::Ip(address) if !address.is_loopback() && !trusted.trust(peer) => {
-            admission.admits(place, address)
+            admission.admits(permit, address)
         }
         Peer::Ip(_) | Peer::Unix => true,
     }
@@ -183,7 +183,7 @@ async fn requests(
 ) -> hyper::Result<()> {
     let limits = &shared.settings.limits;
     let timer = HeaderTimer::new(limits.header);
-    let stream = Watched::new(stream, timer.activity(), limits.answer);
+    let stream = Watched::new(stream, timer.activity(), limits.response);
     let connection = http1::Builder::new()
         .timer(timer)
         .header_read_timeout(limits.idle)
@@ -201,7 +201,7 @@ struct Requests {
 }
 
 /// The future of a response. A separate type, so that documents need neither the router nor the heap.
-enum Answer {
+enum ResponseFuture {
     /// A document's response; `None` once it is taken.
     Now(Option<Response<Full<Bytes>>>),
     /// The router's response.
@@ -211,15 +211,15 @@ enum Answer {
 impl Service<Request<Incoming>> for Requests {
     type Response = Response<Either<Full<Bytes>, Body>>;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = ResponseFuture;
 
-    fn call(&self, request: Request<Incoming>) -> Answer {
+    fn call(&self, request: Request<Incoming>) -> ResponseFuture {
         let Shared { served, settings } = &*self.shared;
         if !host::is_one(request.version(), request.headers()) {
-            return Answer::Now(Some(host::refusal()));
+            return ResponseFuture::Now(Some(host::refusal()));
         }
-        match served.documents.answer(request.method(), request.uri().path(), request.headers()) {
-            Some(response) => Answer::Now(Some(response)),
+        match served.documents.response(request.method(), request.uri().path(), request.headers()) {
+            Some(response) => ResponseFuture::Now(Some(response)),
             None => {
                 let client = settings.trusted_proxies.client(self.peer, request.headers());
                 if let Some(header) = settings.trusted_proxies.undeclared(self.peer, request.headers()) {
@@ -230,13 +230,13 @@ impl Service<Request<Incoming>> for Requests {
                     false => Body::new(TimedBody::new(body, settings.limits.body)),
                 });
                 request.extensions_mut().insert(client);
-                Answer::Later(Box::pin(served.router.clone().call(request)))
+                ResponseFuture::Later(Box::pin(served.router.clone().call(request)))
             }
         }
     }
 }
 
-impl Future for Answer {
+impl Future for ResponseFuture {
     type Output = Result<Response<Either<Full<Bytes>, Body>>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {

@@ -8,7 +8,7 @@ use crate::jose::Algorithm;
 use crate::jose::jwk::{Kid, PublicKey};
 use crate::jose::jws::Signer;
 use crate::oidc::metadata::Documents;
-use crate::signing_keys::publication::{self, Generation, Place};
+use crate::signing_keys::publication::{self, Generation, KeyLocation};
 use crate::signing_keys::{self, SigningKey, Stage, State};
 use crate::store::StoreError;
 use crate::store::issuer::KeySettings;
@@ -25,7 +25,7 @@ pub struct KeySet {
     /// All keys, oldest first.
     pub keys: Vec<SigningKey>,
     /// The locations, besides the servers, where verifiers find keys.
-    pub places: Vec<Place>,
+    pub locations: Vec<KeyLocation>,
     /// The generation of the published keys.
     pub edition: Generation,
     /// The identifiers of the keys in the JWKS.
@@ -104,8 +104,8 @@ impl KeySet {
             stale_at: signing_keys::next_pruning(&keys, now),
             edition: Generation { keys: stored.settings.generation, pruned },
             kids,
-            unshown: Algorithm::ALL.map(|algorithm| first_unshown(&keys, &stored.places, algorithm)),
-            places: stored.places.clone(),
+            unshown: Algorithm::ALL.map(|algorithm| first_unshown(&keys, &stored.locations, algorithm)),
+            locations: stored.locations.clone(),
             keys,
         })
     }
@@ -145,7 +145,7 @@ impl KeySet {
     }
 }
 
-fn first_unshown(keys: &[SigningKey], places: &[Place], algorithm: Algorithm) -> Option<String> {
-    let missing_at = publication::missing_at(signing_keys::active(keys, algorithm)?, places);
-    missing_at.into_iter().find(|place| place.is_copy()).map(|place| place.name.clone())
+fn first_unshown(keys: &[SigningKey], locations: &[KeyLocation], algorithm: Algorithm) -> Option<String> {
+    let missing_at = publication::missing_at(signing_keys::active(keys, algorithm)?, locations);
+    missing_at.into_iter().find(|location| location.is_copy()).map(|location| location.name.clone())
 }

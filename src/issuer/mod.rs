@@ -107,7 +107,7 @@ pub enum MintError {
     NoSigner(Algorithm),
     /// A copy of the documents, where verifiers find keys, does not show the active key.
     #[error(
-        "the active {algorithm} key {kid} is not yet published at {place}: every verifier would refuse its tokens"
+        "the active {algorithm} key {kid} is not yet published at {location}: every verifier would refuse its tokens"
     )]
     Unpublished {
         /// The algorithm of the key.
@@ -115,7 +115,7 @@ pub enum MintError {
         /// The active key.
         kid: Kid,
         /// The copy.
-        place: String,
+        location: String,
     },
     /// The token would be addressed to carnet itself: see [`crate::feeds::FeedsError::OwnAudience`].
     #[error(
@@ -333,7 +333,7 @@ impl Issuer {
             unconfirmed: self.unconfirmed_for(),
             clock,
             erasure_pending: self.pulse().erasure_pending,
-            places: key_set.places.clone(),
+            locations: key_set.locations.clone(),
             state: self.state_status().map(|status| StateReading {
                 n: status.state.n,
                 refused: status.refused.is_some(),
@@ -405,9 +405,9 @@ impl Issuer {
         };
         let claims = Claims::new(about, jti, now, feed.token_lifetime);
         let signer = key_set.signer(feed.alg).ok_or(MintError::NoSigner(feed.alg))?;
-        if let Some(place) = key_set.unshown(feed.alg) {
-            let (algorithm, kid, place) = (feed.alg, signer.kid().clone(), place.to_owned());
-            return Err(MintError::Unpublished { algorithm, kid, place });
+        if let Some(location) = key_set.unshown(feed.alg) {
+            let (algorithm, kid, location) = (feed.alg, signer.kid().clone(), location.to_owned());
+            return Err(MintError::Unpublished { algorithm, kid, location });
         }
         let mut payload = Vec::with_capacity(USUAL_CLAIMS);
         serde_json::to_writer(&mut payload, &claims)?;

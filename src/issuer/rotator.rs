@@ -17,7 +17,7 @@ use crate::jose::jwk::Kid;
 use crate::jose::key_pair::{KeyPair, KeyPairError, RsaBits};
 use crate::signing_keys::clock_guard::{ClockDoubt, ClockTrust};
 use crate::signing_keys::policy::RotationPolicy;
-use crate::signing_keys::rotation::{self, Change, Refusal, RotationRequest, UnknownKey};
+use crate::signing_keys::rotation::{self, Change, RotationRefusal, RotationRequest, UnknownKey};
 use crate::signing_keys::{SigningKey, Stage};
 use crate::store::issuer::KeySettings;
 use crate::store::signing_keys::StoredKeys;
@@ -57,7 +57,7 @@ pub struct Rotator {
 pub enum RotationError {
     /// The rotation would do harm.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] RotationRefusal),
     /// The key does not exist.
     #[error(transparent)]
     Unknown(#[from] UnknownKey),

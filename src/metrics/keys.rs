@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::labels::{Label, LabelSet, Pairs, Series, labels};
 use crate::jose::Algorithm;
 use crate::signing_keys::policy::RotationPolicy;
-use crate::signing_keys::publication::{Place, is_current, still_shown};
+use crate::signing_keys::publication::{KeyLocation, is_current, still_shown};
 use crate::signing_keys::rotation::due_at;
 use crate::signing_keys::{SigningKey, Stage, State, published};
 
@@ -64,7 +64,7 @@ pub struct KeyReading {
     /// `true` while destroyed private halves may still be in the database's files.
     pub erasure_pending: bool,
     /// The locations, besides the servers, where verifiers find keys.
-    pub places: Vec<Place>,
+    pub locations: Vec<KeyLocation>,
     /// The state of the database, if known.
     pub state: Option<StateReading>,
 }
@@ -152,7 +152,7 @@ impl Collector for Reader {
 
 impl KeyReading {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> fmt::Result {
-        let Self { now, keys, policy, unconfirmed, clock, erasure_pending, places, state } = self;
+        let Self { now, keys, policy, unconfirmed, clock, erasure_pending, locations, state } = self;
         let published = published(keys, *now);
         let count = |(alg, state): (Algorithm, State)| {
             published.iter().filter(|key| key.algorithm() == alg && key.state(*now) == state).count()
@@ -201,9 +201,9 @@ impl KeyReading {
         }
 
         let kids: Vec<_> = published.iter().map(|key| key.kid()).collect();
-        let copies: Vec<&Place> = places.iter().filter(|place| place.is_copy()).collect();
-        let behind = copies.iter().filter(|place| !is_current(&kids, place)).count();
-        let still = copies.iter().map(|place| still_shown(keys, place).len()).sum();
+        let copies: Vec<&KeyLocation> = locations.iter().filter(|location| location.is_copy()).collect();
+        let behind = copies.iter().filter(|location| !is_current(&kids, location)).count();
+        let still = copies.iter().map(|location| still_shown(keys, location).len()).sum();
         for (name, help, value) in [
             ("publication_targets", "Copies of the documents for which keys wait", copies.len()),
             ("publications_behind", "Copies that differ from the published documents", behind),

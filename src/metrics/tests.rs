@@ -44,7 +44,7 @@ fn reading(now: Timestamp) -> KeyReading {
         clock: ClockState::Steady,
         erasure_pending: true,
         state: Some(StateReading { n: 7, refused: false, unproved: true, file_failed: false }),
-        places: Vec::new(),
+        locations: Vec::new(),
     }
 }
 

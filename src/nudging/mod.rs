@@ -296,9 +296,13 @@ impl Nudging {
     pub(crate) fn copies_show(&self, nudge: &Nudge) -> bool {
         let key_set = self.issuer.key_set();
         let is_shown = nudge.kid.as_ref().is_none_or(|kid| {
-            key_set.places.iter().filter(|place| place.is_copy()).all(|place| place.shows.contains_key(kid))
+            key_set
+                .locations
+                .iter()
+                .filter(|location| location.is_copy())
+                .all(|location| location.shows.contains_key(kid))
         });
-        is_shown && key_set.keys.iter().all(|key| still_at(key, &key_set.places).is_empty())
+        is_shown && key_set.keys.iter().all(|key| still_at(key, &key_set.locations).is_empty())
     }
 
     async fn signer(&self, nudge: &Nudge) -> Result<Option<NudgeSigner>, NudgeError> {

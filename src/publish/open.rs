@@ -13,7 +13,7 @@ pub fn open(url: &TargetUrl, options: &TargetOptions) -> Result<Arc<dyn Target>,
         TargetUrl::Folder(folder) => Ok(Arc::new(FolderTarget::new(folder.clone()))),
         #[cfg(feature = "publish")]
         TargetUrl::Objects { service, bucket, prefix } => {
-            let place = super::objects::Place { service: *service, bucket, prefix };
+            let place = super::objects::BucketPath { service: *service, bucket, prefix };
             Ok(Arc::new(super::ObjectTarget::new(place, options)?))
         }
         #[cfg(not(feature = "publish"))]

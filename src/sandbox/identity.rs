@@ -153,11 +153,11 @@ impl Verifier {
             .header(http::header::ACCEPT, "application/json")
             .body(Bytes::new())
             .map_err(|error| failed(error.to_string()))?;
-        let answer = self.transport.send(request).await.map_err(|error| failed(error.to_string()))?;
-        if answer.status() != http::StatusCode::OK {
-            return Err(failed(format!("HTTP {}", answer.status().as_u16())));
+        let response = self.transport.send(request).await.map_err(|error| failed(error.to_string()))?;
+        if response.status() != http::StatusCode::OK {
+            return Err(failed(format!("HTTP {}", response.status().as_u16())));
         }
-        Ok(answer.into_body())
+        Ok(response.into_body())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::jose::jwk::Kid;
 
 /// A location, besides the servers, where verifiers find keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct KeyLocation {
     /// The name shown to users.
     pub name: String,
     /// The feed for which the JWKS was uploaded; `None` for a copy of the documents.
@@ -29,7 +29,7 @@ pub struct Place {
     pub shows: BTreeMap<Kid, Timestamp>,
 }
 
-impl Place {
+impl KeyLocation {
     /// Returns whether verifiers need keys of `algorithm` from here.
     #[must_use]
     pub fn concerns(&self, algorithm: Algorithm) -> bool {
@@ -45,42 +45,42 @@ impl Place {
 
 /// The time since which every location that concerns `key` shows it; `None` while one of them does not.
 #[must_use]
-pub fn published_at(key: &SigningKey, places: &[Place]) -> Option<Timestamp> {
+pub fn published_at(key: &SigningKey, locations: &[KeyLocation]) -> Option<Timestamp> {
     let kid = key.kid();
-    let mut concerned = places.iter().filter(|place| place.concerns(key.algorithm()));
-    concerned.try_fold(key.prepared_at, |latest, place| Some(latest.max(*place.shows.get(&kid)?)))
+    let mut concerned = locations.iter().filter(|location| location.concerns(key.algorithm()));
+    concerned.try_fold(key.prepared_at, |latest, location| Some(latest.max(*location.shows.get(&kid)?)))
 }
 
 /// The locations that do not show `key` yet.
 #[must_use]
-pub fn missing_at<'a>(key: &SigningKey, places: &'a [Place]) -> Vec<&'a Place> {
+pub fn missing_at<'a>(key: &SigningKey, locations: &'a [KeyLocation]) -> Vec<&'a KeyLocation> {
     let kid = key.kid();
-    let concerned = places.iter().filter(|place| place.concerns(key.algorithm()));
-    concerned.filter(|place| !place.shows.contains_key(&kid)).collect()
+    let concerned = locations.iter().filter(|location| location.concerns(key.algorithm()));
+    concerned.filter(|location| !location.shows.contains_key(&kid)).collect()
 }
 
 /// The copies of the documents that still show `key`, although it is revoked.
 #[must_use]
-pub fn still_at<'a>(key: &SigningKey, places: &'a [Place]) -> Vec<&'a Place> {
+pub fn still_at<'a>(key: &SigningKey, locations: &'a [KeyLocation]) -> Vec<&'a KeyLocation> {
     if !matches!(key.stage, Stage::Revoked { .. }) {
         return Vec::new();
     }
     let kid = key.kid();
-    places.iter().filter(|place| place.is_copy() && place.shows.contains_key(&kid)).collect()
+    locations.iter().filter(|location| location.is_copy() && location.shows.contains_key(&kid)).collect()
 }
 
-/// The revoked keys that `place`, a copy of the documents, still shows.
+/// The revoked keys that `location`, a copy of the documents, still shows.
 #[must_use]
-pub fn still_shown(keys: &[SigningKey], place: &Place) -> Vec<Kid> {
-    let one = std::slice::from_ref(place);
+pub fn still_shown(keys: &[SigningKey], location: &KeyLocation) -> Vec<Kid> {
+    let one = std::slice::from_ref(location);
     keys.iter().filter(|key| !still_at(key, one).is_empty()).map(SigningKey::kid).collect()
 }
 
-/// Returns whether `place`, a copy of the documents, shows exactly the keys `published`, as far as carnet
+/// Returns whether `location`, a copy of the documents, shows exactly the keys `published`, as far as carnet
 /// knows.
 #[must_use]
-pub fn is_current<'a>(published: impl IntoIterator<Item = &'a Kid>, place: &Place) -> bool {
-    published.into_iter().collect::<BTreeSet<_>>().into_iter().eq(place.shows.keys())
+pub fn is_current<'a>(published: impl IntoIterator<Item = &'a Kid>, location: &KeyLocation) -> bool {
+    published.into_iter().collect::<BTreeSet<_>>().into_iter().eq(location.shows.keys())
 }
 
 /// A number that grows with every change of the published keys.
@@ -138,40 +138,40 @@ mod tests {
         SigningKey::prepared(PublicKey::P256 { x: [1; 32], y: [2; 32] }, at(prepared_at))
     }
 
-    fn place(name: &str, algorithm: Option<Algorithm>, shows: &[(&SigningKey, i64)]) -> Place {
+    fn location(name: &str, algorithm: Option<Algorithm>, shows: &[(&SigningKey, i64)]) -> KeyLocation {
         let shows = shows.iter().map(|(key, since)| (key.kid(), at(*since))).collect();
-        Place { name: name.to_owned(), feed: None, algorithm, shows }
+        KeyLocation { name: name.to_owned(), feed: None, algorithm, shows }
     }
 
     #[test]
     fn publication_begins_when_the_last_target_concerned_shows_the_key() {
         let key = key(100);
-        let everywhere = |since| place("copy", None, &[(&key, since)]);
-        let es256 = |since| place("feed", Some(Algorithm::Es256), &[(&key, since)]);
-        for (places, expected) in [
+        let everywhere = |since| location("copy", None, &[(&key, since)]);
+        let es256 = |since| location("feed", Some(Algorithm::Es256), &[(&key, since)]);
+        for (locations, expected) in [
             (vec![], Some(100)),
             (vec![everywhere(150)], Some(150)),
             // A clock that was behind cannot make a key older than it is.
             (vec![everywhere(50)], Some(100)),
             (vec![everywhere(150), es256(200)], Some(200)),
-            (vec![everywhere(150), place("empty", None, &[])], None),
-            (vec![place("feed", Some(Algorithm::Es256), &[])], None),
-            (vec![place("feed", Some(Algorithm::Rs256), &[])], Some(100)),
+            (vec![everywhere(150), location("empty", None, &[])], None),
+            (vec![location("feed", Some(Algorithm::Es256), &[])], None),
+            (vec![location("feed", Some(Algorithm::Rs256), &[])], Some(100)),
         ] {
-            assert_eq!(published_at(&key, &places), expected.map(at), "{places:?}");
-            assert_eq!(missing_at(&key, &places).is_empty(), expected.is_some(), "{places:?}");
+            assert_eq!(published_at(&key, &locations), expected.map(at), "{locations:?}");
+            assert_eq!(missing_at(&key, &locations).is_empty(), expected.is_some(), "{locations:?}");
         }
     }
 
     #[test]
     fn a_revoked_key_is_still_published_while_a_copy_has_it() {
         let mut key = key(100);
-        let copy = place("copy", None, &[(&key, 100)]);
-        let given = place("feed", Some(Algorithm::Es256), &[(&key, 100)]);
+        let copy = location("copy", None, &[(&key, 100)]);
+        let given = location("feed", Some(Algorithm::Es256), &[(&key, 100)]);
         assert!(still_at(&key, std::slice::from_ref(&copy)).is_empty());
         key.stage = Stage::Revoked { activated_at: None, revoked_at: at(200) };
-        let places = [copy.clone(), given];
-        assert_eq!(still_at(&key, &places), [&copy]);
+        let locations = [copy.clone(), given];
+        assert_eq!(still_at(&key, &locations), [&copy]);
         assert_eq!(still_shown(&[key.clone()], &copy), [key.kid()]);
         assert!(is_current([&key.kid()], &copy) && !is_current([], &copy));
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{ReadTransaction, Store, StoreError, Transaction, from_millis, parse, to_millis};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::jose::jwk::Kid;
-use crate::signing_keys::publication::{Generation, Place};
+use crate::signing_keys::publication::{Generation, KeyLocation};
 use crate::values::actor::Actor;
 use crate::values::target_url::TargetUrl;
 
@@ -128,30 +128,31 @@ impl Store {
 
 impl ReadTransaction {
     /// Returns every source of keys for verifiers besides the servers.
-    pub(super) async fn places(&mut self) -> Result<Vec<Place>, StoreError> {
+    pub(super) async fn locations(&mut self) -> Result<Vec<KeyLocation>, StoreError> {
         let rows: Vec<(String, Option<String>, Option<i64>)> = sqlx::query_as(
             "SELECT t.target, k.kid, k.published_at FROM publication_targets t \
              LEFT JOIN published_keys k ON k.target = t.target ORDER BY t.target, k.kid",
         )
         .fetch_all(self.connection())
         .await?;
-        let mut places: Vec<Place> = Vec::new();
+        let mut locations: Vec<KeyLocation> = Vec::new();
         for (name, kid, published_at) in rows {
-            if places.last().is_none_or(|last| last.name != name) {
-                places.push(Place {
+            if locations.last().is_none_or(|last| last.name != name) {
+                locations.push(KeyLocation {
                     name: name.clone(),
                     feed: None,
                     algorithm: None,
                     shows: BTreeMap::new(),
                 });
             }
-            if let (Some(kid), Some(published_at), Some(place)) = (kid, published_at, places.last_mut()) {
+            if let (Some(kid), Some(published_at), Some(location)) = (kid, published_at, locations.last_mut())
+            {
                 let kid = parse("published_keys", &name, &kid)?;
-                place.shows.insert(kid, from_millis("published_keys", &name, published_at)?);
+                location.shows.insert(kid, from_millis("published_keys", &name, published_at)?);
             }
         }
-        places.extend(self.uploaded_jwks().await?.into_iter().map(Place::from));
-        Ok(places)
+        locations.extend(self.uploaded_jwks().await?.into_iter().map(KeyLocation::from));
+        Ok(locations)
     }
 }
 

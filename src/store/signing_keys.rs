@@ -16,7 +16,7 @@ use super::{
 use crate::jose::jwk::PublicKey;
 use crate::jose::jws::Signer;
 use crate::jose::key_pair::KeyPair;
-use crate::signing_keys::publication::{self, Place};
+use crate::signing_keys::publication::{self, KeyLocation};
 use crate::signing_keys::{SigningKey, Stage};
 use crate::states::Table;
 use crate::values::issuer_url::IssuerUrl;
@@ -47,7 +47,7 @@ pub struct StoredKeys {
     /// Every key that was ever made, oldest first.
     pub keys: Vec<StoredKey>,
     /// The sources of keys for verifiers besides the servers.
-    pub places: Vec<Place>,
+    pub locations: Vec<KeyLocation>,
     /// The keys that authenticated the rows. Their sealer opens the private halves.
     pub keyring: Arc<Keyring>,
 }
@@ -117,11 +117,11 @@ impl ReadTransaction {
         self.check_values().await?;
         let mut keys: Vec<StoredKey> =
             rows.into_iter().map(|row| row.stored_key(mac)).collect::<Result<_, _>>()?;
-        let places = self.places().await?;
+        let locations = self.locations().await?;
         for StoredKey { key, .. } in &mut keys {
-            key.published_at = publication::published_at(key, &places);
+            key.published_at = publication::published_at(key, &locations);
         }
-        Ok(StoredKeys { issuer, settings, keys, places, keyring })
+        Ok(StoredKeys { issuer, settings, keys, locations, keyring })
     }
 
     async fn key_rows(&mut self) -> Result<Vec<Row>, StoreError> {
@@ -175,7 +175,7 @@ impl Transaction {
         }
         query.execute(self.connection()).await?;
         let (issuer, settings) = (self.issuer_url().await?, self.key_settings().await?);
-        Ok((StoredKeys { issuer, settings, keys, places: Vec::new(), keyring }, forged))
+        Ok((StoredKeys { issuer, settings, keys, locations: Vec::new(), keyring }, forged))
     }
 
     /// Writes a new key, with its private half sealed for `issuer`. A unique index refuses a second active or

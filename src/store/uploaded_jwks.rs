@@ -11,7 +11,7 @@ use crate::feed::google::JwksSource;
 use crate::feed::{FeedPath, Provider};
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
-use crate::signing_keys::publication::Place;
+use crate::signing_keys::publication::KeyLocation;
 
 /// A feed whose JWKS is uploaded, and the keys confirmed to be in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl Transaction {
     }
 }
 
-impl From<UploadedJwks> for Place {
+impl From<UploadedJwks> for KeyLocation {
     fn from(uploaded: UploadedJwks) -> Self {
         let UploadedJwks { feed, algorithm, confirmed } = uploaded;
         Self { name: format!("feed {feed}"), feed: Some(feed), algorithm: Some(algorithm), shows: confirmed }

@@ -53,9 +53,9 @@ impl HttpTransport for Witness {
                 meanwhile.await;
             }
             let Some(status) = self.status else { return std::future::pending().await };
-            let answer = "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>no\u{7}</Message>\
+            let response = "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>no\u{7}</Message>\
                           </Error><RequestId>1234-abcd</RequestId></ErrorResponse>";
-            Ok(Response::builder().status(status).body(Bytes::from(answer)).unwrap())
+            Ok(Response::builder().status(status).body(Bytes::from(response)).unwrap())
         })
     }
 }

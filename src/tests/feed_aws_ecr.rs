@@ -1,6 +1,6 @@
 //! The exchange of an `aws-ecr` feed against the sandbox, which performs the cloud's checks.
 
-use crate::exchange::Failure;
+use crate::exchange::ExchangeFailure;
 use crate::sandbox::{Sandbox, SandboxEndpoints, SandboxError};
 use crate::tests::aws_support::{World, at};
 use http::HeaderValue;
@@ -334,7 +334,7 @@ async fn settings_narrow_region_and_lifetime() {
     let world = World::start("[aws]\ncredential_lifetime = 0").await;
     let error = world.exchange(&world.issuer.token("ES256", &world.claims())).await.unwrap_err();
     assert!(
-        matches!(error.failure(), Failure::ArrivedExpired { expired_at } if *expired_at == at(0)),
+        matches!(error.failure(), ExchangeFailure::ArrivedExpired { expired_at } if *expired_at == at(0)),
         "{error:?}"
     );
 }

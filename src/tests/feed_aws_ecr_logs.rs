@@ -24,7 +24,7 @@ async fn logs_show_no_token_password_or_key_at_any_level() {
     let world = World::start(CONFIG).await;
     let mut claims = world.claims();
     let token = world.issuer.token("ES256", &claims);
-    let (_, answer) = world.call_sts(&token, &[], false).await;
+    let (_, response) = world.call_sts(&token, &[], false).await;
     let sent = Arc::new(Mutex::new(String::new()));
     let seen = Arc::clone(&sent);
     let see = move |request: &mut http::Request<bytes::Bytes>| {
@@ -41,7 +41,7 @@ async fn logs_show_no_token_password_or_key_at_any_level() {
     let text = log.text();
     assert!(text.contains("sandbox ECR issued a login") && text.contains("sandbox STS refused"), "{text}");
     let element = |name: &str| {
-        let (_, rest) = answer.split_once(&format!("<{name}>")).unwrap();
+        let (_, rest) = response.split_once(&format!("<{name}>")).unwrap();
         rest.split('<').next().unwrap().to_owned()
     };
     let signature = |token: &str| token.rsplit('.').next().unwrap().to_owned();

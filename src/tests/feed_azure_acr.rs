@@ -1,6 +1,6 @@
 //! The exchange of an `azure-acr` feed against the sandbox, which performs Entra's checks.
 
-use crate::exchange::{ExchangeError, Failure};
+use crate::exchange::{ExchangeError, ExchangeFailure};
 use crate::feed::scope::{Scope, ScopeError};
 use crate::jose::jws::decode_unverified;
 use crate::tests::azure_support::{APPLICATION, CLIENT, OTHER, TENANT, World, at};
@@ -35,7 +35,7 @@ async fn a_scope_of_actions_alone_is_refused_with_the_reason_before_anything_is_
     let world = World::start(APPLICATION).await;
     let scope: Scope = serde_json::from_value(json!({ "actions": ["pull"] })).unwrap();
     let error = world.exchange_scoped("no token", &scope).await.unwrap_err();
-    assert!(matches!(error.failure(), Failure::Scope(ScopeError::Azure)), "{error:?}");
+    assert!(matches!(error.failure(), ExchangeFailure::Scope(ScopeError::Azure)), "{error:?}");
 }
 
 #[tokio::test]
@@ -63,14 +63,14 @@ async fn a_registry_token_opens_exactly_the_requested_repositories() {
         ("GET", "app/one/manifests/latest", "", 401),
         ("GET", "app/one/manifests/latest", &format!("Bearer {password}"), 401),
     ] {
-        let answer = world.ask_registry(method, path, bearer).await;
-        assert_eq!(answer.status().as_u16(), status, "{method} {path}");
-        let challenge = answer.headers().get("www-authenticate").map(|value| value.to_str().unwrap());
+        let response = world.ask_registry(method, path, bearer).await;
+        assert_eq!(response.status().as_u16(), status, "{method} {path}");
+        let challenge = response.headers().get("www-authenticate").map(|value| value.to_str().unwrap());
         assert_eq!(challenge.is_some_and(|text| text.contains("scope=\"repository:")), status == 401);
     }
     world.clock.step_wall_to(at(4500));
-    let answer = world.ask_registry("GET", "app/one/manifests/latest", &bearer).await;
-    assert_eq!(answer.status().as_u16(), 401, "its time is over");
+    let response = world.ask_registry("GET", "app/one/manifests/latest", &bearer).await;
+    assert_eq!(response.status().as_u16(), 401, "its time is over");
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn a_tenant_that_knows_only_resource_manager_gets_a_request_for_that() {
 async fn a_credential_that_arrives_expired_is_never_handed_out() {
     let world = World::start("[azure]\ncredential_lifetime = 0").await;
     let error = world.exchange(&world.issuer.token("RS256", &world.claims())).await.unwrap_err();
-    assert!(matches!(error.failure(), Failure::ArrivedExpired { .. }), "{error:?}");
+    assert!(matches!(error.failure(), ExchangeFailure::ArrivedExpired { .. }), "{error:?}");
     assert_eq!(error.step().name, "acr:exchange");
 }
 

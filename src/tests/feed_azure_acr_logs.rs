@@ -14,14 +14,14 @@ async fn logs_show_no_token_at_any_level() {
     let mut claims = world.claims();
     let token = world.issuer.token("RS256", &claims);
     let credential = world.exchange(&token).await.unwrap();
-    let (_, answer) = world.ask_entra(TENANT, &token, &[]).await;
+    let (_, response) = world.ask_entra(TENANT, &token, &[]).await;
     claims["sub"] = "other".into();
     let refused = world.issuer.token("RS256", &claims);
     world.exchange(&refused).await.unwrap_err();
-    let access_token = answer["access_token"].as_str().unwrap();
+    let access_token = response["access_token"].as_str().unwrap();
     let form = [("grant_type", "access_token"), ("service", "r.example"), ("access_token", access_token)];
-    let (_, answer) = world.ask_acr("exchange", &form).await;
-    let refresh_token = answer["refresh_token"].as_str().unwrap();
+    let (_, response) = world.ask_acr("exchange", &form).await;
+    let refresh_token = response["refresh_token"].as_str().unwrap();
 
     let text = log.text();
     assert!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::exchange::address::Loopback;
 use crate::exchange::transport::{HttpTransport as _, ReqwestTransport, TransportConfig};
-use crate::exchange::{Credential, ExchangeError, ExchangeRequest, Failure, exchange};
+use crate::exchange::{Credential, ExchangeError, ExchangeFailure, ExchangeRequest, exchange};
 use crate::feed::endpoints::Endpoints;
 use crate::feed::google::ENDPOINT_NAMES;
 use crate::feed::scope::Scope;
@@ -103,8 +103,8 @@ impl World {
 
     /// Sends a request and returns the response's status and JSON.
     async fn call(&self, request: Request<bytes::Bytes>) -> (u16, Value) {
-        let answer = transport().send(request).await.unwrap();
-        (answer.status().as_u16(), serde_json::from_slice(answer.body()).unwrap_or_default())
+        let response = transport().send(request).await.unwrap();
+        (response.status().as_u16(), serde_json::from_slice(response.body()).unwrap_or_default())
     }
 }
 
@@ -351,7 +351,7 @@ async fn tokens_that_arrive_expired_are_not_handed_out() {
     let token = world.issuer.token("ES256", &world.claims());
     for own in [json!({}), json!({ "service_account": ACCOUNT })] {
         let error = world.exchange(&own, &token).await.unwrap_err();
-        assert!(matches!(error.failure(), Failure::ArrivedExpired { .. }), "{error:?}");
+        assert!(matches!(error.failure(), ExchangeFailure::ArrivedExpired { .. }), "{error:?}");
     }
 }
 
@@ -425,14 +425,18 @@ async fn generate_access_token_accepts_only_live_tokens_that_its_service_issued(
         (&format!("{ACCOUNT}:signJwt"), &bearer, &good, 404, "NOT_FOUND"),
         ("nobody:generateAccessToken", &bearer, &good, 400, "INVALID_ARGUMENT"),
     ] {
-        let (refused, answer) = call(operation, bearer, body).await;
-        assert_eq!((refused, answer["error"]["status"].as_str()), (status, Some(code)), "{operation} {body}");
-        assert_eq!(answer["error"]["code"], status);
+        let (refused, response) = call(operation, bearer, body).await;
+        assert_eq!(
+            (refused, response["error"]["status"].as_str()),
+            (status, Some(code)),
+            "{operation} {body}"
+        );
+        assert_eq!(response["error"]["code"], status);
     }
-    let (status, answer) = call(&operation, &bearer, &good).await;
-    assert_eq!((status, &answer["expireTime"]), (200, &json!(at(60).to_string())));
-    let (_, answer) = call(&operation, &bearer, &json!({ "scope": ["x"] })).await;
-    assert_eq!(answer["expireTime"], at(3600).to_string(), "an hour unless asked otherwise");
+    let (status, response) = call(&operation, &bearer, &good).await;
+    assert_eq!((status, &response["expireTime"]), (200, &json!(at(60).to_string())));
+    let (_, response) = call(&operation, &bearer, &json!({ "scope": ["x"] })).await;
+    assert_eq!(response["expireTime"], at(3600).to_string(), "an hour unless asked otherwise");
     world.clock.step_wall_to(at(100));
     let (status, _) = call(&operation, &bearer, &good).await;
     assert_eq!(status, 401, "the federated token has ended");

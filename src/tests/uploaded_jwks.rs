@@ -11,7 +11,7 @@ use crate::issuer::rotator::RotationError;
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
 use crate::oidc::subject::Context;
-use crate::signing_keys::rotation::{Refusal, due_at, safe_at};
+use crate::signing_keys::rotation::{RotationRefusal, due_at, safe_at};
 use crate::signing_keys::{active, prepared};
 use jiff::Timestamp;
 
@@ -95,7 +95,7 @@ async fn rotation_is_held_for_the_feeds_algorithm_alone_and_propagation_counts_f
     assert_eq!(safe_at(prepared(&keys, ES256).unwrap(), &policy), None);
     let refused = process.rotate(false).await.unwrap_err();
     assert!(
-        matches!(&refused, RotationError::Refused(Refusal::Unpublished { algorithm: ES256, kid }) if *kid == next),
+        matches!(&refused, RotationError::Refused(RotationRefusal::Unpublished { algorithm: ES256, kid }) if *kid == next),
         "{refused}"
     );
 
@@ -106,7 +106,7 @@ async fn rotation_is_held_for_the_feeds_algorithm_alone_and_propagation_counts_f
     assert_eq!(due_at(&process.keys().await, &policy, ES256), Some(safe), "the clock has been due for weeks");
     let refused = process.rotate(false).await.unwrap_err();
     assert!(
-        matches!(refused, RotationError::Refused(Refusal::TooYoung { published_at, .. }) if published_at == confirmed_at),
+        matches!(refused, RotationError::Refused(RotationRefusal::TooYoung { published_at, .. }) if published_at == confirmed_at),
         "{refused}"
     );
     machine.clock.advance(DAY - SECOND);

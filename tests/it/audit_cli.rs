@@ -233,11 +233,11 @@ fn a_credential_and_a_refused_exchange_are_recorded_without_a_secret() {
     carnet.ok(&[&FEED[..], &[&sts, &ecr]].concat());
     carnet.ok(&[&FEED[..4], &["--slug=stranger"], &FEED[5..], &[&sts, &ecr]].concat());
 
-    let answer: Value = serde_json::from_str(&carnet.ok(&["feed", "credentials", "default/prod"])).unwrap();
+    let response: Value = serde_json::from_str(&carnet.ok(&["feed", "credentials", "default/prod"])).unwrap();
     let records = export(carnet, &["--feed=default/prod"]);
     assert_eq!(column(&records, "kind"), ["feed.add", "token.mint", "credential"]);
     assert_eq!(column(&records, "actor"), [local_actor().as_str(); 3]);
-    assert_eq!([&records[1]["jti"], &records[2]["jti"]], [&answer["jti"]; 2]);
+    assert_eq!([&records[1]["jti"], &records[2]["jti"]], [&response["jti"]; 2]);
     let asked = |url: &str| url.split('/').nth(2).unwrap().to_owned();
     let asked = format!("asked ecr at {}, sts at {}: ", asked(&ecr), asked(&sts));
     let handed_out = format!("{asked}exchange, expires at ");

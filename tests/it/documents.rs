@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::ca::Ca;
 use crate::support::carnet::{Announced, Carnet};
-use crate::support::http::{Answer, Connection};
+use crate::support::http::{Connection, HttpResponse};
 use crate::support::process::wait_until;
 use serde_json::{Value, json};
 
@@ -24,8 +24,8 @@ fn connect(server: &Announced) -> Connection {
 }
 
 /// Returns the headers, without those that are independent of the document.
-fn headers(answer: &Answer) -> BTreeMap<&str, &str> {
-    let headers = answer.headers.iter().filter(|(name, _)| name != "date");
+fn headers(response: &HttpResponse) -> BTreeMap<&str, &str> {
+    let headers = response.headers.iter().filter(|(name, _)| name != "date");
     headers.map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
@@ -89,16 +89,16 @@ fn assert_documents(connection: &mut Connection, issuer: &str, path: &str) {
 
         for tags in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".to_owned()] {
             for method in ["GET", "HEAD"] {
-                let answer = connection.request(method, &url, &format!("If-None-Match: {tags}\r\n"));
-                assert_eq!((answer.status, headers(&answer)), (304, BTreeMap::from(common)), "{tags}");
+                let response = connection.request(method, &url, &format!("If-None-Match: {tags}\r\n"));
+                assert_eq!((response.status, headers(&response)), (304, BTreeMap::from(common)), "{tags}");
             }
         }
         for tags in ["\"x\"", "", etag.trim_matches('"')] {
-            let answer = connection.request("GET", &url, &format!("If-None-Match: {tags}\r\n"));
-            assert_eq!((answer.status, &answer.body), (200, &whole.body), "{tags}");
+            let response = connection.request("GET", &url, &format!("If-None-Match: {tags}\r\n"));
+            assert_eq!((response.status, &response.body), (200, &whole.body), "{tags}");
         }
-        let answer = connection.get(&format!("{url}?cache=buster"));
-        assert_eq!((answer.status, &answer.body), (200, &whole.body));
+        let response = connection.get(&format!("{url}?cache=buster"));
+        assert_eq!((response.status, &response.body), (200, &whole.body));
     }
 }
 
@@ -181,8 +181,8 @@ fn nothing_else_is_public() {
         "/metrics/../healthz",
     ] {
         for method in ["GET", "HEAD", "POST", "OPTIONS"] {
-            let answer = connection.request(method, path, "");
-            assert_eq!((answer.status, answer.body.as_str()), (404, ""), "{method} {path}");
+            let response = connection.request(method, path, "");
+            assert_eq!((response.status, response.body.as_str()), (404, ""), "{method} {path}");
         }
     }
 }
@@ -193,9 +193,13 @@ fn only_get_and_head_are_allowed() {
     let mut connection = connect(&server);
     for path in [DISCOVERY, JWKS, "/healthz", "/readyz"] {
         for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "get"] {
-            let answer = connection.request(method, path, "Content-Length: 0\r\n");
-            assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")), "{method} {path}");
-            assert_eq!(answer.body, "", "{method} {path}");
+            let response = connection.request(method, path, "Content-Length: 0\r\n");
+            assert_eq!(
+                (response.status, response.header("allow")),
+                (405, Some("GET, HEAD")),
+                "{method} {path}"
+            );
+            assert_eq!(response.body, "", "{method} {path}");
         }
     }
 }
@@ -208,9 +212,9 @@ fn health_says_alive_and_ready_and_is_never_cached() {
     assert_eq!((health.status, health.json()), (200, json!({ "status": "alive" })));
     let ready = connection.get("/readyz");
     assert_eq!((ready.status, &ready.json()["status"]), (200, &"ready".into()));
-    for answer in [health, ready] {
-        assert_eq!(answer.header("cache-control"), Some("no-store"));
-        assert_eq!(answer.header("content-type"), Some("application/json"));
+    for response in [health, ready] {
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        assert_eq!(response.header("content-type"), Some("application/json"));
     }
 }
 
@@ -229,12 +233,12 @@ fn requests_on_one_connection_are_answered_in_order() {
         request(&format!("GET {DISCOVERY}")) + "Connection: close\r\n\r\n",
     ];
     connection.write(pipelined.concat().as_bytes());
-    let answers = ["GET", "HEAD", "GET", "GET", "GET"]
-        .map(|method| (connection.answer(method), connection.is_closed()));
-    assert_eq!(answers.each_ref().map(|(answer, _)| answer.status), [200, 200, 404, 200, 200]);
-    assert_eq!((answers[0].0.body.as_str(), answers[3].0.body.as_str()), (jwks.as_str(), jwks.as_str()));
-    assert!(answers[4].0.body.contains("jwks_uri"));
-    assert_eq!(answers.map(|(_, closed)| closed), [false, false, false, false, true]);
+    let responses = ["GET", "HEAD", "GET", "GET", "GET"]
+        .map(|method| (connection.response(method), connection.is_closed()));
+    assert_eq!(responses.each_ref().map(|(response, _)| response.status), [200, 200, 404, 200, 200]);
+    assert_eq!((responses[0].0.body.as_str(), responses[3].0.body.as_str()), (jwks.as_str(), jwks.as_str()));
+    assert!(responses[4].0.body.contains("jwks_uri"));
+    assert_eq!(responses.map(|(_, closed)| closed), [false, false, false, false, true]);
 }
 
 #[test]
@@ -257,8 +261,8 @@ fn a_malformed_request_is_refused_and_ends_the_connection() {
     ] {
         let mut connection = connect(&server);
         connection.write(bytes);
-        let answer = connection.answer("GET");
-        assert_eq!((answer.status, answer.body.as_str()), (status, ""), "{what}");
+        let response = connection.response("GET");
+        assert_eq!((response.status, response.body.as_str()), (status, ""), "{what}");
         assert!(connection.is_closed(), "{what}");
     }
     assert_eq!(connect(&server).get(JWKS).status, 200, "the server does not serve any more");
@@ -277,8 +281,8 @@ fn a_rotation_swaps_the_jwks_whole() {
     });
     let new = new.expect("the rotation never appears");
     assert_ne!(new.header("etag"), old.header("etag"));
-    let kids = |answer: &Answer| {
-        let keys = answer.json()["keys"].as_array().unwrap().clone();
+    let kids = |response: &HttpResponse| {
+        let keys = response.json()["keys"].as_array().unwrap().clone();
         keys.iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let (old_kids, new_kids) = (kids(&old), kids(&new));

@@ -39,8 +39,8 @@ fn a_credential_has_the_requested_lifetime_or_is_not_handed_out() {
     let (issuer, _sandbox) = world("[aws]\ncredential_lifetime = 1800");
     let output = credentials(&issuer.carnet, &["--min-remaining", "20m"]);
     assert_eq!(output.status, 0, "{output:?}");
-    let answer: Value = serde_json::from_str(&output.stdout).unwrap();
-    assert_eq!((&answer["source"], &answer["username"]), (&"exchange".into(), &"AWS".into()));
+    let response: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!((&response["source"], &response["username"]), (&"exchange".into(), &"AWS".into()));
 
     let output = credentials(&issuer.carnet, &["--min-remaining", "1h"]);
     assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{output:?}");
@@ -87,10 +87,10 @@ fn a_registry_token_of_azure_is_only_in_formats_that_can_carry_it() {
     let scope = ["--repository=app/one", "--action=pull"];
     let output = credentials(&issuer.carnet, &scope);
     assert_eq!(output.status, 0, "{output:?}");
-    let answer: Value = serde_json::from_str(&output.stdout).unwrap();
-    assert!(answer["registry_token"].is_string(), "{answer}");
-    assert!(answer.get("username").is_none() && answer.get("password").is_none(), "{answer}");
-    assert_eq!(answer["expiries"][0]["of"], "acr-token");
+    let response: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert!(response["registry_token"].is_string(), "{response}");
+    assert!(response.get("username").is_none() && response.get("password").is_none(), "{response}");
+    assert_eq!(response["expiries"][0]["of"], "acr-token");
 
     let output = credentials(&issuer.carnet, &[&scope[..], &["--format=docker-config"]].concat());
     let config: Value = serde_json::from_str(&output.stdout).unwrap();

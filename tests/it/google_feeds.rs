@@ -112,8 +112,8 @@ fn without_a_service_account_a_credential_lives_as_long_as_the_token_and_is_hand
     let world = World::new("");
     let carnet = &world.issuer.carnet;
     let sts = format!("--endpoint=sts={}", world.sandbox.announced("/endpoints/google/sts"));
-    let seconds = |answer: &Value| -> i64 {
-        let time = |name: &str| answer[name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let seconds = |response: &Value| -> i64 {
+        let time = |name: &str| response[name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
         time("expires_at").as_second() - time("issued_at").as_second()
     };
     for (slug, lifetime, most) in [("default", None, 3600), ("short", Some("--token-lifetime=5m"), 300)] {

@@ -99,8 +99,8 @@ impl Issuer {
         let looked = tokio::time::timeout(LOOKS_WITHIN, maintenance.tick()).await;
         looked.expect("the maintenance waits for the reader, and sees no change of keys meanwhile");
         let documents = PublicDocuments::new(Arc::clone(self.carnet.issuer()), Detail::Full);
-        let answer = documents.answer(&Method::GET, "/readyz", &HeaderMap::new()).unwrap();
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let response = documents.response(&Method::GET, "/readyz", &HeaderMap::new()).unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["status"], "ready", "a pending erasure is no reason to be taken out of service");
         body["checks"]["erasure_pending"].as_bool().unwrap()

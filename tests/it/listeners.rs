@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::ca::Ca;
 use crate::support::carnet::{Announced, Carnet};
-use crate::support::http::{Answer, Connection};
+use crate::support::http::{Connection, HttpResponse};
 use crate::support::process::{clean_command, wait_until};
 use crate::support::system_peer;
 use serde_json::json;
@@ -30,7 +30,7 @@ fn socket(carnet: &Carnet) -> (std::path::PathBuf, String) {
 
 /// Requests `path` over `https` from a client that trusts only `ca`; `None` if the certificate is another
 /// one.
-fn over_tls(listening: &str, ca: &Ca, path: &str) -> Option<Answer> {
+fn over_tls(listening: &str, ca: &Ca, path: &str) -> Option<HttpResponse> {
     let mut connection = Connection::to(listening, Some(ca));
     connection.write(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
     connection.try_answer("GET")
@@ -44,8 +44,8 @@ fn the_public_listener_serves_the_documents_and_nothing_else() {
     let mut everything = Connection::to(server.announced("/listening"), None);
     assert_ne!(server.announced("/public_listening"), server.announced("/listening"));
     for path in [DISCOVERY, JWKS, "/healthz"] {
-        let (answer, same) = (public.get(path), everything.get(path));
-        assert_eq!((answer.status, &answer.body), (200, &same.body), "{path}");
+        let (response, same) = (public.get(path), everything.get(path));
+        assert_eq!((response.status, &response.body), (200, &same.body), "{path}");
         assert_eq!(public.request("POST", path, "Content-Length: 0\r\n").status, 405, "{path}");
     }
     let ready = public.get("/readyz");
@@ -71,8 +71,8 @@ fn the_public_listener_serves_the_documents_and_nothing_else() {
         "/readyz/full",
     ] {
         for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"] {
-            let answer = public.request(method, path, "Authorization: Bearer carnet_x\r\n");
-            assert_eq!((answer.status, answer.body.as_str()), (404, ""), "{method} {path}");
+            let response = public.request(method, path, "Authorization: Bearer carnet_x\r\n");
+            assert_eq!((response.status, response.body.as_str()), (404, ""), "{method} {path}");
         }
     }
 }
@@ -198,8 +198,8 @@ fn a_certificate_is_reloaded_while_requests_go_on() {
         });
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                let answer = over_tls(&listening, &old, JWKS).or_else(|| over_tls(&listening, &new, JWKS));
-                assert_eq!(answer.expect("neither certificate").status, 200);
+                let response = over_tls(&listening, &old, JWKS).or_else(|| over_tls(&listening, &new, JWKS));
+                assert_eq!(response.expect("neither certificate").status, 200);
                 asked.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -254,7 +254,7 @@ fn a_server_with_a_shutdown_delay_reports_draining_and_still_accepts() {
     let listening = server.announced("/listening").to_owned();
     server.process.ask_to_stop();
     let draining = wait_until(SOON, || {
-        Some(Connection::to(&listening, None).get("/readyz")).filter(|answer| answer.status == 503)
+        Some(Connection::to(&listening, None).get("/readyz")).filter(|response| response.status == 503)
     });
     assert_eq!(draining.unwrap().json()["status"], "draining");
     assert_eq!(Connection::to(&listening, None).get(JWKS).status, 200);

@@ -27,8 +27,8 @@ fn issuer() -> Issuer {
 fn check(issuer: &Issuer, proxy: &str) -> Value {
     let output = issuer.carnet.run(&["feed", "check", "default/a", "--output=json", "--proxy", proxy]);
     assert_eq!(output.status, 1, "{output:?}");
-    let answer: Value = serde_json::from_str(&output.stdout).unwrap();
-    answer["steps"].as_array().unwrap().last().unwrap().clone()
+    let response: Value = serde_json::from_str(&output.stdout).unwrap();
+    response["steps"].as_array().unwrap().last().unwrap().clone()
 }
 
 fn credentials(issuer: &Issuer, proxy: &str) -> Output {
@@ -49,12 +49,12 @@ const REFUSALS: &[(&str, &str, &str)] = &[
 #[test]
 fn a_proxy_that_opens_no_tunnel_is_reported_as_the_proxy_by_feed_check() {
     let issuer = issuer();
-    for (answer, told, fix) in REFUSALS {
-        let answer: &'static str = format!("HTTP/1.1 {answer}").leak();
-        let proxy = ForwardProxy::answering(None, answer);
+    for (response, told, fix) in REFUSALS {
+        let response: &'static str = format!("HTTP/1.1 {response}").leak();
+        let proxy = ForwardProxy::answering(None, response);
         let url = format!("http://{}", proxy.address);
         let step = check(&issuer, &url);
-        let what = format!("{answer}: {step:#}");
+        let what = format!("{response}: {step:#}");
         assert_eq!(step["step"], "sts:AssumeRoleWithWebIdentity", "{what}");
         let message = step["upstream"]["message"].as_str().unwrap();
         assert!(message.contains(told) && message.contains(&url), "{what}");
@@ -69,13 +69,13 @@ fn a_proxy_that_opens_no_tunnel_is_reported_as_the_proxy_by_feed_check() {
 fn a_proxy_that_opens_no_tunnel_is_reported_as_the_proxy_by_feed_credentials() {
     let issuer = issuer();
     // The other responses are transient and are retried within the caller's deadline.
-    for (answer, told, _) in REFUSALS.iter().filter(|(answer, ..)| !answer.starts_with(['5', '2'])) {
-        let answer: &'static str = format!("HTTP/1.1 {answer}").leak();
-        let proxy = ForwardProxy::answering(None, answer);
+    for (response, told, _) in REFUSALS.iter().filter(|(response, ..)| !response.starts_with(['5', '2'])) {
+        let response: &'static str = format!("HTTP/1.1 {response}").leak();
+        let proxy = ForwardProxy::answering(None, response);
         let output = credentials(&issuer, &format!("http://{}", proxy.address));
         assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{output:?}");
         let hint = output.stderr.split("hint: ").nth(1).unwrap_or_default();
-        assert!(output.stderr.contains(told) && hint.contains("proxy"), "{answer}: {output:?}");
+        assert!(output.stderr.contains(told) && hint.contains("proxy"), "{response}: {output:?}");
     }
 }
 

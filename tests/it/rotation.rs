@@ -158,8 +158,8 @@ fn a_server_asked_to_stop_finishes_the_request_under_way() {
     let address = listening.trim_start_matches("http://");
     wait_until(PATIENCE, || TcpStream::connect(address).err()).expect("new connections are still taken");
     under_way.write(b".test\r\n\r\n");
-    let answer = under_way.answer("GET");
-    assert_eq!((answer.status, answer.body), (200, body));
+    let response = under_way.response("GET");
+    assert_eq!((response.status, response.body), (200, body));
     assert!(under_way.is_closed());
 
     let status = server.process.wait_for_end(PATIENCE).expect("the server does not stop");

@@ -9,7 +9,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::carnet::{Announced, Carnet, Output};
-use crate::support::http::{Answer, Connection};
+use crate::support::http::{Connection, HttpResponse};
 use crate::support::keys::{
     self, ISSUER, assert_invariants, jwks, kid, kids, list, mint, published, the, verify,
 };
@@ -46,7 +46,7 @@ fn follow(
     what: &str,
     changed: Instant,
     path: &str,
-    should: impl Fn(&Answer) -> bool,
+    should: impl Fn(&HttpResponse) -> bool,
 ) {
     for (number, server) in servers.iter().enumerate() {
         let mut connection = Connection::to(server.announced("/listening"), None);
@@ -62,7 +62,7 @@ fn follow_keys(carnet: &Carnet, servers: &[&Announced], what: &str, changed: Ins
     let keys = list(carnet);
     assert_invariants(&keys);
     let expected = kids(keys.iter().filter(|key| key["state"] != "revoked"));
-    follow(servers, what, changed, JWKS, |answer| published(&answer.body) == expected);
+    follow(servers, what, changed, JWKS, |response| published(&response.body) == expected);
 }
 
 #[test]
@@ -71,8 +71,8 @@ fn running_servers_follow_every_change_of_another_process() {
     let second = keys::serve(&carnet);
     let servers = [&first, &second];
     let etag = |server| {
-        let answer = Connection::to(server, None).get("/.well-known/jwks");
-        answer.header("etag").unwrap().to_owned()
+        let response = Connection::to(server, None).get("/.well-known/jwks");
+        response.header("etag").unwrap().to_owned()
     };
     let before = servers.map(|server| etag(server.announced("/listening")));
     assert_eq!(before[0], before[1], "two servers publish different bytes");
@@ -84,8 +84,8 @@ fn running_servers_follow_every_change_of_another_process() {
     assert_ne!(before, after);
 
     let changed = change(&carnet, &["key", "policy", "--jwks-max-age=77s"]);
-    follow(&servers, "a change of policy", changed, JWKS, |answer| {
-        answer.header("cache-control") == Some("public, max-age=77")
+    follow(&servers, "a change of policy", changed, JWKS, |response| {
+        response.header("cache-control") == Some("public, max-age=77")
     });
 
     for state in ["active", "prepared", "retired"] {
@@ -180,8 +180,8 @@ fn assert_all_well(carnet: &Carnet, servers: &[&Announced]) {
         }
     }
     for server in servers {
-        let answer = Connection::to(server.announced("/listening"), None).get("/readyz");
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        let response = Connection::to(server.announced("/listening"), None).get("/readyz");
+        assert_eq!(response.status, 200, "{}", response.body);
     }
 }
 
@@ -291,8 +291,8 @@ fn a_server_that_cannot_open_the_new_keys_serves_only_documents_until_it_can() {
     assert!(refused.stderr.contains("is sealed with the master key"), "{}", refused.stderr);
 
     // The server's file still has the old key: it serves its current documents and is not ready.
-    follow(&[&server], "that it lacks the new master key", now(), "/readyz", |answer| {
-        answer.status == 503 && answer.json()["checks"]["needs_master_key"].is_string()
+    follow(&[&server], "that it lacks the new master key", now(), "/readyz", |response| {
+        response.status == 503 && response.json()["checks"]["needs_master_key"].is_string()
     });
     assert_eq!(jwks(&server), before);
     verify(&jwks(&server), &token).expect("a published key is missing");
@@ -306,9 +306,9 @@ fn a_server_that_cannot_open_the_new_keys_serves_only_documents_until_it_can() {
     // Once the provider has installed the new key, the server signs again, without a restart.
     fs::copy(&provided.file, provided.carnet.home().join("arriving.key")).unwrap();
     fs::rename(provided.carnet.home().join("arriving.key"), &old_file).unwrap();
-    follow(&[&server], "the new master key", now(), "/readyz", |answer| answer.status == 200);
+    follow(&[&server], "the new master key", now(), "/readyz", |response| response.status == 200);
     let expected = kids(&provided.list());
-    follow(&[&server], "the rotation", now(), JWKS, |answer| published(&answer.body) == expected);
+    follow(&[&server], "the rotation", now(), JWKS, |response| published(&response.body) == expected);
     verify(&jwks(&server), &after).expect("a published key is missing");
 }
 
@@ -329,8 +329,8 @@ fn servers_with_the_next_master_key_use_it_within_a_second() {
     provided.file = next;
     let changed = change_of(&provided);
     let expected = kids(&provided.list());
-    follow(&[&server], "a rotation with the next master key", changed, JWKS, |answer| {
-        published(&answer.body) == expected
+    follow(&[&server], "a rotation with the next master key", changed, JWKS, |response| {
+        published(&response.body) == expected
     });
     let ready = Connection::to(server.announced("/listening"), None).get("/readyz");
     assert_eq!(ready.status, 200, "{}", ready.body);

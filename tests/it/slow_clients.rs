@@ -102,7 +102,7 @@ async fn who(request: Request) -> String {
 
 /// Limits with one connection slot, so that the next client is served when the one before has been cut off.
 fn limits() -> Limits {
-    Limits { connections: 1, header: LONG, idle: LONG, body: LONG, answer: LONG, ..Limits::default() }
+    Limits { connections: 1, header: LONG, idle: LONG, body: LONG, response: LONG, ..Limits::default() }
 }
 
 /// Writes `byte` repeatedly until the server closes the connection.
@@ -145,19 +145,19 @@ fn a_body_that_comes_byte_by_byte_is_cut_off() {
         slow.write_all(&[head.as_bytes(), first].concat()).unwrap();
         let mut reader = slow.try_clone().unwrap();
         drip(slow, b'x');
-        let mut answer = Vec::new();
-        let _ = reader.read_to_end(&mut answer);
-        let answer = String::from_utf8_lossy(&answer);
+        let mut response = Vec::new();
+        let _ = reader.read_to_end(&mut response);
+        let response = String::from_utf8_lossy(&response);
         // A reset that follows at once may discard the response.
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert!(response.is_empty() || response.starts_with("HTTP/1.1 408"), "{response}");
     }
     let mut connection = server.connect();
     connection.write(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbo");
-    assert_eq!(connection.answer("POST").status, 408, "half a body");
+    assert_eq!(connection.response("POST").status, 408, "half a body");
     assert!(connection.is_closed());
     let mut connection = server.connect();
     connection.write(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody");
-    assert_eq!(connection.answer("POST").body, "body");
+    assert_eq!(connection.response("POST").body, "body");
 }
 
 #[test]
@@ -165,13 +165,13 @@ fn an_unread_body_does_not_hold_the_connection() {
     let server = Server::start(limits(), "");
     let mut connection = server.connect();
     connection.write(b"POST /deaf HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nx");
-    assert_eq!(connection.answer("POST").body, "unread");
+    assert_eq!(connection.response("POST").body, "unread");
     assert!(connection.is_closed());
 }
 
 #[test]
 fn a_client_that_does_not_read_its_response_is_disconnected() {
-    let server = Server::start(Limits { answer: SHORT, ..limits() }, "");
+    let server = Server::start(Limits { response: SHORT, ..limits() }, "");
     let mut deaf = server.stream();
     deaf.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert_eq!(server.connect().get(JWKS).status, 200, "the one place is never free again");
@@ -227,8 +227,8 @@ fn a_request_under_way_is_finished_before_the_server_stops() {
     assert!(!server.serving.is_finished());
     TcpStream::connect(server.address).expect_err("who comes now is let in");
     connection.write(b"body");
-    let answer = connection.answer("POST");
-    assert_eq!((answer.body.as_str(), answer.header("connection")), ("body", Some("close")));
+    let response = connection.response("POST");
+    assert_eq!((response.body.as_str(), response.header("connection")), ("body", Some("close")));
     assert!(connection.is_closed());
     server.runtime.block_on(server.serving).unwrap();
 }
@@ -253,8 +253,8 @@ fn the_router_gets_the_clients_address() {
         ("127.0.0.1", "X-Forwarded-For: 127.0.0.1\r\n", "127.0.0.1 false"),
     ] {
         let server = Server::start(limits(), trusted);
-        let answer = server.connect().request("GET", "/who", headers);
-        assert_eq!(answer.body, expected, "{trusted:?} {headers:?}");
+        let response = server.connect().request("GET", "/who", headers);
+        assert_eq!(response.body, expected, "{trusted:?} {headers:?}");
     }
 }
 
@@ -307,10 +307,10 @@ fn a_thousand_slow_clients_take_little_memory_and_delay_no_other_client() {
 fn told(server: &Server, request: &str) -> (String, bool) {
     let mut stream = server.stream();
     stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
+    let mut response = String::new();
     // Reading ends when the server closes.
-    let closed = stream.read_to_string(&mut answer).is_ok();
-    (answer.split(' ').nth(1).unwrap_or_default().to_owned(), closed)
+    let closed = stream.read_to_string(&mut response).is_ok();
+    (response.split(' ').nth(1).unwrap_or_default().to_owned(), closed)
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn a_request_names_one_host_and_its_lines_end_in_cr_lf() {
     let mut stream = server.stream();
     let good = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
     stream.write_all(format!("{good}GET /healthz HTTP/1.1\nHost: a\r\n\r\n").as_bytes()).unwrap();
-    let mut answers = String::new();
-    stream.read_to_string(&mut answers).unwrap();
-    assert!(answers.starts_with("HTTP/1.1 200") && answers.contains("HTTP/1.1 400"), "{answers}");
+    let mut responses = String::new();
+    stream.read_to_string(&mut responses).unwrap();
+    assert!(responses.starts_with("HTTP/1.1 200") && responses.contains("HTTP/1.1 400"), "{responses}");
 }

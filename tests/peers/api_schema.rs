@@ -5,7 +5,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::support::carnet::{Carnet, Issuer};
-use crate::support::http::{Answer, Connection};
+use crate::support::http::{Connection, HttpResponse};
 use crate::support::process::clean_command;
 use crate::support::{in_package, installed_peer};
 
@@ -33,7 +33,7 @@ impl World {
         Self { token: made["token"].as_str().unwrap().to_owned(), issuer }
     }
 
-    fn call(&self, method: &str, path: &str, body: &str) -> Answer {
+    fn call(&self, method: &str, path: &str, body: &str) -> HttpResponse {
         let mut connection = Connection::to(self.issuer.server.announced("/listening"), None);
         let head = format!(
             "{method} /api/v1{path} HTTP/1.1\r\nHost: carnet.test\r\nAuthorization: Bearer {}\r\n\
@@ -42,7 +42,7 @@ impl World {
             body.len()
         );
         connection.write(head.as_bytes());
-        connection.answer(method)
+        connection.response(method)
     }
 }
 

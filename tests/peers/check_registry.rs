@@ -55,22 +55,22 @@ fn a_check_logs_in_to_a_real_registry_and_pulls_and_explains_refusals() {
                 &image,
             ]);
             assert!(!output.stdout.contains(PASSWORD), "{output:?}");
-            let answer: Value =
+            let response: Value =
                 serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-            answer
+            response
         };
-        let failed = |answer: &Value| {
-            let last = answer["steps"].as_array().unwrap().last().unwrap().clone();
+        let failed = |response: &Value| {
+            let last = response["steps"].as_array().unwrap().last().unwrap().clone();
             (last["step"].clone(), last["upstream"]["code"].clone())
         };
-        let answer = check("v1");
+        let response = check("v1");
         match expected {
             None => {
-                assert_eq!(answer["ok"], true, "{answer:#}");
-                let answer = check("v2");
-                assert_eq!(failed(&answer), (json!("pull"), json!("MANIFEST_UNKNOWN")), "{answer:#}");
+                assert_eq!(response["ok"], true, "{response:#}");
+                let response = check("v2");
+                assert_eq!(failed(&response), (json!("pull"), json!("MANIFEST_UNKNOWN")), "{response:#}");
             }
-            Some((step, code)) => assert_eq!(failed(&answer), (json!(step), json!(code)), "{answer:#}"),
+            Some((step, code)) => assert_eq!(failed(&response), (json!(step), json!(code)), "{response:#}"),
         }
     }
 }

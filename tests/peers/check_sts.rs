@@ -38,10 +38,10 @@ impl Witness {
                     write!(upstream, "{name}: {value}\r\n").unwrap();
                 }
                 write!(upstream, "\r\n{}", request.body).unwrap();
-                let mut answer = Vec::new();
-                upstream.read_to_end(&mut answer).unwrap();
-                *last.lock().unwrap() = String::from_utf8_lossy(&answer).into_owned();
-                client.write_all(&answer).unwrap();
+                let mut response = Vec::new();
+                upstream.read_to_end(&mut response).unwrap();
+                *last.lock().unwrap() = String::from_utf8_lossy(&response).into_owned();
+                client.write_all(&response).unwrap();
             }
         });
         witness
@@ -69,10 +69,10 @@ fn shown(
     let check = ["feed", "check", &feed, "--ca-file", ca.to_str().unwrap()];
     let table = carnet.run(&check);
     let output = carnet.run(&[&check[..], &["--output=json"]].concat());
-    let answer: Value =
+    let response: Value =
         serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    snapshots::compare(name, &table.stdout, &answer);
-    let failed = answer["steps"].as_array().unwrap().last().unwrap().clone();
+    snapshots::compare(name, &table.stdout, &response);
+    let failed = response["steps"].as_array().unwrap().last().unwrap().clone();
     assert_eq!(failed["step"], "sts:AssumeRoleWithWebIdentity", "{failed:#}");
     assert_eq!((&failed["upstream"]["status"], &failed["upstream"]["code"]), (&json!(status), &json!(code)));
     said::assert_verbatim(&witness.last.lock().unwrap(), &failed);
@@ -109,9 +109,9 @@ fn seaweedfs_refusals_are_reported_and_the_setup_fixes_the_subject() {
         "--ca-file",
         certificate.to_str().unwrap(),
     ]);
-    let answer: Value = serde_json::from_str(&output.stdout).unwrap();
-    snapshots::compare("seaweedfs-other-key", &table.stdout, &answer);
-    let failed = answer["steps"].as_array().unwrap().last().unwrap();
+    let response: Value = serde_json::from_str(&output.stdout).unwrap();
+    snapshots::compare("seaweedfs-other-key", &table.stdout, &response);
+    let failed = response["steps"].as_array().unwrap().last().unwrap();
     assert_eq!(failed["step"], "jwks", "found before SeaweedFS is asked: {failed:#}");
     assert!(failed["causes"][0]["cause"].as_str().unwrap().contains("another database"), "{failed:#}");
 
@@ -132,12 +132,12 @@ fn seaweedfs_refusals_are_reported_and_the_setup_fixes_the_subject() {
     let fixed = SeaweedFs::start(&trust);
     issuer.carnet.ok(&["feed", "update", "default/b", "--endpoint", &format!("sts={}", fixed.sts())]);
     let check = ["feed", "check", "default/b", "--output=json", "--ca-file", certificate.to_str().unwrap()];
-    let answer: Value = serde_json::from_str(&issuer.carnet.run(&check).stdout).unwrap();
-    let sts = &answer["steps"][3];
+    let response: Value = serde_json::from_str(&issuer.carnet.run(&check).stdout).unwrap();
+    let sts = &response["steps"][3];
     assert_eq!(
         (&sts["step"], &sts["ok"]),
         (&json!("sts:AssumeRoleWithWebIdentity"), &json!(true)),
-        "{answer:#}"
+        "{response:#}"
     );
 }
 

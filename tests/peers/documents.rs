@@ -11,20 +11,20 @@ use crate::support::process::clean_command;
 use crate::support::system_peer;
 
 /// A response received by curl.
-struct Answer {
+struct CurlResponse {
     status: u16,
     /// By lower-case name.
     headers: BTreeMap<String, String>,
     body: String,
 }
 
-impl Answer {
+impl CurlResponse {
     fn header(&self, name: &str) -> &str {
         self.headers.get(name).unwrap_or_else(|| panic!("no header {name} among {:?}", self.headers))
     }
 }
 
-fn curl(ca: &Ca, url: &str, more: &[&str]) -> Answer {
+fn curl(ca: &Ca, url: &str, more: &[&str]) -> CurlResponse {
     let output = clean_command(system_peer("curl"))
         .args(["--silent", "--show-error", "--max-time", "20", "--include", "--cacert"])
         .arg(ca.certificate())
@@ -34,10 +34,10 @@ fn curl(ca: &Ca, url: &str, more: &[&str]) -> Answer {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let answer = String::from_utf8(output.stdout).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let response = String::from_utf8(output.stdout).unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
     let (status_line, headers) = head.split_once("\r\n").unwrap();
-    Answer {
+    CurlResponse {
         status: status_line.split(' ').nth(1).unwrap().parse().unwrap(),
         headers: headers
             .split("\r\n")
@@ -96,12 +96,12 @@ fn curl_sees_the_contract_members_and_headers() {
         assert_eq!(members(key), expected);
     }
 
-    for answer in [&discovery, &jwks] {
-        assert_eq!(answer.status, 200);
-        assert_eq!(answer.header("content-type"), "application/json");
-        assert_eq!(answer.header("cache-control"), "public, max-age=300");
-        assert_eq!(answer.header("access-control-allow-origin"), "*");
-        assert!(answer.header("etag").starts_with('"'), "a strong validator: {}", answer.header("etag"));
+    for response in [&discovery, &jwks] {
+        assert_eq!(response.status, 200);
+        assert_eq!(response.header("content-type"), "application/json");
+        assert_eq!(response.header("cache-control"), "public, max-age=300");
+        assert_eq!(response.header("access-control-allow-origin"), "*");
+        assert!(response.header("etag").starts_with('"'), "a strong validator: {}", response.header("etag"));
     }
 }
 
@@ -138,9 +138,10 @@ fn curl_finds_nothing_else_and_no_other_method() {
     }
     for document in ["openid-configuration", "jwks"] {
         for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
-            let answer = curl(&ca, &format!("{}/.well-known/{document}", issuer.url), &["--request", method]);
-            assert_eq!(answer.status, 405, "{method} {document}");
-            assert_eq!(answer.header("allow").replace(' ', "").to_uppercase(), "GET,HEAD");
+            let response =
+                curl(&ca, &format!("{}/.well-known/{document}", issuer.url), &["--request", method]);
+            assert_eq!(response.status, 405, "{method} {document}");
+            assert_eq!(response.header("allow").replace(' ', "").to_uppercase(), "GET,HEAD");
         }
     }
 }

@@ -162,7 +162,7 @@ fn prometheus(folder: &Path, target: SocketAddr) -> (Process, SocketAddr) {
 
 /// Returns a response of Prometheus's API.
 fn ask(address: SocketAddr, path: &str) -> Option<Value> {
-    let answer = http(address, path, None)?;
-    let (_, body) = answer.split_once("\r\n\r\n")?;
+    let response = http(address, path, None)?;
+    let (_, body) = response.split_once("\r\n\r\n")?;
     serde_json::from_str(body).ok()
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::azurite::{self, Azurite};
 use crate::support::ca::Ca;
 use crate::support::carnet::{Announced, Carnet, Output};
-use crate::support::http::{Answer, Connection};
+use crate::support::http::{Connection, HttpResponse};
 use crate::support::installed_peer;
 use crate::support::process::{clean_command, wait_until};
 use crate::support::racing_proxy::RacingProxy;
@@ -105,7 +105,7 @@ impl Store {
     }
 
     /// Fetches a document anonymously.
-    fn fetch(&self, document: &str) -> Answer {
+    fn fetch(&self, document: &str) -> HttpResponse {
         let path = self.issuer();
         let path = path.strip_prefix(&format!("http://{}", self.address())).unwrap();
         Connection::to(&format!("http://{}", self.address()), None).get(&format!("{path}/{document}"))
@@ -256,10 +256,10 @@ fn refuses_a_write_that_comes_too_late(store: Store, replaces: bool) {
 
     assert_eq!(output.status, 1, "{output:?}");
     assert!(output.stderr.contains("newer than"), "{output:?}");
-    let answers = proxy.answers();
-    let [(_, read), (_, refused), (_, again)] = &answers[..] else { panic!("{answers:?}") };
+    let responses = proxy.responses();
+    let [(_, read), (_, refused), (_, again)] = &responses[..] else { panic!("{responses:?}") };
     assert_eq!((*read, *again), (if replaces { 200 } else { 404 }, 200));
-    assert!(matches!(refused, 409 | 412), "{answers:?}");
+    assert!(matches!(refused, 409 | 412), "{responses:?}");
     let listed: Value = serde_json::from_str(&newer.ok(&["key", "list", "--output=json"])).unwrap();
     let mut kids: Vec<_> =
         listed.as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect();

@@ -74,7 +74,7 @@ fn credential_that_ecr_gives_expired_is_reported_and_never_handed_out() {
 }
 
 /// SeaweedFS's refusal, and the claims that carnet presented.
-struct Refusal<'a> {
+struct StsRefusal<'a> {
     status: &'a str,
     code: &'a str,
     /// A part of the message.
@@ -85,7 +85,7 @@ struct Refusal<'a> {
 }
 
 #[track_caller]
-fn assert_reported(output: &Output, feed: &str, refusal: &Refusal<'_>) {
+fn assert_reported(output: &Output, feed: &str, refusal: &StsRefusal<'_>) {
     assert_eq!(output.status, 1, "{output:?}");
     assert_eq!(output.stdout, "", "nothing on stdout without a credential");
     let stderr = &output.stderr;
@@ -127,7 +127,7 @@ fn seaweedfs_refuses_a_subject_it_does_not_trust() {
     assert_reported(
         &credentials(&issuer.carnet, "b"),
         "default/b",
-        &Refusal {
+        &StsRefusal {
             status: "403",
             code: "AccessDenied",
             message: "trust policy",
@@ -154,7 +154,7 @@ fn seaweedfs_refuses_an_audience_it_does_not_know() {
     assert_reported(
         &credentials(&issuer.carnet, "a"),
         "default/a",
-        &Refusal {
+        &StsRefusal {
             status: "400",
             code: "InvalidParameterValue",
             message: "audience",
@@ -179,7 +179,7 @@ fn seaweedfs_refuses_a_key_that_the_issuer_never_published() {
     assert_reported(
         &credentials(&impostor, "a"),
         "default/a",
-        &Refusal {
+        &StsRefusal {
             status: "403",
             code: "AccessDenied",
             message: "not found in JWKS",
@@ -202,7 +202,7 @@ fn seaweedfs_refuses_an_expired_token() {
     assert_reported(
         &credentials(&issuer.carnet, "a"),
         "default/a",
-        &Refusal {
+        &StsRefusal {
             status: "400",
             code: "ExpiredTokenException",
             message: "expired",

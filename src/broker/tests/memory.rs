@@ -26,13 +26,13 @@ async fn a_request_that_asks_for_more_gets_a_fresh_one_and_one_that_asks_for_les
     let feed = feed(0);
     world.ask(&feed).await.unwrap();
     world.clock.advance(20 * MINUTE);
-    for (least, source) in [
+    for (minimum, source) in [
         (Some(SECOND), Source::Cache),
         (Some(40 * MINUTE), Source::Cache),
         (Some(41 * MINUTE), Source::Exchange),
         (Some(41 * MINUTE), Source::Cache),
     ] {
-        assert_eq!(world.ask_for(&feed, least).await.unwrap().source, source, "{least:?}");
+        assert_eq!(world.ask_for(&feed, minimum).await.unwrap().source, source, "{minimum:?}");
     }
     // A request for less than the minimum still gets the minimum.
     world.clock.advance(56 * MINUTE);

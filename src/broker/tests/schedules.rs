@@ -12,7 +12,7 @@ const FEEDS: usize = 2;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Ask { feed: usize, least: Option<u64> },
+    Ask { feed: usize, minimum: Option<u64> },
     Pass(u64),
     SetWall(i64),
     Will(Outcome),
@@ -29,9 +29,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Outcome::Hang),
         1 => Just(Outcome::Panic),
     ];
-    let least = proptest::option::of(prop_oneof![Just(1), Just(600), Just(3000), Just(7200)]);
+    let minimum = proptest::option::of(prop_oneof![Just(1), Just(600), Just(3000), Just(7200)]);
     let step = prop_oneof![
-        6 => (0..FEEDS, least).prop_map(|(feed, least)| Step::Ask { feed, least }),
+        6 => (0..FEEDS, minimum).prop_map(|(feed, minimum)| Step::Ask { feed, minimum }),
         4 => prop_oneof![0..10u64, 0..400u64, 0..4000u64].prop_map(Step::Pass),
         1 => (-4000..4000i64).prop_map(Step::SetWall),
         3 => outcome.prop_map(Step::Will),
@@ -97,8 +97,8 @@ impl Run {
         let held: Vec<_> = (0..FEEDS).map(|feed| self.held(feed)).collect();
         let mut may_ask = [true; FEEDS];
         match step {
-            Step::Ask { feed, least } => {
-                let wanted = least.map_or(300, |least| least.max(300));
+            Step::Ask { feed, minimum } => {
+                let wanted = minimum.map_or(300, |minimum| minimum.max(300));
                 let wanted = Duration::from_secs(wanted);
                 let now = Now::of(&self.world.clock);
                 // A cached credential that meets the minimum and is not due for refresh is served without an
@@ -114,9 +114,9 @@ impl Run {
                 let (broker, row) = (self.world.broker.clone(), self.known[feed].feed.clone());
                 let (clock, hand) = (self.world.clock.clone(), self.hand.clone());
                 tokio::spawn(async move {
-                    let least = least.map(Duration::from_secs);
+                    let minimum = minimum.map(Duration::from_secs);
                     let outcome =
-                        broker.credential(&row, &Context::empty(), &Scope::everything(), least).await;
+                        broker.credential(&row, &Context::empty(), &Scope::everything(), minimum).await;
                     // In the same poll, so that the clocks have not moved.
                     let _ =
                         hand.send(Handed { feed, version: row.version, wanted, wall: clock.now(), outcome });

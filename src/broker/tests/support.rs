@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::broker::exchanger::{ExchangeFuture, Exchanged};
 use crate::broker::*;
 use crate::diagnosis::Retry;
-use crate::exchange::{Credential, ExchangeError, Failure, Secret, StatedExpiry, Step, Upstream};
+use crate::exchange::{Credential, ExchangeError, ExchangeFailure, Secret, StatedExpiry, Step, Upstream};
 use crate::feed::endpoints::Endpoints;
 use crate::feed::{FeedChanges, FeedDraft};
 use crate::issuer::MintError;
@@ -162,7 +162,7 @@ fn failure(status: u16) -> ExchangeError {
         message: None,
         request_id: None,
     };
-    ExchangeError::new(step, &presented, &Endpoints::default(), Failure::Refused(upstream))
+    ExchangeError::new(step, &presented, &Endpoints::default(), ExchangeFailure::Refused(upstream))
 }
 
 /// A source of randomness that always fails, which makes every pause the full one.
@@ -208,8 +208,12 @@ impl World {
         self.ask_for(feed, None).await
     }
 
-    pub(super) async fn ask_for(&self, feed: &Feed, least: Option<Duration>) -> Result<Served, BrokerError> {
-        self.broker.credential(feed, &Context::empty(), &Scope::everything(), least).await
+    pub(super) async fn ask_for(
+        &self,
+        feed: &Feed,
+        minimum: Option<Duration>,
+    ) -> Result<Served, BrokerError> {
+        self.broker.credential(feed, &Context::empty(), &Scope::everything(), minimum).await
     }
 
     /// Requests a credential for a caller, in a context with this tenant.

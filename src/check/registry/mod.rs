@@ -94,7 +94,7 @@ impl<'a> Registry<'a> {
         let (first, plain) = registry.first_answer().await?;
         let challenge =
             (first.status() == StatusCode::UNAUTHORIZED).then(|| Challenge::of(first.headers())).flatten();
-        let answer = match challenge {
+        let response = match challenge {
             Some(challenge) if registry.authorization.is_none() => {
                 registry.answer_challenge(challenge, Purpose::LogIn).await?;
                 let authorization = registry.authorization.as_ref();
@@ -104,8 +104,8 @@ impl<'a> Registry<'a> {
             }
             _ => first,
         };
-        if !answer.status().is_success() {
-            return Err(registry.refused(Purpose::LogIn, &answer));
+        if !response.status().is_success() {
+            return Err(registry.refused(Purpose::LogIn, &response));
         }
         let open = registry.authorization.is_none().then(|| {
             format!(
@@ -120,14 +120,14 @@ impl<'a> Registry<'a> {
     /// warning says so.
     async fn first_answer(&mut self) -> Result<(Response<Bytes>, Option<String>), Failed> {
         let url = self.at("/v2/")?;
-        let answer = self.raw(&url, self.authorization.as_ref(), &Wanted::default())?.await;
-        match answer {
+        let response = self.raw(&url, self.authorization.as_ref(), &Wanted::default())?.await;
+        match response {
             Err(error) if self.feed.registry.is_loopback() && may_be_plain_http(error.kind()) => {
                 self.base = parse(&format!("http://{}/", self.feed.registry))?;
                 let url = self.at("/v2/")?;
                 match self.raw(&url, self.authorization.as_ref(), &Wanted::default())?.await {
-                    Ok(answer) => Ok((
-                        answer,
+                    Ok(response) => Ok((
+                        response,
                         Some(format!("{url} is plain http, which clients accept only from this machine")),
                     )),
                     // The https error is the registry's fault; the lack of plain http is not.
@@ -135,7 +135,7 @@ impl<'a> Registry<'a> {
                 }
             }
             Err(error) => Err(self.silent(Purpose::LogIn, &url, &error)),
-            Ok(answer) => Ok((answer, None)),
+            Ok(response) => Ok((response, None)),
         }
     }
 
@@ -147,28 +147,28 @@ impl<'a> Registry<'a> {
         wanted: &Wanted<'_>,
     ) -> Result<Response<Bytes>, Failed> {
         let mut url = self.at(path)?;
-        let mut answer = self.send(purpose, &url, self.authorization.as_ref(), wanted).await?;
-        if answer.status() == StatusCode::UNAUTHORIZED
-            && let Some(challenge) = Challenge::of(answer.headers())
+        let mut response = self.send(purpose, &url, self.authorization.as_ref(), wanted).await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(challenge) = Challenge::of(response.headers())
             && (challenge != Challenge::Basic || self.authorization.is_none())
             && matches!(self.credential, Secret::Password { .. })
         {
             self.answer_challenge(challenge, purpose).await?;
-            answer = self.send(purpose, &url, self.authorization.as_ref(), wanted).await?;
+            response = self.send(purpose, &url, self.authorization.as_ref(), wanted).await?;
         }
         for _ in 0..REDIRECTS {
-            if !answer.status().is_redirection() {
-                return Ok(answer);
+            if !response.status().is_redirection() {
+                return Ok(response);
             }
-            let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             let target = location.and_then(|location| url.join(location).ok());
             url = match target {
                 Some(target) if target.scheme() == "https" || target.scheme() == self.base.scheme() => target,
-                _ => return Err(self.refused(purpose, &answer)),
+                _ => return Err(self.refused(purpose, &response)),
             };
-            answer = self.send(purpose, &url, None, wanted).await?;
+            response = self.send(purpose, &url, None, wanted).await?;
         }
-        Err(self.refused(purpose, &answer))
+        Err(self.refused(purpose, &response))
     }
 
     /// Answers the registry's challenge, if the credential may be sent to the realm that it names.
@@ -189,12 +189,12 @@ impl<'a> Registry<'a> {
                 url.query_pairs_mut().append_pair(name, &value);
             }
         }
-        let answer = self.send(purpose, &url, Some(&basic), &Wanted::default()).await?;
-        if !answer.status().is_success() {
-            return Err(self.refused(purpose, &answer));
+        let response = self.send(purpose, &url, Some(&basic), &Wanted::default()).await?;
+        if !response.status().is_success() {
+            return Err(self.refused(purpose, &response));
         }
-        let token = serde_json::from_slice(answer.body()).ok();
-        let token = token.and_then(|answer: TokenAnswer| answer.token.or(answer.access_token));
+        let token = serde_json::from_slice(response.body()).ok();
+        let token = token.and_then(|response: TokenAnswer| response.token.or(response.access_token));
         let Some(token) = token else {
             return Err(Failed::new(
                 "the registry's token endpoint returned no token",
@@ -283,10 +283,10 @@ impl<'a> Registry<'a> {
     }
 
     /// Creates the failure for an unexpected response.
-    pub(super) fn refused(&self, purpose: Purpose<'_>, answer: &Response<Bytes>) -> Failed {
-        let upstream = self.told(purpose, answer);
+    pub(super) fn refused(&self, purpose: Purpose<'_>, response: &Response<Bytes>) -> Failed {
+        let upstream = self.told(purpose, response);
         let what = match purpose {
-            Purpose::LogIn => format!("{} responded with {}", self.feed.registry, answer.status().as_u16()),
+            Purpose::LogIn => format!("{} responded with {}", self.feed.registry, response.status().as_u16()),
             Purpose::Pull(image) => format!("{image} cannot be pulled"),
         };
         Failed::new(what, self.causes(purpose, &upstream)).answered(upstream)
@@ -311,18 +311,18 @@ impl<'a> Registry<'a> {
     }
 
     /// Describes a response, without the secrets that were sent.
-    fn told(&self, purpose: Purpose<'_>, answer: &Response<Bytes>) -> UpstreamAnswer {
+    fn told(&self, purpose: Purpose<'_>, response: &Response<Bytes>) -> UpstreamAnswer {
         let redactor = self.redactor();
-        let body: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+        let body: Value = serde_json::from_slice(response.body()).unwrap_or_default();
         let error = &body["errors"][0];
         let message = match error["message"].as_str() {
             Some(message) if error["detail"].is_null() => message.to_owned(),
             Some(message) => format!("{message} [detail {}]", error["detail"]),
             // For an unknown format, the beginning of the body shows who sent it.
-            None => String::from_utf8_lossy(answer.body()).into_owned(),
+            None => String::from_utf8_lossy(response.body()).into_owned(),
         };
         UpstreamAnswer {
-            status: Some(answer.status().as_u16()),
+            status: Some(response.status().as_u16()),
             code: redactor.optional(error["code"].as_str()),
             message: redactor.optional(Some(&message)),
             ..nothing(purpose.step())

@@ -19,7 +19,7 @@ type Answer = Result<Response<Bytes>, TransportErrorKind>;
 /// A transport that returns scripted responses in order and records each URL with its authorization.
 #[derive(Debug, Default)]
 struct Scripted {
-    answers: Mutex<VecDeque<Answer>>,
+    responses: Mutex<VecDeque<Answer>>,
     asked: Mutex<Vec<(String, Option<String>)>>,
 }
 
@@ -28,21 +28,21 @@ impl HttpTransport for Scripted {
         let authorization =
             request.headers().get(AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
         self.asked.lock().unwrap().push((request.uri().to_string(), authorization));
-        let answer = self.answers.lock().unwrap().pop_front().expect("no answer left");
-        Box::pin(async move { answer.map_err(|kind| TransportError::new(kind, None)) })
+        let response = self.responses.lock().unwrap().pop_front().expect("no answer left");
+        Box::pin(async move { response.map_err(|kind| TransportError::new(kind, None)) })
     }
 }
 
-fn answer(status: u16, header: Option<(&str, &str)>, body: &str) -> Answer {
-    let mut answer = Response::builder().status(status);
+fn response(status: u16, header: Option<(&str, &str)>, body: &str) -> Answer {
+    let mut response = Response::builder().status(status);
     if let Some((name, value)) = header {
-        answer = answer.header(name, value);
+        response = response.header(name, value);
     }
-    Ok(answer.body(Bytes::from(body.to_owned())).unwrap())
+    Ok(response.body(Bytes::from(body.to_owned())).unwrap())
 }
 
 fn challenged(with: &str) -> Answer {
-    answer(401, Some((WWW_AUTHENTICATE.as_str(), with)), "")
+    response(401, Some((WWW_AUTHENTICATE.as_str(), with)), "")
 }
 
 fn feed(registry: &str) -> Feed {
@@ -78,8 +78,8 @@ fn login() -> Secret {
 
 const BASIC: &str = "Basic QVdTOmh1bnRlcjI=";
 
-fn scripted(answers: Vec<Answer>) -> Scripted {
-    Scripted { answers: Mutex::new(answers.into()), asked: Mutex::default() }
+fn scripted(responses: Vec<Answer>) -> Scripted {
+    Scripted { responses: Mutex::new(responses.into()), asked: Mutex::default() }
 }
 
 fn asked(transport: &Scripted) -> Vec<(String, Option<String>)> {
@@ -89,15 +89,15 @@ fn asked(transport: &Scripted) -> Vec<(String, Option<String>)> {
 #[tokio::test]
 async fn a_password_goes_to_the_registry_or_to_its_own_realm() {
     let (feed, secret) = (feed("r.example"), login());
-    let basic = scripted(vec![challenged("Basic realm=\"r\""), answer(200, None, "{}")]);
+    let basic = scripted(vec![challenged("Basic realm=\"r\""), response(200, None, "{}")]);
     assert!(Registry::log_in(&basic, &feed, &secret).await.is_ok());
     let v2 = "https://r.example/v2/".to_owned();
     assert_eq!(asked(&basic), [(v2.clone(), None), (v2.clone(), Some(BASIC.to_owned()))]);
 
     let bearer = scripted(vec![
         challenged("Bearer realm=\"https://r.example/token\",service=\"r\",scope=\"a:b c\""),
-        answer(200, None, r#"{"token":"t0ken"}"#),
-        answer(200, None, "{}"),
+        response(200, None, r#"{"token":"t0ken"}"#),
+        response(200, None, "{}"),
     ]);
     assert!(Registry::log_in(&bearer, &feed, &secret).await.is_ok());
     let realm = "https://r.example/token?service=r&scope=a%3Ab+c".to_owned();
@@ -132,7 +132,7 @@ async fn a_realm_on_another_host_gets_nothing() {
 async fn a_refusal_is_kept_word_for_word_without_the_password() {
     let (feed, secret) = (feed("r.example"), login());
     let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"no hunter2","detail":{"x":1}}]}"#;
-    let transport = scripted(vec![challenged("Basic realm=\"r\""), answer(401, None, body)]);
+    let transport = scripted(vec![challenged("Basic realm=\"r\""), response(401, None, body)]);
     let failed = Registry::log_in(&transport, &feed, &secret).await.err().unwrap();
     let upstream = failed.upstream.unwrap();
     assert_eq!((upstream.status, upstream.code.as_deref()), (Some(401), Some("UNAUTHORIZED")));
@@ -148,30 +148,30 @@ fn shown(failed: &Failed) -> String {
 async fn no_form_of_a_credential_that_a_registry_repeats_is_shown() {
     let (feed, secret) = (feed("r.example"), login());
     let realm = "Bearer realm=\"https://r.example/token\"";
-    let echo = |text: &str| answer(401, None, &format!("you sent {text}"));
-    let pulled_by = async |answers: Vec<_>| {
-        let transport = scripted(answers);
+    let echo = |text: &str| response(401, None, &format!("you sent {text}"));
+    let pulled_by = async |responses: Vec<_>| {
+        let transport = scripted(responses);
         let opened = Registry::log_in(&transport, &feed, &secret).await;
         let Ok((mut registry, _)) = opened else { return opened.err().unwrap() };
         pull(&mut registry, &ImageReference::parse("app:v1", &feed.registry).unwrap()).await.err().unwrap()
     };
-    let given = || answer(200, None, r#"{"token":"t0ken.t0ken.dGhlIHNpZ25hdHVyZQ"}"#);
+    let given = || response(200, None, r#"{"token":"t0ken.t0ken.dGhlIHNpZ25hdHVyZQ"}"#);
     let cut = BASIC.trim_end_matches("I=");
-    for answers in [
+    for responses in [
         vec![challenged("Basic realm=\"r\""), echo(BASIC)],
         vec![challenged("Basic realm=\"r\""), echo(cut)],
         vec![challenged(realm), echo(BASIC)],
         vec![challenged(realm), given(), echo("t0ken.t0ken.dGhlIHNpZ25hdHVyZQ")],
         vec![challenged(realm), given(), echo("dGhlIHNpZ25hdHVyZQ")],
-        vec![challenged("Basic realm=\"r\""), answer(200, None, "{}"), echo(BASIC)],
+        vec![challenged("Basic realm=\"r\""), response(200, None, "{}"), echo(BASIC)],
         // A realm that repeats what was sent before.
         vec![
             challenged("Basic realm=\"r\""),
-            answer(200, None, "{}"),
+            response(200, None, "{}"),
             challenged(&format!("Bearer realm=\"https://evil.example/{}\"", &BASIC[6..])),
         ],
     ] {
-        let shown = shown(&pulled_by(answers).await);
+        let shown = shown(&pulled_by(responses).await);
         assert!(shown.contains("[redacted]"), "{shown}");
         for secret in ["hunter2", "QVdTOmh1bnRlcj", "t0ken", "dGhlIHNpZ25hdHVyZQ"] {
             assert!(!shown.contains(secret), "{secret} in {shown}");
@@ -183,22 +183,22 @@ async fn no_form_of_a_credential_that_a_registry_repeats_is_shown() {
 async fn a_missing_response_is_reported_for_its_own_step_and_host() {
     let (feed, secret) = (feed("r.example"), login());
     let manifest = json!({ "layers": [{ "digest": LAYER }] }).to_string();
-    let blob = answer(307, Some((LOCATION.as_str(), "https://blobs.example/x?sig=1")), "");
+    let blob = response(307, Some((LOCATION.as_str(), "https://blobs.example/x?sig=1")), "");
     let silence = || Err(TransportErrorKind::Connect);
-    let logged_in = || vec![challenged("Basic realm=\"r\""), answer(200, None, "{}")];
-    for (answers, step, host, causes) in [
+    let logged_in = || vec![challenged("Basic realm=\"r\""), response(200, None, "{}")];
+    for (responses, step, host, causes) in [
         (vec![silence()], "registry", "r.example", 2),
         (vec![challenged("Basic realm=\"r\""), silence()], "registry", "r.example", 2),
         (together([logged_in(), vec![silence()]]), "pull", "r.example", 1),
-        (together([logged_in(), vec![answer(200, None, &manifest), silence()]]), "pull", "r.example", 1),
+        (together([logged_in(), vec![response(200, None, &manifest), silence()]]), "pull", "r.example", 1),
         (
-            together([logged_in(), vec![answer(200, None, &manifest), blob, silence()]]),
+            together([logged_in(), vec![response(200, None, &manifest), blob, silence()]]),
             "pull",
             "blobs.example",
             1,
         ),
     ] {
-        let transport = scripted(answers);
+        let transport = scripted(responses);
         let failed = match Registry::log_in(&transport, &feed, &secret).await {
             Ok((mut registry, _)) => {
                 pull(&mut registry, &ImageReference::parse("app:v1", &feed.registry).unwrap()).await.err()
@@ -215,13 +215,13 @@ async fn a_missing_response_is_reported_for_its_own_step_and_host() {
 #[tokio::test]
 async fn a_refusal_during_a_pull_has_the_causes_of_a_pull() {
     let (feed, secret) = (feed("r.example"), login());
-    let logged_in = || vec![challenged("Basic realm=\"r\""), answer(200, None, "{}")];
+    let logged_in = || vec![challenged("Basic realm=\"r\""), response(200, None, "{}")];
     let realm = "Bearer realm=\"https://r.example/token\"";
-    for (answers, status) in [
-        (vec![challenged(realm), answer(403, None, "")], 403),
-        (vec![answer(307, Some((LOCATION.as_str(), "ftp://blobs.example/x")), "")], 307),
+    for (responses, status) in [
+        (vec![challenged(realm), response(403, None, "")], 403),
+        (vec![response(307, Some((LOCATION.as_str(), "ftp://blobs.example/x")), "")], 307),
     ] {
-        let transport = scripted(together([logged_in(), answers]));
+        let transport = scripted(together([logged_in(), responses]));
         let (mut registry, _) = Registry::log_in(&transport, &feed, &secret).await.ok().unwrap();
         let image = ImageReference::parse("app:v1", &feed.registry).unwrap();
         let failed = pull(&mut registry, &image).await.err().unwrap();
@@ -234,22 +234,22 @@ async fn a_refusal_during_a_pull_has_the_causes_of_a_pull() {
 #[tokio::test]
 async fn a_registry_that_is_open_and_without_tls_is_warned_of_for_both() {
     let (feed, secret) = (feed("localhost:5000"), login());
-    for (answers, warnings) in [
-        (vec![answer(200, None, "{}")], vec!["accepts anonymous requests"]),
+    for (responses, warnings) in [
+        (vec![response(200, None, "{}")], vec!["accepts anonymous requests"]),
         (
-            vec![Err(TransportErrorKind::Tls(TlsFailure::NotTls)), answer(200, None, "{}")],
+            vec![Err(TransportErrorKind::Tls(TlsFailure::NotTls)), response(200, None, "{}")],
             vec!["is plain http", "accepts anonymous requests"],
         ),
         (
             vec![
                 Err(TransportErrorKind::Tls(TlsFailure::NotTls)),
                 challenged("Basic realm=\"r\""),
-                answer(200, None, "{}"),
+                response(200, None, "{}"),
             ],
             vec!["is plain http"],
         ),
     ] {
-        let transport = scripted(answers);
+        let transport = scripted(responses);
         let (_, told) = Registry::log_in(&transport, &feed, &secret).await.ok().unwrap();
         assert_eq!(told.len(), warnings.len(), "{told:?}");
         assert!(told.iter().zip(warnings).all(|(told, warning)| told.contains(warning)), "{told:?}");
@@ -266,7 +266,7 @@ async fn plain_http_is_tried_on_this_machine_only() {
         ("localhost:5000", untrusted, 2),
         ("r.example", TlsFailure::NotTls, 1),
     ] {
-        let transport = scripted(vec![Err(TransportErrorKind::Tls(failure)), answer(200, None, "{}")]);
+        let transport = scripted(vec![Err(TransportErrorKind::Tls(failure)), response(200, None, "{}")]);
         let feed = feed(host);
         let opened = Registry::log_in(&transport, &feed, &secret).await;
         assert_eq!((opened.is_ok(), asked(&transport).len()), (tries == 2, tries), "{host} {failure:?}");
@@ -277,14 +277,14 @@ async fn plain_http_is_tried_on_this_machine_only() {
 async fn a_redirect_to_a_blob_carries_no_authorization_and_stays_on_https() {
     let (feed, secret) = (feed("r.example"), login());
     let manifest = json!({ "layers": [{ "digest": LAYER }] }).to_string();
-    let redirect = |to: &str| answer(307, Some((LOCATION.as_str(), to)), "");
+    let redirect = |to: &str| response(307, Some((LOCATION.as_str(), to)), "");
     let before =
-        || vec![challenged("Basic realm=\"r\""), answer(200, None, "{}"), answer(200, None, &manifest)];
+        || vec![challenged("Basic realm=\"r\""), response(200, None, "{}"), response(200, None, &manifest)];
     let image = ImageReference::parse("app:v1", &feed.registry).unwrap();
 
-    let mut answers = before();
-    answers.extend([redirect("https://blobs.example/x?sig=1"), answer(206, None, "first")]);
-    let transport = scripted(answers);
+    let mut responses = before();
+    responses.extend([redirect("https://blobs.example/x?sig=1"), response(206, None, "first")]);
+    let transport = scripted(responses);
     let (mut registry, _) = Registry::log_in(&transport, &feed, &secret).await.ok().unwrap();
     let pulled = pull(&mut registry, &image).await.ok().unwrap();
     assert!(pulled.contains("5 bytes of layer") && pulled.contains(LAYER), "{pulled}");
@@ -293,15 +293,15 @@ async fn a_redirect_to_a_blob_carries_no_authorization_and_stays_on_https() {
     assert_eq!(asked[4], ("https://blobs.example/x?sig=1".to_owned(), None));
 
     for to in ["http://blobs.example/x", "ftp://blobs.example/x"] {
-        let mut answers = before();
-        answers.push(redirect(to));
-        let transport = scripted(answers);
+        let mut responses = before();
+        responses.push(redirect(to));
+        let transport = scripted(responses);
         let (mut registry, _) = Registry::log_in(&transport, &feed, &secret).await.ok().unwrap();
         assert!(pull(&mut registry, &image).await.is_err(), "{to}");
     }
-    let mut answers = before();
-    answers.extend((0..=REDIRECTS).map(|_| redirect("/again")));
-    let transport = scripted(answers);
+    let mut responses = before();
+    responses.extend((0..=REDIRECTS).map(|_| redirect("/again")));
+    let transport = scripted(responses);
     let (mut registry, _) = Registry::log_in(&transport, &feed, &secret).await.ok().unwrap();
     assert!(pull(&mut registry, &image).await.is_err());
 }
@@ -311,8 +311,8 @@ async fn content_must_have_the_requested_digest() {
     let (feed, secret) = (feed("r.example"), login());
     let transport = scripted(vec![
         challenged("Basic realm=\"r\""),
-        answer(200, None, "{}"),
-        answer(200, None, r#"{"layers":[]}"#),
+        response(200, None, "{}"),
+        response(200, None, r#"{"layers":[]}"#),
     ]);
     let (mut registry, _) = Registry::log_in(&transport, &feed, &secret).await.ok().unwrap();
     let image = ImageReference::parse(&format!("app@{LAYER}"), &feed.registry).unwrap();
@@ -321,10 +321,10 @@ async fn content_must_have_the_requested_digest() {
 }
 
 /// Pulls `app:v1` from a registry that sends these responses after the login.
-async fn pulled(answers: &[&str]) -> Result<(String, Vec<String>), Failed> {
+async fn pulled(responses: &[&str]) -> Result<(String, Vec<String>), Failed> {
     let (feed, secret) = (feed("r.example"), login());
-    let mut all = vec![challenged("Basic realm=\"r\""), answer(200, None, "{}")];
-    all.extend(answers.iter().map(|body| answer(200, None, body)));
+    let mut all = vec![challenged("Basic realm=\"r\""), response(200, None, "{}")];
+    all.extend(responses.iter().map(|body| response(200, None, body)));
     let transport = scripted(all);
     let (mut registry, _) = Registry::log_in(&transport, &feed, &secret).await?;
     let image = ImageReference::parse("app:v1", &feed.registry).unwrap();

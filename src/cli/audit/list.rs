@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::audit::{EventKind, Outcome, Record};
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::cli::output;
 use crate::feed::FeedPath;
 use crate::store::Store;
@@ -93,11 +93,11 @@ impl When {
     }
 }
 
-pub(super) async fn run(store: &Store, arguments: List) -> Result<(), Failure> {
+pub(super) async fn run(store: &Store, arguments: List) -> Result<(), CommandFailure> {
     let clock = SystemClock::new();
     let (format, follow) = (arguments.output, arguments.follow);
     if follow && format == Format::Json {
-        return Err(Failure::usage(
+        return Err(CommandFailure::usage(
             "--follow: a JSON array cannot be followed, because it is complete only at its end",
         )
         .hint("use --output jsonl"));
@@ -144,7 +144,11 @@ impl List {
 }
 
 /// Returns the newest `limit` records, newest first, and the end of the log when they were read.
-async fn latest(store: &Store, filter: &AuditFilter, limit: u32) -> Result<(Vec<Record>, i64), Failure> {
+async fn latest(
+    store: &Store,
+    filter: &AuditFilter,
+    limit: u32,
+) -> Result<(Vec<Record>, i64), CommandFailure> {
     let (mut records, mut below, mut end): (Vec<Record>, _, _) = (Vec::new(), None, None);
     loop {
         let wanted = limit.saturating_sub(u32::try_from(records.len()).unwrap_or(u32::MAX)).min(MAX_PAGE);
@@ -165,7 +169,7 @@ async fn print_from(
     filter: &AuditFilter,
     format: Format,
     mut last: i64,
-) -> Result<i64, Failure> {
+) -> Result<i64, CommandFailure> {
     loop {
         let page = store.audit(filter, Direction::OldestFirst(last), MAX_PAGE).await?;
         match format {
@@ -189,21 +193,21 @@ async fn follow_from(
     format: Format,
     mut last: i64,
     clock: &SystemClock,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     loop {
         last = print_from(store, filter, format, last).await?;
         clock.sleep_until(clock.monotonic() + FOLLOW_EVERY).await;
     }
 }
 
-fn lines(records: &[Record]) -> Result<(), Failure> {
+fn lines(records: &[Record]) -> Result<(), CommandFailure> {
     if records.is_empty() {
         return Ok(());
     }
     output::json_lines(records)
 }
 
-fn table(records: &[Record]) -> Result<(), Failure> {
+fn table(records: &[Record]) -> Result<(), CommandFailure> {
     output::table(&["SEQ", "AT", "KIND", "OUTCOME", "ACTOR", "ABOUT", "DETAIL"], records.iter().map(columns))
 }
 

@@ -5,7 +5,7 @@ mod verify;
 
 use clap::Subcommand;
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::{opening, output};
 
 #[derive(Debug, Subcommand)]
@@ -20,7 +20,7 @@ pub(super) enum Command {
     Anchor,
 }
 
-pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), Failure> {
+pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), CommandFailure> {
     match command {
         Command::List(arguments) => list::run(&opening.open_store_to_read().await?, arguments).await,
         Command::Verify(arguments) => verify::run(&opening.open_store_to_examine().await?, arguments).await,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::audit::Anchor;
 use crate::audit::verify::{Finding, Report};
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::cli::output::{self, Format};
 use crate::store::Store;
 use crate::store::rewrap::ForgedRow;
@@ -37,7 +37,7 @@ struct Verified<'a> {
     messages: Vec<String>,
 }
 
-pub(super) async fn run(store: &Store, arguments: Verify) -> Result<(), Failure> {
+pub(super) async fn run(store: &Store, arguments: Verify) -> Result<(), CommandFailure> {
     let mut anchors = arguments.anchor;
     if let Some(file) = &arguments.anchors_file {
         anchors.extend(read(file)?);
@@ -81,7 +81,7 @@ pub(super) async fn run(store: &Store, arguments: Verify) -> Result<(), Failure>
     let first = messages.first().cloned().unwrap_or_default();
     let what = if report.is_clean() { "the database" } else { "the audit log of" };
     let told = format!("{what} {} was changed by something other than carnet: {first}", store.url());
-    Err(Failure::message(told).hint(
+    Err(CommandFailure::message(told).hint(
         "keep a copy of the database as it is, and compare it with exports, backups and the anchors in the server's \
          logs; docs/keys.md has the steps after a leak",
     ))
@@ -106,7 +106,7 @@ fn account(report: &Report, anchors: usize) -> String {
 
 /// Reads the anchors in a file, one a line. An anchor is the last word of its line, so lines of a server's
 /// log work too. Empty lines and lines that begin with `#` are ignored.
-fn read(file: &std::path::Path) -> Result<Vec<Anchor>, Failure> {
+fn read(file: &std::path::Path) -> Result<Vec<Anchor>, CommandFailure> {
     let text = crate::cli::files::read_file("--anchors-file")(file)?;
     let text = String::from_utf8_lossy(&text);
     let mut anchors = Vec::new();
@@ -115,7 +115,7 @@ fn read(file: &std::path::Path) -> Result<Vec<Anchor>, Failure> {
             continue;
         };
         let anchor = word.strip_prefix("anchor=").unwrap_or(word).parse().map_err(|error| {
-            Failure::usage(format!("--anchors-file {}, line {number}: {error}", file.display()))
+            CommandFailure::usage(format!("--anchors-file {}, line {number}: {error}", file.display()))
         })?;
         anchors.push(anchor);
     }

@@ -56,8 +56,8 @@ async fn grant(carnet: &Carnet, feed: &FeedPath) -> anyhow::Result<SecretString>
     Ok(SecretString::new(made.token.reveal().to_owned()))
 }
 
-fn show(answer: &CredentialAnswer) -> anyhow::Result<()> {
-    step("source", &answer.source)?;
-    step("username", answer.username.as_deref().unwrap_or_default())?;
-    step("expires at", &answer.expires_at.to_string())
+fn show(response: &CredentialAnswer) -> anyhow::Result<()> {
+    step("source", &response.source)?;
+    step("username", response.username.as_deref().unwrap_or_default())?;
+    step("expires at", &response.expires_at.to_string())
 }

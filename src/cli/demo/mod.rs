@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::output::line;
 use super::serve::{shutdown_signal, stopped};
 use crate::audit::{Event, EventKind, Outcome};
@@ -61,7 +61,7 @@ pub(super) struct DemoArguments {
     keep: bool,
 }
 
-pub(super) async fn run(arguments: DemoArguments) -> Result<(), Failure> {
+pub(super) async fn run(arguments: DemoArguments) -> Result<(), CommandFailure> {
     let folder = tempfile::Builder::new().prefix("carnet-demo-").tempdir()?;
     let (stop, stopping) = watch::channel(false);
     let stage = Stage::set(folder.path(), stopping).await?;
@@ -315,8 +315,8 @@ impl Stage {
     /// Fetches the JWKS as a verifier does and returns its `kid`s.
     async fn published_kids(&self) -> anyhow::Result<Vec<String>> {
         let request = Request::get(self.carnet.issuer().url().jwks_uri()).body(bytes::Bytes::new())?;
-        let answer = self.transport.send(request).await?;
-        let set = FetchedJwkSet::parse(answer.body())?;
+        let response = self.transport.send(request).await?;
+        let set = FetchedJwkSet::parse(response.body())?;
         Ok(set.claimed_kids()?.into_iter().flatten().map(ToOwned::to_owned).collect())
     }
 

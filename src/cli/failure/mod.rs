@@ -19,7 +19,7 @@ use crate::grant::DraftError;
 use crate::issuer::MintError;
 use crate::issuer::audited::AuditedMintError;
 use crate::issuer::rotator::RotationError;
-use crate::signing_keys::rotation::Refusal;
+use crate::signing_keys::rotation::RotationRefusal;
 use crate::store::StoreError;
 use crate::store::state_file::StateFileError;
 use crate::store::states::StateError;
@@ -27,13 +27,13 @@ use crate::values::visible;
 
 /// Returns the fix for a failed mint, unless the message already contains it.
 fn mint_hint(error: &MintError) -> Option<String> {
-    let place = match error {
-        MintError::Unpublished { place, .. } => place,
+    let location = match error {
+        MintError::Unpublished { location, .. } => location,
         MintError::Clock(doubt) => return Some(doubt.fix().to_owned()),
         _ => return None,
     };
     Some(format!(
-        "a server that runs with --publish writes there next; without one, run `carnet publish {place}`, or \
+        "a server that runs with --publish writes there next; without one, run `carnet publish {location}`, or \
          with --forget if no key is to wait for it any more"
     ))
 }
@@ -42,19 +42,19 @@ fn mint_hint(error: &MintError) -> Option<String> {
 fn exchange_failure(error: &ExchangeError) -> String {
     let step = error.step();
     match error.failure() {
-        exchange::Failure::Refused(_) => format!("{} refused step {}", step.provider, step.name),
-        exchange::Failure::Unreachable { source, .. } => {
+        exchange::ExchangeFailure::Refused(_) => format!("{} refused step {}", step.provider, step.name),
+        exchange::ExchangeFailure::Unreachable { source, .. } => {
             format!("step {} got no response: {source}", step.name)
         }
-        exchange::Failure::Unusable { reason, .. } => {
+        exchange::ExchangeFailure::Unusable { reason, .. } => {
             format!("the response to step {} cannot be used: {reason}", step.name)
         }
-        exchange::Failure::ArrivedExpired { expired_at } => format!(
+        exchange::ExchangeFailure::ArrivedExpired { expired_at } => format!(
             "the credential arrived expired (it ended at {expired_at}) and is not handed out, step {}",
             step.name
         ),
-        exchange::Failure::Scope(reason) => format!("the scope is refused: {reason}"),
-        exchange::Failure::Request(reason) => {
+        exchange::ExchangeFailure::Scope(reason) => format!("the scope is refused: {reason}"),
+        exchange::ExchangeFailure::Request(reason) => {
             format!("no request could be made for step {}: {reason}", step.name)
         }
     }
@@ -80,7 +80,7 @@ fn details(
 
 /// The failure of a command.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct CommandFailure {
     error: anyhow::Error,
     details: Vec<(&'static str, String)>,
     hint: Option<String>,
@@ -90,7 +90,7 @@ pub(super) struct Failure {
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
-impl Failure {
+impl CommandFailure {
     /// Creates a failure from a message, with exit code 1.
     pub(super) fn message(message: impl Into<String>) -> Self {
         Self { error: anyhow::Error::msg(message.into()), details: Vec::new(), hint: None, exit: FAILED }
@@ -175,7 +175,7 @@ impl Failure {
     }
 }
 
-impl From<OpenError> for Failure {
+impl From<OpenError> for CommandFailure {
     fn from(error: OpenError) -> Self {
         let hint = match &error {
             OpenError::Store(StoreError::Missing(_)) | OpenError::NotSetUp(_) => Some(
@@ -246,7 +246,7 @@ fn state_hint(error: &StateError) -> &'static str {
     }
 }
 
-impl From<FeedsError> for Failure {
+impl From<FeedsError> for CommandFailure {
     fn from(error: FeedsError) -> Self {
         let (hint, exit) = match &error {
             FeedsError::Unknown(_) => (Some("`carnet feed list` lists the feeds"), FAILED),
@@ -273,7 +273,7 @@ impl From<FeedsError> for Failure {
     }
 }
 
-impl From<GrantsError> for Failure {
+impl From<GrantsError> for CommandFailure {
     fn from(error: GrantsError) -> Self {
         let (hint, exit) = match &error {
             GrantsError::Unknown(_) => (Some("`carnet grant list` lists the grants"), FAILED),
@@ -288,18 +288,18 @@ impl From<GrantsError> for Failure {
     }
 }
 
-impl From<RotationError> for Failure {
+impl From<RotationError> for CommandFailure {
     fn from(error: RotationError) -> Self {
         let hint = match &error {
-            RotationError::Refused(Refusal::TooYoung { .. }) => Some(
+            RotationError::Refused(RotationRefusal::TooYoung { .. }) => Some(
                 "wait until then, or use --force: verifiers that have not fetched the key yet will refuse \
                  new tokens until they do",
             ),
-            RotationError::Refused(Refusal::Unpublished { .. }) => Some(
+            RotationError::Refused(RotationRefusal::Unpublished { .. }) => Some(
                 "`carnet key list` shows what it waits for; --force promotes it anyway, and first shows what \
                  breaks",
             ),
-            RotationError::Refused(Refusal::KeySetFull { .. }) => {
+            RotationError::Refused(RotationRefusal::KeySetFull { .. }) => {
                 Some("wait until then; --force does not help here")
             }
             RotationError::Clock(doubt) => Some(doubt.fix()),
@@ -309,13 +309,13 @@ impl From<RotationError> for Failure {
     }
 }
 
-impl From<AuditError> for Failure {
+impl From<AuditError> for CommandFailure {
     fn from(error: AuditError) -> Self {
         Self::plain(error)
     }
 }
 
-impl From<AuditedMintError> for Failure {
+impl From<AuditedMintError> for CommandFailure {
     fn from(error: AuditedMintError) -> Self {
         let hint = match &error {
             AuditedMintError::Mint(error) => mint_hint(error),
@@ -325,7 +325,7 @@ impl From<AuditedMintError> for Failure {
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for CommandFailure {
     fn from(error: StoreError) -> Self {
         let hint = match &error {
             StoreError::State(error) => Some(state_hint(error).to_owned()),
@@ -336,31 +336,31 @@ impl From<StoreError> for Failure {
     }
 }
 
-impl From<crate::issuer::KeyStateError> for Failure {
+impl From<crate::issuer::KeyStateError> for CommandFailure {
     fn from(error: crate::issuer::KeyStateError) -> Self {
         Self::plain(error)
     }
 }
 
-impl From<std::io::Error> for Failure {
+impl From<std::io::Error> for CommandFailure {
     fn from(error: std::io::Error) -> Self {
         Self::plain(error)
     }
 }
 
-impl From<serde_json::Error> for Failure {
+impl From<serde_json::Error> for CommandFailure {
     fn from(error: serde_json::Error) -> Self {
         Self::plain(error)
     }
 }
 
-impl From<anyhow::Error> for Failure {
+impl From<anyhow::Error> for CommandFailure {
     fn from(error: anyhow::Error) -> Self {
         Self { error, details: Vec::new(), hint: None, exit: FAILED }
     }
 }
 
-impl Failure {
+impl CommandFailure {
     fn plain(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::from(anyhow::Error::new(error))
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Failure, details};
+use super::{CommandFailure, details};
 use crate::api_types::problem::{Problem, ProblemType};
 use crate::client::ClientError;
 use crate::diagnosis;
@@ -11,11 +11,11 @@ use crate::feed::FeedPath;
 use crate::values::tls_failure::{CertificateProblem, TlsFailure};
 
 /// Creates the failure for a refused credential of `feed`.
-pub(super) fn refused(feed: &FeedPath, problem: &Problem) -> Failure {
+pub(super) fn refused(feed: &FeedPath, problem: &Problem) -> CommandFailure {
     let mut lines = details(problem.upstream.as_ref(), problem.presented.as_ref());
     lines.extend(problem.request_id.clone().map(|id| ("request of the server", id)));
     let hint = problem.hint.clone().or_else(|| hint(problem).map(ToOwned::to_owned));
-    Failure { details: lines, hint, ..Failure::message(message(feed, problem)) }
+    CommandFailure { details: lines, hint, ..CommandFailure::message(message(feed, problem)) }
 }
 
 fn message(feed: &FeedPath, problem: &Problem) -> String {
@@ -67,7 +67,7 @@ fn hint(problem: &Problem) -> Option<&'static str> {
 }
 
 /// Creates the failure for a server that could not be reached, or whose response is not carnet's.
-pub(super) fn unanswered(error: &ClientError) -> Failure {
+pub(super) fn unanswered(error: &ClientError) -> CommandFailure {
     // Each cause is written once, as in every other error.
     let mut message = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -78,7 +78,7 @@ pub(super) fn unanswered(error: &ClientError) -> Failure {
         }
         cause = error.source();
     }
-    let failure = Failure::message(message);
+    let failure = CommandFailure::message(message);
     match advice(error) {
         Some(advice) => failure.hint(advice),
         None => failure,

@@ -3,7 +3,7 @@
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Subcommand, value_parser};
 
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::cli::feed_fields::NewFeed;
 use crate::cli::output::OutputOptions;
 use crate::cli::own_flags;
@@ -29,9 +29,9 @@ impl Add {
         self.new.sharing.of()
     }
 
-    pub(super) fn draft(self) -> Result<FeedDraft, Failure> {
+    pub(super) fn draft(self) -> Result<FeedDraft, CommandFailure> {
         let provider = self.own.provider(self.feed_type);
-        self.new.draft(self.registry, provider.map_err(|error| Failure::usage(error.to_string()))?)
+        self.new.draft(self.registry, provider.map_err(|error| CommandFailure::usage(error.to_string()))?)
     }
 }
 

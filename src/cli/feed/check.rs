@@ -9,7 +9,7 @@ use crate::api_types::check::{CheckAnswer, CheckStep};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::carnet::Carnet;
 use crate::check::{self, ImageReference, Progress};
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::cli::feed_fields::{ContextArguments, ScopeArguments};
 use crate::cli::output::Format;
 use crate::cli::proxy::ProxyOption;
@@ -44,7 +44,10 @@ pub(in crate::cli) struct Check {
     output: output::OutputOptions,
 }
 
-pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Check) -> Result<(), Failure> {
+pub(in crate::cli) async fn run(
+    opening: opening::OpeningOptions,
+    arguments: Check,
+) -> Result<(), CommandFailure> {
     let path = arguments.feed;
     let context = arguments.context.context()?;
     let scope = arguments.scope.scope()?;
@@ -59,7 +62,7 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Che
     let carnet = Carnet::open(config).await?;
     let feed = carnet.store().feed(&path).await?.ok_or(FeedsError::Unknown(path))?;
     let image = arguments.image.map(|image| ImageReference::parse(&image, &feed.registry));
-    let image = image.transpose().map_err(|error| Failure::usage(format!("--image: {error}")))?;
+    let image = image.transpose().map_err(|error| CommandFailure::usage(format!("--image: {error}")))?;
     let asked = Event::new(EventKind::TokenMint, Outcome::Done, carnet.actor()).detail("feed check");
     let wanted = check::Check {
         feed: &feed,
@@ -78,14 +81,16 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Che
     let checked = check::check(&carnet, wanted, &watch).await.map_err(anyhow::Error::new);
     // The exchange is recorded in the background. Wait until that is written.
     carnet.audit_log().flush().await;
-    let answer = checked?;
+    let response = checked?;
     match arguments.output.output {
-        Format::Json => output::json(&answer)?,
-        Format::Table => output::line(&text(&answer))?,
+        Format::Json => output::json(&response)?,
+        Format::Table => output::line(&text(&response))?,
     }
-    match answer.failed() {
+    match response.failed() {
         None => Ok(()),
-        Some(step) => Err(Failure::message(format!("feed {}: step {} failed", answer.feed, step.step))),
+        Some(step) => {
+            Err(CommandFailure::message(format!("feed {}: step {} failed", response.feed, step.step)))
+        }
     }
 }
 
@@ -113,18 +118,18 @@ fn outcome(step: &CheckStep) -> &'static str {
 }
 
 /// Renders the table of the steps, the warnings below it, and the failed step in full.
-fn text(answer: &CheckAnswer) -> String {
-    let rows = answer.steps.iter().map(|step| {
+fn text(response: &CheckAnswer) -> String {
+    let rows = response.steps.iter().map(|step| {
         let found = step.detail.clone().unwrap_or_default();
         vec![step.step.clone(), outcome(step).to_owned(), format!("{} ms", step.duration_ms), found]
     });
     let mut text = output::table_text(&["STEP", "RESULT", "TIME", "FOUND"], rows);
     text.push('\n');
     // Writing to a string cannot fail.
-    for warning in &answer.warnings {
+    for warning in &response.warnings {
         let _ = writeln!(text, "warning: {}", visible::line(warning));
     }
-    if let Some(step) = answer.failed() {
+    if let Some(step) = response.failed() {
         explain(&mut text, step);
     }
     text.trim_end().to_owned()
@@ -189,7 +194,7 @@ mod tests {
         CheckStep { step, ok: true, duration_ms, detail, presented: None, upstream: None, causes: Vec::new() }
     }
 
-    fn answer(warnings: &[&str], steps: Vec<CheckStep>) -> CheckAnswer {
+    fn response(warnings: &[&str], steps: Vec<CheckStep>) -> CheckAnswer {
         CheckAnswer {
             feed: "default/a".to_owned(),
             registry: "registry.example".to_owned(),
@@ -229,11 +234,11 @@ mod tests {
  STEP       RESULT  TIME     FOUND
  discovery  ok      7 ms
  sts:token  ok      1234 ms  key k is there, of 4";
-        assert_eq!(text(&answer(&[], steps())), table[1..]);
+        assert_eq!(text(&response(&[], steps())), table[1..]);
 
         let warnings = ["the issuer is not https", "the clock is late"];
         let warned = format!("{table}\nwarning: the issuer is not https\nwarning: the clock is late");
-        assert_eq!(text(&answer(&warnings, steps())), warned[1..]);
+        assert_eq!(text(&response(&warnings, steps())), warned[1..]);
     }
 
     #[test]
@@ -276,8 +281,8 @@ likely causes, the most likely first
        carnet feed setup default/a
   2. a firewall drops the connection
      open the way";
-        let answer = answer(&["the issuer is not https"], vec![step("mint", 2, "token t"), failed]);
-        assert_eq!(text(&answer), shown[1..]);
+        let response = response(&["the issuer is not https"], vec![step("mint", 2, "token t"), failed]);
+        assert_eq!(text(&response), shown[1..]);
     }
 
     #[test]
@@ -288,7 +293,7 @@ likely causes, the most likely first
  mint  FAILED  3 ms  no key
 
 mint failed: no key";
-        assert_eq!(text(&answer(&[], vec![failed("no key")])), bare[1..]);
+        assert_eq!(text(&response(&[], vec![failed("no key")])), bare[1..]);
 
         let silent = CheckStep {
             upstream: upstream(None, [None, Some("no answer in time"), None]),
@@ -305,7 +310,7 @@ answered by aws
 likely causes, the most likely first
   1. it is slow
      check again later";
-        assert_eq!(text(&answer(&[], vec![silent])), shown[1..]);
+        assert_eq!(text(&response(&[], vec![silent])), shown[1..]);
     }
 
     #[test]
@@ -319,7 +324,7 @@ likely causes, the most likely first
             causes: vec![cause(HOSTILE, HOSTILE, Some(HOSTILE))],
             ..step("mint", 3, HOSTILE)
         };
-        let shown = text(&answer(&[HOSTILE], vec![failed]));
+        let shown = text(&response(&[HOSTILE], vec![failed]));
         let endings = shown.lines().filter(|line| line.ends_with(ESCAPED)).count();
         // The row, the warning, the heading, `sub`, three members of the response, and the cause with its fix and command.
         assert_eq!(endings, 10, "{shown}");

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::carnet::Carnet;
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::cli::opening::actor;
 use crate::cli::{confirm, output, times};
 use crate::feed::FeedPath;
@@ -30,7 +30,7 @@ pub(in crate::cli) struct ConfirmJwks {
 
 /// The result in JSON.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct ConfirmationOutput<'a> {
     kid: &'a str,
     alg: &'static str,
     state: &'static str,
@@ -48,7 +48,7 @@ struct FeedAnswer {
     already: bool,
 }
 
-pub(super) async fn run(carnet: &Carnet, arguments: ConfirmJwks) -> Result<(), Failure> {
+pub(super) async fn run(carnet: &Carnet, arguments: ConfirmJwks) -> Result<(), CommandFailure> {
     let ConfirmJwks { kid, feeds: named, confirm, output } = arguments;
     let uploads = carnet.uploads();
     let feeds = uploads.feeds(&kid, &named).await?;
@@ -62,12 +62,12 @@ pub(super) async fn run(carnet: &Carnet, arguments: ConfirmJwks) -> Result<(), F
     }
     let confirmation = uploads.confirm(&kid, &feeds, &actor()).await?;
     match output.output {
-        output::Format::Json => output::json(&Answer::from(&confirmation)),
+        output::Format::Json => output::json(&ConfirmationOutput::from(&confirmation)),
         output::Format::Table => table(&confirmation, carnet.clock().now()),
     }
 }
 
-fn table(confirmation: &Confirmation, now: Timestamp) -> Result<(), Failure> {
+fn table(confirmation: &Confirmation, now: Timestamp) -> Result<(), CommandFailure> {
     let Confirmation { kid, algorithm, feeds, safe_at, waits_for, .. } = confirmation;
     if feeds.iter().all(|feed| feed.already) {
         output::note("Nothing to do: this was confirmed before.");
@@ -87,7 +87,7 @@ fn table(confirmation: &Confirmation, now: Timestamp) -> Result<(), Failure> {
     Ok(())
 }
 
-impl<'a> From<&'a Confirmation> for Answer<'a> {
+impl<'a> From<&'a Confirmation> for ConfirmationOutput<'a> {
     fn from(confirmation: &'a Confirmation) -> Self {
         let feeds = confirmation.feeds.iter().map(|feed| FeedAnswer {
             feed: feed.feed.to_string(),
@@ -105,7 +105,7 @@ impl<'a> From<&'a Confirmation> for Answer<'a> {
     }
 }
 
-impl From<UploadsError> for Failure {
+impl From<UploadsError> for CommandFailure {
     fn from(error: UploadsError) -> Self {
         let hint = match &error {
             UploadsError::UnknownKey(_) | UploadsError::WillNotSign { .. } => {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::feed_fields::{Changes, ContextArguments, ScopeArguments};
 use super::opening::actor;
 use super::output::Format;
@@ -119,7 +119,7 @@ pub(super) struct Credentials {
     proxy: ProxyOption,
 }
 
-pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), Failure> {
+pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), CommandFailure> {
     match command {
         Command::Add(arguments) => add(opening, arguments).await,
         Command::List(arguments) => list(&opening.open_store_to_read().await?, arguments).await,
@@ -133,7 +133,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
     }
 }
 
-async fn add(opening: opening::OpeningOptions, arguments: add::Add) -> Result<(), Failure> {
+async fn add(opening: opening::OpeningOptions, arguments: add::Add) -> Result<(), CommandFailure> {
     let (sharing, output) = (arguments.sharing(), arguments.output);
     let draft = arguments.draft()?;
     // Checked first, so that a refused draft creates no database.
@@ -144,7 +144,7 @@ async fn add(opening: opening::OpeningOptions, arguments: add::Add) -> Result<()
     print(&added.feed, output.output)
 }
 
-async fn list(store: &Store, arguments: List) -> Result<(), Failure> {
+async fn list(store: &Store, arguments: List) -> Result<(), CommandFailure> {
     let feeds = store.feeds(arguments.space.as_ref()).await?;
     match arguments.output.output {
         Format::Json => output::json(&feeds),
@@ -163,12 +163,12 @@ async fn list(store: &Store, arguments: List) -> Result<(), Failure> {
     }
 }
 
-async fn show(store: &Store, arguments: Show) -> Result<(), Failure> {
+async fn show(store: &Store, arguments: Show) -> Result<(), CommandFailure> {
     let feed = store.feed(&arguments.feed).await?.ok_or(FeedsError::Unknown(arguments.feed))?;
     print(&feed, arguments.output.output)
 }
 
-async fn update(store: Store, arguments: Update) -> Result<(), Failure> {
+async fn update(store: Store, arguments: Update) -> Result<(), CommandFailure> {
     let sharing = arguments.changes.sharing.of();
     let path = arguments.feed;
     let feed = store.feed(&path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
@@ -178,7 +178,7 @@ async fn update(store: Store, arguments: Update) -> Result<(), Failure> {
     print(&updated.feed, arguments.output.output)
 }
 
-async fn remove(store: Store, arguments: Remove) -> Result<(), Failure> {
+async fn remove(store: Store, arguments: Remove) -> Result<(), CommandFailure> {
     let path = arguments.feed;
     if store.feed(&path).await?.is_none() {
         return Err(FeedsError::Unknown(path).into());
@@ -203,7 +203,7 @@ fn tell(changed: &Changed) {
     }
 }
 
-fn print(feed: &Feed, format: Format) -> Result<(), Failure> {
+fn print(feed: &Feed, format: Format) -> Result<(), CommandFailure> {
     if format == Format::Json {
         return output::json(feed);
     }

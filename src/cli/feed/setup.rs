@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::{Args, ValueEnum};
 
 use crate::carnet::{Carnet, OpenError};
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::cli::feed_fields::ContextArguments;
 use crate::cli::{opening, output};
 use crate::feed::FeedPath;
@@ -61,7 +61,10 @@ enum Identity {
     Managed,
 }
 
-pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Setup) -> Result<(), Failure> {
+pub(in crate::cli) async fn run(
+    opening: opening::OpeningOptions,
+    arguments: Setup,
+) -> Result<(), CommandFailure> {
     let config = opening.config();
     let store = Carnet::open_store(&config).await?;
     let issuer = match (store.issuer_url().await?, config.issuer.clone()) {
@@ -86,11 +89,11 @@ pub(in crate::cli) async fn run(opening: opening::OpeningOptions, arguments: Set
 }
 
 impl Setup {
-    fn options(&self) -> Result<SetupOptions, Failure> {
+    fn options(&self) -> Result<SetupOptions, CommandFailure> {
         let actions = if self.action.is_empty() { vec![Action::Pull] } else { self.action.clone() };
         let repositories = Some(self.repository.clone()).filter(|names| !names.is_empty());
-        let scope =
-            Scope::new(repositories, Some(actions)).map_err(|error| Failure::usage(error.to_string()))?;
+        let scope = Scope::new(repositories, Some(actions))
+            .map_err(|error| CommandFailure::usage(error.to_string()))?;
         Ok(SetupOptions {
             context: self.context.clone().context()?,
             scope,
@@ -139,7 +142,7 @@ impl From<Identity> for setup::Identity {
     }
 }
 
-impl From<SetupError> for Failure {
+impl From<SetupError> for CommandFailure {
     fn from(error: SetupError) -> Self {
         let hint = match &error {
             SetupError::Subject(_) => {

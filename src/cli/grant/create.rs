@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{context, feeds, scope, spaces};
 use crate::access::grants::GrantsError;
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::cli::feed_fields::ScopeArguments;
 use crate::cli::output::{self, Format};
 use crate::cli::{opening, times};
@@ -66,7 +66,7 @@ struct Created<'a> {
     grant: &'a Grant,
 }
 
-pub(super) async fn run(opening: opening::OpeningOptions, arguments: Create) -> Result<(), Failure> {
+pub(super) async fn run(opening: opening::OpeningOptions, arguments: Create) -> Result<(), CommandFailure> {
     let format = arguments.output.output;
     let now = SystemClock::new().now();
     let draft = arguments.draft(now)?;
@@ -95,19 +95,20 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: Create) -> 
 }
 
 impl Create {
-    fn draft(self, now: jiff::Timestamp) -> Result<GrantDraft, Failure> {
+    fn draft(self, now: jiff::Timestamp) -> Result<GrantDraft, CommandFailure> {
         let Self { role, name, space, feed, context: pairs, scope, expires_in, .. } = self;
         let name = match name {
             Some(name) => name,
-            None => {
-                role.as_str().parse().map_err(|error: DisplayNameError| Failure::usage(error.to_string()))?
-            }
+            None => role
+                .as_str()
+                .parse()
+                .map_err(|error: DisplayNameError| CommandFailure::usage(error.to_string()))?,
         };
         let mut context = ContextRules::of_role(role);
         let mut mentioned = Vec::new();
         for (key, rule) in pairs {
             if mentioned.contains(&key) {
-                return Err(Failure::usage(format!("--context: {}", ContextError::Twice(key))));
+                return Err(CommandFailure::usage(format!("--context: {}", ContextError::Twice(key))));
             }
             mentioned.push(key);
             context.set(key, rule);
@@ -115,7 +116,9 @@ impl Create {
         let expires_at = match expires_in {
             Life::Unending => None,
             Life::For(life) => Some(now.checked_add(life).map_err(|_| {
-                Failure::usage("--expires-in: the duration is too long to be added to the present time")
+                CommandFailure::usage(
+                    "--expires-in: the duration is too long to be added to the present time",
+                )
             })?),
         };
         let permissions = Permissions {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::output::Format;
 use super::{confirm, opening, output, times};
 use crate::access::grants::{Grants, GrantsError};
@@ -54,7 +54,7 @@ struct Listed<'a> {
     state: GrantState,
 }
 
-pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), Failure> {
+pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), CommandFailure> {
     match command {
         Command::Create(arguments) => create::run(opening, arguments).await,
         Command::List(arguments) => list(&opening.open_grants().await?, arguments.output.output).await,
@@ -62,7 +62,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
     }
 }
 
-async fn list(grants: &Arc<Grants>, format: Format) -> Result<(), Failure> {
+async fn list(grants: &Arc<Grants>, format: Format) -> Result<(), CommandFailure> {
     let now = SystemClock::new().now();
     let list = grants.list(&opening::actor()).await?;
     for id in &list.forged {
@@ -96,14 +96,14 @@ async fn list(grants: &Arc<Grants>, format: Format) -> Result<(), Failure> {
     )
 }
 
-async fn revoke(grants: &Arc<Grants>, arguments: Revoke) -> Result<(), Failure> {
+async fn revoke(grants: &Arc<Grants>, arguments: Revoke) -> Result<(), CommandFailure> {
     let actor = opening::actor();
     let by = &actor;
     let id = match (arguments.id, arguments.made_by) {
         (_, Some(maker)) => return revoke_made_by(grants, maker, arguments.confirm).await,
         (Some(id), None) => id,
         (None, None) => {
-            return Err(Failure::usage("name the grant, or --made-by and the grant that made them"));
+            return Err(CommandFailure::usage("name the grant, or --made-by and the grant that made them"));
         }
     };
     // Read first, to name the grant in the question. The revocation reads it again.
@@ -134,7 +134,7 @@ async fn revoke_made_by(
     grants: &Arc<Grants>,
     maker: Uuid,
     confirm: confirm::Confirmation,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     confirm.confirm(&format!(
         "Requests with a grant that {maker} made, directly or through other grants, are refused from now on. \
          {maker} itself stays: revoke it first, so that it makes no more."

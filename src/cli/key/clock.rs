@@ -10,7 +10,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::cli::opening::{OpeningOptions, actor};
 use crate::cli::output::{self, Format};
 use crate::cli::{confirm, times};
@@ -47,7 +47,7 @@ struct Shown {
     fix: Option<&'static str>,
 }
 
-pub(super) async fn run(opening: OpeningOptions, arguments: Clock) -> Result<(), Failure> {
+pub(super) async fn run(opening: OpeningOptions, arguments: Clock) -> Result<(), CommandFailure> {
     let store = opening.open_store().await?;
     let clock = DatabaseClock::new(store, Arc::new(SystemClock::new()));
     let view = clock.view().await?;
@@ -60,7 +60,7 @@ pub(super) async fn run(opening: OpeningOptions, arguments: Clock) -> Result<(),
     }
 }
 
-fn show(view: &ClockView, format: Format) -> Result<(), Failure> {
+fn show(view: &ClockView, format: Format) -> Result<(), CommandFailure> {
     let (reading, settings) = (&view.reading, &view.settings);
     let state = match reading.trust {
         ClockTrust::Steady => "steady",
@@ -116,7 +116,7 @@ async fn accept(
     clock: &DatabaseClock,
     view: &ClockView,
     confirm: confirm::Confirmation,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     let (now, before) = (view.reading.now, view.settings.high_water);
     if let ClockTrust::Behind { .. } = view.reading.trust {
         return Err(view
@@ -124,7 +124,7 @@ async fn accept(
             .check()
             .map_err(DatabaseClockError::Behind)
             .err()
-            .map_or_else(|| Failure::message("the clock is behind"), Failure::from));
+            .map_or_else(|| CommandFailure::message("the clock is behind"), CommandFailure::from));
     }
     confirm.confirm(&format!(
         "This machine's clock says {now}; the latest time known to the database is {before}, {}. If the \
@@ -139,7 +139,11 @@ async fn accept(
     Ok(())
 }
 
-async fn set_back(clock: &DatabaseClock, view: &ClockView, given: Option<Timestamp>) -> Result<(), Failure> {
+async fn set_back(
+    clock: &DatabaseClock,
+    view: &ClockView,
+    given: Option<Timestamp>,
+) -> Result<(), CommandFailure> {
     if !view.has_later_times() {
         output::note("Nothing to do: no time in the database is later than this machine's clock.");
         return Ok(());
@@ -165,15 +169,15 @@ async fn set_back(clock: &DatabaseClock, view: &ClockView, given: Option<Timesta
     Ok(())
 }
 
-fn ask() -> Result<Timestamp, Failure> {
+fn ask() -> Result<Timestamp, CommandFailure> {
     output::note("Type the present time by another clock, such as 2026-11-27T12:30Z:");
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     if line.trim().is_empty() && !io::stdin().is_terminal() {
-        return Err(Failure::usage("this needs the present time, and stdin has none")
+        return Err(CommandFailure::usage("this needs the present time, and stdin has none")
             .hint("`carnet key clock --set-back TIME` gives it"));
     }
-    present_time(line.trim()).map_err(Failure::usage)
+    present_time(line.trim()).map_err(CommandFailure::usage)
 }
 
 /// Parses a time. Without an offset it is in UTC.
@@ -182,7 +186,7 @@ fn present_time(text: &str) -> Result<Timestamp, String> {
     text.parse().ok().or_else(of_utc).ok_or_else(|| "this is not a time such as 2026-11-27T12:30Z".to_owned())
 }
 
-impl From<DatabaseClockError> for Failure {
+impl From<DatabaseClockError> for CommandFailure {
     fn from(error: DatabaseClockError) -> Self {
         let hint = match &error {
             DatabaseClockError::Differs { .. } => {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::api_types::signing_keys::{self, SeenBy, SigningKeyAnswer};
 use crate::carnet::Carnet;
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::cli::output::{self, Format};
 use crate::cli::times;
 use crate::grant::Permissions;
@@ -34,7 +34,7 @@ pub(in crate::cli) struct List {
 
 const HISTORY: u32 = 200;
 
-pub(super) async fn run(carnet: &Carnet, arguments: &List) -> Result<(), Failure> {
+pub(super) async fn run(carnet: &Carnet, arguments: &List) -> Result<(), CommandFailure> {
     let now = carnet.clock().now();
     let clients = carnet.store().jwks_clients().await?;
     if arguments.history {
@@ -103,7 +103,7 @@ fn words(seen: SeenBy) -> String {
     }
 }
 
-async fn warnings(carnet: &Carnet, now: Timestamp) -> Result<(), Failure> {
+async fn warnings(carnet: &Carnet, now: Timestamp) -> Result<(), CommandFailure> {
     if let Some(failures) = carnet.store().rotation_failures().await? {
         output::note(&format!(
             "warning: the scheduled rotation has failed {} times, last {}: {}",
@@ -115,11 +115,11 @@ async fn warnings(carnet: &Carnet, now: Timestamp) -> Result<(), Failure> {
     if let Err(doubt) = carnet.issuer().clock_reading().check() {
         output::note(&format!("warning: {doubt}: nothing is minted or rotated here; see `carnet key clock`"));
     }
-    for (place, kid) in unconfirmed(&carnet.issuer().key_set()) {
+    for (location, kid) in unconfirmed(&carnet.issuer().key_set()) {
         output::note(&format!(
-            "{kid} waits for {place}, whose JWKS is uploaded: upload it as `carnet {}` prints, then run \
+            "{kid} waits for {location}, whose JWKS is uploaded: upload it as `carnet {}` prints, then run \
              `carnet feed confirm-jwks {kid}`.",
-            place.replacen("feed ", "feed setup ", 1)
+            location.replacen("feed ", "feed setup ", 1)
         ));
     }
     super::tell_erasure(carnet).await
@@ -130,13 +130,14 @@ fn unconfirmed(key_set: &KeySet) -> Vec<(String, Kid)> {
     let prepared = Algorithm::ALL.into_iter().filter_map(|alg| prepared(&key_set.keys, alg));
     prepared
         .flat_map(|key| {
-            let given = missing_at(key, &key_set.places).into_iter().filter(|place| !place.is_copy());
-            given.map(|place| (place.name.clone(), key.kid()))
+            let given =
+                missing_at(key, &key_set.locations).into_iter().filter(|location| !location.is_copy());
+            given.map(|location| (location.name.clone(), key.kid()))
         })
         .collect()
 }
 
-async fn history(carnet: &Carnet, format: Format, now: Timestamp) -> Result<(), Failure> {
+async fn history(carnet: &Carnet, format: Format, now: Timestamp) -> Result<(), CommandFailure> {
     let events = carnet.store().key_events(HISTORY).await?;
     match format {
         Format::Json => output::json(&events),
@@ -150,7 +151,7 @@ async fn history(carnet: &Carnet, format: Format, now: Timestamp) -> Result<(), 
     }
 }
 
-fn list_clients(clients: &[JwksClient], format: Format, now: Timestamp) -> Result<(), Failure> {
+fn list_clients(clients: &[JwksClient], format: Format, now: Timestamp) -> Result<(), CommandFailure> {
     match format {
         Format::Json => output::json(&clients),
         Format::Table => output::table(

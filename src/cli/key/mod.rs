@@ -11,11 +11,11 @@ mod rotate;
 use clap::Subcommand;
 
 pub(super) use self::revoke::account;
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::opening;
 use super::opening::actor;
 use crate::carnet::Carnet;
-use crate::signing_keys::publication::Place;
+use crate::signing_keys::publication::KeyLocation;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -43,7 +43,7 @@ pub(super) enum Command {
     Clock(clock::Clock),
 }
 
-pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), Failure> {
+pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), CommandFailure> {
     // Opening an issuer may fail if the clock is in doubt, so this command opens only the store.
     let command = match command {
         Command::Clock(arguments) => return clock::run(opening, arguments).await,
@@ -67,12 +67,12 @@ pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> R
 }
 
 /// Joins the names of the places.
-fn names(places: &[&Place]) -> String {
-    places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(", ")
+fn names(locations: &[&KeyLocation]) -> String {
+    locations.iter().map(|location| location.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// Prints a note if a reader delays an erasure.
-async fn tell_erasure(carnet: &Carnet) -> Result<(), Failure> {
+async fn tell_erasure(carnet: &Carnet) -> Result<(), CommandFailure> {
     if carnet.store().key_pulse().await?.erasure_pending {
         super::output::note(
             "erasure: pending. A reader holds the database's log: the private key is deleted, but its sealed \

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::carnet::Carnet;
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::cli::output;
 use crate::jose::Algorithm;
 use crate::nudging::{MAX_VERIFIERS, NudgeError, Nudging, Reaction, Round, Shown};
@@ -16,14 +16,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(super) const NONE: &str =
     "nudge: none. Verifiers that fetch only for an unknown kid continue to accept the key.";
 
-impl From<NudgeError> for Failure {
+impl From<NudgeError> for CommandFailure {
     fn from(error: NudgeError) -> Self {
         Self::from(anyhow::Error::new(error).context("verifiers could not be nudged; the key is revoked"))
     }
 }
 
 /// Nudges the verifiers of `algorithms` unless a running server does, and reports which of the two did it.
-pub(super) async fn follow_up(carnet: &Carnet, algorithms: &BTreeSet<Algorithm>) -> Result<(), Failure> {
+pub(super) async fn follow_up(
+    carnet: &Carnet,
+    algorithms: &BTreeSet<Algorithm>,
+) -> Result<(), CommandFailure> {
     let nudging = carnet.nudging();
     for algorithm in algorithms {
         if nudging.verifiers(*algorithm).await?.0.is_empty() {
@@ -37,7 +40,11 @@ pub(super) async fn follow_up(carnet: &Carnet, algorithms: &BTreeSet<Algorithm>)
     Ok(())
 }
 
-async fn of_algorithm(carnet: &Carnet, nudging: &Nudging, algorithm: Algorithm) -> Result<(), Failure> {
+async fn of_algorithm(
+    carnet: &Carnet,
+    nudging: &Nudging,
+    algorithm: Algorithm,
+) -> Result<(), CommandFailure> {
     let clock = carnet.clock();
     let until = clock.monotonic() + SERVER_TAKES_IT;
     let mut rounds = rounds(carnet, algorithm).await?;
@@ -79,7 +86,7 @@ async fn of_algorithm(carnet: &Carnet, nudging: &Nudging, algorithm: Algorithm) 
     Ok(())
 }
 
-async fn rounds(carnet: &Carnet, algorithm: Algorithm) -> Result<Vec<Nudge>, Failure> {
+async fn rounds(carnet: &Carnet, algorithm: Algorithm) -> Result<Vec<Nudge>, CommandFailure> {
     let all = carnet.store().nudges().await?;
     Ok(all.into_iter().filter(|nudge| nudge.algorithm == algorithm).collect())
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::carnet::Carnet;
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::cli::output::{self, Format};
 use crate::jose::key_pair::RsaBits;
 use crate::signing_keys::policy::RotationPolicy;
@@ -43,7 +43,7 @@ struct Shown {
     rsa_bits: u16,
 }
 
-pub(super) async fn run(carnet: &Carnet, arguments: Policy) -> Result<(), Failure> {
+pub(super) async fn run(carnet: &Carnet, arguments: Policy) -> Result<(), CommandFailure> {
     let settings = carnet.issuer().key_set().settings;
     let mut durations = settings.policy.durations();
     let changes = [
@@ -56,7 +56,7 @@ pub(super) async fn run(carnet: &Carnet, arguments: Policy) -> Result<(), Failur
     for (duration, change) in changes {
         *duration = change.unwrap_or(*duration);
     }
-    let policy = RotationPolicy::new(durations).map_err(|error| Failure::usage(error.to_string()))?;
+    let policy = RotationPolicy::new(durations).map_err(|error| CommandFailure::usage(error.to_string()))?;
     let rsa_bits = arguments.rsa_bits.unwrap_or(settings.rsa_bits);
     if (policy, rsa_bits) != (settings.policy, settings.rsa_bits) {
         carnet.rotator().set_policy(&policy, rsa_bits, &super::actor()).await?;

@@ -6,11 +6,11 @@ use clap::Args;
 use jiff::Timestamp;
 
 use crate::carnet::Carnet;
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::cli::{confirm, output, times};
 use crate::issuer::KeySet;
 use crate::jose::jwk::Kid;
-use crate::signing_keys::publication::{Place, missing_at, still_at};
+use crate::signing_keys::publication::{KeyLocation, missing_at, still_at};
 use crate::signing_keys::rotation::{Change, UnknownKey, safe_at};
 use crate::signing_keys::{self, SigningKey, Stage, State};
 use crate::store::jwks_clients::JwksClient;
@@ -46,7 +46,7 @@ know, and not every cloud documents that it fetches for it. To cut trust at once
   Google  gcloud iam workload-identity-pools providers update-oidc NAME --workload-identity-pool POOL \
 --location global --disabled";
 
-pub(super) async fn run(carnet: &Carnet, arguments: Revoke) -> Result<(), Failure> {
+pub(super) async fn run(carnet: &Carnet, arguments: Revoke) -> Result<(), CommandFailure> {
     let now = carnet.clock().now();
     let key_set = carnet.issuer().key_set();
     let silent = carnet.rotator().without_nudges();
@@ -55,7 +55,7 @@ pub(super) async fn run(carnet: &Carnet, arguments: Revoke) -> Result<(), Failur
         Some(kid) => {
             let key = key_set.keys.iter().find(|key| key.kid() == *kid);
             let key = key.ok_or_else(|| {
-                Failure::from(crate::issuer::rotator::RotationError::from(UnknownKey(kid.clone())))
+                CommandFailure::from(crate::issuer::rotator::RotationError::from(UnknownKey(kid.clone())))
             })?;
             if !key.is_published(now) {
                 output::note(&format!("Nothing to do: {kid} is {} already.", key.state(now).as_str()));
@@ -123,7 +123,7 @@ fn consequence(key: &SigningKey, key_set: &KeySet, now: Timestamp) -> String {
                     _ => format!(
                         "{kid} takes over. It is not published everywhere: {algorithm} tokens are not \
                          minted, or are refused, until {} shows it.",
-                        super::names(&missing_at(next, &key_set.places))
+                        super::names(&missing_at(next, &key_set.locations))
                     ),
                 }
             });
@@ -170,13 +170,13 @@ fn known_to(key: &SigningKey, clients: &[JwksClient]) -> String {
 /// Lists the feeds whose verifier accepts the key until somebody uploads another JWKS. All algorithms count:
 /// the key can sign tokens with any feed's subject.
 fn uploaded(key_set: &KeySet) -> String {
-    let given = key_set.places.iter().filter(|place| !place.is_copy());
-    let lines = given.map(|place| {
+    let given = key_set.locations.iter().filter(|location| !location.is_copy());
+    let lines = given.map(|location| {
         format!(
             "\nThe JWKS uploaded for {} may hold it. If so, Google accepts it until the JWKS is uploaded \
              again, as `carnet {}` prints after the revocation.",
-            place.name,
-            place.name.replacen("feed ", "feed setup ", 1)
+            location.name,
+            location.name.replacen("feed ", "feed setup ", 1)
         )
     });
     lines.collect()
@@ -184,9 +184,9 @@ fn uploaded(key_set: &KeySet) -> String {
 
 /// Names the targets that still show revoked keys.
 fn still_published(key_set: &KeySet) -> Option<String> {
-    let mut showing: Vec<&Place> =
-        key_set.keys.iter().flat_map(|key| still_at(key, &key_set.places)).collect();
-    showing.sort_by_key(|place| &place.name);
+    let mut showing: Vec<&KeyLocation> =
+        key_set.keys.iter().flat_map(|key| still_at(key, &key_set.locations)).collect();
+    showing.sort_by_key(|location| &location.name);
     showing.dedup();
     (!showing.is_empty()).then(|| {
         format!(

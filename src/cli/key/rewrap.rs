@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::carnet::recovery::{Recovered, Recovery, RewrapError, Stranded};
 use crate::carnet::{Carnet, Config, MasterKeySource};
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::cli::{confirm, output};
 use crate::feed::Feed;
 use crate::grant::Grant;
@@ -56,7 +56,7 @@ const ROUTINE: &str = "This is for routine changes: every row that was valid sta
                        and the master key may have leaked, an attacker may have inserted valid rows: `carnet \
                        key rewrap --leaked` accepts none of them.";
 
-pub(super) async fn run(carnet: &Carnet, arguments: Rewrap) -> Result<(), Failure> {
+pub(super) async fn run(carnet: &Carnet, arguments: Rewrap) -> Result<(), CommandFailure> {
     output::note(ROUTINE);
     let (id, sealed) = carnet.rewrap(&arguments.new_key_file, arguments.stranded(), &super::actor()).await?;
     tell_forged(sealed.iter().flatten(), "It stays invalid.");
@@ -90,7 +90,7 @@ that follows shows them
 Feeds, the policy and the issuer URL carry no MAC: they are printed, for you to compare.";
 
 /// Recovers from a leak of database and master key.
-pub(super) async fn recover(config: Config, arguments: Rewrap) -> Result<(), Failure> {
+pub(super) async fn recover(config: Config, arguments: Rewrap) -> Result<(), CommandFailure> {
     let recovery = Recovery::open(&config).await?;
     let recovery = if arguments.no_nudge { recovery.without_nudges() } else { recovery };
     let keep = recovery.grants(&arguments.keep).await?;
@@ -132,7 +132,7 @@ pub(super) async fn recover(config: Config, arguments: Rewrap) -> Result<(), Fai
 }
 
 /// Nudges the verifiers whose keys were replaced, or those that an earlier call has left.
-async fn nudge(config: Config, done: &Recovered) -> Result<(), Failure> {
+async fn nudge(config: Config, done: &Recovered) -> Result<(), CommandFailure> {
     let carnet = match Carnet::open(config).await {
         Ok(carnet) => carnet,
         Err(error) => {
@@ -151,7 +151,7 @@ async fn nudge(config: Config, done: &Recovered) -> Result<(), Failure> {
     super::nudge::follow_up(&carnet, &algorithms).await
 }
 
-fn consequence(recovery: &Recovery, keep: &[StoredGrant]) -> Result<String, Failure> {
+fn consequence(recovery: &Recovery, keep: &[StoredGrant]) -> Result<String, CommandFailure> {
     let mut text =
         format!("The database {} of the issuer {}.\n{LEAKED}", recovery.store().url(), recovery.issuer());
     for StoredGrant { grant, token_hash } in keep {
@@ -208,13 +208,13 @@ fn tell_of_file(file: &std::path::Path) {
 }
 
 /// Returns the fields that decide where a feed's tokens go: all except IDs, names, version and times.
-fn destination(feed: &Feed) -> Result<String, Failure> {
+fn destination(feed: &Feed) -> Result<String, CommandFailure> {
     let text = members(feed, &["id", "version", "space", "slug", "name", "created_at", "updated_at"])?;
     Ok(format!("feed {}\n{text}", feed.path()))
 }
 
 /// Returns every member except those in `without`, one a line.
-fn members(value: &impl Serialize, without: &[&str]) -> Result<String, Failure> {
+fn members(value: &impl Serialize, without: &[&str]) -> Result<String, CommandFailure> {
     let Value::Object(members) = serde_json::to_value(value)? else { return Ok(String::new()) };
     let lines = members.iter().filter(|(name, _)| !without.contains(&name.as_str())).map(|(name, value)| {
         let text = value.as_str().map_or_else(|| value.to_string(), |text| text.escape_debug().to_string());
@@ -223,7 +223,7 @@ fn members(value: &impl Serialize, without: &[&str]) -> Result<String, Failure> 
     Ok(lines.collect::<Vec<_>>().join("\n"))
 }
 
-impl From<RewrapError> for Failure {
+impl From<RewrapError> for CommandFailure {
     fn from(error: RewrapError) -> Self {
         match error {
             RewrapError::Open(error) => error.into(),

@@ -4,14 +4,14 @@ use clap::Args;
 use jiff::Timestamp;
 
 use crate::carnet::Carnet;
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::cli::{confirm, output, times};
 use crate::issuer::KeySet;
 use crate::issuer::rotator::RotationError;
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
 use crate::signing_keys::publication::missing_at;
-use crate::signing_keys::rotation::{Change, Refusal, RotationRequest, is_safe, safe_at};
+use crate::signing_keys::rotation::{Change, RotationRefusal, RotationRequest, is_safe, safe_at};
 use crate::signing_keys::{self, SigningKey};
 
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ pub(in crate::cli) struct Rotate {
     confirm: confirm::Confirmation,
 }
 
-pub(super) async fn run(carnet: &Carnet, arguments: Rotate) -> Result<(), Failure> {
+pub(super) async fn run(carnet: &Carnet, arguments: Rotate) -> Result<(), CommandFailure> {
     let algorithms = arguments.alg.map_or_else(|| Algorithm::ALL.to_vec(), |algorithm| vec![algorithm]);
     let key_set = carnet.issuer().key_set();
     let seen = key_set.active_kids();
@@ -53,19 +53,21 @@ pub(super) async fn run(carnet: &Carnet, arguments: Rotate) -> Result<(), Failur
 
 /// Creates the failure of a rotation. If the key is not published everywhere, its hint names the missing
 /// targets and feeds.
-fn refused(error: RotationError, key_set: &KeySet) -> Failure {
-    let RotationError::Refused(Refusal::Unpublished { kid, .. }) = &error else { return error.into() };
+fn refused(error: RotationError, key_set: &KeySet) -> CommandFailure {
+    let RotationError::Refused(RotationRefusal::Unpublished { kid, .. }) = &error else {
+        return error.into();
+    };
     let Some(key) = key_set.keys.iter().find(|key| key.kid() == *kid) else { return error.into() };
-    let missing = missing_at(key, &key_set.places);
+    let missing = missing_at(key, &key_set.locations);
     let mut hint = format!("it waits for {}", super::names(&missing));
-    if let Some(given) = missing.iter().find(|place| !place.is_copy()) {
+    if let Some(given) = missing.iter().find(|location| !location.is_copy()) {
         hint += &format!(
             ": upload the JWKS as `carnet {}` prints, then run `carnet feed confirm-jwks {kid}`",
             given.name.replacen("feed ", "feed setup ", 1)
         );
     }
     hint += "; --force promotes it anyway, and first shows what breaks";
-    Failure::from(error).hint(hint)
+    CommandFailure::from(error).hint(hint)
 }
 
 /// Describes the effect of `--force` on verifiers, and its end. Returns `None` if every prepared key has been
@@ -94,7 +96,7 @@ fn consequence_of_force(key_set: &KeySet, algorithms: &[Algorithm], now: Timesta
 /// Describes the effect of signing with a key that is not published everywhere.
 fn unpublished(key: &SigningKey, key_set: &KeySet) -> String {
     let (copies, given): (Vec<_>, Vec<_>) =
-        missing_at(key, &key_set.places).into_iter().partition(|place| place.is_copy());
+        missing_at(key, &key_set.locations).into_iter().partition(|location| location.is_copy());
     let mut text = format!("The prepared {} key {} is not published everywhere.", key.algorithm(), key.kid());
     if !copies.is_empty() {
         text += &format!(

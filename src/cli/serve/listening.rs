@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::stopped;
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::http::client_address::TrustedProxies;
 use crate::http::limits::Limits;
 use crate::http::listen_address::{ListenAddress, SocketMode};
@@ -93,17 +93,17 @@ pub(super) struct Listening {
 
 impl ListenArguments {
     /// Binds every socket.
-    pub(super) async fn bind(self) -> Result<Listening, Failure> {
+    pub(super) async fn bind(self) -> Result<Listening, CommandFailure> {
         let addresses = [("--listen", Some(&self.listen)), ("--public-listen", self.public_listen.as_ref())];
         let addresses = addresses.into_iter().filter_map(|(flag, address)| Some((flag, address?)));
         if let Some(ListenAddress::Unix(_)) = self.public_listen {
-            return Err(Failure::usage("--public-listen needs a TCP address, not a Unix socket")
+            return Err(CommandFailure::usage("--public-listen needs a TCP address, not a Unix socket")
                 .hint("give an IP address and a port, such as 0.0.0.0:443"));
         }
         let files = self.tls_cert.as_ref().zip(self.tls_key.as_ref());
         for (flag, address) in addresses.clone().filter(|_| files.is_none() && !self.insecure_listen) {
             if address.is_beyond_loopback() {
-                return Err(Failure::usage(format!(
+                return Err(CommandFailure::usage(format!(
                     "{flag} {address}: the address is not loopback and has no TLS"
                 ))
                 .hint("give --tls-cert and --tls-key, or --insecure-listen if a proxy in front adds TLS"));
@@ -111,7 +111,7 @@ impl ListenArguments {
         }
         if files.is_some() && addresses.clone().all(|(_, address)| matches!(address, ListenAddress::Unix(_)))
         {
-            return Err(Failure::usage("--tls-cert and --tls-key: a Unix socket has no TLS")
+            return Err(CommandFailure::usage("--tls-cert and --tls-key: a Unix socket has no TLS")
                 .hint("leave them out, or give --public-listen"));
         }
         let certificate = files.map(|(certificate, key)| Certificate::load(certificate, key)).transpose();
@@ -132,7 +132,7 @@ impl ListenArguments {
         let connections = affordable(self.max_connections, bound.len());
         let mut bound = bound.into_iter();
         let (Some(everything), public) = (bound.next(), bound.next()) else {
-            return Err(Failure::message("nothing to listen on"));
+            return Err(CommandFailure::message("nothing to listen on"));
         };
         Ok(Listening {
             everything,
@@ -157,7 +157,7 @@ impl Listening {
     }
 
     /// Returns the line that `serve` prints once it listens.
-    pub(super) fn announcement(&self, issuer: &IssuerUrl) -> Result<Value, Failure> {
+    pub(super) fn announcement(&self, issuer: &IssuerUrl) -> Result<Value, CommandFailure> {
         let mut announcement = json!({ "listening": self.everything.url()?, "issuer": issuer });
         if let Some(public) = &self.public {
             announcement["public_listening"] = public.url()?.into();

@@ -9,7 +9,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::failure::Failure;
+use super::failure::CommandFailure;
 use super::proxy::ProxyOption;
 use super::publish::{not_opened, not_published};
 use super::{opening, output};
@@ -112,7 +112,10 @@ fn retention(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArguments) -> Result<(), Failure> {
+pub(super) async fn run(
+    opening: opening::OpeningOptions,
+    arguments: ServeArguments,
+) -> Result<(), CommandFailure> {
     let listening = arguments.listening.bind().await?;
     // Installed before the announcement, so that a signal from then on stops the server cleanly.
     let shutdown = shutdown_signal()?;
@@ -137,7 +140,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: ServeArgume
         let carnet = Arc::new(Carnet::open(config).await?);
         // A new issuer's keys must be published before they sign, so this comes before the announcement.
         let publishers = publishers(&carnet, arguments.publish, &target_options).await?;
-        Ok::<_, Failure>((carnet, publishers))
+        Ok::<_, CommandFailure>((carnet, publishers))
     };
     let opened = tokio::select! {
         biased;
@@ -189,7 +192,7 @@ async fn publishers(
     carnet: &Carnet,
     urls: Vec<TargetUrl>,
     options: &TargetOptions,
-) -> Result<Vec<Publisher>, Failure> {
+) -> Result<Vec<Publisher>, CommandFailure> {
     let mut publishers = Vec::new();
     for url in &urls {
         let target = publish::open(url, options).map_err(|error| not_opened(url, error))?;
@@ -213,7 +216,7 @@ async fn publishers(
 }
 
 /// Returns a receiver that turns true when the process receives SIGINT or SIGTERM.
-pub(super) fn shutdown_signal() -> Result<watch::Receiver<bool>, Failure> {
+pub(super) fn shutdown_signal() -> Result<watch::Receiver<bool>, CommandFailure> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {

@@ -9,7 +9,7 @@ use crate::issuer::STALE_AFTER;
 use crate::issuer::jwks_clients::is_regular;
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
-use crate::signing_keys::publication::{Place, missing_at};
+use crate::signing_keys::publication::{KeyLocation, missing_at};
 use crate::signing_keys::rotation::{MAX_PUBLISHED, due_at, is_safe};
 use crate::signing_keys::{SigningKey, active, next_pruning, prepared, published};
 use crate::store::issuer::{KeySettings, RotationFailures};
@@ -37,7 +37,7 @@ pub struct Keys<'a> {
     /// The clients that fetch the JWKS.
     pub clients: &'a [JwksClient],
     /// The other places where verifiers read the keys.
-    pub places: &'a [Place],
+    pub locations: &'a [KeyLocation],
 }
 
 /// Judges the keys at `now`.
@@ -129,8 +129,8 @@ fn held(keys: &Keys<'_>) -> Vec<(Algorithm, Kid, Vec<String>)> {
     let prepared = Algorithm::ALL.into_iter().filter_map(|algorithm| prepared(keys.keys, algorithm));
     prepared
         .filter_map(|key| {
-            let missing = missing_at(key, keys.places).into_iter().filter(|place| !place.is_copy());
-            let names: Vec<String> = missing.map(|place| place.name.clone()).collect();
+            let missing = missing_at(key, keys.locations).into_iter().filter(|location| !location.is_copy());
+            let names: Vec<String> = missing.map(|location| location.name.clone()).collect();
             (!names.is_empty()).then(|| (key.algorithm(), key.kid(), names))
         })
         .collect()

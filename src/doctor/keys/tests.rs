@@ -61,7 +61,7 @@ fn find(
     id: &str,
 ) -> Finding {
     let settings = settings();
-    let keys = Keys { keys, settings: &settings, failures, clients, places: &[] };
+    let keys = Keys { keys, settings: &settings, failures, clients, locations: &[] };
     check(&keys, at(0)).into_iter().find(|finding| finding.id == id).unwrap()
 }
 
@@ -84,15 +84,15 @@ fn a_rotation_is_overdue_an_hour_after_it_was_due() {
 #[test]
 fn a_rotation_that_waits_for_an_upload_is_held_and_not_overdue() {
     let settings = settings();
-    let place = Place {
+    let location = KeyLocation {
         name: "feed default/prod".to_owned(),
         feed: None,
         algorithm: Some(Algorithm::Es256),
         shows: BTreeMap::new(),
     };
     let find = |keys: &[SigningKey]| {
-        let places = std::slice::from_ref(&place);
-        check_rotation(&Keys { keys, settings: &settings, failures: None, clients: &[], places }, at(0))
+        let locations = std::slice::from_ref(&location);
+        check_rotation(&Keys { keys, settings: &settings, failures: None, clients: &[], locations }, at(0))
     };
     let young = pairs(-DAY);
     let told = format!(

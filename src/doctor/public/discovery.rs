@@ -36,8 +36,8 @@ pub fn jwks_uri(fetched: &Fetched) -> Option<String> {
 }
 
 fn read(fetched: &Fetched) -> Result<FetchedMetadata, Finding> {
-    let answer = served(DISCOVERY, "discovery", fetched)?;
-    FetchedMetadata::parse(&answer.body).map_err(|error| {
+    let response = served(DISCOVERY, "discovery", fetched)?;
+    FetchedMetadata::parse(&response.body).map_err(|error| {
         Finding::failed(DISCOVERY, format!("discovery is not a JSON object: {error}"))
             .detail(format!("GET {}", fetched.url))
             .hint("something between this machine and carnet responds instead")

@@ -6,7 +6,7 @@ use http::header;
 use jiff::Timestamp;
 
 use super::served;
-use crate::doctor::fetch::{Answer, Fetched};
+use crate::doctor::fetch::{Fetched, FetchedResponse};
 use crate::doctor::{Finding, count, listed};
 use crate::jose::Algorithm;
 use crate::jose::jwk::{FetchedJwkSet, JwkSetError};
@@ -33,7 +33,7 @@ pub struct Published<'a> {
 /// `published`, when the keys in the database could not be read, checks only that it is served.
 #[must_use]
 pub fn check_jwks(published: Option<Published<'_>>, fetched: &Fetched) -> Vec<Finding> {
-    let (answer, kids) = match read(fetched) {
+    let (response, kids) = match read(fetched) {
         Ok(read) => read,
         Err(finding) => return vec![finding],
     };
@@ -42,22 +42,22 @@ pub fn check_jwks(published: Option<Published<'_>>, fetched: &Fetched) -> Vec<Fi
     if let Some(published) = published {
         findings.push(check_active(&published, &kids));
         findings.push(check_others(&published, &kids));
-        findings.push(check_cache(published.policy, answer));
+        findings.push(check_cache(published.policy, response));
     }
     findings
 }
 
-fn read(fetched: &Fetched) -> Result<(&Answer, BTreeSet<String>), Finding> {
-    let answer = served(JWKS, "the JWKS", fetched)?;
+fn read(fetched: &Fetched) -> Result<(&FetchedResponse, BTreeSet<String>), Finding> {
+    let response = served(JWKS, "the JWKS", fetched)?;
     let unreadable = |error: JwkSetError| {
         Finding::failed(JWKS, format!("the JWKS cannot be parsed: {error}"))
             .detail(format!("GET {}", fetched.url))
             .hint("something between this machine and carnet responds instead")
     };
-    let set = FetchedJwkSet::parse(&answer.body).map_err(unreadable)?;
+    let set = FetchedJwkSet::parse(&response.body).map_err(unreadable)?;
     let kids = set.claimed_kids().map_err(unreadable)?;
     // A key without a `kid` is shown as one with an empty one.
-    Ok((answer, kids.into_iter().map(|kid| kid.unwrap_or_default().to_owned()).collect()))
+    Ok((response, kids.into_iter().map(|kid| kid.unwrap_or_default().to_owned()).collect()))
 }
 
 fn check_active(published: &Published<'_>, kids: &BTreeSet<String>) -> Finding {
@@ -117,9 +117,10 @@ fn check_others(published: &Published<'_>, kids: &BTreeSet<String>) -> Finding {
         )
 }
 
-fn check_cache(policy: &RotationPolicy, answer: &Answer) -> Finding {
+fn check_cache(policy: &RotationPolicy, response: &FetchedResponse) -> Finding {
     // Several fields form one list (RFC 9110 section 5.3).
-    let fields = answer.headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let fields =
+        response.headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
     let said = fields.collect::<Vec<_>>().join(", ");
     let wanted = policy.jwks_max_age().as_secs();
     let hint = "let proxies and CDNs pass carnet's Cache-Control on unchanged; `carnet key policy \

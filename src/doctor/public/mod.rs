@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 pub use self::discovery::{check_discovery, jwks_uri};
 pub use self::jwks::{Published, check_jwks};
 use super::Finding;
-use super::fetch::{Answer, FetchFailure, Fetched, GIVE_UP_AFTER};
+use super::fetch::{FetchFailure, Fetched, FetchedResponse, GIVE_UP_AFTER};
 use crate::diagnosis;
 use crate::values::tls_failure::{CertificateProblem, TlsFailure};
 
@@ -27,10 +27,10 @@ const TOO_SLOW: Duration = Duration::from_secs(5);
 
 /// Returns a document's response if a cloud would accept it. Otherwise returns the finding that says what is
 /// wrong and how to fix it.
-fn served<'a>(id: &'static str, what: &str, fetched: &'a Fetched) -> Result<&'a Answer, Finding> {
+fn served<'a>(id: &'static str, what: &str, fetched: &'a Fetched) -> Result<&'a FetchedResponse, Finding> {
     let url = &fetched.url;
-    let answer = match &fetched.outcome {
-        Ok(answer) => answer,
+    let response = match &fetched.outcome {
+        Ok(response) => response,
         Err(failure) => {
             return Err(Finding::failed(id, format!("{what} cannot be fetched: {failure}"))
                 .detail(format!(
@@ -39,17 +39,17 @@ fn served<'a>(id: &'static str, what: &str, fetched: &'a Fetched) -> Result<&'a 
                 .hint(fix_for(failure)));
         }
     };
-    let text = |name| answer.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
-    if (300..400).contains(&answer.status) && answer.status != 304 {
+    let text = |name| response.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    if (300..400).contains(&response.status) && response.status != 304 {
         let target = text(header::LOCATION).unwrap_or("nowhere").escape_debug().to_string();
-        return Err(Finding::failed(id, format!("{what} is redirected ({}) to {target}", answer.status))
+        return Err(Finding::failed(id, format!("{what} is redirected ({}) to {target}", response.status))
             .detail(format!(
                 "GET {url}. Clouds need not follow redirects, and the target would be another issuer URL."
             ))
             .hint("let the proxy serve the document at exactly this URL, without a redirect"));
     }
-    if answer.status != 200 {
-        return Err(Finding::failed(id, format!("{what} was answered with status {}", answer.status))
+    if response.status != 200 {
+        return Err(Finding::failed(id, format!("{what} was answered with status {}", response.status))
             .detail(format!("GET {url}. Clouds accept only 200."))
             .hint("the proxy must pass everything below the issuer URL's path to carnet's listener, path included"));
     }
@@ -63,7 +63,7 @@ fn served<'a>(id: &'static str, what: &str, fetched: &'a Fetched) -> Result<&'a 
         .detail(format!("GET {url}. OpenID Connect Discovery 1.0, section 4.2, requires it."))
         .hint("something between this machine and carnet responds instead, or rewrites headers"));
     }
-    Ok(answer)
+    Ok(response)
 }
 
 fn fix_for(failure: &FetchFailure) -> String {
@@ -103,15 +103,15 @@ fn fix_for(failure: &FetchFailure) -> String {
 
 /// Checks that the certificate is trusted and does not expire soon. Returns `None` without TLS.
 #[must_use]
-pub fn check_certificate(answers: &[&Fetched], now: Timestamp) -> Option<Finding> {
-    for fetched in answers {
+pub fn check_certificate(responses: &[&Fetched], now: Timestamp) -> Option<Finding> {
+    for fetched in responses {
         if let Err(failure @ FetchFailure::Certificate(problem)) = &fetched.outcome {
             let finding = Finding::failed(CERTIFICATE, format!("not trusted: {problem}"));
             return Some(finding.detail(format!("GET {}", fetched.url)).hint(fix_for(failure)));
         }
     }
-    let answers = answers.iter().filter_map(|fetched| fetched.outcome.as_ref().ok());
-    let ends = answers.filter_map(|answer| answer.certificate_expires_at).min()?;
+    let responses = responses.iter().filter_map(|fetched| fetched.outcome.as_ref().ok());
+    let ends = responses.filter_map(|response| response.certificate_expires_at).min()?;
     if ends.duration_since(now) > ENDS_SOON {
         return Some(Finding::ok(CERTIFICATE, format!("trusted, and valid until {ends}")));
     }
@@ -124,9 +124,9 @@ pub fn check_certificate(answers: &[&Fetched], now: Timestamp) -> Option<Finding
 
 /// Judges the time that the slower document took.
 #[must_use]
-pub fn check_speed(answers: &[&Fetched]) -> Option<Finding> {
+pub fn check_speed(responses: &[&Fetched]) -> Option<Finding> {
     let slowest =
-        answers.iter().filter(|fetched| fetched.outcome.is_ok()).max_by_key(|fetched| fetched.took)?;
+        responses.iter().filter(|fetched| fetched.outcome.is_ok()).max_by_key(|fetched| fetched.took)?;
     let summary = format!("{} took {} ms", slowest.url, slowest.took.as_millis());
     let why = "A cloud fetches it while a deployment waits for its credential; AWS stops waiting after about \
                5 s.";

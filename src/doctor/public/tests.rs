@@ -25,9 +25,15 @@ fn fetched(status: u16, headers: &[(&'static str, &str)], body: &str) -> Fetched
         map.insert(*name, HeaderValue::from_str(value).unwrap());
     }
     let body = Bytes::copy_from_slice(body.as_bytes());
-    let answer = Answer { status, headers: map, body, certificate_expires_at: None };
+    let response = FetchedResponse { status, headers: map, body, certificate_expires_at: None };
     let took = Duration::from_millis(20);
-    Fetched { url: issuer().discovery_url(), began_at: at(0), answered_at: at(0), took, outcome: Ok(answer) }
+    Fetched {
+        url: issuer().discovery_url(),
+        began_at: at(0),
+        answered_at: at(0),
+        took,
+        outcome: Ok(response),
+    }
 }
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -172,8 +178,8 @@ fn cache_headers_are_held_against_the_policy() {
 #[test]
 fn cache_headers_in_several_fields_are_one_list() {
     let mut found = fetched(200, &[JSON, ("cache-control", "max-age=300")], r#"{"keys":[]}"#);
-    let answer = found.outcome.as_mut().unwrap();
-    answer.headers.append("cache-control", HeaderValue::from_static("s-maxage=604800"));
+    let response = found.outcome.as_mut().unwrap();
+    response.headers.append("cache-control", HeaderValue::from_static("s-maxage=604800"));
     let policy = RotationPolicy::default();
     let findings = check_jwks(Some(Published { keys: &[], policy: &policy, now: at(0) }), &found);
     assert_eq!(of(&findings, "cache").status, Status::Failed);

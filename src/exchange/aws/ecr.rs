@@ -17,9 +17,9 @@ use zeroize::Zeroizing;
 use super::Apis;
 use super::sts::Session;
 use crate::diagnosis::aws::of_ecr;
-use crate::exchange::refusal::Refusal;
+use crate::exchange::refusal::ProviderRefusal;
 use crate::exchange::upstream::{Redactor, Step};
-use crate::exchange::{Call, ExchangeError, Failure};
+use crate::exchange::{Call, ExchangeError, ExchangeFailure};
 use crate::feed::aws::AssumedRole;
 use crate::values::secret::{self, SecretString};
 
@@ -78,20 +78,20 @@ pub(in crate::exchange) async fn authorization_token(
 ) -> Result<Login, ExchangeError> {
     let step = ecr.step();
     let request = request(apis, ecr, session, call.clock.now())
-        .map_err(|reason| call.fail(step, Failure::Request(reason)))?;
+        .map_err(|reason| call.fail(step, ExchangeFailure::Request(reason)))?;
     let signed = request.headers().get(AUTHORIZATION).cloned();
-    let answer = call.send(step, request).await?;
-    if !answer.status().is_success() {
+    let response = call.send(step, request).await?;
+    if !response.status().is_success() {
         let redactor = Redactor::new([
             session.session_token.reveal(),
             session.secret_access_key.reveal(),
             signed.as_ref().map_or("", signature),
         ]);
-        return Err(call.refused_by_aws(step, &answer, refusal(&answer), &redactor, |code, message| {
+        return Err(call.refused_by_aws(step, &response, refusal(&response), &redactor, |code, message| {
             of_ecr(code, message, ecr == Ecr::Public, role)
         }));
     }
-    login(ecr, &answer).map_err(|reason| call.unusable(step, &answer, reason))
+    login(ecr, &response).map_err(|reason| call.unusable(step, &response, reason))
 }
 
 /// Creates the signed request.
@@ -142,10 +142,10 @@ fn signature(authorization: &HeaderValue) -> &str {
 }
 
 /// Parses a success. The error names the missing member and never repeats a value.
-fn login(ecr: Ecr, answer: &Response<Bytes>) -> Result<Login, &'static str> {
+fn login(ecr: Ecr, response: &Response<Bytes>) -> Result<Login, &'static str> {
     let data = match ecr {
-        Ecr::Private => data::<Vec<AuthorizationData>>(answer)?.and_then(|data| data.into_iter().next()),
-        Ecr::Public => data::<AuthorizationData>(answer)?,
+        Ecr::Private => data::<Vec<AuthorizationData>>(response)?.and_then(|data| data.into_iter().next()),
+        Ecr::Public => data::<AuthorizationData>(response)?,
     };
     let data = data.ok_or("authorizationData is empty")?;
     let encoded = data.authorization_token.ok_or("authorizationData.authorizationToken is missing")?;
@@ -169,26 +169,27 @@ fn login(ecr: Ecr, answer: &Response<Bytes>) -> Result<Login, &'static str> {
     }
 }
 
-fn data<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<Option<T>, &'static str> {
-    let answer: Answer<T> = serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of ECR")?;
-    Ok(answer.authorization_data)
+fn data<T: DeserializeOwned>(response: &Response<Bytes>) -> Result<Option<T>, &'static str> {
+    let response: EcrResponse<T> =
+        serde_json::from_slice(response.body()).map_err(|_| "it is not the JSON of ECR")?;
+    Ok(response.authorization_data)
 }
 
 /// Parses an error of the JSON protocol. Members that are missing stay empty.
-fn refusal(answer: &Response<Bytes>) -> Refusal {
-    let error: ErrorBody = serde_json::from_slice(answer.body()).unwrap_or_default();
-    let header = answer.headers().get("x-amzn-errortype").and_then(|value| value.to_str().ok());
+fn refusal(response: &Response<Bytes>) -> ProviderRefusal {
+    let error: ErrorBody = serde_json::from_slice(response.body()).unwrap_or_default();
+    let header = response.headers().get("x-amzn-errortype").and_then(|value| value.to_str().ok());
     // `Code`, `Code:http://…` or `namespace#Code`.
     let code = header.or(error.kind.as_deref()).map(|code| {
         let code = code.split(':').next().unwrap_or(code);
         code.rsplit('#').next().unwrap_or(code).to_owned()
     });
-    Refusal { code, message: error.message, request_id: None }
+    ProviderRefusal { code, message: error.message, request_id: None }
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer<T> {
+struct EcrResponse<T> {
     authorization_data: Option<T>,
 }
 

@@ -6,7 +6,7 @@ pub(crate) mod sts;
 use bytes::Bytes;
 use http::{Response, Uri};
 
-use super::refusal::{Advice, Refusal};
+use super::refusal::{Advice, ProviderRefusal};
 use super::upstream::{Redactor, Step};
 use super::{Call, ExchangeError};
 use crate::diagnosis::{Cause, Retry, aws};
@@ -63,12 +63,12 @@ impl Call<'_> {
     fn refused_by_aws(
         &self,
         step: Step,
-        answer: &Response<Bytes>,
-        refusal: Refusal,
+        response: &Response<Bytes>,
+        refusal: ProviderRefusal,
         redactor: &Redactor,
         causes: impl FnOnce(&str, &str) -> Vec<Cause>,
     ) -> ExchangeError {
-        self.refused(step, answer, refusal, redactor, &["x-amzn-requestid"], |upstream| {
+        self.refused(step, response, refusal, redactor, &["x-amzn-requestid"], |upstream| {
             let message = upstream.message.as_deref().unwrap_or_default();
             match upstream.code.as_deref() {
                 Some(code) => Advice { causes: causes(code, message), retry: aws::retry(code, message) },

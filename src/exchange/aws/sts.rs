@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
 use crate::diagnosis::aws::of_sts;
-use crate::exchange::refusal::Refusal;
+use crate::exchange::refusal::ProviderRefusal;
 use crate::exchange::upstream::{Redactor, Step};
-use crate::exchange::{Call, ExchangeError, Failure};
+use crate::exchange::{Call, ExchangeError, ExchangeFailure};
 use crate::feed::aws::AssumedRole;
 use crate::values::secret::SecretString;
 
@@ -51,23 +51,24 @@ pub(crate) async fn assume_role(
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header(ACCEPT, "text/xml")
         .body(Bytes::from(form))
-        .map_err(|error| call.fail(STEP, Failure::Request(error.to_string())))?;
+        .map_err(|error| call.fail(STEP, ExchangeFailure::Request(error.to_string())))?;
 
-    let answer = call.send(STEP, request).await?;
-    if !answer.status().is_success() {
+    let response = call.send(STEP, request).await?;
+    if !response.status().is_success() {
         let redactor = Redactor::new([token]);
-        return Err(call.refused_by_aws(STEP, &answer, refusal(&answer), &redactor, |code, message| {
+        return Err(call.refused_by_aws(STEP, &response, refusal(&response), &redactor, |code, message| {
             of_sts(code, message, &call.token.presented, role)
         }));
     }
-    session(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
+    session(&response).map_err(|reason| call.unusable(STEP, &response, reason))
 }
 
 /// Parses a success. The error names the missing member and never repeats a value.
-fn session(answer: &Response<Bytes>) -> Result<Session, &'static str> {
-    let text = std::str::from_utf8(answer.body()).map_err(|_| "it is not UTF-8")?;
-    let answer: AssumeRoleResponse = quick_xml::de::from_str(text).map_err(|_| "it is not the XML of STS")?;
-    let given = answer.result.and_then(|result| result.credentials).ok_or("Credentials is missing")?;
+fn session(response: &Response<Bytes>) -> Result<Session, &'static str> {
+    let text = std::str::from_utf8(response.body()).map_err(|_| "it is not UTF-8")?;
+    let response: AssumeRoleResponse =
+        quick_xml::de::from_str(text).map_err(|_| "it is not the XML of STS")?;
+    let given = response.result.and_then(|result| result.credentials).ok_or("Credentials is missing")?;
     let expiration = given.expiration.ok_or("Credentials.Expiration is missing")?;
     let access_key_id = given.access_key_id.ok_or("Credentials.AccessKeyId is missing")?;
     let secret_access_key = given.secret_access_key.ok_or("Credentials.SecretAccessKey is missing")?;
@@ -95,12 +96,12 @@ fn session(answer: &Response<Bytes>) -> Result<Session, &'static str> {
 }
 
 /// Parses an error of STS. Returns an empty refusal for any other response.
-fn refusal(answer: &Response<Bytes>) -> Refusal {
-    let text = String::from_utf8_lossy(answer.body());
+fn refusal(response: &Response<Bytes>) -> ProviderRefusal {
+    let text = String::from_utf8_lossy(response.body());
     let Ok(ErrorResponse { error: Some(error), request_id }) = quick_xml::de::from_str(&text) else {
-        return Refusal::default();
+        return ProviderRefusal::default();
     };
-    Refusal { code: error.code, message: error.message, request_id }
+    ProviderRefusal { code: error.code, message: error.message, request_id }
 }
 
 /// Only the members that are needed: some implementations leave out other documented ones.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Apis;
 use crate::diagnosis::azure::of_acr;
-use crate::exchange::refusal::Refusal;
+use crate::exchange::refusal::ProviderRefusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError};
 use crate::feed::azure::AzureAcr;
@@ -46,15 +46,15 @@ pub(crate) async fn refresh_token(
         ("tenant", &tenant),
         ("access_token", access_token.reveal()),
     ];
-    let answer = call.send_form(STEP, &apis.exchange, "x-ms-client-request-id", &form).await?;
-    if !answer.status().is_success() {
+    let response = call.send_form(STEP, &apis.exchange, "x-ms-client-request-id", &form).await?;
+    if !response.status().is_success() {
         let redactor = Redactor::new([access_token.reveal()]);
-        return Err(call.refused_by_azure(STEP, &answer, refusal(&answer), &redactor, |upstream| {
+        return Err(call.refused_by_azure(STEP, &response, refusal(&response), &redactor, |upstream| {
             let message = upstream.message.as_deref().unwrap_or_default();
             of_acr(upstream.code.as_deref(), upstream.status, message, azure, &apis.service)
         }));
     }
-    refresh(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
+    refresh(&response).map_err(|reason| call.unusable(STEP, &response, reason))
 }
 
 /// Exchanges the refresh token for an access token for the repositories that the call's scope names.
@@ -75,20 +75,20 @@ pub(crate) async fn access_token(
     let mut form = vec![("grant_type", "refresh_token"), ("service", apis.service.as_str())];
     form.extend(scopes.iter().map(|scope| ("scope", scope.as_str())));
     form.push(("refresh_token", refresh_token.reveal()));
-    let answer = call.send_form(NARROW, &apis.access, "x-ms-client-request-id", &form).await?;
-    if !answer.status().is_success() {
+    let response = call.send_form(NARROW, &apis.access, "x-ms-client-request-id", &form).await?;
+    if !response.status().is_success() {
         let redactor = Redactor::new([refresh_token.reveal()]);
-        return Err(call.refused_by_azure(NARROW, &answer, refusal(&answer), &redactor, |upstream| {
+        return Err(call.refused_by_azure(NARROW, &response, refusal(&response), &redactor, |upstream| {
             let message = upstream.message.as_deref().unwrap_or_default();
             of_acr(upstream.code.as_deref(), upstream.status, message, azure, &apis.service)
         }));
     }
-    access(&answer, repositories, call.scope).map_err(|reason| call.unusable(NARROW, &answer, reason))
+    access(&response, repositories, call.scope).map_err(|reason| call.unusable(NARROW, &response, reason))
 }
 
 /// Parses a success. The error names the missing member and never repeats a value.
-fn refresh(answer: &Response<Bytes>) -> Result<Issued, &'static str> {
-    let token = read(answer)?.refresh_token.ok_or("refresh_token is missing")?;
+fn refresh(response: &Response<Bytes>) -> Result<Issued, &'static str> {
+    let token = read(response)?.refresh_token.ok_or("refresh_token is missing")?;
     let claims = claims(&token).ok_or("refresh_token is not a JWT, so its expiry is unknown")?;
     let exp = claims.get("exp").ok_or("refresh_token has no exp")?;
     let expires_at = time(exp).ok_or("the exp of refresh_token is not a time")?;
@@ -99,11 +99,11 @@ fn refresh(answer: &Response<Bytes>) -> Result<Issued, &'static str> {
 /// a registry that ignores the scope must not be mistaken for one that enforces it. It may permit less, for
 /// example for an identity that may only pull.
 fn access(
-    answer: &Response<Bytes>,
+    response: &Response<Bytes>,
     repositories: &BTreeSet<RepositoryName>,
     scope: &Scope,
 ) -> Result<Issued, &'static str> {
-    let token = read(answer)?.access_token.ok_or("access_token is missing")?;
+    let token = read(response)?.access_token.ok_or("access_token is missing")?;
     if !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("access_token is not a token");
     }
@@ -129,8 +129,8 @@ fn access(
     Ok(Issued { token, expires_at })
 }
 
-fn read(answer: &Response<Bytes>) -> Result<Answer, &'static str> {
-    serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of ACR")
+fn read(response: &Response<Bytes>) -> Result<AcrResponse, &'static str> {
+    serde_json::from_slice(response.body()).map_err(|_| "it is not the JSON of ACR")
 }
 
 /// Returns the claims of a token, without verifying it: ACR's responses contain no expiry, so it is taken
@@ -145,8 +145,8 @@ fn time(exp: &Value) -> Option<Timestamp> {
 }
 
 /// Parses an error of a registry: the first code, and the texts of all errors.
-fn refusal(answer: &Response<Bytes>) -> Refusal {
-    let body: ErrorBody = serde_json::from_slice(answer.body()).unwrap_or_default();
+fn refusal(response: &Response<Bytes>) -> ProviderRefusal {
+    let body: ErrorBody = serde_json::from_slice(response.body()).unwrap_or_default();
     let text = |error: &RegistryError| {
         let mut text = error.message.clone().unwrap_or_default();
         if let Some(detail) = error.detail.as_ref().filter(|detail| !detail.is_null()) {
@@ -156,13 +156,13 @@ fn refusal(answer: &Response<Bytes>) -> Refusal {
     };
     let (first, others) = match body.errors.split_first() {
         Some((first, others)) => (first, others),
-        None => return Refusal::default(),
+        None => return ProviderRefusal::default(),
     };
     let mut message = text(first);
     for other in others {
         message += &format!(" [also {} {}]", other.code.as_deref().unwrap_or_default(), text(other));
     }
-    Refusal {
+    ProviderRefusal {
         code: first.code.clone(),
         message: Some(message).filter(|message| !message.is_empty()),
         request_id: None,
@@ -170,7 +170,7 @@ fn refusal(answer: &Response<Bytes>) -> Refusal {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct AcrResponse {
     #[serde(default, deserialize_with = "secret")]
     refresh_token: Option<SecretString>,
     #[serde(default, deserialize_with = "secret")]

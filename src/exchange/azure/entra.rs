@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::Apis;
 use crate::diagnosis::azure::of_entra;
-use crate::exchange::refusal::Refusal;
+use crate::exchange::refusal::ProviderRefusal;
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError};
 use crate::feed::azure::AzureAcr;
@@ -66,21 +66,22 @@ async fn ask(
     let mut form: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
     form.push(("client_assertion", assertion));
 
-    let answer = call.send_form(STEP, &apis.token, "client-request-id", &form).await?;
-    if !answer.status().is_success() {
+    let response = call.send_form(STEP, &apis.token, "client-request-id", &form).await?;
+    if !response.status().is_success() {
         let redactor = Redactor::new([assertion]);
-        return Err(call.refused_by_azure(STEP, &answer, refusal(&answer), &redactor, |upstream| {
+        return Err(call.refused_by_azure(STEP, &response, refusal(&response), &redactor, |upstream| {
             let code = upstream.code.as_deref();
             code.map_or_else(Vec::new, |code| of_entra(code, &call.token.presented, azure))
         }));
     }
-    token(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
+    token(&response).map_err(|reason| call.unusable(STEP, &response, reason))
 }
 
 /// Parses a success. The error names the missing member and never repeats a value.
-fn token(answer: &Response<Bytes>) -> Result<SecretString, &'static str> {
-    let answer: Answer = serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of Entra")?;
-    let token = answer.access_token.ok_or("access_token is missing")?;
+fn token(response: &Response<Bytes>) -> Result<SecretString, &'static str> {
+    let response: EntraResponse =
+        serde_json::from_slice(response.body()).map_err(|_| "it is not the JSON of Entra")?;
+    let token = response.access_token.ok_or("access_token is missing")?;
     if token.reveal().is_empty() || !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("access_token is not a token");
     }
@@ -89,8 +90,8 @@ fn token(answer: &Response<Bytes>) -> Result<SecretString, &'static str> {
 
 /// Parses an error of Entra. The first of its numbers is the code. Other members are appended to the
 /// description if it does not repeat them.
-fn refusal(answer: &Response<Bytes>) -> Refusal {
-    let error: ErrorBody = serde_json::from_slice(answer.body()).unwrap_or_default();
+fn refusal(response: &Response<Bytes>) -> ProviderRefusal {
+    let error: ErrorBody = serde_json::from_slice(response.body()).unwrap_or_default();
     let mut numbers = error.error_codes.iter();
     let code = numbers.next().map(|number| format!("AADSTS{number}"));
     let mut message = error.error_description.unwrap_or_default();
@@ -105,7 +106,7 @@ fn refusal(answer: &Response<Bytes>) -> Refusal {
             message += &format!(" [{name} {value}]");
         }
     }
-    Refusal {
+    ProviderRefusal {
         code: code.or(error.error),
         message: Some(message).filter(|message| !message.is_empty()),
         request_id: error.trace_id.or(error.correlation_id),
@@ -113,7 +114,7 @@ fn refusal(answer: &Response<Bytes>) -> Refusal {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct EntraResponse {
     #[serde(default, deserialize_with = "secret")]
     access_token: Option<SecretString>,
 }

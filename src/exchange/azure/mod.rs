@@ -6,9 +6,9 @@ pub(crate) mod entra;
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 
-use super::refusal::{Advice, Refusal};
+use super::refusal::{Advice, ProviderRefusal};
 use super::upstream::{Redactor, Step, Upstream};
-use super::{Call, ExchangeError, Failure};
+use super::{Call, ExchangeError, ExchangeFailure};
 use crate::diagnosis::{Cause, Retry, azure};
 use crate::feed::Feed;
 use crate::feed::acr_host::AzureCloud;
@@ -78,7 +78,7 @@ impl Call<'_> {
             .header(http::header::ACCEPT, "application/json")
             .header(id, self.token.jti.to_string())
             .body(Bytes::from(form))
-            .map_err(|error| self.fail(step, Failure::Request(error.to_string())))?;
+            .map_err(|error| self.fail(step, ExchangeFailure::Request(error.to_string())))?;
         self.send(step, request).await
     }
 
@@ -86,13 +86,13 @@ impl Call<'_> {
     fn refused_by_azure(
         &self,
         step: Step,
-        answer: &Response<Bytes>,
-        refusal: Refusal,
+        response: &Response<Bytes>,
+        refusal: ProviderRefusal,
         redactor: &Redactor,
         causes: impl FnOnce(&Upstream) -> Vec<Cause>,
     ) -> ExchangeError {
         const IDS: &[&str] = &["x-ms-correlation-request-id", "x-ms-request-id"];
-        self.refused(step, answer, refusal, redactor, IDS, |upstream| Advice {
+        self.refused(step, response, refusal, redactor, IDS, |upstream| Advice {
             causes: causes(upstream),
             retry: upstream.code.as_deref().map_or(Retry::Never, azure::retry),
         })

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{AccessToken, SCOPE};
 use crate::exchange::upstream::{Redactor, Step};
-use crate::exchange::{Call, ExchangeError, Failure};
+use crate::exchange::{Call, ExchangeError, ExchangeFailure};
 use crate::feed::google::{GoogleArtifactRegistry, ServiceAccount};
 use crate::values::secret::{self, SecretString};
 
@@ -24,13 +24,13 @@ pub(super) async fn generate_access_token(
     federated: &AccessToken,
 ) -> Result<AccessToken, ExchangeError> {
     let request = request(base, google, account, federated)
-        .map_err(|reason| call.fail(STEP, Failure::Request(reason)))?;
-    let answer = call.send(STEP, request).await?;
-    if !answer.status().is_success() {
+        .map_err(|reason| call.fail(STEP, ExchangeFailure::Request(reason)))?;
+    let response = call.send(STEP, request).await?;
+    if !response.status().is_success() {
         let redactor = Redactor::new([federated.token.reveal()]);
-        return Err(call.refused_by_google(STEP, &answer, &redactor, google));
+        return Err(call.refused_by_google(STEP, &response, &redactor, google));
     }
-    access_token(&answer).map_err(|reason| call.unusable(STEP, &answer, reason))
+    access_token(&response).map_err(|reason| call.unusable(STEP, &response, reason))
 }
 
 fn request(
@@ -54,21 +54,24 @@ fn request(
 }
 
 /// Parses a success. The error names the missing member and never repeats a value.
-fn access_token(answer: &Response<Bytes>) -> Result<AccessToken, &'static str> {
-    let answer: Answer =
-        serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of generateAccessToken")?;
-    let token = answer.access_token.ok_or("accessToken is missing")?;
+fn access_token(response: &Response<Bytes>) -> Result<AccessToken, &'static str> {
+    let response: AccessTokenResponse =
+        serde_json::from_slice(response.body()).map_err(|_| "it is not the JSON of generateAccessToken")?;
+    let token = response.access_token.ok_or("accessToken is missing")?;
     if !super::is_access_token(&token) {
         return Err("accessToken is not an access token");
     }
-    let expires_at: Timestamp =
-        answer.expire_time.ok_or("expireTime is missing")?.parse().map_err(|_| "expireTime is not a time")?;
+    let expires_at: Timestamp = response
+        .expire_time
+        .ok_or("expireTime is missing")?
+        .parse()
+        .map_err(|_| "expireTime is not a time")?;
     Ok(AccessToken { token, expires_at })
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
+struct AccessTokenResponse {
     #[serde(default, deserialize_with = "secret::deserialize_option")]
     access_token: Option<SecretString>,
     expire_time: Option<String>,

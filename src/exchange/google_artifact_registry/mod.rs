@@ -9,7 +9,7 @@ mod sts;
 use http::Uri;
 use jiff::Timestamp;
 
-use super::{Call, Credential, ExchangeError, Failure, Secret, StatedExpiry};
+use super::{Call, Credential, ExchangeError, ExchangeFailure, Secret, StatedExpiry};
 use crate::feed::Feed;
 use crate::feed::endpoints::EndpointUrl;
 use crate::feed::google::{GoogleArtifactRegistry, USERNAME};
@@ -35,7 +35,7 @@ pub(super) async fn exchange(
     google: &GoogleArtifactRegistry,
 ) -> Result<Credential, ExchangeError> {
     let issued_at = call.clock.now();
-    let url = sts_url(feed).map_err(|reason| call.fail(sts::STEP, Failure::Request(reason)))?;
+    let url = sts_url(feed).map_err(|reason| call.fail(sts::STEP, ExchangeFailure::Request(reason)))?;
     let federated = sts::exchange_token(call, &url, google).await?;
     call.unexpired(sts::STEP, federated.expires_at)?;
 
@@ -66,7 +66,7 @@ pub(super) async fn present(
     feed: &Feed,
     google: &GoogleArtifactRegistry,
 ) -> Result<(), ExchangeError> {
-    let url = sts_url(feed).map_err(|reason| call.fail(sts::STEP, Failure::Request(reason)))?;
+    let url = sts_url(feed).map_err(|reason| call.fail(sts::STEP, ExchangeFailure::Request(reason)))?;
     sts::exchange_token(call, &url, google).await.map(drop)
 }
 

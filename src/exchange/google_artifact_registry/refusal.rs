@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::sts;
 use crate::diagnosis::Retry;
-use crate::diagnosis::google::{Refused, of_iam_credentials, of_sts, retry};
-use crate::exchange::refusal::{Advice, Refusal};
+use crate::diagnosis::google::{GoogleRefusal, of_iam_credentials, of_sts, retry};
+use crate::exchange::refusal::{Advice, ProviderRefusal};
 use crate::exchange::upstream::{Redactor, Step};
 use crate::exchange::{Call, ExchangeError};
 use crate::feed::google::GoogleArtifactRegistry;
@@ -21,16 +21,16 @@ impl Call<'_> {
     pub(super) fn refused_by_google(
         &self,
         step: Step,
-        answer: &Response<Bytes>,
+        response: &Response<Bytes>,
         redactor: &Redactor,
         google: &GoogleArtifactRegistry,
     ) -> ExchangeError {
-        let (refusal, reason) = read(answer);
-        self.refused(step, answer, refusal, redactor, &[], |upstream| Advice {
+        let (refusal, reason) = read(response);
+        self.refused(step, response, refusal, redactor, &[], |upstream| Advice {
             causes: upstream.code.as_deref().map_or_else(Vec::new, |code| {
                 let (message, presented) = (upstream.message.as_deref(), &self.token.presented);
                 let refused =
-                    Refused { code, message: message.unwrap_or_default(), reason: reason.as_deref() };
+                    GoogleRefusal { code, message: message.unwrap_or_default(), reason: reason.as_deref() };
                 if step == sts::STEP {
                     of_sts(&refused, presented, google)
                 } else {
@@ -44,13 +44,13 @@ impl Call<'_> {
     }
 }
 
-fn read(answer: &Response<Bytes>) -> (Refusal, Reason) {
-    match serde_json::from_slice(answer.body()) {
+fn read(response: &Response<Bytes>) -> (ProviderRefusal, Reason) {
+    match serde_json::from_slice(response.body()) {
         Ok(ErrorBody { error: ErrorMember::OAuth(code), error_description }) => {
-            (Refusal { code: Some(code), message: error_description, request_id: None }, None)
+            (ProviderRefusal { code: Some(code), message: error_description, request_id: None }, None)
         }
         Ok(ErrorBody { error: ErrorMember::Status(status), .. }) => status.read(),
-        Err(_) => (Refusal::default(), None),
+        Err(_) => (ProviderRefusal::default(), None),
     }
 }
 
@@ -79,7 +79,7 @@ struct Status {
 impl Status {
     /// Converts to a refusal. The code is the name of a `google.rpc.Code`; the request id is in
     /// `google.rpc.RequestInfo`.
-    fn read(self) -> (Refusal, Reason) {
+    fn read(self) -> (ProviderRefusal, Reason) {
         let Self { message, status, details } = self;
         let detail = |kind: &str, member: &str| {
             let kind = format!("type.googleapis.com/google.rpc.{kind}");
@@ -94,6 +94,6 @@ impl Status {
                 Some(format!("{} {}", message.unwrap_or_default(), Value::Array(details)).trim().to_owned())
             }
         };
-        (Refusal { code: status, message, request_id }, reason)
+        (ProviderRefusal { code: status, message, request_id }, reason)
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{AccessToken, SCOPE};
 use crate::exchange::upstream::{Redactor, Step};
-use crate::exchange::{Call, ExchangeError, Failure};
+use crate::exchange::{Call, ExchangeError, ExchangeFailure};
 use crate::feed::google::GoogleArtifactRegistry;
 use crate::values::secret::{self, SecretString};
 
@@ -38,39 +38,39 @@ pub(super) async fn exchange_token(
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header(ACCEPT, "application/json")
         .body(Bytes::from(form))
-        .map_err(|error| call.fail(STEP, Failure::Request(error.to_string())))?;
+        .map_err(|error| call.fail(STEP, ExchangeFailure::Request(error.to_string())))?;
 
     // The stated lifetime cannot have begun earlier.
     let sent_at = call.clock.now();
-    let answer = call.send(STEP, request).await?;
-    if !answer.status().is_success() {
-        return Err(call.refused_by_google(STEP, &answer, &Redactor::new([token]), google));
+    let response = call.send(STEP, request).await?;
+    if !response.status().is_success() {
+        return Err(call.refused_by_google(STEP, &response, &Redactor::new([token]), google));
     }
-    access_token(&answer, sent_at).map_err(|reason| call.unusable(STEP, &answer, reason))
+    access_token(&response, sent_at).map_err(|reason| call.unusable(STEP, &response, reason))
 }
 
 /// Parses a success. The error names the missing member and never repeats a value.
-fn access_token(answer: &Response<Bytes>, sent_at: Timestamp) -> Result<AccessToken, &'static str> {
-    let answer: Answer =
-        serde_json::from_slice(answer.body()).map_err(|_| "it is not the JSON of a token exchange")?;
-    let token = answer.access_token.ok_or("access_token is missing")?;
+fn access_token(response: &Response<Bytes>, sent_at: Timestamp) -> Result<AccessToken, &'static str> {
+    let response: StsResponse =
+        serde_json::from_slice(response.body()).map_err(|_| "it is not the JSON of a token exchange")?;
+    let token = response.access_token.ok_or("access_token is missing")?;
     // It is sent in a header of the next request, or to the registry.
     if !super::is_access_token(&token) {
         return Err("access_token is not an access token");
     }
-    if answer.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("Bearer")) {
+    if response.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("Bearer")) {
         return Err("token_type is not Bearer");
     }
-    if answer.issued_token_type.is_some_and(|kind| kind != ACCESS_TOKEN_TYPE) {
+    if response.issued_token_type.is_some_and(|kind| kind != ACCESS_TOKEN_TYPE) {
         return Err("issued_token_type is not that of an access token");
     }
-    let lifetime = SignedDuration::from_secs(answer.expires_in.ok_or("expires_in is missing")?);
+    let lifetime = SignedDuration::from_secs(response.expires_in.ok_or("expires_in is missing")?);
     let expires_at = sent_at.checked_add(lifetime).map_err(|_| "expires_in is not a lifetime")?;
     Ok(AccessToken { token, expires_at })
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct StsResponse {
     #[serde(default, deserialize_with = "secret::deserialize_option")]
     access_token: Option<SecretString>,
     /// The lifetime in seconds.

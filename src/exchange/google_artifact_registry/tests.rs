@@ -5,9 +5,9 @@ use http::Response;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::exchange::tests::{NOW, SIGNATURE, Scripted, TOKEN, answer, shown};
+use crate::exchange::tests::{NOW, SIGNATURE, Scripted, TOKEN, response, shown};
 use crate::exchange::transport::TransportErrorKind;
-use crate::exchange::{Credential, ExchangeError, ExchangeRequest, Failure, exchange};
+use crate::exchange::{Credential, ExchangeError, ExchangeFailure, ExchangeRequest, exchange};
 use crate::feed::endpoints::Endpoints;
 use crate::feed::google::ENDPOINT_NAMES;
 use crate::feed::scope::Scope;
@@ -17,7 +17,7 @@ use crate::oidc::token::{Presented, SignedToken};
 use crate::values::clock::SimulatedClock;
 use crate::values::secret::SecretString;
 
-type Answer = Result<Response<Bytes>, TransportErrorKind>;
+type ScriptedResponse = Result<Response<Bytes>, TransportErrorKind>;
 
 const NAME: &str = "projects/123456789012/locations/global/workloadIdentityPools/carnet/providers/issuer";
 const ACCOUNT: &str = "pull@my-project.iam.gserviceaccount.com";
@@ -77,32 +77,32 @@ async fn run(transport: &Scripted, feed: &Feed) -> Result<Credential, ExchangeEr
     exchange(transport, request, &SimulatedClock::at(NOW.parse().unwrap())).await
 }
 
-async fn failure(feed: &Feed, answers: Vec<Answer>) -> ExchangeError {
-    run(&Scripted::new(answers), feed).await.unwrap_err()
+async fn failure(feed: &Feed, responses: Vec<ScriptedResponse>) -> ExchangeError {
+    run(&Scripted::new(responses), feed).await.unwrap_err()
 }
 
-fn exchanged() -> Answer {
+fn exchanged() -> ScriptedResponse {
     let body = json!({
         "access_token": FEDERATED, "expires_in": 3599, "token_type": "Bearer",
         "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
     });
-    answer(200, body.to_string())
+    response(200, body.to_string())
 }
 
-fn generated(expire_time: &str) -> Answer {
-    answer(200, json!({ "accessToken": "ya29.hunter2", "expireTime": expire_time }).to_string())
+fn generated(expire_time: &str) -> ScriptedResponse {
+    response(200, json!({ "accessToken": "ya29.hunter2", "expireTime": expire_time }).to_string())
 }
 
-fn oauth_error(status: u16, code: &str, description: &str) -> Answer {
-    answer(status, json!({ "error": code, "error_description": description }).to_string())
+fn oauth_error(status: u16, code: &str, description: &str) -> ScriptedResponse {
+    response(status, json!({ "error": code, "error_description": description }).to_string())
 }
 
-fn api_error(status: u16, code: &str, details: Value) -> Answer {
+fn api_error(status: u16, code: &str, details: Value) -> ScriptedResponse {
     let mut error = json!({ "code": status, "message": "No.", "status": code });
     if !details.is_null() {
         error["details"] = details;
     }
-    answer(status, json!({ "error": error }).to_string())
+    response(status, json!({ "error": error }).to_string())
 }
 
 fn fields(form: &str) -> Vec<(String, String)> {
@@ -284,11 +284,11 @@ async fn refusals_in_no_known_form_keep_status_and_an_excerpt() {
         (404, "", None, false),
         (302, "", None, false),
     ] {
-        for (feed, answers) in [
-            (direct(), vec![answer(status, body)]),
-            (impersonating(), vec![exchanged(), answer(status, body)]),
+        for (feed, responses) in [
+            (direct(), vec![response(status, body)]),
+            (impersonating(), vec![exchanged(), response(status, body)]),
         ] {
-            let error = failure(&feed, answers).await;
+            let error = failure(&feed, responses).await;
             let upstream = error.upstream().unwrap();
             assert_eq!((upstream.status, upstream.code.as_deref()), (Some(status), None));
             assert_eq!(upstream.message.as_deref(), excerpt);
@@ -320,7 +320,7 @@ async fn incomplete_successes_are_unusable_and_never_quoted() {
         (with("token_type", "mac".into()), "token_type is not Bearer"),
         (with("issued_token_type", "x".into()), "issued_token_type is not that of an access token"),
     ] {
-        let error = failure(&direct(), vec![answer(200, body.clone())]).await;
+        let error = failure(&direct(), vec![response(200, body.clone())]).await;
         assert!(error.failure().to_string().ends_with(reason), "{body}: {}", error.failure());
         assert!(!shown(&error).contains("SECRET") && !error.is_transient());
     }
@@ -331,7 +331,7 @@ async fn incomplete_successes_are_unusable_and_never_quoted() {
         (json!({ "accessToken": "SECRET", "expireTime": "soon" }).to_string(), "expireTime is not a time"),
         (json!({ "accessToken": "SECRET x" }).to_string(), "accessToken is not an access token"),
     ] {
-        let error = failure(&impersonating(), vec![exchanged(), answer(200, body.clone())]).await;
+        let error = failure(&impersonating(), vec![exchanged(), response(200, body.clone())]).await;
         assert!(error.failure().to_string().ends_with(reason), "{body}: {}", error.failure());
         assert!(!shown(&error).contains("SECRET"));
     }
@@ -340,16 +340,16 @@ async fn incomplete_successes_are_unusable_and_never_quoted() {
 #[tokio::test]
 async fn tokens_that_arrive_expired_are_never_returned_nor_used() {
     let dead =
-        |seconds: i64| answer(200, json!({ "access_token": FEDERATED, "expires_in": seconds }).to_string());
-    for (feed, answers, step) in [
+        |seconds: i64| response(200, json!({ "access_token": FEDERATED, "expires_in": seconds }).to_string());
+    for (feed, responses, step) in [
         (direct(), vec![dead(0)], STS),
         (direct(), vec![dead(-1)], STS),
         (impersonating(), vec![dead(0)], STS),
         (impersonating(), vec![exchanged(), generated(NOW)], IAM),
         (impersonating(), vec![exchanged(), generated("2015-01-01T00:00:00Z")], IAM),
     ] {
-        let error = failure(&feed, answers).await;
-        assert!(matches!(error.failure(), Failure::ArrivedExpired { .. }), "{error:?}");
+        let error = failure(&feed, responses).await;
+        assert!(matches!(error.failure(), ExchangeFailure::ArrivedExpired { .. }), "{error:?}");
         assert_eq!(error.step().name, step);
     }
 }
@@ -367,8 +367,8 @@ async fn silence_is_reported_with_its_step_and_kind() {
         (TooLarge, false),
         (Other, false),
     ] {
-        for (answers, step) in [(vec![Err(kind)], STS), (vec![exchanged(), Err(kind)], IAM)] {
-            let error = failure(&impersonating(), answers).await;
+        for (responses, step) in [(vec![Err(kind)], STS), (vec![exchanged(), Err(kind)], IAM)] {
+            let error = failure(&impersonating(), responses).await;
             let upstream = error.upstream().unwrap();
             assert_eq!((upstream.provider, upstream.step, upstream.status), ("google", step, None));
             assert_eq!((error.is_transient(), error.hint().is_some()), (transient, true));
@@ -381,7 +381,7 @@ async fn an_echoed_secret_never_gets_into_an_error() {
     let echo = format!("bad token {TOKEN}, signature {SIGNATURE}, \u{1b}[2Jbye");
     let by_sts = failure(&direct(), vec![oauth_error(400, "invalid_grant", &echo)]).await;
     let as_code = failure(&direct(), vec![oauth_error(400, TOKEN, "x")]).await;
-    let by_proxy = failure(&direct(), vec![answer(500, format!("dump: {TOKEN}"))]).await;
+    let by_proxy = failure(&direct(), vec![response(500, format!("dump: {TOKEN}"))]).await;
     let details = json!([{ "seen": FEDERATED }]);
     let by_iam =
         failure(&impersonating(), vec![exchanged(), api_error(401, "UNAUTHENTICATED", details)]).await;

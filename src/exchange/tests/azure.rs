@@ -8,7 +8,7 @@ const ACCESS: &str = "aGVhZGVy.YWNjZXNz.YWNjZXNzLXNpZ25hdHVyZQ";
 const ACCESS_SIGNATURE: &str = "YWNjZXNzLXNpZ25hdHVyZQ";
 const MANAGEMENT: &str = "scope=https%3A%2F%2Fmanagement.azure.com%2F.default";
 
-pub(super) type Answer = Result<Response<Bytes>, TransportErrorKind>;
+pub(super) type ScriptedResponse = Result<Response<Bytes>, TransportErrorKind>;
 
 fn azure_feed(registry: &str, endpoints: &[&str]) -> Feed {
     let azure = json!({ "type": "azure-acr", "tenant_id": TENANT, "client_id": CLIENT });
@@ -32,14 +32,14 @@ pub(super) fn public_feed() -> Feed {
     azure_feed("images.azurecr.io", &[])
 }
 
-async fn failure(answers: Vec<Answer>) -> ExchangeError {
-    run(&Scripted::new(answers), &public_feed()).await.unwrap_err()
+async fn failure(responses: Vec<ScriptedResponse>) -> ExchangeError {
+    run(&Scripted::new(responses), &public_feed()).await.unwrap_err()
 }
 
-pub(super) fn access() -> Answer {
+pub(super) fn access() -> ScriptedResponse {
     let body =
         json!({ "token_type": "Bearer", "expires_in": 3599, "ext_expires_in": 3599, "access_token": ACCESS });
-    answer(200, body.to_string())
+    response(200, body.to_string())
 }
 
 pub(super) fn jwt(claims: &serde_json::Value) -> String {
@@ -48,24 +48,24 @@ pub(super) fn jwt(claims: &serde_json::Value) -> String {
     format!("{}.{}.c2ln", encode("{}".to_owned()), encode(claims.to_string()))
 }
 
-pub(super) fn refresh(exp: i64) -> Answer {
-    answer(200, json!({ "refresh_token": jwt(&json!({ "exp": exp })) }).to_string())
+pub(super) fn refresh(exp: i64) -> ScriptedResponse {
+    response(200, json!({ "refresh_token": jwt(&json!({ "exp": exp })) }).to_string())
 }
 
-pub(super) fn refused_by_entra(status: u16, error: &str, number: u64, text: &str) -> Answer {
+pub(super) fn refused_by_entra(status: u16, error: &str, number: u64, text: &str) -> ScriptedResponse {
     let body = json!({
         "error": error, "error_description": format!("AADSTS{number}: {text} Correlation ID: corr-1"),
         "error_codes": [number], "timestamp": "2026-03-01 12:00:00Z", "trace_id": "trace-1",
         "correlation_id": "corr-1", "error_uri": format!("https://login.microsoftonline.com/error?code={number}"),
     });
-    answer(status, body.to_string())
+    response(status, body.to_string())
 }
 
-pub(super) fn refused_by_acr(status: u16, code: &str, message: &str) -> Answer {
+pub(super) fn refused_by_acr(status: u16, code: &str, message: &str) -> ScriptedResponse {
     let body = json!({ "errors": [{ "code": code, "message": message }] });
-    let mut answer = answer(status, body.to_string()).unwrap();
-    answer.headers_mut().insert("x-ms-correlation-request-id", "corr-2".parse().unwrap());
-    Ok(answer)
+    let mut response = response(status, body.to_string()).unwrap();
+    response.headers_mut().insert("x-ms-correlation-request-id", "corr-2".parse().unwrap());
+    Ok(response)
 }
 
 #[tokio::test]
@@ -234,7 +234,7 @@ async fn members_beside_entras_description_are_kept() {
         ),
         (json!({ "error": "invalid_client", "error_description": "No." }), "invalid_client", "No.", None),
     ] {
-        let error = failure(vec![answer(400, body.to_string())]).await;
+        let error = failure(vec![response(400, body.to_string())]).await;
         let upstream = error.upstream().unwrap();
         assert_eq!((upstream.code.as_deref(), upstream.message.as_deref()), (Some(code), Some(message)));
         assert_eq!(upstream.request_id.as_deref(), request_id);
@@ -265,7 +265,7 @@ async fn every_refusal_of_acr_keeps_its_code_and_has_a_hint() {
     let several = json!({ "errors": [
         { "code": "UNAUTHORIZED", "message": "no", "detail": [{ "Name": "a" }] }, { "code": "DENIED", "message": "neither" },
     ]});
-    let error = failure(vec![access(), answer(401, several.to_string())]).await;
+    let error = failure(vec![access(), response(401, several.to_string())]).await;
     let message = error.upstream().unwrap().message.as_deref();
     assert_eq!(message, Some("no [detail [{\"Name\":\"a\"}]] [also DENIED neither]"));
 }
@@ -278,8 +278,8 @@ async fn refusals_in_no_known_form_keep_status_and_an_excerpt() {
         (400, "{}", Some("{}"), false),
         (302, "", None, false),
     ] {
-        for answers in [vec![answer(status, body)], vec![access(), answer(status, body)]] {
-            let error = failure(answers).await;
+        for responses in [vec![response(status, body)], vec![access(), response(status, body)]] {
+            let error = failure(responses).await;
             let upstream = error.upstream().unwrap();
             assert_eq!((upstream.status, upstream.code.as_deref()), (Some(status), None));
             assert_eq!(upstream.message.as_deref(), excerpt);
@@ -299,7 +299,7 @@ async fn incomplete_successes_are_unusable_and_never_quoted() {
         (json!({ "access_token": "" }).to_string(), "access_token is not a token"),
         (json!({ "access_token": "SECRET\r\n" }).to_string(), "access_token is not a token"),
     ] {
-        let error = failure(vec![answer(200, body.clone())]).await;
+        let error = failure(vec![response(200, body.clone())]).await;
         assert!(error.failure().to_string().ends_with(reason), "{body}: {}", error.failure());
         assert!(!shown(&error).contains("SECRET") && !error.is_transient());
     }
@@ -314,7 +314,7 @@ async fn incomplete_successes_are_unusable_and_never_quoted() {
         (token(&jwt(&json!({ "exp": 1e300 }))), "the exp of refresh_token is not a time"),
         (token(&jwt(&json!({ "exp": i64::MAX }))), "the exp of refresh_token is not a time"),
     ] {
-        let error = failure(vec![access(), answer(200, body.clone())]).await;
+        let error = failure(vec![access(), response(200, body.clone())]).await;
         assert!(error.failure().to_string().ends_with(reason), "{body}: {}", error.failure());
         assert!(!shown(&error).contains("SECRET"));
     }
@@ -325,7 +325,7 @@ async fn a_refresh_token_that_arrives_expired_is_never_returned() {
     let now = NOW.parse::<Timestamp>().unwrap().as_second();
     for exp in [0, now - 1, now] {
         let error = failure(vec![access(), refresh(exp)]).await;
-        let Failure::ArrivedExpired { expired_at } = error.failure() else { panic!("{error:?}") };
+        let ExchangeFailure::ArrivedExpired { expired_at } = error.failure() else { panic!("{error:?}") };
         assert_eq!((error.step().name, expired_at.as_second()), ("acr:exchange", exp));
         assert!(error.upstream().is_none() && !error.is_transient());
     }
@@ -344,9 +344,10 @@ async fn silence_is_reported_with_its_step_and_kind() {
         (TooLarge, false),
         (Other, false),
     ] {
-        for (answers, step) in [(vec![Err(kind)], "entra:token"), (vec![access(), Err(kind)], "acr:exchange")]
+        for (responses, step) in
+            [(vec![Err(kind)], "entra:token"), (vec![access(), Err(kind)], "acr:exchange")]
         {
-            let error = failure(answers).await;
+            let error = failure(responses).await;
             let upstream = error.upstream().unwrap();
             assert_eq!((upstream.step, upstream.status), (step, None));
             assert_eq!((error.is_transient(), error.hint().is_some()), (transient, true));
@@ -360,7 +361,7 @@ async fn an_echoed_secret_never_gets_into_an_error() {
     let by_entra = failure(vec![refused_by_entra(400, "invalid_request", 50_027, &echo)]).await;
     let message = by_entra.upstream().unwrap().message.as_deref().unwrap();
     assert!(message.contains("bad [redacted], signature [redacted], \\u{1b}[2Jbye"), "{message}");
-    let by_proxy = failure(vec![answer(500, format!("dump: {TOKEN}"))]).await;
+    let by_proxy = failure(vec![response(500, format!("dump: {TOKEN}"))]).await;
     let by_acr =
         failure(vec![access(), refused_by_acr(401, ACCESS, &format!("{ACCESS} {ACCESS_SIGNATURE}"))]).await;
     for error in [by_entra, by_proxy, by_acr] {

@@ -25,7 +25,7 @@ pub(super) const SIGNATURE: &str = "c2lnbmF0dXJlLXNpZ25hdHVyZQ";
 const SESSION_TOKEN: &str = "session/token+with==";
 pub(super) const NOW: &str = "2026-03-01T12:00:00Z";
 
-pub(super) fn answer(status: u16, body: impl Into<Bytes>) -> Result<Response<Bytes>, TransportErrorKind> {
+pub(super) fn response(status: u16, body: impl Into<Bytes>) -> Result<Response<Bytes>, TransportErrorKind> {
     Ok(Response::builder().status(status).body(body.into()).unwrap())
 }
 
@@ -40,7 +40,7 @@ fn credentials(expiration: &str) -> String {
 }
 
 fn assumed() -> Result<Response<Bytes>, TransportErrorKind> {
-    answer(200, credentials("2026-03-01T13:00:00Z"))
+    response(200, credentials("2026-03-01T13:00:00Z"))
 }
 
 fn refused_by_sts(status: u16, code: &str, message: &str) -> Result<Response<Bytes>, TransportErrorKind> {
@@ -48,13 +48,13 @@ fn refused_by_sts(status: u16, code: &str, message: &str) -> Result<Response<Byt
         "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>\
          <RequestId>req-1</RequestId></ErrorResponse>"
     );
-    answer(status, body)
+    response(status, body)
 }
 
 /// Returns ECR's response with a login. `QVdTOmh1bnRlcjI=` is `AWS:hunter2`.
 fn login(token: &str, expires_at: f64) -> Result<Response<Bytes>, TransportErrorKind> {
     let data = json!({ "authorizationToken": token, "expiresAt": expires_at, "proxyEndpoint": "https://x" });
-    answer(200, json!({ "authorizationData": [data] }).to_string())
+    response(200, json!({ "authorizationData": [data] }).to_string())
 }
 
 fn feed(registry: &str, endpoints: &[&str]) -> Feed {
@@ -107,8 +107,8 @@ async fn run_scoped(transport: &Scripted, feed: &Feed, scope: &Scope) -> Result<
     exchange(transport, request, &SimulatedClock::at(NOW.parse().unwrap())).await
 }
 
-async fn failure(answers: Vec<Result<Response<Bytes>, TransportErrorKind>>) -> ExchangeError {
-    run(&Scripted::new(answers), &ecr_feed()).await.unwrap_err()
+async fn failure(responses: Vec<Result<Response<Bytes>, TransportErrorKind>>) -> ExchangeError {
+    run(&Scripted::new(responses), &ecr_feed()).await.unwrap_err()
 }
 
 /// Returns everything that an error can show.
@@ -185,7 +185,7 @@ async fn overridden_endpoints_are_used_and_signed_for_the_partitions_home_region
 
 /// Returns the response of ECR Public, whose `authorizationData` is an object without `proxyEndpoint`.
 fn public_login(data: serde_json::Value) -> Result<Response<Bytes>, TransportErrorKind> {
-    answer(200, json!({ "authorizationData": data }).to_string())
+    response(200, json!({ "authorizationData": data }).to_string())
 }
 
 #[tokio::test]
@@ -234,7 +234,7 @@ async fn ecr_public_gets_requests_in_its_one_region_under_its_own_name() {
 #[tokio::test]
 async fn ecr_publics_failures_name_its_own_step_and_permissions() {
     let feed = feed_of_type("aws-ecr-public", "public.ecr.aws", &[]);
-    let denied = answer(400, json!({ "__type": "AccessDeniedException", "message": "no" }).to_string());
+    let denied = response(400, json!({ "__type": "AccessDeniedException", "message": "no" }).to_string());
     let error = run(&Scripted::new([assumed(), denied]), &feed).await.unwrap_err();
     assert_eq!(error.upstream().unwrap().step, "ecr-public:GetAuthorizationToken");
     let hint = error.hint().unwrap();
@@ -306,7 +306,7 @@ async fn every_ecr_refusal_keeps_its_code_and_has_a_hint() {
             ("Other".to_owned(), Some(format!("{code}:http://internal.amazon.com/"))),
         ] {
             let mut response =
-                answer(status, json!({ "__type": kind, "Message": "no" }).to_string()).unwrap();
+                response(status, json!({ "__type": kind, "Message": "no" }).to_string()).unwrap();
             response.headers_mut().insert("x-amzn-requestid", "req-2".parse().unwrap());
             if let Some(header) = header {
                 response.headers_mut().insert("x-amzn-errortype", header.parse().unwrap());
@@ -337,7 +337,7 @@ async fn refusals_in_no_known_form_keep_status_and_an_excerpt() {
         (404, "", None, false),
         (302, "", None, false),
     ] {
-        let error = failure(vec![answer(status, body)]).await;
+        let error = failure(vec![response(status, body)]).await;
         let upstream = error.upstream().unwrap();
         assert_eq!((upstream.status, upstream.code.as_deref()), (Some(status), None));
         assert_eq!(upstream.message.as_deref(), excerpt);
@@ -366,7 +366,7 @@ async fn incomplete_successes_are_unusable_and_never_quoted() {
         (with(SESSION_TOKEN, "SECRET\nX: y"), "Credentials.SessionToken is not a session token"),
         (with("secret&amp;key", ""), "Credentials.SecretAccessKey is empty"),
     ] {
-        let error = failure(vec![answer(200, body.clone())]).await;
+        let error = failure(vec![response(200, body.clone())]).await;
         assert!(error.failure().to_string().ends_with(reason), "{body}: {}", error.failure());
         assert!(!shown(&error).contains("SECRET"));
         assert!(!error.is_transient());
@@ -395,7 +395,7 @@ async fn incomplete_successes_are_unusable_and_never_quoted() {
             "authorizationData.expiresAt is not a time",
         ),
     ] {
-        let error = failure(vec![assumed(), answer(200, body.clone())]).await;
+        let error = failure(vec![assumed(), response(200, body.clone())]).await;
         assert!(error.failure().to_string().ends_with(reason), "{body}: {}", error.failure());
         assert!(!shown(&error).contains("SECRET"));
     }
@@ -404,8 +404,8 @@ async fn incomplete_successes_are_unusable_and_never_quoted() {
 #[tokio::test]
 async fn credentials_that_arrive_expired_are_never_returned() {
     let now: Timestamp = NOW.parse().unwrap();
-    for (answers, step, expired_at) in [
-        (vec![answer(200, credentials(NOW))], "sts:AssumeRoleWithWebIdentity", NOW),
+    for (responses, step, expired_at) in [
+        (vec![response(200, credentials(NOW))], "sts:AssumeRoleWithWebIdentity", NOW),
         // The constant expiry that moto's ECR returns.
         (
             vec![assumed(), login("QVdTOmh1bnRlcjI=", 1_439_942_400.0)],
@@ -418,8 +418,8 @@ async fn credentials_that_arrive_expired_are_never_returned() {
             NOW,
         ),
     ] {
-        let error = failure(answers).await;
-        let Failure::ArrivedExpired { expired_at: at } = error.failure() else { panic!("{error:?}") };
+        let error = failure(responses).await;
+        let ExchangeFailure::ArrivedExpired { expired_at: at } = error.failure() else { panic!("{error:?}") };
         assert_eq!((error.step().name, at.to_string().as_str()), (step, expired_at));
         assert!(error.upstream().is_none() && !error.is_transient());
     }
@@ -438,11 +438,11 @@ async fn silence_is_reported_with_its_step_and_kind() {
         (TooLarge, false),
         (Other, false),
     ] {
-        for (answers, step) in [
+        for (responses, step) in [
             (vec![Err(kind)], "sts:AssumeRoleWithWebIdentity"),
             (vec![assumed(), Err(kind)], "ecr:GetAuthorizationToken"),
         ] {
-            let error = failure(answers).await;
+            let error = failure(responses).await;
             let upstream = error.upstream().unwrap();
             assert_eq!((upstream.step, upstream.status), (step, None));
             assert_eq!(upstream.message, Some(kind.to_string()));
@@ -460,9 +460,9 @@ async fn an_echoed_secret_never_gets_into_an_error() {
         Some("bad token [redacted], signature [redacted], \\u{1b}[2Jbye")
     );
     let as_code = failure(vec![refused_by_sts(400, TOKEN, "x")]).await;
-    let by_proxy = failure(vec![answer(500, format!("dump of the request: {TOKEN}"))]).await;
+    let by_proxy = failure(vec![response(500, format!("dump of the request: {TOKEN}"))]).await;
     let dump = format!("{SESSION_TOKEN} secret&key");
-    let by_ecr = failure(vec![assumed(), answer(500, dump)]).await;
+    let by_ecr = failure(vec![assumed(), response(500, dump)]).await;
     for error in [by_sts, as_code, by_proxy, by_ecr] {
         let shown = shown(&error);
         for secret in [SIGNATURE, SESSION_TOKEN, "secret&key", "\u{1b}"] {
@@ -473,8 +473,8 @@ async fn an_echoed_secret_never_gets_into_an_error() {
 
 #[tokio::test]
 async fn a_request_that_is_repeated_whole_shows_no_form_of_its_secrets() {
-    for (answers, last) in [(vec![answer(500, "ECHO")], 0), (vec![assumed(), answer(500, "ECHO")], 1)] {
-        let transport = Scripted::new(answers);
+    for (responses, last) in [(vec![response(500, "ECHO")], 0), (vec![assumed(), response(500, "ECHO")], 1)] {
+        let transport = Scripted::new(responses);
         let shown = shown(&run(&transport, &ecr_feed()).await.unwrap_err());
         let (sent, _) = transport.request(last);
         let signed = sent.headers.get("authorization").map(|value| value.to_str().unwrap());
@@ -488,6 +488,6 @@ async fn a_request_that_is_repeated_whole_shows_no_form_of_its_secrets() {
 
 #[tokio::test]
 async fn a_providers_message_is_bounded() {
-    let error = failure(vec![answer(500, "x".repeat(1 << 20))]).await;
+    let error = failure(vec![response(500, "x".repeat(1 << 20))]).await;
     assert!(error.upstream().unwrap().message.as_ref().unwrap().len() <= MAX_TEXT);
 }

@@ -71,8 +71,8 @@ const STEPS: [(&str, &str); 8] = [
 /// Makes the step respond with the code, in its provider's format, and returns the advice.
 async fn said(step: &str, code: &Code) -> Said {
     let Code { status, code: name, message, .. } = code;
-    let exchanged = async |feed: Feed, answers: Vec<azure::Answer>| {
-        let error = run(&Scripted::new(answers), &feed).await.unwrap_err();
+    let exchanged = async |feed: Feed, responses: Vec<azure::ScriptedResponse>| {
+        let error = run(&Scripted::new(responses), &feed).await.unwrap_err();
         let answered = error.upstream().unwrap();
         assert_eq!((answered.step, answered.code.as_deref()), (step, Some(name.as_str())));
         Said { causes: error.causes().to_vec(), retry: error.retry() }
@@ -84,7 +84,7 @@ async fn said(step: &str, code: &Code) -> Said {
         }
         "ecr:GetAuthorizationToken" => {
             let body = json!({ "__type": name, "message": message }).to_string();
-            exchanged(ecr_feed(), vec![assumed(), answer(*status, body)]).await
+            exchanged(ecr_feed(), vec![assumed(), response(*status, body)]).await
         }
         "entra:token" => {
             let refused = || match name.strip_prefix("AADSTS") {
@@ -107,7 +107,7 @@ async fn said(step: &str, code: &Code) -> Said {
         "iamcredentials:generateAccessToken" => {
             let federated =
                 json!({ "access_token": "ya29.federated", "expires_in": 3599, "token_type": "Bearer" });
-            exchanged(google_feed(), vec![answer(200, federated.to_string()), google_error(code)]).await
+            exchanged(google_feed(), vec![response(200, federated.to_string()), google_error(code)]).await
         }
         "registry" => {
             let feed = if message.contains("client with IP") { azure::public_feed() } else { ecr_feed() };
@@ -144,17 +144,17 @@ fn google_feed() -> Feed {
     Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), NOW.parse().unwrap()).unwrap()
 }
 
-fn oauth_error(code: &Code) -> azure::Answer {
-    answer(code.status, json!({ "error": code.code, "error_description": code.message }).to_string())
+fn oauth_error(code: &Code) -> azure::ScriptedResponse {
+    response(code.status, json!({ "error": code.code, "error_description": code.message }).to_string())
 }
 
-fn google_error(code: &Code) -> azure::Answer {
+fn google_error(code: &Code) -> azure::ScriptedResponse {
     let mut error = json!({ "code": code.status, "message": code.message, "status": code.code });
     if let Some(reason) = &code.reason {
         let kind = "type.googleapis.com/google.rpc.ErrorInfo";
         error["details"] = json!([{ "@type": kind, "reason": reason, "domain": "googleapis.com" }]);
     }
-    answer(code.status, json!({ "error": error }).to_string())
+    response(code.status, json!({ "error": error }).to_string())
 }
 
 #[tokio::test]

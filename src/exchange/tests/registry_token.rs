@@ -13,11 +13,11 @@ fn entry(name: &str, actions: &[&str]) -> serde_json::Value {
     json!({ "type": "repository", "name": name, "actions": actions })
 }
 
-fn issued(claims: &serde_json::Value) -> Answer {
-    answer(200, json!({ "access_token": jwt(claims) }).to_string())
+fn issued(claims: &serde_json::Value) -> ScriptedResponse {
+    response(200, json!({ "access_token": jwt(claims) }).to_string())
 }
 
-async fn failed(last: Answer) -> ExchangeError {
+async fn failed(last: ScriptedResponse) -> ExchangeError {
     let transport = Scripted::new([access(), refresh(1_772_377_200), last]);
     let asked = scope(json!({ "repositories": ["app/one", "app/two"], "actions": ["pull"] }));
     run_scoped(&transport, &public_feed(), &asked).await.unwrap_err()
@@ -96,13 +96,13 @@ async fn incomplete_responses_are_unusable_and_never_quoted() {
         (json!({ "access_token": jwt(&json!({ "exp": "soon" })) }), "the exp of access_token is not a time"),
         (json!({ "access_token": jwt(&json!({ "exp": EXP })) }), "access_token does not name its scope"),
     ] {
-        let error = failed(answer(200, body.to_string())).await;
+        let error = failed(response(200, body.to_string())).await;
         assert!(error.failure().to_string().ends_with(reason), "{body}: {}", error.failure());
         assert!(!shown(&error).contains("SECRET"));
     }
     let access = json!([entry("app/one", &["pull"])]);
     let error = failed(issued(&json!({ "exp": 1_772_366_400, "access": access }))).await;
-    assert!(matches!(error.failure(), Failure::ArrivedExpired { .. }), "{error:?}");
+    assert!(matches!(error.failure(), ExchangeFailure::ArrivedExpired { .. }), "{error:?}");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ async fn a_scope_becomes_the_session_policy_and_one_that_is_too_long_is_never_re
     let many: Vec<String> = (0..50).map(|n| format!("repository-{n}")).collect();
     let scope: Scope = serde_json::from_value(json!({ "repositories": many })).unwrap();
     let error = run_scoped(&Scripted::default(), &ecr_feed(), &scope).await.unwrap_err();
-    assert!(matches!(error.failure(), Failure::Scope(_)) && !error.is_transient(), "{error:?}");
+    assert!(matches!(error.failure(), ExchangeFailure::Scope(_)) && !error.is_transient(), "{error:?}");
 }
 
 #[tokio::test]
@@ -48,6 +48,6 @@ async fn feeds_whose_provider_cannot_limit_a_credential_give_the_reason_and_send
         let scope: Scope = serde_json::from_str(scope).unwrap();
         // The script has no response, so a request would panic.
         let error = run_scoped(&Scripted::default(), &feed, &scope).await.unwrap_err();
-        assert!(matches!(error.failure(), Failure::Scope(why) if *why == reason), "{error:?}");
+        assert!(matches!(error.failure(), ExchangeFailure::Scope(why) if *why == reason), "{error:?}");
     }
 }

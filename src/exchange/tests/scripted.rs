@@ -14,15 +14,15 @@ use crate::feed::Feed;
 /// the request's headers and body.
 #[derive(Debug, Default)]
 pub(in crate::exchange) struct Scripted {
-    answers: Mutex<VecDeque<Result<Response<Bytes>, TransportErrorKind>>>,
+    responses: Mutex<VecDeque<Result<Response<Bytes>, TransportErrorKind>>>,
     requests: Mutex<Vec<Request<Bytes>>>,
 }
 
 impl Scripted {
     pub(in crate::exchange) fn new(
-        answers: impl IntoIterator<Item = Result<Response<Bytes>, TransportErrorKind>>,
+        responses: impl IntoIterator<Item = Result<Response<Bytes>, TransportErrorKind>>,
     ) -> Self {
-        Self { answers: Mutex::new(answers.into_iter().collect()), requests: Mutex::default() }
+        Self { responses: Mutex::new(responses.into_iter().collect()), requests: Mutex::default() }
     }
 
     /// Asserts that the requests went only to the hosts that the audit log names for the feed, and to all of
@@ -47,16 +47,16 @@ impl Scripted {
 
 impl HttpTransport for Scripted {
     fn send(&self, request: Request<Bytes>) -> SendFuture<'_> {
-        let mut answer = self.answers.lock().unwrap().pop_front().expect("no answer left");
-        if let Ok(answer) = &mut answer
-            && answer.body() == "ECHO"
+        let mut response = self.responses.lock().unwrap().pop_front().expect("no answer left");
+        if let Ok(response) = &mut response
+            && response.body() == "ECHO"
         {
             let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
             let headers = request.headers().iter().map(|(name, value)| format!("{name}: {}\n", text(value)));
             let echo = headers.chain([String::from_utf8(request.body().to_vec()).unwrap()]);
-            *answer.body_mut() = echo.collect::<String>().into();
+            *response.body_mut() = echo.collect::<String>().into();
         }
         self.requests.lock().unwrap().push(request);
-        Box::pin(async move { answer.map_err(|kind| TransportError::new(kind, None)) })
+        Box::pin(async move { response.map_err(|kind| TransportError::new(kind, None)) })
     }
 }

@@ -257,13 +257,13 @@ impl ReqwestTransport {
         vet_host(request.url(), self.loopback)
             .map_err(|error| TransportError::new(TransportErrorKind::Address, Some(Box::new(error))))?;
         let target = request.url().clone();
-        let answer = self.client.execute(request).await;
-        let mut answer = match &self.proxy {
-            None => answer?,
-            Some(proxy) => proxied::answer(&self.client, proxy, &target, answer).await?,
+        let received = self.client.execute(request).await;
+        let mut received = match &self.proxy {
+            None => received?,
+            Some(proxy) => proxied::response(&self.client, proxy, &target, received).await?,
         };
         let mut body = BytesMut::new();
-        while let Some(mut chunk) = answer.chunk().await? {
+        while let Some(mut chunk) = received.chunk().await? {
             if let Some(wanted) = wanted
                 && chunk.len() >= wanted - body.len()
             {
@@ -276,8 +276,8 @@ impl ReqwestTransport {
             body.extend_from_slice(&chunk);
         }
         let mut response = Response::new(body.freeze());
-        *response.status_mut() = answer.status();
-        *response.headers_mut() = std::mem::take(answer.headers_mut());
+        *response.status_mut() = received.status();
+        *response.headers_mut() = std::mem::take(received.headers_mut());
         Ok(response)
     }
 }

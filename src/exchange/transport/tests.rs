@@ -10,12 +10,12 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use super::*;
 
 /// Sends these bytes to one connection, whatever the request is, and returns the request.
-async fn once(listener: TcpListener, answer: Vec<u8>) -> String {
+async fn once(listener: TcpListener, response: Vec<u8>) -> String {
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut request = vec![0; 4096];
     let read = stream.read(&mut request).await.unwrap();
     // Some tests make the client close the connection early.
-    let _ = stream.write_all(&answer).await;
+    let _ = stream.write_all(&response).await;
     let _ = stream.shutdown().await;
     request.truncate(read);
     String::from_utf8(request).unwrap()
@@ -49,10 +49,10 @@ async fn redirects_are_responses_and_requests_name_only_the_version() {
     let (listener, url) = listen().await;
     let redirect =
         b"HTTP/1.1 307 x\r\nlocation: http://127.0.0.1:1/\r\nset-cookie: a=b\r\ncontent-length: 2\r\n\r\nhi";
-    let (answer, request) =
+    let (response, request) =
         tokio::join!(post(TransportConfig::default(), &url), once(listener, redirect.to_vec()));
-    let answer = answer.unwrap();
-    assert_eq!((answer.status(), &answer.body()[..]), (StatusCode::TEMPORARY_REDIRECT, &b"hi"[..]));
+    let response = response.unwrap();
+    assert_eq!((response.status(), &response.body()[..]), (StatusCode::TEMPORARY_REDIRECT, &b"hi"[..]));
     assert!(request.starts_with("POST /path HTTP/1.1\r\n"));
     assert!(request.contains(concat!("user-agent: carnet/", env!("CARGO_PKG_VERSION"), "\r\n")));
     assert!(!request.contains("referer") && !request.contains("cookie"));
@@ -61,7 +61,7 @@ async fn redirects_are_responses_and_requests_name_only_the_version() {
 #[tokio::test]
 async fn responses_beyond_the_limit_are_cut_off_with_and_without_a_length() {
     let config = TransportConfig { max_response: 10, ..TransportConfig::default() };
-    for (answer, fits) in [
+    for (response, fits) in [
         (&b"HTTP/1.1 200 x\r\ncontent-length: 10\r\n\r\n0123456789"[..], true),
         (b"HTTP/1.1 200 x\r\ncontent-length: 11\r\n\r\n0123456789A", false),
         (b"HTTP/1.1 200 x\r\n\r\n0123456789A", false),
@@ -69,9 +69,9 @@ async fn responses_beyond_the_limit_are_cut_off_with_and_without_a_length() {
     ] {
         let (listener, url) = listen().await;
         let (outcome, _) =
-            tokio::join!(post(config.clone(), &url), once(listener, answer.to_vec()));
+            tokio::join!(post(config.clone(), &url), once(listener, response.to_vec()));
         match outcome {
-            Ok(answer) => assert!(fits && answer.body().len() == 10),
+            Ok(response) => assert!(fits && response.body().len() == 10),
             Err(error) => assert!(!fits && error.kind() == TransportErrorKind::TooLarge, "{error:?}"),
         }
     }
@@ -129,7 +129,7 @@ async fn a_private_ca_is_trusted_only_when_configured() {
         };
         let (outcome, ()) = tokio::join!(post(config, &url), serve);
         match outcome {
-            Ok(answer) => assert!(trusted && answer.status() == StatusCode::NO_CONTENT),
+            Ok(response) => assert!(trusted && response.status() == StatusCode::NO_CONTENT),
             Err(error) => {
                 assert!(!trusted && matches!(error.kind(), TransportErrorKind::Tls(_)), "{error:?}");
             }
@@ -167,9 +167,9 @@ async fn send(config: TransportConfig, url: &str) -> Result<Response<Bytes>, Tra
 async fn a_proxy_that_is_set_gets_every_request_with_its_user_and_resolves_the_names() {
     let (listener, _) = listen().await;
     let config = behind(&listener, "user:hunter2@");
-    let answer = b"HTTP/1.1 204 x\r\n\r\n".to_vec();
+    let response = b"HTTP/1.1 204 x\r\n\r\n".to_vec();
     let (outcome, request) =
-        tokio::join!(send(config, "http://nowhere.invalid/path"), once(listener, answer));
+        tokio::join!(send(config, "http://nowhere.invalid/path"), once(listener, response));
     assert_eq!(outcome.unwrap().status(), StatusCode::NO_CONTENT);
     assert!(request.starts_with("POST http://nowhere.invalid/path HTTP/1.1\r\n"), "{request}");
     // user:hunter2
@@ -181,9 +181,9 @@ async fn https_requests_are_tunnelled_and_a_refusing_proxy_shows_no_password() {
     let (listener, _) = listen().await;
     let config = behind(&listener, "user:hunter2@");
     let transport = format!("{config:?} {:?}", ReqwestTransport::new(config.clone()).unwrap());
-    let answer = b"HTTP/1.1 407 x\r\ncontent-length: 0\r\n\r\n".to_vec();
+    let response = b"HTTP/1.1 407 x\r\ncontent-length: 0\r\n\r\n".to_vec();
     let (outcome, request) =
-        tokio::join!(send(config, "https://nowhere.invalid/path"), once(listener, answer));
+        tokio::join!(send(config, "https://nowhere.invalid/path"), once(listener, response));
     assert!(request.starts_with("CONNECT nowhere.invalid:443 HTTP/1.1\r\n"), "{request}");
     assert!(
         request.to_ascii_lowercase().contains("proxy-authorization: basic dxnlcjpodw50zxiy"),

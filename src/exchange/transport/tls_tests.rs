@@ -78,8 +78,8 @@ async fn failure(server: &Server) -> TransportError {
     };
     let transport = ReqwestTransport::new(config).unwrap();
     let request = Request::get(url).body(Bytes::new()).unwrap();
-    let (answer, ()) = tokio::join!(transport.send(request), serve(server, listener, acceptor));
-    answer.unwrap_err()
+    let (response, ()) = tokio::join!(transport.send(request), serve(server, listener, acceptor));
+    response.unwrap_err()
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::Api;
 use super::body::Parameters;
 use super::caller::Caller;
 use super::openapi::Refusals;
-use super::refusal::Refusal;
+use super::refusal::ApiRefusal;
 use crate::api_types::audit::{AuditPage, AuditRecord};
 use crate::api_types::texts::{EventKindName, OutcomeName, SlugText, TimeText};
 use crate::audit::{EventKind, Outcome};
@@ -78,15 +78,15 @@ pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
     Parameters(parameters): Parameters<AuditParameters>,
-) -> Result<Json<AuditPage>, Refusal> {
+) -> Result<Json<AuditPage>, ApiRefusal> {
     caller.needs(Role::Viewer)?;
     let limit = parameters.limit.unwrap_or(USUAL_PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Refusal::field("limit", format!("1 to {MAX_PAGE}")));
+        return Err(ApiRefusal::field("limit", format!("1 to {MAX_PAGE}")));
     }
     let before = parameters.before.map(i64::try_from).transpose();
     let before = before.ok().filter(|before| *before != Some(0));
-    let before = before.ok_or_else(|| Refusal::field("before", "the number of a row"))?;
+    let before = before.ok_or_else(|| ApiRefusal::field("before", "the number of a row"))?;
     let filter = filter(parameters, &caller)?;
     let _turn = api.audit_turns().take(caller.grant_id(), api.carnet().clock().as_ref()).await?;
     let page = api.carnet().store().audit(&filter, Direction::NewestFirst(before), limit).await?;
@@ -96,9 +96,9 @@ pub(super) async fn list(
     }))
 }
 
-fn filter(parameters: AuditParameters, caller: &Caller) -> Result<AuditFilter, Refusal> {
+fn filter(parameters: AuditParameters, caller: &Caller) -> Result<AuditFilter, ApiRefusal> {
     if parameters.actor.as_ref().is_some_and(|actor| actor.chars().count() > MAX_ACTOR) {
-        return Err(Refusal::field("actor", format!("at most {MAX_ACTOR} characters")));
+        return Err(ApiRefusal::field("actor", format!("at most {MAX_ACTOR} characters")));
     }
     let Permissions { spaces, feeds, .. } = caller.permissions();
     Ok(AuditFilter {
@@ -116,9 +116,9 @@ fn filter(parameters: AuditParameters, caller: &Caller) -> Result<AuditFilter, R
     })
 }
 
-fn parsed<T>(field: &str, text: Option<String>) -> Result<Option<T>, Refusal>
+fn parsed<T>(field: &str, text: Option<String>) -> Result<Option<T>, ApiRefusal>
 where
     T: std::str::FromStr<Err: std::fmt::Display>,
 {
-    text.map(|text| text.parse()).transpose().map_err(|error: T::Err| Refusal::field(field, error))
+    text.map(|text| text.parse()).transpose().map_err(|error: T::Err| ApiRefusal::field(field, error))
 }

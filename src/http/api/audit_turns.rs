@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use super::refusal::Refusal;
+use super::refusal::ApiRefusal;
 use crate::api_types::problem::{Problem, ProblemType};
 use crate::values::clock::Clock;
 
@@ -32,7 +32,7 @@ pub(super) struct AuditTurn {
 impl AuditTurns {
     /// Waits briefly for the turn of `grant`. Refuses with 429 if the grant's earlier requests take too long,
     /// or too many of them wait.
-    pub(super) async fn take(&self, grant: Uuid, clock: &dyn Clock) -> Result<AuditTurn, Refusal> {
+    pub(super) async fn take(&self, grant: Uuid, clock: &dyn Clock) -> Result<AuditTurn, ApiRefusal> {
         let semaphore = {
             let mut turns = self.lock();
             let semaphore = turns.entry(grant).or_insert_with(|| Arc::new(Semaphore::new(1)));
@@ -58,10 +58,10 @@ impl AuditTurns {
     }
 }
 
-fn refused() -> Refusal {
+fn refused() -> ApiRefusal {
     let problem = Problem::new(ProblemType::RateLimited)
         .detail("other requests with this grant are still reading the audit log: ask for one page at a time");
-    Refusal::from(problem).retry_after(Duration::from_secs(1))
+    ApiRefusal::from(problem).retry_after(Duration::from_secs(1))
 }
 
 impl Drop for AuditTurn {

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::Api;
 use super::caller::Caller;
-use super::refusal::Refusal;
+use super::refusal::ApiRefusal;
 use crate::api_types::problem::{Problem, ProblemType};
 use crate::http::slow::BodyError;
 
@@ -31,9 +31,9 @@ pub(super) struct Names<T>(pub(super) T);
 pub(super) struct Parameters<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
-    type Rejection = Refusal;
+    type Rejection = ApiRefusal;
 
-    async fn from_request(request: Request, api: &Api) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiRefusal> {
         let (parts, body) = request.into_parts();
         check_type(&parts.headers)?;
         let body = read(body, api).await?;
@@ -43,9 +43,9 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
 }
 
 impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJsonBody<T> {
-    type Rejection = Refusal;
+    type Rejection = ApiRefusal;
 
-    async fn from_request(request: Request, api: &Api) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiRefusal> {
         let (parts, body) = request.into_parts();
         let body = read(body, api).await?;
         Caller::confirm_sender(&parts.extensions, api).await?;
@@ -62,18 +62,18 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJsonBody<T> {
 }
 
 impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Names<T> {
-    type Rejection = Refusal;
+    type Rejection = ApiRefusal;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
-        let Path(names) = Path::from_request_parts(parts, api).await.map_err(|_| Refusal::not_found())?;
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiRefusal> {
+        let Path(names) = Path::from_request_parts(parts, api).await.map_err(|_| ApiRefusal::not_found())?;
         Ok(Self(names))
     }
 }
 
 impl<T: DeserializeOwned> FromRequestParts<Api> for Parameters<T> {
-    type Rejection = Refusal;
+    type Rejection = ApiRefusal;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiRefusal> {
         let parsed: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, api).await;
         match parsed {
             Ok(Query(parameters)) => Ok(Self(parameters)),
@@ -87,17 +87,17 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Parameters<T> {
 }
 
 /// Reads a body to its end, within the limits of length and time.
-async fn read(body: Body, api: &Api) -> Result<bytes::Bytes, Refusal> {
+async fn read(body: Body, api: &Api) -> Result<bytes::Bytes, ApiRefusal> {
     let limit = api.api_limits().max_body;
     let whole = axum::body::to_bytes(body, limit);
     match tokio::time::timeout(api.api_limits().body_timeout, whole).await {
-        Err(_) => Err(Refusal::new(ProblemType::RequestTimeout)),
+        Err(_) => Err(ApiRefusal::new(ProblemType::RequestTimeout)),
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if is_too_long(&error) => {
             let detail = format!("a body has at most {limit} bytes");
             Err(Problem::new(ProblemType::TooLarge).detail(detail).into())
         }
-        Ok(Err(error)) if BodyError::is_too_slow(&error) => Err(Refusal::new(ProblemType::RequestTimeout)),
+        Ok(Err(error)) if BodyError::is_too_slow(&error) => Err(ApiRefusal::new(ProblemType::RequestTimeout)),
         Ok(Err(_)) => Err(Problem::new(ProblemType::MalformedRequest).detail("the body broke off").into()),
     }
 }
@@ -114,7 +114,7 @@ fn is_too_long(error: &axum::Error) -> bool {
 }
 
 /// Checks that the type is `application/json`, with or without parameters.
-fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_type(headers: &HeaderMap) -> Result<(), ApiRefusal> {
     let essence = headers
         .get(CONTENT_TYPE)
         .map(HeaderValue::as_bytes)
@@ -122,15 +122,15 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
         .map(<[u8]>::trim_ascii);
     match essence {
         Some(essence) if essence.eq_ignore_ascii_case(b"application/json") => Ok(()),
-        _ => Err(Refusal::new(ProblemType::UnsupportedMediaType)),
+        _ => Err(ApiRefusal::new(ProblemType::UnsupportedMediaType)),
     }
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiRefusal> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let malformed = |field: Option<String>, why: String| {
         let problem = Problem::new(ProblemType::MalformedRequest).detail(why);
-        Refusal::from(match field {
+        ApiRefusal::from(match field {
             Some(field) => problem.field(field),
             None => problem,
         })
@@ -145,7 +145,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
         // A value that breaks a rule of its type is well-formed JSON, so the error concerns its field.
         let field = Some(path).filter(|path| path != ".");
         match (field, error.is_data()) {
-            (Some(field), true) => Refusal::field(&field, without_place(&error)),
+            (Some(field), true) => ApiRefusal::field(&field, without_place(&error)),
             (field, _) => malformed(field, error.to_string()),
         }
     })?;
@@ -166,12 +166,12 @@ fn without_place(error: &serde_json::Error) -> String {
 mod tests {
     use super::*;
     use crate::api_types::credentials::CredentialRequest;
-    use crate::http::api::refusal::Refused;
+    use crate::http::api::refusal::RefusedRequest;
 
     fn refused(body: &str) -> (String, Option<String>, String) {
         use axum::response::IntoResponse as _;
         let response = parse::<CredentialRequest>(body.as_bytes()).unwrap_err().into_response();
-        let refused = response.extensions().get::<Refused>().unwrap();
+        let refused = response.extensions().get::<RefusedRequest>().unwrap();
         let Problem { problem_type, field, detail, .. } = refused.problem.clone();
         (problem_type, field, detail.unwrap())
     }

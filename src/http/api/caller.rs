@@ -22,8 +22,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::Api;
-use super::limits::Place;
-use super::refusal::Refusal;
+use super::limits::RequestPermit;
+use super::refusal::ApiRefusal;
 use super::request_id::RequestId;
 use crate::access::grants::AuthenticationError;
 use crate::access::principal::Principal;
@@ -83,7 +83,7 @@ impl Caller {
 
     /// Refuses a caller whose grant has ended since it was last read. A grant read less than
     /// [`READ_AGAIN_AFTER`] ago is not read again.
-    pub(super) async fn confirm(&self, api: &Api) -> Result<(), Refusal> {
+    pub(super) async fn confirm(&self, api: &Api) -> Result<(), ApiRefusal> {
         let clock = api.carnet().clock();
         if clock.monotonic().saturating_sub(self.read_at) < READ_AGAIN_AFTER {
             return Ok(());
@@ -93,11 +93,11 @@ impl Caller {
         }
         checked(api, GrantOutcome::Revoked);
         let why = "the grant has ended since the request began".to_owned();
-        Err(Refusal::new(ProblemType::Unauthorized).because(why))
+        Err(ApiRefusal::new(ProblemType::Unauthorized).because(why))
     }
 
     /// Confirms the caller, as [`Caller::confirm`] does, of a request whose body has just been read.
-    pub(super) async fn confirm_sender(extensions: &Extensions, api: &Api) -> Result<(), Refusal> {
+    pub(super) async fn confirm_sender(extensions: &Extensions, api: &Api) -> Result<(), ApiRefusal> {
         match extensions.get::<Self>() {
             Some(caller) => caller.confirm(api).await,
             None => Ok(()),
@@ -114,7 +114,7 @@ impl Caller {
     }
 
     /// Refuses a caller whose role does not cover `role`. This comes before any lookup.
-    pub(super) fn needs(&self, role: Role) -> Result<(), Refusal> {
+    pub(super) fn needs(&self, role: Role) -> Result<(), ApiRefusal> {
         if self.permissions().role.covers(role) {
             return Ok(());
         }
@@ -125,7 +125,7 @@ impl Caller {
     }
 
     /// Refuses everyone except an admin without limits, because keys belong to no space.
-    pub(super) fn needs_unlimited_admin(&self) -> Result<(), Refusal> {
+    pub(super) fn needs_unlimited_admin(&self) -> Result<(), ApiRefusal> {
         self.needs(Role::Admin)?;
         if self.permissions().is_unlimited_admin() {
             return Ok(());
@@ -134,29 +134,31 @@ impl Caller {
     }
 
     /// Returns the path of a feed that the caller may know of. Other feeds are not found.
-    pub(super) fn feed_path(&self, space: &str, feed: &str) -> Result<FeedPath, Refusal> {
-        let (Ok(space), Ok(slug)) = (space.parse(), feed.parse()) else { return Err(Refusal::not_found()) };
+    pub(super) fn feed_path(&self, space: &str, feed: &str) -> Result<FeedPath, ApiRefusal> {
+        let (Ok(space), Ok(slug)) = (space.parse(), feed.parse()) else {
+            return Err(ApiRefusal::not_found());
+        };
         let path = FeedPath { space, slug };
-        if self.permissions().may_see(&path) { Ok(path) } else { Err(Refusal::not_found()) }
+        if self.permissions().may_see(&path) { Ok(path) } else { Err(ApiRefusal::not_found()) }
     }
 
     /// Returns the space of this name, if the caller may know of it.
-    pub(super) fn space(&self, space: &str) -> Result<Slug, Refusal> {
-        let space: Slug = space.parse().map_err(|_| Refusal::not_found())?;
-        if self.permissions().sees_space(&space) { Ok(space) } else { Err(Refusal::not_found()) }
+    pub(super) fn space(&self, space: &str) -> Result<Slug, ApiRefusal> {
+        let space: Slug = space.parse().map_err(|_| ApiRefusal::not_found())?;
+        if self.permissions().sees_space(&space) { Ok(space) } else { Err(ApiRefusal::not_found()) }
     }
 }
 
-fn forbidden(why: impl Into<String>) -> Refusal {
+fn forbidden(why: impl Into<String>) -> ApiRefusal {
     crate::api_types::problem::Problem::new(ProblemType::Forbidden).detail(why).into()
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = Refusal;
+    type Rejection = ApiRefusal;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiRefusal> {
         // Absent only if a route was left without authentication. Such a route refuses everyone.
-        parts.extensions.get::<Self>().cloned().ok_or_else(|| Refusal::new(ProblemType::Unauthorized))
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| ApiRefusal::new(ProblemType::Unauthorized))
     }
 }
 
@@ -179,7 +181,7 @@ async fn admit(api: Api, mut request: Request, next: Next, role: Option<Role>) -
         Err(refusal) => return challenged(refusal),
     };
     let mut response = match let_in(&api, &caller, role) {
-        Ok(_place) => {
+        Ok(_permit) => {
             request.extensions_mut().insert(caller.clone());
             next.run(request).await
         }
@@ -203,21 +205,21 @@ async fn admit(api: Api, mut request: Request, next: Next, role: Option<Role>) -
 }
 
 /// Checks the limits of the server first, then the caller's role.
-fn let_in(api: &Api, caller: &Caller, role: Option<Role>) -> Result<Place, Refusal> {
+fn let_in(api: &Api, caller: &Caller, role: Option<Role>) -> Result<RequestPermit, ApiRefusal> {
     let limits = api.limits();
     limits.take_for_address(caller.client, caller.grant.id)?;
     limits.take_for_grant(caller.grant.id)?;
-    let place = limits.enter(caller.account())?;
+    let permit = limits.enter(caller.account())?;
     role.map_or(Ok(()), |role| caller.needs(role))?;
-    Ok(place)
+    Ok(permit)
 }
 
 /// Refuses a caller without a valid grant. Such callers have a separate budget for each address, so they use
 /// up nothing of callers with a grant behind the same address, for example a proxy.
-fn stranger(api: &Api, client: Option<IpAddr>, outcome: GrantOutcome, why: String) -> Refusal {
+fn stranger(api: &Api, client: Option<IpAddr>, outcome: GrantOutcome, why: String) -> ApiRefusal {
     checked(api, outcome);
     match api.limits().take_for_strangers(client) {
-        Ok(()) => Refusal::new(ProblemType::Unauthorized).because(why),
+        Ok(()) => ApiRefusal::new(ProblemType::Unauthorized).because(why),
         Err(refusal) => refusal,
     }
 }
@@ -227,7 +229,7 @@ async fn identify(
     presented: Option<SecretString>,
     request_id: Option<RequestId>,
     client: Option<IpAddr>,
-) -> Result<Caller, Refusal> {
+) -> Result<Caller, ApiRefusal> {
     let (token, request_id) = presented
         .zip(request_id)
         .ok_or_else(|| stranger(api, client, GrantOutcome::Missing, "no grant was presented".to_owned()))?;
@@ -271,7 +273,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"carnet\"");
 
-fn challenged(refusal: Refusal) -> Response {
+fn challenged(refusal: ApiRefusal) -> Response {
     let is_unauthorized = refusal.problem_type() == Some(ProblemType::Unauthorized);
     let mut response = refusal.into_response();
     if is_unauthorized {

@@ -7,7 +7,7 @@ use super::Api;
 use super::body::{Names, OptionalJsonBody};
 use super::caller::Caller;
 use super::openapi::Refusals;
-use super::refusal::Refusal;
+use super::refusal::ApiRefusal;
 use crate::api_types::check::{CheckAnswer, CheckCause, CheckRequest, CheckStep};
 use crate::api_types::problem::ProblemType;
 use crate::api_types::texts::SlugText;
@@ -37,29 +37,29 @@ pub(super) async fn run(
     caller: Caller,
     Names((space, feed)): Names<(String, String)>,
     OptionalJsonBody(request): OptionalJsonBody<CheckRequest>,
-) -> Result<Json<CheckAnswer>, Refusal> {
+) -> Result<Json<CheckAnswer>, ApiRefusal> {
     caller.needs(Role::Admin)?;
     let path = caller.feed_path(&space, &feed)?;
-    let feed = api.carnet().store().feed(&path).await?.ok_or_else(Refusal::not_found)?;
+    let feed = api.carnet().store().feed(&path).await?.ok_or_else(ApiRefusal::not_found)?;
     let context = caller.permissions().context.admit(&request.context)?;
     let scope = &caller.permissions().scope;
     let image = request.image.as_deref().map(|image| ImageReference::parse(image, &feed.registry));
-    let image = image.transpose().map_err(|error| Refusal::field("image", error))?;
+    let image = image.transpose().map_err(|error| ApiRefusal::field("image", error))?;
     let asked = caller.event(EventKind::TokenMint, Outcome::Done).detail("feed check");
     let wanted = Check { feed: &feed, context: &context, scope, image: image.as_ref(), network: &[], asked };
-    let mut answer = check(api.carnet(), wanted, &|_| {}).await?;
+    let mut response = check(api.carnet(), wanted, &|_| {}).await?;
     if !caller.permissions().is_unlimited_admin() && !feed.endpoints.is_empty() {
-        hide_endpoints(&mut answer);
+        hide_endpoints(&mut response);
     }
-    Ok(Json(answer))
+    Ok(Json(response))
 }
 
 /// Replaces the details of a failure at an endpoint or a registry by the statement that it is no response of
 /// the provider. A refusal with a code, by a provider or a registry, stays. The steps of carnet itself have
 /// nothing to hide.
-fn hide_endpoints(answer: &mut CheckAnswer) {
+fn hide_endpoints(response: &mut CheckAnswer) {
     let is_own = |step: &CheckStep| matches!(step.step.as_str(), "discovery" | "jwks" | "mint" | "scope");
-    for step in answer.steps.iter_mut().filter(|step| !step.ok && !is_own(step)) {
+    for step in response.steps.iter_mut().filter(|step| !step.ok && !is_own(step)) {
         if step.upstream.as_ref().is_some_and(|upstream| upstream.code.is_some()) {
             continue;
         }
@@ -75,7 +75,7 @@ fn hide_endpoints(answer: &mut CheckAnswer) {
     }
 }
 
-impl From<TransportConfigError> for Refusal {
+impl From<TransportConfigError> for ApiRefusal {
     fn from(error: TransportConfigError) -> Self {
         tracing::error!(error = &error as &dyn std::error::Error, "the HTTP client could not be made");
         Self::new(ProblemType::Internal)

@@ -7,7 +7,7 @@ use super::Api;
 use super::body::{Names, OptionalJsonBody};
 use super::caller::Caller;
 use super::openapi::{Refusals, UpstreamRefusals};
-use super::refusal::Refusal;
+use super::refusal::ApiRefusal;
 use crate::api_types::credentials::{CredentialAnswer, CredentialRequest, MAX_MIN_REMAINING};
 use crate::api_types::problem::{Problem, ProblemType};
 use crate::api_types::texts::{RegistryText, SlugText};
@@ -35,12 +35,12 @@ pub(super) async fn of_feed(
     caller: Caller,
     Names((space, feed)): Names<(String, String)>,
     OptionalJsonBody(request): OptionalJsonBody<CredentialRequest>,
-) -> Result<Json<CredentialAnswer>, Refusal> {
+) -> Result<Json<CredentialAnswer>, ApiRefusal> {
     caller.needs(Role::Deployer)?;
     let path = caller.feed_path(&space, &feed)?;
-    let feed = api.carnet().store().feed(&path).await?.ok_or_else(Refusal::not_found);
+    let feed = api.carnet().store().feed(&path).await?.ok_or_else(ApiRefusal::not_found);
     let answered = match feed {
-        Ok(feed) => answer(&api, &caller, &feed, &request).await,
+        Ok(feed) => response(&api, &caller, &feed, &request).await,
         Err(refusal) => Err(refusal),
     };
     answered.map_err(|refusal| refusal.about(&path))
@@ -64,15 +64,17 @@ pub(super) async fn of_registry(
     caller: Caller,
     Names(host): Names<String>,
     OptionalJsonBody(request): OptionalJsonBody<CredentialRequest>,
-) -> Result<Json<CredentialAnswer>, Refusal> {
+) -> Result<Json<CredentialAnswer>, ApiRefusal> {
     caller.needs(Role::Deployer)?;
-    let host = host.parse().map_err(|_| Refusal::not_found())?;
+    let host = host.parse().map_err(|_| ApiRefusal::not_found())?;
     // The role is sufficient, so every feed inside the limits is one that the caller may deploy.
     let limits = (&caller.permissions().spaces, &caller.permissions().feeds);
     let feeds = api.carnet().store().feeds_inside(limits, FeedsOf::Registry(&host)).await?;
     match feeds.as_slice() {
-        [] => Err(Refusal::not_found()),
-        [feed] => answer(&api, &caller, feed, &request).await.map_err(|refusal| refusal.about(&feed.path())),
+        [] => Err(ApiRefusal::not_found()),
+        [feed] => {
+            response(&api, &caller, feed, &request).await.map_err(|refusal| refusal.about(&feed.path()))
+        }
         several => {
             // A longer list would not be useful.
             let is_cut = several.len() >= MAX_OF_REGISTRY as usize;
@@ -86,17 +88,17 @@ pub(super) async fn of_registry(
 }
 
 /// Returns a credential of `feed` to a caller that may deploy it.
-async fn answer(
+async fn response(
     api: &Api,
     caller: &Caller,
     feed: &Feed,
     request: &CredentialRequest,
-) -> Result<Json<CredentialAnswer>, Refusal> {
+) -> Result<Json<CredentialAnswer>, ApiRefusal> {
     let permissions = caller.permissions();
     let min_remaining = request.min_remaining();
     if min_remaining.is_some_and(|wanted| wanted > MAX_MIN_REMAINING) {
         let rule = format!("{} at most", MAX_MIN_REMAINING.as_secs());
-        return Err(Refusal::field("min_remaining_seconds", rule));
+        return Err(ApiRefusal::field("min_remaining_seconds", rule));
     }
     let context = permissions.context.admit(&request.context)?;
     let scope = permissions.scope.narrowed_to(&request.scope()?)?;
@@ -104,10 +106,10 @@ async fn answer(
     let served = api.broker().credential_for(caller.account(), feed, &context, &scope, min_remaining).await;
     let served = match served {
         Err(error @ BrokerError::MinRemainingUnattainable { .. }) => {
-            return Err(Refusal::from(error).hint(feed.provider.longer_life()));
+            return Err(ApiRefusal::from(error).hint(feed.provider.longer_life()));
         }
         Err(error) if !permissions.is_unlimited_admin() && !feed.endpoints.is_empty() => {
-            return Err(Refusal::of_named_endpoint(error));
+            return Err(ApiRefusal::of_named_endpoint(error));
         }
         served => served?,
     };

@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 
 use super::Api;
 use super::caller::Caller;
-use super::refusal::Refused;
+use super::refusal::RefusedRequest;
 use super::request_id::{REQUEST_ID, RequestId};
 use crate::api_types::PREFIX;
 use crate::api_types::problem::{PROBLEM_JSON, Problem, ProblemType};
@@ -39,7 +39,7 @@ pub(super) async fn envelope(State(api): State<Api>, mut request: Request, next:
     let below = request.uri().path().strip_prefix(PREFIX);
     let is_below = below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let mut response = next.run(request).instrument(span).await;
-    if response.extensions().get::<Refused>().is_none() {
+    if response.extensions().get::<RefusedRequest>().is_none() {
         // axum's own responses, which keep their `Allow` header.
         let problem_type = match response.status() {
             StatusCode::METHOD_NOT_ALLOWED => Some(ProblemType::MethodNotAllowed),
@@ -47,11 +47,12 @@ pub(super) async fn envelope(State(api): State<Api>, mut request: Request, next:
             _ => None,
         };
         if let Some(problem_type) = problem_type {
-            let refused = Refused { problem: Problem::new(problem_type), about: None, why: None };
+            let refused = RefusedRequest { problem: Problem::new(problem_type), about: None, why: None };
             response.extensions_mut().insert(refused);
         }
     }
-    if let Some(Refused { problem, about, why }) = response.extensions_mut().remove::<Refused>() {
+    if let Some(RefusedRequest { problem, about, why }) = response.extensions_mut().remove::<RefusedRequest>()
+    {
         let caller = response.extensions_mut().remove::<Caller>();
         match caller {
             Some(caller) => {

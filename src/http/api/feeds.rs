@@ -8,7 +8,7 @@ use super::Api;
 use super::body::{JsonBody, Names};
 use super::caller::Caller;
 use super::openapi::{Conflicts, Refusals};
-use super::refusal::Refusal;
+use super::refusal::ApiRefusal;
 use crate::api_types::feeds::{FeedAnswer, FeedPatch, NewFeed};
 use crate::api_types::texts::SlugText;
 use crate::feed::FeedPath;
@@ -31,7 +31,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
     Names(space): Names<String>,
-) -> Result<Json<Vec<FeedAnswer>>, Refusal> {
+) -> Result<Json<Vec<FeedAnswer>>, ApiRefusal> {
     caller.needs(Role::Viewer)?;
     let space = caller.space(&space)?;
     let limits = (&caller.permissions().spaces, &caller.permissions().feeds);
@@ -59,18 +59,18 @@ pub(super) async fn create(
     caller: Caller,
     Names(space): Names<String>,
     JsonBody(new): JsonBody<NewFeed>,
-) -> Result<(StatusCode, Json<FeedAnswer>), Refusal> {
+) -> Result<(StatusCode, Json<FeedAnswer>), ApiRefusal> {
     caller.needs(Role::Admin)?;
     let space = caller.space(&space)?;
     let path = FeedPath { space: space.clone(), slug: new.common.slug.clone() };
     // A feed is added only where its maker may see it.
     if !caller.permissions().may_see(&path) {
-        return Err(Refusal::field("slug", "your grant has no feed of that name"));
+        return Err(ApiRefusal::field("slug", "your grant has no feed of that name"));
     }
     let sharing = Sharing { share_subject: new.common.share_subject, reuse_slug: new.common.reuse_slug };
     let draft = new.draft(space)?;
     let added = feeds(&api).add(draft, sharing, caller.principal()).await;
-    let added = added.map_err(|error| Refusal::from(error).about(&path))?;
+    let added = added.map_err(|error| ApiRefusal::from(error).about(&path))?;
     Ok((StatusCode::CREATED, Json(FeedAnswer::from(&added))))
 }
 
@@ -89,10 +89,10 @@ pub(super) async fn show(
     State(api): State<Api>,
     caller: Caller,
     Names((space, feed)): Names<(String, String)>,
-) -> Result<Json<FeedAnswer>, Refusal> {
+) -> Result<Json<FeedAnswer>, ApiRefusal> {
     caller.needs(Role::Viewer)?;
     let path = caller.feed_path(&space, &feed)?;
-    let feed = api.carnet().store().feed(&path).await?.ok_or_else(Refusal::not_found)?;
+    let feed = api.carnet().store().feed(&path).await?.ok_or_else(ApiRefusal::not_found)?;
     Ok(Json(FeedAnswer::from(&feed)))
 }
 
@@ -117,14 +117,14 @@ pub(super) async fn update(
     caller: Caller,
     Names((space, feed)): Names<(String, String)>,
     JsonBody(patch): JsonBody<FeedPatch>,
-) -> Result<Json<FeedAnswer>, Refusal> {
+) -> Result<Json<FeedAnswer>, ApiRefusal> {
     caller.needs(Role::Admin)?;
     let path = caller.feed_path(&space, &feed)?;
-    let before = api.carnet().store().feed(&path).await?.ok_or_else(Refusal::not_found)?;
+    let before = api.carnet().store().feed(&path).await?.ok_or_else(ApiRefusal::not_found)?;
     let sharing = Sharing { share_subject: patch.common.share_subject, reuse_slug: patch.common.reuse_slug };
     let changes = patch.changes(before.provider.feed_type())?;
     let updated = feeds(&api).update(&path, changes, sharing, caller.principal()).await;
-    let updated = updated.map_err(|error| Refusal::from(error).about(&path))?;
+    let updated = updated.map_err(|error| ApiRefusal::from(error).about(&path))?;
     Ok(Json(FeedAnswer::from(&updated)))
 }
 
@@ -144,11 +144,11 @@ pub(super) async fn remove(
     State(api): State<Api>,
     caller: Caller,
     Names((space, feed)): Names<(String, String)>,
-) -> Result<StatusCode, Refusal> {
+) -> Result<StatusCode, ApiRefusal> {
     caller.needs(Role::Admin)?;
     let path = caller.feed_path(&space, &feed)?;
     let removed = feeds(&api).remove(&path, caller.principal()).await;
-    let feed = removed.map_err(|error| Refusal::from(error).about(&path))?;
+    let feed = removed.map_err(|error| ApiRefusal::from(error).about(&path))?;
     api.broker().forget(feed.id);
     Ok(StatusCode::NO_CONTENT)
 }

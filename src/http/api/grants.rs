@@ -11,7 +11,7 @@ use super::Api;
 use super::body::{JsonBody, Names, Parameters};
 use super::caller::Caller;
 use super::openapi::{Conflicts, Refusals};
-use super::refusal::Refusal;
+use super::refusal::ApiRefusal;
 use crate::api_types::grants::{GrantAnswer, NewGrant, NewGrantAnswer, RevokedGrantsAnswer};
 use crate::grant::Role;
 use crate::values::secret::SecretString;
@@ -27,7 +27,10 @@ use crate::values::secret::SecretString;
     operation_id = "listGrants",
     responses((status = 200, description = "The grants, oldest first, without their tokens", body = Vec<GrantAnswer>), Refusals),
 )]
-pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<Vec<GrantAnswer>>, Refusal> {
+pub(super) async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+) -> Result<Json<Vec<GrantAnswer>>, ApiRefusal> {
     caller.needs(Role::Admin)?;
     let now = api.carnet().clock().now();
     let list = api.carnet().grants().list(caller.principal()).await?;
@@ -51,14 +54,14 @@ pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
     JsonBody(new): JsonBody<NewGrant>,
-) -> Result<(StatusCode, Json<NewGrantAnswer>), Refusal> {
+) -> Result<(StatusCode, Json<NewGrantAnswer>), ApiRefusal> {
     caller.needs(Role::Admin)?;
     let now = api.carnet().clock().now();
     let draft = new.draft(now, caller.expires_at())?;
     let new = api.carnet().grants().create(draft, caller.principal()).await?;
     let token = SecretString::new(new.token.reveal().to_owned());
-    let answer = NewGrantAnswer { token, grant: GrantAnswer::new(&new.grant, now) };
-    Ok((StatusCode::CREATED, Json(answer)))
+    let response = NewGrantAnswer { token, grant: GrantAnswer::new(&new.grant, now) };
+    Ok((StatusCode::CREATED, Json(response)))
 }
 
 /// Revoke a grant
@@ -77,9 +80,9 @@ pub(super) async fn revoke(
     State(api): State<Api>,
     caller: Caller,
     Names(id): Names<String>,
-) -> Result<StatusCode, Refusal> {
+) -> Result<StatusCode, ApiRefusal> {
     caller.needs(Role::Admin)?;
-    let id: Uuid = id.parse().map_err(|_| Refusal::not_found())?;
+    let id: Uuid = id.parse().map_err(|_| ApiRefusal::not_found())?;
     api.carnet().grants().revoke(id, caller.principal()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -110,7 +113,7 @@ pub(super) async fn revoke_made_by(
     State(api): State<Api>,
     caller: Caller,
     Parameters(MadeBy { made_by }): Parameters<MadeBy>,
-) -> Result<Json<RevokedGrantsAnswer>, Refusal> {
+) -> Result<Json<RevokedGrantsAnswer>, ApiRefusal> {
     caller.needs(Role::Admin)?;
     let revoked = api.carnet().grants().revoke_made_by(made_by, caller.principal()).await?;
     Ok(Json(RevokedGrantsAnswer { revoked: revoked.iter().map(|grant| grant.id).collect() }))

@@ -12,7 +12,7 @@ use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 use uuid::Uuid;
 
-use super::refusal::Refusal;
+use super::refusal::ApiRefusal;
 use crate::api_types::problem::{Problem, ProblemType};
 use crate::metrics::{Limit, Metrics};
 use crate::values::clock::Clock;
@@ -105,20 +105,20 @@ pub(super) struct Limits {
 
 /// A permit for one request in progress, returned when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Mutex<Shares>>,
+pub(super) struct RequestPermit {
+    permits: Arc<Mutex<Shares>>,
     account: Account,
 }
 
-impl Drop for Place {
+impl Drop for RequestPermit {
     fn drop(&mut self) {
-        lock(&self.places).give_back(self.account);
+        lock(&self.permits).give_back(self.account);
     }
 }
 
-fn lock(places: &Mutex<Shares>) -> MutexGuard<'_, Shares> {
+fn lock(permits: &Mutex<Shares>) -> MutexGuard<'_, Shares> {
     // The counts are valid even after a panic: no code panics in the middle of a change.
-    places.lock().unwrap_or_else(PoisonError::into_inner)
+    permits.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The number of requests after which idle keys are dropped. The keys that remain were used within the last
@@ -143,14 +143,14 @@ impl Limits {
     }
 
     /// Counts a request of `client` without a valid grant.
-    pub(super) fn take_for_strangers(&self, client: Option<IpAddr>) -> Result<(), Refusal> {
+    pub(super) fn take_for_strangers(&self, client: Option<IpAddr>) -> Result<(), ApiRefusal> {
         client.map_or(Ok(()), |client| self.take(&self.strangers, &network(client), Limit::Anonymous))
     }
 
     /// Counts a request of `grant` from `client`. A peer on a Unix socket has no address to count. If others
     /// have exhausted the address's rate, the grant has a small rate of its own: the address may be that of a
     /// proxy that the operator has not configured.
-    pub(super) fn take_for_address(&self, client: Option<IpAddr>, grant: Uuid) -> Result<(), Refusal> {
+    pub(super) fn take_for_address(&self, client: Option<IpAddr>, grant: Uuid) -> Result<(), ApiRefusal> {
         let Some(client) = client else { return Ok(()) };
         if self.addresses.check_key(&network(client)).is_ok() {
             return Ok(());
@@ -159,19 +159,19 @@ impl Limits {
     }
 
     /// Counts a request of the grant.
-    pub(super) fn take_for_grant(&self, grant: Uuid) -> Result<(), Refusal> {
+    pub(super) fn take_for_grant(&self, grant: Uuid) -> Result<(), ApiRefusal> {
         self.take(&self.grants, &grant, Limit::Grant)
     }
 
     /// Takes a permit of `account` for a request in progress.
-    pub(super) fn enter(&self, account: Account) -> Result<Place, Refusal> {
-        let mut places = lock(&self.in_flight);
-        if places.admits(account) {
-            places.take(account);
-            return Ok(Place { places: Arc::clone(&self.in_flight), account });
+    pub(super) fn enter(&self, account: Account) -> Result<RequestPermit, ApiRefusal> {
+        let mut permits = lock(&self.in_flight);
+        if permits.admits(account) {
+            permits.take(account);
+            return Ok(RequestPermit { permits: Arc::clone(&self.in_flight), account });
         }
         self.metrics.server.limited(Limit::Concurrency);
-        Err(Refusal::new(ProblemType::Busy).retry_after(Duration::from_secs(1)))
+        Err(ApiRefusal::new(ProblemType::Busy).retry_after(Duration::from_secs(1)))
     }
 
     fn take<K: std::hash::Hash + Eq + Clone>(
@@ -179,7 +179,7 @@ impl Limits {
         limiter: &Limiter<K>,
         key: &K,
         limit: Limit,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ApiRefusal> {
         if self.taken.fetch_add(1, Ordering::Relaxed) % TIDY_EVERY == TIDY_EVERY - 1 {
             self.grants.retain_recent();
             self.addresses.retain_recent();
@@ -191,7 +191,7 @@ impl Limits {
             let wait = until.wait_time_from(self.clock.now());
             let problem = Problem::new(ProblemType::RateLimited)
                 .detail(format!("try again in {:.1} s", wait.as_secs_f32()));
-            Refusal::from(problem).retry_after(wait)
+            ApiRefusal::from(problem).retry_after(wait)
         })
     }
 }
@@ -233,12 +233,12 @@ mod tests {
         // Callers without a valid grant use up nothing of callers with one.
         assert!([1, 2, 3].map(|last| limits.take_for_strangers(client(last)).is_ok()) == [true, true, false]);
         let [one, other] = grants.map(Account::of);
-        let places: Vec<_> = (0..3).map(|_| limits.enter(one).unwrap()).collect();
+        let permits: Vec<_> = (0..3).map(|_| limits.enter(one).unwrap()).collect();
         assert_eq!(limits.enter(one).unwrap_err().problem_type(), Some(ProblemType::Busy));
-        let place = limits.enter(other).unwrap();
-        drop(places);
+        let permit = limits.enter(other).unwrap();
+        drop(permits);
         assert!(limits.enter(one).is_ok());
-        drop(place);
+        drop(permit);
         clock.advance(Duration::from_secs(1));
         assert!(limits.take_for_grant(grants[0]).is_ok() && take(5, 0));
 

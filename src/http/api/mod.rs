@@ -37,7 +37,7 @@ use utoipa_axum::routes;
 use self::audit_turns::AuditTurns;
 use self::limits::Limits;
 pub use self::limits::{ApiLimits, Rate};
-use self::refusal::Refusal;
+use self::refusal::ApiRefusal;
 use crate::api_types::PREFIX;
 use crate::api_types::problem::ProblemType;
 use crate::broker::Broker;
@@ -106,7 +106,7 @@ impl Api {
         openapi::complete(&mut description);
         let router = router
             .route_layer(from_fn_with_state(self.clone(), caller::authenticate))
-            .fallback(async || Refusal::not_found());
+            .fallback(async || ApiRefusal::not_found());
         (router, description)
     }
 
@@ -172,5 +172,5 @@ fn described_routes() -> OpenApiRouter<Api> {
 /// Responds to a panic. The panic's message is not returned, because it may contain anything.
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     tracing::error!("a request's handler panicked");
-    Refusal::new(ProblemType::Internal).into_response()
+    ApiRefusal::new(ProblemType::Internal).into_response()
 }

@@ -57,14 +57,14 @@ impl Modify for BearerTokens {
 /// Returns the route of the document. It is public, because it reveals nothing beyond the source code.
 pub(super) fn router(description: &utoipa::openapi::OpenApi) -> Router {
     let json = Bytes::from(serde_json::to_vec(description).unwrap_or_default());
-    let answer = move || -> std::future::Ready<HttpResponse> {
+    let response = move || -> std::future::Ready<HttpResponse> {
         let headers = [
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         ];
         std::future::ready((headers, json.clone()).into_response())
     };
-    Router::new().route(&format!("{PREFIX}/openapi.json"), get(answer))
+    Router::new().route(&format!("{PREFIX}/openapi.json"), get(response))
 }
 
 /// Completes the document that utoipa collects from the routes.

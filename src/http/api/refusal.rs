@@ -14,7 +14,7 @@ use crate::access::principal::PrincipalError;
 use crate::api_types::problem::{Problem, ProblemType, UpstreamAnswer};
 use crate::audit_log::AuditError;
 use crate::broker::{AttemptError, BrokerError};
-use crate::exchange::{ExchangeError, Failure, NO_PROVIDER, Step};
+use crate::exchange::{ExchangeError, ExchangeFailure, NO_PROVIDER, Step};
 use crate::feed::provider_fields::OwnFieldsError;
 use crate::feed::scope::ScopeError;
 use crate::feed::{FeedError, FeedPath};
@@ -27,7 +27,7 @@ use crate::store::StoreError;
 
 /// A refused request.
 #[derive(Debug)]
-pub(crate) struct Refusal(Box<Inner>);
+pub(crate) struct ApiRefusal(Box<Inner>);
 
 #[derive(Debug, Clone)]
 struct Inner {
@@ -37,9 +37,9 @@ struct Inner {
     why: Option<String>,
 }
 
-/// The data that [`Refusal`] leaves in a response's extensions, from which the envelope creates the body.
+/// The data that [`ApiRefusal`] leaves in a response's extensions, from which the envelope creates the body.
 #[derive(Debug, Clone)]
-pub(super) struct Refused {
+pub(super) struct RefusedRequest {
     pub(super) problem: Problem,
     /// The feed concerned, for the audit log.
     pub(super) about: Option<FeedPath>,
@@ -47,7 +47,7 @@ pub(super) struct Refused {
     pub(super) why: Option<String>,
 }
 
-impl Refusal {
+impl ApiRefusal {
     pub(super) fn new(problem_type: ProblemType) -> Self {
         Problem::new(problem_type).into()
     }
@@ -99,13 +99,13 @@ impl Refusal {
     }
 }
 
-impl From<Problem> for Refusal {
+impl From<Problem> for ApiRefusal {
     fn from(problem: Problem) -> Self {
         Self(Box::new(Inner { problem, retry_after: None, about: None, why: None }))
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiRefusal {
     fn into_response(self) -> Response {
         let Inner { problem, retry_after, about, why } = *self.0;
         let mut response = Response::default();
@@ -116,7 +116,7 @@ impl IntoResponse for Refusal {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
-        response.extensions_mut().insert(Refused { problem, about, why });
+        response.extensions_mut().insert(RefusedRequest { problem, about, why });
         response
     }
 }
@@ -138,7 +138,7 @@ fn causes(error: &(dyn Error + 'static)) -> String {
 /// The time after which clients retry when the server is busy or briefly unavailable.
 const SOON: Duration = Duration::from_secs(1);
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for ApiRefusal {
     fn from(error: StoreError) -> Self {
         if matches!(error, StoreError::LogBusy | StoreError::LogTooSlow) {
             return Self::from(Problem::new(ProblemType::Busy).detail(error.to_string())).retry_after(SOON);
@@ -147,19 +147,19 @@ impl From<StoreError> for Refusal {
     }
 }
 
-impl From<KeyStateError> for Refusal {
+impl From<KeyStateError> for ApiRefusal {
     fn from(error: KeyStateError) -> Self {
         Self::hidden(ProblemType::StorageUnavailable, &error).retry_after(SOON)
     }
 }
 
-impl From<AuditError> for Refusal {
+impl From<AuditError> for ApiRefusal {
     fn from(error: AuditError) -> Self {
         Self::hidden(ProblemType::StorageUnavailable, &error).retry_after(SOON)
     }
 }
 
-impl From<GrantsError> for Refusal {
+impl From<GrantsError> for ApiRefusal {
     fn from(error: GrantsError) -> Self {
         let detail = error.to_string();
         match error {
@@ -187,7 +187,7 @@ impl From<GrantsError> for Refusal {
     }
 }
 
-impl From<DraftError> for Refusal {
+impl From<DraftError> for ApiRefusal {
     fn from(error: DraftError) -> Self {
         let field = match &error {
             DraftError::Empty(field) | DraftError::TooMany(field) => field,
@@ -198,13 +198,13 @@ impl From<DraftError> for Refusal {
     }
 }
 
-impl From<crate::values::random::RandomnessUnavailable> for Refusal {
+impl From<crate::values::random::RandomnessUnavailable> for ApiRefusal {
     fn from(error: crate::values::random::RandomnessUnavailable) -> Self {
         Self::hidden(ProblemType::Internal, &error)
     }
 }
 
-impl From<FeedsError> for Refusal {
+impl From<FeedsError> for ApiRefusal {
     fn from(error: FeedsError) -> Self {
         let detail = error.to_string();
         match error {
@@ -252,7 +252,7 @@ impl From<FeedsError> for Refusal {
     }
 }
 
-impl From<PrincipalError> for Refusal {
+impl From<PrincipalError> for ApiRefusal {
     fn from(error: PrincipalError) -> Self {
         match error {
             PrincipalError::Ended(_) => Self::new(ProblemType::Unauthorized),
@@ -264,7 +264,7 @@ impl From<PrincipalError> for Refusal {
     }
 }
 
-impl From<FeedError> for Refusal {
+impl From<FeedError> for ApiRefusal {
     /// Takes the field from the beginning of the message: `role_arn: …`.
     fn from(error: FeedError) -> Self {
         let text = error.to_string();
@@ -279,13 +279,13 @@ impl From<FeedError> for Refusal {
     }
 }
 
-impl From<OwnFieldsError> for Refusal {
+impl From<OwnFieldsError> for ApiRefusal {
     fn from(error: OwnFieldsError) -> Self {
         Self::field(error.field(), error)
     }
 }
 
-impl From<ScopeError> for Refusal {
+impl From<ScopeError> for ApiRefusal {
     fn from(error: ScopeError) -> Self {
         let field = match &error {
             ScopeError::Empty(field) | ScopeError::Outside(field) => field,
@@ -295,14 +295,14 @@ impl From<ScopeError> for Refusal {
     }
 }
 
-impl From<ContextRefusal> for Refusal {
+impl From<ContextRefusal> for ApiRefusal {
     fn from(error: ContextRefusal) -> Self {
         let field = format!("context.{}", error.key());
         Problem::new(ProblemType::ContextRefused).field(field).detail(error.to_string()).into()
     }
 }
 
-impl From<RotationError> for Refusal {
+impl From<RotationError> for ApiRefusal {
     fn from(error: RotationError) -> Self {
         match error {
             RotationError::Refused(refusal) => {
@@ -321,7 +321,7 @@ impl From<RotationError> for Refusal {
     }
 }
 
-impl From<&MintError> for Refusal {
+impl From<&MintError> for ApiRefusal {
     fn from(error: &MintError) -> Self {
         let detail = error.to_string();
         match error {
@@ -356,7 +356,7 @@ impl From<&MintError> for Refusal {
     }
 }
 
-impl From<BrokerError> for Refusal {
+impl From<BrokerError> for ApiRefusal {
     fn from(error: BrokerError) -> Self {
         let detail = error.to_string();
         match &error {
@@ -376,7 +376,7 @@ impl From<BrokerError> for Refusal {
     }
 }
 
-impl Refusal {
+impl ApiRefusal {
     /// Returns the refusal for a caller with limits, at a feed with overridden endpoints. It does not reveal
     /// which service responds there.
     pub(super) fn of_named_endpoint(error: BrokerError) -> Self {
@@ -431,12 +431,12 @@ impl Refusal {
 
     fn exchange(error: &ExchangeError) -> Self {
         let problem_type = match error.failure() {
-            Failure::Scope(scope) => return scope.clone().into(),
-            Failure::Unreachable { .. } => ProblemType::UpstreamUnreachable,
-            Failure::Request(_)
-            | Failure::Refused(_)
-            | Failure::Unusable { .. }
-            | Failure::ArrivedExpired { .. } => ProblemType::UpstreamRefused,
+            ExchangeFailure::Scope(scope) => return scope.clone().into(),
+            ExchangeFailure::Unreachable { .. } => ProblemType::UpstreamUnreachable,
+            ExchangeFailure::Request(_)
+            | ExchangeFailure::Refused(_)
+            | ExchangeFailure::Unusable { .. }
+            | ExchangeFailure::ArrivedExpired { .. } => ProblemType::UpstreamRefused,
         };
         Problem {
             upstream: error.upstream().map(Into::into),

@@ -11,7 +11,7 @@ use super::Api;
 use super::body::{Names, Parameters};
 use super::caller::Caller;
 use super::openapi::Refusals;
-use super::refusal::Refusal;
+use super::refusal::ApiRefusal;
 use crate::api_types::feeds::JwksSourceName;
 use crate::api_types::problem::{Problem, ProblemType};
 use crate::api_types::setup::SetupAnswer;
@@ -105,10 +105,10 @@ pub(super) async fn show(
     caller: Caller,
     Names((space, feed)): Names<(String, String)>,
     Parameters(parameters): Parameters<SetupParameters>,
-) -> Result<Json<SetupAnswer>, Refusal> {
+) -> Result<Json<SetupAnswer>, ApiRefusal> {
     caller.needs(Role::Viewer)?;
     let path = caller.feed_path(&space, &feed)?;
-    let feed = api.carnet().store().feed(&path).await?.ok_or_else(Refusal::not_found)?;
+    let feed = api.carnet().store().feed(&path).await?.ok_or_else(ApiRefusal::not_found)?;
     let format = parameters.format.into();
     let issuer = api.carnet().issuer();
     let mut options = parameters.options()?;
@@ -120,7 +120,7 @@ pub(super) async fn show(
 }
 
 impl SetupParameters {
-    fn options(&self) -> Result<SetupOptions, Refusal> {
+    fn options(&self) -> Result<SetupOptions, ApiRefusal> {
         let mut context = Context::empty();
         for (key, value) in [
             (ContextKey::Project, &self.project),
@@ -131,14 +131,14 @@ impl SetupParameters {
         ] {
             if let Some(value) = value {
                 let field = format!("context.{}", key.as_str());
-                context.insert(key, value.parse().map_err(|error| Refusal::field(&field, error))?);
+                context.insert(key, value.parse().map_err(|error| ApiRefusal::field(&field, error))?);
             }
         }
         let repositories = self.repository.as_deref().map(|list| listed("repository", list)).transpose()?;
         let actions = self.action.as_deref().map(|list| listed("action", list)).transpose()?;
         let actions = actions.unwrap_or_else(|| vec![Action::Pull]);
-        let scope =
-            Scope::new(repositories, Some(actions)).map_err(|error| Refusal::field("repository", error))?;
+        let scope = Scope::new(repositories, Some(actions))
+            .map_err(|error| ApiRefusal::field("repository", error))?;
         let identity = match self.identity {
             IdentityName::App => setup::Identity::App,
             IdentityName::Managed => setup::Identity::Managed,
@@ -147,8 +147,10 @@ impl SetupParameters {
     }
 }
 
-fn listed<T: FromStr<Err: std::fmt::Display>>(field: &str, list: &str) -> Result<Vec<T>, Refusal> {
-    list.split(',').map(|item| item.parse().map_err(|error: T::Err| Refusal::field(field, error))).collect()
+fn listed<T: FromStr<Err: std::fmt::Display>>(field: &str, list: &str) -> Result<Vec<T>, ApiRefusal> {
+    list.split(',')
+        .map(|item| item.parse().map_err(|error: T::Err| ApiRefusal::field(field, error)))
+        .collect()
 }
 
 impl From<FormatName> for setup::Format {
@@ -161,7 +163,7 @@ impl From<FormatName> for setup::Format {
     }
 }
 
-impl From<SetupError> for Refusal {
+impl From<SetupError> for ApiRefusal {
     fn from(error: SetupError) -> Self {
         let detail = error.to_string();
         let field = match error {

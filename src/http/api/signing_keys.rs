@@ -9,7 +9,7 @@ use super::Api;
 use super::body::{Names, OptionalJsonBody, Parameters};
 use super::caller::Caller;
 use super::openapi::{Conflicts, Refusals};
-use super::refusal::Refusal;
+use super::refusal::ApiRefusal;
 use crate::api_types::signing_keys::{
     self, RevocationRequest, RotationAnswer, RotationRequest, SigningKeyAnswer,
 };
@@ -45,7 +45,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
     Parameters(parameters): Parameters<ListParameters>,
-) -> Result<Json<Vec<SigningKeyAnswer>>, Refusal> {
+) -> Result<Json<Vec<SigningKeyAnswer>>, ApiRefusal> {
     caller.needs(Role::Viewer)?;
     let clients = api.carnet().store().jwks_clients().await?;
     let key_set = api.carnet().issuer().key_set();
@@ -70,7 +70,7 @@ pub(super) async fn rotate(
     State(api): State<Api>,
     caller: Caller,
     OptionalJsonBody(request): OptionalJsonBody<RotationRequest>,
-) -> Result<Json<RotationAnswer>, Refusal> {
+) -> Result<Json<RotationAnswer>, ApiRefusal> {
     caller.needs_unlimited_admin()?;
     let carnet = api.carnet();
     let seen = request.seen.unwrap_or_else(|| carnet.issuer().key_set().active_kids());
@@ -100,9 +100,9 @@ pub(super) async fn revoke(
     caller: Caller,
     Names(kid): Names<String>,
     OptionalJsonBody(request): OptionalJsonBody<RevocationRequest>,
-) -> Result<Json<RotationAnswer>, Refusal> {
+) -> Result<Json<RotationAnswer>, ApiRefusal> {
     caller.needs_unlimited_admin()?;
-    let kid: Kid = kid.parse().map_err(|_| Refusal::not_found())?;
+    let kid: Kid = kid.parse().map_err(|_| ApiRefusal::not_found())?;
     let rotator = match request.nudge {
         true => api.carnet().rotator().as_ref(),
         false => &api.carnet().rotator().without_nudges(),
@@ -112,7 +112,7 @@ pub(super) async fn revoke(
 }
 
 /// Refreshes the issuer first, so that the server has applied the change when it reports it.
-async fn changed(api: &Api, rotation: &Rotation) -> Result<Json<RotationAnswer>, Refusal> {
+async fn changed(api: &Api, rotation: &Rotation) -> Result<Json<RotationAnswer>, ApiRefusal> {
     api.carnet().issuer().refresh().await?;
     Ok(Json(RotationAnswer::from(rotation)))
 }

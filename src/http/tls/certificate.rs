@@ -47,10 +47,10 @@ struct Seen {
     served: Fingerprint,
     last: Fingerprint,
     /// The reason why the files' content is not served.
-    refused: Option<Refused>,
+    refused: Option<RefusedPair>,
 }
 
-struct Refused {
+struct RefusedPair {
     /// `None` if the files could not be read.
     fingerprint: Option<Fingerprint>,
     reason: String,
@@ -164,7 +164,7 @@ impl Seen {
         if self.refused.as_ref().is_none_or(|refused| refused.reason != reason) {
             tracing::warn!(reason, "the TLS certificate is not reloaded; the earlier one is still served");
         }
-        self.refused = Some(Refused { fingerprint, reason });
+        self.refused = Some(RefusedPair { fingerprint, reason });
         ReloadOutcome::Refused
     }
 }

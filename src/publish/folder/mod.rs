@@ -45,12 +45,12 @@ pub struct FolderTarget {
 }
 
 /// The reasons why an operation on the folder failed.
-enum Failure {
+enum FolderFailure {
     Changed,
     Failed(String),
 }
 
-impl From<String> for Failure {
+impl From<String> for FolderFailure {
     fn from(reason: String) -> Self {
         Self::Failed(reason)
     }
@@ -67,7 +67,7 @@ impl FolderTarget {
     fn run<T: Send + 'static>(
         &self,
         name: DocumentName,
-        work: impl FnOnce(&Path) -> Result<T, Failure> + Send + 'static,
+        work: impl FnOnce(&Path) -> Result<T, FolderFailure> + Send + 'static,
     ) -> TargetFuture<'_, T> {
         let root = self.root.clone();
         Box::pin(async move {
@@ -80,8 +80,8 @@ impl FolderTarget {
                 Err(_) => Err("the file system does not respond".to_owned().into()),
             };
             done.map_err(|failure| match failure {
-                Failure::Changed => TargetError::Changed(name),
-                Failure::Failed(reason) => {
+                FolderFailure::Changed => TargetError::Changed(name),
+                FolderFailure::Failed(reason) => {
                     TargetError::Failed { document: name, target: self.url.clone(), reason, tls: None }
                 }
             })
@@ -122,7 +122,7 @@ fn write(
     body: &Bytes,
     label: &Label,
     over: Option<&Version>,
-) -> Result<(), Failure> {
+) -> Result<(), FolderFailure> {
     make_folder(root)?;
     let _lock = lock(root)?;
     let path = root.join(name.path());
@@ -133,7 +133,7 @@ fn write(
     let mut labels = Labels::read(&root.join(LABELS))?;
     let stored = look(root, name, &labels)?;
     if stored.as_ref().map(|stored| &stored.version) != over {
-        return Err(Failure::Changed);
+        return Err(FolderFailure::Changed);
     }
     // Written before the document, and together with the label of the current document: whichever of the two
     // a crash leaves behind has a label.

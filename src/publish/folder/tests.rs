@@ -20,13 +20,13 @@ fn edition(keys: u8) -> Edition {
 }
 
 /// A folder that does not exist yet, in a parent that does.
-struct Place {
+struct TestFolder {
     _above: tempfile::TempDir,
     root: PathBuf,
     target: FolderTarget,
 }
 
-impl Place {
+impl TestFolder {
     fn new() -> Self {
         let above = tempfile::tempdir().unwrap();
         let root = above.path().join("www");
@@ -52,7 +52,7 @@ fn mode(path: &Path) -> u32 {
 
 #[tokio::test]
 async fn documents_are_published_readable_for_all_users_and_recognized_again() {
-    let place = Place::new();
+    let place = TestFolder::new();
     assert_eq!(place.stored(DocumentName::Jwks).await, None);
     place.publish(1).await.unwrap();
     for name in DocumentName::ALL {
@@ -79,7 +79,7 @@ async fn documents_are_published_readable_for_all_users_and_recognized_again() {
 
 #[tokio::test]
 async fn a_foreign_document_is_not_taken_for_carnets() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.publish(1).await.unwrap();
     fs::write(place.path(DocumentName::Jwks), "{}").unwrap();
     let stored = place.stored(DocumentName::Jwks).await.unwrap();
@@ -90,7 +90,7 @@ async fn a_foreign_document_is_not_taken_for_carnets() {
 
 #[tokio::test]
 async fn a_document_that_is_not_readable_for_all_users_is_written_again() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.publish(1).await.unwrap();
     let path = place.path(DocumentName::Discovery);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -101,7 +101,7 @@ async fn a_document_that_is_not_readable_for_all_users_is_written_again() {
 
 #[tokio::test]
 async fn a_write_is_refused_once_the_document_is_another_one() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.publish(1).await.unwrap();
     let name = DocumentName::Jwks;
     let seen = place.stored(name).await.unwrap().version;
@@ -119,7 +119,7 @@ async fn a_write_is_refused_once_the_document_is_another_one() {
 
 #[tokio::test]
 async fn every_remainder_of_a_crash_is_recognized() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.publish(1).await.unwrap();
     // A crash after the labels were written, with half of the document in its temporary file.
     let mut labels = Labels::read(&place.root.join(LABELS)).unwrap();
@@ -143,7 +143,7 @@ async fn nothing_is_written_through_a_link_or_over_a_folder() {
         ("a folder", |path| fs::create_dir(path).unwrap()),
     ] {
         for hostile in [".well-known/jwks", LABELS, LOCK] {
-            let place = Place::new();
+            let place = TestFolder::new();
             fs::create_dir_all(place.root.join(".well-known")).unwrap();
             put(&place.root.join(hostile));
             let error = place.publish(1).await.unwrap_err().to_string();
@@ -151,7 +151,7 @@ async fn nothing_is_written_through_a_link_or_over_a_folder() {
             assert!(!place.path(DocumentName::Discovery).exists(), "{hostile} {what}");
         }
     }
-    let place = Place::new();
+    let place = TestFolder::new();
     let elsewhere = tempfile::tempdir().unwrap();
     fs::create_dir(&place.root).unwrap();
     symlink(elsewhere.path(), place.root.join(".well-known")).unwrap();
@@ -162,7 +162,7 @@ async fn nothing_is_written_through_a_link_or_over_a_folder() {
 
 #[tokio::test]
 async fn a_document_that_is_too_long_is_foreign() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.publish(1).await.unwrap();
     let path = place.path(DocumentName::Jwks);
     fs::write(&path, vec![b' '; 10_000_000]).unwrap();
@@ -177,7 +177,7 @@ async fn unreadable_labels_count_as_absent() {
     for text in
         ["", "null", "{\"documents\":7}", "{\"documents\":{\".well-known/jwks\":[{\"sha256\":\"\"}]}}"]
     {
-        let place = Place::new();
+        let place = TestFolder::new();
         place.publish(1).await.unwrap();
         fs::write(place.root.join(LABELS), text).unwrap();
         assert_eq!(place.stored(DocumentName::Jwks).await.unwrap().label, None, "{text}");
@@ -190,7 +190,7 @@ async fn unreadable_labels_count_as_absent() {
 
 #[tokio::test]
 async fn a_folder_below_a_missing_one_is_not_created() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let target = FolderTarget::new(place.root.join("a"));
     let error = publish(&target, &edition(1), Mode::First).await.unwrap_err().to_string();
     assert!(error.contains("www/a cannot be made: No such file or directory"), "{error}");
@@ -199,7 +199,7 @@ async fn a_folder_below_a_missing_one_is_not_created() {
 
 #[tokio::test]
 async fn many_writers_at_once_leave_the_newest() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let writers: Vec<_> = (1..=8)
         .map(|keys| {
             let target = FolderTarget::new(place.root.clone());

@@ -115,8 +115,8 @@ impl Service {
             Some((client, proxy)) if !is_of_this_machine(&url) => (client, redactor.and(proxy.redactor())),
             _ => (&self.connector.direct, redactor),
         };
-        let answer = client.call(request).await.map_err(|error| explained(&error))?;
-        let (head, body) = answer.into_parts();
+        let response = client.call(request).await.map_err(|error| explained(&error))?;
+        let (head, body) = response.into_parts();
         let body = first_bytes(body).await?;
         if head.status.is_success() || head.status.is_redirection() {
             return Ok(HttpResponse::from_parts(head, body.into()));

@@ -46,7 +46,7 @@ const MAC: &str = "carnetmac";
 
 /// A location in an object store.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct BucketPath<'a> {
     /// The service that runs the store.
     pub service: ObjectService,
     /// The bucket, or the container.
@@ -71,7 +71,7 @@ impl fmt::Debug for ObjectTarget {
 
 impl ObjectTarget {
     /// Creates the target with the credentials that the environment names. No request is sent.
-    pub fn new(place: Place<'_>, options: &TargetOptions) -> Result<Self, OpenTargetError> {
+    pub fn new(place: BucketPath<'_>, options: &TargetOptions) -> Result<Self, OpenTargetError> {
         // A variable that is not UTF-8 cannot be meant for an object store.
         let text =
             |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
@@ -80,11 +80,11 @@ impl ObjectTarget {
 
     /// Creates the target with `variables` instead of the environment's variables.
     fn with_variables(
-        place: Place<'_>,
+        place: BucketPath<'_>,
         options: &TargetOptions,
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, OpenTargetError> {
-        let Place { service, bucket, prefix } = place;
+        let BucketPath { service, bucket, prefix } = place;
         let prefix = prefix.to_owned();
         let url = TargetUrl::Objects { service, bucket: bucket.to_owned(), prefix: prefix.clone() };
         let connector = Connector::new(options)?;

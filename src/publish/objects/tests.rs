@@ -15,7 +15,7 @@ const SECRET_KEY: &str = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY";
 type Requests = Arc<Mutex<Vec<String>>>;
 
 /// Starts a server that sends the same response to every request and records the requests.
-fn server(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (String, Requests) {
+fn server(response: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (String, Requests) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let requests = Requests::default();
@@ -32,16 +32,16 @@ fn server(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (String, Request
                 }
             }
             let _ = reader.read_exact(&mut vec![0; length]);
-            let answer = answer(&head);
+            let response = response(&head);
             kept.lock().unwrap().push(head);
             // The client may have closed the connection.
-            let _ = client.write_all(&answer);
+            let _ = client.write_all(&response);
         }
     });
     (address, requests)
 }
 
-fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
+fn response(status: &str, headers: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}", body.len())
         .into_bytes()
 }
@@ -55,7 +55,7 @@ fn s3(address: &str, more: &[(&str, &str)], options: &TargetOptions) -> ObjectTa
         ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
         ("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2VjEXAMPLETOKEN"),
     ];
-    let place = Place { service: ObjectService::S3, bucket: "bucket", prefix: "a/b~c" };
+    let place = BucketPath { service: ObjectService::S3, bucket: "bucket", prefix: "a/b~c" };
     let variables =
         variables.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     ObjectTarget::with_variables(place, options, variables).unwrap()
@@ -93,7 +93,7 @@ fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
 
 #[tokio::test]
 async fn a_document_goes_with_its_headers_its_label_and_the_condition() {
-    let (address, requests) = server(|_| answer("200 OK", "ETag: \"new\"\r\n", ""));
+    let (address, requests) = server(|_| response("200 OK", "ETag: \"new\"\r\n", ""));
     let target = s3(&address, &[], &TargetOptions::default());
     let old = Version { e_tag: Some("\"old\"".to_owned()), version: None };
     write(&target, None).await.unwrap();
@@ -127,15 +127,15 @@ async fn the_condition_at_google_is_the_generation_that_was_read() {
                        x-goog-meta-carnetissuer: https://issuer.example\r\nx-goog-meta-carnetgeneration: 17-2\r\n\
                        x-goog-meta-carnetmac: bWFj\r\n";
         match head.starts_with("PUT") {
-            true => answer("412 Precondition Failed", "", ""),
-            false => answer("200 OK", headers, "{}"),
+            true => response("412 Precondition Failed", "", ""),
+            false => response("200 OK", headers, "{}"),
         }
     });
     let key = format!(
         r#"{{"gcs_base_url":"http://{address}","disable_oauth":true,"client_email":"","private_key":"","private_key_id":""}}"#
     );
     let variables = [("GOOGLE_SERVICE_ACCOUNT_KEY", key.as_str()), ("GOOGLE_ALLOW_HTTP", "true")];
-    let place = Place { service: ObjectService::Google, bucket: "bucket", prefix: "a" };
+    let place = BucketPath { service: ObjectService::Google, bucket: "bucket", prefix: "a" };
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let target = ObjectTarget::with_variables(place, &TargetOptions::default(), variables).unwrap();
 
@@ -174,7 +174,7 @@ async fn a_document_is_read_with_its_headers_and_its_label_if_that_is_readable()
     ];
     for (headers, is_labelled, headers_fit) in table {
         let sent = headers.clone();
-        let (address, _) = server(move |_| answer("200 OK", &sent, "{}"));
+        let (address, _) = server(move |_| response("200 OK", &sent, "{}"));
         let stored = read(&s3(&address, &[], &TargetOptions::default())).await.unwrap().unwrap();
         assert_eq!(stored.body, "{}");
         assert_eq!(stored.label, is_labelled.then(label_17_2), "{headers}");
@@ -187,7 +187,7 @@ async fn a_document_is_read_with_its_headers_and_its_label_if_that_is_readable()
 async fn a_missing_document_is_absent_and_a_missing_bucket_an_error() {
     for (code, expected) in [("NoSuchKey", true), ("NoSuchBucket", false)] {
         let body = format!("<Error><Code>{code}</Code><Message>It is not there.</Message></Error>");
-        let (address, _) = server(move |_| answer("404 Not Found", "", &body));
+        let (address, _) = server(move |_| response("404 Not Found", "", &body));
         match read(&s3(&address, &[], &TargetOptions::default())).await {
             Ok(stored) => assert_eq!((stored, expected), (None, true)),
             Err(error) => {
@@ -213,7 +213,7 @@ async fn a_condition_that_is_not_met_is_a_change_and_a_lease_is_not() {
         ("403 Forbidden", "AccessDenied", false),
     ] {
         let body = format!("<Error><Code>{code}</Code><Message>no</Message></Error>");
-        let (address, _) = server(move |_| answer(status, "", &body));
+        let (address, _) = server(move |_| response(status, "", &body));
         let over = Version { e_tag: Some("\"1\"".to_owned()), version: None };
         let error = write(&s3(&address, &[], &TargetOptions::default()), Some(&over)).await.unwrap_err();
         assert_eq!(error == TargetError::Changed(DocumentName::Jwks), is_change, "{code}: {error}");
@@ -228,7 +228,7 @@ async fn no_secret_of_a_request_is_in_an_error() {
         let body = format!(
             "<Error><Code>SignatureDoesNotMatch</Code><Message>You said {echo}</Message><StringToSign>{echo}</StringToSign></Error>"
         );
-        answer("403 Forbidden", "", &body)
+        response("403 Forbidden", "", &body)
     });
     let target = s3(&address, &[], &TargetOptions::default());
     let errors = [read(&target).await.unwrap_err(), write(&target, None).await.unwrap_err()];
@@ -246,8 +246,8 @@ async fn no_secret_of_a_request_is_in_an_error() {
 
 #[tokio::test]
 async fn a_shared_access_signature_is_in_no_error() {
-    let (address, requests) = server(|_| answer("403 Forbidden", "", "<html>no</html>"));
-    for (address, answers) in [(address.as_str(), true), ("127.0.0.1:1", false)] {
+    let (address, requests) = server(|_| response("403 Forbidden", "", "<html>no</html>"));
+    for (address, responses) in [(address.as_str(), true), ("127.0.0.1:1", false)] {
         let endpoint = format!("http://{address}/account");
         let variables = [
             ("AZURE_STORAGE_ENDPOINT", endpoint.as_str()),
@@ -255,13 +255,13 @@ async fn a_shared_access_signature_is_in_no_error() {
             ("AZURE_ALLOW_HTTP", "true"),
             ("AZURE_STORAGE_SAS_KEY", "sv=2024-11-04&sig=aGVsbG8gd29ybGQgaGVsbG8%2Bd29ybGQ%3D"),
         ];
-        let place = Place { service: ObjectService::Azure, bucket: "container", prefix: "" };
+        let place = BucketPath { service: ObjectService::Azure, bucket: "container", prefix: "" };
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let target = ObjectTarget::with_variables(place, &TargetOptions::default(), variables).unwrap();
         let error = read(&target).await.unwrap_err();
         let text = format!("{error} {error:?}");
         assert!(!text.contains("sig=") && !text.contains("aGVsbG8"), "{text}");
-        assert_eq!(text.contains("403 Forbidden"), answers, "{text}");
+        assert_eq!(text.contains("403 Forbidden"), responses, "{text}");
     }
     assert!(requests.lock().unwrap()[0].contains("sig="), "it was not sent either");
 }
@@ -270,7 +270,7 @@ async fn a_shared_access_signature_is_in_no_error() {
 async fn a_document_of_any_length_is_read_to_the_limit_only() {
     for (length, whole) in [(LONGEST_DOCUMENT, true), (LONGEST_DOCUMENT + 1, false), (50_000_000, false)] {
         let (address, _) = server(move |_| {
-            answer(
+            response(
                 "200 OK",
                 "ETag: \"1\"\r\nx-amz-meta-carnetissuer: https://issuer.example\r\nx-amz-meta-carnetgeneration: 17-2\r\n\
                          x-amz-meta-carnetmac: bWFj\r\n",
@@ -285,9 +285,10 @@ async fn a_document_of_any_length_is_read_to_the_limit_only() {
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let (elsewhere, followed) = server(|_| answer("200 OK", "ETag: \"1\"\r\n", "{}"));
-    let (address, _) =
-        server(move |_| answer("307 Temporary Redirect", &format!("Location: http://{elsewhere}/\r\n"), ""));
+    let (elsewhere, followed) = server(|_| response("200 OK", "ETag: \"1\"\r\n", "{}"));
+    let (address, _) = server(move |_| {
+        response("307 Temporary Redirect", &format!("Location: http://{elsewhere}/\r\n"), "")
+    });
     let error = read(&s3(&address, &[], &TargetOptions::default())).await.unwrap_err().to_string();
     assert!(error.contains("307 Temporary Redirect"), "{error}");
     assert!(followed.lock().unwrap().is_empty());
@@ -295,7 +296,7 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn plain_http_has_to_be_allowed() {
-    let (address, requests) = server(|_| answer("200 OK", "ETag: \"1\"\r\n", "{}"));
+    let (address, requests) = server(|_| response("200 OK", "ETag: \"1\"\r\n", "{}"));
     let target = s3(&address, &[("AWS_ALLOW_HTTP", "false")], &TargetOptions::default());
     let error = read(&target).await.unwrap_err().to_string();
     assert!(error.contains("the endpoint is not https; AWS_ALLOW_HTTP=true"), "{error}");
@@ -304,8 +305,8 @@ async fn plain_http_has_to_be_allowed() {
 
 #[tokio::test]
 async fn requests_go_through_the_proxy_that_was_named_but_not_those_to_this_machine() {
-    let (proxy, proxied) = server(|_| answer("404 Not Found", "", ""));
-    let (address, direct) = server(|_| answer("404 Not Found", "", ""));
+    let (proxy, proxied) = server(|_| response("404 Not Found", "", ""));
+    let (address, direct) = server(|_| response("404 Not Found", "", ""));
     let options =
         TargetOptions { proxy: Some(format!("http://{proxy}").parse().unwrap()), extra_ca_pem: None };
     read(&s3("objects.example", &[], &options)).await.unwrap();
@@ -324,7 +325,7 @@ async fn requests_go_through_the_proxy_that_was_named_but_not_those_to_this_mach
 async fn no_form_of_a_login_that_a_proxy_repeats_stands_in_an_error() {
     let (proxy, _) = server(|head| {
         let said = format!("you said {} us@er", header(head, "proxy-authorization").unwrap());
-        answer("403 Forbidden", "", &format!("<Error><Code>Denied</Code><Message>{said}</Message></Error>"))
+        response("403 Forbidden", "", &format!("<Error><Code>Denied</Code><Message>{said}</Message></Error>"))
     });
     let proxy = Some(format!("http://us%40er:hun%2Bter2@{proxy}").parse().unwrap());
     let error =
@@ -336,7 +337,7 @@ async fn no_form_of_a_login_that_a_proxy_repeats_stands_in_an_error() {
 #[tokio::test]
 async fn a_proxy_that_opens_no_tunnel_is_reported_as_the_proxy() {
     for (status, word) in [("407 x", "set CARNET_PROXY"), ("403 x", "opens no tunnel")] {
-        let (proxy, _) = server(move |_| answer(status, "", ""));
+        let (proxy, _) = server(move |_| response(status, "", ""));
         let options =
             TargetOptions { proxy: Some(format!("http://{proxy}").parse().unwrap()), extra_ca_pem: None };
         let target = s3("x", &[("AWS_ENDPOINT_URL", "https://objects.example")], &options);
@@ -354,7 +355,7 @@ async fn a_failed_handshake_with_the_store_is_told_by_its_type() {
     std::thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
             let _ = client.read(&mut [0; 4096]);
-            let _ = client.write_all(&answer("400 Bad Request", "", ""));
+            let _ = client.write_all(&response("400 Bad Request", "", ""));
         }
     });
     let target = s3("x", &[("AWS_ENDPOINT_URL", endpoint.as_str())], &TargetOptions::default());
@@ -365,7 +366,7 @@ async fn a_failed_handshake_with_the_store_is_told_by_its_type() {
 #[tokio::test]
 async fn missing_environment_variables_are_reported_before_any_request() {
     let open = |service, variables: &[(&str, &str)]| {
-        let place = Place { service, bucket: "bucket", prefix: "" };
+        let place = BucketPath { service, bucket: "bucket", prefix: "" };
         let variables: Vec<_> =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let opened = ObjectTarget::with_variables(place, &TargetOptions::default(), variables.into_iter());

@@ -48,14 +48,14 @@ impl From<RandomnessUnavailable> for AcrError {
 }
 
 pub(super) async fn exchange(State(azure): State<Arc<Azure>>, body: Bytes) -> Response {
-    answer(&azure, refresh_token(&azure, &body).map(|token| json!({ "refresh_token": token })))
+    response(&azure, refresh_token(&azure, &body).map(|token| json!({ "refresh_token": token })))
 }
 
 pub(super) async fn token(State(azure): State<Arc<Azure>>, body: Bytes) -> Response {
-    answer(&azure, access_token(&azure, &body).map(|token| json!({ "access_token": token })))
+    response(&azure, access_token(&azure, &body).map(|token| json!({ "access_token": token })))
 }
 
-fn answer(azure: &Azure, outcome: Result<Value, AcrError>) -> Response {
+fn response(azure: &Azure, outcome: Result<Value, AcrError>) -> Response {
     let request_id = azure.request_id().to_string();
     let (status, body) = match outcome {
         Ok(body) => (200, body),

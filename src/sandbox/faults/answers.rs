@@ -13,68 +13,68 @@ const MESSAGE: &str = "The sandbox is configured to refuse.";
 
 /// The status and code of a refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct SandboxRefusal {
     status: u16,
     code: String,
     message: &'static str,
 }
 
-impl Refusal {
+impl SandboxRefusal {
     pub(super) fn new(status: u16, code: impl Into<String>) -> Self {
         Self { status, code: code.into(), message: MESSAGE }
     }
 }
 
-pub(super) fn throttled(step: FaultStep) -> Refusal {
+pub(super) fn throttled(step: FaultStep) -> SandboxRefusal {
     match step {
-        FaultStep::AwsSts => Refusal::new(400, "Throttling"),
-        FaultStep::Ecr => Refusal::new(400, "ThrottlingException"),
-        FaultStep::Entra => Refusal::new(429, "AADSTS90055"),
-        FaultStep::AcrExchange | FaultStep::AcrToken => Refusal::new(429, "TOOMANYREQUESTS"),
-        FaultStep::GoogleSts | FaultStep::IamCredentials => Refusal::new(429, "RESOURCE_EXHAUSTED"),
+        FaultStep::AwsSts => SandboxRefusal::new(400, "Throttling"),
+        FaultStep::Ecr => SandboxRefusal::new(400, "ThrottlingException"),
+        FaultStep::Entra => SandboxRefusal::new(429, "AADSTS90055"),
+        FaultStep::AcrExchange | FaultStep::AcrToken => SandboxRefusal::new(429, "TOOMANYREQUESTS"),
+        FaultStep::GoogleSts | FaultStep::IamCredentials => SandboxRefusal::new(429, "RESOURCE_EXHAUSTED"),
     }
 }
 
-pub(super) fn unavailable(step: FaultStep) -> Refusal {
+pub(super) fn unavailable(step: FaultStep) -> SandboxRefusal {
     match step {
-        FaultStep::AwsSts => Refusal::new(503, "ServiceUnavailable"),
-        FaultStep::Ecr => Refusal::new(500, "ServerException"),
-        FaultStep::Entra => Refusal::new(503, "AADSTS90033"),
-        FaultStep::AcrExchange | FaultStep::AcrToken => Refusal::new(503, "UNAVAILABLE"),
-        FaultStep::GoogleSts | FaultStep::IamCredentials => Refusal::new(503, "UNAVAILABLE"),
+        FaultStep::AwsSts => SandboxRefusal::new(503, "ServiceUnavailable"),
+        FaultStep::Ecr => SandboxRefusal::new(500, "ServerException"),
+        FaultStep::Entra => SandboxRefusal::new(503, "AADSTS90033"),
+        FaultStep::AcrExchange | FaultStep::AcrToken => SandboxRefusal::new(503, "UNAVAILABLE"),
+        FaultStep::GoogleSts | FaultStep::IamCredentials => SandboxRefusal::new(503, "UNAVAILABLE"),
     }
 }
 
 /// Returns the refusal for a cloud that cannot fetch the issuer's documents. `None` for steps that do not
 /// fetch them.
-pub(super) fn issuer_unreachable(step: FaultStep) -> Option<Refusal> {
+pub(super) fn issuer_unreachable(step: FaultStep) -> Option<SandboxRefusal> {
     match step {
-        FaultStep::AwsSts => Some(Refusal::new(400, "IDPCommunicationError")),
-        FaultStep::Entra => Some(Refusal::new(400, "AADSTS50166")),
+        FaultStep::AwsSts => Some(SandboxRefusal::new(400, "IDPCommunicationError")),
+        FaultStep::Entra => Some(SandboxRefusal::new(400, "AADSTS50166")),
         // This code has many other causes. Only the message tells them apart.
-        FaultStep::GoogleSts => Some(Refusal {
+        FaultStep::GoogleSts => Some(SandboxRefusal {
             message: "Error connecting to the given credential's issuer.",
-            ..Refusal::new(400, "invalid_grant")
+            ..SandboxRefusal::new(400, "invalid_grant")
         }),
         FaultStep::Ecr | FaultStep::AcrExchange | FaultStep::AcrToken | FaultStep::IamCredentials => None,
     }
 }
 
 /// Returns the refusal for trust or a permission that was set up just now and has not propagated.
-pub(super) fn propagating(step: FaultStep) -> Refusal {
+pub(super) fn propagating(step: FaultStep) -> SandboxRefusal {
     match step {
-        FaultStep::AwsSts => Refusal::new(403, "AccessDenied"),
-        FaultStep::Ecr => Refusal::new(400, "AccessDeniedException"),
-        FaultStep::Entra => Refusal::new(401, "AADSTS70021"),
-        FaultStep::AcrExchange | FaultStep::AcrToken => Refusal::new(401, "UNAUTHORIZED"),
-        FaultStep::GoogleSts => Refusal::new(400, "invalid_target"),
-        FaultStep::IamCredentials => Refusal::new(403, "PERMISSION_DENIED"),
+        FaultStep::AwsSts => SandboxRefusal::new(403, "AccessDenied"),
+        FaultStep::Ecr => SandboxRefusal::new(400, "AccessDeniedException"),
+        FaultStep::Entra => SandboxRefusal::new(401, "AADSTS70021"),
+        FaultStep::AcrExchange | FaultStep::AcrToken => SandboxRefusal::new(401, "UNAUTHORIZED"),
+        FaultStep::GoogleSts => SandboxRefusal::new(400, "invalid_target"),
+        FaultStep::IamCredentials => SandboxRefusal::new(403, "PERMISSION_DENIED"),
     }
 }
 
 /// Formats the refusal as the service does.
-pub(super) fn refuse(step: FaultStep, refusal: &Refusal, id: Uuid, now: Timestamp) -> Response {
-    let Refusal { status, code, message } = refusal;
+pub(super) fn refuse(step: FaultStep, refusal: &SandboxRefusal, id: Uuid, now: Timestamp) -> Response {
+    let SandboxRefusal { status, code, message } = refusal;
     match step {
         FaultStep::AwsSts => {
             let code = quick_xml::escape::escape(code.as_str());
@@ -82,18 +82,18 @@ pub(super) fn refuse(step: FaultStep, refusal: &Refusal, id: Uuid, now: Timestam
                 "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
                  <Code>{code}</Code><Message>{message}</Message></Error><RequestId>{id}</RequestId></ErrorResponse>"
             );
-            answer(*status, "text/xml", "x-amzn-requestid", id, body)
+            response(*status, "text/xml", "x-amzn-requestid", id, body)
         }
         FaultStep::Ecr => {
             let body = json!({ "__type": code, "message": message });
-            answer(*status, "application/x-amz-json-1.1", "x-amzn-requestid", id, body.to_string())
+            response(*status, "application/x-amz-json-1.1", "x-amzn-requestid", id, body.to_string())
         }
         FaultStep::Entra => {
-            answer(*status, "application/json", "x-ms-request-id", id, entra(refusal, id, now).to_string())
+            response(*status, "application/json", "x-ms-request-id", id, entra(refusal, id, now).to_string())
         }
         FaultStep::AcrExchange | FaultStep::AcrToken => {
             let body = json!({ "errors": [{ "code": code, "message": message }] });
-            answer(*status, "application/json", "x-ms-correlation-request-id", id, body.to_string())
+            response(*status, "application/json", "x-ms-correlation-request-id", id, body.to_string())
         }
         // Google's API front end has a format of its own. OAuth's codes are in lower case.
         FaultStep::GoogleSts | FaultStep::IamCredentials => {
@@ -102,13 +102,13 @@ pub(super) fn refuse(step: FaultStep, refusal: &Refusal, id: Uuid, now: Timestam
             } else {
                 json!({ "error": code, "error_description": message })
             };
-            answer(*status, "application/json", "x-request-id", id, body.to_string())
+            response(*status, "application/json", "x-request-id", id, body.to_string())
         }
     }
 }
 
 /// Returns Entra's body. A code without an `AADSTS` number becomes OAuth's `error`.
-fn entra(Refusal { status, code, message }: &Refusal, id: Uuid, now: Timestamp) -> Value {
+fn entra(SandboxRefusal { status, code, message }: &SandboxRefusal, id: Uuid, now: Timestamp) -> Value {
     let number = code.strip_prefix("AADSTS").and_then(|number| number.parse::<u64>().ok());
     let error = match (number, status) {
         (None, _) => code.as_str(),
@@ -128,10 +128,10 @@ fn entra(Refusal { status, code, message }: &Refusal, id: Uuid, now: Timestamp) 
 
 /// Returns a page that is not in any service's format.
 pub(super) fn page(status: u16, body: String) -> Response {
-    answer(status, "text/html", "x-request-id", Uuid::nil(), body)
+    response(status, "text/html", "x-request-id", Uuid::nil(), body)
 }
 
-fn answer(
+fn response(
     status: u16,
     media_type: &'static str,
     id_header: &'static str,

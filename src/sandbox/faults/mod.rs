@@ -14,7 +14,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use serde::Deserialize;
 
-use self::answers::Refusal;
+use self::answers::SandboxRefusal;
 use crate::values::clock::Clock;
 use crate::values::random::{Random, uuid};
 
@@ -53,7 +53,7 @@ enum FaultStep {
 /// The effect of a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
-    Refusal(Refusal),
+    Refusal(SandboxRefusal),
     /// A success whose body is an HTML page.
     Malformed,
     /// A success of 2 MiB.
@@ -105,7 +105,7 @@ impl TryFrom<Parts> for Fault {
             ),
             Name::Propagating => Kind::Refusal(answers::propagating(step)),
             Name::Refused => match (status, code) {
-                (Some(status @ 400..=599), Some(code)) => Kind::Refusal(Refusal::new(status, code)),
+                (Some(status @ 400..=599), Some(code)) => Kind::Refusal(SandboxRefusal::new(status, code)),
                 _ => return Err("the fault refused needs a status from 400 to 599, and a code".to_owned()),
             },
         };

@@ -65,7 +65,7 @@ pub(super) async fn handle(
     body: Bytes,
 ) -> Response {
     match generate(&google, &operation, &headers, &body) {
-        Ok(answer) => Json(answer).into_response(),
+        Ok(response) => Json(response).into_response(),
         Err(ApiError { status, code, message, details }) => {
             tracing::info!(code, message, "sandbox Google IAM credentials refused");
             let mut error = json!({ "code": status.as_u16(), "message": message, "status": code });

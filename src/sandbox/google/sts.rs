@@ -22,7 +22,7 @@ const SUBJECT_TOKEN_TYPES: [&str; 2] =
 
 pub(super) async fn handle(State(google): State<Arc<Google>>, headers: HeaderMap, body: Bytes) -> Response {
     match token(&google, &headers, &body).await {
-        Ok(answer) => Json(answer).into_response(),
+        Ok(response) => Json(response).into_response(),
         Err(OAuthError { status, code, description }) => {
             tracing::info!(code, description, "sandbox Google STS refused");
             (status, Json(json!({ "error": code, "error_description": description }))).into_response()

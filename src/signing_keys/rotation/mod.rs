@@ -104,7 +104,7 @@ pub struct RotationRequest {
 
 /// The reason why a requested rotation would do harm.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum RotationRefusal {
     /// The prepared key has not been published for `propagation`.
     #[error(
         "the prepared {algorithm} key {kid} has been published only since {published_at}; verifiers may not know it \
@@ -177,7 +177,7 @@ pub fn plan_requested(
     policy: &RotationPolicy,
     now: Timestamp,
     request: &RotationRequest,
-) -> Result<Vec<Change>, Refusal> {
+) -> Result<Vec<Change>, RotationRefusal> {
     let mut published = keys.iter().filter(|key| key.is_published(now)).count();
     let mut changes = Vec::new();
     for &algorithm in &request.algorithms {
@@ -194,7 +194,7 @@ pub fn plan_requested(
         if published >= MAX_PUBLISHED {
             // Only retired keys can fill the set: every other state has one key for each algorithm.
             let frees_at = super::next_pruning(keys, now).unwrap_or(now);
-            return Err(Refusal::KeySetFull { published, frees_at });
+            return Err(RotationRefusal::KeySetFull { published, frees_at });
         }
         changes.push(Change::Rotate { algorithm, retire: current.kid(), promote: next.kid() });
         published += 1;
@@ -332,11 +332,13 @@ pub fn is_safe(prepared: &SigningKey, policy: &RotationPolicy, now: Timestamp) -
     safe_at(prepared, policy).is_some_and(|at| at <= now)
 }
 
-fn too_young(prepared: &SigningKey, policy: &RotationPolicy) -> Refusal {
+fn too_young(prepared: &SigningKey, policy: &RotationPolicy) -> RotationRefusal {
     let (algorithm, kid) = (prepared.algorithm(), prepared.kid());
     match (prepared.published_at, safe_at(prepared, policy)) {
-        (Some(published_at), Some(safe_at)) => Refusal::TooYoung { algorithm, kid, published_at, safe_at },
-        _ => Refusal::Unpublished { algorithm, kid },
+        (Some(published_at), Some(safe_at)) => {
+            RotationRefusal::TooYoung { algorithm, kid, published_at, safe_at }
+        }
+        _ => RotationRefusal::Unpublished { algorithm, kid },
     }
 }
 

@@ -69,7 +69,7 @@ impl Issuer {
         }
     }
 
-    fn request(&mut self, now: Timestamp, seen: Vec<Kid>, force: bool) -> Result<usize, Refusal> {
+    fn request(&mut self, now: Timestamp, seen: Vec<Kid>, force: bool) -> Result<usize, RotationRefusal> {
         let request = RotationRequest { algorithms: Algorithm::ALL.to_vec(), seen, force };
         let changes = plan_requested(&self.keys, &self.policy, now, &request)?;
         self.perform(&changes, now);
@@ -179,7 +179,7 @@ fn retired_key_stays_published_until_its_last_token_expires() {
 fn a_young_key_is_refused_with_the_time_when_it_is_safe_and_promoted_by_force() {
     let mut issuer = Issuer::founded(at(Duration::ZERO));
     let seen = issuer.active_kids();
-    let Err(Refusal::TooYoung { safe_at, .. }) = issuer.request(at(HOUR), seen.clone(), false) else {
+    let Err(RotationRefusal::TooYoung { safe_at, .. }) = issuer.request(at(HOUR), seen.clone(), false) else {
         panic!()
     };
     assert_eq!(safe_at, at(DAY));
@@ -207,7 +207,7 @@ fn a_key_waits_for_every_target_and_for_propagation_after_the_last_one() {
             at(40 * DAY),
             &RotationRequest { algorithms: vec![Algorithm::Es256], seen, force: false }
         ),
-        Err(Refusal::Unpublished { algorithm: Algorithm::Es256, kid: kid.clone() })
+        Err(RotationRefusal::Unpublished { algorithm: Algorithm::Es256, kid: kid.clone() })
     );
     prepared_es256(&mut issuer, Some(at(40 * DAY)));
     assert_eq!(issuer.tick(at(41 * DAY - Duration::from_secs(1))), 0);
@@ -233,7 +233,8 @@ fn a_ninth_key_is_refused_also_by_force_until_a_slot_frees() {
         assert_eq!(issuer.request(at(HOUR), seen, true), Ok(2));
     }
     let seen = issuer.active_kids();
-    let Err(Refusal::KeySetFull { published, frees_at }) = issuer.request(at(HOUR), seen.clone(), true)
+    let Err(RotationRefusal::KeySetFull { published, frees_at }) =
+        issuer.request(at(HOUR), seen.clone(), true)
     else {
         panic!()
     };

@@ -62,18 +62,18 @@ impl Issuer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/issuer", listener.local_addr().unwrap());
         let documents = Arc::new(Mutex::new(Documents::default()));
-        let answer = |(status, body): (u16, String)| (StatusCode::from_u16(status).unwrap(), body);
+        let response = |(status, body): (u16, String)| (StatusCode::from_u16(status).unwrap(), body);
         let router = Router::new()
             .route(
                 "/issuer/.well-known/openid-configuration",
                 get(move |State(served): State<Arc<Mutex<Documents>>>| async move {
-                    answer(served.lock().unwrap().discovery.clone())
+                    response(served.lock().unwrap().discovery.clone())
                 }),
             )
             .route(
                 "/issuer/keys",
                 get(move |State(served): State<Arc<Mutex<Documents>>>| async move {
-                    answer(served.lock().unwrap().jwks.clone())
+                    response(served.lock().unwrap().jwks.clone())
                 }),
             )
             .with_state(Arc::clone(&documents));
@@ -245,8 +245,8 @@ impl World {
             .header("content-type", "application/x-www-form-urlencoded; charset=utf-8")
             .body(form.into())
             .unwrap();
-        let answer: Response<Bytes> = transport().send(request).await.unwrap();
-        (answer.status().as_u16(), String::from_utf8(answer.body().to_vec()).unwrap())
+        let response: Response<Bytes> = transport().send(request).await.unwrap();
+        (response.status().as_u16(), String::from_utf8(response.body().to_vec()).unwrap())
     }
 }
 

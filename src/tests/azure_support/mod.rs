@@ -120,8 +120,8 @@ impl World {
     async fn post(&self, url: &str, fields: &[(&str, &str)]) -> (u16, Value) {
         let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let request = Request::post(url).body(Bytes::from(form)).unwrap();
-        let answer = self.transport.send(request).await.unwrap();
-        (answer.status().as_u16(), serde_json::from_slice(answer.body()).unwrap())
+        let response = self.transport.send(request).await.unwrap();
+        (response.status().as_u16(), serde_json::from_slice(response.body()).unwrap())
     }
 
     /// Calls Entra with a valid form in which some fields are replaced.

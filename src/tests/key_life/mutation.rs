@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::jose::jwk::Kid;
 use crate::signing_keys::policy::{PolicyDurations, RotationPolicy};
-use crate::signing_keys::rotation::{self, Change, Refusal, RotationRequest};
+use crate::signing_keys::rotation::{self, Change, RotationRefusal, RotationRequest};
 use crate::signing_keys::{SigningKey, Stage, active};
 use jiff::Timestamp;
 
@@ -90,7 +90,7 @@ pub(crate) fn decide(
     keys: &[SigningKey],
     policy: &RotationPolicy,
     now: Timestamp,
-) -> Result<Vec<Change>, Refusal> {
+) -> Result<Vec<Change>, RotationRefusal> {
     use Mutation as M;
     let impatient = impatient(policy);
     let policy = if mutation == Some(M::PromoteWithoutWaiting) { &impatient } else { policy };

@@ -6,7 +6,7 @@ use crate::clock_watch::database_clock::DatabaseClock;
 use crate::issuer::rotator::RotationError;
 use crate::jose::key_pair::RsaBits;
 use crate::signing_keys::policy::{PolicyDurations, RotationPolicy};
-use crate::signing_keys::rotation::{Change, Refusal};
+use crate::signing_keys::rotation::{Change, RotationRefusal};
 use crate::signing_keys::{SigningKey, State, published};
 
 use super::world::{DAY, HOUR, Machine, SECOND, somebody};
@@ -39,7 +39,8 @@ async fn a_young_key_is_refused_with_the_time_when_it_is_safe() {
     let machine = Machine::new();
     let process = machine.open().await;
     machine.clock.advance(HOUR);
-    let Err(RotationError::Refused(Refusal::TooYoung { safe_at, .. })) = process.rotate(false).await else {
+    let Err(RotationError::Refused(RotationRefusal::TooYoung { safe_at, .. })) = process.rotate(false).await
+    else {
         panic!("not refused");
     };
     assert_eq!(safe_at, machine.now().saturating_add(23 * HOUR).unwrap());
@@ -87,7 +88,7 @@ async fn a_ninth_key_is_refused_until_a_slot_frees_but_a_revocation_never() {
         process.rotate(true).await.unwrap();
         process.maintenance.tick().await;
     }
-    let Err(RotationError::Refused(Refusal::KeySetFull { published: 8, frees_at })) =
+    let Err(RotationError::Refused(RotationRefusal::KeySetFull { published: 8, frees_at })) =
         process.rotate(true).await
     else {
         panic!("not refused");
@@ -128,8 +129,8 @@ async fn every_kid_has_its_response_to_a_revocation() {
         assert!(again.changes.is_empty(), "there was something left to do: {again:?}");
     }
     let unknown = "A".repeat(43).parse().unwrap();
-    let answer = rotator.revoke(&unknown, &somebody()).await;
-    assert!(matches!(answer, Err(RotationError::Unknown(_))), "{answer:?}");
+    let response = rotator.revoke(&unknown, &somebody()).await;
+    assert!(matches!(response, Err(RotationError::Unknown(_))), "{response:?}");
 }
 
 #[tokio::test]

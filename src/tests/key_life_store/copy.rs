@@ -60,10 +60,10 @@ impl Copy {
         self.state.lock().unwrap().standing.remove(&name);
     }
 
-    fn answer<T>(
+    fn response<T>(
         &self,
         name: DocumentName,
-        answer: impl FnOnce(&mut State) -> Result<T, TargetError>,
+        response: impl FnOnce(&mut State) -> Result<T, TargetError>,
     ) -> Result<T, TargetError> {
         let mut state = self.state.lock().unwrap();
         if state.is_down {
@@ -75,7 +75,7 @@ impl Copy {
                 tls: None,
             });
         }
-        answer(&mut state)
+        response(&mut state)
     }
 }
 
@@ -93,7 +93,7 @@ impl Target for Copy {
 
     fn read<'a>(&'a self, name: DocumentName, _: &'a Document) -> TargetFuture<'a, Option<Stored>> {
         Box::pin(async move {
-            self.answer(name, |state| {
+            self.response(name, |state| {
                 Ok(state.standing.get(&name).cloned().map(|Standing { body, label, version }| Stored {
                     body,
                     label,
@@ -112,7 +112,7 @@ impl Target for Copy {
         over: Option<&'a Version>,
     ) -> TargetFuture<'a, ()> {
         Box::pin(async move {
-            self.answer(name, |state| {
+            self.response(name, |state| {
                 if state.standing.get(&name).map(|standing| numbered(standing.version)).as_ref() != over {
                     return Err(TargetError::Changed(name));
                 }

@@ -103,10 +103,10 @@ fn filters_return_the_named_rows() {
         ("jti=x", 400, "malformed-request"),
         ("colour=red", 400, "malformed-request"),
     ] {
-        let answer = world.api.get(&world.admin, &format!("/audit?{query}"));
-        assert_eq!(refusal(&answer), (status, kind.to_owned()), "{query}");
+        let response = world.api.get(&world.admin, &format!("/audit?{query}"));
+        assert_eq!(refusal(&response), (status, kind.to_owned()), "{query}");
         let (name, _) = query.split_once('=').unwrap();
-        assert!(answer.body.contains(name) || status == 400, "{query}: {}", answer.body);
+        assert!(response.body.contains(name) || status == 400, "{query}: {}", response.body);
     }
     let long = world.api.get(&world.admin, &format!("/audit?actor={}", "a".repeat(81)));
     assert_eq!(refusal(&long), (422, "invalid-field".to_owned()));

@@ -37,9 +37,9 @@ fn a_grant_fixes_opens_and_closes_keys_and_the_subject_follows() {
         ("open", &open, json!({"tenant": "acme", "project": "shop"}), subjects[1]),
         ("admin", &world.admin, json!({"tenant": "acme"}), subjects[0]),
     ] {
-        let answer = world.credentials(grant, "default/a", &json!({"context": context}));
-        assert_eq!(answer.status, 200, "{who} {context}: {answer:?}");
-        assert_eq!(world.subject_of(&success(&answer)), subject, "{who} {context}");
+        let response = world.credentials(grant, "default/a", &json!({"context": context}));
+        assert_eq!(response.status, 200, "{who} {context}: {response:?}");
+        assert_eq!(world.subject_of(&success(&response)), subject, "{who} {context}");
     }
     for (who, grant, context, field) in [
         ("fixed", &fixed, json!({"tenant": "other"}), "context.tenant"),
@@ -48,14 +48,14 @@ fn a_grant_fixes_opens_and_closes_keys_and_the_subject_follows() {
         ("closed", &closed, json!({"type": "x"}), "context.type"),
         ("open", &open, json!({"tenant": "acme", "runbook": "r"}), "context.runbook"),
     ] {
-        let answer = world.credentials(grant, "default/a", &json!({"context": context}));
-        assert_eq!(refusal(&answer), (403, "context-refused".to_owned()), "{who} {context}");
-        assert_eq!(answer.json()["field"], field, "{who} {context}");
+        let response = world.credentials(grant, "default/a", &json!({"context": context}));
+        assert_eq!(refusal(&response), (403, "context-refused".to_owned()), "{who} {context}");
+        assert_eq!(response.json()["field"], field, "{who} {context}");
     }
     // The sandbox trusts no other tenant: its response proves that the logged subject arrived there.
-    let answer = world.credentials(&open, "default/a", &json!({"context": {"tenant": "other"}}));
-    assert_eq!(refusal(&answer), (502, "upstream-refused".to_owned()));
-    assert_eq!(answer.json()["presented"]["sub"], "space:default:tenant:other:feed:a");
+    let response = world.credentials(&open, "default/a", &json!({"context": {"tenant": "other"}}));
+    assert_eq!(refusal(&response), (502, "upstream-refused".to_owned()));
+    assert_eq!(response.json()["presented"]["sub"], "space:default:tenant:other:feed:a");
 }
 
 #[test]
@@ -68,15 +68,15 @@ fn a_feed_that_needs_context_names_the_key_that_the_request_lacks() {
         "--context=project=*",
         "--context=environment=prod",
     ]);
-    let answer = world.credentials(&deployer, "default/a", &json!({}));
-    assert_eq!(refusal(&answer), (422, "missing-context".to_owned()));
-    assert_eq!(answer.json()["field"], "context.project");
-    let answer = world.credentials(&deployer, "default/a", &json!({"context": {"project": "shop"}}));
-    let credential = success(&answer);
+    let response = world.credentials(&deployer, "default/a", &json!({}));
+    assert_eq!(refusal(&response), (422, "missing-context".to_owned()));
+    assert_eq!(response.json()["field"], "context.project");
+    let response = world.credentials(&deployer, "default/a", &json!({"context": {"project": "shop"}}));
+    let credential = success(&response);
     assert_eq!(world.subject_of(&credential), "space:default:project:shop:environment:prod:feed:a");
     let closed = world.grant(&["--role=deployer", "--space=default"]);
-    let answer = world.credentials(&closed, "default/a", &json!({}));
-    assert_eq!(answer.json()["field"], "context.project");
+    let response = world.credentials(&closed, "default/a", &json!({}));
+    assert_eq!(response.json()["field"], "context.project");
 }
 
 #[test]
@@ -100,13 +100,13 @@ fn repositories_and_actions_can_only_be_narrowed() {
         (json!({"repositories": []}), Some("repositories")),
         (json!({"actions": []}), Some("actions")),
     ] {
-        let answer = world.credentials(&limited, "default/a", &request);
+        let response = world.credentials(&limited, "default/a", &request);
         let Some(field) = expected else {
-            assert_eq!(answer.status, 200, "{request}: {answer:?}");
+            assert_eq!(response.status, 200, "{request}: {response:?}");
             continue;
         };
-        assert_eq!(refusal(&answer), (422, "scope-refused".to_owned()), "{request}");
-        assert_eq!(answer.json()["field"], field, "{request}");
+        assert_eq!(refusal(&response), (422, "scope-refused".to_owned()), "{request}");
+        assert_eq!(response.json()["field"], field, "{request}");
     }
     // If a list lies partly outside the grant, the part inside is granted, as for a request of that part.
     let ask = |request| success(&world.credentials(&limited, "default/a", &request))["password"].clone();

@@ -40,16 +40,16 @@ fn an_unattainable_lifetime_is_refused_with_the_attainable_one() {
         world.credentials(&world.admin, "default/a", &json!({"min_remaining_seconds": seconds}))
     };
     assert_eq!(ask(1200).status, 200);
-    let answer = ask(3600);
-    assert_eq!(refusal(&answer), (422, "min-remaining-unattainable".to_owned()));
-    let problem = answer.json();
+    let response = ask(3600);
+    assert_eq!(refusal(&response), (422, "min-remaining-unattainable".to_owned()));
+    let problem = response.json();
     assert_eq!(problem["field"], "min_remaining_seconds");
     let observed = problem["life_observed_seconds"].as_u64().unwrap();
     assert!((1700..=1800).contains(&observed), "{problem}");
     for seconds in [-1, 43201, 1 << 40] {
-        let answer = ask(seconds);
-        assert_eq!(refusal(&answer), (422, "invalid-field".to_owned()), "{seconds}");
-        assert_eq!(answer.json()["field"], "min_remaining_seconds");
+        let response = ask(seconds);
+        assert_eq!(refusal(&response), (422, "invalid-field".to_owned()), "{seconds}");
+        assert_eq!(response.json()["field"], "min_remaining_seconds");
     }
     assert_eq!(ask(0).status, 200);
 }
@@ -61,9 +61,9 @@ fn a_providers_refusal_has_its_message_the_presented_claims_and_a_hint() {
         "[[aws.roles]]\narn = '{role}'\naudiences = ['sts.amazonaws.com']\nsubjects = ['space:other:*']\n"
     ));
     world.add_feed("default/a", &[]);
-    let answer = world.credentials(&world.admin, "default/a", &json!({}));
-    assert_eq!(refusal(&answer), (502, "upstream-refused".to_owned()));
-    let problem = answer.json();
+    let response = world.credentials(&world.admin, "default/a", &json!({}));
+    assert_eq!(refusal(&response), (502, "upstream-refused".to_owned()));
+    let problem = response.json();
     let upstream = &problem["upstream"];
     assert_eq!(
         (&upstream["provider"], &upstream["step"], &upstream["status"], &upstream["code"]),
@@ -86,7 +86,7 @@ fn a_providers_refusal_has_its_message_the_presented_claims_and_a_hint() {
     let kid = keys.as_array().unwrap().iter().find(|key| key["alg"] == "ES256" && key["state"] == "active");
     assert_eq!(presented["kid"], kid.unwrap()["kid"]);
     assert!(problem["hint"].as_str().unwrap().contains("trust policy"), "{problem}");
-    assert!(!answer.body.contains("eyJ"), "a token is in {}", answer.body);
+    assert!(!response.body.contains("eyJ"), "a token is in {}", response.body);
 }
 
 #[test]
@@ -136,9 +136,9 @@ fn feeds_are_made_shown_changed_and_removed() {
         (json!({"slug": "other"}), "slug"),
         (json!({"lifetime": 0}), "lifetime"),
     ] {
-        let answer = patch(body.clone());
-        assert!([400, 422].contains(&refusal(&answer).0), "{body}: {answer:?}");
-        assert!(answer.body.contains(field), "{body}: {answer:?}");
+        let response = patch(body.clone());
+        assert!([400, 422].contains(&refusal(&response).0), "{body}: {response:?}");
+        assert!(response.body.contains(field), "{body}: {response:?}");
     }
     assert_eq!(world.api.delete(&world.admin, path).status, 204);
     let reused = world.api.post(&world.admin, "/spaces/new/feeds", &new);
@@ -150,14 +150,14 @@ fn feeds_are_made_shown_changed_and_removed() {
 }
 
 /// Starts a listener that sends these bytes on each connection.
-fn answering(answer: &'static [u8]) -> String {
+fn answering(response: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(answer);
+            let _ = stream.write_all(response);
         }
     });
     url
@@ -185,8 +185,8 @@ fn a_limited_grant_learns_nothing_about_the_server_at_an_endpoint() {
     let told = |slug: &str, endpoint: &str| {
         let host = endpoint.split('/').nth(2).unwrap();
         let path = format!("default/{slug}");
-        let answer = world.credentials(&limited, &path, &json!({}));
-        let mut problem = answer.json();
+        let response = world.credentials(&limited, &path, &json!({}));
+        let mut problem = response.json();
         problem["request_id"] = json!("");
         let check = format!("/spaces/default/feeds/{slug}/check");
         let checked = success(&world.api.call("POST", &check, Some(&limited.token), None));

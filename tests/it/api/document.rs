@@ -8,9 +8,9 @@ use crate::api::world::World;
 use crate::support::in_package;
 
 fn document(world: &World) -> Value {
-    let answer = world.api.call("GET", "/openapi.json", None, None);
-    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
-    answer.json()
+    let response = world.api.call("GET", "/openapi.json", None, None);
+    assert_eq!((response.status, response.header("content-type")), (200, Some("application/json")));
+    response.json()
 }
 
 fn operations(document: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
@@ -132,8 +132,8 @@ fn every_documented_route_is_counted_by_its_own_name() {
     let document = document(&world);
     for (path, method, _) in operations(&document) {
         let path = path.replace(['{', '}'], "");
-        let answer = world.api.call(&method.to_uppercase(), &path, None, None);
-        assert_eq!(answer.status, 401, "{method} {path}");
+        let response = world.api.call(&method.to_uppercase(), &path, None, None);
+        assert_eq!(response.status, 401, "{method} {path}");
     }
     let metrics = world.api.connect().get("/metrics").body;
     for path in document["paths"].as_object().unwrap().keys() {

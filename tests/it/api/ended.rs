@@ -38,7 +38,7 @@ impl World {
             .as_bytes(),
         );
         // The server requests the body when the handler waits for it, after it accepted the grant.
-        assert_eq!(connection.answer("HEAD").status, 100, "{what}");
+        assert_eq!(connection.response("HEAD").status, 100, "{what}");
         let (first, last) = body.split_at(body.len() - 1);
         connection.write(first);
         Begun { what, method, connection, rest: last.to_vec() }
@@ -53,9 +53,9 @@ impl Begun {
     #[track_caller]
     fn expect_refusal(mut self) {
         self.connection.write(&self.rest);
-        let answer = self.connection.answer(self.method);
-        assert_eq!(refusal(&answer), (401, "unauthorized".to_owned()), "{}: {answer:?}", self.what);
-        assert!(answer.header("www-authenticate").is_some(), "{}: {answer:?}", self.what);
+        let response = self.connection.response(self.method);
+        assert_eq!(refusal(&response), (401, "unauthorized".to_owned()), "{}: {response:?}", self.what);
+        assert!(response.header("www-authenticate").is_some(), "{}: {response:?}", self.what);
     }
 }
 
@@ -171,7 +171,7 @@ fn a_credential_that_a_provider_gave_after_the_revocation_is_not_handed_out() {
         ["feed", "update", "a/one", &format!("--endpoint=sts={through}"), &format!("--endpoint=ecr={ecr}")];
     world.issuer.carnet.ok(&update);
     let deployer = world.grant(&["--role=deployer", "--space=a"]);
-    let answer = std::thread::scope(|scope| {
+    let response = std::thread::scope(|scope| {
         let asked = scope.spawn(|| world.credentials(&deployer, "a/one", &json!({})));
         held.arrived.recv_timeout(Duration::from_secs(30)).unwrap();
         world.revoke(&deployer);
@@ -179,7 +179,7 @@ fn a_credential_that_a_provider_gave_after_the_revocation_is_not_handed_out() {
         held.release.send(()).unwrap();
         asked.join().unwrap()
     });
-    assert_eq!(refusal(&answer), (401, "unauthorized".to_owned()), "{answer:?}");
+    assert_eq!(refusal(&response), (401, "unauthorized".to_owned()), "{response:?}");
     let rows =
         world.api.get(&world.admin, &format!("/audit?kind=credential&actor=grant:{}", deployer.id)).json();
     assert_eq!(rows["records"], json!([]), "no credential is recorded as handed out");

@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use crate::api::world::{World, refusal, success};
-use crate::support::http::Answer;
+use crate::support::http::HttpResponse;
 
-fn allowed(answer: &Answer) -> Vec<String> {
-    let mut methods: Vec<String> = answer
+fn allowed(response: &HttpResponse) -> Vec<String> {
+    let mut methods: Vec<String> = response
         .header("allow")
         .unwrap_or_default()
         .split(',')
@@ -21,10 +21,10 @@ fn a_request_has_its_own_id_or_the_clients_in_the_response_and_in_the_log() {
     let world = World::new("");
     let path = "/spaces/default/feeds/none";
     let ask = |header: &str| world.api.send("GET", path, Some(&world.admin.token), header, None);
-    let named = |answer: &Answer| {
-        assert_eq!(refusal(answer), (404, "not-found".to_owned()));
-        let name = answer.header("x-request-id").unwrap().to_owned();
-        assert_eq!(answer.json()["request_id"], name.as_str());
+    let named = |response: &HttpResponse| {
+        assert_eq!(refusal(response), (404, "not-found".to_owned()));
+        let name = response.header("x-request-id").unwrap().to_owned();
+        assert_eq!(response.json()["request_id"], name.as_str());
         name
     };
     assert_eq!(named(&ask("X-Request-Id: ci-4711.a_B\r\n")), "ci-4711.a_B");
@@ -54,9 +54,9 @@ fn responses_name_their_type_and_are_not_cacheable() {
     let credential = world.credentials(&world.admin, "default/a", &json!({}));
     let grant = world.api.post(&world.admin, "/grants", &json!({"role": "admin", "name": "n"}));
     let list = world.api.get(&world.admin, "/spaces/default/feeds");
-    for answer in [&credential, &grant, &list] {
-        success(answer);
-        assert_eq!(answer.header("cache-control"), Some("no-store"), "{answer:?}");
+    for response in [&credential, &grant, &list] {
+        success(response);
+        assert_eq!(response.header("cache-control"), Some("no-store"), "{response:?}");
     }
     assert_eq!((credential.status, grant.status), (200, 201));
     let deleted = world.api.delete(&world.admin, "/spaces/default/feeds/a");
@@ -75,10 +75,10 @@ fn an_unsupported_method_is_refused_with_the_list_of_methods() {
         ("TRACE", "/signing-keys", vec!["GET", "HEAD"]),
         ("POST", "/openapi.json", vec!["GET", "HEAD"]),
     ] {
-        let answer = world.api.call(method, path, Some(&world.admin.token), None);
-        assert_eq!(refusal(&answer), (405, "method-not-allowed".to_owned()), "{method} {path}");
-        assert_eq!(allowed(&answer), methods, "{method} {path}");
-        assert!(answer.header("x-request-id").is_some(), "{method} {path}");
+        let response = world.api.call(method, path, Some(&world.admin.token), None);
+        assert_eq!(refusal(&response), (405, "method-not-allowed".to_owned()), "{method} {path}");
+        assert_eq!(allowed(&response), methods, "{method} {path}");
+        assert!(response.header("x-request-id").is_some(), "{method} {path}");
     }
     // A caller without a grant gets 401 before any other error.
     assert_eq!(refusal(&world.api.call("PUT", "/grants", None, None)).0, 401);
@@ -89,9 +89,9 @@ fn an_unknown_path_is_refused_like_a_hidden_one() {
     let world = World::new("");
     for path in ["/", "/nothing", "/grants/", "/spaces/a/feeds/", "//audit", "/signing-keys/rotate/x"] {
         for method in ["GET", "POST", "DELETE"] {
-            let answer = world.api.call(method, path, None, None);
-            assert_eq!(refusal(&answer), (404, "not-found".to_owned()), "{method} {path}");
-            assert!(answer.header("x-request-id").is_some(), "{method} {path}");
+            let response = world.api.call(method, path, None, None);
+            assert_eq!(refusal(&response), (404, "not-found".to_owned()), "{method} {path}");
+            assert!(response.header("x-request-id").is_some(), "{method} {path}");
         }
     }
 }
@@ -104,8 +104,8 @@ fn a_path_that_only_begins_like_the_api_is_none_of_its_own() {
         assert_eq!(refusal(&get(path)), (404, "not-found".to_owned()), "{path}");
     }
     for path in ["/api/v1x", "/api/v10/audit", "/api"] {
-        let answer = get(path);
-        assert_eq!((answer.status, answer.header("content-type")), (404, None), "{path}");
+        let response = get(path);
+        assert_eq!((response.status, response.header("content-type")), (404, None), "{path}");
     }
 }
 
@@ -121,10 +121,10 @@ fn head_answers_as_get_does_without_the_body() {
     ] {
         let token = token.map(|grant| grant.token.as_str());
         let ask = |method: &str| {
-            let mut answer = world.api.send(method, path, token, "X-Request-Id: same\r\n", None);
+            let mut response = world.api.send(method, path, token, "X-Request-Id: same\r\n", None);
             // The refusals of this test make the log grow.
-            answer.headers.retain(|(name, _)| name != "date" && name != "content-length");
-            answer
+            response.headers.retain(|(name, _)| name != "date" && name != "content-length");
+            response
         };
         let (get, head) = (ask("GET"), ask("HEAD"));
         assert!(!get.body.is_empty() && head.body.is_empty(), "{path}");

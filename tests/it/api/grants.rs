@@ -11,9 +11,9 @@ use crate::support::process::wait_until;
 
 /// Returns the grant that the API has just made.
 #[track_caller]
-fn made(answer: &crate::support::http::Answer) -> Grant {
-    let made = success(answer);
-    assert_eq!(answer.status, 201, "{answer:?}");
+fn made(response: &crate::support::http::HttpResponse) -> Grant {
+    let made = success(response);
+    assert_eq!(response.status, 201, "{response:?}");
     let text = |name: &str| made[name].as_str().unwrap().to_owned();
     Grant { id: text("id"), token: text("token") }
 }
@@ -64,8 +64,8 @@ fn no_grant_makes_a_wider_one_in_any_respect() {
         json!({"repositories": ["team/web"]}),
         json!({"expires_at": in_days(9)}),
     ] {
-        let answer = with(narrower.clone());
-        assert_eq!(answer.status, 201, "{narrower}: {answer:?}");
+        let response = with(narrower.clone());
+        assert_eq!(response.status, 201, "{narrower}: {response:?}");
     }
     for (wider, field) in [
         (json!({"spaces": ["a", "c"]}), "spaces"),
@@ -87,14 +87,15 @@ fn no_grant_makes_a_wider_one_in_any_respect() {
         (json!({"expires_at": in_days(11)}), "expires_at"),
         (json!({"expires_at": null}), "expires_at"),
     ] {
-        let answer = with(wider.clone());
-        assert_eq!(refusal(&answer), (403, "wider-grant".to_owned()), "{wider}");
-        assert_eq!(answer.json()["field"], field, "{wider}");
+        let response = with(wider.clone());
+        assert_eq!(refusal(&response), (403, "wider-grant".to_owned()), "{wider}");
+        assert_eq!(response.json()["field"], field, "{wider}");
     }
     for role in ["viewer", "deployer"] {
         let other = world.grant(&["--role", role, "--space=a"]);
-        let answer = world.api.post(&other, "/grants", &json!({"role": role, "name": "n", "spaces": ["a"]}));
-        assert_eq!(refusal(&answer), (403, "forbidden".to_owned()), "{role}");
+        let response =
+            world.api.post(&other, "/grants", &json!({"role": role, "name": "n", "spaces": ["a"]}));
+        assert_eq!(refusal(&response), (403, "forbidden".to_owned()), "{role}");
     }
 }
 
@@ -149,10 +150,10 @@ fn a_contradictory_request_for_a_grant_is_refused_by_member() {
         // A deployer's grant must name its spaces or feeds.
         (json!({"role": "deployer", "name": "n"}), 422, "spaces"),
     ] {
-        let answer = world.api.post(&world.admin, "/grants", &body);
-        let (refused, _) = refusal(&answer);
-        assert!([400, 422].contains(&status) && refused == status, "{body}: {answer:?}");
-        assert!(answer.body.contains(part), "{body}: {answer:?}");
+        let response = world.api.post(&world.admin, "/grants", &body);
+        let (refused, _) = refusal(&response);
+        assert!([400, 422].contains(&status) && refused == status, "{body}: {response:?}");
+        assert!(response.body.contains(part), "{body}: {response:?}");
     }
 }
 

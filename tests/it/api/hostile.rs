@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 
 use crate::api::world::{ROLE, World, credentials_of, refusal, success};
-use crate::support::http::Answer;
+use crate::support::http::HttpResponse;
 
 const FEED: &str = "default/a";
 
@@ -31,7 +31,7 @@ impl World {
         self.issuer.server.process.resident_bytes()
     }
 
-    fn raw(&self, path: &str, headers: &str, body: &[u8]) -> Answer {
+    fn raw(&self, path: &str, headers: &str, body: &[u8]) -> HttpResponse {
         self.api.send("POST", path, Some(&self.admin.token), headers, Some(body))
     }
 }
@@ -108,11 +108,11 @@ fn invalid_bodies_are_refused_by_kind() {
         ),
         ("nothing", grants, Vec::new(), &[(400, "malformed-request")]),
     ] {
-        let answer = world.raw(path, JSON, &body);
-        assert!(answer.status >= 400, "{what}: {answer:?}");
-        let (status, kind) = refusal(&answer);
-        assert!(refused.contains(&(status, &kind)), "{what}: {answer:?}");
-        assert!(answer.body.len() < 2_000, "{what}: {} bytes", answer.body.len());
+        let response = world.raw(path, JSON, &body);
+        assert!(response.status >= 400, "{what}: {response:?}");
+        let (status, kind) = refusal(&response);
+        assert!(refused.contains(&(status, &kind)), "{what}: {response:?}");
+        assert!(response.body.len() < 2_000, "{what}: {} bytes", response.body.len());
     }
     is_well(&world, before, 16);
 }
@@ -137,9 +137,9 @@ fn hosts_of_feeds_that_are_never_connected_to_are_refused_by_field_and_rule() {
         for (method, path, body) in
             [("POST", "/spaces/default/feeds", &new), ("PATCH", "/spaces/default/feeds/a", &change)]
         {
-            let answer = world.api.call(method, path, Some(&world.admin.token), Some(body));
-            assert_eq!(refusal(&answer), (422, "invalid-field".to_owned()), "{answer:?}");
-            let problem: Value = answer.json();
+            let response = world.api.call(method, path, Some(&world.admin.token), Some(body));
+            assert_eq!(refusal(&response), (422, "invalid-field".to_owned()), "{response:?}");
+            let problem: Value = response.json();
             assert_eq!(problem["field"], field, "{problem}");
             assert!(problem["detail"].as_str().unwrap().contains(rule), "{problem}");
         }
@@ -158,8 +158,8 @@ fn a_body_that_does_not_say_that_it_is_json_is_not_read_as_json() {
         "Content-Type: \r\n",
     ] {
         for (path, body) in [(credentials_of(FEED), "{}"), ("/grants".to_owned(), "{\"role\": \"viewer\"}")] {
-            let answer = world.raw(&path, headers, body.as_bytes());
-            assert_eq!(refusal(&answer), (415, "unsupported-media-type".to_owned()), "{headers:?} {path}");
+            let response = world.raw(&path, headers, body.as_bytes());
+            assert_eq!(refusal(&response), (415, "unsupported-media-type".to_owned()), "{headers:?} {path}");
         }
     }
     let charset = world.raw(&credentials_of(FEED), "Content-Type: application/json;charset=utf-8\r\n", b"{}");
@@ -199,9 +199,9 @@ fn paths_are_taken_literally() {
             format!("/spaces/{segment}/feeds"),
             format!("/spaces/{segment}/feeds/a"),
         ] {
-            let answer = world.api.get(&world.admin, &path);
-            assert_eq!(refusal(&answer), (404, "not-found".to_owned()), "{path}");
-            assert!(answer.header("x-evil").is_none(), "{path}");
+            let response = world.api.get(&world.admin, &path);
+            assert_eq!(refusal(&response), (404, "not-found".to_owned()), "{path}");
+            assert!(response.header("x-evil").is_none(), "{path}");
         }
         for (method, path) in [
             ("POST", format!("/spaces/default/feeds/{segment}/credentials")),
@@ -209,8 +209,8 @@ fn paths_are_taken_literally() {
             ("POST", format!("/signing-keys/{segment}/revoke")),
             ("DELETE", format!("/grants/{segment}")),
         ] {
-            let answer = world.api.call(method, &path, Some(&world.admin.token), None);
-            assert_eq!(refusal(&answer), (404, "not-found".to_owned()), "{path}");
+            let response = world.api.call(method, &path, Some(&world.admin.token), None);
+            assert_eq!(refusal(&response), (404, "not-found".to_owned()), "{path}");
         }
     }
     // The same name in another encoding.
@@ -229,7 +229,7 @@ fn oversized_and_malformed_heads_end_the_connection() {
             format!("{line}\r\nHost: carnet.test\r\nAuthorization: Bearer {token}\r\n{headers}\r\n")
                 .as_bytes(),
         );
-        connection.try_answer("GET").map_or(0, |answer| answer.status)
+        connection.try_answer("GET").map_or(0, |response| response.status)
     };
     let query: String = (0..20_000).map(|number| format!("a{number}=1&")).collect();
     let lines: String = (0..5_000).map(|number| format!("X-{number}: 1\r\n")).collect();
@@ -286,18 +286,18 @@ fn malformed_chunks_and_incomplete_bodies_end_the_request() {
         connection.write(format!("{}{body}", head(more)).as_bytes());
         // The client half-closes: the missing bytes will never come.
         connection.finish();
-        let status = connection.try_answer("POST").map_or(0, |answer| answer.status);
+        let status = connection.try_answer("POST").map_or(0, |response| response.status);
         assert!(statuses.contains(&status), "{what}: {status}");
     }
     // Well-formed chunks are a valid body.
     let mut connection = world.api.connect();
     connection.write(format!("{}2\r\n{{}}\r\n0\r\n\r\n", head("Transfer-Encoding: chunked\r\n")).as_bytes());
-    success(&connection.answer("POST"));
+    success(&connection.response("POST"));
     let mut connection = world.api.connect();
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
     connection
         .write(format!("{}{}0\r\n\r\n", head("Transfer-Encoding: chunked\r\n"), chunk.repeat(4)).as_bytes());
-    assert_eq!(refusal(&connection.answer("POST")), (413, "too-large".to_owned()));
+    assert_eq!(refusal(&connection.response("POST")), (413, "too-large".to_owned()));
     is_well(&world, before, 16);
 }
 
@@ -332,7 +332,7 @@ fn two_thousand_callers_at_once_without_a_grant_do_no_harm() {
 
 /// Returns whether the response is 401, or the connection was refused as one too many.
 fn is_refused(stream: &TcpStream) -> bool {
-    let mut answer = String::new();
-    let _ = std::io::Read::read_to_string(&mut &*stream, &mut answer);
-    ["401", "429", "503"].iter().any(|status| answer.starts_with(&format!("HTTP/1.1 {status} ")))
+    let mut response = String::new();
+    let _ = std::io::Read::read_to_string(&mut &*stream, &mut response);
+    ["401", "429", "503"].iter().any(|status| response.starts_with(&format!("HTTP/1.1 {status} ")))
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::api::world::{Grant, ROLE, World, refusal, success};
-use crate::support::http::Answer;
+use crate::support::http::HttpResponse;
 
 /// Returns a separate registry for each number.
 fn registry(number: u32) -> String {
@@ -17,7 +17,7 @@ fn feed(slug: &str, number: u32, members: Value) -> Value {
 }
 
 impl World {
-    fn make(&self, by: &Grant, space: &str, new: &Value) -> Answer {
+    fn make(&self, by: &Grant, space: &str, new: &Value) -> HttpResponse {
         self.api.post(by, &format!("/spaces/{space}/feeds"), new)
     }
 
@@ -54,16 +54,16 @@ impl World {
         assert_eq!(self.execute(format!("UPDATE feed_counts SET feeds = {number}")), 1);
     }
 
-    fn patch(&self, by: &Grant, path: &str, patch: &Value) -> Answer {
+    fn patch(&self, by: &Grant, path: &str, patch: &Value) -> HttpResponse {
         let (space, slug) = path.split_once('/').unwrap();
         self.api.call("PATCH", &format!("/spaces/{space}/feeds/{slug}"), Some(&by.token), Some(patch))
     }
 }
 
 #[track_caller]
-fn refused(answer: &Answer, status: u16, kind: &str, field: &str) {
-    assert_eq!(refusal(answer), (status, kind.to_owned()), "{answer:?}");
-    assert_eq!(answer.json()["field"], field, "{answer:?}");
+fn refused(response: &HttpResponse, status: u16, kind: &str, field: &str) {
+    assert_eq!(refusal(response), (status, kind.to_owned()), "{response:?}");
+    assert_eq!(response.json()["field"], field, "{response:?}");
 }
 
 #[test]
@@ -186,9 +186,9 @@ fn a_registry_that_many_feeds_have_is_answered_with_the_first_hundred_of_them() 
     world.fill(1_000);
     let path = format!("/registries/{}/credentials", registry(1));
     let several = |deployer: &Grant| {
-        let answer = world.api.post(deployer, &path, &json!({}));
-        assert_eq!(refusal(&answer), (409, "several-feeds".to_owned()), "{answer:?}");
-        let problem = answer.json();
+        let response = world.api.post(deployer, &path, &json!({}));
+        assert_eq!(refusal(&response), (409, "several-feeds".to_owned()), "{response:?}");
+        let problem = response.json();
         let said = problem["detail"].as_str().unwrap().contains("the first 100 are listed");
         (problem["feeds"].as_array().unwrap().len(), said)
     };
@@ -251,13 +251,13 @@ fn no_number_of_newer_former_subjects_hides_an_older_one() {
             success(&world.patch(&world.admin, "a/busy", &json!({ "subject_keys": keys })));
         }
         for by in [&world.admin, &of_space] {
-            let answer = world.patch(by, "a/busy", &json!({ "subject_keys": last }));
-            refused(&answer, 409, "slug-reused", field);
+            let response = world.patch(by, "a/busy", &json!({ "subject_keys": last }));
+            refused(&response, 409, "slug-reused", field);
         }
         // Nor may another name, if the subject does not name the feed.
         if others.is_empty() {
-            let answer = world.make(&of_space, "a", &feed("fresh", 3, json!({ "subject_keys": last })));
-            refused(&answer, 409, "slug-reused", "subject_keys");
+            let response = world.make(&of_space, "a", &feed("fresh", 3, json!({ "subject_keys": last })));
+            refused(&response, 409, "slug-reused", "subject_keys");
         }
         assert_eq!(world.api.delete(&world.admin, "/spaces/a/feeds/busy").status, 204);
     }
@@ -329,8 +329,8 @@ fn an_admin_with_limited_context_or_repositories_cannot_circumvent_that_with_a_f
             ("role_arn", json!({"role_arn": elsewhere})),
             ("session_duration", json!({"session_duration": 900})),
         ] {
-            let answer = world.patch(&limited, "a/prod", &patch);
-            refused(&answer, 403, "forbidden", field);
+            let response = world.patch(&limited, "a/prod", &patch);
+            refused(&response, 403, "forbidden", field);
         }
         success(&world.patch(&limited, "a/prod", &json!({"name": "Images", "token_lifetime": 300})));
     }
@@ -397,8 +397,8 @@ fn a_limited_admin_sees_and_revokes_no_grant_that_its_own_does_not_cover() {
     assert_eq!(of(&limited), [limited.id.clone(), made.clone()]);
     for hidden in others.iter().chain([&world.admin]) {
         for path in [format!("/grants/{}", hidden.id), format!("/grants?made_by={}", hidden.id)] {
-            let answer = world.api.delete(&limited, &path);
-            assert_eq!(refusal(&answer), (404, "not-found".to_owned()), "{path}");
+            let response = world.api.delete(&limited, &path);
+            assert_eq!(refusal(&response), (404, "not-found".to_owned()), "{path}");
         }
     }
     assert_eq!(of(&world.admin).len(), others.len() + 3);

@@ -19,13 +19,13 @@ fn a_grant_has_its_rate_and_another_one_its_own() {
     let server = serve(&carnet, &["--grant-rate=1", "--grant-burst=3"]);
     let api = Api::of(&server);
     let (one, other) = (grant(&carnet, &["--role=viewer"]), grant(&carnet, &["--role=viewer"]));
-    let answers: Vec<_> = (0..20).map(|_| api.get(&one, "/signing-keys")).collect();
-    let (let_in, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    let responses: Vec<_> = (0..20).map(|_| api.get(&one, "/signing-keys")).collect();
+    let (let_in, refused): (Vec<_>, Vec<_>) = responses.iter().partition(|response| response.status == 200);
     // The burst of three, and one for each second of the test.
     assert!(let_in.len() >= 3 && !refused.is_empty(), "{} were let in", let_in.len());
-    for answer in refused {
-        assert_eq!(refusal(answer), (429, "rate-limited".to_owned()));
-        assert_eq!(answer.header("retry-after"), Some("1"));
+    for response in refused {
+        assert_eq!(refusal(response), (429, "rate-limited".to_owned()));
+        assert_eq!(response.header("retry-after"), Some("1"));
     }
     assert_eq!(api.get(&other, "/signing-keys").status, 200);
     // The limit on an address or a grant does not affect health checks.
@@ -44,7 +44,7 @@ fn an_address_has_its_rate_whatever_grants_it_presents() {
     };
     let statuses: Vec<u16> = (0..20).map(|_| ask("garbage", "192.0.2.1").status).collect();
     assert!(statuses.iter().all(|status| [401, 429].contains(status)) && statuses.contains(&429));
-    let refused = (0..20).map(|_| ask(&grant.token, "192.0.2.1")).find(|answer| answer.status == 429);
+    let refused = (0..20).map(|_| ask(&grant.token, "192.0.2.1")).find(|response| response.status == 429);
     let refused = refused.expect("a valid grant does not lift the address's limit");
     assert_eq!(refusal(&refused), (429, "rate-limited".to_owned()));
     assert_eq!(refused.header("retry-after"), Some("1"));
@@ -61,8 +61,8 @@ fn refusals_of_the_unknown_are_counted_in_the_log_and_not_listed() {
     let mut server = serve(&carnet, &["--address-burst=50", "--address-rate=1"]);
     let (api, admin) = (Api::of(&server), grant(&carnet, &["--role=admin"]));
     for number in 0..100 {
-        let answer = api.call("GET", "/audit", Some(&format!("carnet_{number}")), None);
-        assert!([401, 429].contains(&answer.status));
+        let response = api.call("GET", "/audit", Some(&format!("carnet_{number}")), None);
+        assert!([401, 429].contains(&response.status));
     }
     // Counts are written once a minute, and at shutdown.
     assert!(server.process.terminate(Duration::from_secs(30)));

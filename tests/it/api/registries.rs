@@ -25,14 +25,14 @@ fn a_registry_has_the_credential_of_the_one_feed_inside_the_grant() {
         (&["--space=a", "--space=b", "--feed=one"], vec!["a/one", "b/one"]),
         (&["--feed=*"], vec!["a/one", "a/two", "b/one"]),
     ] {
-        let answer = world.api.post(&deployer(limits), &path, &json!({}));
-        assert_eq!(refusal(&answer), (409, "several-feeds".to_owned()), "{limits:?}");
-        assert_eq!(answer.json()["feeds"], json!(feeds), "{limits:?}");
+        let response = world.api.post(&deployer(limits), &path, &json!({}));
+        assert_eq!(refusal(&response), (409, "several-feeds".to_owned()), "{limits:?}");
+        assert_eq!(response.json()["feeds"], json!(feeds), "{limits:?}");
     }
     let none = deployer(&["--space=c"]);
-    let answer = world.api.post(&none, &path, &json!({}));
-    assert_eq!(refusal(&answer), (404, "not-found".to_owned()));
-    assert!(!answer.body.contains("a/") && !answer.body.contains("b/"), "{}", answer.body);
+    let response = world.api.post(&none, &path, &json!({}));
+    assert_eq!(refusal(&response), (404, "not-found".to_owned()));
+    assert!(!response.body.contains("a/") && !response.body.contains("b/"), "{}", response.body);
 }
 
 #[test]
@@ -50,10 +50,10 @@ fn a_registry_host_is_recognized_in_every_spelling() {
         ("..", 404),
         ("x@127.0.0.1:5000", 404),
     ] {
-        let answer = world.api.post(&world.admin, &format!("/registries/{host}/credentials"), &json!({}));
-        assert_eq!(answer.status, status, "{host}: {answer:?}");
+        let response = world.api.post(&world.admin, &format!("/registries/{host}/credentials"), &json!({}));
+        assert_eq!(response.status, status, "{host}: {response:?}");
         if status == 404 {
-            refusal(&answer);
+            refusal(&response);
         }
     }
 }

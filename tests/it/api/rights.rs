@@ -101,8 +101,8 @@ const ACTS: [(&str, Act); 28] = [
     }),
     ("see a grant without limits", |scene, by| {
         let root = scene.world.admin.id.clone();
-        let answer = scene.world.api.get(by, "/grants");
-        answer.status == 200 && answer.json().as_array().unwrap().iter().any(|grant| grant["id"] == root)
+        let response = scene.world.api.get(by, "/grants");
+        response.status == 200 && response.json().as_array().unwrap().iter().any(|grant| grant["id"] == root)
     }),
     ("revoke a grant without limits", |scene, by| {
         let new = json!({"role": "admin", "name": "n", "expires_at": null});
@@ -114,9 +114,9 @@ const ACTS: [(&str, Act); 28] = [
     }),
     ("list the signing keys", |scene, by| scene.can(by, "GET", "/signing-keys", None)),
     ("see which feed elsewhere keys wait for", |scene, by| {
-        let answer = scene.world.api.get(by, "/signing-keys");
-        assert!(answer.status != 200 || answer.body.contains("\"waits_for\""), "{answer:?}");
-        answer.body.contains("prod-uploaded")
+        let response = scene.world.api.get(by, "/signing-keys");
+        assert!(response.status != 200 || response.body.contains("\"waits_for\""), "{response:?}");
+        response.body.contains("prod-uploaded")
     }),
     ("rotate or revoke signing keys", |scene, by| {
         let rotation = scene.world.api.call("POST", "/signing-keys/rotate", Some(&by.token), None);
@@ -127,8 +127,8 @@ const ACTS: [(&str, Act); 28] = [
         revoked
     }),
     ("read audit rows of another space", |scene, by| {
-        let answer = scene.world.api.get(by, "/audit?space=there");
-        answer.status == 200 && answer.json()["records"] != json!([])
+        let response = scene.world.api.get(by, "/audit?space=there");
+        response.status == 200 && response.json()["records"] != json!([])
     }),
 ];
 
@@ -175,9 +175,9 @@ impl Scene {
     }
 
     fn can(&self, by: &Grant, method: &str, path: &str, body: Option<&Value>) -> bool {
-        let answer = self.world.api.call(method, path, Some(&by.token), body);
-        assert!(answer.status < 500 && answer.status != 401, "{method} {path}: {answer:?}");
-        (200..300).contains(&answer.status)
+        let response = self.world.api.call(method, path, Some(&by.token), body);
+        assert!(response.status < 500 && response.status != 401, "{method} {path}: {response:?}");
+        (200..300).contains(&response.status)
     }
 
     fn gets_credential(&self, by: &Grant, request: &Value) -> bool {
@@ -216,8 +216,8 @@ impl Scene {
             "role": "deployer", "name": "n", "spaces": ["here"], "feeds": ["dev-a"], "context": {"tenant": "acme"},
             "repositories": ["team/app"], "actions": ["pull"],
         });
-        let answer = self.world.api.post(by, "/grants", &new);
-        (answer.status == 201).then(|| answer.json()["id"].as_str().unwrap().to_owned())
+        let response = self.world.api.post(by, "/grants", &new);
+        (response.status == 201).then(|| response.json()["id"].as_str().unwrap().to_owned())
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::api::world::{Api, Grant, World, refusal};
-use crate::support::http::Answer;
+use crate::support::http::HttpResponse;
 use crate::support::process::wait_until;
 
 /// A feed that every column may see, unless its name says otherwise.
@@ -250,12 +250,16 @@ impl Scene {
 }
 
 /// Gives all requests of one caller the same request id, so that responses can be compared whole.
-fn call(api: &Api, token: Option<&str>, (method, path, body): &(String, String, Option<Value>)) -> Answer {
+fn call(
+    api: &Api,
+    token: Option<&str>,
+    (method, path, body): &(String, String, Option<Value>),
+) -> HttpResponse {
     let body = body.as_ref().map(Value::to_string);
     let headers = "X-Request-Id: same\r\nContent-Type: application/json\r\n";
-    let mut answer = api.send(method, path, token, headers, Some(body.unwrap_or_default().as_bytes()));
-    answer.headers.retain(|(name, _)| name != "date");
-    answer
+    let mut response = api.send(method, path, token, headers, Some(body.unwrap_or_default().as_bytes()));
+    response.headers.retain(|(name, _)| name != "date");
+    response
 }
 
 fn names_a_space_alone(route: &str) -> bool {
@@ -281,7 +285,7 @@ fn every_route_responds_according_to_the_callers_grant_and_hides_the_rest() {
     for Row { route, here, elsewhere, nowhere } in TABLE {
         // Admins come last, because they change what the others look up.
         for (column, (name, grant)) in callers.iter().enumerate().rev() {
-            let mut hidden: Option<Answer> = None;
+            let mut hidden: Option<HttpResponse> = None;
             for target in TARGETS {
                 let expected = match target {
                     Target::Here => here[column],
@@ -291,21 +295,21 @@ fn every_route_responds_according_to_the_callers_grant_and_hides_the_rest() {
                     Target::Nowhere(_) => nowhere[column],
                 };
                 let request = scene.request(route, target);
-                let answer = call(&scene.world.api, Some(&grant.token), &request);
-                let what = format!("{route} as {name}, {target:?}: {answer:?}");
-                assert_eq!(answer.status, expected, "{what}");
-                assert_eq!(answer.header("cache-control"), Some("no-store"), "{what}");
-                assert_eq!(answer.header("x-request-id"), Some("same"), "{what}");
+                let response = call(&scene.world.api, Some(&grant.token), &request);
+                let what = format!("{route} as {name}, {target:?}: {response:?}");
+                assert_eq!(response.status, expected, "{what}");
+                assert_eq!(response.header("cache-control"), Some("no-store"), "{what}");
+                assert_eq!(response.header("x-request-id"), Some("same"), "{what}");
                 if expected < 300 {
                     if expected == 204 {
                         scene.restore(route, target);
                     }
                     continue;
                 }
-                let (_, kind) = refusal(&answer);
+                let (_, kind) = refusal(&response);
                 assert!(problem_of(route, expected).split(' ').any(|known| known == kind), "{what}");
                 if expected == 404 {
-                    assert_eq!(hidden.get_or_insert_with(|| answer.clone()), &answer, "{what}");
+                    assert_eq!(hidden.get_or_insert_with(|| response.clone()), &response, "{what}");
                 }
             }
         }
@@ -338,16 +342,16 @@ fn a_caller_without_a_valid_grant_learns_nothing_from_any_route() {
         Some(&long),
     ];
     let tokens = tokens.map(|token| token.map(ToOwned::to_owned));
-    let mut first: Option<Answer> = None;
+    let mut first: Option<HttpResponse> = None;
     for Row { route, .. } in TABLE {
         for target in TARGETS {
             let request = scene.request(route, target);
             for token in &tokens {
-                let answer = call(&scene.world.api, token.as_deref(), &request);
-                let what = format!("{route}, {target:?}, {token:?}: {answer:?}");
-                assert_eq!(refusal(&answer), (401, "unauthorized".to_owned()), "{what}");
-                assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"carnet\""), "{what}");
-                assert_eq!(first.get_or_insert_with(|| answer.clone()), &answer, "{what}");
+                let response = call(&scene.world.api, token.as_deref(), &request);
+                let what = format!("{route}, {target:?}, {token:?}: {response:?}");
+                assert_eq!(refusal(&response), (401, "unauthorized".to_owned()), "{what}");
+                assert_eq!(response.header("www-authenticate"), Some("Bearer realm=\"carnet\""), "{what}");
+                assert_eq!(first.get_or_insert_with(|| response.clone()), &response, "{what}");
             }
         }
     }
@@ -378,8 +382,8 @@ fn lists_have_exactly_the_rows_inside_the_grant() {
         world.add_feed(feed, &[]);
     }
     let listed = |of: &Grant, path: &str, member: &str| -> Vec<String> {
-        let answer = world.api.get(of, path).json();
-        let items = answer.as_array().unwrap_or_else(|| panic!("{answer}")).iter();
+        let response = world.api.get(of, path).json();
+        let items = response.as_array().unwrap_or_else(|| panic!("{response}")).iter();
         items.map(|item| item[member].as_str().unwrap().to_owned()).collect()
     };
     let limited = world.grant(&["--role=admin", "--space=here", "--feed=prod-*"]);

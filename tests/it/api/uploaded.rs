@@ -18,8 +18,8 @@ fn a_feeds_jwks_is_set_changed_and_followed_by_its_setup_and_the_keys() {
     });
     assert_eq!(success(&world.api.post(&world.admin, "/spaces/default/feeds", &new))["jwks"], "uploaded");
     let setup = |query: &str| -> Value {
-        let answer = success(&world.api.get(&world.admin, &format!("{path}/setup?format=json{query}")));
-        answer["content"]["workload_identity_pool_provider"]["oidc"]["jwksJson"].clone()
+        let response = success(&world.api.get(&world.admin, &format!("{path}/setup?format=json{query}")));
+        response["content"]["workload_identity_pool_provider"]["oidc"]["jwksJson"].clone()
     };
     assert!(setup("").is_string() && setup("&jwks=fetched").is_null());
     let waiting = |alg: &str| -> Value {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::carnet::{Announced, Carnet, Issuer};
-use crate::support::http::{Answer, Connection};
+use crate::support::http::{Connection, HttpResponse};
 
 pub(crate) const REGISTRY: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
 pub(crate) const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
@@ -58,7 +58,7 @@ impl World {
 
     /// Requests a credential of `SPACE/FEED`.
     #[track_caller]
-    pub(crate) fn credentials(&self, of: &Grant, feed: &str, request: &Value) -> Answer {
+    pub(crate) fn credentials(&self, of: &Grant, feed: &str, request: &Value) -> HttpResponse {
         self.api.post(of, &credentials_of(feed), request)
     }
 
@@ -103,54 +103,60 @@ impl Api {
         token: Option<&str>,
         headers: &str,
         body: Option<&[u8]>,
-    ) -> Answer {
+    ) -> HttpResponse {
         let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         let length = body.map(|body| format!("Content-Length: {}\r\n", body.len())).unwrap_or_default();
         let head =
             format!("{method} /api/v1{path} HTTP/1.1\r\nHost: carnet.test\r\n{token}{headers}{length}\r\n");
         let mut connection = self.connect();
         connection.write(&[head.as_bytes(), body.unwrap_or_default()].concat());
-        connection.answer(method)
+        connection.response(method)
     }
 
     /// Sends JSON, if there is any.
     #[track_caller]
-    pub(crate) fn call(&self, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> Answer {
+    pub(crate) fn call(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&Value>,
+    ) -> HttpResponse {
         let body = body.map(Value::to_string);
         let headers = if body.is_some() { "Content-Type: application/json\r\n" } else { "" };
         self.send(method, path, token, headers, body.as_ref().map(String::as_bytes))
     }
 
     #[track_caller]
-    pub(crate) fn get(&self, of: &Grant, path: &str) -> Answer {
+    pub(crate) fn get(&self, of: &Grant, path: &str) -> HttpResponse {
         self.call("GET", path, Some(&of.token), None)
     }
 
     #[track_caller]
-    pub(crate) fn post(&self, of: &Grant, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, of: &Grant, path: &str, body: &Value) -> HttpResponse {
         self.call("POST", path, Some(&of.token), Some(body))
     }
 
     #[track_caller]
-    pub(crate) fn delete(&self, of: &Grant, path: &str) -> Answer {
+    pub(crate) fn delete(&self, of: &Grant, path: &str) -> HttpResponse {
         self.call("DELETE", path, Some(&of.token), None)
     }
 }
 
 /// Returns the status of an error, and its name after `urn:carnet:problem:`.
 #[track_caller]
-pub(crate) fn refusal(answer: &Answer) -> (u16, String) {
-    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{answer:?}");
-    let problem = answer.json();
-    assert_eq!(problem["status"], answer.status, "{problem}");
+pub(crate) fn refusal(response: &HttpResponse) -> (u16, String) {
+    assert_eq!(response.header("content-type"), Some("application/problem+json"), "{response:?}");
+    let problem = response.json();
+    assert_eq!(problem["status"], response.status, "{problem}");
     let kind = problem["type"].as_str().and_then(|kind| kind.strip_prefix("urn:carnet:problem:"));
-    (answer.status, kind.unwrap_or_else(|| panic!("{problem}")).to_owned())
+    (response.status, kind.unwrap_or_else(|| panic!("{problem}")).to_owned())
 }
 
 /// Returns the body of a success.
 #[track_caller]
-pub(crate) fn success(answer: &Answer) -> Value {
-    assert!((200..300).contains(&answer.status), "{answer:?}");
-    assert_eq!(answer.header("content-type"), Some("application/json"), "{answer:?}");
-    answer.json()
+pub(crate) fn success(response: &HttpResponse) -> Value {
+    assert!((200..300).contains(&response.status), "{response:?}");
+    assert_eq!(response.header("content-type"), Some("application/json"), "{response:?}");
+    response.json()
 }

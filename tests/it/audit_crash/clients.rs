@@ -23,7 +23,7 @@ pub(crate) struct Received {
     /// The unique identifier of the request.
     pub(crate) request: String,
     /// The response, if it arrived complete.
-    pub(crate) answer: Option<Value>,
+    pub(crate) response: Option<Value>,
 }
 
 /// The state shared by all clients.
@@ -32,7 +32,7 @@ pub(crate) struct Clients {
     alive: Mutex<Vec<String>>,
     received: Mutex<Vec<Received>>,
     /// Complete responses by status.
-    answers: Mutex<BTreeMap<u16, usize>>,
+    responses: Mutex<BTreeMap<u16, usize>>,
     /// Requests without a complete response, because the server died.
     pub(crate) unanswered: AtomicUsize,
     stop: AtomicBool,
@@ -49,8 +49,8 @@ impl Clients {
         std::mem::take(&mut self.received.lock().unwrap())
     }
 
-    pub(crate) fn answers(&self) -> BTreeMap<u16, usize> {
-        self.answers.lock().unwrap().clone()
+    pub(crate) fn responses(&self) -> BTreeMap<u16, usize> {
+        self.responses.lock().unwrap().clone()
     }
 
     pub(crate) fn stop(&self) {
@@ -90,14 +90,14 @@ impl Clients {
     fn note(&self, request: String, arrived: &[u8]) {
         let head = String::from_utf8_lossy(arrived);
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let answer = whole_body(&head).and_then(|body| serde_json::from_str(body).ok());
-        match (status, &answer) {
-            (Some(status), Some(_)) => *self.answers.lock().unwrap().entry(status).or_default() += 1,
+        let response = whole_body(&head).and_then(|body| serde_json::from_str(body).ok());
+        match (status, &response) {
+            (Some(status), Some(_)) => *self.responses.lock().unwrap().entry(status).or_default() += 1,
             _ => _ = self.unanswered.fetch_add(1, Ordering::Relaxed),
         }
         // Also a response that was cut off: status 200 means a credential, and part of it may have arrived.
         if status == Some(200) {
-            self.received.lock().unwrap().push(Received { request, answer });
+            self.received.lock().unwrap().push(Received { request, response });
         }
     }
 }
@@ -125,8 +125,8 @@ pub(crate) fn ask(
 }
 
 /// Returns the body of a response, if it is complete.
-pub(crate) fn whole_body(answer: &str) -> Option<&str> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
+pub(crate) fn whole_body(response: &str) -> Option<&str> {
+    let (head, body) = response.split_once("\r\n\r\n")?;
     let length = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then_some(value.trim())

@@ -76,13 +76,13 @@ impl Log {
 
     /// Asserts that an answered request has exactly one row, and its token a mint.
     pub(crate) fn assert_holds(&self, received: &Received) {
-        let Received { request, answer } = received;
+        let Received { request, response } = received;
         let rows = self.by_request.get(request).map_or(&[][..], Vec::as_slice);
         let [jti] = rows else { panic!("request {request} was answered and has the rows {rows:?}") };
         assert!(self.minted.contains(jti), "the token {jti} of request {request} was not minted");
-        if let Some(answer) = answer {
-            assert_eq!(answer["jti"], jti.to_string(), "request {request} has another credential's row");
-            let shown = ["password", "registry_token"].iter().any(|secret| answer[secret].is_string());
+        if let Some(response) = response {
+            assert_eq!(response["jti"], jti.to_string(), "request {request} has another credential's row");
+            let shown = ["password", "registry_token"].iter().any(|secret| response[secret].is_string());
             assert!(shown, "request {request} was answered without a credential");
         }
     }

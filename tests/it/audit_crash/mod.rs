@@ -148,9 +148,9 @@ impl Round<'_> {
         self.log.read_on(&self.world.carnet);
         for received in received {
             self.log.assert_holds(&received);
-            match &received.answer {
-                Some(answer) => {
-                    let source = answer["source"].as_str().unwrap().to_owned();
+            match &received.response {
+                Some(response) => {
+                    let source = response["source"].as_str().unwrap().to_owned();
                     *self.tally.whole.entry(source).or_default() += 1;
                 }
                 None => self.tally.cut_off += 1,
@@ -180,7 +180,7 @@ impl Round<'_> {
 #[test]
 #[should_panic(expected = "was answered and has the rows []")]
 fn an_answer_without_a_row_is_found() {
-    Log::default().assert_holds(&Received { request: "1-1".to_owned(), answer: None });
+    Log::default().assert_holds(&Received { request: "1-1".to_owned(), response: None });
 }
 
 #[test]
@@ -216,10 +216,10 @@ fn no_credential_is_handed_out_before_its_row_is_on_disk_in_any_crash() {
         round.compare(clients.take());
         round.log.verify(&world.carnet);
 
-        let (tally, answers) = (&round.tally, clients.answers());
+        let (tally, responses) = (&round.tally, clients.responses());
         eprintln!(
             "{} rounds, {} servers and {} commands killed, {} commands done; {} credentials compared ({:?}, {} cut off) \
-             with a log of {} rows; answers {answers:?}, {} requests without one",
+             with a log of {} rows; answers {responses:?}, {} requests without one",
             rounds(),
             tally.servers_killed,
             tally.commands_killed,
@@ -231,7 +231,7 @@ fn no_credential_is_handed_out_before_its_row_is_on_disk_in_any_crash() {
             clients.unanswered.load(Ordering::Relaxed),
         );
         // A request without a credential gets a retryable error, and nothing breaks except connections.
-        assert!(answers.keys().all(|status| matches!(status, 200 | 409 | 503)), "{answers:?}");
+        assert!(responses.keys().all(|status| matches!(status, 200 | 409 | 503)), "{responses:?}");
         let of = |source: &str| tally.whole.get(source).copied().unwrap_or_default();
         assert!(
             tally.servers_killed >= rounds()

@@ -41,12 +41,12 @@ impl Asking {
     #[track_caller]
     fn assert_nothing_leaves(&self) {
         // At once, before the key state is too old to mint at all.
-        let answers = std::thread::scope(|scope| {
+        let responses = std::thread::scope(|scope| {
             let asking = [("refused-1", "known"), ("refused-2", "unknown")];
             let asking = asking.map(|(request, tenant)| scope.spawn(move || self.ask(request, tenant)));
             asking.map(|asking| asking.join().unwrap())
         });
-        for (status, problem) in answers {
+        for (status, problem) in responses {
             let expected = json!("urn:carnet:problem:storage-unavailable");
             assert_eq!((status, &problem["type"]), (503, &expected), "{problem}");
             for member in ["password", "registry_token", "username", "jti"] {
@@ -64,8 +64,8 @@ impl Asking {
 
     #[track_caller]
     fn assert_given(&self, request: &str, tenant: &str, source: &str) {
-        let (status, answer) = self.ask(request, tenant);
-        assert_eq!((status, &answer["source"]), (200, &source.into()), "{answer}");
+        let (status, response) = self.ask(request, tenant);
+        assert_eq!((status, &response["source"]), (200, &source.into()), "{response}");
     }
 
     /// Returns the requests with a `credential` row.

@@ -110,7 +110,7 @@ impl Documents {
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 // A client that has disconnected gets no response.
-                let _ = answer(client, &by_path);
+                let _ = response(client, &by_path);
             }
         });
         documents
@@ -125,7 +125,7 @@ impl Documents {
     }
 }
 
-fn answer(client: TcpStream, by_path: &Mutex<HashMap<String, String>>) -> std::io::Result<()> {
+fn response(client: TcpStream, by_path: &Mutex<HashMap<String, String>>) -> std::io::Result<()> {
     let mut client = BufReader::new(client);
     let (mut first, mut line) = (String::new(), String::new());
     client.read_line(&mut first)?;

@@ -50,8 +50,8 @@ const FIXED: [&str; 3] = [
 
 /// Compares a check's JSON with the snapshot of the case, and its table with the JSON. Cases in [`TABLES`] have a
 /// snapshot of the table as well.
-pub(crate) fn compare(name: &str, stdout: &str, answer: &Value) {
-    let (table, json) = (of_table(stdout), of_json(answer));
+pub(crate) fn compare(name: &str, stdout: &str, response: &Value) {
+    let (table, json) = (of_table(stdout), of_json(response));
     table::assert_tells(&table, &serde_json::from_str(&json).unwrap());
     if TABLES.contains(&name) {
         compare_text(&format!("{name}.txt"), &table);
@@ -91,10 +91,10 @@ fn of_table(stdout: &str) -> String {
 }
 
 /// The JSON.
-fn of_json(answer: &Value) -> String {
-    let mut answer = answer.clone();
-    answer["warnings"].as_array_mut().unwrap().retain(|warning| !is_about_time(warning.as_str().unwrap()));
-    for step in answer["steps"].as_array_mut().unwrap() {
+fn of_json(response: &Value) -> String {
+    let mut response = response.clone();
+    response["warnings"].as_array_mut().unwrap().retain(|warning| !is_about_time(warning.as_str().unwrap()));
+    for step in response["steps"].as_array_mut().unwrap() {
         step["duration_ms"] = "TIME".into();
         if let Some(message) = step.pointer_mut("/upstream/message")
             && message.as_str().is_some_and(|message| message.starts_with(JWKS))
@@ -102,7 +102,7 @@ fn of_json(answer: &Value) -> String {
             *message = "JWKS".into();
         }
     }
-    steady(&serde_json::to_string_pretty(&answer).unwrap()) + "\n"
+    steady(&serde_json::to_string_pretty(&response).unwrap()) + "\n"
 }
 
 /// Returns whether the line is the warning about a slow issuer, which depends on the machine.

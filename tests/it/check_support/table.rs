@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-/// Asserts that `table` shows the members of `answer` in order, each on its line, and nothing else.
+/// Asserts that `table` shows the members of `response` in order, each on its line, and nothing else.
 ///
 /// Columns and indentation do not count here; the unit tests of the table have them.
-pub(crate) fn assert_tells(table: &str, answer: &Value) {
-    assert_eq!(lines(table), expected(answer), "the table tells something else than the JSON {answer:#}");
+pub(crate) fn assert_tells(table: &str, response: &Value) {
+    assert_eq!(lines(table), expected(response), "the table tells something else than the JSON {response:#}");
 }
 
 /// The lines of `table`, with one space between words.
@@ -14,16 +14,16 @@ fn lines(table: &str) -> Vec<String> {
     table.lines().map(squeezed).collect()
 }
 
-/// The lines of the table for `answer`, with one space between words.
-fn expected(answer: &Value) -> Vec<String> {
+/// The lines of the table for `response`, with one space between words.
+fn expected(response: &Value) -> Vec<String> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let steps = list(&answer["steps"]);
+    let steps = list(&response["steps"]);
     let mut lines = vec!["STEP RESULT TIME FOUND".to_owned()];
     for step in &steps {
         let result = if step["ok"] == true { "ok" } else { "FAILED" };
         lines.push(format!("{} {result} TIME ms {}", shown(&step["step"]), shown(&step["detail"])));
     }
-    lines.extend(list(&answer["warnings"]).iter().map(|warning| format!("warning: {}", shown(warning))));
+    lines.extend(list(&response["warnings"]).iter().map(|warning| format!("warning: {}", shown(warning))));
     if let Some(failed) = steps.iter().find(|step| step["ok"] == false) {
         lines.push(String::new());
         lines.push(format!("{} failed: {}", shown(&failed["step"]), shown(&failed["detail"])));
@@ -65,7 +65,7 @@ fn squeezed(line: &str) -> String {
 
 #[test]
 fn a_table_that_lacks_or_adds_a_line_or_changes_a_word_does_not_tell_the_same() {
-    let answer = serde_json::json!({
+    let response = serde_json::json!({
         "ok": false, "warnings": ["not https"], "steps": [
             { "step": "jwks", "ok": true },
             { "step": "pull", "ok": false, "detail": "no\nlayer", "presented": null,
@@ -89,8 +89,8 @@ likely causes, the most likely first
   2. late
      wait
 ";
-    assert_tells(table, &answer);
-    let tells = |table: &str| lines(table) == expected(&answer);
+    assert_tells(table, &response);
+    let tells = |table: &str| lines(table) == expected(&response);
     for (line, number) in table.lines().zip(0..) {
         let without = table.lines().zip(0..).filter(|(_, at)| *at != number).map(|(line, _)| line);
         assert!(!tells(&without.collect::<Vec<_>>().join("\n")), "{line:?} is missing");

@@ -24,23 +24,23 @@ struct Canned {
     asked: Receiver<Recorded>,
 }
 
-fn canned(answers: Vec<Vec<u8>>) -> Canned {
+fn canned(responses: Vec<Vec<u8>>) -> Canned {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (sender, asked) = channel();
     std::thread::spawn(move || {
-        for answer in answers {
+        for response in responses {
             let (mut stream, _) = listener.accept().unwrap();
             let request = read_request(&mut BufReader::new(stream.try_clone().unwrap())).unwrap();
             // The client may have closed already.
             let _ = sender.send(request);
-            let _ = stream.write_all(&answer);
+            let _ = stream.write_all(&response);
         }
     });
     Canned { url, asked }
 }
 
-fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
+fn response(status: &str, headers: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
         .into_bytes()
 }
@@ -52,7 +52,7 @@ fn client(server: &str) -> ApiClient {
 fn put_off(status: &str, problem: &str, wait: &str) -> Vec<u8> {
     let code = status.split(' ').next().unwrap();
     let body = format!(r#"{{"type":"urn:carnet:problem:{problem}","title":"x","status":{code}}}"#);
-    answer(status, &format!("Retry-After: {wait}\r\n"), &body)
+    response(status, &format!("Retry-After: {wait}\r\n"), &body)
 }
 
 const CREDENTIAL: &str = r#"{"feed":"default/prod","registry":"r.example","username":"u","password":"hunter3",
@@ -73,20 +73,20 @@ async fn a_server_other_than_carnet_is_distinguished_from_a_refusal() {
         ("502 Bad Gateway", not_found),
         ("500 Internal Server Error", "\u{1b}[2J"),
     ] {
-        let server = canned(vec![answer(status, "", body)]);
+        let server = canned(vec![response(status, "", body)]);
         let error = client(&server.url).signing_keys().await.unwrap_err();
         assert!(matches!(error, ClientError::NotCarnet { .. }), "{status} {body:?}: {error:?}");
         assert!(error.to_string().contains(&status[..3]), "{error}");
     }
     // A removal accepts only its own success status.
     for status in ["200 OK", "202 Accepted"] {
-        let server = canned(vec![answer(status, "", "")]);
+        let server = canned(vec![response(status, "", "")]);
         let error = client(&server.url).revoke_grant(Uuid::nil()).await.unwrap_err();
         assert!(matches!(error, ClientError::NotCarnet { .. }), "{error:?}");
     }
     // Nor is a credential accepted that would write additional lines.
     let evil = CREDENTIAL.replace("hunter3", "a\\nREGISTRY=evil");
-    let server = canned(vec![answer("200 OK", "", &evil)]);
+    let server = canned(vec![response("200 OK", "", &evil)]);
     let asked = client(&server.url).credential(&path("default/prod"), &CredentialRequest::default()).await;
     assert!(matches!(asked, Err(ClientError::NotCarnet { .. })), "{asked:?}");
 }
@@ -94,9 +94,9 @@ async fn a_server_other_than_carnet_is_distinguished_from_a_refusal() {
 #[tokio::test]
 async fn the_token_is_sent_once_and_follows_no_redirect() {
     for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
-        let elsewhere = canned(vec![answer("200 OK", "", "[]")]);
+        let elsewhere = canned(vec![response("200 OK", "", "[]")]);
         let there = format!("Location: {}/api/v1/grants\r\n", elsewhere.url);
-        let server = canned(vec![answer(status, &there, "")]);
+        let server = canned(vec![response(status, &there, "")]);
         let error = client(&server.url).grants().await.unwrap_err();
         assert!(matches!(error, ClientError::NotCarnet { .. }), "{error:?}");
         let asked = server.asked.recv().unwrap();
@@ -113,7 +113,7 @@ async fn an_echoed_token_and_control_characters_get_into_no_error() {
             "detail":"\u001b[2J {TOKEN}","hint":"a\nb","upstream":{{"provider":"{TOKEN}","step":"s","status":null,
             "code":null,"message":"\r{TOKEN}","request_id":null}}}}"#
     );
-    let server = canned(vec![answer("422 Unprocessable", "", &body)]);
+    let server = canned(vec![response("422 Unprocessable", "", &body)]);
     let error = client(&server.url).grants().await.unwrap_err();
     let told = format!("{error} {error:?}");
     assert!(matches!(error, ClientError::Refused(_)) && !told.contains("hunter2"), "{told}");
@@ -123,13 +123,13 @@ async fn an_echoed_token_and_control_characters_get_into_no_error() {
 #[tokio::test]
 async fn an_oversized_response_is_not_read_to_its_end() {
     let long = 5 << 20;
-    let declared = answer("200 OK", "", &"x".repeat(long));
+    let declared = response("200 OK", "", &"x".repeat(long));
     let mut endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n".to_vec();
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
     endless.extend(chunk.repeat(long / 0x10000 + 1).into_bytes());
     // The connection stays open: a client that waits for its end would run into its timeout.
-    for answer in [declared, endless] {
-        let server = canned(vec![answer]);
+    for response in [declared, endless] {
+        let server = canned(vec![response]);
         let error = client(&server.url).grants().await.unwrap_err();
         assert!(matches!(error, ClientError::NotCarnet { .. }), "{error:?}");
     }
@@ -138,20 +138,20 @@ async fn an_oversized_response_is_not_read_to_its_end() {
 #[tokio::test]
 async fn a_broken_connection_is_retried_once_and_only_for_requests_without_an_effect() {
     let broken = Vec::new();
-    let server = canned(vec![broken.clone(), answer("200 OK", "", "[]")]);
+    let server = canned(vec![broken.clone(), response("200 OK", "", "[]")]);
     assert!(client(&server.url).grants().await.unwrap().is_empty());
     let half = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_vec();
-    let server = canned(vec![half, answer("200 OK", "", CREDENTIAL)]);
+    let server = canned(vec![half, response("200 OK", "", CREDENTIAL)]);
     let request = CredentialRequest::default();
     let prod = path("default/prod");
     assert_eq!(client(&server.url).credential(&prod, &request).await.unwrap().feed, "default/prod");
 
-    let server = canned(vec![broken.clone(), broken.clone(), answer("200 OK", "", "[]")]);
+    let server = canned(vec![broken.clone(), broken.clone(), response("200 OK", "", "[]")]);
     let error = client(&server.url).grants().await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
     assert_eq!(server.asked.iter().take(2).count(), 2);
 
-    let server = canned(vec![broken, answer("204 No Content", "", "")]);
+    let server = canned(vec![broken, response("204 No Content", "", "")]);
     let changing = client(&server.url);
     let error = changing.update_feed(&prod, &FeedPatch::default()).await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
@@ -173,7 +173,7 @@ async fn with_clock<T>(server: &str, asked: impl AsyncFnOnce(ApiClient) -> T) ->
     loop {
         tokio::select! {
             biased;
-            answer = &mut asking => return (answer, clock.monotonic()),
+            response = &mut asking => return (response, clock.monotonic()),
             // Nothing else is ready: advance the clock for the waiting client.
             () = tokio::task::yield_now() => clock.advance(Duration::from_millis(1)),
         }
@@ -186,7 +186,7 @@ async fn a_postponed_credential_is_requested_again_when_the_server_says_so() {
     let server = canned(vec![
         put_off("429 Too Many", "rate-limited", "2"),
         put_off("503 Unavailable", "busy", "1"),
-        answer("200 OK", "", CREDENTIAL),
+        response("200 OK", "", CREDENTIAL),
     ]);
     let ask = async |client: ApiClient| client.credential(&prod, &request).await;
     let (answer_of_it, took) = with_clock(&server.url, ask).await;

@@ -77,8 +77,8 @@ fn path(path: &str) -> FeedPath {
 
 /// Returns the problem of a refusal.
 #[track_caller]
-fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>, expected: ProblemType) -> Problem {
-    match answer {
+fn refused<T: std::fmt::Debug>(response: Result<T, ClientError>, expected: ProblemType) -> Problem {
+    match response {
         Err(ClientError::Refused(problem)) => {
             assert_eq!(problem.known_type(), Some(expected), "{problem:?}");
             assert_eq!(problem.status, expected.status());
@@ -151,8 +151,8 @@ async fn drive(world: &World, space: &str, server: &str, ca: Option<&Ca>) -> Str
     let first = deployer.credential(&prod, &request).await.unwrap();
     assert_eq!((first.feed.as_str(), first.source.as_str()), (&*prod.to_string(), "exchange"));
     assert_eq!((first.username.as_deref(), first.registry.as_str()), (Some("AWS"), REGISTRY));
-    let same = |answer: &CredentialAnswer| {
-        (answer.jti, answer.password.as_ref().map(|password| password.reveal().to_owned()))
+    let same = |response: &CredentialAnswer| {
+        (response.jti, response.password.as_ref().map(|password| password.reveal().to_owned()))
     };
     let second = deployer.registry_credential(&REGISTRY.parse().unwrap(), &request).await.unwrap();
     assert_eq!((second.source.as_str(), same(&second)), ("cache", same(&first)));

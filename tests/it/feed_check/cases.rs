@@ -156,22 +156,22 @@ pub(crate) fn run(world: &mut World, case: &Case) {
     }
     let check: Vec<String> = case.check.iter().map(|argument| world.filled(argument)).collect();
 
-    let answer = || world.answer(&feed, &check);
+    let response = || world.response(&feed, &check);
     // Slow cases run both commands concurrently.
     let is_slow = case.rules.iter().any(|rule| matches!(rule.act, Act::Silence));
-    let (output, answer) = if is_slow {
+    let (output, response) = if is_slow {
         std::thread::scope(|scope| {
             let table = scope.spawn(|| world.check(&feed, &check));
-            let answer = answer();
-            (table.join().unwrap(), answer)
+            let response = response();
+            (table.join().unwrap(), response)
         })
     } else {
-        (world.check(&feed, &check), answer())
+        (world.check(&feed, &check), response())
     };
     assert_eq!(output.status, 1, "{}: {output:?}", case.name);
     assert!(output.stderr.contains(&format!("step {} failed", case.step)), "{}: {output:?}", case.name);
-    let failed = looked_at(world, case, &answer);
-    snapshots::compare(case.name, &output.stdout, &answer);
+    let failed = looked_at(world, case, &response);
+    snapshots::compare(case.name, &output.stdout, &response);
     if fix(world, case, &feed, &failed["causes"][0]) {
         let output = world.check(&feed, &check);
         assert_eq!(output.status, 0, "{} is not fixed: {output:?}", case.name);
@@ -227,9 +227,9 @@ fn trust(case: &Case) -> String {
 }
 
 /// Returns the failed step, which is the last one, after comparing it with the case.
-fn looked_at(world: &World, case: &Case, answer: &Value) -> Value {
-    let what = format!("{}: {answer:#}", case.name);
-    let (failed, before) = answer["steps"].as_array().unwrap().split_last().unwrap();
+fn looked_at(world: &World, case: &Case, response: &Value) -> Value {
+    let what = format!("{}: {response:#}", case.name);
+    let (failed, before) = response["steps"].as_array().unwrap().split_last().unwrap();
     assert!(failed["ok"] == false && before.iter().all(|step| step["ok"] == true), "{what}");
     assert_eq!(failed["step"], case.step, "{what}");
     assert_eq!(

@@ -63,7 +63,7 @@ pub(crate) struct Behind {
     pub(crate) rules: &'static [Rule],
     seen: Vec<usize>,
     /// Path and response, in order.
-    answers: Vec<(String, Vec<u8>)>,
+    responses: Vec<(String, Vec<u8>)>,
 }
 
 /// A running gate; it ends with the test's process.
@@ -112,14 +112,14 @@ impl Gate {
     pub(crate) fn forget(&self) {
         let mut behind = self.behind();
         behind.seen = vec![0; behind.rules.len()];
-        behind.answers.clear();
+        behind.responses.clear();
     }
 
     /// Returns the last response with one of the issuer's documents, or, without `is_document`, the last other one.
     pub(crate) fn last_answer(&self, is_document: bool) -> Option<String> {
         let behind = self.behind();
-        let mut answers = behind.answers.iter().rev();
-        let found = answers.find(|(path, _)| path.starts_with("/.well-known") == is_document);
+        let mut responses = behind.responses.iter().rev();
+        let found = responses.find(|(path, _)| path.starts_with("/.well-known") == is_document);
         found.map(|(_, bytes)| String::from_utf8_lossy(bytes).into_owned())
     }
 
@@ -139,19 +139,19 @@ impl Gate {
     fn serve(&self, mut client: BufReader<impl Read + Write>) -> std::io::Result<()> {
         let request = read_request(&mut client)?;
         let host = request.headers.get("host").and_then(|host| host.split(':').next()).unwrap_or_default();
-        let answer = match self.met(&request.target, &format!("//{host}{}", request.target)) {
+        let response = match self.met(&request.target, &format!("//{host}{}", request.target)) {
             Some(Act::Silence) => {
                 // The client closes the connection at its timeout.
                 let _ = client.get_mut().read(&mut [0]);
                 return Ok(());
             }
             Some(Act::Bytes(bytes)) => bytes.as_bytes().to_vec(),
-            Some(Act::Long) => answer("200 OK", "", &" ".repeat(2 << 20)),
-            Some(Act::Answer(status, headers, body)) => answer(status, headers, body),
+            Some(Act::Long) => response("200 OK", "", &" ".repeat(2 << 20)),
+            Some(Act::Answer(status, headers, body)) => response(status, headers, body),
             None => self.handed_on(&request)?,
         };
-        self.behind().answers.push((request.target, answer.clone()));
-        client.get_mut().write_all(&answer)?;
+        self.behind().responses.push((request.target, response.clone()));
+        client.get_mut().write_all(&response)?;
         client.get_mut().flush()
     }
 
@@ -175,7 +175,7 @@ impl Gate {
         let (to, path) = {
             let behind = self.behind();
             if path.starts_with("/v2/") {
-                return Ok(registry::answer(path, request.headers.get("authorization"), behind.login));
+                return Ok(registry::response(path, request.headers.get("authorization"), behind.login));
             }
             match path.strip_prefix("/faulty") {
                 Some(path) => (behind.faulty.map(|to| to.to_string()), path.to_owned()),
@@ -184,21 +184,21 @@ impl Gate {
             }
         };
         // Responds like a proxy whose server is down.
-        let Some(to) = to else { return Ok(answer("502 Bad Gateway", "", "<html>Bad Gateway</html>")) };
+        let Some(to) = to else { return Ok(response("502 Bad Gateway", "", "<html>Bad Gateway</html>")) };
         let mut upstream = TcpStream::connect(to)?;
         write!(upstream, "{} {path} HTTP/1.1\r\nConnection: close\r\n", request.method)?;
         for (name, value) in request.headers.iter().filter(|(name, _)| *name != "connection") {
             write!(upstream, "{name}: {value}\r\n")?;
         }
         write!(upstream, "\r\n{}", request.body)?;
-        let mut answer = Vec::new();
-        upstream.read_to_end(&mut answer)?;
-        Ok(answer)
+        let mut response = Vec::new();
+        upstream.read_to_end(&mut response)?;
+        Ok(response)
     }
 }
 
 /// Returns a complete response.
-pub(crate) fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
+pub(crate) fn response(status: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")
         .into_bytes()

@@ -23,10 +23,10 @@ fn an_issuer_that_is_not_served_is_explained_and_fixed() {
 
     let table = carnet.run(&["feed", "check", "default/a"]);
     let output = carnet.run(&["feed", "check", "default/a", "--output=json"]);
-    let answer: Value = serde_json::from_str(&output.stdout).unwrap();
-    snapshots::compare("discovery-refused", &table.stdout, &answer);
-    let failed = &answer["steps"][0];
-    assert_eq!((&failed["step"], table.status, output.status), (&"discovery".into(), 1, 1), "{answer:#}");
+    let response: Value = serde_json::from_str(&output.stdout).unwrap();
+    snapshots::compare("discovery-refused", &table.stdout, &response);
+    let failed = &response["steps"][0];
+    assert_eq!((&failed["step"], table.status, output.status), (&"discovery".into(), 1, 1), "{response:#}");
     let command = failed["causes"][0]["command"].as_str().unwrap();
     assert_eq!(command, format!("carnet serve --issuer {}", issuer.url));
 
@@ -43,7 +43,7 @@ fn an_issuer_that_is_not_served_is_explained_and_fixed() {
 fn a_check_is_recorded_as_one() {
     let mut world = World::new(&AWS);
     world.add("a", &[]);
-    world.answer("default/a", &[]);
+    world.response("default/a", &[]);
     let url = world.url.clone();
     world.trust("[[faults]]\nstep = 'sts:AssumeRoleWithWebIdentity'\nfault = 'propagating'", &url, 0);
     assert_eq!(world.check("default/a", &[]).status, 1);

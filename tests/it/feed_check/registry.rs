@@ -7,7 +7,7 @@ use crate::feed_check::gate;
 const LAYER: &str = "a layer";
 
 /// Returns the response to `authorization`; `login` is the accepted one.
-pub(crate) fn answer(path: &str, authorization: Option<&String>, login: &str) -> Vec<u8> {
+pub(crate) fn response(path: &str, authorization: Option<&String>, login: &str) -> Vec<u8> {
     let hash: String =
         digest(&SHA256, LAYER.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     let manifest = format!(r#"{{"layers":[{{"digest":"sha256:{hash}"}}]}}"#);
@@ -19,7 +19,7 @@ pub(crate) fn answer(path: &str, authorization: Option<&String>, login: &str) ->
             *given == format!("Basic {login}") || given.starts_with("Bearer ")
         }) =>
         {
-            return gate::answer(
+            return gate::response(
                 "401 Unauthorized",
                 "WWW-Authenticate: Basic realm=\"registry\"\r\n",
                 refusal,
@@ -35,5 +35,5 @@ pub(crate) fn answer(path: &str, authorization: Option<&String>, login: &str) ->
             ("404 Not Found", r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known"}]}"#)
         }
     };
-    gate::answer(status, "", body)
+    gate::response(status, "", body)
 }

@@ -2,20 +2,20 @@ use serde_json::{Value, json};
 
 use crate::feed_check::clouds::AWS;
 use crate::feed_check::world::World;
-use crate::support::http::{Answer, Connection};
+use crate::support::http::{Connection, HttpResponse};
 
 fn grant(world: &World, role: &str) -> String {
     let token = world.carnet.ok(&["grant", "create", "--role", role, "--name", role, "--space=default"]);
     format!("Authorization: Bearer {}\r\n", token.trim_end())
 }
 
-fn get(world: &World, query: &str, grant: &str) -> Answer {
+fn get(world: &World, query: &str, grant: &str) -> HttpResponse {
     let listening = world.server.as_ref().unwrap().announced("/listening");
     let path = format!("/api/v1/spaces/default/feeds/{query}");
     Connection::to(listening, None).request("GET", &path, grant)
 }
 
-fn post(world: &World, path: &str, grant: &str, body: &str) -> Answer {
+fn post(world: &World, path: &str, grant: &str, body: &str) -> HttpResponse {
     let mut connection = Connection::to(world.server.as_ref().unwrap().announced("/listening"), None);
     let length = body.len();
     let request = format!(
@@ -23,7 +23,7 @@ fn post(world: &World, path: &str, grant: &str, body: &str) -> Answer {
          Content-Length: {length}\r\n\r\n{body}"
     );
     connection.write(request.as_bytes());
-    connection.answer("POST")
+    connection.response("POST")
 }
 
 #[test]
@@ -32,10 +32,10 @@ fn the_setup_of_a_readable_feed_equals_the_command_lines() {
     world.add("a", &["--subject-keys=space,feed,tenant?"]);
     let (viewer, deployer) = (grant(&world, "viewer"), grant(&world, "deployer"));
     for format in ["cli", "terraform", "json"] {
-        let answer =
+        let response =
             get(&world, &format!("a/setup?format={format}&context.tenant=acme&action=pull,push"), &viewer);
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let answer = answer.json();
+        assert_eq!(response.status, 200, "{response:?}");
+        let response = response.json();
         let flag = format!("--format={format}");
         let printed = world.carnet.ok(&[
             "feed",
@@ -46,12 +46,12 @@ fn the_setup_of_a_readable_feed_equals_the_command_lines() {
             "--action=pull",
             "--action=push",
         ]);
-        assert_eq!(answer["format"], format);
-        assert_eq!(answer["trusted"]["subject"], "space:default:tenant:acme:feed:a");
-        assert!(!answer["notes"].as_array().unwrap().is_empty());
+        assert_eq!(response["format"], format);
+        assert_eq!(response["trusted"]["subject"], "space:default:tenant:acme:feed:a");
+        assert!(!response["notes"].as_array().unwrap().is_empty());
         match format {
-            "json" => assert_eq!(answer["content"], serde_json::from_str::<Value>(&printed).unwrap()),
-            _ => assert_eq!(answer["content"], printed),
+            "json" => assert_eq!(response["content"], serde_json::from_str::<Value>(&printed).unwrap()),
+            _ => assert_eq!(response["content"], printed),
         }
     }
     for (query, grant, status) in [
@@ -66,9 +66,9 @@ fn the_setup_of_a_readable_feed_equals_the_command_lines() {
         ("a/setup?action=fly", &viewer, 422),
         ("a/setup?identity=managed", &viewer, 422),
     ] {
-        let answer = get(&world, query, grant);
-        assert_eq!(answer.status, status, "{query}: {answer:?}");
-        assert!(answer.header("content-type").unwrap().starts_with("application/problem+json"), "{query}");
+        let response = get(&world, query, grant);
+        assert_eq!(response.status, status, "{query}: {response:?}");
+        assert!(response.header("content-type").unwrap().starts_with("application/problem+json"), "{query}");
     }
 }
 
@@ -84,20 +84,20 @@ fn a_check_needs_an_admin_and_returns_the_command_lines_output() {
     assert_eq!(post(&world, "a/check", &admin, r#"{"colour":"red"}"#).status, 422);
     assert_eq!(post(&world, "a/check", &admin, r#"{"image":"A B"}"#).status, 422);
 
-    let answer = post(&world, "a/check", &admin, r#"{"image":"app:v1"}"#);
-    assert_eq!(answer.status, 200, "{answer:?}");
-    let without_time = |mut answer: Value| {
-        for step in answer["steps"].as_array_mut().unwrap() {
+    let response = post(&world, "a/check", &admin, r#"{"image":"app:v1"}"#);
+    assert_eq!(response.status, 200, "{response:?}");
+    let without_time = |mut response: Value| {
+        for step in response["steps"].as_array_mut().unwrap() {
             step["duration_ms"] = json!(0);
             if step["step"] == "mint" {
                 step["detail"] = json!("");
             }
         }
-        answer
+        response
     };
     assert_eq!(
-        without_time(answer.json()),
-        without_time(world.answer("default/a", &["--image=app:v1".to_owned()]))
+        without_time(response.json()),
+        without_time(world.response("default/a", &["--image=app:v1".to_owned()]))
     );
-    assert!(!answer.body.contains("hunter2"));
+    assert!(!response.body.contains("hunter2"));
 }

@@ -171,11 +171,11 @@ impl World {
     }
 
     /// Runs it and returns its JSON.
-    pub(crate) fn answer(&self, feed: &str, more: &[String]) -> Value {
+    pub(crate) fn response(&self, feed: &str, more: &[String]) -> Value {
         let output = self.check(feed, &[more, &["--output=json".to_owned()]].concat());
-        let answer: Value =
+        let response: Value =
             serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-        assert_eq!(output.status, i32::from(answer["ok"] == false), "{output:?}");
-        answer
+        assert_eq!(output.status, i32::from(response["ok"] == false), "{output:?}");
+        response
     }
 }

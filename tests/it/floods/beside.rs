@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::api::world::{Grant, World, credentials_of, success};
-use crate::support::http::{Answer, Connection};
+use crate::support::http::{Connection, HttpResponse};
 
 /// The connections of most floods.
 const CONNECTIONS: usize = 32;
@@ -41,7 +41,7 @@ impl Request {
         Self { method: "POST", path: path.to_owned(), headers, body: body.to_string() }
     }
 
-    fn send(&self, connection: &mut Connection) -> Option<Answer> {
+    fn send(&self, connection: &mut Connection) -> Option<HttpResponse> {
         let Self { method, path, headers, body } = self;
         let head = format!(
             "{method} /api/v1{path} HTTP/1.1\r\nHost: carnet.test\r\n{headers}Content-Length: {}\r\n\r\n{body}",
@@ -122,9 +122,9 @@ fn ask(world: &World, deployer: &Grant, stop: &AtomicBool) -> usize {
             _ => ("kept".to_owned(), "cache"),
         };
         let request = Request::post(deployer, &path, &json!({ "context": { "tenant": tenant } }));
-        let answer = request.send(&mut connection).expect("the server closed the deployer's connection");
-        assert_eq!(answer.status, 200, "the deployer's request {asked} for {tenant}: {answer:?}");
-        assert_eq!(answer.json()["source"], source, "the deployer's request {asked} for {tenant}");
+        let response = request.send(&mut connection).expect("the server closed the deployer's connection");
+        assert_eq!(response.status, 200, "the deployer's request {asked} for {tenant}: {response:?}");
+        assert_eq!(response.json()["source"], source, "the deployer's request {asked} for {tenant}");
         assert_eq!(connection.get("/healthz").status, 200);
         asked += 1;
         std::thread::sleep(PACE.saturating_sub(began.elapsed()));

@@ -103,7 +103,7 @@ fn a_jump_of_ten_years_in_a_running_server_stops_minting_until_the_clock_is_corr
     let body = r#"{"role":"viewer","name":"late","feeds":["*"]}"#;
     let head = format!("POST /api/v1/grants HTTP/1.1\r\nHost: carnet.test\r\n{authorization}");
     connection.write(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
-    let refused = connection.answer("POST");
+    let refused = connection.response("POST");
     assert_eq!(refused.status, 503, "{}", refused.body);
     assert!(refused.body.contains("key clock --accept"), "{}", refused.body);
 

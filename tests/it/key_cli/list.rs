@@ -11,8 +11,8 @@ use crate::support::local_actor;
 
 fn fetch(server: &Announced, user_agent: &str) {
     let mut connection = Connection::to(server.announced("/listening"), None);
-    let answer = connection.request("GET", "/.well-known/jwks", &format!("User-Agent: {user_agent}\r\n"));
-    assert_eq!(answer.status, 200);
+    let response = connection.request("GET", "/.well-known/jwks", &format!("User-Agent: {user_agent}\r\n"));
+    assert_eq!(response.status, 200);
 }
 
 #[test]
@@ -172,8 +172,8 @@ fn clients_are_listed_by_their_user_agent_however_hostile() {
     // Bytes that are not allowed in a header are refused; allowed bytes that are not text are escaped.
     for (agent, status) in [("esc \x1b[2J", 400), ("nul \0", 400), ("bell \x07", 400)] {
         let mut connection = Connection::to(listening, None);
-        let answer = connection.request("GET", "/.well-known/jwks", &format!("User-Agent: {agent}\r\n"));
-        assert_eq!(answer.status, status, "{agent:?}");
+        let response = connection.request("GET", "/.well-known/jwks", &format!("User-Agent: {agent}\r\n"));
+        assert_eq!(response.status, status, "{agent:?}");
     }
     fetch(&server, "opaque \u{202e}\u{9b}31m\ttab");
     Connection::to(listening, None).get("/.well-known/jwks");

@@ -13,7 +13,7 @@ use crate::support::ca::Ca;
 use crate::support::carnet::{Announced, Carnet, Output};
 use crate::support::collector::{Export, collector};
 use crate::support::forward_proxy::ForwardProxy;
-use crate::support::http::{Answer, Connection};
+use crate::support::http::{Connection, HttpResponse};
 use crate::support::process::{free_ports, on_free_ports};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/pull";
@@ -118,17 +118,17 @@ impl Life {
     }
 
     /// Calls the API with a grant's token; the response must contain no secret.
-    pub(crate) fn ask(&mut self, grant: &str, method: &str, path: &str, body: &str) -> Answer {
-        let answer = request(&mut self.connection(), grant, method, path, body);
-        self.say(&format!("answer to {method} {path}"), whole(&answer).as_bytes());
-        answer
+    pub(crate) fn ask(&mut self, grant: &str, method: &str, path: &str, body: &str) -> HttpResponse {
+        let response = request(&mut self.connection(), grant, method, path, body);
+        self.say(&format!("answer to {method} {path}"), whole(&response).as_bytes());
+        response
     }
 
     /// The same for a response that is meant to contain a secret, which is collected.
     pub(crate) fn ask_secret(&mut self, grant: &str, path: &str, body: &str) -> Value {
-        let answer = request(&mut self.connection(), grant, "POST", path, body);
-        assert!(matches!(answer.status, 200 | 201), "{path}: {answer:?}");
-        let json = answer.json();
+        let response = request(&mut self.connection(), grant, "POST", path, body);
+        assert!(matches!(response.status, 200 | 201), "{path}: {response:?}");
+        let json = response.json();
         let known = self.secrets.all.len();
         self.secrets.add_members("the API's answer", &json);
         assert!(self.secrets.all.len() > known || json["source"] == "cache", "{path} answered no secret");
@@ -207,8 +207,8 @@ impl Life {
                 }
             }
         }
-        for answer in self.proxy.take_answers() {
-            self.secrets.add_answer(&answer);
+        for response in self.proxy.take_answers() {
+            self.secrets.add_answer(&response);
         }
         let exports: Vec<_> = self.exports.try_iter().collect();
         for export in exports {
@@ -217,7 +217,13 @@ impl Life {
     }
 }
 
-pub(crate) fn request(to: &mut Connection, grant: &str, method: &str, path: &str, body: &str) -> Answer {
+pub(crate) fn request(
+    to: &mut Connection,
+    grant: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> HttpResponse {
     to.write(
         format!(
             "{method} {path} HTTP/1.1\r\nHost: carnet.test\r\nAuthorization: Bearer {grant}\r\n\
@@ -226,10 +232,10 @@ pub(crate) fn request(to: &mut Connection, grant: &str, method: &str, path: &str
         )
         .as_bytes(),
     );
-    to.answer(method)
+    to.response(method)
 }
 
 /// Returns a response with its headers.
-pub(crate) fn whole(answer: &Answer) -> String {
-    json!({ "headers": answer.headers }).to_string() + "\n" + &answer.body
+pub(crate) fn whole(response: &HttpResponse) -> String {
+    json!({ "headers": response.headers }).to_string() + "\n" + &response.body
 }

@@ -119,11 +119,11 @@ fn ask_for_credentials(life: &mut Life, grants: &Grants) {
         }
     }
     let scope = r#"{"repositories":["app/one"],"actions":["pull"]}"#;
-    let answer = life.ask_secret(&grants.deployer, &credentials_of("azure"), scope);
-    assert!(answer["registry_token"].is_string());
+    let response = life.ask_secret(&grants.deployer, &credentials_of("azure"), scope);
+    assert!(response["registry_token"].is_string());
     for feed in STRANGERS {
-        let answer = life.ask(&grants.deployer, "POST", &credentials_of(feed), "");
-        assert_eq!(answer.status, 502, "{feed}: {}", answer.body);
+        let response = life.ask(&grants.deployer, "POST", &credentials_of(feed), "");
+        assert_eq!(response.status, 502, "{feed}: {}", response.body);
         // From the cache of failures.
         life.ask(&grants.deployer, "POST", &credentials_of(feed), "");
     }
@@ -142,9 +142,9 @@ fn ask_wrongly(life: &mut Life, grants: &Grants) {
     let mut raw = |what: &str, request: String| {
         let mut connection = life.connection();
         connection.write(request.as_bytes());
-        let answer = connection.answer("GET");
-        assert!((400..500).contains(&answer.status), "{what}: {answer:?}");
-        life.say(what, whole(&answer).as_bytes());
+        let response = connection.response("GET");
+        assert!((400..500).contains(&response.status), "{what}: {response:?}");
+        life.say(what, whole(&response).as_bytes());
     };
     let basic = STANDARD.encode(format!("carnet:{good}"));
     raw(
@@ -161,9 +161,9 @@ fn ask_wrongly(life: &mut Life, grants: &Grants) {
     );
     for path in [format!("/api/v1/grants/{good}"), format!("/api/v1/spaces/{good}/feeds"), format!("/{good}")]
     {
-        let answer = request(&mut life.connection(), &good, "DELETE", &path, "");
-        assert!((400..500).contains(&answer.status), "{answer:?}");
-        life.say("a token in the path", whole(&answer).as_bytes());
+        let response = request(&mut life.connection(), &good, "DELETE", &path, "");
+        assert!((400..500).contains(&response.status), "{response:?}");
+        life.say("a token in the path", whole(&response).as_bytes());
     }
     for grant in [&grants.viewer, &grants.deployer] {
         for (path, body) in
@@ -222,13 +222,15 @@ fn use_tls(life: &mut Life, grants: &Grants) -> crate::support::carnet::Announce
     let server = life.serve_tls();
     let listening = server.announced("/listening").to_owned();
     let mut connection = Connection::to(&listening, Some(&life.ca));
-    let answer = request(&mut connection, &grants.deployer, "POST", &credentials_of("aws"), "");
+    let response = request(&mut connection, &grants.deployer, "POST", &credentials_of("aws"), "");
     // The only difference is that there is no proxy.
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    life.secrets.add_members("the answer over TLS", &answer.json());
-    let answer = request(&mut connection, &grants.viewer, "GET", "/metrics", "");
-    assert!(answer.body.contains(r#"carnet_tls_certificate_not_after_timestamp_seconds{listener="main"} "#));
-    life.say("metrics over TLS", whole(&answer).as_bytes());
+    assert_eq!(response.status, 200, "{}", response.body);
+    life.secrets.add_members("the answer over TLS", &response.json());
+    let response = request(&mut connection, &grants.viewer, "GET", "/metrics", "");
+    assert!(
+        response.body.contains(r#"carnet_tls_certificate_not_after_timestamp_seconds{listener="main"} "#)
+    );
+    life.say("metrics over TLS", whole(&response).as_bytes());
     server
 }
 

@@ -65,9 +65,9 @@ impl Secrets {
     }
 
     /// Adds a cloud's response, in JSON or XML.
-    pub(crate) fn add_answer(&mut self, answer: &str) {
-        self.add_tokens("a token in a cloud's answer", answer);
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    pub(crate) fn add_answer(&mut self, response: &str) {
+        self.add_tokens("a token in a cloud's answer", response);
+        let body = response.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         if let Ok(json) = serde_json::from_str(body) {
             self.add_members("a cloud's answer", &json);
         }

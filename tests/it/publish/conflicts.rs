@@ -25,9 +25,9 @@ fn an_older_copy_of_the_database_never_wins() {
     backup.refused(&["--take-over"], 2, &["It will be overwritten", "hint: --yes confirms"]);
     assert_eq!(publisher.kids(), kids);
 
-    let (answer, notes) = backup.ok(&["--take-over", "--yes"]);
+    let (response, notes) = backup.ok(&["--take-over", "--yes"]);
     assert!(notes.contains("It will be overwritten"), "{notes}");
-    assert_eq!(answer["written"][0], JWKS);
+    assert_eq!(response["written"][0], JWKS);
     assert_ne!(publisher.kids(), kids);
 }
 
@@ -46,8 +46,8 @@ fn another_issuers_copy_is_refused_and_taken_over_with_a_flag() {
     );
     assert!(second.read(DISCOVERY).contains(ISSUER));
 
-    let (answer, _) = second.ok(&["--take-over", "--yes"]);
-    assert_eq!(answer["written"], json!([JWKS, DISCOVERY]));
+    let (response, _) = second.ok(&["--take-over", "--yes"]);
+    assert_eq!(response["written"], json!([JWKS, DISCOVERY]));
     assert!(second.read(DISCOVERY).contains("https://other.example"));
     // The first issuer's keys wait for the target, so a document there without its label is overwritten.
     let (_, notes) = first.ok(&[]);
@@ -72,8 +72,8 @@ fn a_foreign_document_is_refused_at_first_and_overwritten_once_keys_wait_for_the
     let kids = publisher.kids();
 
     std::fs::write(publisher.folder.join(JWKS), r#"{"keys":[]}"#).unwrap();
-    let (answer, notes) = publisher.ok(&[]);
-    assert_eq!(answer["written"], json!([JWKS]));
+    let (response, notes) = publisher.ok(&[]);
+    assert_eq!(response["written"], json!([JWKS]));
     assert!(
         notes.contains("changed by something other than carnet")
             && notes.contains("publish keys as this issuer"),

@@ -8,12 +8,12 @@ use crate::support::http::Connection;
 #[test]
 fn a_published_copy_equals_the_served_documents_byte_for_byte() {
     let publisher = Publisher::new();
-    let (answer, notes) = publisher.ok(&[]);
-    assert_eq!(answer["target"], publisher.folder.to_str().unwrap());
-    assert_eq!(answer["issuer"], ISSUER);
-    assert_eq!(answer["written"], json!([JWKS, DISCOVERY]));
-    assert_eq!(answer["kids"], json!(publisher.kids()));
-    assert_eq!(answer["registered"], true);
+    let (response, notes) = publisher.ok(&[]);
+    assert_eq!(response["target"], publisher.folder.to_str().unwrap());
+    assert_eq!(response["issuer"], ISSUER);
+    assert_eq!(response["written"], json!([JWKS, DISCOVERY]));
+    assert_eq!(response["kids"], json!(publisher.kids()));
+    assert_eq!(response["registered"], true);
     for words in ["no key signs before", "for 24 hours", "carnet serve --publish", "carnet doctor"] {
         assert!(notes.contains(words), "{notes}");
     }
@@ -49,11 +49,11 @@ fn a_second_publication_does_nothing_until_a_rotation() {
 #[test]
 fn an_unregistered_copy_is_still_written() {
     let publisher = Publisher::new();
-    let (answer, notes) = publisher.ok(&["--once"]);
-    assert_eq!((&answer["registered"], &answer["written"]), (&json!(false), &json!([JWKS, DISCOVERY])));
+    let (response, notes) = publisher.ok(&["--once"]);
+    assert_eq!((&response["registered"], &response["written"]), (&json!(false), &json!([JWKS, DISCOVERY])));
     assert!(notes.contains("No server keeps this copy up to date"), "{notes}");
-    let (answer, _) = publisher.ok(&[]);
-    assert_eq!((&answer["registered"], &answer["written"]), (&json!(true), &json!([])));
+    let (response, _) = publisher.ok(&[]);
+    assert_eq!((&response["registered"], &response["written"]), (&json!(true), &json!([])));
     // Nor does it end the registration.
     assert_eq!(publisher.ok(&["--once"]).0["registered"], true);
 }

@@ -56,8 +56,8 @@ fn a_forged_label_neither_keeps_its_document_nor_goes_unrecorded() {
     ];
     for (done, label) in forgeries.into_iter().enumerate() {
         publisher.forge(FORGERY, label.clone());
-        let (answer, notes) = publisher.ok(&[]);
-        assert_eq!(answer["written"], json!([JWKS]), "{label}");
+        let (response, notes) = publisher.ok(&[]);
+        assert_eq!(response["written"], json!([JWKS]), "{label}");
         assert!(notes.contains("changed by something other than carnet"), "{label}: {notes}");
         assert_eq!(publisher.kids(), kids, "{label}");
         assert_eq!(publisher.alterations(), done + 1, "{label}");
@@ -110,8 +110,8 @@ fn labels_without_a_mac_are_taken_over_with_their_text_and_nothing_is_recorded()
         entries[0].as_object_mut().unwrap().remove("mac");
     }
     fs::write(publisher.folder.join(LABELS), labels.to_string()).unwrap();
-    let (answer, notes) = publisher.ok(&[]);
-    assert_eq!(answer["written"].as_array().unwrap().len(), 2);
+    let (response, notes) = publisher.ok(&[]);
+    assert_eq!(response["written"].as_array().unwrap().len(), 2);
     assert!(!notes.contains("warning"), "{notes}");
     assert!(publisher.labels()["documents"][JWKS][0]["mac"].is_string());
     assert_eq!(publisher.alterations(), 0);
@@ -127,8 +127,8 @@ fn a_copy_of_an_earlier_version_with_the_same_keys_in_another_order_raises_no_al
     let mut label = publisher.labels()["documents"][JWKS][0].clone();
     label.as_object_mut().unwrap().remove("mac");
     publisher.forge(&jwks.to_string(), label);
-    let (answer, notes) = publisher.ok(&[]);
-    assert_eq!(answer["written"], json!([JWKS]));
+    let (response, notes) = publisher.ok(&[]);
+    assert_eq!(response["written"], json!([JWKS]));
     assert!(!notes.contains("changed by something other than carnet"), "{notes}");
     assert_eq!(publisher.alterations(), 0);
     // A missing, additional or different key is an alteration.

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::carnet::{Announced, Carnet, Output};
-use crate::support::http::{Answer, Connection};
+use crate::support::http::{Connection, HttpResponse};
 use crate::support::keys;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -91,18 +91,18 @@ fn revoke_key(carnet: &Carnet, kid: &str) {
 }
 
 /// Calls the API with a grant's token.
-fn get(server: &Announced, grant: &Grant, path: &str) -> Answer {
+fn get(server: &Announced, grant: &Grant, path: &str) -> HttpResponse {
     let header = format!("Authorization: Bearer {}\r\n", grant.token);
     Connection::to(server.announced("/listening"), None).request("GET", path, &header)
 }
 
-fn readyz(server: &Announced) -> Answer {
+fn readyz(server: &Announced) -> HttpResponse {
     Connection::to(server.announced("/listening"), None).get("/readyz")
 }
 
 /// Waits until `/readyz` has this status.
 #[track_caller]
-fn wait_until_ready_is(server: &Announced, status: u16) -> Answer {
+fn wait_until_ready_is(server: &Announced, status: u16) -> HttpResponse {
     let found = crate::support::process::wait_until(PATIENCE, || {
         Some(readyz(server)).filter(|found| found.status == status)
     });

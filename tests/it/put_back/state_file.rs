@@ -74,9 +74,9 @@ fn a_missing_state_file_is_created_with_a_warning_and_a_given_state_replaces_it(
     fs::remove_file(file(&carnet)).unwrap();
     let server = keys::serve(&carnet);
     assert!(server.process.stderr().contains("nothing outside the database"), "{}", server.process.stderr());
-    let answer = readyz(&server);
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.json()["checks"]["state"]["unproved"], true, "{}", answer.body);
+    let response = readyz(&server);
+    assert_eq!(response.status, 200);
+    assert_eq!(response.json()["checks"]["state"]["unproved"], true, "{}", response.body);
     stop(server);
     assert_starts(&carnet);
 

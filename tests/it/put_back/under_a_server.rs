@@ -60,8 +60,8 @@ impl World {
     /// Asserts that nothing is handed out and nothing can be changed.
     #[track_caller]
     fn assert_stopped(&self) {
-        let answer = wait_until_ready_is(&self.server, 503).json();
-        assert_ne!(answer["checks"]["state"]["refused"], serde_json::Value::Null, "{answer}");
+        let response = wait_until_ready_is(&self.server, 503).json();
+        assert_ne!(response["checks"]["state"]["refused"], serde_json::Value::Null, "{response}");
         assert_eq!(get(&self.server, &self.admin, "/api/v1/signing-keys").status, 503);
         self.assert_nothing_comes_back();
         assert!(!self.jwks.contains(&self.kid));
@@ -111,8 +111,8 @@ fn a_replaced_database_file_stops_minting_and_not_the_documents() {
     fs::copy(world.before.file(), &new).unwrap();
     fs::rename(&new, world.carnet.database()).unwrap();
     world.assert_stopped();
-    let answer = readyz(&world.server).json();
-    assert!(answer["checks"]["state"]["refused"].as_str().unwrap().contains("was replaced"), "{answer}");
+    let response = readyz(&world.server).json();
+    assert!(response["checks"]["state"]["refused"].as_str().unwrap().contains("was replaced"), "{response}");
 }
 
 #[test]
@@ -156,8 +156,8 @@ fn a_trigger_that_is_added_stops_a_running_server_until_it_is_gone() {
     // Without a check, the log would lose every record from here on, and would verify.
     sql(&world.carnet, "CREATE TRIGGER hollow BEFORE INSERT ON audit BEGIN SELECT RAISE(IGNORE); END");
     world.assert_stopped();
-    let answer = readyz(&world.server).json();
-    let refused = answer["checks"]["state"]["refused"].as_str().unwrap();
+    let response = readyz(&world.server).json();
+    let refused = response["checks"]["state"]["refused"].as_str().unwrap();
     assert!(refused.contains("the trigger \"hollow\" was added"), "{refused}");
     sql(&world.carnet, "DROP TRIGGER hollow");
     wait_until_ready_is(&world.server, 200);

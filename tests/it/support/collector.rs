@@ -45,7 +45,7 @@ fn receive(stream: TcpStream) -> Option<Export> {
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse().ok()?;
     let mut body = vec![0; length];
     stream.read_exact(&mut body).ok()?;
-    let answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    stream.get_mut().write_all(answer).ok()?;
+    let response = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    stream.get_mut().write_all(response).ok()?;
     Some(Export { head, body })
 }

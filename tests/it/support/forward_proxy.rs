@@ -12,7 +12,7 @@ pub(crate) struct ForwardProxy {
     /// `127.0.0.1:PORT`.
     pub(crate) address: String,
     requests: Arc<Mutex<Vec<Recorded>>>,
-    answers: Arc<Mutex<Vec<String>>>,
+    responses: Arc<Mutex<Vec<String>>>,
 }
 
 impl ForwardProxy {
@@ -26,11 +26,11 @@ impl ForwardProxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let answers = Arc::new(Mutex::new(Vec::new()));
-        let proxy = Self { address, requests: Arc::clone(&requests), answers: Arc::clone(&answers) };
+        let responses = Arc::new(Mutex::new(Vec::new()));
+        let proxy = Self { address, requests: Arc::clone(&requests), responses: Arc::clone(&responses) };
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                if let Err(error) = serve(client, authorization, tunnel, &requests, &answers) {
+                if let Err(error) = serve(client, authorization, tunnel, &requests, &responses) {
                     eprintln!("forward proxy: {error}");
                 }
             }
@@ -45,7 +45,7 @@ impl ForwardProxy {
 
     /// Returns the complete responses of upstream servers since the last call.
     pub(crate) fn take_answers(&self) -> Vec<String> {
-        std::mem::take(&mut self.answers.lock().unwrap())
+        std::mem::take(&mut self.responses.lock().unwrap())
     }
 }
 
@@ -54,7 +54,7 @@ fn serve(
     authorization: Option<&str>,
     tunnel: &str,
     requests: &Mutex<Vec<Recorded>>,
-    answers: &Mutex<Vec<String>>,
+    responses: &Mutex<Vec<String>>,
 ) -> std::io::Result<()> {
     let request = read_request(&mut BufReader::new(client.try_clone()?))?;
     requests.lock().unwrap().push(request.clone());
@@ -74,8 +74,8 @@ fn serve(
         write!(upstream, "{name}: {value}\r\n")?;
     }
     write!(upstream, "\r\n{}", request.body)?;
-    let mut answer = Vec::new();
-    upstream.read_to_end(&mut answer)?;
-    answers.lock().unwrap().push(String::from_utf8_lossy(&answer).into_owned());
-    client.write_all(&answer)
+    let mut response = Vec::new();
+    upstream.read_to_end(&mut response)?;
+    responses.lock().unwrap().push(String::from_utf8_lossy(&response).into_owned());
+    client.write_all(&response)
 }

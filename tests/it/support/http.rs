@@ -33,7 +33,7 @@ pub(crate) struct Connection(BufReader<Box<dyn Stream>>);
 
 /// A server's response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     /// In order, with lower-case names.
     pub(crate) headers: Vec<(String, String)>,
@@ -72,22 +72,22 @@ impl Connection {
     }
 
     /// Sends a request without a body; `headers` are complete lines with their line ends.
-    pub(crate) fn request(&mut self, method: &str, path: &str, headers: &str) -> Answer {
+    pub(crate) fn request(&mut self, method: &str, path: &str, headers: &str) -> HttpResponse {
         self.write(format!("{method} {path} HTTP/1.1\r\nHost: carnet.test\r\n{headers}\r\n").as_bytes());
-        self.answer(method)
+        self.response(method)
     }
 
-    pub(crate) fn get(&mut self, path: &str) -> Answer {
+    pub(crate) fn get(&mut self, path: &str) -> HttpResponse {
         self.request("GET", path, "")
     }
 
     /// Reads the response to one request of `method`.
-    pub(crate) fn answer(&mut self, method: &str) -> Answer {
+    pub(crate) fn response(&mut self, method: &str) -> HttpResponse {
         self.try_answer(method).expect("the server closed the connection instead of answering")
     }
 
     /// The same; `None` if the server has closed the connection.
-    pub(crate) fn try_answer(&mut self, method: &str) -> Option<Answer> {
+    pub(crate) fn try_answer(&mut self, method: &str) -> Option<HttpResponse> {
         let mut line = String::new();
         if !matches!(self.0.read_line(&mut line), Ok(1..)) {
             return None;
@@ -100,14 +100,14 @@ impl Connection {
             let Some((name, value)) = line.trim_end().split_once(':') else { break };
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut answer = Answer { status, headers, body: String::new() };
-        let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut response = HttpResponse { status, headers, body: String::new() };
+        let length = response.header("content-length").map_or(0, |length| length.parse().unwrap());
         if method != "HEAD" && status != 304 {
             let mut body = vec![0; length];
             self.0.read_exact(&mut body).unwrap();
-            answer.body = String::from_utf8(body).unwrap();
+            response.body = String::from_utf8(body).unwrap();
         }
-        Some(answer)
+        Some(response)
     }
 
     /// Reads everything until the server closes the connection.
@@ -124,7 +124,7 @@ impl Connection {
     }
 }
 
-impl Answer {
+impl HttpResponse {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut found =
             self.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());

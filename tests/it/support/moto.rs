@@ -78,11 +78,11 @@ fn hand_on(client: TcpStream, moto: SocketAddr, expires_at: i64) -> std::io::Res
     write_message(&mut upstream, &head, &body)?;
 
     let (head, body) = read_message(&mut BufReader::new(&upstream))?;
-    let mut answer: Value = serde_json::from_slice(&body)?;
-    if let Some(expiry) = answer.pointer_mut("/authorizationData/0/expiresAt") {
+    let mut response: Value = serde_json::from_slice(&body)?;
+    if let Some(expiry) = response.pointer_mut("/authorizationData/0/expiresAt") {
         *expiry = expires_at.into();
     }
-    write_message(&client, &head, answer.to_string().as_bytes())
+    write_message(&client, &head, response.to_string().as_bytes())
 }
 
 /// Reads the header lines of a message without `Content-Length` and `Connection`, and its body.

@@ -23,8 +23,8 @@ impl OpenBao {
     pub(crate) fn trusting(issuer: &str, audience: &str, subject: &str) -> Self {
         let bao = on_free_ports(Self::try_start);
         let set = |path: &str, body: Value| {
-            let (status, answer) = Self::post(bao.address, path, Some(ROOT), &body).unwrap();
-            assert!(matches!(status, 200 | 204), "{path}: {status} {answer}");
+            let (status, response) = Self::post(bao.address, path, Some(ROOT), &body).unwrap();
+            assert!(matches!(status, 200 | 204), "{path}: {status} {response}");
         };
         set("sys/auth/jwt", json!({"type": "jwt"}));
         let jwks = format!("{issuer}/.well-known/jwks");
@@ -57,8 +57,8 @@ impl OpenBao {
                 .arg(format!("-dev-listen-address={address}")),
         );
         process.wait_ready(Duration::from_secs(60), |_| {
-            let answer = super::process::http(address, "/v1/sys/health", None)?;
-            answer.contains("\"sealed\":false").then_some(())
+            let response = super::process::http(address, "/v1/sys/health", None)?;
+            response.contains("\"sealed\":false").then_some(())
         })?;
         Ok(Self { _process: process, _folder: folder, address })
     }
@@ -85,10 +85,10 @@ impl OpenBao {
              Content-Length: {length}\r\n\r\n{body}"
         )
         .ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let status = answer.split(' ').nth(1)?.parse().ok()?;
-        Some((status, answer))
+        let mut response = String::new();
+        stream.read_to_string(&mut response).ok()?;
+        let status = response.split(' ').nth(1)?.parse().ok()?;
+        Some((status, response))
     }
 }
 
@@ -100,8 +100,8 @@ impl Login {
     /// Returns whether it accepts the token.
     pub(crate) fn accepts(self, token: &str) -> bool {
         let body = json!({"role": "feed", "jwt": token});
-        let (status, answer) = OpenBao::post(self.0, "auth/jwt/login", None, &body).unwrap();
-        assert!(matches!(status, 200 | 400 | 403), "{answer}");
+        let (status, response) = OpenBao::post(self.0, "auth/jwt/login", None, &body).unwrap();
+        assert!(matches!(status, 200 | 400 | 403), "{response}");
         status == 200
     }
 }

@@ -11,7 +11,7 @@ use super::recording_proxy::{Recorded, read_request};
 pub(crate) struct RacingProxy {
     /// `127.0.0.1:PORT`.
     pub(crate) address: String,
-    answers: Arc<Mutex<Vec<(String, u16)>>>,
+    responses: Arc<Mutex<Vec<(String, u16)>>>,
 }
 
 impl RacingProxy {
@@ -19,8 +19,8 @@ impl RacingProxy {
     pub(crate) fn start(upstream: String, first: impl FnOnce() + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let answers = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&answers);
+        let responses = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&responses);
         std::thread::spawn(move || {
             let mut first = Some(first);
             for mut client in listener.incoming().flatten() {
@@ -30,19 +30,19 @@ impl RacingProxy {
                 {
                     first();
                 }
-                let answer = hand_on(&request, &upstream).unwrap();
-                let status = String::from_utf8_lossy(&answer[9..12]).parse().unwrap();
+                let response = hand_on(&request, &upstream).unwrap();
+                let status = String::from_utf8_lossy(&response[9..12]).parse().unwrap();
                 kept.lock().unwrap().push((request.method, status));
                 // The client may have disconnected.
-                let _ = client.write_all(&answer);
+                let _ = client.write_all(&response);
             }
         });
-        Self { address, answers }
+        Self { address, responses }
     }
 
     /// Returns the method and the response's status of each request, in order.
-    pub(crate) fn answers(&self) -> Vec<(String, u16)> {
-        self.answers.lock().unwrap().clone()
+    pub(crate) fn responses(&self) -> Vec<(String, u16)> {
+        self.responses.lock().unwrap().clone()
     }
 }
 
@@ -54,7 +54,7 @@ fn hand_on(request: &Recorded, upstream: &str) -> std::io::Result<Vec<u8>> {
         write!(upstream, "{name}: {value}\r\n")?;
     }
     write!(upstream, "\r\n{}", request.body)?;
-    let mut answer = Vec::new();
-    upstream.read_to_end(&mut answer)?;
-    Ok(answer)
+    let mut response = Vec::new();
+    upstream.read_to_end(&mut response)?;
+    Ok(response)
 }

@@ -69,7 +69,7 @@ impl RecordingProxy {
                 requests.lock().unwrap().push(request.clone());
                 let served = match way(&url, &request) {
                     Way::Answer { status, headers, body } => {
-                        answer(client.get_mut(), status, &headers, &body)
+                        response(client.get_mut(), status, &headers, &body)
                     }
                     Way::On(to) => hand_on(client.get_mut(), &request, &to),
                 };
@@ -108,7 +108,7 @@ pub(crate) fn read_request(from: &mut impl BufRead) -> std::io::Result<Recorded>
     Ok(Recorded { method, target, headers, body })
 }
 
-fn answer(
+fn response(
     to: &mut impl Write,
     status: u16,
     headers: &[(&'static str, String)],
@@ -131,8 +131,8 @@ fn hand_on(client: &mut impl Write, request: &Recorded, to: &str) -> std::io::Re
         write!(upstream, "{name}: {value}\r\n")?;
     }
     write!(upstream, "\r\n{}", request.body)?;
-    let mut answer = Vec::new();
-    upstream.read_to_end(&mut answer)?;
-    client.write_all(&answer)?;
+    let mut response = Vec::new();
+    upstream.read_to_end(&mut response)?;
+    client.write_all(&response)?;
     client.flush()
 }

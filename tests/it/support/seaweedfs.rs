@@ -95,7 +95,7 @@ impl SeaweedFs {
         // It is ready once its STS responds to a request without a token.
         let form = "Action=AssumeRoleWithWebIdentity&Version=2011-06-15";
         seaweedfs.process.wait_ready(Duration::from_secs(90), |_| {
-            http(address, "/", Some(form)).filter(|answer| answer.contains("<ErrorResponse"))
+            http(address, "/", Some(form)).filter(|response| response.contains("<ErrorResponse"))
         })?;
         Ok(seaweedfs)
     }

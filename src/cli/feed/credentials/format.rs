@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::api_types::credentials::CredentialAnswer;
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::cli::output;
 use crate::values::shell::quoted;
 use crate::values::slug::Slug;
@@ -72,11 +72,13 @@ pub(super) enum Printed {
 
 impl Format {
     /// Adds the name of the Secret: `name`, or the feed's slug, which is always a valid one.
-    pub(super) fn named(self, name: Option<SecretName>, slug: &Slug) -> Result<Printed, Failure> {
+    pub(super) fn named(self, name: Option<SecretName>, slug: &Slug) -> Result<Printed, CommandFailure> {
         match (self, name) {
             (Self::K8sSecret, Some(SecretName(name))) => Ok(Printed::Secret { name }),
             (Self::K8sSecret, None) => Ok(Printed::Secret { name: slug.to_string() }),
-            (_, Some(_)) => Err(Failure::usage("--secret-name: only --format k8s-secret prints a Secret")),
+            (_, Some(_)) => {
+                Err(CommandFailure::usage("--secret-name: only --format k8s-secret prints a Secret"))
+            }
             (Self::Json, None) => Ok(Printed::Json),
             (Self::Env, None) => Ok(Printed::Env),
             (Self::DockerConfig, None) => Ok(Printed::DockerConfig),
@@ -85,33 +87,33 @@ impl Format {
     }
 }
 
-pub(super) fn print(answer: &CredentialAnswer, format: Printed) -> Result<(), Failure> {
+pub(super) fn print(response: &CredentialAnswer, format: Printed) -> Result<(), CommandFailure> {
     if let Printed::Json = format {
-        return output::json(answer);
+        return output::json(response);
     }
-    let registry = answer.registry.as_str();
-    let login = answer.username.as_deref().zip(answer.password.as_ref());
+    let registry = response.registry.as_str();
+    let login = response.username.as_deref().zip(response.password.as_ref());
     let Some((username, password)) = login.map(|(username, password)| (username, password.reveal())) else {
-        return print_token(answer, &format);
+        return print_token(response, &format);
     };
     // Escaping would change a password with such characters.
     if matches!(format, Printed::Env | Printed::Password)
         && [username, password].iter().any(|text| text.contains(is_hidden))
     {
-        return Err(Failure::message(format!(
+        return Err(CommandFailure::message(format!(
             "feed {}: the user name or the password holds control or hidden characters, which this format cannot show",
-            answer.feed
+            response.feed
         ))
         .hint("--format json and docker-config can"));
     }
     match format {
-        Printed::Json => output::json(answer),
+        Printed::Json => output::json(response),
         Printed::Env => output::line(&format!(
             "REGISTRY={}\nREGISTRY_USERNAME={}\nREGISTRY_PASSWORD={}\nREGISTRY_EXPIRES_AT={}",
             quoted(registry),
             quoted(username),
             quoted(password),
-            quoted(&answer.expires_at.to_string()),
+            quoted(&response.expires_at.to_string()),
         )),
         Printed::DockerConfig => output::json(&docker_config(registry, username, password)),
         Printed::Secret { name } => {
@@ -123,7 +125,7 @@ pub(super) fn print(answer: &CredentialAnswer, format: Printed) -> Result<(), Fa
                     "name": name,
                     // An annotation for people and controllers, because Kubernetes does not know that the
                     // credential expires.
-                    "annotations": { "carnet/expires-at": answer.expires_at.to_string() },
+                    "annotations": { "carnet/expires-at": response.expires_at.to_string() },
                 },
                 "type": "kubernetes.io/dockerconfigjson",
                 "data": { ".dockerconfigjson": STANDARD.encode(config) },
@@ -139,13 +141,13 @@ fn docker_config(registry: &str, username: &str, password: &str) -> Value {
 }
 
 /// Prints a registry token, if the format has a field for it.
-fn print_token(answer: &CredentialAnswer, format: &Printed) -> Result<(), Failure> {
-    let CredentialAnswer { feed, registry, .. } = answer;
-    match (format, &answer.registry_token) {
+fn print_token(response: &CredentialAnswer, format: &Printed) -> Result<(), CommandFailure> {
+    let CredentialAnswer { feed, registry, .. } = response;
+    match (format, &response.registry_token) {
         (Printed::DockerConfig, Some(token)) => {
             output::json(&json!({ "auths": { registry: { "registrytoken": token.reveal() } } }))
         }
-        _ => Err(Failure::message(format!(
+        _ => Err(CommandFailure::message(format!(
             "feed {feed}: a credential for some repositories of {registry} is a registry token, not a user name and \
              a password"
         ))

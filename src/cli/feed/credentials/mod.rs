@@ -10,7 +10,7 @@ use crate::api_types::credentials::{CredentialAnswer, CredentialRequest};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::broker::{BrokerError, Served};
 use crate::carnet::{Carnet, Config, OpenError};
-use crate::cli::failure::Failure;
+use crate::cli::failure::CommandFailure;
 use crate::cli::{opening, remote};
 use crate::exchange::address::Loopback;
 use crate::feed::{Feed, FeedPath};
@@ -21,7 +21,7 @@ use crate::values::actor::Actor;
 pub(in crate::cli) async fn run(
     opening: opening::OpeningOptions,
     arguments: Credentials,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     let path = arguments.feed;
     let request = {
         let context = arguments.context.context()?;
@@ -29,15 +29,15 @@ pub(in crate::cli) async fn run(
         let min_remaining_seconds = arguments.min_remaining.map(seconds);
         CredentialRequest { min_remaining_seconds, context, repositories, actions }
     };
-    request.scope().map_err(|error| Failure::usage(error.to_string()))?;
+    request.scope().map_err(|error| CommandFailure::usage(error.to_string()))?;
     let format = arguments.format.named(arguments.secret_name, &path.slug)?;
     let ca_pem =
         arguments.ca_file.as_deref().map(crate::cli::files::read_certificates("--ca-file")).transpose()?;
-    let answer = match arguments.server.client(opening.local_flag, ca_pem.as_deref())? {
+    let response = match arguments.server.client(opening.local_flag, ca_pem.as_deref())? {
         Some(client) => client
             .credential(&path, &request)
             .await
-            .map_err(|error| Failure::credential_of_server(&path, &error))?,
+            .map_err(|error| CommandFailure::credential_of_server(&path, &error))?,
         None => {
             let mut config = opening.config();
             config.transport.extra_ca_pem = ca_pem;
@@ -48,7 +48,7 @@ pub(in crate::cli) async fn run(
             local(config, &path, &request).await?
         }
     };
-    format::print(&answer, format)
+    format::print(&response, format)
 }
 
 /// Converts to whole seconds and saturates. No credential lives for `u32::MAX` seconds.
@@ -61,10 +61,10 @@ async fn local(
     config: Config,
     path: &FeedPath,
     request: &CredentialRequest,
-) -> Result<CredentialAnswer, Failure> {
+) -> Result<CredentialAnswer, CommandFailure> {
     let carnet = Carnet::open(config).await.map_err(|error| {
         let is_missing = matches!(error, OpenError::Store(StoreError::Missing(_)) | OpenError::NotSetUp(_));
-        let failure = Failure::from(error);
+        let failure = CommandFailure::from(error);
         // A user who has a grant usually has no database.
         if is_missing && remote::has_token_alone() {
             failure.hint("CARNET_TOKEN is set, but no server: name it with --server or CARNET_URL")
@@ -72,14 +72,14 @@ async fn local(
             failure
         }
     })?;
-    let scope = request.scope().map_err(|error| Failure::usage(error.to_string()))?;
+    let scope = request.scope().map_err(|error| CommandFailure::usage(error.to_string()))?;
     let broker = carnet.broker().map_err(anyhow::Error::new)?;
     let feed = carnet.store().feed(path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
     let outcome = broker.credential(&feed, &request.context, &scope, request.min_remaining()).await;
     let recorded = carnet.audit_log().record(event(carnet.actor(), &feed, &outcome)).await;
     // The exchange is recorded in the background. Wait until that is written.
     carnet.audit_log().flush().await;
-    let served = outcome.map_err(|error| Failure::credential(&feed, &error))?;
+    let served = outcome.map_err(|error| CommandFailure::credential(&feed, &error))?;
     // A credential is printed only if it could be recorded.
     recorded?;
     Ok(CredentialAnswer::new(path, &served))

@@ -28,11 +28,11 @@ struct ProxyError {
 
 /// Returns the response to a request for `target` through `proxy`, and converts the proxy's failures to
 /// errors.
-pub(super) async fn answer(
+pub(super) async fn response(
     client: &Client,
     proxy: &ProxyUrl,
     target: &Url,
-    answer: reqwest::Result<Response>,
+    response: reqwest::Result<Response>,
 ) -> Result<Response, TransportError> {
     let failed = |failure, said: String| {
         let source = ProxyError { proxy: proxy.clone(), said };
@@ -40,12 +40,12 @@ pub(super) async fn answer(
     };
     let login = ProxyFailure::Login { given: proxy.has_login() };
     let is_tunnelled = target.scheme() == "https";
-    let error = match answer {
+    let error = match response {
         // Inside a tunnel, that status is the host's own.
-        Ok(answer) if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED && !is_tunnelled => {
-            return Err(failed(login, schemes(proxy, &answer)));
+        Ok(response) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED && !is_tunnelled => {
+            return Err(failed(login, schemes(proxy, &response)));
         }
-        Ok(answer) => return Ok(answer),
+        Ok(response) => return Ok(response),
         Err(error) => error,
     };
     if !error.is_connect() {
@@ -115,22 +115,22 @@ async fn words(client: &Client, proxy: &ProxyUrl, target: &Url) -> Option<(u16, 
     // itself.
     let authority = format!("{}:{}", target.host_str()?, target.port_or_known_default()?);
     let request = client.request(Method::CONNECT, format!("http://{authority}/")).timeout(WORDS_WITHIN);
-    let mut answer = request.send().await.ok().filter(|answer| !answer.status().is_success())?;
+    let mut response = request.send().await.ok().filter(|response| !response.status().is_success())?;
     let mut page = Vec::new();
     while page.len() < LONGEST_PAGE
-        && let Ok(Some(chunk)) = answer.chunk().await
+        && let Ok(Some(chunk)) = response.chunk().await
     {
         page.extend_from_slice(&chunk[..chunk.len().min(LONGEST_PAGE - page.len())]);
     }
     let page = proxy.redactor().text(&String::from_utf8_lossy(&page));
-    let status = answer.status();
+    let status = response.status();
     let said = format!("CONNECT {authority} was answered with {status}");
     Some((status.as_u16(), if page.is_empty() { said } else { format!("{said}: {page}") }))
 }
 
 /// Returns the authentication schemes that a proxy names.
-fn schemes(proxy: &ProxyUrl, answer: &Response) -> String {
-    let named = answer.headers().get_all(http::header::PROXY_AUTHENTICATE).iter();
+fn schemes(proxy: &ProxyUrl, response: &Response) -> String {
+    let named = response.headers().get_all(http::header::PROXY_AUTHENTICATE).iter();
     let named: Vec<_> = named.filter_map(|value| value.to_str().ok()).collect();
     if named.is_empty() {
         return "it names no authentication scheme".to_owned();

@@ -11,20 +11,20 @@ use crate::oidc::subject::Context;
 use crate::values::tls_failure::CertificateProblem;
 
 /// Starts a proxy that sends the same bytes to each connection and closes it.
-async fn proxy(answer: impl Into<Vec<u8>>) -> String {
+async fn proxy(response: impl Into<Vec<u8>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let answer = answer.into();
+    let response = response.into();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(one(stream, answer.clone()));
+            tokio::spawn(one(stream, response.clone()));
         }
     });
     address
 }
 
 /// Reads a request's head, and replaces `ECHO` in the response with the client's login.
-async fn one(mut stream: TcpStream, answer: Vec<u8>) {
+async fn one(mut stream: TcpStream, response: Vec<u8>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -34,8 +34,8 @@ async fn one(mut stream: TcpStream, answer: Vec<u8>) {
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let login = head.lines().find(|line| line.to_ascii_lowercase().starts_with("proxy-auth"));
-    let answer = String::from_utf8_lossy(&answer).replace("ECHO", login.unwrap_or_default());
-    let _ = stream.write_all(answer.as_bytes()).await;
+    let response = String::from_utf8_lossy(&response).replace("ECHO", login.unwrap_or_default());
+    let _ = stream.write_all(response.as_bytes()).await;
     let _ = stream.shutdown().await;
     // Reads the rest: unread data would cause a reset, and the client would lose the response.
     let _ = stream.read_to_end(&mut Vec::new()).await;
@@ -79,26 +79,26 @@ async fn each_failure_of_a_proxy_is_reported_as_its_own_with_its_message_and_fix
         ("511 x\r\n\r\n<a>sign in</a>", refused(511), "sign-in", "sign this machine in", false),
         ("200 x\r\n\r\n<h1>Welcome</h1>", ProxyFailure::NoTunnel, "closes the connection", "unchanged", true),
     ];
-    for (answer, expected, words, fix, transient) in table {
-        let address = proxy(format!("HTTP/1.1 {answer}")).await;
+    for (response, expected, words, fix, transient) in table {
+        let address = proxy(format!("HTTP/1.1 {response}")).await;
         let error = failure(&format!("http://{address}"), "https://sts.example/path").await;
-        assert_eq!(error.kind(), TransportErrorKind::Proxy(expected), "{answer}: {error:?}");
-        assert_eq!(error.is_transient(), transient, "{answer}");
+        assert_eq!(error.kind(), TransportErrorKind::Proxy(expected), "{response}: {error:?}");
+        assert_eq!(error.is_transient(), transient, "{response}");
         let cause = expected.cause("endpoint");
         let told = format!("{} {} {}", error.told(), cause.why, fix_of(&cause));
         assert!(told.contains(&format!("http://{address}: ")) && told.contains(words), "{told}");
-        assert!(told.contains(fix), "{answer}: no {fix} in {told}");
+        assert!(told.contains(fix), "{response}: no {fix} in {told}");
         assert!(!told.contains("secret") && !told.contains("/path"), "{told}");
     }
 }
 
 #[tokio::test]
 async fn a_server_that_is_not_a_proxy_is_distinguished_from_an_absent_proxy() {
-    for answer in ["SSH-2.0-OpenSSH_9.2\r\n", ""] {
-        let address = proxy(answer).await;
+    for response in ["SSH-2.0-OpenSSH_9.2\r\n", ""] {
+        let address = proxy(response).await;
         let error = failure(&format!("http://{address}"), "https://sts.example/").await;
         let kinds = [ProxyFailure::NotHttp, ProxyFailure::Refused(None)].map(TransportErrorKind::Proxy);
-        assert!(kinds.contains(&error.kind()), "{answer}: {error:?}");
+        assert!(kinds.contains(&error.kind()), "{response}: {error:?}");
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = listener.local_addr().unwrap();
@@ -144,7 +144,7 @@ async fn a_proxys_own_tls_failure_is_distinguished_from_the_hosts() {
 
 #[tokio::test]
 async fn a_proxy_without_tls_is_told_as_one_that_does_not_speak_it() {
-    for (answer, expected, fix) in [
+    for (response, expected, fix) in [
         ("HTTP/1.1 400 Bad Request\r\n\r\n", TlsFailure::NotTls, "--proxy http://HOST:PORT"),
         ("", TlsFailure::Closed, "open the way"),
     ] {
@@ -153,7 +153,7 @@ async fn a_proxy_without_tls_is_told_as_one_that_does_not_speak_it() {
         let serve = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read(&mut [0; 4096]).await;
-            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.write_all(response.as_bytes()).await;
         };
         let (error, ()) = tokio::join!(failure(&proxy, "https://sts.example/"), serve);
         let failure = ProxyFailure::Tls(expected);
@@ -166,11 +166,11 @@ async fn a_proxy_without_tls_is_told_as_one_that_does_not_speak_it() {
 
 #[tokio::test]
 async fn a_login_is_requested_in_one_way_and_never_shown() {
-    for (url, answer) in [
+    for (url, response) in [
         ("http://sts.example/", "407 x\r\nproxy-authenticate: NTLM\r\n\r\n"),
         ("https://sts.example/", "407 x\r\n\r\n"),
     ] {
-        let address = proxy(format!("HTTP/1.1 {answer}")).await;
+        let address = proxy(format!("HTTP/1.1 {response}")).await;
         for (user, given) in [("", false), ("user:hunter2@", true)] {
             let error = failure(&format!("http://{user}{address}"), url).await;
             assert_eq!(error.kind(), TransportErrorKind::Proxy(ProxyFailure::Login { given }), "{error:?}");
@@ -193,10 +193,10 @@ async fn no_form_of_a_login_that_a_proxy_repeats_is_shown() {
             ["ghp%5Fto+ken", "ghp_to+ken", "ghp_to%2Bken", "Z2hwX3RvK2tlbjo", "Z2hwX3RvK2tlbjo="],
         ),
     ] {
-        for (answer, url) in [(page, https), (&cut, https), (asked, http)] {
+        for (response, url) in [(page, https), (&cut, https), (asked, http)] {
             for echo in secrets {
                 let address =
-                    proxy(format!("HTTP/1.1 {}", answer.replace("ECHO", &format!("{echo} ECHO")))).await;
+                    proxy(format!("HTTP/1.1 {}", response.replace("ECHO", &format!("{echo} ECHO")))).await;
                 let error = failure(&format!("http://{login}@{address}"), url).await;
                 let shown = format!("{error:?} {}", error.told());
                 assert!(error.told().contains("you said ") && shown.contains("[redacted]"), "{shown}");

@@ -13,7 +13,7 @@ use crate::jose::jwk::{Kid, PublicKey};
 use crate::signing_keys::clock_guard::{ClockGuard, ClockTrust, DatabaseTime, HOLD, is_behind};
 use crate::signing_keys::policy::RotationPolicy;
 use crate::signing_keys::pruning_clock::PruningClock;
-use crate::signing_keys::rotation::{Change, Refusal, apply, plan, safe_at};
+use crate::signing_keys::rotation::{Change, RotationRefusal, apply, plan, safe_at};
 use crate::signing_keys::{SigningKey, Stage, active, next_pruning, prepared, published};
 use jiff::Timestamp;
 

@@ -62,19 +62,19 @@ impl Model {
         Some(Begun { op, seen, expected, fresh, keys })
     }
 
-    fn refused(&mut self, refusal: &Refusal, now: Timestamp) {
+    fn refused(&mut self, refusal: &RotationRefusal, now: Timestamp) {
         match refusal {
-            Refusal::TooYoung { safe_at, .. } => {
+            RotationRefusal::TooYoung { safe_at, .. } => {
                 self.count("refused: too young");
                 if *safe_at <= now {
                     self.ledger.violated(Rule::PublishedBeforeItSigns, || format!("safe since {safe_at}"));
                 }
             }
             // The model has no published copies.
-            Refusal::Unpublished { kid, .. } => {
+            RotationRefusal::Unpublished { kid, .. } => {
                 self.ledger.violated(Rule::PublishedBeforeItSigns, || format!("{kid} waits for a place"));
             }
-            Refusal::KeySetFull { published, frees_at } => {
+            RotationRefusal::KeySetFull { published, frees_at } => {
                 self.count("refused: full");
                 if *published < MAX_PUBLISHED || *frees_at <= now {
                     self.ledger.violated(Rule::AtMostEight, || format!("refused, but free since {frees_at}"));

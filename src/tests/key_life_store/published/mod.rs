@@ -14,7 +14,7 @@ use crate::jose::key_pair::RsaBits;
 use crate::oidc::token::SignedToken;
 use crate::publish::{DocumentName, Publisher};
 use crate::signing_keys::policy::{PolicyDurations, RotationPolicy};
-use crate::signing_keys::rotation::Refusal;
+use crate::signing_keys::rotation::RotationRefusal;
 use crate::signing_keys::{SigningKey, State};
 use crate::store::publications::PublicationTarget;
 use crate::values::clock::Clock as _;
@@ -212,11 +212,14 @@ async fn a_requested_rotation_is_refused_until_the_copy_has_shown_the_key_for_lo
     }
     published.pass(2 * HOUR).await;
     let refused = published.process.rotate(false).await;
-    assert!(matches!(refused, Err(RotationError::Refused(Refusal::Unpublished { .. }))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(RotationError::Refused(RotationRefusal::Unpublished { .. }))),
+        "{refused:?}"
+    );
     published.copy.set_down(false);
     published.until(2 * MINUTE, |now| now.prepared().iter().all(|key| key.published_at.is_some())).await;
     let shown_at = published.machine.now();
-    let Err(RotationError::Refused(Refusal::TooYoung { safe_at, .. })) =
+    let Err(RotationError::Refused(RotationRefusal::TooYoung { safe_at, .. })) =
         published.process.rotate(false).await
     else {
         panic!()
