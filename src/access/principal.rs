@@ -25,7 +25,7 @@ pub enum Principal<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum PrincipalError {
     /// The grant has ended since the request began.
-    #[error("the grant {0} is not valid any more")]
+    #[error("the grant {0} is no longer valid")]
     Ended(Uuid),
     /// The action needs an admin.
     #[error("this needs a grant of role admin")]

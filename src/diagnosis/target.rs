@@ -108,8 +108,8 @@ pub(crate) fn advice(target: &TargetUrl, reason: &str, tls: Option<TlsFailure>) 
                 .to_owned()
         }
         ObjectService::Azure if says(&["403 "]) => format!(
-            "the identity needs the role Storage Blob Data Contributor on the container {bucket}, and the account's \
-             network rules must let this machine in"
+            "the identity needs the role Storage Blob Data Contributor on the container {bucket}, and the \
+             account's network rules must allow this machine's address"
         ),
         _ => return None,
     };

@@ -23,8 +23,8 @@ pub fn check(responses: &[&Fetched], leeway: Duration, on_this_machine: bool) ->
     let seconds = skew.as_secs().unsigned_abs();
     let direction = if skew.is_negative() { "behind" } else { "ahead of" };
     let summary = format!("this machine's clock is {seconds} s {direction} the issuer URL's `Date`");
-    let why = "Clouds compare a token's iat, nbf and exp with their own clocks: Google wants iat in the past, AWS answers \
-               ExpiredTokenException, Entra AADSTS700024.";
+    let why = "Clouds compare a token's iat, nbf and exp with their own clocks: Google requires iat in the \
+               past, AWS responds with ExpiredTokenException, Entra with AADSTS700024.";
     let hint = "synchronize the clocks of this machine and of the server at the issuer URL with NTP";
     let (tolerable, leeway) =
         (skew.abs() <= BACKDATED_BY, SignedDuration::try_from(leeway).unwrap_or_default());

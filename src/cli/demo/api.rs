@@ -30,7 +30,7 @@ pub(super) async fn play(carnet: &Carnet, server: &str, feed: &FeedPath) -> anyh
     ensure!(second.source == "cache" && second.jti == first.jti, "the credential was not cached");
     show(&second)?;
 
-    line_or("\nAnything outside its grant answers 404.")?;
+    line_or("\nAnything outside its grant is answered with 404.")?;
     let elsewhere = FeedPath { space: "elsewhere".parse()?, slug: feed.slug.clone() };
     match client.credential(&elsewhere, &request).await {
         Err(ClientError::Refused(problem)) if problem.known_type() == Some(ProblemType::NotFound) => {

@@ -201,7 +201,7 @@ impl Stage {
         ensure!(published.contains(&second.presented.kid), "a key signs that is not published");
         show(&self.credential(&feed, &second).await?)?;
 
-        line_or("\nA feed that the role does not trust is refused, and the refusal says why.")?;
+        line_or("\nA feed that the role does not trust is refused, and the refusal gives the reason.")?;
         let stranger = self.feed("other").await?;
         let token = self.mint(&stranger).await?;
         match self.exchange(&stranger, &token).await {

@@ -33,8 +33,8 @@ fn mint_hint(error: &MintError) -> Option<String> {
         _ => return None,
     };
     Some(format!(
-        "a server that runs with --publish writes there next; without one, run `carnet publish {location}`, or \
-         with --forget if no key is to wait for it any more"
+        "a server that runs with --publish writes there next; without one, run `carnet publish {location}`, \
+         or add --forget if keys need not wait for it"
     ))
 }
 
@@ -50,7 +50,7 @@ fn exchange_failure(error: &ExchangeError) -> String {
             format!("the response to step {} cannot be used: {reason}", step.name)
         }
         exchange::ExchangeFailure::ArrivedExpired { expired_at } => format!(
-            "the credential arrived expired (it ended at {expired_at}) and is not handed out, step {}",
+            "the credential had expired on arrival (at {expired_at}) and is not handed out, step {}",
             step.name
         ),
         exchange::ExchangeFailure::Scope(reason) => format!("the scope is refused: {reason}"),
@@ -199,8 +199,8 @@ impl From<OpenError> for CommandFailure {
             ),
             OpenError::Store(StoreError::State(error)) => Some(state_hint(error)),
             OpenError::OtherIssuer { .. } => Some(
-                "start with the issuer URL that is stored, or `carnet serve --issuer URL --change-issuer` and set up \
-                 the trust in every cloud anew",
+                "start with the issuer URL that is stored, or `carnet serve --issuer URL --change-issuer` \
+                 and set up the trust in every cloud again",
             ),
             OpenError::FirstKeys(RotationError::Clock(doubt)) => Some(doubt.fix()),
             OpenError::Custody(custody) => {

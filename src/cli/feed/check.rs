@@ -296,17 +296,17 @@ mint failed: no key";
         assert_eq!(text(&response(&[], vec![failed("no key")])), bare[1..]);
 
         let silent = CheckStep {
-            upstream: upstream(None, [None, Some("no answer in time"), None]),
+            upstream: upstream(None, [None, Some("no response in time"), None]),
             causes: vec![cause("it is slow", "check again later", None)],
-            ..failed("there was no answer")
+            ..failed("there was no response")
         };
         let shown = "
  STEP  RESULT  TIME  FOUND
- mint  FAILED  3 ms  there was no answer
+ mint  FAILED  3 ms  there was no response
 
-mint failed: there was no answer
+mint failed: there was no response
 answered by aws
-  message     no answer in time
+  message     no response in time
 likely causes, the most likely first
   1. it is slow
      check again later";

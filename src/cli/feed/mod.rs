@@ -184,8 +184,8 @@ async fn remove(store: Store, arguments: Remove) -> Result<(), CommandFailure> {
         return Err(FeedsError::Unknown(path).into());
     }
     arguments.confirm.confirm(&format!(
-        "Deployments that pull through {path} get no credentials any more. Clouds go on trusting its subject until \
-         the trust is removed there."
+        "Deployments that pull through {path} get no credentials any more. Clouds continue to trust its \
+         subject until the trust is removed there."
     ))?;
     feeds(store).remove(&path, &actor()).await?;
     output::note(&format!("Removed {path}."));

@@ -101,7 +101,7 @@ fn line(Shown { verifier, reaction }: &Shown) -> String {
         Reaction::Refused(how) => format!("  {verifier}: responded with {how}, as expected"),
         Reaction::Accepted => format!("  {verifier}: accepted the token; its response was discarded"),
         Reaction::Failed(why) => {
-            format!("  {verifier}: not reached ({why}); it may go on accepting the revoked key")
+            format!("  {verifier}: not reached ({why}); it may continue to accept the revoked key")
         }
     }
 }

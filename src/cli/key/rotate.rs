@@ -108,7 +108,7 @@ fn unpublished(key: &SigningKey, key_set: &KeySet) -> String {
     }
     if !given.is_empty() {
         text += &format!(
-            " New tokens of {} are refused until the JWKS is uploaded there anew.",
+            " New tokens of {} are refused until the JWKS is uploaded there again.",
             super::names(&given)
         );
     }

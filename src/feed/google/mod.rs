@@ -61,22 +61,27 @@ pub const DECLARATION: TypeDeclaration = TypeDeclaration {
     registry: KnownRegistry::Such("europe-west1-docker.pkg.dev"),
     fields: &[
         Field::required::<WorkloadIdentityProvider>(
-            "workload_identity_provider", "workload identity provider",
+            "workload_identity_provider",
+            "workload identity provider",
             "The provider that trusts this issuer, projects/…/providers/…, with or without its host in front",
         ),
         Field::optional::<ServiceAccount>(
-            "service_account", "service account",
+            "service_account",
+            "service account",
             "The service account to impersonate",
             "none; the subject itself has access",
             "Impersonate no service account",
         ),
         Field::with_default::<AccessTokenLifetime>(
-            "lifetime", "lifetime",
-            "The lifetime of the service account's token, up to 1h, or 12h if an organisation policy allows it",
+            "lifetime",
+            "lifetime",
+            "The lifetime of the service account's token, up to 1h, or 12h if an organization policy allows \
+             it",
         )
         .only_with("service_account"),
         Field::with_default::<JwksSource>(
-            "jwks", "JWKS",
+            "jwks",
+            "JWKS",
             "The source of the issuer's keys: fetched by Google or uploaded; with an uploaded JWKS, scheduled \
              rotation waits for `feed confirm-jwks`",
         ),

@@ -135,7 +135,7 @@ fn schemes(proxy: &ProxyUrl, response: &Response) -> String {
     if named.is_empty() {
         return "it names no authentication scheme".to_owned();
     }
-    proxy.redactor().text(&format!("it asks for {}", named.join(", ")))
+    proxy.redactor().text(&format!("it requires {}", named.join(", ")))
 }
 
 /// Returns the text of the innermost cause.
