@@ -145,18 +145,11 @@ fn broker() -> Outcome<Broker> {
 
 fn feed(space: &str, number: usize) -> Outcome<Feed> {
     let settings = r#"{"type":"aws-ecr","role_arn":"arn:aws:iam::123456789012:role/pull"}"#;
-    let draft = FeedDraft {
-        space: space.parse()?,
-        slug: format!("feed-{number}").parse()?,
-        name: None,
-        registry: "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse()?,
-        provider: serde_json::from_str(settings)?,
-        audience: None,
-        subject_keys: None,
-        alg: None,
-        token_lifetime: None,
-        endpoints: Default::default(),
-    };
+    let draft = FeedDraft::new(
+        format!("{space}/feed-{number}").parse()?,
+        "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse()?,
+        serde_json::from_str(settings)?,
+    );
     let id = uuid(&SecureRandom::default())?;
     Ok(Feed::new(draft, id, Duration::from_secs(3600), SystemClock::new().now())?)
 }

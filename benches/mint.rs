@@ -16,7 +16,6 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PK
 use carnet::internals::Mint as _;
 use carnet::internals::Parts as _;
 use carnet::internals::feed::aws::AssumedRole;
-use carnet::internals::feed::endpoints::Endpoints;
 use carnet::internals::feed::{Feed, FeedDraft, Provider};
 use carnet::internals::feeds::{Feeds, Sharing};
 use carnet::internals::jose::Algorithm;
@@ -97,16 +96,12 @@ async fn add_feed(temporary: &TemporaryIssuer, algorithm: Algorithm) -> Outcome<
     let clock = std::sync::Arc::clone(carnet.clock());
     let feeds = Feeds::new(carnet.store().clone(), clock, std::sync::Arc::new(SecureRandom::default()));
     let draft = FeedDraft {
-        space: "default".parse()?,
-        slug: algorithm.as_str().to_lowercase().parse()?,
-        name: None,
-        registry: "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse()?,
-        provider: Provider::AwsEcr(AssumedRole::new("arn:aws:iam::123456789012:role/carnet-pull".parse()?)),
-        audience: None,
-        subject_keys: None,
         alg: Some(algorithm),
-        token_lifetime: None,
-        endpoints: Endpoints::default(),
+        ..FeedDraft::new(
+            format!("default/{}", algorithm.as_str().to_lowercase()).parse()?,
+            "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse()?,
+            Provider::AwsEcr(AssumedRole::new("arn:aws:iam::123456789012:role/carnet-pull".parse()?)),
+        )
     };
     Ok(feeds.add(draft, Sharing::NOTHING, carnet.actor()).await?.feed)
 }

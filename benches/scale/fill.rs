@@ -4,7 +4,6 @@ use carnet::internals::Parts as _;
 use carnet::internals::audit::{Event, EventKind, Outcome as Became};
 use carnet::internals::carnet::{Carnet, Config, MasterKeySource};
 use carnet::internals::feed::aws::AssumedRole;
-use carnet::internals::feed::endpoints::Endpoints;
 use carnet::internals::feed::{Feed, FeedDraft, Provider};
 use carnet::internals::store::Store;
 use carnet::internals::values::actor::Actor;
@@ -119,18 +118,11 @@ fn feed(size: Size, number: usize) -> Feed {
         9 => POPULAR.to_owned(),
         _ => format!("{}.dkr.ecr.eu-central-1.amazonaws.com", 300_000_000_000_usize + number),
     };
-    let draft = FeedDraft {
-        space: format!("team-{space}").parse().expect("a slug"),
-        slug: format!("feed-{number}").parse().expect("a slug"),
-        name: None,
-        registry: registry.parse().expect("a registry"),
-        provider: Provider::AwsEcr(AssumedRole::new(ROLE.parse().expect("a role"))),
-        audience: None,
-        subject_keys: None,
-        alg: None,
-        token_lifetime: None,
-        endpoints: Endpoints::default(),
-    };
+    let draft = FeedDraft::new(
+        format!("team-{space}/feed-{number}").parse().expect("a path"),
+        registry.parse().expect("a registry"),
+        Provider::AwsEcr(AssumedRole::new(ROLE.parse().expect("a role"))),
+    );
     let random = SecureRandom::default();
     let id = uuid(&random).expect("randomness");
     Feed::new(draft, id, std::time::Duration::MAX, SystemClock::new().now()).expect("a feed")

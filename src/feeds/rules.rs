@@ -248,19 +248,15 @@ mod tests {
 
     fn feed(registry: &str, endpoints: [&str; 2]) -> Feed {
         let draft = FeedDraft {
-            space: "default".parse().unwrap(),
-            slug: "a".parse().unwrap(),
-            name: None,
-            registry: registry.parse().unwrap(),
-            provider: serde_json::from_str(
-                r#"{"type":"aws-ecr","role_arn":"arn:aws:iam::123456789012:role/pull"}"#,
-            )
-            .unwrap(),
-            audience: None,
-            subject_keys: None,
-            alg: None,
-            token_lifetime: None,
             endpoints: Endpoints::from_pairs(crate::feed::aws::ENDPOINT_NAMES, endpoints).unwrap(),
+            ..FeedDraft::new(
+                "default/a".parse().unwrap(),
+                registry.parse().unwrap(),
+                serde_json::from_str(
+                    r#"{"type":"aws-ecr","role_arn":"arn:aws:iam::123456789012:role/pull"}"#,
+                )
+                .unwrap(),
+            )
         };
         Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), Timestamp::UNIX_EPOCH).unwrap()
     }

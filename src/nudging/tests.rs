@@ -11,7 +11,6 @@ use super::*;
 use crate::carnet::{Carnet, Config, MasterKeySource};
 use crate::exchange::transport::{SendFuture, TransportError, TransportErrorKind};
 use crate::feed::FeedDraft;
-use crate::feed::endpoints::Endpoints;
 use crate::store::IfMissing;
 use crate::values::clock::SimulatedClock;
 
@@ -43,18 +42,11 @@ impl World {
         for number in accounts {
             let account = 100_000_000_000 + number;
             let role = json!({"type": "aws-ecr", "role_arn": format!("arn:aws:iam::{account}:role/pull")});
-            let draft = FeedDraft {
-                space: "default".parse().unwrap(),
-                slug: format!("feed-{number}").parse().unwrap(),
-                name: None,
-                registry: format!("{account}.dkr.ecr.eu-central-1.amazonaws.com").parse().unwrap(),
-                provider: serde_json::from_value(role).unwrap(),
-                audience: None,
-                subject_keys: None,
-                alg: None,
-                token_lifetime: None,
-                endpoints: Endpoints::default(),
-            };
+            let draft = FeedDraft::new(
+                format!("default/feed-{number}").parse().unwrap(),
+                format!("{account}.dkr.ecr.eu-central-1.amazonaws.com").parse().unwrap(),
+                serde_json::from_value(role).unwrap(),
+            );
             let id = Uuid::from_u128(u128::from(number) + 1);
             let feed = Feed::new(draft, id, 60 * MINUTE, self.clock.now()).unwrap();
             write.insert_feed(&feed).await.unwrap();

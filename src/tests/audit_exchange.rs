@@ -109,18 +109,11 @@ async fn recorded(store: &Store) -> Vec<Record> {
 
 fn feed(now: jiff::Timestamp) -> Feed {
     let settings = r#"{"type":"aws-ecr","role_arn":"arn:aws:iam::123456789012:role/pull"}"#;
-    let draft = FeedDraft {
-        space: "default".parse().unwrap(),
-        slug: "prod".parse().unwrap(),
-        name: None,
-        registry: "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse().unwrap(),
-        provider: serde_json::from_str(settings).unwrap(),
-        audience: None,
-        subject_keys: None,
-        alg: None,
-        token_lifetime: None,
-        endpoints: Default::default(),
-    };
+    let draft = FeedDraft::new(
+        "default/prod".parse().unwrap(),
+        "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse().unwrap(),
+        serde_json::from_str(settings).unwrap(),
+    );
     Feed::new(draft, uuid::Uuid::from_u128(7), Duration::from_secs(3600), now).unwrap()
 }
 

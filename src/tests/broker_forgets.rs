@@ -41,16 +41,12 @@ async fn a_request_for_a_feed_that_another_process_removes_ends_at_once() {
     let feeds = Feeds::new(other, Arc::new(SystemClock::new()), Arc::new(SecureRandom::default()));
     let role = json!({ "type": "aws-ecr", "role_arn": "arn:aws:iam::123456789012:role/pull" });
     let draft = FeedDraft {
-        space: "default".parse().unwrap(),
-        slug: "a".parse().unwrap(),
-        name: None,
-        registry: "localhost:5000".parse().unwrap(),
-        provider: serde_json::from_value(role).unwrap(),
-        audience: None,
-        subject_keys: None,
-        alg: None,
-        token_lifetime: None,
         endpoints: Endpoints::from_pairs(aws::ENDPOINT_NAMES, overrides.iter().map(String::as_str)).unwrap(),
+        ..FeedDraft::new(
+            "default/a".parse().unwrap(),
+            "localhost:5000".parse().unwrap(),
+            serde_json::from_value(role).unwrap(),
+        )
     };
     let feed = feeds.add(draft, Sharing::NOTHING, &actor).await.unwrap().feed;
 

@@ -81,16 +81,12 @@ impl World {
             format!("iamcredentials={}", self.endpoints.iamcredentials),
         ];
         let draft = FeedDraft {
-            space: "default".parse().unwrap(),
-            slug: "a".parse().unwrap(),
-            name: None,
-            registry: "localhost:5000".parse().unwrap(),
-            provider: serde_json::from_value(google).unwrap(),
-            audience: None,
-            subject_keys: None,
-            alg: None,
-            token_lifetime: None,
             endpoints: Endpoints::from_pairs(ENDPOINT_NAMES, endpoints.iter().map(String::as_str)).unwrap(),
+            ..FeedDraft::new(
+                "default/a".parse().unwrap(),
+                "localhost:5000".parse().unwrap(),
+                serde_json::from_value(google).unwrap(),
+            )
         };
         Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), at(0)).unwrap()
     }

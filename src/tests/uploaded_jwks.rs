@@ -28,21 +28,17 @@ fn path(slug: &str) -> FeedPath {
 
 async fn add(process: &Process, slug: &str, alg: Algorithm, jwks: JwksSource) -> Feed {
     let draft = FeedDraft {
-        space: "default".parse().unwrap(),
-        slug: slug.parse().unwrap(),
-        name: None,
-        registry: "europe-docker.pkg.dev".parse().unwrap(),
-        provider: Provider::GoogleArtifactRegistry(GoogleArtifactRegistry {
-            workload_identity_provider: PROVIDER.parse().unwrap(),
-            service_account: None,
-            lifetime: Default::default(),
-            jwks,
-        }),
-        audience: None,
-        subject_keys: None,
         alg: Some(alg),
-        token_lifetime: None,
-        endpoints: Default::default(),
+        ..FeedDraft::new(
+            format!("default/{slug}").parse().unwrap(),
+            "europe-docker.pkg.dev".parse().unwrap(),
+            Provider::GoogleArtifactRegistry(GoogleArtifactRegistry {
+                workload_identity_provider: PROVIDER.parse().unwrap(),
+                service_account: None,
+                lifetime: Default::default(),
+                jwks,
+            }),
+        )
     };
     process.carnet.feeds().add(draft, Sharing::NOTHING, &somebody()).await.unwrap().feed
 }

@@ -279,18 +279,11 @@ pub(super) fn feed(number: usize) -> Feed {
 
 pub(super) fn feed_in(space: &str, number: usize) -> Feed {
     let aws = serde_json::json!({ "type": "aws-ecr", "role_arn": "arn:aws:iam::123456789012:role/pull" });
-    let draft = FeedDraft {
-        space: space.parse().unwrap(),
-        slug: format!("f{number}").parse().unwrap(),
-        name: None,
-        registry: "123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap(),
-        provider: serde_json::from_value(aws).unwrap(),
-        audience: None,
-        subject_keys: None,
-        alg: None,
-        token_lifetime: None,
-        endpoints: Default::default(),
-    };
+    let draft = FeedDraft::new(
+        format!("{space}/f{number}").parse().unwrap(),
+        "123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap(),
+        serde_json::from_value(aws).unwrap(),
+    );
     let id = Uuid::from_u128(number as u128 + 1 + ((space == "default") as u128 * 1_000_000));
     Feed::new(draft, id, HOUR, "2026-03-01T12:00:00Z".parse().unwrap()).unwrap()
 }

@@ -47,23 +47,19 @@ fn challenged(with: &str) -> Answer {
 
 fn feed(registry: &str) -> Feed {
     let draft = FeedDraft {
-        space: "default".parse().unwrap(),
-        slug: "a".parse().unwrap(),
-        name: None,
-        registry: registry.parse().unwrap(),
-        provider: serde_json::from_value(json!({
-            "type": "azure-acr", "tenant_id": Uuid::from_u128(1), "client_id": Uuid::from_u128(2),
-        }))
-        .unwrap(),
-        audience: None,
-        subject_keys: None,
-        alg: None,
-        token_lifetime: None,
         endpoints: crate::feed::endpoints::Endpoints::from_pairs(
             crate::feed::azure::ENDPOINT_NAMES,
             ["authority=http://localhost:1", "registry=http://localhost:1"],
         )
         .unwrap(),
+        ..FeedDraft::new(
+            "default/a".parse().unwrap(),
+            registry.parse().unwrap(),
+            serde_json::from_value(json!({
+                "type": "azure-acr", "tenant_id": Uuid::from_u128(1), "client_id": Uuid::from_u128(2),
+            }))
+            .unwrap(),
+        )
     };
     Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), "2026-03-01T12:00:00Z".parse().unwrap()).unwrap()
 }

@@ -263,16 +263,8 @@ impl Stage {
             endpoints.insert(name.to_owned(), url.parse()?)?;
         }
         let draft = FeedDraft {
-            space: "default".parse()?,
-            slug: slug.parse()?,
-            name: None,
-            registry: registry.parse()?,
-            provider,
-            audience: None,
-            subject_keys: None,
-            alg: None,
-            token_lifetime: None,
             endpoints,
+            ..FeedDraft::new(format!("default/{slug}").parse()?, registry.parse()?, provider)
         };
         Ok(self.feeds.add(draft, Sharing::NOTHING, &Actor::local("demo")).await?.feed)
     }

@@ -5,7 +5,7 @@ use http::Response;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::exchange::tests::{NOW, SIGNATURE, Scripted, TOKEN, response, shown};
+use crate::exchange::tests::{NOW, SIGNATURE, SILENCES, Scripted, TOKEN, response, shown};
 use crate::exchange::transport::TransportErrorKind;
 use crate::exchange::{Credential, ExchangeError, ExchangeFailure, ExchangeRequest, exchange};
 use crate::feed::endpoints::Endpoints;
@@ -33,16 +33,12 @@ fn feed(account: Option<&str>, registry: &str, endpoints: &[&str]) -> Feed {
         google["service_account"] = account.into();
     }
     let draft = FeedDraft {
-        space: "default".parse().unwrap(),
-        slug: "a".parse().unwrap(),
-        name: None,
-        registry: registry.parse().unwrap(),
-        provider: serde_json::from_value(google).unwrap(),
-        audience: None,
-        subject_keys: None,
-        alg: None,
-        token_lifetime: None,
         endpoints: Endpoints::from_pairs(ENDPOINT_NAMES, endpoints.iter().copied()).unwrap(),
+        ..FeedDraft::new(
+            "default/a".parse().unwrap(),
+            registry.parse().unwrap(),
+            serde_json::from_value(google).unwrap(),
+        )
     };
     Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), NOW.parse().unwrap()).unwrap()
 }
@@ -356,17 +352,7 @@ async fn tokens_that_arrive_expired_are_never_returned_nor_used() {
 
 #[tokio::test]
 async fn silence_is_reported_with_its_step_and_kind() {
-    use TransportErrorKind::{Connect, Other, Timeout, Tls, TooLarge};
-
-    use crate::values::tls_failure::TlsFailure;
-    for (kind, transient) in [
-        (Connect, true),
-        (Timeout, true),
-        (Tls(TlsFailure::NotTls), false),
-        (Tls(TlsFailure::Closed), true),
-        (TooLarge, false),
-        (Other, false),
-    ] {
+    for (kind, transient) in SILENCES {
         for (responses, step) in [(vec![Err(kind)], STS), (vec![exchanged(), Err(kind)], IAM)] {
             let error = failure(&impersonating(), responses).await;
             let upstream = error.upstream().unwrap();

@@ -14,16 +14,12 @@ fn azure_feed(registry: &str, endpoints: &[&str]) -> Feed {
     let azure = json!({ "type": "azure-acr", "tenant_id": TENANT, "client_id": CLIENT });
     let endpoints = Endpoints::from_pairs(crate::feed::azure::ENDPOINT_NAMES, endpoints.iter().copied());
     let draft = FeedDraft {
-        space: "default".parse().unwrap(),
-        slug: "a".parse().unwrap(),
-        name: None,
-        registry: registry.parse().unwrap(),
-        provider: serde_json::from_value(azure).unwrap(),
-        audience: None,
-        subject_keys: None,
-        alg: None,
-        token_lifetime: None,
         endpoints: endpoints.unwrap(),
+        ..FeedDraft::new(
+            "default/a".parse().unwrap(),
+            registry.parse().unwrap(),
+            serde_json::from_value(azure).unwrap(),
+        )
     };
     Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), NOW.parse().unwrap()).unwrap()
 }
@@ -333,17 +329,7 @@ async fn a_refresh_token_that_arrives_expired_is_never_returned() {
 
 #[tokio::test]
 async fn silence_is_reported_with_its_step_and_kind() {
-    use TransportErrorKind::{Connect, Other, Timeout, Tls, TooLarge};
-
-    use crate::values::tls_failure::TlsFailure;
-    for (kind, transient) in [
-        (Connect, true),
-        (Timeout, true),
-        (Tls(TlsFailure::NotTls), false),
-        (Tls(TlsFailure::Closed), true),
-        (TooLarge, false),
-        (Other, false),
-    ] {
+    for (kind, transient) in SILENCES {
         for (responses, step) in
             [(vec![Err(kind)], "entra:token"), (vec![access(), Err(kind)], "acr:exchange")]
         {

@@ -19,11 +19,22 @@ use crate::feed::endpoints::Endpoints;
 use crate::jose::Algorithm;
 use crate::oidc::token::Presented;
 use crate::values::clock::SimulatedClock;
+use crate::values::tls_failure::TlsFailure;
 
 pub(super) const TOKEN: &str = "aGVhZGVy.cGF5bG9hZA.c2lnbmF0dXJlLXNpZ25hdHVyZQ";
 pub(super) const SIGNATURE: &str = "c2lnbmF0dXJlLXNpZ25hdHVyZQ";
 const SESSION_TOKEN: &str = "session/token+with==";
 pub(super) const NOW: &str = "2026-03-01T12:00:00Z";
+
+/// Every kind of silence, and whether a retry may help.
+pub(super) const SILENCES: [(TransportErrorKind, bool); 6] = [
+    (TransportErrorKind::Connect, true),
+    (TransportErrorKind::Timeout, true),
+    (TransportErrorKind::Tls(TlsFailure::NotTls), false),
+    (TransportErrorKind::Tls(TlsFailure::Closed), true),
+    (TransportErrorKind::TooLarge, false),
+    (TransportErrorKind::Other, false),
+];
 
 pub(super) fn response(status: u16, body: impl Into<Bytes>) -> Result<Response<Bytes>, TransportErrorKind> {
     Ok(Response::builder().status(status).body(body.into()).unwrap())
@@ -64,16 +75,12 @@ fn feed(registry: &str, endpoints: &[&str]) -> Feed {
 fn feed_of_type(feed_type: &str, registry: &str, endpoints: &[&str]) -> Feed {
     let aws = json!({ "type": feed_type, "role_arn": "arn:aws:iam::123456789012:role/pull" });
     let draft = FeedDraft {
-        space: "default".parse().unwrap(),
-        slug: "a".parse().unwrap(),
-        name: None,
-        registry: registry.parse().unwrap(),
-        provider: serde_json::from_value(aws).unwrap(),
-        audience: None,
-        subject_keys: None,
-        alg: None,
-        token_lifetime: None,
         endpoints: Endpoints::from_pairs(ENDPOINT_NAMES, endpoints.iter().copied()).unwrap(),
+        ..FeedDraft::new(
+            "default/a".parse().unwrap(),
+            registry.parse().unwrap(),
+            serde_json::from_value(aws).unwrap(),
+        )
     };
     Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), NOW.parse().unwrap()).unwrap()
 }
@@ -427,17 +434,7 @@ async fn credentials_that_arrive_expired_are_never_returned() {
 
 #[tokio::test]
 async fn silence_is_reported_with_its_step_and_kind() {
-    use TransportErrorKind::{Connect, Other, Timeout, Tls, TooLarge};
-
-    use crate::values::tls_failure::TlsFailure;
-    for (kind, transient) in [
-        (Connect, true),
-        (Timeout, true),
-        (Tls(TlsFailure::NotTls), false),
-        (Tls(TlsFailure::Closed), true),
-        (TooLarge, false),
-        (Other, false),
-    ] {
+    for (kind, transient) in SILENCES {
         for (responses, step) in [
             (vec![Err(kind)], "sts:AssumeRoleWithWebIdentity"),
             (vec![assumed(), Err(kind)], "ecr:GetAuthorizationToken"),

@@ -129,18 +129,11 @@ fn google_feed() -> Feed {
         "workload_identity_provider": PROVIDER,
         "service_account": "pull@my-project.iam.gserviceaccount.com",
     });
-    let draft = FeedDraft {
-        space: "default".parse().unwrap(),
-        slug: "a".parse().unwrap(),
-        name: None,
-        registry: "europe-west1-docker.pkg.dev".parse().unwrap(),
-        provider: serde_json::from_value(google).unwrap(),
-        audience: None,
-        subject_keys: None,
-        alg: None,
-        token_lifetime: None,
-        endpoints: Endpoints::default(),
-    };
+    let draft = FeedDraft::new(
+        "default/a".parse().unwrap(),
+        "europe-west1-docker.pkg.dev".parse().unwrap(),
+        serde_json::from_value(google).unwrap(),
+    );
     Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), NOW.parse().unwrap()).unwrap()
 }
 

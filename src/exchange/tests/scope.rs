@@ -32,18 +32,11 @@ async fn feeds_whose_provider_cannot_limit_a_credential_give_the_reason_and_send
         ("europe-docker.pkg.dev", google, repository, ScopeError::Google),
         ("europe-docker.pkg.dev", google, pull, ScopeError::Google),
     ] {
-        let draft = FeedDraft {
-            space: "default".parse().unwrap(),
-            slug: "a".parse().unwrap(),
-            name: None,
-            registry: registry.parse().unwrap(),
-            provider: serde_json::from_str(settings).unwrap(),
-            audience: None,
-            subject_keys: None,
-            alg: None,
-            token_lifetime: None,
-            endpoints: Endpoints::default(),
-        };
+        let draft = FeedDraft::new(
+            "default/a".parse().unwrap(),
+            registry.parse().unwrap(),
+            serde_json::from_str(settings).unwrap(),
+        );
         let feed = Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), NOW.parse().unwrap()).unwrap();
         let scope: Scope = serde_json::from_str(scope).unwrap();
         // The script has no response, so a request would panic.

@@ -228,18 +228,11 @@ fn feed(changes: FeedChanges) -> Result<Feed, FeedError> {
 
 fn feed_of_space(space: &str, changes: FeedChanges) -> Result<Feed, FeedError> {
     let hour = Duration::from_secs(3600);
-    let draft = FeedDraft {
-        space: space.parse().unwrap(),
-        slug: "a".parse().unwrap(),
-        name: None,
-        registry: "gcr.io".parse().unwrap(),
-        provider: Provider::GoogleArtifactRegistry(google(None)),
-        audience: None,
-        subject_keys: None,
-        alg: None,
-        token_lifetime: None,
-        endpoints: Endpoints::default(),
-    };
+    let draft = FeedDraft::new(
+        format!("{space}/a").parse().unwrap(),
+        "gcr.io".parse().unwrap(),
+        Provider::GoogleArtifactRegistry(google(None)),
+    );
     let feed = Feed::new(draft, uuid::Uuid::nil(), hour, jiff::Timestamp::UNIX_EPOCH).unwrap();
     feed.changed(changes, hour, jiff::Timestamp::UNIX_EPOCH)
 }

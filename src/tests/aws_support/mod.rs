@@ -259,16 +259,12 @@ fn feed(feed_type: &str, sts: &str, ecr: &str) -> Feed {
     let aws = json!({ "type": feed_type, "role_arn": "arn:aws:iam::123456789012:role/pull" });
     let (sts, ecr) = (format!("sts={sts}"), format!("ecr={ecr}"));
     let draft = FeedDraft {
-        space: "default".parse().unwrap(),
-        slug: "a".parse().unwrap(),
-        name: None,
-        registry: "localhost:5000".parse().unwrap(),
-        provider: serde_json::from_value(aws).unwrap(),
-        audience: None,
-        subject_keys: None,
-        alg: None,
-        token_lifetime: None,
         endpoints: Endpoints::from_pairs(ENDPOINT_NAMES, [sts.as_str(), ecr.as_str()]).unwrap(),
+        ..FeedDraft::new(
+            "default/a".parse().unwrap(),
+            "localhost:5000".parse().unwrap(),
+            serde_json::from_value(aws).unwrap(),
+        )
     };
     Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), at(0)).unwrap()
 }

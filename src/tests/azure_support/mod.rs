@@ -77,16 +77,12 @@ impl World {
         ];
         let azure = json!({ "type": "azure-acr", "tenant_id": tenant, "client_id": client });
         let draft = FeedDraft {
-            space: "default".parse().unwrap(),
-            slug: "a".parse().unwrap(),
-            name: None,
-            registry: "images.azurecr.io".parse().unwrap(),
-            provider: serde_json::from_value(azure).unwrap(),
-            audience: None,
-            subject_keys: None,
-            alg: None,
-            token_lifetime: None,
             endpoints: Endpoints::from_pairs(ENDPOINT_NAMES, overrides.iter().map(String::as_str)).unwrap(),
+            ..FeedDraft::new(
+                "default/a".parse().unwrap(),
+                "images.azurecr.io".parse().unwrap(),
+                serde_json::from_value(azure).unwrap(),
+            )
         };
         Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), at(0)).unwrap()
     }

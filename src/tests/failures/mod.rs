@@ -175,17 +175,13 @@ impl Cloud {
         let overrides: Vec<String> =
             self.endpoint_names.iter().zip(urls).map(|(name, url)| format!("{name}={url}")).collect();
         let draft = FeedDraft {
-            space: "default".parse().unwrap(),
-            slug: "a".parse().unwrap(),
-            name: None,
-            registry: self.registry.parse().unwrap(),
-            provider: serde_json::from_value(settings).unwrap(),
-            audience: None,
-            subject_keys: None,
-            alg: None,
-            token_lifetime: None,
             endpoints: Endpoints::from_pairs(self.endpoint_names, overrides.iter().map(String::as_str))
                 .unwrap(),
+            ..FeedDraft::new(
+                "default/a".parse().unwrap(),
+                self.registry.parse().unwrap(),
+                serde_json::from_value(settings).unwrap(),
+            )
         };
         Feed::new(draft, Uuid::nil(), Duration::from_secs(3600), at(0)).unwrap()
     }

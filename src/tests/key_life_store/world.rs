@@ -129,16 +129,13 @@ pub(crate) fn somebody() -> Actor {
 
 pub(crate) fn feed(alg: Algorithm, token_lifetime: Duration) -> Feed {
     let draft = FeedDraft {
-        space: "default".parse().unwrap(),
-        slug: "prod".parse().unwrap(),
-        name: None,
-        registry: "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse().unwrap(),
-        provider: Provider::AwsEcr(AssumedRole::new("arn:aws:iam::123456789012:role/pull".parse().unwrap())),
-        audience: None,
-        subject_keys: None,
         alg: Some(alg),
         token_lifetime: Some(token_lifetime),
-        endpoints: Default::default(),
+        ..FeedDraft::new(
+            "default/prod".parse().unwrap(),
+            "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse().unwrap(),
+            Provider::AwsEcr(AssumedRole::new("arn:aws:iam::123456789012:role/pull".parse().unwrap())),
+        )
     };
     Feed::new(draft, Uuid::from_u128(1), token_lifetime, Timestamp::UNIX_EPOCH).unwrap()
 }

@@ -67,16 +67,12 @@ impl InProcess {
                 endpoints.insert(name.to_owned(), url.parse().unwrap()).unwrap();
             }
             let draft = FeedDraft {
-                space: "default".parse().unwrap(),
-                slug: slug.parse().unwrap(),
-                name: None,
-                registry: "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse().unwrap(),
-                provider: Provider::AwsEcr(AssumedRole::new(ROLE.parse().unwrap())),
-                audience: None,
-                subject_keys: None,
-                alg: None,
-                token_lifetime: None,
                 endpoints,
+                ..FeedDraft::new(
+                    format!("default/{slug}").parse().unwrap(),
+                    "123456789012.dkr.ecr.eu-central-1.amazonaws.com".parse().unwrap(),
+                    Provider::AwsEcr(AssumedRole::new(ROLE.parse().unwrap())),
+                )
             };
             feeds.add(draft, Sharing::NOTHING, &Actor::local("test")).await.unwrap().feed
         };

@@ -50,7 +50,7 @@ fn a_rotation_is_refused_with_the_feed_and_force_explains_the_effects() {
         &["not yet published", "it waits for feed default/prod", "carnet feed setup default/prod", &confirm],
     );
     let asked = carnet.run(&["key", "rotate", "--alg=ES256", "--force"]);
-    tells(&asked, 2, &["New tokens of feed default/prod are refused until the JWKS is uploaded there anew"]);
+    tells(&asked, 2, &["New tokens of feed default/prod are refused until the JWKS is uploaded there again"]);
     assert_eq!(kid(&carnet, "ES256", "prepared"), prepared);
 
     carnet.ok(&["key", "rotate", "--alg=ES256", "--force", "--yes"]);
