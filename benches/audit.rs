@@ -13,7 +13,7 @@ use std::sync::Arc;
 use carnet::internals::Parts as _;
 use carnet::internals::audit::{Event, EventKind, Outcome as Became};
 use carnet::internals::audit_log::AuditLog;
-use carnet::internals::store::Store;
+use carnet::internals::store::Trusted;
 use carnet::internals::values::actor::Actor;
 use carnet::internals::values::clock::{Clock, SystemClock};
 use support::{Outcome, Row, Spread, TemporaryIssuer, report};
@@ -27,7 +27,7 @@ const EVENTS: usize = 128;
 #[derive(Clone)]
 enum Recorder {
     Group(AuditLog),
-    Each(Store, Arc<dyn Clock>),
+    Each(Trusted, Arc<dyn Clock>),
 }
 
 impl Recorder {

@@ -1,4 +1,58 @@
 //! Internal parts for carnet's own tests and benches. They may change at any time.
+//!
+//! The types of [`store`] allow what each step of opening a database permits:
+//!
+//! ```
+//! # use carnet::internals::store::{Store, StoreError, Trusted, Unlocked};
+//! async fn reads(store: &Store) -> Result<(), StoreError> {
+//!     store.feeds(None).await.map(drop)
+//! }
+//! async fn authenticates(store: &Unlocked) -> Result<(), StoreError> {
+//!     store.signing_keys().await.map(drop)
+//! }
+//! async fn verifies(store: &Unlocked) -> Result<(), StoreError> {
+//!     store.verify_audit(&[]).await.map(drop)
+//! }
+//! async fn changes(store: &Trusted) -> Result<(), StoreError> {
+//!     store.write().await?.commit().await
+//! }
+//! ```
+//!
+//! The signing keys in a locked database cannot be read:
+//!
+//! ```compile_fail,E0599
+//! # use carnet::internals::store::{Store, StoreError};
+//! async fn authenticates(store: &Store) -> Result<(), StoreError> {
+//!     store.signing_keys().await.map(drop)
+//! }
+//! ```
+//!
+//! Its audit log cannot be verified:
+//!
+//! ```compile_fail,E0599
+//! # use carnet::internals::store::{Store, StoreError};
+//! async fn verifies(store: &Store) -> Result<(), StoreError> {
+//!     store.verify_audit(&[]).await.map(drop)
+//! }
+//! ```
+//!
+//! Nor can it be changed:
+//!
+//! ```compile_fail,E0599
+//! # use carnet::internals::store::{Store, StoreError};
+//! async fn changes(store: &Store) -> Result<(), StoreError> {
+//!     store.write().await?.commit().await
+//! }
+//! ```
+//!
+//! An unlocked database whose state was not checked cannot be changed:
+//!
+//! ```compile_fail,E0599
+//! # use carnet::internals::store::{Unlocked, StoreError};
+//! async fn changes(store: &Unlocked) -> Result<(), StoreError> {
+//!     store.write().await?.commit().await
+//! }
+//! ```
 
 #![allow(missing_docs, reason = "each part is documented where it stands")]
 
@@ -15,9 +69,9 @@ use crate::issuer::{Issuer, MintError};
 use crate::metrics::Metrics;
 use crate::oidc::subject::Context;
 use crate::oidc::token::SignedToken;
-use crate::store::Store;
+use crate::store::{Store, Trusted, Unlocked};
 use crate::values::clock::Clock;
-use crate::{Carnet, Config, Grants, OpenError};
+use crate::{Carnet, Config, OpenError};
 
 macro_rules! door {
     ($room:ident) => {
@@ -66,7 +120,7 @@ door!(sandbox);
 
 /// The parts of an open issuer.
 pub trait Parts {
-    fn store(&self) -> &Store;
+    fn store(&self) -> &Trusted;
     fn issuer(&self) -> &Arc<Issuer>;
     fn rotator(&self) -> &Arc<Rotator>;
     fn metrics(&self) -> &Arc<Metrics>;
@@ -80,7 +134,7 @@ pub trait Parts {
 }
 
 impl Parts for Carnet {
-    fn store(&self) -> &Store {
+    fn store(&self) -> &Trusted {
         self.store()
     }
 
@@ -136,38 +190,29 @@ impl Mint for Issuer {
     }
 }
 
-/// Opens the database alone, for changes.
+/// Opens a database as its configuration says: the first step. See [`store`].
+///
+/// # Errors
+///
+/// [`OpenError`] if there is none.
+pub async fn open_store(config: &Config) -> Result<Store, OpenError> {
+    config.open_store().await
+}
+
+/// Opens the symmetric keys of a database: the second step.
+///
+/// # Errors
+///
+/// [`OpenError`] if the master key does not fit.
+pub async fn unlock(config: &Config) -> Result<Unlocked, OpenError> {
+    config.unlock(&config.open_store().await?).await
+}
+
+/// Opens a database for changes: the third step.
 ///
 /// # Errors
 ///
 /// As [`Carnet::open`], except for issuer and keys.
-pub async fn open_store(config: &Config) -> Result<Store, OpenError> {
-    Carnet::open_store(config).await
-}
-
-/// Opens an existing database for reading, without the master key.
-///
-/// # Errors
-///
-/// [`OpenError`] when there is none.
-pub async fn open_store_to_read(config: &Config) -> Result<Store, OpenError> {
-    Carnet::open_store_to_read(config).await
-}
-
-/// Opens the symmetric keys of a database that was opened for reading.
-///
-/// # Errors
-///
-/// [`OpenError`] when the master key does not fit.
-pub async fn unlock_store(store: &Store, config: &Config) -> Result<(), OpenError> {
-    Carnet::unlock_store(store, config).await
-}
-
-/// Opens the database alone, for its grants.
-///
-/// # Errors
-///
-/// As [`open_store`].
-pub async fn open_grants(config: &Config) -> Result<Grants, OpenError> {
-    Carnet::open_grants(config).await
+pub async fn open_trusted(config: &Config) -> Result<Trusted, OpenError> {
+    config.open_trusted().await
 }

@@ -5,7 +5,7 @@ use carnet::internals::audit::{Event, EventKind, Outcome as Became};
 use carnet::internals::carnet::{Carnet, Config, MasterKeySource};
 use carnet::internals::feed::aws::AssumedRole;
 use carnet::internals::feed::{Feed, FeedDraft, Provider};
-use carnet::internals::store::Store;
+use carnet::internals::store::Trusted;
 use carnet::internals::values::actor::Actor;
 use carnet::internals::values::clock::{Clock as _, SystemClock};
 use carnet::internals::values::random::{SecureRandom, uuid};
@@ -65,7 +65,7 @@ pub(crate) async fn fill(installation: &Installation, size: Size) -> Known {
     known
 }
 
-async fn fill_log(store: &Store, feeds: &[Feed], size: Size) -> Known {
+async fn fill_log(store: &Trusted, feeds: &[Feed], size: Size) -> Known {
     let random = SecureRandom::default();
     let actors: Vec<Uuid> = (0..size.actors).map(|_| uuid(&random).expect("randomness")).collect();
     // Some batches even of the smaller log, so that a time lies between two of them.

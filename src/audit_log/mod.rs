@@ -18,7 +18,7 @@ use self::queue::{Entry, Queue};
 use self::refusals::Refusals;
 use crate::audit::{Event, EventKind, Outcome};
 use crate::metrics::Metrics;
-use crate::store::{Store, StoreError};
+use crate::store::{StoreError, Trusted};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 
@@ -67,7 +67,7 @@ type Recorded = oneshot::Receiver<Result<i64, AuditError>>;
 
 #[derive(Debug)]
 struct Shared {
-    store: Store,
+    store: Trusted,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     queue: Mutex<Queue>,
@@ -75,9 +75,9 @@ struct Shared {
 }
 
 impl AuditLog {
-    /// The log of `store`, which must be unlocked. Counts waiting, written and failed events in `metrics`.
+    /// The log of `store`. Counts waiting, written and failed events in `metrics`.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(store: Trusted, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let (queue, refusals) = (Mutex::default(), Mutex::default());
         Self(Arc::new(Shared { store, clock, metrics, queue, refusals }))
     }

@@ -6,9 +6,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::audit::verify::Report;
-use crate::store::IfMissing;
 use crate::store::audit::{AuditFilter, Direction};
 use crate::store::master_key::MasterKey;
+use crate::store::{IfMissing, Store, Unlocked};
 use crate::values::clock::{SimulatedClock, SystemClock};
 use crate::values::random::SecureRandom;
 
@@ -25,11 +25,9 @@ impl Database {
     }
 
     /// Opens a separate store, as another process would.
-    async fn store(&self) -> Store {
+    async fn store(&self) -> Trusted {
         let url = self.folder.path().join("carnet.db").into();
-        let store = Store::open(&url, IfMissing::Create).await.unwrap();
-        store.unlock_new(&self.master_key).await;
-        store
+        Store::open(&url, IfMissing::Create).await.unwrap().set_up_new(&self.master_key).await
     }
 }
 
@@ -47,7 +45,7 @@ async fn details(store: &Store) -> Vec<String> {
     records.into_iter().filter_map(|record| record.event.detail).collect()
 }
 
-async fn verified(store: &Store) -> Report {
+async fn verified(store: &Unlocked) -> Report {
     let report = store.verify_audit(&[]).await.unwrap();
     assert!(report.is_clean(), "{:?}", report.findings);
     report
@@ -211,19 +209,6 @@ fn a_writer_that_ends_with_its_runtime_leaves_no_caller_waiting() {
     let second = runtime();
     assert!(matches!(second.block_on(log.wait(recorded)), Err(AuditError::Interrupted)));
     assert_eq!(log.depth(), 0);
-}
-
-#[tokio::test]
-async fn without_the_key_nothing_is_recorded_nor_changed() {
-    let database = Database::new();
-    let url = database.store().await.url().clone();
-    let locked = Store::open(&url, IfMissing::Refuse).await.unwrap();
-    let error =
-        AuditLog::new(locked.clone(), system(), Arc::default()).record(event("locked")).await.unwrap_err();
-    let AuditError::Store(error) = error else { panic!("{error}") };
-    assert!(matches!(*error, StoreError::Locked(_)));
-    assert!(matches!(locked.verify_audit(&[]).await, Err(StoreError::Locked(_))));
-    assert_eq!(details(&locked).await, Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -4,27 +4,31 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::adoption::{adopt_issuer, unlock};
 use super::recovery::RewrapError;
 use super::{Config, OpenError};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::clock_watch::ClockWatch;
-use crate::issuer::rotator::Rotator;
+use crate::issuer::rotator::{KeySource, Rotator};
 use crate::signing_keys::rotation::Change;
 use crate::states::StatePoint;
-use crate::store::custody;
 use crate::store::rewrap::ForgedRow;
 use crate::store::states::Witnesses;
-use crate::store::{IfMissing, Store};
+use crate::store::vault::Vault;
+use crate::store::{IfMissing, Unlocked};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
+use crate::values::issuer_url::IssuerUrl;
+use crate::values::random::Random;
 
 /// A database to be accepted, whatever the witnesses of its state say.
 #[derive(Debug)]
 pub struct Acceptance {
-    store: Store,
-    rotator: Rotator,
+    store: Unlocked,
+    issuer: IssuerUrl,
+    watch: Arc<ClockWatch>,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    key_source: Arc<dyn KeySource>,
     /// The description of the database's state, with the problem if there is one.
     found: String,
     witnesses: Witnesses,
@@ -51,9 +55,7 @@ impl Acceptance {
     /// Opens the database that `config` names, which must exist.
     pub async fn open(config: &Config) -> Result<Self, OpenError> {
         let config = Config { if_missing: IfMissing::Refuse, ..config.clone() };
-        custody::check(config.database.path(), &config.master_key, config.state_file.as_deref())?;
-        let store = Store::open(&config.database, config.if_missing).await?;
-        unlock(&store, &config).await?;
+        let store = config.unlock(&config.open_store().await?).await?;
         let witnesses = config.witnesses();
         let found = match store.examine_state(&witnesses).await {
             Ok(_) => {
@@ -61,10 +63,10 @@ impl Acceptance {
             }
             Err(error) => format!("{error}."),
         };
-        let vault = Arc::new(adopt_issuer(store.clone(), &config).await?);
+        let issuer = config.issuer_of(&store).await?;
         let watch = Arc::new(ClockWatch::new(Arc::clone(&config.clock)));
-        let rotator = Rotator::new(vault, watch, Arc::clone(&config.key_source));
-        Ok(Self { store, rotator, clock: config.clock, found, witnesses })
+        let Config { clock, random, key_source, .. } = config;
+        Ok(Self { store, issuer, watch, clock, random, key_source, found, witnesses })
     }
 
     /// The description of the database's state, with the problem if there is one.
@@ -77,15 +79,16 @@ impl Acceptance {
     /// one transaction. The appended state is greater than any that is remembered.
     ///
     /// After an error, nothing has changed.
-    pub async fn accept(&self, actor: &Actor) -> Result<Accepted, RewrapError> {
-        let moved = self.store.tolerate_state(&self.witnesses)?;
-        let rsa_bits = self.store.key_settings().await?.rsa_bits;
-        let replacement = self.rotator.make_replacement(rsa_bits).await?;
-        let mut write = self.store.write().await?;
+    pub async fn accept(self, actor: &Actor) -> Result<Accepted, RewrapError> {
+        let (store, moved) = self.store.tolerate_state(&self.witnesses)?;
+        let vault = Vault::new(store.clone(), self.issuer, Arc::clone(&self.clock), self.random);
+        let rotator = Rotator::new(Arc::new(vault), self.watch, self.key_source);
+        let rsa_bits = store.key_settings().await?.rsa_bits;
+        let replacement = rotator.make_replacement(rsa_bits).await?;
+        let mut write = store.write().await?;
         let now = self.clock.now();
         let (seen, mut forged) = write.keep_authentic_signing_keys().await?;
-        let changes =
-            self.rotator.replace_everything(&mut write, &seen, replacement, ACCEPTED, actor).await?;
+        let changes = rotator.replace_everything(&mut write, &seen, replacement, ACCEPTED, actor).await?;
         let (revoked, forged_grants) = write.revoke_all_grants(now).await?;
         forged.extend(forged_grants);
         let confirmations = write.forget_all_confirmed_keys().await?;
@@ -101,8 +104,8 @@ impl Acceptance {
         }));
         write.append_audit(now, &events).await?;
         write.commit().await?;
-        let _ = self.store.finish_erasure().await?;
-        let state = self.store.state_status().map(|status| status.state);
+        let _ = store.finish_erasure().await?;
+        let state = store.state_status().map(|status| status.state);
         Ok(Accepted { changes, grants: revoked.len(), confirmations, forged, moved, state })
     }
 }

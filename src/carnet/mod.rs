@@ -1,11 +1,12 @@
-//! Opening an issuer: the database, the master key, the issuer URL and the keys, in that order.
+//! Opening an issuer: the database, the master key, the state, the issuer URL and the keys, in that order.
 //!
-//! Owns the rules of first and later starts: which of the four may be created, which must exist, and which
+//! Owns the rules of first and later starts: which of the five may be created, which must exist, and which
 //! must be unchanged.
 
 pub mod accepting;
 mod adoption;
 mod master_keys;
+mod opening;
 pub mod recovery;
 pub mod tasks;
 
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use self::adoption::{adopt_issuer, establish_state, unlock};
+use self::adoption::adopt_issuer;
 use crate::access::grants::Grants;
 use crate::audit::{Event, EventKind, Outcome};
 use crate::audit_log::AuditLog;
@@ -36,14 +37,14 @@ use crate::metrics::Metrics;
 use crate::oidc::subject::Context;
 use crate::oidc::token::SignedToken;
 use crate::states::StatePoint;
-use crate::store::custody::{self, CustodyError};
+use crate::store::custody::CustodyError;
 use crate::store::database_url::DatabaseUrl;
 pub use crate::store::master_key::MasterKeySource;
 use crate::store::master_key::{MasterKeyError, MasterKeyId, MasterKeys};
 use crate::store::state_file::{self, StateFile};
 use crate::store::states::Witnesses;
 use crate::store::vault::Vault;
-use crate::store::{IfMissing, Store, StoreError};
+use crate::store::{IfMissing, StoreError, Trusted};
 use crate::values::actor::Actor;
 use crate::values::clock::{Clock, SystemClock};
 use crate::values::issuer_url::IssuerUrl;
@@ -130,7 +131,7 @@ impl Config {
 /// An open issuer.
 #[derive(Debug)]
 pub struct Carnet {
-    store: Store,
+    store: Trusted,
     vault: Arc<Vault>,
     master_keys: MasterKeys,
     issuer: Arc<Issuer>,
@@ -212,10 +213,7 @@ impl Carnet {
     ///
     /// A first start that fails part way continues from there when it is repeated.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
-        custody::check(config.database.path(), &config.master_key, config.state_file.as_deref())?;
-        let store = Store::open(&config.database, config.if_missing).await?;
-        unlock(&store, &config).await?;
-        establish_state(&store, &config).await?;
+        let store = config.open_trusted().await?;
         let watch = Arc::new(ClockWatch::new(Arc::clone(&config.clock)));
         let grants = Grants::new(store.clone(), Arc::clone(&watch), Arc::clone(&config.random));
         let vault = Arc::new(adopt_issuer(store.clone(), &config).await?);
@@ -260,50 +258,6 @@ impl Carnet {
             audit_retention,
             broker,
         })
-    }
-
-    /// Opens only the database, for changes that need no signing keys but are recorded in the audit log. Sets
-    /// up a new database if `config` allows it.
-    pub(crate) async fn open_store(config: &Config) -> Result<Store, OpenError> {
-        custody::check(config.database.path(), &config.master_key, config.state_file.as_deref())?;
-        let store = Store::open(&config.database, config.if_missing).await?;
-        unlock(&store, config).await?;
-        establish_state(&store, config).await?;
-        Ok(store)
-    }
-
-    /// Opens an existing database for reading. Needs no master key; changes that must be recorded are
-    /// impossible.
-    pub(crate) async fn open_store_to_read(config: &Config) -> Result<Store, OpenError> {
-        custody::check(config.database.path(), &config.master_key, config.state_file.as_deref())?;
-        Self::open_store_to_examine(config).await
-    }
-
-    /// Opens a database as [`Carnet::open_store_to_read`] does, even if other users could change its files.
-    /// Use it only to report on the files.
-    pub(crate) async fn open_store_to_examine(config: &Config) -> Result<Store, OpenError> {
-        let store = Store::open(&config.database, IfMissing::Refuse).await?;
-        if store.sealed_with().await?.is_none() {
-            return Err(OpenError::NotSetUp(config.database.clone()));
-        }
-        Ok(store)
-    }
-
-    /// Unlocks a database that was opened for reading, so that its rows can be authenticated and the audit
-    /// log verified. Its states are not checked, and nothing that they cover can be changed.
-    pub(crate) async fn unlock_store(store: &Store, config: &Config) -> Result<(), OpenError> {
-        let config = Config { if_missing: IfMissing::Refuse, ..config.clone() };
-        unlock(store, &config).await
-    }
-
-    /// Opens only the database, for its grants. Sets up a new database if `config` allows it.
-    pub(crate) async fn open_grants(config: &Config) -> Result<Grants, OpenError> {
-        custody::check(config.database.path(), &config.master_key, config.state_file.as_deref())?;
-        let store = Store::open(&config.database, config.if_missing).await?;
-        unlock(&store, config).await?;
-        establish_state(&store, config).await?;
-        let watch = Arc::new(ClockWatch::new(Arc::clone(&config.clock)));
-        Ok(Grants::new(store, watch, Arc::clone(&config.random)))
     }
 
     /// Mints a token for `feed` in `context`. The audit log names `by`, and its row is durable before this returns.
@@ -385,7 +339,7 @@ impl Carnet {
 
     /// The database.
     #[must_use]
-    pub(crate) fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Trusted {
         &self.store
     }
 

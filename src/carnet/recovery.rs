@@ -10,23 +10,21 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::adoption::{adopt_issuer, unlock};
 use super::{Carnet, Config, OpenError};
 use crate::audit::{Event, EventKind, KeyEventKind, Outcome};
 use crate::clock_watch::ClockWatch;
 use crate::feed::Feed;
 use crate::grant::{Grant, GrantState};
-use crate::issuer::rotator::{RotationError, Rotator};
+use crate::issuer::rotator::{KeySource, RotationError, Rotator};
 use crate::signing_keys::Stage;
 use crate::signing_keys::rotation::Change;
-use crate::store::custody;
 use crate::store::grants::{GrantRow, StoredGrant};
 use crate::store::master_key::{Aside, MasterKey, MasterKeyError, MasterKeyId, MasterKeys};
 use crate::store::rewrap::ForgedRow;
 use crate::store::sealed::Sealer;
 use crate::store::states::Witnesses;
 use crate::store::vault::Vault;
-use crate::store::{IfMissing, Store, StoreError};
+use crate::store::{IfMissing, Store, StoreError, Trusted, Unlocked};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 use crate::values::issuer_url::IssuerUrl;
@@ -104,6 +102,8 @@ pub struct Recovered {
     pub confirmations: u64,
     /// The rows that failed their MAC before the recovery and were deleted.
     pub forged: Vec<ForgedRow>,
+    /// The database afterwards.
+    pub store: Trusted,
 }
 
 /// Reads or creates the master key in `new` and adds it to the usual location, before anything needs it
@@ -172,9 +172,11 @@ impl Carnet {
 /// contain.
 #[derive(Debug)]
 pub struct Recovery {
-    store: Store,
-    vault: Arc<Vault>,
-    rotator: Rotator,
+    store: Unlocked,
+    issuer: IssuerUrl,
+    watch: Arc<ClockWatch>,
+    key_source: Arc<dyn KeySource>,
+    nudges: bool,
     master_keys: MasterKeys,
     witnesses: Witnesses,
     clock: Arc<dyn Clock>,
@@ -185,27 +187,24 @@ impl Recovery {
     /// Opens the issuer that `config` describes, which must exist.
     pub async fn open(config: &Config) -> Result<Self, OpenError> {
         let config = Config { if_missing: IfMissing::Refuse, ..config.clone() };
-        custody::check(config.database.path(), &config.master_key, config.state_file.as_deref())?;
-        let store = Store::open(&config.database, config.if_missing).await?;
-        unlock(&store, &config).await?;
-        let vault = Arc::new(adopt_issuer(store.clone(), &config).await?);
-        let (clock, random) = (Arc::clone(&config.clock), Arc::clone(&config.random));
-        let watch = Arc::new(ClockWatch::new(Arc::clone(&clock)));
-        let rotator = Rotator::new(Arc::clone(&vault), watch, Arc::clone(&config.key_source));
+        let store = config.unlock(&config.open_store().await?).await?;
+        let issuer = config.issuer_of(&store).await?;
+        let watch = Arc::new(ClockWatch::new(Arc::clone(&config.clock)));
         let (master_keys, witnesses) = (config.master_keys(), config.witnesses());
-        Ok(Self { store, vault, rotator, master_keys, witnesses, clock, random })
+        let Config { clock, random, key_source, .. } = config;
+        Ok(Self { store, issuer, watch, key_source, nudges: true, master_keys, witnesses, clock, random })
     }
 
     /// Returns this recovery, without a request to nudge the verifiers.
     #[must_use]
     pub fn without_nudges(self) -> Self {
-        Self { rotator: self.rotator.without_nudges(), ..self }
+        Self { nudges: false, ..self }
     }
 
     /// The issuer URL.
     #[must_use]
     pub fn issuer(&self) -> &IssuerUrl {
-        self.vault.issuer()
+        &self.issuer
     }
 
     /// The database.
@@ -256,27 +255,27 @@ impl Recovery {
         actor: &Actor,
     ) -> Result<Recovered, RewrapError> {
         let key = bring_in(new, &self.master_keys, self.random.as_ref())?;
-        let mut recovered = Recovered {
-            master_key: key.id().clone(),
-            changes: Vec::new(),
-            grants: Vec::new(),
-            confirmations: 0,
-            forged: Vec::new(),
-        };
-        if self.store.keyring()?.sealer().master_key_id() == key.id() {
+        let recovered = if self.store.keyring().sealer().master_key_id() == key.id() {
             if !self.store.was_rewrapped(&recovery_to(key.id())).await? {
                 return Err(RewrapError::SameKey(key.id().clone()));
             }
             // A crash may have left a state file that only the old master key authenticates. It is moved
             // aside now.
-            self.store.establish_state(&self.witnesses).await?;
+            Recovered {
+                master_key: key.id().clone(),
+                changes: Vec::new(),
+                grants: Vec::new(),
+                confirmations: 0,
+                forged: Vec::new(),
+                store: self.store.clone().establish_state(&self.witnesses).await?,
+            }
         } else {
             if stranded == Stranded::Refuse {
                 strands_nobody(&self.store, &self.master_keys, &key, self.clock.as_ref()).await?;
             }
-            self.replace(&key, keep, actor, &mut recovered).await?;
-        }
-        let _ = self.store.finish_erasure().await?;
+            self.replace(&key, keep, actor).await?
+        };
+        let _ = recovered.store.finish_erasure().await?;
         self.master_keys.usual.settle(&key, Aside::Leaked)?;
         Ok(recovered)
     }
@@ -286,18 +285,23 @@ impl Recovery {
         key: &MasterKey,
         keep: &[StoredGrant],
         actor: &Actor,
-        recovered: &mut Recovered,
-    ) -> Result<(), RewrapError> {
+    ) -> Result<Recovered, RewrapError> {
         // The recovery replaces a restored database's contents like all others, so its state is tolerated.
         // Call this only after the operator's confirmation: once the state file is moved aside, nothing
         // outside the database remembers its state.
-        if let Some(aside) = self.store.tolerate_state(&self.witnesses)? {
+        let (store, moved) = self.store.clone().tolerate_state(&self.witnesses)?;
+        if let Some(aside) = moved {
             tracing::warn!(file = %aside.display(), "the state file is not authentic; it was moved aside");
         }
-        let rsa_bits = self.store.key_settings().await?.rsa_bits;
-        let replacement = self.rotator.make_replacement(rsa_bits).await?;
+        let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
+        let vault = Arc::new(Vault::new(store.clone(), self.issuer.clone(), clock, random));
+        let key_source = Arc::clone(&self.key_source);
+        let rotator = Rotator::new(Arc::clone(&vault), Arc::clone(&self.watch), key_source);
+        let rotator = if self.nudges { rotator } else { rotator.without_nudges() };
+        let rsa_bits = store.key_settings().await?.rsa_bits;
+        let replacement = rotator.make_replacement(rsa_bits).await?;
         let sealer = Arc::new(Sealer::new(key).map_err(StoreError::from)?);
-        let mut write = self.store.write().await?;
+        let mut write = store.write().await?;
         let now = self.clock.now();
         let (seen, mut forged) = write.keep_authentic_signing_keys().await?;
         let renewal = write.begin_epoch(sealer, self.random.as_ref()).await?;
@@ -305,11 +309,10 @@ impl Recovery {
         write.record_key_event(KeyEventKind::Rewrap, None, &reason, actor, now).await?;
         for stored in &seen.keys {
             if matches!(stored.key.stage, Stage::Revoked { .. }) {
-                self.vault.update(&mut write, &stored.key).await?;
+                vault.update(&mut write, &stored.key).await?;
             }
         }
-        recovered.changes =
-            self.rotator.replace_everything(&mut write, &seen, replacement, LEAKED, actor).await?;
+        let changes = rotator.replace_everything(&mut write, &seen, replacement, LEAKED, actor).await?;
         let (ended, forged_grants) = write.keep_grants(keep, &renewal).await?;
         let grants: Vec<Grant> = ended.into_iter().filter(|grant| grant.revoked_at.is_none()).collect();
         forged.extend(forged_grants);
@@ -320,11 +323,10 @@ impl Recovery {
         }));
         write.append_audit(now, &events).await?;
         write.forget_removed_subject_keys().await?;
-        recovered.confirmations = write.forget_all_confirmed_keys().await?;
+        let confirmations = write.forget_all_confirmed_keys().await?;
         write.commit().await?;
-        self.store.use_keyring(renewal.after);
-        (recovered.grants, recovered.forged) = (grants, forged);
-        Ok(())
+        store.use_keyring(&renewal.after);
+        Ok(Recovered { master_key: key.id().clone(), changes, grants, confirmations, forged, store })
     }
 }
 

@@ -8,7 +8,6 @@ use super::failure::CommandFailure;
 use super::key::account;
 use super::opening::{OpeningOptions, actor};
 use super::output::{self, Format};
-use crate::carnet::Carnet;
 use crate::carnet::accepting::{Acceptance, Accepted};
 use crate::states::StatePoint;
 
@@ -52,8 +51,8 @@ struct Shown {
 
 async fn show(opening: OpeningOptions, Show { output }: Show) -> Result<(), CommandFailure> {
     let config = opening.config();
-    let (witnesses, store) = (config.witnesses(), Carnet::open_store_to_read(&config).await?);
-    Carnet::unlock_store(&store, &config).await?;
+    let witnesses = config.witnesses();
+    let store = config.unlock(&config.open_store().await?).await?;
     let seen = store.examine_state(&witnesses).await?;
     let shown = Shown {
         database: store.url().to_string(),

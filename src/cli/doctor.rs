@@ -1,7 +1,6 @@
 //! `carnet doctor`: gathers observations, judges them and prints the findings.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
@@ -9,8 +8,8 @@ use jiff::Timestamp;
 use super::failure::CommandFailure;
 use super::opening::OpeningOptions;
 use super::output::{self, Format};
-use crate::carnet::{Carnet, Config, OpenError};
-use crate::clock_watch::database_clock::DatabaseClock;
+use crate::carnet::{Config, OpenError};
+use crate::clock_watch::database_clock::ClockView;
 use crate::doctor::address::Reach;
 use crate::doctor::fetch::{Fetcher, Trust};
 use crate::doctor::public::Published;
@@ -20,7 +19,7 @@ use crate::doctor::{
 };
 use crate::feed::FeedType;
 use crate::store::signing_keys::StoredKeys;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Unlocked};
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::visible;
 
@@ -56,15 +55,14 @@ pub(super) async fn run(opening: OpeningOptions, arguments: DoctorArguments) -> 
         output::note("Checking the database and the public URL; a long audit log takes a while …");
     }
     let mut findings = Vec::new();
-    let opened = Carnet::open_store_to_examine(&config).await;
+    let opened = config.open_store_of_anyone().await;
     if let Err(error @ (OpenError::Store(StoreError::Missing(_)) | OpenError::NotSetUp(_))) = opened {
         return Err(error.into());
     }
     findings.push(database::check_opened(opened.as_ref().map(drop)));
     if let Ok(store) = &opened {
-        let inside = Examination { store, config: &config, now: config.clock.now() };
-        let stored = inside.database(&mut findings).await;
-        match inside.issuer().await {
+        let stored = check_database(store, &config, &mut findings).await;
+        match config.issuer_of(store).await {
             Ok(issuer) => {
                 findings.push(issuer_url::check_view(&trust, reach));
                 look_at(&issuer, &fetcher, reach, stored.as_ref(), &config, &mut findings).await;
@@ -81,22 +79,27 @@ pub(super) async fn run(opening: OpeningOptions, arguments: DoctorArguments) -> 
     show(&Report::new(findings, arguments.strict), arguments.output.output)
 }
 
-/// Everything to examine besides the public URL.
-struct Examination<'a> {
-    store: &'a Store,
+/// Checks the database and its content. Returns the keys if they can be read.
+async fn check_database(store: &Store, config: &Config, findings: &mut Vec<Finding>) -> Option<StoredKeys> {
+    findings.push(database::check_size(config.database.size()));
+    findings.push(database::check_integrity(store.integrity_problems().await));
+    findings.push(database::check_references(store.foreign_key_problems().await));
+    let unlocked = config.unlock(store).await;
+    findings.push(database::check_master_key(unlocked.as_ref().map(drop)));
+    let content = Content { store: &unlocked.ok()?, config, now: config.clock.now() };
+    content.check(findings).await
+}
+
+/// The rows of an unlocked database.
+struct Content<'a> {
+    store: &'a Unlocked,
     config: &'a Config,
     now: Timestamp,
 }
 
-impl Examination<'_> {
-    /// Checks the database and its content. Returns the keys if they can be read.
-    async fn database(&self, findings: &mut Vec<Finding>) -> Option<StoredKeys> {
-        findings.push(database::check_size(self.config.database.size()));
-        findings.push(database::check_integrity(self.store.integrity_problems().await));
-        findings.push(database::check_references(self.store.foreign_key_problems().await));
-        let unlocked = Carnet::unlock_store(self.store, self.config).await;
-        findings.push(database::check_master_key(unlocked.as_ref().copied()));
-        unlocked.ok()?;
+impl Content<'_> {
+    /// Checks all rows. Returns the keys if they can be read.
+    async fn check(&self, findings: &mut Vec<Finding>) -> Option<StoredKeys> {
         let examined = self.store.examine_state(&self.config.witnesses()).await;
         findings.push(state::check(examined.as_ref().map(Option::as_ref)));
         findings.push(database::check_macs(self.store.forged_rows().await));
@@ -134,8 +137,8 @@ impl Examination<'_> {
         findings.extend(keys::check(&seen, self.now));
         let targets = self.store.publication_targets().await?;
         findings.extend(publication::check(&public, &stored.locations, &targets, self.now));
-        let database_clock = DatabaseClock::new(self.store.clone(), Arc::clone(&self.config.clock));
-        findings.push(clock::check_high_water(&database_clock.view().await?));
+        let view = ClockView::of(self.store, &self.config.clock).await?;
+        findings.push(clock::check_high_water(&view));
         Ok(())
     }
 
@@ -158,18 +161,6 @@ impl Examination<'_> {
         }
         findings.extend(feeds::check(&seen, longest));
         Ok(())
-    }
-
-    /// Returns the issuer URL of the database. An issuer URL on the command line must be the same.
-    async fn issuer(&self) -> Result<IssuerUrl, OpenError> {
-        let database = || self.config.database.clone();
-        match (self.store.issuer_url().await?, self.config.issuer.clone()) {
-            (None, _) => Err(OpenError::NoIssuer(database())),
-            (Some(stored), Some(given)) if stored != given => {
-                Err(OpenError::OtherIssuer { database: database(), stored, given })
-            }
-            (Some(stored), _) => Ok(stored),
-        }
     }
 }
 

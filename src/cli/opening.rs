@@ -7,12 +7,15 @@ use clap::Args;
 
 use crate::access::grants::Grants;
 use crate::carnet::{Carnet, Config, MasterKeySource, OpenError};
+use crate::clock_watch::ClockWatch;
 use crate::states::StatePoint;
 use crate::store::database_url::DatabaseUrl;
 use crate::store::state_file;
-use crate::store::{IfMissing, Store};
+use crate::store::{IfMissing, Store, Trusted, Unlocked};
 use crate::values::actor::Actor;
+use crate::values::clock::SystemClock;
 use crate::values::issuer_url::IssuerUrl;
+use crate::values::random::SecureRandom;
 use crate::values::regular_file;
 
 /// The maximum length of the file of users.
@@ -89,46 +92,36 @@ impl OpeningOptions {
     }
 
     /// Opens an existing database, to read rows that need no keys.
-    pub(super) async fn open_store_to_read(self) -> Result<Store, OpenError> {
-        Carnet::open_store_to_read(&self.config()).await
+    pub(super) async fn locked(self) -> Result<Store, OpenError> {
+        self.config().open_store().await
     }
 
     /// Opens an existing database, to examine it in any state.
-    pub(super) async fn open_store_to_examine(self) -> Result<Store, OpenError> {
+    pub(super) async fn unlocked(self) -> Result<Unlocked, OpenError> {
         let config = self.config();
-        let store = Carnet::open_store_to_read(&config).await?;
-        Carnet::unlock_store(&store, &config).await?;
-        Ok(store)
+        config.unlock(&config.open_store().await?).await
     }
 
     /// Opens an existing database, for audited changes that need no signing keys.
-    pub(super) async fn open_store(self) -> Result<Store, OpenError> {
-        Carnet::open_store(&self.config()).await
+    pub(super) async fn trusted(self) -> Result<Trusted, OpenError> {
+        self.config().open_trusted().await
     }
 
     /// Opens a database for changes that need no signing keys, and creates it if it does not exist. An issuer
     /// URL that is given becomes the database's, or must equal it.
-    pub(super) async fn open_or_make_store(self) -> Result<Store, OpenError> {
+    pub(super) async fn trusted_or_made(self) -> Result<Trusted, OpenError> {
         let config = Config { if_missing: IfMissing::Create, ..self.config() };
         match config.issuer {
             Some(_) => Carnet::open(config).await.map(|carnet| carnet.store().clone()),
-            None => Carnet::open_store(&config).await,
+            None => config.open_trusted().await,
         }
     }
+}
 
-    /// Opens the grants of an existing database.
-    pub(super) async fn open_grants(self) -> Result<Arc<Grants>, OpenError> {
-        Carnet::open_grants(&self.config()).await.map(Arc::new)
-    }
-
-    /// Opens the grants of a database, which is created as by [`OpeningOptions::open_or_make_store`].
-    pub(super) async fn open_or_make_grants(self) -> Result<Arc<Grants>, OpenError> {
-        let config = Config { if_missing: IfMissing::Create, ..self.config() };
-        match config.issuer {
-            Some(_) => Carnet::open(config).await.map(|carnet| Arc::clone(carnet.grants())),
-            None => Carnet::open_grants(&config).await.map(Arc::new),
-        }
-    }
+/// Returns the grants of `store`, for a command.
+pub(super) fn grants(store: Trusted) -> Grants {
+    let watch = Arc::new(ClockWatch::new(Arc::new(SystemClock::new())));
+    Grants::new(store, watch, Arc::new(SecureRandom::default()))
 }
 
 /// Returns the user at the command line, as the audit log names them: by the system's name for their user ID,

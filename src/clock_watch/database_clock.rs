@@ -17,7 +17,7 @@ use crate::signing_keys::set_back::set_back;
 use crate::store::grants::{GrantRow, StoredGrant};
 use crate::store::issuer::KeySettings;
 use crate::store::signing_keys::StoredKeys;
-use crate::store::{ReadTransaction, Store, StoreError};
+use crate::store::{ReadTransaction, StoreError, Trusted, Unlocked};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 
@@ -28,7 +28,7 @@ const MIN_TOLERANCE: Duration = Duration::from_secs(2 * 60);
 /// The times of one database.
 #[derive(Debug)]
 pub struct DatabaseClock {
-    store: Store,
+    store: Trusted,
     clock: Arc<dyn Clock>,
 }
 
@@ -78,6 +78,12 @@ pub enum DatabaseClockError {
 }
 
 impl ClockView {
+    /// Compares `clock` with the times that `store` remembers.
+    pub async fn of(store: &Unlocked, clock: &Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let (stored, grants) = (store.signing_keys().await?, store.grants().await?);
+        Ok(Self::compare(clock, &stored, grants))
+    }
+
     /// Returns whether a wrong clock has left times in the future.
     #[must_use]
     pub fn has_later_times(&self) -> bool {
@@ -85,19 +91,29 @@ impl ClockView {
         let latest = self.reading.now.saturating_add(leeway).unwrap_or(Timestamp::MAX);
         self.settings.high_water > latest || self.later_keys + self.later_grants > 0
     }
+
+    fn compare(clock: &Arc<dyn Clock>, stored: &StoredKeys, grants: Vec<GrantRow>) -> Self {
+        let settings = stored.settings;
+        let reading = ClockWatch::new(Arc::clone(clock)).look(settings.time(), &settings.policy);
+        let leeway = settings.policy.leeway();
+        // Clocks may differ by this much. Only a larger difference shows that one is wrong.
+        let latest = reading.now.saturating_add(leeway).unwrap_or(Timestamp::MAX);
+        let keys = set_back(&stored.public(), &settings.policy, settings.high_water, latest);
+        let grants = later_grants(grants, latest, Duration::ZERO);
+        Self { reading, settings, later_keys: keys.len(), later_grants: grants.len() }
+    }
 }
 
 impl DatabaseClock {
-    /// Returns the clock of `store`, which must be unlocked.
+    /// Returns the clock of `store`.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(store: Trusted, clock: Arc<dyn Clock>) -> Self {
         Self { store, clock }
     }
 
     /// Compares this machine's clock with the times that the database remembers.
     pub async fn view(&self) -> Result<ClockView, StoreError> {
-        let (stored, grants) = (self.store.signing_keys().await?, self.store.grants().await?);
-        Ok(self.compare(&stored, grants))
+        ClockView::of(&self.store, &self.clock).await
     }
 
     /// Accepts this machine's clock: it becomes the high-water time. That prunes nothing, because the pruning
@@ -172,18 +188,7 @@ impl DatabaseClock {
     async fn view_in(&self, read: &mut ReadTransaction) -> Result<ClockView, StoreError> {
         let stored = read.signing_keys().await?;
         let grants = read.grants().await?;
-        Ok(self.compare(&stored, grants))
-    }
-
-    fn compare(&self, stored: &StoredKeys, grants: Vec<GrantRow>) -> ClockView {
-        let settings = stored.settings;
-        let reading = ClockWatch::new(Arc::clone(&self.clock)).look(settings.time(), &settings.policy);
-        let leeway = settings.policy.leeway();
-        // Clocks may differ by this much. Only a larger difference shows that one is wrong.
-        let latest = reading.now.saturating_add(leeway).unwrap_or(Timestamp::MAX);
-        let keys = set_back(&stored.public(), &settings.policy, settings.high_water, latest);
-        let grants = later_grants(grants, latest, Duration::ZERO);
-        ClockView { reading, settings, later_keys: keys.len(), later_grants: grants.len() }
+        Ok(ClockView::compare(&self.clock, &stored, grants))
     }
 }
 
@@ -199,7 +204,7 @@ fn later_grants(rows: Vec<GrantRow>, now: Timestamp, by: Duration) -> Vec<Stored
 }
 
 /// Raises the high-water time if no server does. A server raises it further within seconds.
-pub(crate) async fn vouch_for_the_past(store: &Store, issuer: &Issuer) -> Result<(), StoreError> {
+pub(crate) async fn vouch_for_the_past(store: &Trusted, issuer: &Issuer) -> Result<(), StoreError> {
     let (reading, known) = (issuer.clock_reading(), issuer.pulse().time);
     let policy = issuer.key_set().settings.policy;
     let vouched = high_water_of_a_command(reading.now, known.high_water, &policy);

@@ -12,7 +12,7 @@ pub const PUT_BACK: &str = "find out who can write the database; put the latest 
                             or run `carnet database accept`, which accepts this one with new signing keys \
                             and without grants";
 
-/// Reports the result of [`Store::examine_state`](crate::store::Store::examine_state).
+/// Reports the result of [`Unlocked::examine_state`](crate::store::Unlocked::examine_state).
 #[must_use]
 pub fn check(examined: Result<Option<&(DatabaseId, StatePoint, bool)>, &StoreError>) -> Finding {
     match examined {

@@ -21,7 +21,7 @@ use crate::exchange::address::AddressError;
 use crate::feed::{Feed, FeedChanges, FeedDraft, FeedError, FeedPath};
 use crate::grant::FeedRefusal;
 use crate::signing_keys::clock_guard::ClockDoubt;
-use crate::store::{ReadTransaction, Store, StoreError, Transaction};
+use crate::store::{ReadTransaction, StoreError, Transaction, Trusted};
 use crate::values::clock::Clock;
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::random::{Random, RandomnessUnavailable, uuid};
@@ -29,7 +29,7 @@ use crate::values::random::{Random, RandomnessUnavailable, uuid};
 /// The feeds of one database.
 #[derive(Debug, Clone)]
 pub struct Feeds {
-    store: Store,
+    store: Trusted,
     watch: Arc<ClockWatch>,
     random: Arc<dyn Random>,
 }
@@ -144,15 +144,14 @@ pub enum FeedsError {
 }
 
 impl Feeds {
-    /// Creates the service for the feeds in `store`, which must be unlocked, because every change is recorded
-    /// in the audit log.
+    /// Creates the service for the feeds in `store`. Every change is recorded in the audit log.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+    pub fn new(store: Trusted, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         Self::watched(store, Arc::new(ClockWatch::new(clock)), random)
     }
 
     /// As [`Feeds::new`], with an existing clock watch.
-    pub(crate) fn watched(store: Store, watch: Arc<ClockWatch>, random: Arc<dyn Random>) -> Self {
+    pub(crate) fn watched(store: Trusted, watch: Arc<ClockWatch>, random: Arc<dyn Random>) -> Self {
         Self { store, watch, random }
     }
 

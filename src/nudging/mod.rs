@@ -25,7 +25,7 @@ use crate::issuer::{Issuer, KeyStateError};
 use crate::jose::Algorithm;
 use crate::signing_keys::publication::still_at;
 use crate::store::nudges::Nudge;
-use crate::store::{Store, StoreError};
+use crate::store::{StoreError, Trusted};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 
@@ -47,7 +47,7 @@ const PAGE: u32 = 500;
 pub(crate) struct Nudging {
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) rotator: Arc<Rotator>,
-    pub(crate) store: Store,
+    pub(crate) store: Trusted,
     pub(crate) log: AuditLog,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) transport: TransportConfig,

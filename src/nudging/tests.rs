@@ -124,7 +124,7 @@ async fn a_verifier_whose_attempt_panics_counts_as_not_reached() {
 /// Gets no response; meanwhile this process stalls for so long that another one claims the round.
 #[derive(Debug)]
 struct Stalling {
-    store: Store,
+    store: Trusted,
     clock: SimulatedClock,
     sent: Arc<AtomicUsize>,
 }

@@ -11,16 +11,15 @@ use super::write::Foreign;
 use crate::jose::jwk::Kid;
 use crate::states::StatePoint;
 use crate::store::publications::{PublicationTarget, Shown, WrittenText};
-use crate::store::{ReadTransaction, Store, StoreError};
+use crate::store::{ReadTransaction, StoreError, Trusted};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 use crate::values::target_url::TargetUrl;
 
-/// The targets of one database. Its store must be unlocked, because every change is recorded in the audit
-/// log.
+/// The targets of one database. Every change is recorded in the audit log.
 #[derive(Debug, Clone)]
 pub struct Records {
-    store: Store,
+    store: Trusted,
     clock: Arc<dyn Clock>,
     actor: Actor,
 }
@@ -39,7 +38,7 @@ pub struct Found<'a> {
 impl Records {
     /// Creates the records in `store`, changed in the name of `actor`.
     #[must_use]
-    pub fn new(store: Store, clock: Arc<dyn Clock>, actor: Actor) -> Self {
+    pub fn new(store: Trusted, clock: Arc<dyn Clock>, actor: Actor) -> Self {
         Self { store, clock, actor }
     }
 

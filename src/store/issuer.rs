@@ -2,18 +2,17 @@
 //! the database remembers, and the counters by which servers notice changes.
 
 use jiff::Timestamp;
+use sqlx::SqliteConnection;
 
-use super::sealed::Sealer;
 use super::{
-    ReadTransaction, Store, StoreError, Transaction, corrupt, from_millis, from_seconds, parse, to_millis,
-    to_seconds,
+    ReadTransaction, Store, StoreError, Transaction, Trusted, corrupt, from_millis, from_seconds, parse,
+    to_millis, to_seconds,
 };
 use crate::jose::key_pair::RsaBits;
 use crate::signing_keys::clock_guard::DatabaseTime;
 use crate::signing_keys::policy::{PolicyDurations, RotationPolicy};
 use crate::states::{StatePoint, Table};
 use crate::values::issuer_url::IssuerUrl;
-use crate::values::random::Random;
 
 /// The rotation policy, the counters and the times, which are the same for every process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +102,7 @@ impl Store {
 
     /// Returns the policy, the counters and the times.
     pub async fn key_settings(&self) -> Result<KeySettings, StoreError> {
-        self.inside(self.readers.keys.begin().await?).key_settings().await
+        key_settings(&mut *self.readers.keys.acquire().await?).await
     }
 
     /// Returns the values by which a running server notices changes.
@@ -134,7 +133,9 @@ impl Store {
         let (Some(failed_at), Some(error)) = (failed_at, error) else { return Ok(None) };
         Ok(Some(RotationFailures { count, failed_at: from_millis("key_state", "1", failed_at)?, error }))
     }
+}
 
+impl Trusted {
     /// Records the outcome of a scheduled rotation. A success clears the recorded failures.
     pub async fn note_rotation(&self, outcome: Result<(), &str>, now: Timestamp) -> Result<(), StoreError> {
         let statement = match outcome {
@@ -205,13 +206,7 @@ impl ReadTransaction {
 
     /// Returns the policy, the counters and the times, inside this transaction.
     pub async fn key_settings(&mut self) -> Result<KeySettings, StoreError> {
-        let row: KeyStateRow = sqlx::query_as(
-            "SELECT generation, publications, rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age, rsa_bits, \
-             high_water, pruning_time, set_backs, erasure_pending FROM key_state WHERE id = 1",
-        )
-        .fetch_one(self.connection())
-        .await?;
-        row.settings()
+        key_settings(self.connection()).await
     }
 
     /// Returns the policy in the form that a state vouches for; `None` in an empty database.
@@ -297,33 +292,40 @@ impl Transaction {
         self.changed(Table::Policy, "", policy);
         Ok(())
     }
+}
 
-    /// Sets up a new database: writes the default policy, and generates and seals every key of the keyring.
-    /// Does nothing if the database is already set up. `now` becomes the first high-water time.
-    pub async fn set_up(
-        &mut self,
-        sealer: &Sealer,
-        random: &dyn Random,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let policy = RotationPolicy::default();
-        sqlx::query(
-            "INSERT INTO key_state (id, generation, rotate_every, propagation, max_token_lifetime, leeway, \
-             jwks_max_age, rsa_bits, high_water, pruning_time, rotation_failures) \
-             VALUES (1, 0, $1, $2, $3, $4, $5, $6, $7, $7, 0) \
-             ON CONFLICT (id) DO NOTHING",
-        )
-        .bind(to_seconds(policy.rotate_every()))
-        .bind(to_seconds(policy.propagation()))
-        .bind(to_seconds(policy.max_token_lifetime()))
-        .bind(to_seconds(policy.leeway()))
-        .bind(to_seconds(policy.jwks_max_age()))
-        .bind(i64::from(RsaBits::default().bits()))
-        .bind(to_millis(now))
-        .execute(self.connection())
-        .await?;
-        Box::pin(self.complete_keys(sealer, random)).await
-    }
+/// Writes the row of `key_state` of a new database, with the default policy. Does nothing if there is one.
+pub(super) async fn insert_key_state(
+    connection: &mut SqliteConnection,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let policy = RotationPolicy::default();
+    sqlx::query(
+        "INSERT INTO key_state (id, generation, rotate_every, propagation, max_token_lifetime, leeway, \
+         jwks_max_age, rsa_bits, high_water, pruning_time, rotation_failures) \
+         VALUES (1, 0, $1, $2, $3, $4, $5, $6, $7, $7, 0) \
+         ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(to_seconds(policy.rotate_every()))
+    .bind(to_seconds(policy.propagation()))
+    .bind(to_seconds(policy.max_token_lifetime()))
+    .bind(to_seconds(policy.leeway()))
+    .bind(to_seconds(policy.jwks_max_age()))
+    .bind(i64::from(RsaBits::default().bits()))
+    .bind(to_millis(now))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn key_settings(connection: &mut SqliteConnection) -> Result<KeySettings, StoreError> {
+    let row: KeyStateRow = sqlx::query_as(
+        "SELECT generation, publications, rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age, rsa_bits, \
+         high_water, pruning_time, set_backs, erasure_pending FROM key_state WHERE id = 1",
+    )
+    .fetch_one(connection)
+    .await?;
+    row.settings()
 }
 
 impl KeyStateRow {

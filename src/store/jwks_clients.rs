@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Store, StoreError, from_millis, to_millis};
+use super::{Store, StoreError, Trusted, from_millis, to_millis};
 
 /// The maximum number of clients kept. Those with the fewest fetches are removed first.
 const MAX_ROWS: i64 = 256;
@@ -38,7 +38,7 @@ pub struct JwksClient {
     pub generation: i64,
 }
 
-impl Store {
+impl Trusted {
     /// Adds fetches to the records of their clients, and removes the clients with the fewest fetches if there
     /// are too many. One transaction: if this fails, nothing is added.
     pub async fn add_jwks_fetches(&self, fetches: &[Fetches]) -> Result<(), StoreError> {
@@ -67,7 +67,9 @@ impl Store {
         .await?;
         write.commit().await
     }
+}
 
+impl Store {
     /// Returns every recorded client, latest fetch first.
     pub async fn jwks_clients(&self) -> Result<Vec<JwksClient>, StoreError> {
         let rows: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(

@@ -1,8 +1,11 @@
 //! Storage: everything that survives a restart.
 //!
 //! Owns the SQL, the sealing of private keys, and the MACs on key and audit rows. Makes no decisions: callers
-//! read, decide and write inside one [`Transaction`] transaction. One connection writes. Several connections read,
-//! in a separate pool for each purpose. Other processes may use the same file in the same way at any time.
+//! read, decide and write inside one [`Transaction`]. One connection writes. Several connections read, in a
+//! separate pool for each purpose. Other processes may use the same file in the same way at any time.
+//!
+//! A database is opened in three steps, and each step has a type that allows more than the previous one:
+//! [`Store`] reads rows that need no keys, [`Unlocked`] authenticates rows, and [`Trusted`] changes them.
 
 pub mod audit;
 mod clock;
@@ -32,6 +35,7 @@ pub mod server_keys;
 pub mod signing_keys;
 pub mod state_file;
 pub mod states;
+mod unlocked;
 pub mod uploaded_jwks;
 pub mod vault;
 
@@ -54,8 +58,8 @@ use self::keyring::Keyring;
 use self::readers::{LOG_DEADLINE, Readers};
 use self::schema::CheckedSchema;
 use self::sealed::SealError;
-use self::sealed_keys::Keyholder;
-use self::states::{Change, Guard, StateError, Vouched};
+use self::states::{Change, Guard, Seen, StateError};
+pub use self::unlocked::{Trusted, Unlocked};
 use crate::audit::Anchor;
 use crate::values::issuer_url::IssuerUrl;
 
@@ -144,10 +148,6 @@ pub enum StoreError {
     /// Sealed bytes do not open, or a row fails its MAC.
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// The database was opened without the master key. No row can be authenticated and no change can be
-    /// recorded in the audit log, so nothing may be changed.
-    #[error("{0} was opened without the master key, which its rows and audit log need: nothing was changed")]
-    Locked(DatabaseUrl),
     /// The database's symmetric keys belong to another epoch, and this process cannot open them.
     #[error(
         "the database's keys are those of epoch {epoch}, sealed with the master key {needed}, and this \
@@ -194,21 +194,18 @@ impl StoreError {
     }
 }
 
-/// An open database.
+/// An open database, locked: without its keys, no row can be authenticated and no change can be recorded in
+/// the audit log, so nothing can be changed. [`Store::unlock`] opens the keys.
 #[derive(Debug, Clone)]
 pub struct Store {
     url: DatabaseUrl,
     writer: SqlitePool,
-    /// Held by an ordinary writer while it waits for a connection. [`Store::write_first`] does not take it,
+    /// Held by an ordinary writer while it waits for a connection. [`Trusted::write_first`] does not take it,
     /// so that at most one ordinary writer is ahead of an urgent one.
     turn: Arc<Mutex<()>>,
     readers: Readers,
     /// Has a short busy timeout, so that a checkpoint never waits for long.
     checkpointer: SqlitePool,
-    /// The symmetric keys, shared by all clones; empty until the master key has opened them.
-    keys: Arc<Keyholder>,
-    /// The last state that this process trusts, shared by all clones.
-    guard: Arc<Guard>,
     /// The last row of the audit log that this process wrote, shared by all clones.
     log_end: Arc<WrittenEnd>,
     /// The schema, shared by all clones.
@@ -265,32 +262,14 @@ impl Store {
             .max_connections(1)
             .connect_lazy_with(options.clone().busy_timeout(CHECKPOINT_TIMEOUT));
         let readers = Readers::new(&options);
-        let (turn, keys, guard, log_end) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
-        let file = file_at(url.path());
-        Ok(Self { url: url.clone(), writer, turn, readers, checkpointer, keys, guard, log_end, schema, file })
+        let (turn, log_end, file) = (Arc::default(), Arc::default(), file_at(url.path()));
+        Ok(Self { url: url.clone(), writer, turn, readers, checkpointer, log_end, schema, file })
     }
 
     /// Returns the database's name for messages.
     #[must_use]
     pub fn url(&self) -> &DatabaseUrl {
         &self.url
-    }
-
-    /// Begins a writing transaction. No other process can write until it ends. Dropping it rolls it back.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Sql`] if another process holds the write lock for longer than the busy timeout;
-    /// [`StoreError::OtherEpoch`] if another process has begun a new epoch whose master key is not available.
-    pub async fn write(&self) -> Result<Transaction, StoreError> {
-        let _turn = self.turn.lock().await;
-        self.write_first().await
-    }
-
-    /// Begins a writing transaction ahead of all callers that wait in [`Store::write`]. For revocations, key
-    /// changes and the audit log, which a flood of other changes must not delay.
-    pub async fn write_first(&self) -> Result<Transaction, StoreError> {
-        Ok(Transaction(self.begun(self.begin_immediate().await?).await?))
     }
 
     /// Begins a transaction with the write lock, and retries while another process holds it. The schema is
@@ -306,36 +285,6 @@ impl Store {
         };
         self.schema.check(&self.url, &mut begun).await?;
         Ok(begun)
-    }
-
-    /// Begins a reading transaction: one snapshot, with the keys that authenticate it.
-    pub(crate) async fn read(&self) -> Result<ReadTransaction, StoreError> {
-        self.read_from(&self.readers.lists).await
-    }
-
-    /// Begins a reading transaction as [`Store::read`] does, on a connection of `readers`.
-    async fn read_from(&self, readers: &SqlitePool) -> Result<ReadTransaction, StoreError> {
-        self.begun(readers.begin().await?).await
-    }
-
-    /// Adds the keys of the epoch that the transaction sees.
-    async fn begun(&self, begun: sqlx::Transaction<'static, Sqlite>) -> Result<ReadTransaction, StoreError> {
-        let mut transaction = self.inside(begun);
-        transaction.keyring = self.keyring_for(&mut transaction).await?;
-        Ok(transaction)
-    }
-
-    fn inside(&self, transaction: sqlx::Transaction<'static, Sqlite>) -> ReadTransaction {
-        ReadTransaction {
-            transaction,
-            url: self.url.clone(),
-            keyring: None,
-            guard: Arc::clone(&self.guard),
-            seen: self.guard.vouched(),
-            change: None,
-            log_end: Arc::clone(&self.log_end),
-            written_end: None,
-        }
     }
 
     /// Returns whether the database's path no longer names the file that was opened. This process would keep
@@ -370,40 +319,48 @@ impl Store {
 pub struct ReadTransaction {
     transaction: sqlx::Transaction<'static, Sqlite>,
     url: DatabaseUrl,
-    /// `None` in a store that was opened without the master key.
-    keyring: Option<Arc<Keyring>>,
-    guard: Arc<Guard>,
+    /// The keys of the epoch that the transaction sees.
+    keyring: Arc<Keyring>,
     /// The state that this process trusted before the transaction first read the database. The transaction
-    /// therefore sees that state or a later one.
-    seen: Option<Arc<Vouched>>,
+    /// therefore sees that state or a later one. `None` if no state is trusted: see [`Unlocked`].
+    seen: Option<Seen>,
     /// Always `None` unless a [`Transaction`] holds this one.
     change: Option<Change>,
-    log_end: Arc<WrittenEnd>,
-    /// The end of the audit log that this transaction has written.
-    written_end: Option<Anchor>,
 }
 
 impl ReadTransaction {
     fn connection(&mut self) -> &mut SqliteConnection {
         &mut self.transaction
     }
+
+    /// Returns the keys that authenticate the rows that this transaction reads and writes.
+    #[must_use]
+    pub fn keyring(&self) -> Arc<Keyring> {
+        Arc::clone(&self.keyring)
+    }
 }
 
 /// A writing transaction. It reads as a [`ReadTransaction`] does, its own changes included.
 #[derive(Debug)]
-pub struct Transaction(ReadTransaction);
+pub struct Transaction {
+    read: ReadTransaction,
+    guard: Arc<Guard>,
+    log_end: Arc<WrittenEnd>,
+    /// The end of the audit log that this transaction has written.
+    written_end: Option<Anchor>,
+}
 
 impl Deref for Transaction {
     type Target = ReadTransaction;
 
     fn deref(&self) -> &ReadTransaction {
-        &self.0
+        &self.read
     }
 }
 
 impl DerefMut for Transaction {
     fn deref_mut(&mut self) -> &mut ReadTransaction {
-        &mut self.0
+        &mut self.read
     }
 }
 
@@ -412,13 +369,12 @@ impl Transaction {
     /// the commit and writes the state file after it. If this fails, nothing has been written.
     pub async fn commit(mut self) -> Result<(), StoreError> {
         let appended = self.append_state().await?;
-        let ReadTransaction { transaction, guard, log_end, written_end, .. } = self.0;
-        transaction.commit().await?;
-        if let Some(end) = written_end {
-            log_end.committed(end);
+        self.read.transaction.commit().await?;
+        if let Some(end) = self.written_end {
+            self.log_end.committed(end);
         }
         if let Some(appended) = appended {
-            guard.committed(appended).await;
+            self.guard.committed(appended).await;
         }
         Ok(())
     }

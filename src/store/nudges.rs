@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Store, StoreError, Transaction, from_millis, parse, to_millis};
+use super::{Store, StoreError, Transaction, Trusted, from_millis, parse, to_millis};
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
 
@@ -84,7 +84,9 @@ impl Store {
         .await?;
         rows.into_iter().map(Row::nudge).collect()
     }
+}
 
+impl Trusted {
     /// Claims a nudge for this process, or renews this process's claim. Returns whether no other process has
     /// claimed it since `nudge` was read.
     pub async fn claim_nudge(&self, nudge: &mut Nudge, now: Timestamp) -> Result<bool, StoreError> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{ReadTransaction, Store, StoreError, Transaction, from_millis, parse, to_millis};
+use super::{ReadTransaction, Store, StoreError, Transaction, Trusted, from_millis, parse, to_millis};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::jose::jwk::Kid;
 use crate::signing_keys::publication::{Generation, KeyLocation};
@@ -92,7 +92,9 @@ impl Store {
         .await?;
         rows.into_iter().map(Row::target).collect()
     }
+}
 
+impl Trusted {
     /// Records that a target could not be written or read. Does nothing if the target is not registered.
     pub async fn note_publication_failed(
         &self,

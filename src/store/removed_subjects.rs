@@ -70,7 +70,7 @@ impl ReadTransaction {
         keys: &SubjectKeys,
         feed: &FeedIdentity,
     ) -> Result<Vec<RemovedSubject>, StoreError> {
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         let mac = keyring.mac(Purpose::RemovedSubjects);
         let mut query = QueryBuilder::new(COLUMNS);
         query.push_bind(feed.space.as_str());
@@ -116,7 +116,7 @@ impl Transaction {
         if !feed.trust_follows_the_slug() {
             return Ok(());
         }
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         let mut row = Row {
             space: feed.space.to_string(),
             slug: feed.slug.to_string(),
@@ -176,7 +176,7 @@ impl Transaction {
 impl ReadTransaction {
     /// Returns the rows that carnet did not write.
     pub(super) async fn forged_removed_subjects(&mut self) -> Result<Vec<ForgedRow>, StoreError> {
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         let mac = keyring.mac(Purpose::RemovedSubjects);
         let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(self.connection()).await?;
         let forged = rows.into_iter().filter(|row| !row.is_unknown() && !row.is_authentic(mac));

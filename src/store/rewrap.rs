@@ -9,7 +9,8 @@ use std::sync::Arc;
 use super::audit::Ended;
 use super::keyring::{Keyring, LIST_VERSION, Purpose, Symmetric};
 use super::sealed::Sealer;
-use super::{Store, StoreError, Transaction, corrupt};
+use super::sealed_keys::{insert_sealed_key, keyring_of, open_sealed_key};
+use super::{StoreError, Transaction, Unlocked, corrupt};
 use crate::values::random::Random;
 
 /// A row that fails its MAC: something other than carnet wrote it, or it was written with the keys of an
@@ -39,8 +40,8 @@ pub struct Renewal {
     pub after: Arc<Keyring>,
 }
 
-impl Store {
-    /// Returns the rows that fail their MAC, in every table whose rows carry one. [`Store::verify_audit`]
+impl Unlocked {
+    /// Returns the rows that fail their MAC, in every table whose rows carry one. [`Unlocked::verify_audit`]
     /// verifies the audit log.
     pub async fn forged_rows(&self) -> Result<Vec<ForgedRow>, StoreError> {
         let mut read = self.read().await?;
@@ -68,14 +69,14 @@ impl Transaction {
     /// Generates every symmetric key anew, seals it with `sealer`, and ends the audit chain's epoch. This
     /// transaction uses the new keys from here on, but no row has its new MAC yet.
     ///
-    /// After the commit, [`use_keyring`](super::Store::use_keyring) switches this process to the new keys.
+    /// After the commit, [`use_keyring`](super::Trusted::use_keyring) switches this process to the new keys.
     /// Other processes follow by themselves.
     pub async fn begin_epoch(
         &mut self,
         sealer: Arc<Sealer>,
         random: &dyn Random,
     ) -> Result<Renewal, StoreError> {
-        let before = self.keyring()?;
+        let before = self.keyring();
         let last = || corrupt("key_state", "1", "has the highest possible epoch");
         let epoch = before.epoch().checked_add(1).ok_or_else(last)?;
         let mut keys = Vec::with_capacity(Purpose::ALL.len());
@@ -84,19 +85,19 @@ impl Transaction {
         }
         let keys: [Symmetric; Purpose::ALL.len()] = keys.try_into().map_err(|_| last())?;
         let fresh = Arc::new(Keyring::new(epoch, Arc::clone(&sealer), &keys, (Vec::new(), Vec::new())));
-        let audit_key = self.open_sealed_key(Purpose::AuditChain, &before).await?;
+        let audit_key = open_sealed_key(self.connection(), Purpose::AuditChain, &before).await?;
         let ended = Ended { epoch: before.epoch(), key: &audit_key };
         self.end_audit_epoch(ended, &before, &fresh, random).await?;
         for key in &keys {
-            self.insert_sealed_key(key, epoch, &sealer, random).await?;
+            insert_sealed_key(self.connection(), key, epoch, &sealer, random).await?;
         }
         sqlx::query("UPDATE key_state SET epoch = $1, purposes = $2 WHERE id = 1")
             .bind(epoch)
             .bind(LIST_VERSION)
             .execute(self.connection())
             .await?;
-        let after = self.keyring_of(epoch, sealer, &keys).await?;
-        self.keyring = Some(Arc::clone(&after));
+        let after = keyring_of(self.connection(), epoch, sealer, &keys).await?;
+        self.keyring = Arc::clone(&after);
         Ok(Renewal { before, after })
     }
 

@@ -174,10 +174,18 @@ fn foreign(expected: &[Object], found: &[Object]) -> Option<ForeignObject> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{IfMissing, Store};
+    use crate::store::master_key::MasterKey;
+    use crate::store::{IfMissing, Store, Trusted};
+    use crate::values::random::SecureRandom;
 
     async fn opened(folder: &tempfile::TempDir) -> Result<Store, StoreError> {
         Store::open(&folder.path().join("carnet.db").into(), IfMissing::Create).await
+    }
+
+    /// Sets up a new database, and opens it for changes.
+    async fn running(folder: &tempfile::TempDir) -> Trusted {
+        let master_key = MasterKey::generate(&SecureRandom::default()).unwrap();
+        opened(folder).await.unwrap().set_up_new(&master_key).await
     }
 
     /// Changes the database as a program that does not know about carnet.
@@ -194,7 +202,7 @@ mod tests {
     /// Returns the object because of which neither a start nor a running process accepts the database.
     async fn refused(statement: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
-        let running = opened(&folder).await.unwrap();
+        let running = running(&folder).await;
         drop(running.write().await.unwrap());
         execute(&folder, &[statement]).await;
         let of_running = running.write().await.err();
@@ -228,7 +236,7 @@ mod tests {
     #[tokio::test]
     async fn a_table_that_was_renamed_and_got_its_name_back_is_accepted() {
         let folder = tempfile::tempdir().unwrap();
-        let running = opened(&folder).await.unwrap();
+        let running = running(&folder).await;
         execute(&folder, &["ALTER TABLE grants RENAME TO kept", "ALTER TABLE kept RENAME TO grants"]).await;
         drop(running.write().await.unwrap());
         opened(&folder).await.unwrap();
@@ -237,7 +245,7 @@ mod tests {
     #[tokio::test]
     async fn tables_of_other_programs_are_accepted_with_their_indexes() {
         let folder = tempfile::tempdir().unwrap();
-        let running = opened(&folder).await.unwrap();
+        let running = running(&folder).await;
         let theirs = [
             "CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)",
             "CREATE UNIQUE INDEX theirs ON _litestream_seq (seq)",
@@ -251,7 +259,7 @@ mod tests {
     #[tokio::test]
     async fn a_newer_carnet_may_migrate_under_a_running_process_but_nobody_makes_a_trigger() {
         let folder = tempfile::tempdir().unwrap();
-        let running = opened(&folder).await.unwrap();
+        let running = running(&folder).await;
         let newer = "INSERT INTO _sqlx_migrations SELECT 9999, description, installed_on, success, checksum, execution_time \
                      FROM _sqlx_migrations LIMIT 1";
         execute(&folder, &[newer, "ALTER TABLE grants ADD COLUMN x"]).await;

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Store, StoreError, to_millis};
+use super::{Store, StoreError, Trusted, to_millis};
 
 /// The time after which a server that has recorded nothing counts as stopped, or as running on another
 /// database.
 pub const SEEN_WITHIN: Duration = Duration::from_secs(60);
 
-impl Store {
+impl Trusted {
     /// Records the master keys that a server can open, replaces its earlier rows, and removes servers that
     /// were last seen more than [`SEEN_WITHIN`] ago. If this fails, nothing is recorded.
     pub async fn note_server_master_keys(
@@ -41,7 +41,9 @@ impl Store {
         }
         write.commit().await
     }
+}
 
+impl Store {
     /// Returns the servers seen within [`SEEN_WITHIN`] that can open none of `ids`.
     pub async fn servers_without(&self, ids: &[String], now: Timestamp) -> Result<Vec<String>, StoreError> {
         let rows: Vec<(String, String)> =

@@ -10,7 +10,7 @@ use super::keyring::{Keyring, Purpose};
 use super::rewrap::ForgedRow;
 use super::sealed::{RowMac, SealError, SealedFor, Sealer};
 use super::{
-    ReadTransaction, Store, StoreError, Transaction, corrupt, from_millis, from_seconds, to_millis,
+    ReadTransaction, StoreError, Transaction, Unlocked, corrupt, from_millis, from_seconds, to_millis,
     to_seconds,
 };
 use crate::jose::jwk::PublicKey;
@@ -91,7 +91,7 @@ const TABLE: &str = "signing_keys";
 const ALL: &str = "SELECT kid, alg, public_jwk, prepared_at, activated_at, retired_at, revoked_at, published_until, \
                    longest_lifetime, sealed_private, master_key_id, mac FROM signing_keys ORDER BY prepared_at, kid";
 
-impl Store {
+impl Unlocked {
     /// Returns every signing key, each row authenticated.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl Store {
 impl ReadTransaction {
     /// Returns every signing key, each row authenticated, inside this transaction.
     pub async fn signing_keys(&mut self) -> Result<StoredKeys, StoreError> {
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         let mac = keyring.mac(Purpose::SigningKeys);
         let issuer = self.issuer_url().await?;
         let settings = self.key_settings().await?;
@@ -130,14 +130,14 @@ impl ReadTransaction {
 
     /// Checks the MAC of every row, without comparing it with the states. The error names a forged row.
     pub(super) async fn check_key_macs(&mut self) -> Result<(), StoreError> {
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         let read = |row: Row| row.stored_key(keyring.mac(Purpose::SigningKeys)).map(drop);
         self.key_rows().await?.into_iter().try_for_each(read)
     }
 
     /// Returns the rows that carnet did not write.
     pub(super) async fn forged_signing_keys(&mut self) -> Result<Vec<ForgedRow>, StoreError> {
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         Ok(self.each_signing_key(keyring.mac(Purpose::SigningKeys)).await?.1)
     }
 
@@ -163,7 +163,7 @@ impl Transaction {
     pub async fn keep_authentic_signing_keys(&mut self) -> Result<(StoredKeys, Vec<ForgedRow>), StoreError> {
         // Before new symmetric keys are generated, because the old master key authenticates the state file.
         self.begin_change().await?;
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         let (keys, forged) = self.each_signing_key(keyring.mac(Purpose::SigningKeys)).await?;
         // Keeps the authentic rows instead of naming the others: a forged `kid` need not be text.
         let authentic: Vec<String> = (1..=keys.len()).map(|number| format!("${number}")).collect();
@@ -188,7 +188,7 @@ impl Transaction {
         random: &dyn Random,
     ) -> Result<(), StoreError> {
         self.begin_change().await?;
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         let (kid, sealer) = (key.kid(), keyring.sealer());
         let sealed = sealer.seal(sealed_for(key, kid.as_str(), issuer), pair.pkcs8(), random)?;
         let sealed = Some((sealed, sealer.master_key_id().to_string()));
@@ -219,7 +219,7 @@ impl Transaction {
     /// Writes the events of a key. Deletes the private half of a key that may no longer sign.
     pub async fn update_signing_key(&mut self, key: &SigningKey) -> Result<(), StoreError> {
         self.begin_change().await?;
-        let row = Row::new(key, None, self.keyring()?.mac(Purpose::SigningKeys));
+        let row = Row::new(key, None, self.keyring().mac(Purpose::SigningKeys));
         self.changed(Table::SigningKeys, &row.kid, Some(row.mac.clone()));
         sqlx::query(
             "UPDATE signing_keys SET activated_at = $2, retired_at = $3, revoked_at = $4, published_until = $5, \

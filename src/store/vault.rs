@@ -1,4 +1,4 @@
-//! The signing keys of one issuer: the store, together with the issuer URL that private halves are sealed
+//! The signing keys of one issuer: the database, together with the issuer URL that private halves are sealed
 //! for.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::master_key::MasterKey;
 use super::rewrap::ForgedRow;
 use super::sealed::Sealer;
 use super::signing_keys::{StoredKey, StoredKeys};
-use super::{ReadTransaction, Store, StoreError, Transaction};
+use super::{ReadTransaction, StoreError, Transaction, Trusted};
 use crate::audit::KeyEventKind;
 use crate::jose::jws::Signer;
 use crate::jose::key_pair::KeyPair;
@@ -23,16 +23,16 @@ use crate::values::random::Random;
 /// Reads and writes the signing keys of one issuer.
 #[derive(Debug)]
 pub struct Vault {
-    store: Store,
+    store: Trusted,
     issuer: IssuerUrl,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
 
 impl Vault {
-    /// Returns a vault of the keys of `issuer` in `store`, which must be unlocked.
+    /// Returns a vault of the keys of `issuer` in `store`.
     #[must_use]
-    pub fn new(store: Store, issuer: IssuerUrl, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+    pub fn new(store: Trusted, issuer: IssuerUrl, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         Self { store, issuer, clock, random }
     }
 
@@ -44,7 +44,7 @@ impl Vault {
 
     /// Returns the database.
     #[must_use]
-    pub fn store(&self) -> &Store {
+    pub fn store(&self) -> &Trusted {
         &self.store
     }
 
@@ -52,7 +52,7 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// Those of [`Store::signing_keys`]; [`StoreError::IssuerChanged`] if the keys now belong to another
+    /// Those of [`Unlocked::signing_keys`](super::Unlocked::signing_keys); [`StoreError::IssuerChanged`] if the keys now belong to another
     /// issuer; [`StoreError::Seal`] if a retired key would stay published for too long.
     pub async fn keys(&self) -> Result<StoredKeys, StoreError> {
         self.ours(self.store.signing_keys().await?)
@@ -140,7 +140,7 @@ impl Vault {
         // Bytes that the old master key sealed count as destroyed only once they are gone from the log, too.
         write.bump_key_generation(true).await?;
         write.commit().await?;
-        self.store.use_keyring(renewal.after);
+        self.store.use_keyring(&renewal.after);
         Ok(Some(failed))
     }
 }

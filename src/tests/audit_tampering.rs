@@ -12,7 +12,7 @@ use crate::audit_log::AuditLog;
 use crate::carnet::{Config, MasterKeySource};
 use crate::jose::Algorithm;
 use crate::oidc::token::Presented;
-use crate::store::{IfMissing, Store};
+use crate::store::{IfMissing, Trusted};
 use crate::values::actor::Actor;
 use crate::values::clock::SystemClock;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -31,9 +31,9 @@ struct Log {
     anchors: Vec<Anchor>,
 }
 
-async fn store(folder: &Path, if_missing: IfMissing) -> Store {
+async fn store(folder: &Path, if_missing: IfMissing) -> Trusted {
     let config = Config::new(folder.join("carnet.db").into(), MasterKeySource::Folder(folder.join("keys")));
-    crate::Carnet::open_store(&Config { if_missing, ..config }).await.unwrap()
+    Config { if_missing, ..config }.open_trusted().await.unwrap()
 }
 
 /// An event with something in every column.

@@ -36,7 +36,7 @@ async fn a_request_for_a_feed_that_another_process_removes_ends_at_once() {
     let url = format!("http://{}", provider.local_addr().unwrap());
     let overrides = [format!("sts={url}"), format!("ecr={url}")];
     // Acts as another process would.
-    let other = crate::Carnet::open_store(&config).await.unwrap();
+    let other = config.open_trusted().await.unwrap();
     let actor = Actor::local("test");
     let feeds = Feeds::new(other, Arc::new(SystemClock::new()), Arc::new(SecureRandom::default()));
     let role = json!({ "type": "aws-ecr", "role_arn": "arn:aws:iam::123456789012:role/pull" });

@@ -23,14 +23,14 @@ use crate::grant::{
 };
 use crate::signing_keys::clock_guard::ClockDoubt;
 use crate::store::grants::{GrantRow, StoredGrant};
-use crate::store::{ReadTransaction, Store, StoreError, Transaction};
+use crate::store::{ReadTransaction, StoreError, Transaction, Trusted};
 use crate::values::actor::Actor;
 use crate::values::random::{Random, RandomnessUnavailable, uuid};
 
 /// The grants of one database.
 #[derive(Debug)]
 pub struct Grants {
-    store: Store,
+    store: Trusted,
     watch: Arc<ClockWatch>,
     random: Arc<dyn Random>,
     uses: Uses,
@@ -122,9 +122,9 @@ pub enum AuthenticationError {
 }
 
 impl Grants {
-    /// Creates the service for the grants in `store`, which must be unlocked.
+    /// Creates the service for the grants in `store`.
     #[must_use]
-    pub fn new(store: Store, watch: Arc<ClockWatch>, random: Arc<dyn Random>) -> Self {
+    pub fn new(store: Trusted, watch: Arc<ClockWatch>, random: Arc<dyn Random>) -> Self {
         Self { store, watch, random, uses: Uses::default() }
     }
 

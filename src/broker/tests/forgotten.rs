@@ -3,13 +3,18 @@ use jiff::Timestamp;
 use super::support::*;
 use crate::broker::*;
 use crate::store::master_key::MasterKey;
-use crate::store::{IfMissing, Store};
+use crate::store::{IfMissing, Store, Trusted};
 use crate::values::random::SecureRandom;
 
-/// Returns a store with these feeds.
-async fn store_of(folder: &tempfile::TempDir, feeds: &[&Feed]) -> Store {
+async fn open(folder: &tempfile::TempDir) -> Store {
     let url = format!("sqlite:{}", folder.path().join("carnet.db").display()).parse().unwrap();
-    let store = Store::open(&url, IfMissing::Create).await.unwrap();
+    Store::open(&url, IfMissing::Create).await.unwrap()
+}
+
+/// Returns a store with these feeds.
+async fn store_of(folder: &tempfile::TempDir, feeds: &[&Feed]) -> Trusted {
+    let master_key = MasterKey::generate(&SecureRandom::default()).unwrap();
+    let store = open(folder).await.set_up_new(&master_key).await;
     let mut write = store.write().await.unwrap();
     for feed in feeds {
         write.insert_feed(feed).await.unwrap();
@@ -23,7 +28,6 @@ async fn changed_and_removed_feeds_are_forgotten_with_their_exchanges_in_progres
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
     let (same, altered, removed) = (feed(0), feed(1), feed(2));
     let store = store_of(&folder, &[&same, &altered, &removed]).await;
-    store.unlock_new(&MasterKey::generate(&SecureRandom::default()).unwrap()).await;
     for feed in [&same, &altered, &removed] {
         world.ask(feed).await.unwrap();
     }
@@ -55,9 +59,8 @@ async fn changed_and_removed_feeds_are_forgotten_with_their_exchanges_in_progres
 #[tokio::test]
 async fn a_change_is_noticed_by_its_number_and_a_late_one_without_a_number() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    assert_eq!(open(&folder).await.feed_changes().await.unwrap(), None);
     let store = store_of(&folder, &[]).await;
-    assert_eq!(store.feed_changes().await.unwrap(), None);
-    store.unlock_new(&MasterKey::generate(&SecureRandom::default()).unwrap()).await;
     let (first, second) = (feed(0), feed(1));
     let mut write = store.write().await.unwrap();
     for feed in [&first, &second] {

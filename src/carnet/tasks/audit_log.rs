@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::audit_log::AuditLog;
 use crate::issuer::Issuer;
 use crate::signing_keys::clock_guard::ClockTrust;
-use crate::store::Store;
+use crate::store::Trusted;
 use crate::store::audit::MAX_PAGE;
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
@@ -30,7 +30,7 @@ const HOURLY: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub struct AuditMaintenance {
     log: AuditLog,
-    store: Store,
+    store: Trusted,
     issuer: Arc<Issuer>,
     clock: Arc<dyn Clock>,
     retention: Option<Duration>,
@@ -46,7 +46,7 @@ impl AuditMaintenance {
     #[must_use]
     pub fn new(
         log: AuditLog,
-        store: Store,
+        store: Trusted,
         issuer: Arc<Issuer>,
         clock: Arc<dyn Clock>,
         retention: Option<Duration>,

@@ -14,7 +14,7 @@ use crate::issuer::rotator::Rotator;
 use crate::issuer::{Issuer, KeyStateError};
 use crate::signing_keys::clock_guard::{ClockTrust, DatabaseTime};
 use crate::signing_keys::rotation::plan;
-use crate::store::{Store, StoreError};
+use crate::store::{StoreError, Trusted};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
 
@@ -33,7 +33,7 @@ pub struct Maintenance {
     issuer: Arc<Issuer>,
     rotator: Arc<Rotator>,
     grants: Arc<Grants>,
-    store: Store,
+    store: Trusted,
     clock: Arc<dyn Clock>,
     actor: Actor,
     refreshing: bool,
@@ -50,7 +50,7 @@ impl Maintenance {
         issuer: Arc<Issuer>,
         rotator: Arc<Rotator>,
         grants: Arc<Grants>,
-        store: Store,
+        store: Trusted,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let monotonic = clock.monotonic();

@@ -22,10 +22,10 @@ pub(super) enum Command {
 
 pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), CommandFailure> {
     match command {
-        Command::List(arguments) => list::run(&opening.open_store_to_read().await?, arguments).await,
-        Command::Verify(arguments) => verify::run(&opening.open_store_to_examine().await?, arguments).await,
+        Command::List(arguments) => list::run(&opening.locked().await?, arguments).await,
+        Command::Verify(arguments) => verify::run(&opening.unlocked().await?, arguments).await,
         Command::Anchor => {
-            let end = opening.open_store_to_read().await?.audit_end().await?;
+            let end = opening.locked().await?.audit_end().await?;
             output::line(&end.to_string())
         }
     }

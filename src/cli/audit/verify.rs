@@ -9,7 +9,7 @@ use crate::audit::Anchor;
 use crate::audit::verify::{Finding, Report};
 use crate::cli::failure::CommandFailure;
 use crate::cli::output::{self, Format};
-use crate::store::Store;
+use crate::store::Unlocked;
 use crate::store::rewrap::ForgedRow;
 use crate::values::visible;
 
@@ -37,7 +37,7 @@ struct Verified<'a> {
     messages: Vec<String>,
 }
 
-pub(super) async fn run(store: &Store, arguments: Verify) -> Result<(), CommandFailure> {
+pub(super) async fn run(store: &Unlocked, arguments: Verify) -> Result<(), CommandFailure> {
     let mut anchors = arguments.anchor;
     if let Some(file) = &arguments.anchors_file {
         anchors.extend(read(file)?);

@@ -21,7 +21,7 @@ use super::remote::ServerOption;
 use super::{confirm, opening, output};
 use crate::feed::{Feed, FeedPath, Provider};
 use crate::feeds::{Changed, Feeds, FeedsError};
-use crate::store::Store;
+use crate::store::{Store, Trusted};
 use crate::values::clock::SystemClock;
 use crate::values::duration;
 use crate::values::random::SecureRandom;
@@ -122,10 +122,10 @@ pub(super) struct Credentials {
 pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), CommandFailure> {
     match command {
         Command::Add(arguments) => add(opening, arguments).await,
-        Command::List(arguments) => list(&opening.open_store_to_read().await?, arguments).await,
-        Command::Show(arguments) => show(&opening.open_store_to_read().await?, arguments).await,
-        Command::Update(arguments) => update(opening.open_store().await?, arguments).await,
-        Command::Remove(arguments) => remove(opening.open_store().await?, arguments).await,
+        Command::List(arguments) => list(&opening.locked().await?, arguments).await,
+        Command::Show(arguments) => show(&opening.locked().await?, arguments).await,
+        Command::Update(arguments) => update(opening.trusted().await?, arguments).await,
+        Command::Remove(arguments) => remove(opening.trusted().await?, arguments).await,
         Command::Setup(arguments) => setup::run(opening, arguments).await,
         Command::ConfirmJwks(arguments) => confirm_jwks::run(&opening.open().await?, arguments).await,
         Command::Check(arguments) => Box::pin(check::run(opening, arguments)).await,
@@ -138,7 +138,7 @@ async fn add(opening: opening::OpeningOptions, arguments: add::Add) -> Result<()
     let draft = arguments.draft()?;
     // Checked first, so that a refused draft creates no database.
     draft.check().map_err(FeedsError::from)?;
-    let store = opening.open_or_make_store().await?;
+    let store = opening.trusted_or_made().await?;
     let added = feeds(store).add(draft, sharing, &actor()).await?;
     tell(&added);
     print(&added.feed, output.output)
@@ -168,7 +168,7 @@ async fn show(store: &Store, arguments: Show) -> Result<(), CommandFailure> {
     print(&feed, arguments.output.output)
 }
 
-async fn update(store: Store, arguments: Update) -> Result<(), CommandFailure> {
+async fn update(store: Trusted, arguments: Update) -> Result<(), CommandFailure> {
     let sharing = arguments.changes.sharing.of();
     let path = arguments.feed;
     let feed = store.feed(&path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
@@ -178,7 +178,7 @@ async fn update(store: Store, arguments: Update) -> Result<(), CommandFailure> {
     print(&updated.feed, arguments.output.output)
 }
 
-async fn remove(store: Store, arguments: Remove) -> Result<(), CommandFailure> {
+async fn remove(store: Trusted, arguments: Remove) -> Result<(), CommandFailure> {
     let path = arguments.feed;
     if store.feed(&path).await?.is_none() {
         return Err(FeedsError::Unknown(path).into());
@@ -192,7 +192,7 @@ async fn remove(store: Store, arguments: Remove) -> Result<(), CommandFailure> {
     Ok(())
 }
 
-fn feeds(store: Store) -> Feeds {
+fn feeds(store: Trusted) -> Feeds {
     Feeds::new(store, Arc::new(SystemClock::new()), Arc::new(SecureRandom::default()))
 }
 

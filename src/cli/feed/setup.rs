@@ -66,7 +66,7 @@ pub(in crate::cli) async fn run(
     arguments: Setup,
 ) -> Result<(), CommandFailure> {
     let config = opening.config();
-    let store = Carnet::open_store(&config).await?;
+    let store = config.open_trusted().await?;
     let issuer = match (store.issuer_url().await?, config.issuer.clone()) {
         (Some(stored), Some(given)) if stored != given => {
             return Err(OpenError::OtherIssuer { database: config.database, stored, given }.into());

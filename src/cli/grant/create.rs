@@ -72,7 +72,7 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: Create) -> 
     let draft = arguments.draft(now)?;
     // Checked first, so that a refused draft creates no database.
     draft.check(now).map_err(GrantsError::from)?;
-    let grants = opening.open_or_make_grants().await?;
+    let grants = opening::grants(opening.trusted_or_made().await?);
     let made = grants.create(draft, &opening::actor()).await?;
     let (grant, token) = (&made.grant, made.token.reveal());
     if format == Format::Json {

@@ -2,8 +2,6 @@
 
 mod create;
 
-use std::sync::Arc;
-
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -57,12 +55,14 @@ struct Listed<'a> {
 pub(super) async fn run(opening: opening::OpeningOptions, command: Command) -> Result<(), CommandFailure> {
     match command {
         Command::Create(arguments) => create::run(opening, arguments).await,
-        Command::List(arguments) => list(&opening.open_grants().await?, arguments.output.output).await,
-        Command::Revoke(arguments) => revoke(&opening.open_grants().await?, arguments).await,
+        Command::List(arguments) => {
+            list(&opening::grants(opening.trusted().await?), arguments.output.output).await
+        }
+        Command::Revoke(arguments) => revoke(&opening::grants(opening.trusted().await?), arguments).await,
     }
 }
 
-async fn list(grants: &Arc<Grants>, format: Format) -> Result<(), CommandFailure> {
+async fn list(grants: &Grants, format: Format) -> Result<(), CommandFailure> {
     let now = SystemClock::new().now();
     let list = grants.list(&opening::actor()).await?;
     for id in &list.forged {
@@ -96,7 +96,7 @@ async fn list(grants: &Arc<Grants>, format: Format) -> Result<(), CommandFailure
     )
 }
 
-async fn revoke(grants: &Arc<Grants>, arguments: Revoke) -> Result<(), CommandFailure> {
+async fn revoke(grants: &Grants, arguments: Revoke) -> Result<(), CommandFailure> {
     let actor = opening::actor();
     let by = &actor;
     let id = match (arguments.id, arguments.made_by) {
@@ -130,11 +130,7 @@ async fn revoke(grants: &Arc<Grants>, arguments: Revoke) -> Result<(), CommandFa
     Ok(())
 }
 
-async fn revoke_made_by(
-    grants: &Arc<Grants>,
-    maker: Uuid,
-    confirm: confirm::Confirmation,
-) -> Result<(), CommandFailure> {
+async fn revoke_made_by(grants: &Grants, maker: Uuid, confirm: confirm::Confirmation) -> Result<(), CommandFailure> {
     confirm.confirm(&format!(
         "Requests with a grant that {maker} made, directly or through other grants, are refused from now on. \
          {maker} itself stays: revoke it first, so that it makes no more."

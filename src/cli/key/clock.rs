@@ -48,7 +48,7 @@ struct Shown {
 }
 
 pub(super) async fn run(opening: OpeningOptions, arguments: Clock) -> Result<(), CommandFailure> {
-    let store = opening.open_store().await?;
+    let store = opening.trusted().await?;
     let clock = DatabaseClock::new(store, Arc::new(SystemClock::new()));
     let view = clock.view().await?;
     if arguments.accept {

@@ -115,7 +115,7 @@ pub(super) async fn recover(config: Config, arguments: Rewrap) -> Result<(), Com
         "Every running server uses the new keys within a second. Restart any whose /readyz shows otherwise, \
          give the holders of revoked grants new ones, and see docs/keys.md for the limits of a revocation.",
     );
-    let erased = recovery.store().finish_erasure().await?;
+    let erased = done.store.finish_erasure().await?;
     if !erased {
         output::note("erasure: pending. A reader holds the database's log; a running server finishes it.");
     }

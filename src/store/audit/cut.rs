@@ -7,7 +7,7 @@
 use arc_swap::ArcSwapOption;
 
 use crate::audit::{Anchor, Event, EventKind, Outcome};
-use crate::store::{ReadTransaction, StoreError};
+use crate::store::{StoreError, Transaction};
 use crate::values::actor::Actor;
 
 /// The last row of the log that this process wrote, shared by a store and its clones.
@@ -21,7 +21,7 @@ impl WrittenEnd {
     }
 }
 
-impl ReadTransaction {
+impl Transaction {
     /// Returns the event to record if the last row that this process wrote is gone from the log, whose end is
     /// `end` now.
     pub(super) async fn cut_since_written(&mut self, end: &Anchor) -> Result<Option<Event>, StoreError> {

@@ -1,11 +1,13 @@
 //! The rows of `audit_epochs`: the ends of the chain's earlier epochs, and their keys, which are only used
 //! for reading.
 
+use sqlx::SqliteConnection;
+
 use super::{Base, end, mac};
 use crate::audit::{Anchor, AuditKey, ClosedEpoch};
 use crate::store::keyring::{Keyring, Purpose, Symmetric};
 use crate::store::sealed::Sealer;
-use crate::store::{ReadTransaction, StoreError, Transaction};
+use crate::store::{StoreError, Transaction};
 use crate::values::random::Random;
 
 const ALL: &str =
@@ -28,33 +30,29 @@ struct Row {
     tag: String,
 }
 
-impl ReadTransaction {
-    /// Returns the epochs that have ended, and the numbers of those whose row carnet did not write.
-    pub(in crate::store) async fn ended_audit_epochs(
-        &mut self,
-        current: &AuditKey,
-        sealer: &Sealer,
-    ) -> Result<(Vec<ClosedEpoch>, Vec<i64>), StoreError> {
-        let (mut closed, mut broken) = (Vec::new(), Vec::new());
-        for row in self.epoch_rows().await? {
-            match row.read(current, sealer) {
-                Some((end, key)) => {
-                    closed.push(ClosedEpoch { epoch: row.epoch, end, key: AuditKey::new(&key.key) });
-                }
-                None => broken.push(row.epoch),
+/// Returns the epochs that have ended, and the numbers of those whose row carnet did not write.
+pub(in crate::store) async fn ended_audit_epochs(
+    connection: &mut SqliteConnection,
+    current: &AuditKey,
+    sealer: &Sealer,
+) -> Result<(Vec<ClosedEpoch>, Vec<i64>), StoreError> {
+    let (mut closed, mut broken) = (Vec::new(), Vec::new());
+    for row in epoch_rows(connection).await? {
+        match row.read(current, sealer) {
+            Some((end, key)) => {
+                closed.push(ClosedEpoch { epoch: row.epoch, end, key: AuditKey::new(&key.key) });
             }
+            None => broken.push(row.epoch),
         }
-        Ok((closed, broken))
     }
+    Ok((closed, broken))
+}
 
-    async fn epoch_rows(&mut self) -> Result<Vec<Row>, StoreError> {
-        Ok(sqlx::query_as(ALL).fetch_all(self.connection()).await?)
-    }
+async fn epoch_rows(connection: &mut SqliteConnection) -> Result<Vec<Row>, StoreError> {
+    Ok(sqlx::query_as(ALL).fetch_all(connection).await?)
 }
 
 impl Transaction {
-    /// Writes where `ended` ends, and authenticates this record, those before it and the log's base with the keys
-    /// `after`. What fails under the keys `before` stays as it is.
     /// Records the end of `ended`. Authenticates this record, those of earlier epochs and the log's base with
     /// the keys `after`. A record that fails under the keys `before` stays unchanged.
     pub(in crate::store) async fn end_audit_epoch(
@@ -75,7 +73,7 @@ impl Transaction {
                 .execute(self.connection())
                 .await?;
         }
-        for row in self.epoch_rows().await? {
+        for row in epoch_rows(self.connection()).await? {
             if let Some((end, key)) = row.read(old, before.sealer()) {
                 self.write_epoch((row.epoch, end, &key), after, random).await?;
             }

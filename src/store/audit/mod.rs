@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 pub(super) use self::cut::WrittenEnd;
-pub(super) use self::epochs::Ended;
+pub(super) use self::epochs::{Ended, ended_audit_epochs};
 pub use self::filter::{AuditFilter, Sight};
 pub use self::paging::{Direction, MAX_PAGE};
 #[cfg(test)]
@@ -74,7 +74,7 @@ impl Transaction {
     /// Appends events to the log, in their order, and returns its new end. The events are in the log if and
     /// only if this transaction commits.
     pub async fn append_audit(&mut self, now: Timestamp, events: &[Event]) -> Result<Anchor, StoreError> {
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         let key = keyring.audit().current();
         let mut end = end(self.connection()).await?;
         let cut = self.cut_since_written(&end).await?;
@@ -95,29 +95,29 @@ impl Transaction {
         }
         Ok(end)
     }
+}
 
-    /// Begins the log of a database that has none, under a new key.
-    pub(super) async fn begin_audit(&mut self, key: &AuditKey) -> Result<(), StoreError> {
-        let first: Option<i64> = sqlx::query_scalar("SELECT seq FROM audit ORDER BY seq LIMIT 1")
-            .fetch_optional(self.connection())
-            .await?;
-        if first.is_some() || Base::read(self.connection()).await?.is_some() {
-            // A new key would make every row look forged, and so hide one that really is.
-            return Err(corrupt(
-                "sealed_keys",
-                Purpose::AuditChain.name(),
-                "is missing, but its audit log exists",
-            ));
-        }
-        let base = key.beginning();
-        sqlx::query("INSERT INTO audit_base (id, seq, mac, tag) VALUES (1, $1, $2, $3)")
-            .bind(base.seq)
-            .bind(base.mac.to_string())
-            .bind(key.base_tag(&base).to_string())
-            .execute(self.connection())
-            .await?;
-        Ok(())
+/// Begins the log of a database that has none, under a new key.
+pub(super) async fn begin_audit(connection: &mut SqliteConnection, key: &AuditKey) -> Result<(), StoreError> {
+    let first: Option<i64> = sqlx::query_scalar("SELECT seq FROM audit ORDER BY seq LIMIT 1")
+        .fetch_optional(&mut *connection)
+        .await?;
+    if first.is_some() || Base::read(connection).await?.is_some() {
+        // A new key would make every row look forged, and so hide one that really is.
+        return Err(corrupt(
+            "sealed_keys",
+            Purpose::AuditChain.name(),
+            "is missing, but its audit log exists",
+        ));
     }
+    let base = key.beginning();
+    sqlx::query("INSERT INTO audit_base (id, seq, mac, tag) VALUES (1, $1, $2, $3)")
+        .bind(base.seq)
+        .bind(base.mac.to_string())
+        .bind(key.base_tag(&base).to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Parses a stored MAC; `None` if the text is not one.

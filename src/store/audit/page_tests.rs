@@ -14,6 +14,7 @@ use super::times::Bounds;
 use super::*;
 use crate::audit::{EventKind, Outcome};
 use crate::grant::{FeedLimit, SpaceLimit};
+use crate::store::Trusted;
 use crate::values::actor::Actor;
 
 /// More rows than one page reads.
@@ -37,7 +38,7 @@ fn event(kind: EventKind, outcome: Outcome, actor: &str, path: &str) -> Event {
 }
 
 /// Returns a log with one row of the space `rare`, followed by [`MANY`] rows of other spaces.
-async fn crowded(folder: &TempDir) -> Store {
+async fn crowded(folder: &TempDir) -> Trusted {
     let (store, _) = store(folder).await;
     let rare = event(EventKind::FeedAdd, Outcome::Failed, "local:eve", "rare/one");
     append(&store, at(0), &[rare.with_jti(Uuid::from_u128(1))]).await;

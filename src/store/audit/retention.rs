@@ -8,13 +8,13 @@ use super::row::{COLUMNS, Row, TABLE};
 use super::{BASE_TABLE, Base, mac};
 use crate::audit::verify::{Row as Link, Verifier};
 use crate::audit::{Event, EventKind, Outcome};
-use crate::store::{ReadTransaction, Store, StoreError, corrupt, to_millis};
+use crate::store::{ReadTransaction, StoreError, Trusted, corrupt, to_millis};
 use crate::values::actor::Actor;
 
 /// The number of rows after a page that are searched for a plausible time.
 const LOOK_AHEAD: i64 = 100_000;
 
-impl Store {
+impl Trusted {
     /// Removes up to [`MAX_PAGE`] records written before `before` from the head of the log, and returns their
     /// number. The log then begins after them, and a new record says so.
     ///
@@ -30,7 +30,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<usize, StoreError> {
         let mut write = self.write().await?;
-        let keyring = write.keyring()?;
+        let keyring = write.keyring();
         let gone = || corrupt(BASE_TABLE, "1", "is gone");
         let base = Base::read(write.connection()).await?.ok_or_else(gone)?;
         let start = base.anchor()?;

@@ -7,22 +7,21 @@ use uuid::Uuid;
 use super::*;
 use crate::audit::{EventKind, Outcome, Record};
 use crate::oidc::token::Presented;
-use crate::store::IfMissing;
 use crate::store::master_key::MasterKey;
+use crate::store::{IfMissing, Trusted};
 use crate::values::actor::Actor;
 use crate::values::random::SecureRandom;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-pub(super) async fn store(folder: &TempDir) -> (Store, MasterKey) {
+pub(super) async fn store(folder: &TempDir) -> (Trusted, MasterKey) {
     let url = folder.path().join("carnet.db").into();
     let store = Store::open(&url, IfMissing::Create).await.unwrap();
     let master_key = MasterKey::generate(&SecureRandom::default()).unwrap();
-    store.unlock_new(&master_key).await;
-    (store, master_key)
+    (store.set_up_new(&master_key).await, master_key)
 }
 
-pub(super) async fn append(store: &Store, now: Timestamp, events: &[Event]) -> Anchor {
+pub(super) async fn append(store: &Trusted, now: Timestamp, events: &[Event]) -> Anchor {
     let mut write = store.write().await.unwrap();
     let end = write.append_audit(now, events).await.unwrap();
     write.commit().await.unwrap();

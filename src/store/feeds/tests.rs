@@ -7,7 +7,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::feed::FeedDraft;
 use crate::grant::FeedPattern;
-use crate::store::IfMissing;
+use crate::store::master_key::MasterKey;
+use crate::store::{IfMissing, Trusted};
+use crate::values::random::SecureRandom;
 
 const REGISTRY: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
 
@@ -40,11 +42,15 @@ fn feed(path: &str, uploaded: bool) -> Feed {
     Feed::new(draft, id, Duration::MAX, Timestamp::UNIX_EPOCH).unwrap()
 }
 
-async fn store(folder: &TempDir) -> Store {
+async fn open(folder: &TempDir) -> Store {
     Store::open(&folder.path().join("carnet.db").into(), IfMissing::Create).await.unwrap()
 }
 
-async fn insert(store: &Store, feeds: &[Feed]) {
+async fn store(folder: &TempDir) -> Trusted {
+    open(folder).await.set_up_new(&MasterKey::generate(&SecureRandom::default()).unwrap()).await
+}
+
+async fn insert(store: &Trusted, feeds: &[Feed]) {
     let mut write = store.write().await.unwrap();
     for feed in feeds {
         write.insert_feed(feed).await.unwrap();
@@ -115,7 +121,7 @@ async fn a_database_from_before_there_were_counts_gets_them() {
     }
     drop(connection);
     older.close().await;
-    let upgraded = store(&folder).await;
+    let upgraded = open(&folder).await;
     assert_eq!(counts(&upgraded).await, before);
     let uploaded: Vec<(String,)> = sqlx::query_as("SELECT slug FROM feeds WHERE has_uploaded_jwks = TRUE")
         .fetch_all(&upgraded.readers.lists)

@@ -10,14 +10,17 @@ mod recovery;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::keyring::{Keyring, Purpose};
 use super::sealed::RowMac;
-use super::{ReadTransaction, Store, StoreError, Transaction, corrupt, from_millis, parse, to_millis};
+use super::{
+    ReadTransaction, StoreError, Transaction, Trusted, Unlocked, corrupt, from_millis, parse, to_millis,
+};
 use crate::feed::display_name::DisplayName;
 use crate::grant::{Grant, Permissions, TokenHash};
-use crate::states::Table;
+use crate::states::{Contents, Table};
 
 /// A grant and the hash of its token.
 #[derive(Debug, Clone)]
@@ -89,7 +92,7 @@ const ALL: &str = "SELECT id, name, token_hash, role, spaces, feeds, context, sc
 const ENDED: &str = "SELECT id FROM grants WHERE (expires_at < $1 OR revoked_at < $1) AND NOT EXISTS \
                      (SELECT 1 FROM grants AS made WHERE made.created_by = 'grant:' || grants.id)";
 
-impl Store {
+impl Unlocked {
     /// Returns the grant `id`. An unknown id costs the same work as a known one.
     ///
     /// # Errors
@@ -97,12 +100,14 @@ impl Store {
     /// [`StoreError::State`] while the database is not trusted; [`StoreError::Corrupt`] if this version does
     /// not understand an authentic row.
     pub async fn grant(&self, id: Uuid) -> Result<Option<GrantRow>, StoreError> {
-        self.believed()?;
-        let keyring = self.keyring()?;
+        if let Some(guard) = &self.guard {
+            guard.believed()?;
+        }
+        let keyring = self.keyring();
         let query = sqlx::query_as::<_, RowInEpoch>(ONE_IN_EPOCH).bind(id.to_string());
         match query.fetch_optional(&self.readers.lookups).await? {
             Some(RowInEpoch { row, epoch })
-                if epoch == keyring.epoch() && self.guard.vouches(Table::Grants, &row.id, &row.mac) =>
+                if epoch == keyring.epoch() && self.vouches(Table::Grants, &row.id, &row.mac) =>
             {
                 row.read(mac(&keyring)).map(Some)
             }
@@ -123,7 +128,9 @@ impl Store {
     pub async fn grants(&self) -> Result<Vec<GrantRow>, StoreError> {
         self.read().await?.grants().await
     }
+}
 
+impl Trusted {
     /// Records the times at which grants were last used. A later time that is already recorded stays. If this
     /// fails, nothing is recorded.
     pub async fn note_grant_uses(&self, uses: &[(Uuid, Timestamp)]) -> Result<(), StoreError> {
@@ -144,7 +151,7 @@ impl Store {
 impl ReadTransaction {
     /// Returns the grant `id`, inside this transaction.
     pub async fn grant(&mut self, id: Uuid) -> Result<Option<GrantRow>, StoreError> {
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         let query = sqlx::query_as::<_, Row>(ONE).bind(id.to_string());
         let Some(row) = query.fetch_optional(self.connection()).await? else { return Ok(None) };
         let is_vouched = self.is_vouched(Table::Grants, &row.id, &row.mac).await?;
@@ -153,7 +160,7 @@ impl ReadTransaction {
 
     /// Returns every grant, oldest first, inside this transaction.
     pub async fn grants(&mut self) -> Result<Vec<GrantRow>, StoreError> {
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(self.connection()).await?;
         let vouched = self.vouched_contents().await?;
         let is_vouched = |row: &Row| {
@@ -195,7 +202,7 @@ impl Transaction {
 
     /// Writes a new grant.
     pub async fn insert_grant(&mut self, stored: &StoredGrant) -> Result<(), StoreError> {
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         self.insert_row(Row::new(stored, mac(&keyring))?).await
     }
 
@@ -230,7 +237,7 @@ impl Transaction {
     /// changes.
     pub async fn update_grant_times(&mut self, stored: &StoredGrant) -> Result<(), StoreError> {
         self.begin_change().await?;
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         let row = Row::new(stored, mac(&keyring))?;
         self.changed(Table::Grants, &row.id, Some(row.mac.clone()));
         sqlx::query(
@@ -245,6 +252,41 @@ impl Transaction {
         .await?;
         Ok(())
     }
+}
+
+/// The result of giving grants new MACs.
+pub(super) struct Renewed {
+    /// The ids of the rows that were not authentic, cut to 64 characters. They stay unchanged.
+    failed: Vec<String>,
+    /// The ids of all other rows, each with its new MAC.
+    changed: Vec<(String, String)>,
+}
+
+/// Gives each row that is authentic under `before` its MAC under `after`. With `vouched`, a state must vouch
+/// for the row, too.
+pub(super) async fn renew_macs(
+    connection: &mut SqliteConnection,
+    before: &RowMac,
+    after: &RowMac,
+    vouched: Option<&Contents>,
+) -> Result<Renewed, StoreError> {
+    let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(&mut *connection).await?;
+    let mut renewed = Renewed { failed: Vec::new(), changed: Vec::new() };
+    for row in rows {
+        let is_vouched = |vouched: &Contents| vouched.get(Table::Grants, &row.id) == Some(&row.mac);
+        if !row.is_authentic(before) || !vouched.is_none_or(is_vouched) {
+            renewed.failed.push(row.short_id());
+            continue;
+        }
+        let mac = row.authenticated(|columns| after.tag(columns));
+        sqlx::query("UPDATE grants SET mac = $2 WHERE id = $1")
+            .bind(&row.id)
+            .bind(&mac)
+            .execute(&mut *connection)
+            .await?;
+        renewed.changed.push((row.id, mac));
+    }
+    Ok(renewed)
 }
 
 impl Row {

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use sqlx::{FromRow as _, Row as _};
 
-use super::{ALL, GrantRow, Row, StoredGrant, TABLE, mac};
+use super::{ALL, GrantRow, Row, StoredGrant, TABLE, mac, renew_macs};
 use crate::grant::Grant;
 use crate::states::Table;
 use crate::store::rewrap::{ForgedRow, Renewal};
@@ -14,7 +14,7 @@ use crate::store::{ReadTransaction, StoreError, Transaction, corrupt};
 impl ReadTransaction {
     /// The rows that are not what carnet wrote.
     pub(in crate::store) async fn forged_grants(&mut self) -> Result<Vec<ForgedRow>, StoreError> {
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         let rows = sqlx::query(ALL).fetch_all(self.connection()).await?;
         let forged = rows
             .iter()
@@ -25,8 +25,6 @@ impl ReadTransaction {
 }
 
 impl Transaction {
-    /// Gives each row whose MAC is right under `before` its MAC under `after`, and names those whose MAC is not:
-    /// they stay as they are.
     /// Gives each authentic row its MAC under `after`. Returns the ids of the rows that fail under `before`
     /// or that no state vouches for; they stay unchanged.
     pub(in crate::store) async fn renew_grant_macs(
@@ -35,22 +33,11 @@ impl Transaction {
         after: &RowMac,
     ) -> Result<Vec<String>, StoreError> {
         self.begin_change().await?;
-        let rows: Vec<Row> = sqlx::query_as(ALL).fetch_all(self.connection()).await?;
-        let mut failed = Vec::new();
-        for row in rows {
-            if !row.is_authentic(before) || !self.is_vouched(Table::Grants, &row.id, &row.mac).await? {
-                failed.push(row.short_id());
-                continue;
-            }
-            let mac = row.authenticated(|columns| after.tag(columns));
-            sqlx::query("UPDATE grants SET mac = $2 WHERE id = $1")
-                .bind(&row.id)
-                .bind(&mac)
-                .execute(self.connection())
-                .await?;
-            self.changed(Table::Grants, &row.id, Some(mac));
-        }
-        Ok(failed)
+        let vouched = self.vouched_contents().await?;
+        let renewed = renew_macs(self.connection(), before, after, vouched.as_deref()).await?;
+        let changed = renewed.changed.into_iter();
+        changed.for_each(|(id, mac)| self.changed(Table::Grants, &id, Some(mac)));
+        Ok(renewed.failed)
     }
 
     /// Deletes every row except those of `keep`, which get their new MAC. For a recovery, after `renewal` has
@@ -98,7 +85,7 @@ impl Transaction {
         now: Timestamp,
     ) -> Result<(Vec<Grant>, Vec<ForgedRow>), StoreError> {
         self.begin_change().await?;
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         let (mut revoked, mut forged) = (Vec::new(), Vec::new());
         let rows = sqlx::query(ALL).fetch_all(self.connection()).await?;
         // Deletes all rows instead of naming them: a forged `id` need not be text.

@@ -6,10 +6,11 @@ use uuid::Uuid;
 
 use super::*;
 use crate::grant::{Grant, Permissions, TokenHash};
-use crate::store::IfMissing;
 use crate::store::grants::{GrantRow, StoredGrant};
 use crate::store::master_key::{MasterKey, MasterKeySource};
+use crate::store::states::Witnesses;
 use crate::store::vault::Vault;
+use crate::store::{IfMissing, Trusted};
 use crate::values::actor::Actor;
 use crate::values::random::SecureRandom;
 
@@ -31,26 +32,23 @@ impl Database {
         Store::open(&url, IfMissing::Create).await.unwrap()
     }
 
-    async fn set_up(&self) -> Store {
-        let store = self.open().await;
-        store.unlock_new(&self.master_key).await;
-        store
+    async fn set_up(&self) -> Trusted {
+        self.open().await.set_up_new(&self.master_key).await
     }
 
     /// Unlocks the database as a process with `next` as the file of its next master key.
-    async fn unlock(&self, with: &MasterKey) -> Result<Store, StoreError> {
+    async fn unlock(&self, with: &MasterKey) -> Result<Unlocked, StoreError> {
         let store = self.open().await;
         let usual = MasterKeySource::Folder(self.folder.path().join("keys"));
         let keys = MasterKeys { usual, next: Some(self.next_file()) };
-        store.unlock(keys, Arc::new(Sealer::new(with).unwrap()), &self.random).await?;
-        Ok(store)
+        store.unlock(keys, Arc::new(Sealer::new(with).unwrap()), &self.random).await
     }
 
     fn next_file(&self) -> std::path::PathBuf {
         self.folder.path().join("next.key")
     }
 
-    async fn rewrap(&self, store: &Store) -> MasterKey {
+    async fn rewrap(&self, store: &Trusted) -> MasterKey {
         let vault = Vault::new(
             store.clone(),
             "https://issuer.example".parse().unwrap(),
@@ -65,9 +63,7 @@ impl Database {
 }
 
 async fn execute(store: &Store, sql: &'static str) {
-    let mut write = Transaction(store.inside(store.writer.begin().await.unwrap()));
-    sqlx::query(sql).execute(write.connection()).await.unwrap();
-    write.commit().await.unwrap();
+    sqlx::query(sql).execute(&store.writer).await.unwrap();
 }
 
 async fn sealed(store: &Store) -> BTreeMap<String, (String, String)> {
@@ -91,7 +87,7 @@ async fn every_symmetric_key_is_of_the_list_and_made_at_the_first_start() {
     let store = database.set_up().await;
     let found = sealed(&store).await;
     assert_eq!(found.keys().map(String::as_str).collect::<Vec<_>>(), names());
-    let keyring = store.keyring().unwrap();
+    let keyring = store.keyring();
     let tags: std::collections::BTreeSet<_> =
         Purpose::ALL.into_iter().map(|purpose| keyring.mac(purpose).tag(&["same"])).collect();
     assert_eq!(tags.len(), Purpose::ALL.len(), "two purposes share a key");
@@ -101,9 +97,9 @@ async fn every_symmetric_key_is_of_the_list_and_made_at_the_first_start() {
 async fn a_rewrap_makes_every_key_of_the_list_anew() {
     let database = Database::new();
     let store = database.set_up().await;
-    let (before, rows_before) = (store.keyring().unwrap(), sealed(&store).await);
+    let (before, rows_before) = (store.keyring(), sealed(&store).await);
     let next = database.rewrap(&store).await;
-    let (after, rows_after) = (store.keyring().unwrap(), sealed(&store).await);
+    let (after, rows_after) = (store.keyring(), sealed(&store).await);
     assert_eq!((before.epoch(), after.epoch()), (1, 2));
     assert_eq!(rows_after.keys().map(String::as_str).collect::<Vec<_>>(), names());
     for purpose in Purpose::ALL {
@@ -144,6 +140,7 @@ async fn a_process_follows_an_epoch_once_it_can_open_it() {
     let database = Database::new();
     let store = database.set_up().await;
     let other = database.unlock(&database.master_key).await.unwrap();
+    let other = other.establish_state(&Witnesses::default()).await.unwrap();
     let next = database.rewrap(&store).await;
     let stuck = other.write().await.unwrap_err();
     assert!(matches!(stuck, StoreError::OtherEpoch { epoch: 2, in_use: 1, .. }), "{stuck}");
@@ -151,7 +148,7 @@ async fn a_process_follows_an_epoch_once_it_can_open_it() {
     assert!(matches!(other.grants().await, Err(StoreError::OtherEpoch { .. })));
     next.write_new(&database.next_file()).unwrap();
     other.write().await.unwrap();
-    assert_eq!(other.keyring().unwrap().epoch(), 2);
+    assert_eq!(other.keyring().epoch(), 2);
     // An earlier epoch means an older copy of the database.
     execute(&other, "UPDATE key_state SET epoch = 1").await;
     assert!(matches!(other.write().await, Err(StoreError::OtherEpoch { .. })));
@@ -172,15 +169,16 @@ fn a_grant() -> StoredGrant {
 }
 
 /// Returns the database to version 0, in which one key authenticated signing keys and grants.
-async fn before_the_list(store: &Store) {
+async fn before_the_list(store: &Trusted) {
     let mut write = store.write().await.unwrap();
     write.insert_grant(&a_grant()).await.unwrap();
-    let keyring = write.keyring().unwrap();
+    let keyring = write.keyring();
     let (grants, signing_keys) = (keyring.mac(Purpose::Grants), keyring.mac(Purpose::SigningKeys));
     assert!(write.renew_grant_macs(grants, signing_keys).await.unwrap().is_empty());
     write.commit().await.unwrap();
     execute(store, "DELETE FROM sealed_keys WHERE name NOT IN ('signing-key-rows', 'audit-chain')").await;
     execute(store, "UPDATE key_state SET purposes = 0").await;
+    execute(store, "DELETE FROM states").await;
 }
 
 #[tokio::test]
@@ -201,4 +199,13 @@ async fn completing_a_database_makes_no_forged_grant_good() {
     execute(&store, "UPDATE grants SET created_by = 'other'").await;
     let store = database.unlock(&database.master_key).await.unwrap();
     assert!(matches!(store.grants().await.unwrap()[..], [GrantRow::Forged { .. }]));
+}
+
+#[tokio::test]
+async fn a_database_with_states_is_not_completed_as_one_from_before_the_list() {
+    let database = Database::new();
+    let store = database.set_up().await;
+    execute(&store, "UPDATE key_state SET purposes = 0").await;
+    let error = database.unlock(&database.master_key).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { table: "key_state", .. }), "{error}");
 }

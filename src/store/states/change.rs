@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use super::StateError;
 use super::guard::{Guard, Vouched};
 use crate::states::{Contents, Table};
 use crate::store::keyring::Keyring;
-use crate::store::{ReadTransaction, StoreError, Transaction};
+use crate::store::{StoreError, Transaction};
 
 /// The changes of a transaction since the last state.
 ///
@@ -37,7 +36,7 @@ impl Change {
     }
 }
 
-impl ReadTransaction {
+impl Transaction {
     /// Adds the new master key to those that authenticate the state file, before it seals the database.
     /// Returns the old one, which must no longer authenticate the file afterwards.
     async fn prepare_file(&self, before: &Arc<Keyring>, after: &Arc<Keyring>) -> Option<String> {
@@ -45,7 +44,7 @@ impl ReadTransaction {
         if old == after.sealer().master_key_id() {
             return None;
         }
-        if let Some(file) = self.guard.file.get().cloned() {
+        if let Some(file) = self.guard.file.clone() {
             let (before, after) = (Arc::clone(before), Arc::clone(after));
             let prepared = tokio::task::spawn_blocking(move || file.prepare(before.sealer(), after.sealer()));
             if let Ok(Err(error)) = prepared.await {
@@ -57,9 +56,7 @@ impl ReadTransaction {
         }
         Some(old.to_string())
     }
-}
 
-impl Transaction {
     /// Prepares a change to tracked rows. Must be called before the first statement that changes one.
     ///
     /// # Errors
@@ -69,20 +66,15 @@ impl Transaction {
         if self.change.is_some() {
             return Ok(());
         }
-        if let Some(tolerated) = self.guard.tolerated.get().filter(|_| self.seen.is_none()).cloned() {
-            self.change = Some(self.change_of_whole(&tolerated).await?);
-            return Ok(());
-        }
-        match self.vouched().await? {
-            Some(base) => self.change = Some(Change::of(base)),
-            // A new or upgraded database: its first state is made later.
-            None if self.last_state_row().await?.is_none() => {}
-            None => return Err(StateError::NotEstablished(self.url.clone()).into()),
-        }
+        let change = match self.vouched().await? {
+            Some(base) => Change::of(base),
+            None => self.read.change_of_whole(&self.guard.tolerated).await?,
+        };
+        self.change = Some(change);
         Ok(())
     }
 
-    /// Records the new MAC of a row; `None` if the row was deleted. Does nothing before the first state.
+    /// Records the new MAC of a row; `None` if the row was deleted.
     pub(in crate::store) fn changed(&mut self, table: Table, row: &str, mac: Option<String>) {
         if let Some(change) = &mut self.change {
             Arc::make_mut(&mut change.contents).set(table, row, mac);
@@ -95,7 +87,7 @@ impl Transaction {
         let contents = if is_whole { Arc::new(self.contents().await?) } else { contents };
         let state = base.state.next_above(above, &base.id, contents.digest());
         self.insert_state(&base.id, &state).await?;
-        let (id, revoked, keyring) = (base.id.clone(), self.revoked_kids().await?, self.keyring()?);
+        let (id, revoked, keyring) = (base.id.clone(), self.revoked_kids().await?, self.keyring());
         let next = Arc::new(Vouched { id, state, contents, revoked, keyring });
         Ok(Some(Appended { without: self.prepare_file(&base.keyring, &next.keyring).await, next }))
     }

@@ -1,8 +1,8 @@
 //! The trust of this process in its database: the last state that it has verified, and the state file.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
@@ -12,7 +12,7 @@ use crate::jose::jwk::Kid;
 use crate::states::{Contents, DatabaseId, State, StatePoint, Table};
 use crate::store::keyring::Keyring;
 use crate::store::state_file::{Known, StateFile, StateFileError, StateRecord};
-use crate::store::{ReadTransaction, Store, StoreError};
+use crate::store::{ReadTransaction, StoreError, Trusted, Unlocked};
 
 /// A state, and the rows that it vouches for.
 #[derive(Debug, Clone)]
@@ -48,18 +48,27 @@ impl Tolerated {
     }
 }
 
-/// The trusted state, shared by a store and its clones.
-#[derive(Debug, Default)]
+/// The trusted state, shared by a [`Trusted`] and its clones.
+#[derive(Debug)]
 pub(in crate::store) struct Guard {
+    /// `None` in a recovery before its first change, which takes the tables as they are.
     vouched: ArcSwapOption<Vouched>,
-    pub(super) file: OnceLock<StateFile>,
+    pub(super) file: Option<StateFile>,
     file_error: ArcSwapOption<StateFileError>,
+    /// `true` until a witness remembers the database.
     pub(super) unproved: AtomicBool,
-    /// Set only in a recovery, which takes the tables as they are.
-    pub(super) tolerated: OnceLock<Tolerated>,
+    /// The remembered states before a recovery. Used only while there is no trusted state.
+    pub(super) tolerated: Tolerated,
     refused: ArcSwapOption<StateError>,
     /// Held by the task that reads all rows, so that only one does at a time.
     loading: Mutex<()>,
+}
+
+/// The state that a process trusted when a transaction began.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Seen {
+    vouched: Arc<Vouched>,
+    guard: Arc<Guard>,
 }
 
 /// The state of a database, for display.
@@ -80,9 +89,41 @@ pub struct StateStatus {
 }
 
 impl Guard {
-    /// Returns the trusted state; `None` before the states were checked.
-    pub(in crate::store) fn vouched(&self) -> Option<Arc<Vouched>> {
+    /// Trusts `vouched`. `unproved` is `true` if no witness remembers the database.
+    pub(super) fn of(vouched: Arc<Vouched>, unproved: bool, file: Option<StateFile>) -> Self {
+        Self {
+            vouched: ArcSwapOption::new(Some(vouched)),
+            unproved: AtomicBool::new(unproved),
+            ..Self::tolerating(Tolerated::default(), file)
+        }
+    }
+
+    /// Trusts no state until the first change.
+    pub(super) fn tolerating(tolerated: Tolerated, file: Option<StateFile>) -> Self {
+        Self {
+            vouched: ArcSwapOption::empty(),
+            file,
+            file_error: ArcSwapOption::empty(),
+            unproved: AtomicBool::new(false),
+            tolerated,
+            refused: ArcSwapOption::empty(),
+            loading: Mutex::default(),
+        }
+    }
+
+    /// Returns the trusted state; `None` in a recovery before its first change.
+    pub(super) fn vouched(&self) -> Option<Arc<Vouched>> {
         self.vouched.load_full()
+    }
+
+    /// Returns the trusted state for a transaction that begins now.
+    pub(in crate::store) fn seen(self: &Arc<Self>) -> Option<Seen> {
+        Some(Seen { vouched: self.vouched()?, guard: Arc::clone(self) })
+    }
+
+    /// Fails with the reason not to trust the database, if there is one.
+    pub(in crate::store) fn believed(&self) -> Result<(), StateError> {
+        self.refused.load().as_deref().map_or(Ok(()), |error| Err(error.clone()))
     }
 
     /// Trusts `vouched`, unless a later state is already trusted.
@@ -93,7 +134,7 @@ impl Guard {
         });
     }
 
-    /// Returns whether the trusted state vouches for the row. Also `true` before the states were checked.
+    /// Returns whether the trusted state vouches for the row. Also `true` if there is none.
     pub(in crate::store) fn vouches(&self, table: Table, row: &str, mac: &str) -> bool {
         self.vouched.load().as_ref().is_none_or(|vouched| vouched.contents.get(table, row) == Some(mac))
     }
@@ -102,7 +143,7 @@ impl Guard {
     /// failure does not undo the commit: [`StateStatus`] shows it, and the next check of the state tries
     /// again.
     pub(super) async fn write_file(&self, without: Option<String>) {
-        let (Some(file), Some(vouched)) = (self.file.get().cloned(), self.vouched()) else { return };
+        let (Some(file), Some(vouched)) = (self.file.clone(), self.vouched()) else { return };
         let written = tokio::task::spawn_blocking(move || {
             file.raise(&vouched.id, &vouched.known(), vouched.keyring.sealer(), without.as_deref())
         });
@@ -125,15 +166,15 @@ impl Guard {
     }
 }
 
-impl Store {
-    /// Returns the state of the database for display; `None` before the states were checked.
+impl Trusted {
+    /// Returns the state of the database for display; `None` in a recovery before its first change.
     #[must_use]
     pub fn state_status(&self) -> Option<StateStatus> {
         let vouched = self.guard.vouched()?;
         Some(StateStatus {
             database_id: vouched.id.clone(),
             state: vouched.state.point(),
-            file: self.guard.file.get().map(|file| file.path().to_owned()),
+            file: self.guard.file.as_ref().map(|file| file.path().to_owned()),
             file_error: self.guard.file_error.load().as_deref().cloned(),
             unproved: self.guard.unproved.load(Ordering::Relaxed),
             refused: self.guard.refused.load().as_deref().cloned(),
@@ -146,7 +187,7 @@ impl Store {
     ///
     /// The reason not to trust it.
     pub fn believed(&self) -> Result<(), StateError> {
-        self.guard.refused.load().as_deref().map_or(Ok(()), |error| Err(error.clone()))
+        self.guard.believed()
     }
 
     /// Compares `found`, the last state in the database, with the trusted state, and trusts a state that
@@ -154,7 +195,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::State`] if the database was replaced or altered. [`Store::believed`] then fails as well,
+    /// [`StoreError::State`] if the database was replaced or altered. [`Trusted::believed`] then fails as well,
     /// until this succeeds.
     pub async fn follow_state(&self, found: Option<StatePoint>) -> Result<(), StoreError> {
         let followed = self.try_follow(found).await;
@@ -180,29 +221,33 @@ impl Store {
         }
         Ok(())
     }
+}
 
-    /// Loads the rows that the database's last state vouches for, if that is not the trusted state.
+impl Unlocked {
+    /// Loads the rows that the database's last state vouches for, if that is not the trusted state. Does
+    /// nothing if no state is trusted.
     pub(in crate::store) async fn catch_up(&self) -> Result<(), StoreError> {
-        let _turn = self.guard.loading.lock().await;
-        let before = self.guard.vouched().map(|vouched| vouched.state.n);
+        let Some(guard) = &self.guard else { return Ok(()) };
+        let _turn = guard.loading.lock().await;
+        let before = guard.vouched().map(|vouched| vouched.state.n);
         self.read_from(&self.readers.keys).await?.vouched().await?;
-        if self.guard.vouched().map(|vouched| vouched.state.n) != before {
-            self.guard.write_file(None).await;
+        if guard.vouched().map(|vouched| vouched.state.n) != before {
+            guard.write_file(None).await;
         }
         Ok(())
     }
 }
 
 impl ReadTransaction {
-    /// Returns the last state that this transaction sees, without its own changes; `None` if the store's
-    /// states were not checked.
+    /// Returns the last state that this transaction sees, without its own changes; `None` if no state is
+    /// trusted.
     pub(super) async fn vouched(&mut self) -> Result<Option<Arc<Vouched>>, StoreError> {
         // Trusted before this transaction first read the database, which therefore has that state or a later
         // one.
-        let Some(seen) = self.seen.clone() else { return Ok(None) };
+        let Some(Seen { vouched: seen, guard }) = self.seen.clone() else { return Ok(None) };
         let last = self.last_state_row().await?.ok_or_else(|| StateError::Lost(self.url.clone()))?;
         let last_point = last.state()?.point();
-        for believed in [Some(&seen), self.guard.vouched().as_ref()].into_iter().flatten() {
+        for believed in [Some(&seen), guard.vouched().as_ref()].into_iter().flatten() {
             if believed.state.point() == last_point {
                 return Ok(Some(Arc::clone(believed)));
             }
@@ -213,12 +258,12 @@ impl ReadTransaction {
         }
         self.check_standing(&found.id, &seen.state.point(), "this process").await?;
         let found = Arc::new(found);
-        self.guard.believe(Arc::clone(&found));
+        guard.believe(Arc::clone(&found));
         Ok(Some(found))
     }
 
-    /// Returns the rows that a state vouches for, with this transaction's own changes; `None` as for
-    /// [`Transaction::vouched`].
+    /// Returns the rows that a state vouches for, with this transaction's own changes; `None` if no
+    /// state is trusted.
     pub(in crate::store) async fn vouched_contents(&mut self) -> Result<Option<Arc<Contents>>, StoreError> {
         match &self.change {
             Some(change) => Ok(Some(change.contents())),
@@ -226,7 +271,7 @@ impl ReadTransaction {
         }
     }
 
-    /// Returns whether a state vouches for this row. Also `true` if the store's states were not checked.
+    /// Returns whether a state vouches for this row. Also `true` if no state is trusted.
     pub(in crate::store) async fn is_vouched(
         &mut self,
         table: Table,

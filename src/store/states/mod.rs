@@ -15,13 +15,14 @@ use std::sync::Arc;
 
 pub(super) use self::change::Change;
 pub use self::guard::StateStatus;
-pub(super) use self::guard::{Guard, Vouched};
+use self::guard::Vouched;
+pub(super) use self::guard::{Guard, Seen};
 pub use self::opening::Witnesses;
 use super::database_url::DatabaseUrl;
 use super::keyring::Purpose;
 use super::sealed::RowMac;
 use super::state_file::StateFileError;
-use super::{ReadTransaction, StoreError, Transaction, corrupt};
+use super::{ReadTransaction, StoreError, corrupt};
 use crate::jose::jwk::Kid;
 use crate::states::{Contents, DatabaseId, Standing, State, StatePoint, Table, standing};
 
@@ -131,9 +132,6 @@ pub enum StateError {
         /// The object that differs, and its change.
         object: String,
     },
-    /// A change needs the states, and they have not been checked.
-    #[error("the states of {0} were not checked: nothing was changed")]
-    NotEstablished(DatabaseUrl),
     /// The state file cannot be used.
     #[error(transparent)]
     File(#[from] StateFileError),
@@ -178,7 +176,7 @@ impl ReadTransaction {
 
     /// Loads the rows that the last state vouches for, and checks them against its digest.
     async fn load_vouched(&mut self, last: &Row) -> Result<Vouched, StoreError> {
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         let lost = || StateError::Lost(self.url.clone());
         let (id, state) = last.authentic(keyring.mac(Purpose::States)).ok_or_else(lost)?;
         let contents = self.contents().await?;
@@ -245,11 +243,11 @@ impl ReadTransaction {
     }
 }
 
-impl Transaction {
-    /// Appends `state`, and deletes states older than the last [`KEPT`].
+impl ReadTransaction {
+    /// Appends `state`, and deletes states older than the last [`KEPT`]. The transaction must hold the write
+    /// lock.
     async fn insert_state(&mut self, id: &DatabaseId, state: &State) -> Result<(), StoreError> {
-        let keyring = self.keyring()?;
-        let mac = authenticated(id, state, |columns| keyring.mac(Purpose::States).tag(columns));
+        let mac = authenticated(id, state, |columns| self.keyring.mac(Purpose::States).tag(columns));
         sqlx::query("INSERT INTO states (n, database_id, digest, head, mac) VALUES ($1, $2, $3, $4, $5)")
             .bind(state.n)
             .bind(id.as_str())

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::guard::{Tolerated, Vouched};
+use super::guard::{Guard, Tolerated, Vouched};
 use super::{Change, StateError};
 use crate::states::{DatabaseId, State, StatePoint};
 use crate::store::keyring::Purpose;
 use crate::store::state_file::{StateFile, StateFileError, StateRecord};
-use crate::store::{ReadTransaction, Store, StoreError};
+use crate::store::{ReadTransaction, StoreError, Trusted, Unlocked};
 
 /// The witnesses: everything outside a database that remembers its state.
 #[derive(Debug, Clone, Default)]
@@ -24,8 +24,8 @@ pub struct Witnesses {
 const AT_LEAST: &str = "--state-at-least";
 
 impl Witnesses {
-    fn record(&self, store: &Store) -> Result<Option<StateRecord>, StoreError> {
-        let keyring = store.keyring()?;
+    fn record(&self, store: &Unlocked) -> Result<Option<StateRecord>, StoreError> {
+        let keyring = store.keyring();
         Ok(self.file.as_ref().map(|file| file.read(keyring.sealer())).transpose()?.flatten())
     }
 
@@ -36,20 +36,19 @@ impl Witnesses {
     }
 }
 
-impl Store {
-    /// Checks the database against its witnesses, and from now on accepts only rows that its states vouch
-    /// for. Makes the first state of a database that has none, because it is new or from before states
-    /// existed.
+impl Unlocked {
+    /// Checks the database against its witnesses. The result accepts only rows that its states vouch for.
+    /// Makes the first state of a database that has none, because it is new or from before states existed.
     ///
     /// # Errors
     ///
     /// [`StoreError::State`] if the database was replaced or altered, or the state file cannot be trusted.
-    pub async fn establish_state(&self, witnesses: &Witnesses) -> Result<(), StoreError> {
-        let record = witnesses.record(self)?;
+    pub async fn establish_state(self, witnesses: &Witnesses) -> Result<Trusted, StoreError> {
+        let record = witnesses.record(&self)?;
         let mut read = self.read().await?;
         let (vouched, is_proved) = match read.last_state_row().await? {
             Some(last) => {
-                let vouched = Arc::new(read.load_vouched(&last).await?);
+                let vouched = read.load_vouched(&last).await?;
                 let is_proved = read.check_witnesses(&vouched, record.as_ref(), witnesses).await?;
                 (vouched, is_proved)
             }
@@ -58,15 +57,78 @@ impl Store {
                 (self.begin_states(witnesses).await?, true)
             }
         };
-        self.guard.believe(Arc::clone(&vouched));
-        self.guard.unproved.store(!is_proved, Ordering::Relaxed);
-        if let Some(file) = &witnesses.file {
-            let _ = self.guard.file.set(file.clone());
-            self.guard.write_file(None).await;
-        }
-        Ok(())
+        let trusted = Trusted::new(self, Guard::of(Arc::new(vouched), !is_proved, witnesses.file.clone()));
+        trusted.guard.write_file(None).await;
+        Ok(trusted)
     }
 
+    /// Checks the database as [`Unlocked::establish_state`] does, without writing anything. Returns the last
+    /// state, and whether anything outside the database remembers it.
+    pub async fn examine_state(
+        &self,
+        witnesses: &Witnesses,
+    ) -> Result<Option<(DatabaseId, StatePoint, bool)>, StoreError> {
+        let record = witnesses.record(self)?;
+        let mut read = self.read().await?;
+        let Some(last) = read.last_state_row().await? else {
+            return read.check_first(record.as_ref(), witnesses).await.map(|_| None);
+        };
+        let vouched = read.load_vouched(&last).await?;
+        let is_proved = read.check_witnesses(&vouched, record.as_ref(), witnesses).await?;
+        Ok(Some((vouched.id, vouched.state.point(), is_proved)))
+    }
+
+    /// Prepares a recovery, which ends whatever may have been restored. Called instead of
+    /// [`Unlocked::establish_state`].
+    ///
+    /// The first change takes the tables as they are, and appends a state above every one that the witnesses
+    /// remember. Rows that remain are accepted from then on if their MAC is valid. Renames a state file that
+    /// cannot be trusted, and returns its new path.
+    pub fn tolerate_state(self, witnesses: &Witnesses) -> Result<(Trusted, Option<PathBuf>), StoreError> {
+        let (record, moved) = match (witnesses.record(&self), &witnesses.file) {
+            (Err(StoreError::State(StateError::File(error))), Some(file)) if error.is_distrust() => {
+                (None, Some(file.set_aside()?))
+            }
+            (record, _) => (record?, None),
+        };
+        let tolerated = Tolerated { record: record.unwrap_or_default(), at_least: witnesses.at_least };
+        let guard = Guard::tolerating(tolerated, witnesses.file.clone());
+        Ok((Trusted::new(self, guard), moved))
+    }
+
+    /// Makes the first state of a database that has none.
+    async fn begin_states(&self, witnesses: &Witnesses) -> Result<Vouched, StoreError> {
+        let _turn = self.turn.lock().await;
+        let mut write = self.begun(self.begin_immediate().await?).await?;
+        // Read again: another process may have been faster.
+        let record = witnesses.record(self)?;
+        if let Some(last) = write.last_state_row().await? {
+            let vouched = write.load_vouched(&last).await?;
+            write.check_witnesses(&vouched, record.as_ref(), witnesses).await?;
+            return Ok(vouched);
+        }
+        let vouched = write.check_first(record.as_ref(), witnesses).await?;
+        if let Some(file) = witnesses.file.clone() {
+            // Written before the database has the state. If the state file knows a state that the database
+            // lacks, the database never gets a first state again, unless it is this same one.
+            let vouched = vouched.clone();
+            let written = tokio::task::spawn_blocking(move || {
+                file.raise(&vouched.id, &vouched.known(), vouched.keyring.sealer(), None)
+            });
+            if let Ok(Err(error)) = written.await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the state file could not be written"
+                );
+            }
+        }
+        write.insert_state(&vouched.id, &vouched.state).await?;
+        write.transaction.commit().await?;
+        Ok(vouched)
+    }
+}
+
+impl Trusted {
     /// Checks that the database has had the state `known`, which `witness` remembers, after its states were checked
     /// without a witness. Returns whether that proves it: a state that is too old to be kept proves nothing.
     ///
@@ -83,74 +145,6 @@ impl Store {
             Err(StoreError::State(StateError::Forgotten { .. })) => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    /// Checks the database as [`Store::establish_state`] does, without writing anything, and without checking
-    /// later reads against the states. Returns the last state, and whether anything outside the database
-    /// remembers it.
-    pub async fn examine_state(
-        &self,
-        witnesses: &Witnesses,
-    ) -> Result<Option<(DatabaseId, StatePoint, bool)>, StoreError> {
-        let record = witnesses.record(self)?;
-        let mut read = self.read().await?;
-        let Some(last) = read.last_state_row().await? else {
-            return read.check_first(record.as_ref(), witnesses).await.map(|_| None);
-        };
-        let vouched = read.load_vouched(&last).await?;
-        let is_proved = read.check_witnesses(&vouched, record.as_ref(), witnesses).await?;
-        Ok(Some((vouched.id, vouched.state.point(), is_proved)))
-    }
-
-    /// Prepares a recovery, which ends whatever may have been restored. Called instead of
-    /// [`Store::establish_state`].
-    ///
-    /// The first change takes the tables as they are, and appends a state above every one that the witnesses
-    /// remember. Rows that remain are accepted from then on if their MAC is valid. Renames a state file that
-    /// cannot be trusted, and returns its new path.
-    pub fn tolerate_state(&self, witnesses: &Witnesses) -> Result<Option<PathBuf>, StoreError> {
-        let (record, moved) = match (witnesses.record(self), &witnesses.file) {
-            (Err(StoreError::State(StateError::File(error))), Some(file)) if error.is_distrust() => {
-                (None, Some(file.set_aside()?))
-            }
-            (record, _) => (record?, None),
-        };
-        let tolerated = Tolerated { record: record.unwrap_or_default(), at_least: witnesses.at_least };
-        let _ = self.guard.tolerated.set(tolerated);
-        if let Some(file) = &witnesses.file {
-            let _ = self.guard.file.set(file.clone());
-        }
-        Ok(moved)
-    }
-
-    /// Makes the first state of a database that has none.
-    async fn begin_states(&self, witnesses: &Witnesses) -> Result<Arc<Vouched>, StoreError> {
-        let mut write = self.write().await?;
-        // Read again: another process may have been faster.
-        let record = witnesses.record(self)?;
-        if let Some(last) = write.last_state_row().await? {
-            let vouched = Arc::new(write.load_vouched(&last).await?);
-            write.check_witnesses(&vouched, record.as_ref(), witnesses).await?;
-            return Ok(vouched);
-        }
-        let vouched = Arc::new(write.check_first(record.as_ref(), witnesses).await?);
-        if let Some(file) = witnesses.file.clone() {
-            // Written before the database has the state. If the state file knows a state that the database
-            // lacks, the database never gets a first state again, unless it is this same one.
-            let vouched = Arc::clone(&vouched);
-            let written = tokio::task::spawn_blocking(move || {
-                file.raise(&vouched.id, &vouched.known(), vouched.keyring.sealer(), None)
-            });
-            if let Ok(Err(error)) = written.await {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the state file could not be written"
-                );
-            }
-        }
-        write.insert_state(&vouched.id, &vouched.state).await?;
-        write.commit().await?;
-        Ok(vouched)
     }
 }
 
@@ -190,7 +184,7 @@ impl ReadTransaction {
         record: Option<&StateRecord>,
         witnesses: &Witnesses,
     ) -> Result<Vouched, StoreError> {
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         if keyring.epoch() > 1 {
             return Err(StateError::Lost(self.url.clone()).into());
         }
@@ -214,26 +208,20 @@ impl ReadTransaction {
             }
             _ => {}
         }
-        Ok(Vouched {
-            id,
-            state,
-            contents,
-            revoked: self.revoked_kids().await?,
-            keyring: Arc::clone(&keyring),
-        })
+        Ok(Vouched { id, state, contents, revoked: self.revoked_kids().await?, keyring })
     }
 
     /// Returns the id of a database. It follows from a random key that was generated with the database, so a
     /// copy from before states existed has the same id.
     fn first_id(&self) -> Result<DatabaseId, StoreError> {
-        let tag = self.keyring()?.mac(Purpose::SigningKeys).tag(&["database-id-1"]);
+        let tag = self.keyring().mac(Purpose::SigningKeys).tag(&["database-id-1"]);
         Ok(DatabaseId::of(tag.as_bytes()))
     }
 
     /// Begins a change that takes the tables as they are, without comparing them with the remembered states.
     /// The next state is above every one of them.
     pub(super) async fn change_of_whole(&mut self, tolerated: &Tolerated) -> Result<Change, StoreError> {
-        let keyring = self.keyring()?;
+        let keyring = self.keyring();
         let last = self.last_state_row().await?;
         let stated = last.as_ref().and_then(|last| last.database_id.parse().ok());
         let id = match (stated, keyring.epoch(), tolerated.record.only()) {

@@ -17,13 +17,13 @@ use crate::store::grants::StoredGrant;
 use crate::store::master_key::{MasterKey, MasterKeySource, MasterKeys};
 use crate::store::sealed::Sealer;
 use crate::store::state_file::{Known, StateFile};
-use crate::store::{IfMissing, Store, StoreError, Transaction};
+use crate::store::{IfMissing, Store, StoreError, Transaction, Trusted};
 use crate::values::random::SecureRandom;
 
 struct World {
     folder: tempfile::TempDir,
     master_key: MasterKey,
-    store: Store,
+    store: Trusted,
 }
 
 impl World {
@@ -32,26 +32,17 @@ impl World {
         let master_key = MasterKey::generate(&SecureRandom::default()).unwrap();
         let url = folder.path().join("carnet.db").into();
         let store = Store::open(&url, IfMissing::Create).await.unwrap();
-        let mut write = store.write().await.unwrap();
-        let sealer = Sealer::new(&master_key).unwrap();
-        write.set_up(&sealer, &SecureRandom::default(), jiff::Timestamp::UNIX_EPOCH).await.unwrap();
-        write.commit().await.unwrap();
-        let world = Self { folder, master_key, store };
-        world.establish(&world.store).await.unwrap();
-        world
-    }
-
-    async fn establish(&self, store: &Store) -> Result<(), StoreError> {
-        let nowhere = MasterKeys { usual: MasterKeySource::File("/nowhere".into()), next: None };
-        let sealer = Arc::new(Sealer::new(&self.master_key).unwrap());
-        store.unlock(nowhere, sealer, &SecureRandom::default()).await?;
-        store.establish_state(&Witnesses::default()).await
+        let store = store.set_up_new(&master_key).await;
+        Self { folder, master_key, store }
     }
 
     /// Opens the same database as another process.
-    async fn other(&self) -> Result<Store, StoreError> {
+    async fn other(&self) -> Result<Trusted, StoreError> {
         let store = Store::open(&self.folder.path().join("carnet.db").into(), IfMissing::Refuse).await?;
-        self.establish(&store).await.map(|()| store)
+        let nowhere = MasterKeys { usual: MasterKeySource::File("/nowhere".into()), next: None };
+        let sealer = Arc::new(Sealer::new(&self.master_key).unwrap());
+        let store = store.unlock(nowhere, sealer, &SecureRandom::default()).await?;
+        store.establish_state(&Witnesses::default()).await
     }
 
     fn n(&self) -> i64 {
@@ -210,8 +201,9 @@ async fn an_accepted_database_continues_above_every_state_that_a_witness_remembe
         let store =
             Store::open(&world.folder.path().join("carnet.db").into(), IfMissing::Refuse).await.unwrap();
         let nowhere = MasterKeys { usual: MasterKeySource::File("/nowhere".into()), next: None };
-        store.unlock(nowhere, sealer, &SecureRandom::default()).await.unwrap();
-        assert_eq!(store.tolerate_state(&witnesses).unwrap(), None);
+        let store = store.unlock(nowhere, sealer, &SecureRandom::default()).await.unwrap();
+        let (store, moved) = store.tolerate_state(&witnesses).unwrap();
+        assert_eq!(moved, None);
         let mut write = store.write().await.unwrap();
         write.insert_grant(&grant(2, None)).await.unwrap();
         write.commit().await.unwrap();

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use crate::access::grants::{AuthenticationError, Grants, NewGrant};
 use crate::carnet::{Config, MasterKeySource};
+use crate::clock_watch::ClockWatch;
 use crate::grant::{FeedLimit, Grant, GrantDraft, Permissions, Role, SpaceLimit};
 use crate::store::IfMissing;
 use crate::values::actor::Actor;
 use crate::values::clock::{Clock as _, SimulatedClock};
+use crate::values::random::SecureRandom;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
@@ -32,7 +34,9 @@ impl World {
     async fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let clock = SimulatedClock::at(Timestamp::from_second(1_800_000_000).unwrap());
-        let grants = crate::Carnet::open_grants(&config(&home, &clock)).await.unwrap();
+        let store = config(&home, &clock).open_trusted().await.unwrap();
+        let watch = Arc::new(ClockWatch::new(Arc::new(clock.clone())));
+        let grants = Grants::new(store, watch, Arc::new(SecureRandom::default()));
         Self { home, clock, grants, me: Actor::local("tester") }
     }
 

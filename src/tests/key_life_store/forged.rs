@@ -135,14 +135,14 @@ async fn a_retired_key_that_would_stay_for_longer_than_its_tokens_counts_as_forg
     .unwrap();
     let columns: Vec<&str> =
         ["signing-key-row-1"].into_iter().chain(columns.iter().map(String::as_str)).collect();
-    let keyring = process.carnet.store().keyring().unwrap();
+    let keyring = process.carnet.store().keyring();
     let mac = keyring.mac(Purpose::SigningKeys).tag(&columns);
     let change = format!("published_until = published_until + 3600000, mac = '{mac}'");
     execute(&mut sql, &format!("UPDATE signing_keys SET {change} WHERE kid = $1"), &kid).await;
     let other = machine.open_to_examine().await;
     assert!(other.signing_keys().await.is_ok(), "the MAC is wrong");
     // Covers the row by a state, as an attacker with the keys could.
-    other.tolerate_state(&Witnesses::default()).unwrap();
+    let (other, _) = other.tolerate_state(&Witnesses::default()).unwrap();
     let mut write = other.write().await.unwrap();
     let settings = write.key_settings().await.unwrap();
     write.set_key_settings(&settings.policy, settings.rsa_bits).await.unwrap();

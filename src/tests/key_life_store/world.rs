@@ -17,7 +17,7 @@ use crate::oidc::subject::Context;
 use crate::oidc::token::SignedToken;
 use crate::signing_keys::rotation::RotationRequest;
 use crate::signing_keys::{SigningKey, State};
-use crate::store::{IfMissing, Store};
+use crate::store::{IfMissing, Unlocked};
 use crate::values::actor::Actor;
 use crate::values::clock::{Clock as _, SimulatedClock};
 use crate::values::random::SecureRandom;
@@ -95,13 +95,11 @@ impl Machine {
     }
 
     /// Opens the database, unlocked, without checking its state.
-    pub(crate) async fn open_to_examine(&self) -> Store {
+    pub(crate) async fn open_to_examine(&self) -> Unlocked {
         let folder = self.folder.path();
         let master_key = MasterKeySource::Folder(folder.join("keys"));
         let config = Config::new(folder.join("carnet.db").into(), master_key);
-        let store = crate::Carnet::open_store_to_read(&config).await.unwrap();
-        crate::Carnet::unlock_store(&store, &config).await.unwrap();
-        store
+        config.unlock(&config.open_store().await.unwrap()).await.unwrap()
     }
 
     pub(crate) async fn open(&self) -> Process {

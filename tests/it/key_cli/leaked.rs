@@ -59,9 +59,8 @@ impl Thief {
         let config = Config { state_file: None, ..Config::new(victim.to_owned().into(), keys) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let store = carnet::internals::open_store_to_read(&config).await?;
-            carnet::internals::unlock_store(&store, &config).await?;
-            store.tolerate_state(&Witnesses::default())?;
+            let unlocked = carnet::internals::unlock(&config).await?;
+            let (store, _) = unlocked.tolerate_state(&Witnesses::default())?;
             let mut write = store.write().await?;
             let settings = write.key_settings().await?;
             write.set_key_settings(&settings.policy, settings.rsa_bits).await?;
