@@ -58,8 +58,8 @@ use self::keyring::Keyring;
 use self::readers::{LOG_DEADLINE, Readers};
 use self::schema::CheckedSchema;
 use self::sealed::SealError;
+use self::sealed_keys::Keyholder;
 use self::states::{Change, Guard, Seen, StateError};
-pub use self::unlocked::{Trusted, Unlocked};
 use crate::audit::Anchor;
 use crate::values::issuer_url::IssuerUrl;
 
@@ -212,6 +212,47 @@ pub struct Store {
     schema: Arc<CheckedSchema>,
     /// The device and inode number of the file that was opened.
     file: Option<(u64, u64)>,
+}
+
+/// A database whose symmetric keys are open, so that its rows and its audit log can be authenticated.
+///
+/// Nothing shows yet that it is not an older copy, so nothing can be changed, and its rows are only good for a
+/// report. [`Unlocked::establish_state`] takes the next step.
+#[derive(Debug, Clone)]
+pub struct Unlocked {
+    store: Store,
+    /// Shared by all clones.
+    keys: Arc<Keyholder>,
+    /// The state that rows are compared with, shared by all clones; `None` unless a [`Trusted`] holds this
+    /// one.
+    guard: Option<Arc<Guard>>,
+}
+
+/// A database whose state was compared with its witnesses, or that is recovered from an untrusted one. Only
+/// this type begins transactions that write.
+///
+/// A row is accepted only if a state vouches for it: see [`states`].
+#[derive(Debug, Clone)]
+pub struct Trusted {
+    unlocked: Unlocked,
+    /// The same one as in `unlocked`.
+    guard: Arc<Guard>,
+}
+
+impl Deref for Unlocked {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl Deref for Trusted {
+    type Target = Unlocked;
+
+    fn deref(&self) -> &Unlocked {
+        &self.unlocked
+    }
 }
 
 /// The action of [`Store::open`] if the database does not exist.

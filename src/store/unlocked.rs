@@ -1,63 +1,16 @@
-//! The second and third step of opening a database: its keys are open, and its state is trusted.
+//! The transactions of an unlocked database, and of a trusted one.
 
-use std::ops::Deref;
 use std::sync::Arc;
 
 use sqlx::Sqlite;
 use sqlx::sqlite::SqlitePool;
 
 use super::keyring::Keyring;
-use super::sealed_keys::Keyholder;
 use super::states::Guard;
-use super::{ReadTransaction, Store, StoreError, Transaction};
+use super::{ReadTransaction, StoreError, Transaction, Trusted, Unlocked};
 use crate::states::Table;
 
-/// A database whose symmetric keys are open, so that its rows and its audit log can be authenticated.
-///
-/// Nothing shows yet that it is not an older copy, so nothing can be changed, and its rows are only good for a
-/// report. [`Unlocked::establish_state`] takes the next step.
-#[derive(Debug, Clone)]
-pub struct Unlocked {
-    store: Store,
-    /// Shared by all clones.
-    pub(super) keys: Arc<Keyholder>,
-    /// The state that rows are compared with, shared by all clones; `None` unless a [`Trusted`] holds this
-    /// one.
-    pub(super) guard: Option<Arc<Guard>>,
-}
-
-/// A database whose state was compared with its witnesses, or that is recovered from an untrusted one. Only
-/// this type begins transactions that write.
-///
-/// A row is accepted only if a state vouches for it: see [`super::states`].
-#[derive(Debug, Clone)]
-pub struct Trusted {
-    unlocked: Unlocked,
-    /// The same one as in `unlocked`.
-    pub(super) guard: Arc<Guard>,
-}
-
-impl Deref for Unlocked {
-    type Target = Store;
-
-    fn deref(&self) -> &Store {
-        &self.store
-    }
-}
-
-impl Deref for Trusted {
-    type Target = Unlocked;
-
-    fn deref(&self) -> &Unlocked {
-        &self.unlocked
-    }
-}
-
 impl Unlocked {
-    pub(super) fn new(store: Store, keys: Keyholder) -> Self {
-        Self { store, keys: Arc::new(keys), guard: None }
-    }
-
     /// Returns the current keys. [`ReadTransaction::keyring`] returns those that belong to the data that a
     /// transaction reads.
     #[must_use]

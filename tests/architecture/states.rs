@@ -19,7 +19,7 @@ fn every_statement_that_changes_a_row_that_counts_appends_a_state() {
         "UPDATE key_state SET rotate_every",
     ];
     /// Functions that need not append a state.
-    const EXCEPT: [&str; 5] = [
+    const EXCEPT: [&str; 6] = [
         // The time of last use is not covered.
         "note_grant_uses",
         // The sealed half authenticates itself.
@@ -27,6 +27,8 @@ fn every_statement_that_changes_a_row_that_counts_appends_a_state() {
         // A recovery takes the tables as they are.
         "keep_authentic_signing_keys",
         "keep_grants",
+        // Its caller appends a state, unless the database has none yet.
+        "renew_macs",
         // Another function writes each row again and appends a state.
         "revoke_all_grants",
     ];

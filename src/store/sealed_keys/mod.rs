@@ -87,8 +87,8 @@ impl Store {
                 keyring
             }
         };
-        let keys = Keyholder { sources, current: ArcSwap::new(keyring) };
-        Ok(Unlocked::new(self.clone(), keys))
+        let keys = Arc::new(Keyholder { sources, current: ArcSwap::new(keyring) });
+        Ok(Unlocked { store: self.clone(), keys, guard: None })
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::guard::{Guard, Vouched};
+use super::Vouched;
+use super::guard::Guard;
 use crate::states::{Contents, Table};
 use crate::store::keyring::Keyring;
 use crate::store::{StoreError, Transaction};

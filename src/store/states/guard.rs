@@ -7,29 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
 
-use super::StateError;
-use crate::jose::jwk::Kid;
-use crate::states::{Contents, DatabaseId, State, StatePoint, Table};
-use crate::store::keyring::Keyring;
-use crate::store::state_file::{Known, StateFile, StateFileError, StateRecord};
+use super::{StateError, Vouched};
+use crate::states::{Contents, DatabaseId, StatePoint, Table};
+use crate::store::state_file::{StateFile, StateFileError, StateRecord};
 use crate::store::{ReadTransaction, StoreError, Trusted, Unlocked};
-
-/// A state, and the rows that it vouches for.
-#[derive(Debug, Clone)]
-pub(in crate::store) struct Vouched {
-    pub(super) id: DatabaseId,
-    pub(super) state: State,
-    pub(super) contents: Arc<Contents>,
-    pub(super) revoked: Vec<Kid>,
-    /// The keys of the state's epoch.
-    pub(super) keyring: Arc<Keyring>,
-}
-
-impl Vouched {
-    pub(super) fn known(&self) -> Known {
-        Known { state: self.state.point(), revoked: self.revoked.clone() }
-    }
-}
 
 /// The states that the witnesses of a database remember when a recovery takes it as it is.
 #[derive(Debug, Clone, Default)]

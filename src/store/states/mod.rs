@@ -15,13 +15,12 @@ use std::sync::Arc;
 
 pub(super) use self::change::Change;
 pub use self::guard::StateStatus;
-use self::guard::Vouched;
 pub(super) use self::guard::{Guard, Seen};
 pub use self::opening::Witnesses;
 use super::database_url::DatabaseUrl;
-use super::keyring::Purpose;
+use super::keyring::{Keyring, Purpose};
 use super::sealed::RowMac;
-use super::state_file::StateFileError;
+use super::state_file::{Known, StateFileError};
 use super::{ReadTransaction, StoreError, corrupt};
 use crate::jose::jwk::Kid;
 use crate::states::{Contents, DatabaseId, Standing, State, StatePoint, Table, standing};
@@ -135,6 +134,23 @@ pub enum StateError {
     /// The state file cannot be used.
     #[error(transparent)]
     File(#[from] StateFileError),
+}
+
+/// A state, and the rows that it vouches for.
+#[derive(Debug, Clone)]
+struct Vouched {
+    id: DatabaseId,
+    state: State,
+    contents: Arc<Contents>,
+    revoked: Vec<Kid>,
+    /// The keys of the state's epoch.
+    keyring: Arc<Keyring>,
+}
+
+impl Vouched {
+    fn known(&self) -> Known {
+        Known { state: self.state.point(), revoked: self.revoked.clone() }
+    }
 }
 
 /// A state as it is stored.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::guard::{Guard, Tolerated, Vouched};
-use super::{Change, StateError};
+use super::guard::{Guard, Tolerated};
+use super::{Change, StateError, Vouched};
 use crate::states::{DatabaseId, State, StatePoint};
 use crate::store::keyring::Purpose;
 use crate::store::state_file::{StateFile, StateFileError, StateRecord};
