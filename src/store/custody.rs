@@ -151,7 +151,7 @@ fn judge(kept: Kept, found: Found, process: &Process) -> Option<Wrong> {
         // Kubernetes mounts a secret as a sticky folder that root owns.
         Kept::KeysFolder if is_sticky && owner == ROOT => 0,
         Kept::KeysFolder => GROUP_WRITES | OTHERS_WRITE,
-        Kept::DatabaseFolder | Kept::StateFolder if is_sticky => 0,
+        Kept::DatabaseFolder if is_sticky => 0,
         // The process's own group and the group assigned to a volume may write.
         Kept::DatabaseFolder | Kept::StateFolder
             if process.groups.contains(&group) || (is_root && group == owner) =>
@@ -265,6 +265,8 @@ mod tests {
             (Kept::StateFile, file(0o600, 1001, 0), service(), owner),
             (Kept::StateFolder, folder(0o775, 1000, 1000), service(), None),
             (Kept::StateFolder, folder(0o777, 1000, 1000), service(), mode),
+            // Others could put a link where the new state is written, or hold its lock.
+            (Kept::StateFolder, folder(0o1777, 0, 0), service(), mode),
             (Kept::MasterKey, file(0o440, 0, 0), service(), None),
             (Kept::MasterKey, file(0o600, 1001, 0), service(), owner),
         ] {

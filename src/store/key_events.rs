@@ -58,18 +58,6 @@ impl Store {
     }
 }
 
-impl Store {
-    /// Returns whether the reason recorded for the latest change of the master key starts with `beginning`.
-    pub async fn was_rewrapped(&self, beginning: &str) -> Result<bool, StoreError> {
-        let reason: Option<String> =
-            sqlx::query_scalar("SELECT reason FROM key_events WHERE event = $1 ORDER BY seq DESC LIMIT 1")
-                .bind(KeyEventKind::Rewrap.as_str())
-                .fetch_optional(&self.readers.lists)
-                .await?;
-        Ok(reason.is_some_and(|reason| reason.starts_with(beginning)))
-    }
-}
-
 impl Transaction {
     /// Records an event, here and in the audit log.
     pub async fn record_key_event(

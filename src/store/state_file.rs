@@ -11,6 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::master_key::MasterKeys;
@@ -279,8 +280,7 @@ impl StateFile {
     fn lock(&self) -> Result<File, StateFileError> {
         let failed = |error: &io::Error| self.failed("written", error);
         let path = self.beside("lock");
-        let open = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let lock = open().map_err(|error| failed(&error))?;
+        let lock = open_lock(&path).map_err(|error| failed(&error))?;
         for _ in 0..LOCK_TRIES {
             match lock.try_lock() {
                 Ok(()) => return Ok(lock),
@@ -294,7 +294,12 @@ impl StateFile {
     /// Replaces the file with `text`, durably and as a whole.
     fn replace(&self, text: &str) -> io::Result<()> {
         let new = self.beside("new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        // A crash may have left one. It is never written through, because it may be a link.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, &self.path)?;
@@ -311,6 +316,23 @@ impl StateFile {
     fn failed(&self, action: &'static str, error: &io::Error) -> StateFileError {
         StateFileError::Io { path: self.path.clone(), action, reason: error.to_string() }
     }
+}
+
+/// Opens or creates the lock file. Follows no link, and does not wait for the other end of a pipe.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
+    let lock = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(path)?;
+    if !lock.metadata()?.is_file() {
+        return Err(io::Error::other("its lock is not a regular file"));
+    }
+    Ok(lock)
 }
 
 fn excerpt(id: &str) -> String {
@@ -373,6 +395,32 @@ mod tests {
         let mut contents = Contents::default();
         contents.set(Table::Grants, &number.to_string(), Some(String::new()));
         contents.digest().to_string().parse().unwrap()
+    }
+
+    #[test]
+    fn no_link_is_followed_and_no_pipe_is_waited_for() {
+        let world = World::new();
+        let victim = world.folder.path().join("victim");
+        fs::write(&victim, "kept").unwrap();
+        std::os::unix::fs::symlink(&victim, world.file().beside("new")).unwrap();
+        world.raise(&at(1)).unwrap();
+        assert_eq!((fs::read_to_string(&victim).unwrap().as_str(), world.known()), ("kept", at(1)));
+
+        let lock = world.file().beside("lock");
+        fs::remove_file(&lock).unwrap();
+        std::os::unix::fs::symlink(&victim, &lock).unwrap();
+        assert!(world.raise(&at(2)).is_err());
+        fs::remove_file(&lock).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &lock,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        assert!(world.raise(&at(2)).is_err());
+        assert_eq!(world.known(), at(1));
     }
 
     #[test]

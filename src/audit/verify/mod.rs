@@ -59,6 +59,8 @@ pub enum Problem {
     NotAnchored,
     /// The record of an earlier epoch's end and key was changed. `seq` is the epoch's number.
     Epoch,
+    /// Searches by time can miss this row: the record of how far times go back was changed.
+    Hidden,
 }
 
 impl Problem {
@@ -74,6 +76,7 @@ impl Problem {
             Self::CutOff { .. } => "cut-off",
             Self::NotAnchored => "not-anchored",
             Self::Epoch => "epoch",
+            Self::Hidden => "hidden",
         }
     }
 }
@@ -118,6 +121,9 @@ impl fmt::Display for Finding {
                 "the audit_epochs row that records the end of epoch {seq} was changed: rows of that epoch \
                  cannot be checked"
             ),
+            Problem::Hidden => {
+                write!(f, "the audit_times row was changed: searches by time can miss row {seq} and others")
+            }
         }
     }
 }
@@ -264,6 +270,13 @@ impl<'a> Verifier<'a> {
         }
         self.before.computed = stored.map(|stored| key.extend(&stored, columns));
         self.find(seq, Problem::Changed);
+    }
+
+    /// Reports that searches by time can miss `row`. Changed rows explain that already.
+    pub fn hidden(&mut self, row: i64) {
+        if self.report.is_clean() {
+            self.find(row, Problem::Hidden);
+        }
     }
 
     /// The report on the beginning of a log, when its other rows are not read. Ignores anchors of later rows.

@@ -97,7 +97,7 @@ impl AuditMaintenance {
         }
         if now >= self.anchor_at {
             self.anchor_at = now + HOURLY;
-            match self.store.audit_end().await {
+            match self.store.watch_audit_end().await {
                 Ok(anchor) => tracing::info!(%anchor, "the audit log's end"),
                 Err(error) => tracing::warn!(error = &error as &dyn Error, "the audit log cannot be read"),
             }

@@ -130,7 +130,11 @@ async fn revoke(grants: &Grants, arguments: Revoke) -> Result<(), CommandFailure
     Ok(())
 }
 
-async fn revoke_made_by(grants: &Grants, maker: Uuid, confirm: confirm::Confirmation) -> Result<(), CommandFailure> {
+async fn revoke_made_by(
+    grants: &Grants,
+    maker: Uuid,
+    confirm: confirm::Confirmation,
+) -> Result<(), CommandFailure> {
     confirm.confirm(&format!(
         "Requests with a grant that {maker} made, directly or through other grants, are refused from now on. \
          {maker} itself stays: revoke it first, so that it makes no more."

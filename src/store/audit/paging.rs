@@ -88,9 +88,31 @@ async fn page(
     }
     let records = records(connection, &way, &conditions, bounds, direction, limit).await?;
     let is_full = i64::try_from(records.len()).is_ok_and(|read| read >= limit);
-    // A full page may be the last one. The next page is then empty.
-    let next = if is_full { records.last().map(|record| record.seq) } else { step };
+    let next = match step {
+        // A full page may be the last one. The next page is then empty.
+        _ if is_full => records.last().map(|record| record.seq),
+        Some(step) => beyond_gap(connection, step, direction).await?,
+        None => None,
+    };
     Ok(Page { records, next, end })
+}
+
+/// Returns the row that the next page continues from, which is `step` unless rows are missing there. A forged
+/// row with a far number could otherwise have a reader follow empty pages for ever.
+async fn beyond_gap(
+    connection: &mut LogConnection,
+    step: i64,
+    direction: Direction,
+) -> Result<Option<i64>, StoreError> {
+    let sql = match direction {
+        Direction::NewestFirst(_) => "SELECT seq FROM audit WHERE seq < $1 ORDER BY seq DESC LIMIT 1",
+        Direction::OldestFirst(_) => "SELECT seq FROM audit WHERE seq > $1 ORDER BY seq LIMIT 1",
+    };
+    let row: Option<i64> = sqlx::query_scalar(sql).bind(step).fetch_optional(&mut **connection).await?;
+    Ok(row.map(|row| match direction {
+        Direction::NewestFirst(_) => step.min((row.div_euclid(MAX_READ) + 1).saturating_mul(MAX_READ)),
+        Direction::OldestFirst(_) => step.max(row.div_euclid(MAX_READ).saturating_mul(MAX_READ) - 1),
+    }))
 }
 
 /// Returns the rows within the times of the filter and after the previous page, and the last row of the log;

@@ -5,6 +5,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
+use crate::audit::verify::Problem;
 use crate::audit::{EventKind, Outcome, Record};
 use crate::oidc::token::Presented;
 use crate::store::master_key::MasterKey;
@@ -237,18 +238,110 @@ async fn rows_that_something_else_removed_behind_a_process_are_recorded_once() {
     let (store, _) = store(&folder).await;
     let now = Timestamp::UNIX_EPOCH;
     append(&store, now, &[full_event(), full_event(), full_event()]).await;
-    let mut thief = store.writer.acquire().await.unwrap();
-    sqlx::query("DELETE FROM audit WHERE seq > 1").execute(&mut *thief).await.unwrap();
-    drop(thief);
+    as_a_thief(&store, &["DELETE FROM audit WHERE seq > 1"]).await;
     append(&store, now, &[full_event()]).await;
     append(&store, now, &[full_event()]).await;
     let records = read(&store, &AuditFilter::default(), Direction::OldestFirst(0), 100).await;
     let kinds: Vec<EventKind> = records.iter().map(|record| record.event.kind).collect();
     assert_eq!(kinds, [EventKind::Exchange, EventKind::AuditCut, EventKind::Exchange, EventKind::Exchange]);
     let detail = records[1].event.detail.as_deref().unwrap();
-    assert!(detail.starts_with("row 3, which this process had written, was gone"), "{detail}");
+    assert!(detail.starts_with("row 3, which this process had written or seen, was gone"), "{detail}");
     // The chain alone shows nothing.
     assert!(store.verify_audit(&[]).await.unwrap().is_clean());
+}
+
+/// Executes statements on the database without anything that carnet does around them.
+async fn as_a_thief(store: &Store, statements: &'static [&'static str]) {
+    let mut connection = store.writer.acquire().await.unwrap();
+    for statement in statements {
+        sqlx::query(*statement).execute(&mut *connection).await.unwrap();
+    }
+}
+
+/// Returns the number of recorded removals.
+async fn cuts(store: &Store) -> usize {
+    let cut = AuditFilter { kind: Some(EventKind::AuditCut), ..AuditFilter::default() };
+    read(store, &cut, Direction::OldestFirst(0), 100).await.len()
+}
+
+#[tokio::test]
+async fn a_base_that_carnet_did_not_write_hides_no_removal() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(&folder).await;
+    let now = Timestamp::UNIX_EPOCH;
+    append(&store, now, &[full_event(), full_event(), full_event()]).await;
+    as_a_thief(&store, &["UPDATE audit_base SET seq = 1000000", "DELETE FROM audit WHERE seq > 1"]).await;
+    append(&store, now, &[full_event()]).await;
+    assert_eq!(cuts(&store).await, 1);
+}
+
+#[tokio::test]
+async fn rows_that_a_process_saw_at_its_start_are_missed_before_it_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(&folder).await;
+    let now = Timestamp::UNIX_EPOCH;
+    let first = append(&store, now, &[full_event()]).await;
+    let last = append(&store, now, &[full_event()]).await;
+    // As if other processes had written both rows.
+    store.log_end.forget();
+    assert_eq!(store.watch_audit_end().await.unwrap(), last);
+    as_a_thief(&store, &["DELETE FROM audit WHERE seq > 1"]).await;
+    assert_eq!(store.watch_audit_end().await.unwrap(), first);
+    append(&store, now, &[full_event()]).await;
+    assert_eq!(cuts(&store).await, 1);
+}
+
+#[tokio::test]
+async fn an_altered_record_of_how_far_times_go_back_is_found_and_hides_no_row_of_an_ordered_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(&folder).await;
+    let at = |hour: u32| Timestamp::UNIX_EPOCH + HOUR * hour;
+    append(&store, at(9), &[full_event()]).await;
+    let since = AuditFilter { since: Some(at(8)), ..AuditFilter::default() };
+    as_a_thief(&store, &["UPDATE audit_times SET behind = -31536000000"]).await;
+    assert_eq!(read(&store, &since, Direction::OldestFirst(0), 100).await.len(), 1);
+    assert!(store.verify_audit(&[]).await.unwrap().is_clean());
+    append(&store, at(5), &[full_event()]).await;
+    append(&store, at(10), &[full_event()]).await;
+    assert!(store.verify_audit(&[]).await.unwrap().is_clean());
+    as_a_thief(&store, &["UPDATE audit_times SET behind = 0"]).await;
+    let report = store.verify_audit(&[]).await.unwrap();
+    let found: Vec<_> = report.findings.iter().map(|finding| (finding.seq, finding.problem)).collect();
+    assert_eq!(found, [(2, Problem::Hidden)]);
+    assert!(report.findings[0].to_string().contains("searches by time can miss row 2"));
+}
+
+#[tokio::test]
+async fn rows_with_far_numbers_lead_no_reader_through_endless_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(&folder).await;
+    let now = Timestamp::UNIX_EPOCH + HOUR;
+    append(&store, now, &[full_event(), full_event(), full_event()]).await;
+    as_a_thief(
+        &store,
+        &[
+            "UPDATE audit SET seq = 9223372036854775806 WHERE seq = 3",
+            "UPDATE audit SET seq = -9223372036854775807 WHERE seq = 1",
+        ],
+    )
+    .await;
+    for filter in [
+        AuditFilter { since: Some(Timestamp::UNIX_EPOCH), ..AuditFilter::default() },
+        AuditFilter { until: Some(now + HOUR), ..AuditFilter::default() },
+        AuditFilter { outcome: Some(Outcome::Refused), ..AuditFilter::default() },
+    ] {
+        let (mut pages, mut found) = (0, Vec::new());
+        let mut direction = Direction::NewestFirst(None);
+        loop {
+            let page = store.audit(&filter, direction, 10).await.unwrap();
+            found.extend(page.records.iter().map(|record| record.seq));
+            pages += 1;
+            assert!(pages < 10, "{filter:?} {direction:?}");
+            let Some(next) = page.next else { break };
+            direction = Direction::NewestFirst(Some(next));
+        }
+        assert_eq!(found, [i64::MAX - 1, 2, -i64::MAX], "{filter:?}");
+    }
 }
 
 #[tokio::test]
@@ -264,6 +357,5 @@ async fn rows_of_other_processes_and_pruned_rows_do_not_count_as_removed() {
     assert_eq!(store.prune_audit(at(4), &Actor::server(), at(10)).await.unwrap(), 1);
     store.log_end.committed(first);
     append(&store, at(10), &[full_event()]).await;
-    let cut = AuditFilter { kind: Some(EventKind::AuditCut), ..AuditFilter::default() };
-    assert!(read(&store, &cut, Direction::OldestFirst(0), 100).await.is_empty());
+    assert_eq!(cuts(&store).await, 0);
 }

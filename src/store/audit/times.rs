@@ -4,6 +4,9 @@
 //! servers differ. The table `audit_times` holds the largest amount by which a row was ever written with an
 //! earlier `at` than a row before it. With that amount, a binary search finds the bounds, and no row between
 //! the times is outside them.
+//!
+//! The amount carries no MAC: a smaller one hides rows from searches by time. [`Searchable`] shows that when
+//! the log is verified.
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
@@ -31,7 +34,7 @@ pub(super) async fn within(
     let behind: Option<i64> = sqlx::query_scalar("SELECT behind FROM audit_times WHERE id = 1")
         .fetch_optional(&mut *connection)
         .await?;
-    let Some(behind) = behind else { return Ok(whole) };
+    let Some(behind) = behind.map(|behind| behind.max(0)) else { return Ok(whole) };
     let mut bounds = whole;
     if let Some(since) = since {
         // If a row is earlier than `since` by more than `behind`, all rows before it are also earlier than
@@ -56,6 +59,37 @@ pub(super) async fn note(connection: &mut SqliteConnection, now: Timestamp) -> R
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// The check that searches by time reach every row. Takes the rows in order.
+#[derive(Debug)]
+pub(super) struct Searchable {
+    latest: i64,
+    /// The largest amount by which a row is earlier than a row before it, and that row.
+    behind: i64,
+    row: i64,
+}
+
+impl Searchable {
+    pub(super) fn new() -> Self {
+        Self { latest: i64::MIN, behind: 0, row: 0 }
+    }
+
+    pub(super) fn row(&mut self, seq: i64, at: i64) {
+        let behind = self.latest.saturating_sub(at);
+        if behind > self.behind {
+            (self.behind, self.row) = (behind, seq);
+        }
+        self.latest = self.latest.max(at);
+    }
+
+    /// Returns a row that searches by time can miss, because the stored amount is too small.
+    pub(super) async fn missed(self, connection: &mut SqliteConnection) -> Result<Option<i64>, StoreError> {
+        let stored: Option<i64> = sqlx::query_scalar("SELECT behind FROM audit_times WHERE id = 1")
+            .fetch_optional(connection)
+            .await?;
+        Ok(stored.filter(|stored| (*stored).max(0) < self.behind).map(|_| self.row))
+    }
 }
 
 /// Returns a row written before `time`, or the number below all rows, and a row written at `time` or later,
