@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::adoption::IssuerToRecover;
 use super::recovery::RewrapError;
 use super::{Config, OpenError};
 use crate::audit::{Event, EventKind, Outcome};
@@ -17,14 +18,13 @@ use crate::store::vault::Vault;
 use crate::store::{IfMissing, Unlocked};
 use crate::values::actor::Actor;
 use crate::values::clock::Clock;
-use crate::values::issuer_url::IssuerUrl;
 use crate::values::random::Random;
 
 /// A database to be accepted, whatever the witnesses of its state say.
 #[derive(Debug)]
 pub struct Acceptance {
     store: Unlocked,
-    issuer: IssuerUrl,
+    issuer: IssuerToRecover,
     watch: Arc<ClockWatch>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
@@ -63,7 +63,7 @@ impl Acceptance {
             }
             Err(error) => format!("{error}."),
         };
-        let issuer = config.issuer_of(&store).await?;
+        let issuer = IssuerToRecover::find(&store, &config).await?;
         let watch = Arc::new(ClockWatch::new(Arc::clone(&config.clock)));
         let Config { clock, random, key_source, .. } = config;
         Ok(Self { store, issuer, watch, clock, random, key_source, found, witnesses })
@@ -81,13 +81,14 @@ impl Acceptance {
     /// After an error, nothing has changed.
     pub async fn accept(self, actor: &Actor) -> Result<Accepted, RewrapError> {
         let (store, moved) = self.store.tolerate_state(&self.witnesses)?;
-        let vault = Vault::new(store.clone(), self.issuer, Arc::clone(&self.clock), self.random);
+        let vault = Vault::new(store.clone(), self.issuer.url.clone(), Arc::clone(&self.clock), self.random);
         let rotator = Rotator::new(Arc::new(vault), self.watch, self.key_source);
         let rsa_bits = store.key_settings().await?.rsa_bits;
         let replacement = rotator.make_replacement(rsa_bits).await?;
         let mut write = store.write().await?;
         let now = self.clock.now();
         let (seen, mut forged) = write.keep_authentic_signing_keys().await?;
+        self.issuer.adopt(&mut write, actor, now).await?;
         let changes = rotator.replace_everything(&mut write, &seen, replacement, ACCEPTED, actor).await?;
         let (revoked, forged_grants) = write.revoke_all_grants(now).await?;
         forged.extend(forged_grants);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::adoption::IssuerToRecover;
 use super::{Carnet, Config, OpenError};
 use crate::audit::{Event, EventKind, KeyEventKind, Outcome};
 use crate::clock_watch::ClockWatch;
@@ -173,7 +174,7 @@ impl Carnet {
 #[derive(Debug)]
 pub struct Recovery {
     store: Unlocked,
-    issuer: IssuerUrl,
+    issuer: IssuerToRecover,
     watch: Arc<ClockWatch>,
     key_source: Arc<dyn KeySource>,
     nudges: bool,
@@ -188,7 +189,7 @@ impl Recovery {
     pub async fn open(config: &Config) -> Result<Self, OpenError> {
         let config = Config { if_missing: IfMissing::Refuse, ..config.clone() };
         let store = config.unlock(&config.open_store().await?).await?;
-        let issuer = config.issuer_of(&store).await?;
+        let issuer = IssuerToRecover::find(&store, &config).await?;
         let watch = Arc::new(ClockWatch::new(Arc::clone(&config.clock)));
         let (master_keys, witnesses) = (config.master_keys(), config.witnesses());
         let Config { clock, random, key_source, .. } = config;
@@ -204,7 +205,7 @@ impl Recovery {
     /// The issuer URL.
     #[must_use]
     pub fn issuer(&self) -> &IssuerUrl {
-        &self.issuer
+        &self.issuer.url
     }
 
     /// The database.
@@ -294,7 +295,7 @@ impl Recovery {
             tracing::warn!(file = %aside.display(), "the state file is not authentic; it was moved aside");
         }
         let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
-        let vault = Arc::new(Vault::new(store.clone(), self.issuer.clone(), clock, random));
+        let vault = Arc::new(Vault::new(store.clone(), self.issuer.url.clone(), clock, random));
         let key_source = Arc::clone(&self.key_source);
         let rotator = Rotator::new(Arc::clone(&vault), Arc::clone(&self.watch), key_source);
         let rotator = if self.nudges { rotator } else { rotator.without_nudges() };
@@ -307,6 +308,7 @@ impl Recovery {
         let renewal = write.begin_epoch(sealer, self.random.as_ref()).await?;
         let reason = format!("{} from {}", recovery_to(key.id()), renewal.before.sealer().master_key_id());
         write.record_key_event(KeyEventKind::Rewrap, None, &reason, actor, now).await?;
+        self.issuer.adopt(&mut write, actor, now).await?;
         for stored in &seen.keys {
             if matches!(stored.key.stage, Stage::Revoked { .. }) {
                 vault.update(&mut write, &stored.key).await?;

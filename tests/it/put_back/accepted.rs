@@ -6,6 +6,7 @@ use std::fs;
 use crate::put_back::{
     Copy, active, assert_refused, assert_starts, founded, get, grant, revoke_grant, revoke_key, stop,
 };
+use crate::support::carnet::Carnet;
 use crate::support::keys;
 
 #[test]
@@ -104,6 +105,33 @@ fn a_recovery_from_a_leak_makes_the_old_file_and_its_rows_invalid() {
     }
     now.put_back(&carnet);
     assert_starts(&carnet);
+}
+
+#[test]
+fn a_recovery_adopts_a_given_issuer_if_the_database_has_none() {
+    for leaked in [false, true] {
+        let carnet = Carnet::new();
+        let held = grant(&carnet, &[]);
+        let new_key = format!("--new-key-file={}", carnet.home().join("recovered.key").display());
+        let command: &[&str] = match leaked {
+            false => &["database", "accept", "--yes"],
+            true => &["key", "rewrap", "--leaked", &new_key, "--yes", "--no-nudge"],
+        };
+        let refused = carnet.run(command);
+        assert!(refused.status == 1 && refused.stderr.contains("has no issuer yet"), "{}", refused.stderr);
+        carnet.ok(&[command, &["--issuer", keys::ISSUER]].concat());
+        let audited = carnet.ok(&["audit", "list", "--kind=issuer.change", "--output=json"]);
+        assert!(audited.contains(keys::ISSUER), "{audited}");
+        carnet.ok(&["audit", "verify"]);
+
+        let published = keys::kids(&keys::list(&carnet));
+        let server = keys::serve(&carnet);
+        assert_eq!(get(&server, &held, "/api/v1/signing-keys").status, 401);
+        assert_eq!(keys::published(&keys::jwks(&server)), published);
+        stop(server);
+        let other = carnet.run(&[command, &["--issuer=https://other.example"]].concat());
+        assert!(other.status == 1 && other.stderr.contains(keys::ISSUER), "{}", other.stderr);
+    }
 }
 
 /// The changes to a schema that make writes to keys, grants and the log do nothing, without an error.
