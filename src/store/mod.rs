@@ -229,7 +229,8 @@ pub struct Unlocked {
 }
 
 /// A database whose state was compared with its witnesses, or that is recovered from an untrusted one. Only
-/// this type begins transactions that write.
+/// this type begins a [`Transaction`]; the steps before it write only the keys and the first state that a
+/// database lacks.
 ///
 /// A row is accepted only if a state vouches for it: see [`states`].
 #[derive(Debug, Clone)]
