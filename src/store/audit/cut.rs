@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-use super::{Base, mac};
+use super::base::{Base, mac};
 use crate::audit::{Anchor, Event, EventKind, Outcome};
 use crate::store::{StoreError, Transaction, Trusted};
 use crate::values::actor::Actor;

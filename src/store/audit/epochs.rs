@@ -3,7 +3,8 @@
 
 use sqlx::SqliteConnection;
 
-use super::{Base, end, mac};
+use super::base::{Base, mac};
+use super::end;
 use crate::audit::{Anchor, AuditKey, ClosedEpoch};
 use crate::store::keyring::{Keyring, Purpose, Symmetric};
 use crate::store::sealed::Sealer;

@@ -3,6 +3,7 @@
 //! A change and its record are one transaction, and that transaction also reads the end of the chain. All
 //! processes on one database therefore extend one chain without gaps.
 
+mod base;
 mod cut;
 mod epochs;
 mod filter;
@@ -16,6 +17,7 @@ mod times;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
+use self::base::{BASE_TABLE, Base};
 pub(super) use self::cut::WrittenEnd;
 pub(super) use self::epochs::{Ended, ended_audit_epochs};
 pub use self::filter::{AuditFilter, Sight};
@@ -25,28 +27,7 @@ pub(super) use self::row::COLUMNS;
 use self::row::{Row, TABLE};
 use super::keyring::Purpose;
 use super::{Store, StoreError, Transaction, corrupt, parse};
-use crate::audit::{Anchor, AuditKey, Event, Mac};
-
-const BASE_TABLE: &str = "audit_base";
-
-/// The beginning of the log, as it is stored.
-#[derive(Debug, Clone, sqlx::FromRow)]
-struct Base {
-    seq: i64,
-    mac: String,
-    tag: String,
-}
-
-impl Base {
-    fn anchor(&self) -> Result<Anchor, StoreError> {
-        Ok(Anchor { seq: self.seq, mac: parse(BASE_TABLE, "1", &self.mac)? })
-    }
-
-    async fn read(connection: &mut SqliteConnection) -> Result<Option<Self>, StoreError> {
-        let query = sqlx::query_as("SELECT seq, mac, tag FROM audit_base WHERE id = 1");
-        Ok(query.fetch_optional(connection).await?)
-    }
-}
+use crate::audit::{Anchor, AuditKey, Event};
 
 impl Store {
     /// Returns the current end of the log. An operator who keeps it elsewhere can show later whether the log
@@ -118,11 +99,6 @@ pub(super) async fn begin_audit(connection: &mut SqliteConnection, key: &AuditKe
         .execute(connection)
         .await?;
     Ok(())
-}
-
-/// Parses a stored MAC; `None` if the text is not one.
-fn mac(text: &str) -> Option<Mac> {
-    text.parse().ok()
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use sqlx::{FromRow as _, Row as _};
 
+use super::base::{Base, mac};
 use super::paging::MAX_PAGE;
 use super::row::{COLUMNS, Row};
 use super::times::Searchable;
-use super::{Base, mac};
 use crate::audit::verify::{Report, Row as Link, Verifier};
 use crate::audit::{Anchor, EventKind};
 use crate::store::{StoreError, Unlocked};

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use sqlx::FromRow as _;
 
+use super::base::{BASE_TABLE, Base, mac};
 use super::paging::MAX_PAGE;
 use super::row::{COLUMNS, Row, TABLE};
-use super::{BASE_TABLE, Base, mac};
 use crate::audit::verify::{Row as Link, Verifier};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::store::{ReadTransaction, StoreError, Trusted, corrupt, to_millis};
