@@ -21,7 +21,6 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    #[cfg(any(test, feature = "test-internals"))]
     pub const ALL: [Self; 4] = [Self::Issuer, Self::Policy, Self::SigningKeys, Self::Grants];
 
     /// Returns the name of the table or value.

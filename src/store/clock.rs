@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::states::Effects as _;
 use super::{StoreError, Transaction, to_millis};
 
 impl Transaction {
@@ -9,7 +10,7 @@ impl Transaction {
     pub async fn accept_time(&mut self, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query("UPDATE key_state SET high_water = $1 WHERE id = 1 AND high_water < $1")
             .bind(to_millis(now))
-            .execute(self.connection())
+            .count_affected(self.connection())
             .await?;
         Ok(())
     }
@@ -18,9 +19,14 @@ impl Transaction {
     /// affects only plans and displays. Rows with a MAC have methods of their own for this. The audit log
     /// keeps its times, because its order is that of its sequence numbers.
     pub async fn set_time_back(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        for statement in [
+        sqlx::query(
             "UPDATE key_state SET high_water = $1, set_backs = set_backs + 1, \
              pruning_time = CASE WHEN pruning_time > $1 THEN $1 ELSE pruning_time END WHERE id = 1",
+        )
+        .bind(to_millis(now))
+        .affects_one(self.connection(), "key_state")
+        .await?;
+        for statement in [
             "UPDATE key_state SET rotation_failed_at = $1 WHERE rotation_failed_at > $1",
             // Propagation is measured from this time.
             "UPDATE published_keys SET published_at = $1 WHERE published_at > $1",
@@ -33,7 +39,7 @@ impl Transaction {
             "UPDATE jwks_clients SET last_fetched_at = $1 WHERE last_fetched_at > $1",
             "DELETE FROM server_master_keys WHERE seen_at > $1",
         ] {
-            sqlx::query(statement).bind(to_millis(now)).execute(self.connection()).await?;
+            sqlx::query(statement).bind(to_millis(now)).count_affected(self.connection()).await?;
         }
         Ok(())
     }

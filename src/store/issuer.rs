@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
+use super::states::Effects as _;
 use super::{
     ReadTransaction, Store, StoreError, Transaction, Trusted, corrupt, from_millis, from_seconds, parse,
     to_millis, to_seconds,
@@ -151,7 +152,7 @@ impl Trusted {
             .bind(error.to_owned()),
         };
         let mut write = self.write().await?;
-        statement.execute(write.connection()).await?;
+        statement.count_affected(write.connection()).await?;
         write.commit().await
     }
 
@@ -167,7 +168,7 @@ impl Trusted {
         .bind(to_millis(time.high_water))
         .bind(to_millis(time.pruning_time))
         .bind(time.set_backs)
-        .execute(write.connection())
+        .count_affected(write.connection())
         .await?;
         write.commit().await
     }
@@ -186,16 +187,20 @@ impl Trusted {
         let done =
             sqlx::query("UPDATE key_state SET erasure_pending = NULL WHERE id = 1 AND erasure_pending = $1")
                 .bind(generation)
-                .execute(write.connection())
+                .count_affected(write.connection())
                 .await?;
         write.commit().await?;
-        Ok(done.rows_affected() == 1)
+        Ok(done == 1)
     }
 }
 
 type PulseRow = (i64, i64, i64, i64, i64, Option<i64>, Option<i64>, Option<String>);
 
-const ISSUER_URL: &str = "SELECT url FROM issuer WHERE id = 1";
+const KEY_STATE: &str = "key_state";
+const ISSUER_URL: &str = "SELECT url FROM issuer NOT INDEXED WHERE id = 1";
+/// In the form that a state vouches for.
+const POLICY: &str = "SELECT rotate_every || ' ' || propagation || ' ' || max_token_lifetime || ' ' || leeway || ' ' || \
+                      jwks_max_age || ' ' || rsa_bits FROM key_state NOT INDEXED WHERE id = 1";
 
 impl ReadTransaction {
     /// Returns the issuer URL, inside this transaction.
@@ -211,19 +216,21 @@ impl ReadTransaction {
 
     /// Returns the policy in the form that a state vouches for; `None` in an empty database.
     pub(super) async fn stored_policy(&mut self) -> Result<Option<String>, StoreError> {
-        let values: Option<[i64; 6]> = sqlx::query_as(
-            "SELECT rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age, rsa_bits FROM key_state \
-             WHERE id = 1",
-        )
-        .fetch_optional(self.connection())
-        .await?
-        .map(|(a, b, c, d, e, f)| [a, b, c, d, e, f]);
-        Ok(values.map(|values| values.map(|value| value.to_string()).join(" ")))
+        Ok(sqlx::query_scalar(POLICY).fetch_optional(self.connection()).await?)
     }
 
     /// Returns the issuer URL in the form that a state vouches for.
     pub(super) async fn stored_issuer_url(&mut self) -> Result<Option<String>, StoreError> {
         Ok(sqlx::query_scalar(ISSUER_URL).fetch_optional(self.connection()).await?)
+    }
+
+    /// Returns every row of `issuer` and `key_state` in the form that a state vouches for: one of each, unless
+    /// something other than carnet added one.
+    pub(super) async fn stored_values(&mut self) -> Result<Vec<(Table, String)>, StoreError> {
+        let urls: Vec<String> = sqlx::query_scalar(ISSUER_URL).fetch_all(self.connection()).await?;
+        let policies: Vec<String> = sqlx::query_scalar(POLICY).fetch_all(self.connection()).await?;
+        let policies = policies.into_iter().map(|policy| (Table::Policy, policy));
+        Ok(urls.into_iter().map(|url| (Table::Issuer, url)).chain(policies).collect())
     }
 
     /// Checks that a state vouches for the issuer URL and the policy.
@@ -251,7 +258,7 @@ impl Transaction {
         )
         .bind(url.as_str())
         .bind(to_millis(now))
-        .execute(self.connection())
+        .affects_one(self.connection(), "issuer")
         .await?;
         Ok(())
     }
@@ -264,7 +271,7 @@ impl Transaction {
              erasure_pending = CASE WHEN $1 THEN generation + 1 ELSE erasure_pending END WHERE id = 1",
         )
         .bind(destroyed)
-        .execute(self.connection())
+        .affects_one(self.connection(), KEY_STATE)
         .await?;
         Ok(())
     }
@@ -276,21 +283,29 @@ impl Transaction {
         rsa_bits: RsaBits,
     ) -> Result<(), StoreError> {
         self.begin_change().await?;
+        let values = [
+            to_seconds(policy.rotate_every()),
+            to_seconds(policy.propagation()),
+            to_seconds(policy.max_token_lifetime()),
+            to_seconds(policy.leeway()),
+            to_seconds(policy.jwks_max_age()),
+            i64::from(rsa_bits.bits()),
+        ];
+        // Not read back from the table: the state vouches for the values meant.
+        self.changed(Table::Policy, "", Some(values.map(|value| value.to_string()).join(" ")));
+        let [rotate_every, propagation, max_token_lifetime, leeway, jwks_max_age, rsa_bits] = values;
         sqlx::query(
             "UPDATE key_state SET rotate_every = $1, propagation = $2, max_token_lifetime = $3, leeway = $4, \
              jwks_max_age = $5, rsa_bits = $6 WHERE id = 1",
         )
-        .bind(to_seconds(policy.rotate_every()))
-        .bind(to_seconds(policy.propagation()))
-        .bind(to_seconds(policy.max_token_lifetime()))
-        .bind(to_seconds(policy.leeway()))
-        .bind(to_seconds(policy.jwks_max_age()))
-        .bind(i64::from(rsa_bits.bits()))
-        .execute(self.connection())
-        .await?;
-        let policy = self.stored_policy().await?;
-        self.changed(Table::Policy, "", policy);
-        Ok(())
+        .bind(rotate_every)
+        .bind(propagation)
+        .bind(max_token_lifetime)
+        .bind(leeway)
+        .bind(jwks_max_age)
+        .bind(rsa_bits)
+        .affects_one(self.connection(), KEY_STATE)
+        .await
     }
 }
 
@@ -313,7 +328,7 @@ pub(super) async fn insert_key_state(
     .bind(to_seconds(policy.jwks_max_age()))
     .bind(i64::from(RsaBits::default().bits()))
     .bind(to_millis(now))
-    .execute(connection)
+    .count_affected(connection)
     .await?;
     Ok(())
 }
@@ -330,8 +345,7 @@ async fn key_settings(connection: &mut SqliteConnection) -> Result<KeySettings, 
 
 impl KeyStateRow {
     fn settings(self) -> Result<KeySettings, StoreError> {
-        const TABLE: &str = "key_state";
-        let seconds = |value| from_seconds(TABLE, "1", value);
+        let seconds = |value| from_seconds(KEY_STATE, "1", value);
         let policy = RotationPolicy::new(PolicyDurations {
             rotate_every: seconds(self.rotate_every)?,
             propagation: seconds(self.propagation)?,
@@ -339,18 +353,18 @@ impl KeyStateRow {
             leeway: seconds(self.leeway)?,
             jwks_max_age: seconds(self.jwks_max_age)?,
         })
-        .map_err(|error| corrupt(TABLE, "1", error.to_string()))?;
+        .map_err(|error| corrupt(KEY_STATE, "1", error.to_string()))?;
         let rsa_bits = u16::try_from(self.rsa_bits)
             .ok()
             .and_then(|bits| RsaBits::try_from(bits).ok())
-            .ok_or_else(|| corrupt(TABLE, "1", format!("rsa_bits {}", self.rsa_bits)))?;
+            .ok_or_else(|| corrupt(KEY_STATE, "1", format!("rsa_bits {}", self.rsa_bits)))?;
         Ok(KeySettings {
             generation: self.generation,
             publications: self.publications,
             policy,
             rsa_bits,
-            high_water: from_millis(TABLE, "1", self.high_water)?,
-            pruning_time: from_millis(TABLE, "1", self.pruning_time)?,
+            high_water: from_millis(KEY_STATE, "1", self.high_water)?,
+            pruning_time: from_millis(KEY_STATE, "1", self.pruning_time)?,
             set_backs: self.set_backs,
             erasure_pending: self.erasure_pending.is_some(),
         })

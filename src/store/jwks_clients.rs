@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::states::Effects as _;
 use super::{Store, StoreError, Trusted, from_millis, to_millis};
 
 /// The maximum number of clients kept. Those with the fewest fetches are removed first.
@@ -55,7 +56,7 @@ impl Trusted {
             .bind(to_millis(fetch.last))
             .bind(i64::try_from(fetch.count).unwrap_or(i64::MAX))
             .bind(fetch.generation)
-            .execute(write.connection())
+            .affects_one(write.connection(), "jwks_clients")
             .await?;
         }
         sqlx::query(
@@ -63,7 +64,7 @@ impl Trusted {
              ORDER BY fetches DESC, last_fetched_at DESC LIMIT $1)",
         )
         .bind(MAX_ROWS)
-        .execute(write.connection())
+        .count_affected(write.connection())
         .await?;
         write.commit().await
     }

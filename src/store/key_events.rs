@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::states::Effects as _;
 use super::{Store, StoreError, Transaction, from_millis, to_millis};
 use crate::audit::{Event, KeyEventKind, Outcome};
 use crate::values::actor::Actor;
@@ -77,7 +78,7 @@ impl Transaction {
         .bind(kid)
         .bind(reason)
         .bind(actor.as_str())
-        .execute(self.connection())
+        .affects_one(self.connection(), "key_events")
         .await?;
         let audited = Event::new(event.audited(), Outcome::Done, actor).detail(reason);
         let audited = if let Some(kid) = kid { audited.about_key(kid) } else { audited };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::states::Effects as _;
 use super::{Store, StoreError, Transaction, Trusted, from_millis, parse, to_millis};
 use crate::jose::Algorithm;
 use crate::jose::jwk::Kid;
@@ -100,10 +101,10 @@ impl Trusted {
         .bind(nudge.round)
         .bind(to_millis(now))
         .bind(nudge.claimed_at.map_or(-1, to_millis))
-        .execute(write.connection())
+        .count_affected(write.connection())
         .await?;
         write.commit().await?;
-        let is_ours = claimed.rows_affected() == 1;
+        let is_ours = claimed == 1;
         if is_ours {
             nudge.claimed_at = Some(now);
         }
@@ -130,7 +131,7 @@ impl Trusted {
             .bind(to_millis(nudge.requested_at))
             .bind(nudge.round)
             .bind(nudge.claimed_at.map_or(-1, to_millis))
-            .execute(write.connection())
+            .count_affected(write.connection())
             .await?;
         write.commit().await
     }
@@ -160,7 +161,7 @@ impl Transaction {
             .bind(kid.map(Kid::as_str))
             .bind(to_millis(due_at))
             .bind(to_millis(wait_until))
-            .execute(self.connection())
+            .affects_one(self.connection(), TABLE)
             .await?;
         }
         Ok(())

@@ -55,7 +55,13 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     ("UPDATE confirmed_keys SET confirmed_at = $1 WHERE …", "`key clock --set-back` looks at every time"),
     ("DELETE FROM confirmed_keys", "a recovery, and nothing else, forgets all of them"),
-    ("… mac FROM removed_subjects", "`audit verify`, `doctor` and a rewrap look at every MAC"),
+    ("SELECT COUNT(*) FROM confirmed_keys NOT INDEXED", "a recovery counts all of them"),
+    (
+        "DELETE FROM confirmed_keys NOT INDEXED WHERE feed_id = $1",
+        "a change of the JWKS of one feed: an index could hide a confirmation",
+    ),
+    ("SELECT COUNT(*) FROM removed_subjects NOT INDEXED", "a recovery after a leak"),
+    ("… mac FROM removed_subjects NOT INDEXED", "`audit verify`, `doctor` and a rewrap look at every MAC"),
     ("DELETE FROM removed_subjects WHERE EXISTS …", "a recovery after a leak"),
     ("UPDATE removed_subjects SET subject_keys = '', mac = ''", "a recovery after a leak"),
 ];
@@ -79,7 +85,10 @@ const FINISHED_ELSEWHERE: &[(&str, &str)] = &[
         "… FROM removed_subjects WHERE space = ",
         "none: both of its conditions have an index that begins with `space`",
     ),
-    ("DELETE FROM signing_keys WHERE kid IS NULL OR kid NOT IN ({authentic})", "none: a recovery"),
+    (
+        "DELETE FROM signing_keys NOT INDEXED WHERE kid IS NULL OR kid NOT IN ({authentic})",
+        "none: a recovery",
+    ),
 ];
 const FILTERS: &str = "every_filter_is_read_by_its_index_and_sorted_by_it";
 const LIMITS: &str = "feeds_are_found_by_an_index_whatever_a_grant_is_limited_to";

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::states::Effects as _;
 use super::{ReadTransaction, Store, StoreError, Transaction, Trusted, from_millis, parse, to_millis};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::jose::jwk::Kid;
@@ -109,7 +110,7 @@ impl Trusted {
         .bind(target.to_string())
         .bind(to_millis(now))
         .bind(error.to_owned())
-        .execute(write.connection())
+        .count_affected(write.connection())
         .await?;
         write.commit().await
     }
@@ -122,7 +123,7 @@ impl Trusted {
              WHERE target = $1 AND failures > 0",
         )
         .bind(target.to_string())
-        .execute(write.connection())
+        .count_affected(write.connection())
         .await?;
         write.commit().await
     }
@@ -173,9 +174,9 @@ impl Transaction {
         )
         .bind(target.to_string())
         .bind(to_millis(now))
-        .execute(self.connection())
+        .count_affected(self.connection())
         .await?;
-        let is_new = made.rows_affected() == 1;
+        let is_new = made == 1;
         if is_new {
             self.record_publication(EventKind::PublicationBegin, target, actor, now).await?;
         }
@@ -191,9 +192,9 @@ impl Transaction {
     ) -> Result<bool, StoreError> {
         let removed = sqlx::query("DELETE FROM publication_targets WHERE target = $1")
             .bind(target.to_string())
-            .execute(self.connection())
+            .count_affected(self.connection())
             .await?;
-        let is_gone = removed.rows_affected() == 1;
+        let is_gone = removed == 1;
         if is_gone {
             self.record_publication(EventKind::PublicationEnd, target, actor, now).await?;
             self.bump_publications().await?;
@@ -233,30 +234,27 @@ impl Transaction {
         .bind(was_altered)
         .bind(&shown.jwks.sha256)
         .bind(&shown.discovery.sha256)
-        .execute(self.connection())
+        .affects_one(self.connection(), TABLE)
         .await?;
-        let known: Vec<String> = sqlx::query_scalar("SELECT kid FROM published_keys WHERE target = $1")
-            .bind(&name)
-            .fetch_all(self.connection())
-            .await?;
+        let known = "SELECT kid FROM published_keys NOT INDEXED WHERE target = $1";
+        let known: Vec<String> = sqlx::query_scalar(known).bind(&name).fetch_all(self.connection()).await?;
         let is = |kids: &[Kid], kid: &str| kids.iter().any(|one| one.as_str() == kid);
-        for kid in known.iter().filter(|kid| !is(shown.kids, kid) || is(shown.lacked, kid)) {
+        let (stay, end): (Vec<_>, Vec<_>) =
+            known.iter().partition(|kid| is(shown.kids, kid) && !is(shown.lacked, kid));
+        for kid in end {
             sqlx::query("DELETE FROM published_keys WHERE target = $1 AND kid = $2")
                 .bind(&name)
                 .bind(kid)
-                .execute(self.connection())
+                .affects_one(self.connection(), "published_keys")
                 .await?;
         }
-        for kid in shown.kids {
-            sqlx::query(
-                "INSERT INTO published_keys (target, kid, published_at) VALUES ($1, $2, $3) \
-                 ON CONFLICT (target, kid) DO NOTHING",
-            )
-            .bind(&name)
-            .bind(kid.as_str())
-            .bind(to_millis(now))
-            .execute(self.connection())
-            .await?;
+        for kid in shown.kids.iter().filter(|kid| !stay.iter().any(|one| *one == kid.as_str())) {
+            sqlx::query("INSERT INTO published_keys (target, kid, published_at) VALUES ($1, $2, $3)")
+                .bind(&name)
+                .bind(kid.as_str())
+                .bind(to_millis(now))
+                .affects_one(self.connection(), "published_keys")
+                .await?;
         }
         if was_altered {
             self.record_publication(EventKind::PublicationAltered, target, actor, now).await?;
@@ -268,7 +266,7 @@ impl Transaction {
     /// Increments the counter by which every process notices that the keys shown at a target have changed.
     pub async fn bump_publications(&mut self) -> Result<(), StoreError> {
         sqlx::query("UPDATE key_state SET publications = publications + 1 WHERE id = 1")
-            .execute(self.connection())
+            .affects_one(self.connection(), "key_state")
             .await?;
         Ok(())
     }

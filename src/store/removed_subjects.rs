@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::keyring::Purpose;
 use super::rewrap::ForgedRow;
 use super::sealed::RowMac;
+use super::states::Effects as _;
 use super::{ReadTransaction, StoreError, Transaction, from_millis, parse, to_millis};
 use crate::feed::{Feed, FeedPath};
 use crate::oidc::subject::{FeedIdentity, SubjectKeys};
@@ -39,7 +40,8 @@ struct Row {
 }
 
 const TABLE: &str = "removed_subjects";
-const ALL: &str = "SELECT space, slug, feed_id, subject_keys, removed_at, mac FROM removed_subjects";
+const ALL: &str =
+    "SELECT space, slug, feed_id, subject_keys, removed_at, mac FROM removed_subjects NOT INDEXED";
 const COLUMNS: &str =
     "SELECT space, slug, feed_id, subject_keys, removed_at, mac FROM removed_subjects WHERE space = ";
 
@@ -138,7 +140,7 @@ impl Transaction {
         .bind(row.subject_keys)
         .bind(row.removed_at)
         .bind(row.mac)
-        .execute(self.connection())
+        .affects_one(self.connection(), TABLE)
         .await?;
         Ok(())
     }
@@ -166,7 +168,7 @@ impl Transaction {
                 .bind(row.feed_id)
                 .bind(row.subject_keys)
                 .bind(mac)
-                .execute(self.connection())
+                .affects_one(self.connection(), TABLE)
                 .await?;
         }
         Ok(failed)
@@ -193,10 +195,13 @@ impl Transaction {
             "DELETE FROM removed_subjects WHERE EXISTS (SELECT 1 FROM removed_subjects AS other \
              WHERE other.feed_id = removed_subjects.feed_id AND other.subject_keys < removed_subjects.subject_keys)",
         )
-        .execute(self.connection())
+        .count_affected(self.connection())
         .await?;
+        let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM removed_subjects NOT INDEXED")
+            .fetch_one(self.connection())
+            .await?;
         sqlx::query("UPDATE removed_subjects SET subject_keys = '', mac = ''")
-            .execute(self.connection())
+            .affects(self.connection(), TABLE, left.unsigned_abs())
             .await?;
         Ok(())
     }

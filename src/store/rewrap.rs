@@ -10,6 +10,7 @@ use super::audit::Ended;
 use super::keyring::{Keyring, LIST_VERSION, Purpose, Symmetric};
 use super::sealed::Sealer;
 use super::sealed_keys::{insert_sealed_key, keyring_of, open_sealed_key};
+use super::states::Effects as _;
 use super::{StoreError, Transaction, Unlocked, corrupt};
 use crate::values::random::Random;
 
@@ -94,7 +95,7 @@ impl Transaction {
         sqlx::query("UPDATE key_state SET epoch = $1, purposes = $2 WHERE id = 1")
             .bind(epoch)
             .bind(LIST_VERSION)
-            .execute(self.connection())
+            .affects_one(self.connection(), "key_state")
             .await?;
         let after = keyring_of(self.connection(), epoch, sealer, &keys).await?;
         self.keyring = Arc::clone(&after);

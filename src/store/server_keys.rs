@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::states::Effects as _;
 use super::{Store, StoreError, Trusted, to_millis};
 
 /// The time after which a server that has recorded nothing counts as stopped, or as running on another
@@ -26,7 +27,7 @@ impl Trusted {
         sqlx::query("DELETE FROM server_master_keys WHERE server = $1 OR seen_at < $2")
             .bind(server)
             .bind(seen_since(now))
-            .execute(write.connection())
+            .count_affected(write.connection())
             .await?;
         for id in openable {
             sqlx::query(
@@ -36,7 +37,7 @@ impl Trusted {
             .bind(server)
             .bind(id)
             .bind(to_millis(now))
-            .execute(write.connection())
+            .affects_one(write.connection(), "server_master_keys")
             .await?;
         }
         write.commit().await

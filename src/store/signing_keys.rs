@@ -9,6 +9,7 @@ use super::issuer::KeySettings;
 use super::keyring::{Keyring, Purpose};
 use super::rewrap::ForgedRow;
 use super::sealed::{RowMac, SealError, SealedFor, Sealer};
+use super::states::Effects as _;
 use super::{
     ReadTransaction, StoreError, Transaction, Unlocked, corrupt, from_millis, from_seconds, to_millis,
     to_seconds,
@@ -89,7 +90,7 @@ struct Row {
 
 const TABLE: &str = "signing_keys";
 const ALL: &str = "SELECT kid, alg, public_jwk, prepared_at, activated_at, retired_at, revoked_at, published_until, \
-                   longest_lifetime, sealed_private, master_key_id, mac FROM signing_keys ORDER BY prepared_at, kid";
+                   longest_lifetime, sealed_private, master_key_id, mac FROM signing_keys NOT INDEXED ORDER BY prepared_at, kid";
 
 impl Unlocked {
     /// Returns every signing key, each row authenticated.
@@ -168,12 +169,17 @@ impl Transaction {
         // Keeps the authentic rows instead of naming the others: a forged `kid` need not be text.
         let authentic: Vec<String> = (1..=keys.len()).map(|number| format!("${number}")).collect();
         let authentic = authentic.join(", ");
-        let delete = format!("DELETE FROM signing_keys WHERE kid IS NULL OR kid NOT IN ({authentic})");
+        let delete =
+            format!("DELETE FROM signing_keys NOT INDEXED WHERE kid IS NULL OR kid NOT IN ({authentic})");
         let mut query = sqlx::query(sqlx::AssertSqlSafe(delete));
         for StoredKey { key, .. } in &keys {
             query = query.bind(key.kid().to_string());
         }
-        query.execute(self.connection()).await?;
+        query.affects(self.connection(), TABLE, forged.len() as u64).await?;
+        for StoredKey { key, .. } in &keys {
+            let row = Row::new(key, None, keyring.mac(Purpose::SigningKeys));
+            self.changed(Table::SigningKeys, &row.kid, Some(row.mac));
+        }
         let (issuer, settings) = (self.issuer_url().await?, self.key_settings().await?);
         Ok((StoredKeys { issuer, settings, keys, locations: Vec::new(), keyring }, forged))
     }
@@ -211,7 +217,7 @@ impl Transaction {
         .bind(row.sealed_private)
         .bind(row.master_key_id)
         .bind(row.mac)
-        .execute(self.connection())
+        .affects_one(self.connection(), TABLE)
         .await?;
         Ok(())
     }
@@ -236,7 +242,7 @@ impl Transaction {
         .bind(row.mac)
         .bind(key.has_private_half())
         .bind(row.prepared_at)
-        .execute(self.connection())
+        .affects_one(self.connection(), TABLE)
         .await?;
         Ok(())
     }
@@ -256,7 +262,7 @@ impl Transaction {
             .bind(kid.as_str())
             .bind(sealed)
             .bind(sealer.master_key_id().as_str())
-            .execute(self.connection())
+            .affects_one(self.connection(), TABLE)
             .await?;
         Ok(())
     }

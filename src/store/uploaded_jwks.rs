@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::states::Effects as _;
 use super::{ReadTransaction, StoreError, Transaction, from_millis, parse, to_millis};
 use crate::feed::google::JwksSource;
 use crate::feed::{FeedPath, Provider};
@@ -93,9 +94,10 @@ impl Transaction {
 
     /// Deletes the confirmations for a feed, which has another JWKS now.
     pub async fn forget_confirmed_keys(&mut self, feed: Uuid) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM confirmed_keys WHERE feed_id = $1")
+        // Without an index, which could hide a confirmation.
+        sqlx::query("DELETE FROM confirmed_keys NOT INDEXED WHERE feed_id = $1")
             .bind(feed.to_string())
-            .execute(self.connection())
+            .count_affected(self.connection())
             .await?;
         Ok(())
     }
@@ -104,9 +106,13 @@ impl Transaction {
 impl Transaction {
     /// Deletes the confirmations for every feed, and returns their number.
     pub async fn forget_all_confirmed_keys(&mut self) -> Result<u64, StoreError> {
-        let done = sqlx::query("DELETE FROM confirmed_keys").execute(self.connection()).await?;
+        let all: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM confirmed_keys NOT INDEXED")
+            .fetch_one(self.connection())
+            .await?;
+        let all = u64::try_from(all).unwrap_or_default();
+        sqlx::query("DELETE FROM confirmed_keys").affects(self.connection(), TABLE, all).await?;
         self.bump_publications().await?;
-        Ok(done.rows_affected())
+        Ok(all)
     }
 }
 

@@ -3,11 +3,12 @@
 
 use sqlx::SqliteConnection;
 
-use super::base::{Base, mac};
+use super::base::{BASE_TABLE, Base, mac};
 use super::end;
 use crate::audit::{Anchor, AuditKey, ClosedEpoch};
 use crate::store::keyring::{Keyring, Purpose, Symmetric};
 use crate::store::sealed::Sealer;
+use crate::store::states::Effects as _;
 use crate::store::{StoreError, Transaction};
 use crate::values::random::Random;
 
@@ -71,7 +72,7 @@ impl Transaction {
         {
             sqlx::query("UPDATE audit_base SET tag = $1 WHERE id = 1")
                 .bind(new.base_tag(&anchor).to_string())
-                .execute(self.connection())
+                .affects_one(self.connection(), BASE_TABLE)
                 .await?;
         }
         for row in epoch_rows(self.connection()).await? {
@@ -100,7 +101,7 @@ impl Transaction {
         .bind(sealer.master_key_id().as_str())
         .bind(key.seal(epoch, sealer, random)?)
         .bind(after.audit().current().epoch_tag(epoch, &end).to_string())
-        .execute(self.connection())
+        .affects_one(self.connection(), "audit_epochs")
         .await?;
         Ok(())
     }

@@ -26,6 +26,7 @@ pub use self::paging::{Direction, MAX_PAGE};
 pub(super) use self::row::COLUMNS;
 use self::row::{Row, TABLE};
 use super::keyring::Purpose;
+use super::states::Effects as _;
 use super::{Store, StoreError, Transaction, corrupt, parse};
 use crate::audit::{Anchor, AuditKey, Event};
 
@@ -96,7 +97,7 @@ pub(super) async fn begin_audit(connection: &mut SqliteConnection, key: &AuditKe
         .bind(base.seq)
         .bind(base.mac.to_string())
         .bind(key.base_tag(&base).to_string())
-        .execute(connection)
+        .affects_one(connection, BASE_TABLE)
         .await?;
     Ok(())
 }

@@ -8,6 +8,7 @@ use super::paging::MAX_PAGE;
 use super::row::{COLUMNS, Row, TABLE};
 use crate::audit::verify::{Row as Link, Verifier};
 use crate::audit::{Event, EventKind, Outcome};
+use crate::store::states::Effects as _;
 use crate::store::{ReadTransaction, StoreError, Trusted, corrupt, to_millis};
 use crate::values::actor::Actor;
 
@@ -61,16 +62,19 @@ impl Trusted {
         write
             .append_audit(now, &[Event::new(EventKind::AuditPrune, Outcome::Done, actor).detail(&what)])
             .await?;
-        sqlx::query("DELETE FROM audit WHERE seq <= $1").bind(end.seq).execute(write.connection()).await?;
+        sqlx::query("DELETE FROM audit WHERE seq <= $1")
+            .bind(end.seq)
+            .affects(write.connection(), TABLE, pruned as u64)
+            .await?;
         sqlx::query("UPDATE audit_base SET seq = $1, mac = $2, tag = $3 WHERE id = 1")
             .bind(end.seq)
             .bind(end.mac.to_string())
             .bind(keyring.audit().current().base_tag(&end).to_string())
-            .execute(write.connection())
+            .affects_one(write.connection(), BASE_TABLE)
             .await?;
         sqlx::query("DELETE FROM audit_epochs WHERE end_seq <= $1")
             .bind(end.seq)
-            .execute(write.connection())
+            .count_affected(write.connection())
             .await?;
         write.commit().await?;
         Ok(pruned)

@@ -5,6 +5,7 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use crate::audit::{Event, Record};
+use crate::store::states::Effects as _;
 use crate::store::{StoreError, corrupt, from_millis, parse, to_millis};
 use crate::values::actor::Actor;
 
@@ -117,8 +118,9 @@ impl Row {
         let mut rows = rows.into_iter().peekable();
         while rows.peek().is_some() {
             let some: Vec<_> = rows.by_ref().take(MAX_ROWS).collect();
-            let is_usual = some.len() <= USUAL_ROWS || some.len() == MAX_ROWS;
-            let mut query = sqlx::query(sqlx::AssertSqlSafe(insertion(some.len()))).persistent(is_usual);
+            let count = some.len();
+            let is_usual = count <= USUAL_ROWS || count == MAX_ROWS;
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(insertion(count))).persistent(is_usual);
             for row in some {
                 query = query
                     .bind(row.seq)
@@ -142,7 +144,7 @@ impl Row {
                     .bind(row.count)
                     .bind(row.mac);
             }
-            query.execute(&mut *connection).await?;
+            query.affects(&mut *connection, TABLE, count as u64).await?;
         }
         Ok(())
     }

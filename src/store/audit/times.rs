@@ -11,6 +11,7 @@
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
+use crate::store::states::Effects as _;
 use crate::store::{StoreError, to_millis};
 
 /// The first and the last row to read.
@@ -56,7 +57,7 @@ pub(super) async fn note(connection: &mut SqliteConnection, now: Timestamp) -> R
          latest = CASE WHEN latest < $1 THEN $1 ELSE latest END WHERE id = 1",
     )
     .bind(to_millis(now))
-    .execute(connection)
+    .affects_one(connection, "audit_times")
     .await?;
     Ok(())
 }

@@ -14,6 +14,7 @@ use self::queries::{
     sharing_subject, versions_of,
 };
 pub use self::queries::{FeedsOf, MAX_OF_REGISTRY};
+use super::states::Effects as _;
 use super::{
     ReadTransaction, Store, StoreError, Transaction, corrupt, from_millis, from_seconds, parse, to_millis,
     to_seconds,
@@ -220,9 +221,9 @@ impl Transaction {
         )
         .bind(feed.space.as_str())
         .bind(to_millis(feed.created_at))
-        .execute(self.connection())
+        .count_affected(self.connection())
         .await?;
-        let new_spaces = i64::try_from(space.rows_affected()).unwrap_or_default();
+        let new_spaces = i64::try_from(space).unwrap_or_default();
         let row = Row::new(feed)?;
         sqlx::query(
             "INSERT INTO feeds (id, version, space, slug, name, type, registry, audience, subject_keys, alg, \
@@ -245,7 +246,7 @@ impl Transaction {
         .bind(row.created_at)
         .bind(row.updated_at)
         .bind(feed.provider.jwks() == JwksSource::Uploaded)
-        .execute(self.connection())
+        .affects_one(self.connection(), TABLE)
         .await?;
         self.count_feeds_by(&feed.space, 1, new_spaces).await?;
         self.count_feed_change().await
@@ -271,7 +272,7 @@ impl Transaction {
         .bind(row.endpoints)
         .bind(row.updated_at)
         .bind(feed.provider.jwks() == JwksSource::Uploaded)
-        .execute(self.connection())
+        .affects_one(self.connection(), TABLE)
         .await?;
         self.count_feed_change().await
     }
@@ -279,12 +280,11 @@ impl Transaction {
     /// Removes a feed and leaves the mark of its subject.
     pub async fn remove_feed(&mut self, feed: &Feed, now: Timestamp) -> Result<(), StoreError> {
         self.mark_removed_subject(feed, now).await?;
-        let removed = sqlx::query("DELETE FROM feeds WHERE id = $1")
+        sqlx::query("DELETE FROM feeds WHERE id = $1")
             .bind(feed.id.to_string())
-            .execute(self.connection())
+            .affects_one(self.connection(), TABLE)
             .await?;
-        let removed = i64::try_from(removed.rows_affected()).unwrap_or_default();
-        self.count_feeds_by(&feed.space, -removed, 0).await?;
+        self.count_feeds_by(&feed.space, -1, 0).await?;
         self.count_feed_change().await
     }
 
@@ -293,18 +293,20 @@ impl Transaction {
         sqlx::query("UPDATE feed_counts SET feeds = feeds + $1, spaces = spaces + $2 WHERE id = 1")
             .bind(feeds)
             .bind(spaces)
-            .execute(self.connection())
+            .affects_one(self.connection(), "feed_counts")
             .await?;
         sqlx::query("UPDATE spaces SET feeds = feeds + $2 WHERE slug = $1")
             .bind(space.as_str())
             .bind(feeds)
-            .execute(self.connection())
+            .affects_one(self.connection(), "spaces")
             .await?;
         Ok(())
     }
 
     async fn count_feed_change(&mut self) -> Result<(), StoreError> {
-        sqlx::query("UPDATE key_state SET feeds = feeds + 1 WHERE id = 1").execute(self.connection()).await?;
+        sqlx::query("UPDATE key_state SET feeds = feeds + 1 WHERE id = 1")
+            .affects_one(self.connection(), "key_state")
+            .await?;
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::keyring::{Keyring, Purpose};
 use super::sealed::RowMac;
+use super::states::Effects as _;
 use super::{
     ReadTransaction, StoreError, Transaction, Trusted, Unlocked, corrupt, from_millis, parse, to_millis,
 };
@@ -87,10 +88,7 @@ const ONE_IN_EPOCH: &str = "SELECT id, name, token_hash, role, spaces, feeds, co
 const ONE: &str = "SELECT id, name, token_hash, role, spaces, feeds, context, scope, created_at, created_by, \
                    expires_at, revoked_at, last_used_at, mac FROM grants WHERE id = $1";
 const ALL: &str = "SELECT id, name, token_hash, role, spaces, feeds, context, scope, created_at, created_by, \
-                   expires_at, revoked_at, last_used_at, mac FROM grants ORDER BY created_at, id";
-
-const ENDED: &str = "SELECT id FROM grants WHERE (expires_at < $1 OR revoked_at < $1) AND NOT EXISTS \
-                     (SELECT 1 FROM grants AS made WHERE made.created_by = 'grant:' || grants.id)";
+                   expires_at, revoked_at, last_used_at, mac FROM grants NOT INDEXED ORDER BY created_at, id";
 
 impl Unlocked {
     /// Returns the grant `id`. An unknown id costs the same work as a known one.
@@ -141,7 +139,7 @@ impl Trusted {
             )
             .bind(id.to_string())
             .bind(to_millis(*at))
-            .execute(write.connection())
+            .count_affected(write.connection())
             .await?;
         }
         write.commit().await
@@ -181,23 +179,15 @@ impl Transaction {
     /// Removes the rows of grants that expired or were revoked before `time`. A grant stays as long as a
     /// grant that it made does.
     pub async fn remove_grants_ended_before(&mut self, time: Timestamp) -> Result<(), StoreError> {
-        // Removing a grant can make its maker removable, in the next round.
-        loop {
-            let ended: Vec<String> =
-                sqlx::query_scalar(ENDED).bind(to_millis(time)).fetch_all(self.connection()).await?;
-            if ended.is_empty() {
-                return Ok(());
-            }
+        for id in self.grants_ended_before(time).await? {
             self.begin_change().await?;
-            sqlx::query(
-                "DELETE FROM grants WHERE (expires_at < $1 OR revoked_at < $1) AND NOT EXISTS \
-                 (SELECT 1 FROM grants AS made WHERE made.created_by = 'grant:' || grants.id)",
-            )
-            .bind(to_millis(time))
-            .execute(self.connection())
-            .await?;
-            ended.iter().for_each(|id| self.changed(Table::Grants, id, None));
+            self.changed(Table::Grants, &id, None);
+            sqlx::query("DELETE FROM grants WHERE id = $1")
+                .bind(id)
+                .affects_one(self.connection(), TABLE)
+                .await?;
         }
+        Ok(())
     }
 
     /// Writes a new grant.
@@ -228,7 +218,7 @@ impl Transaction {
         .bind(row.revoked_at)
         .bind(row.last_used_at)
         .bind(row.mac)
-        .execute(self.connection())
+        .affects_one(self.connection(), TABLE)
         .await?;
         Ok(())
     }
@@ -248,7 +238,7 @@ impl Transaction {
         .bind(row.expires_at)
         .bind(row.revoked_at)
         .bind(row.mac)
-        .execute(self.connection())
+        .affects_one(self.connection(), TABLE)
         .await?;
         Ok(())
     }
@@ -282,7 +272,7 @@ pub(super) async fn renew_macs(
         sqlx::query("UPDATE grants SET mac = $2 WHERE id = $1")
             .bind(&row.id)
             .bind(&mac)
-            .execute(&mut *connection)
+            .affects_one(&mut *connection, TABLE)
             .await?;
         renewed.changed.push((row.id, mac));
     }

@@ -9,6 +9,7 @@ use crate::grant::Grant;
 use crate::states::Table;
 use crate::store::rewrap::{ForgedRow, Renewal};
 use crate::store::sealed::RowMac;
+use crate::store::states::Effects as _;
 use crate::store::{ReadTransaction, StoreError, Transaction, corrupt};
 
 impl ReadTransaction {
@@ -54,6 +55,7 @@ impl Transaction {
     ) -> Result<(Vec<Grant>, Vec<ForgedRow>), StoreError> {
         let (before, after) = (mac(&renewal.before), mac(&renewal.after));
         let rows = sqlx::query(ALL).fetch_all(self.connection()).await?;
+        let all = rows.len() as u64;
         let (mut kept, mut ended, mut forged) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows {
             let read = Row::from_row(&row).ok().and_then(|row| row.read(before).ok());
@@ -70,7 +72,7 @@ impl Transaction {
             return Err(corrupt(TABLE, &id, "has changed since it was shown"));
         }
         // Deletes all rows instead of naming them: a forged `id` need not be text.
-        sqlx::query("DELETE FROM grants").execute(self.connection()).await?;
+        sqlx::query("DELETE FROM grants").affects(self.connection(), TABLE, all).await?;
         for stored in kept {
             self.insert_row(Row::new(&stored, after)?).await?;
         }
@@ -89,7 +91,7 @@ impl Transaction {
         let (mut revoked, mut forged) = (Vec::new(), Vec::new());
         let rows = sqlx::query(ALL).fetch_all(self.connection()).await?;
         // Deletes all rows instead of naming them: a forged `id` need not be text.
-        sqlx::query("DELETE FROM grants").execute(self.connection()).await?;
+        sqlx::query("DELETE FROM grants").affects(self.connection(), TABLE, rows.len() as u64).await?;
         for row in rows {
             let read = Row::from_row(&row).ok().and_then(|row| row.read(mac(&keyring)).ok());
             let Some(GrantRow::Authentic(mut stored)) = read else {

@@ -15,6 +15,7 @@ use super::issuer::insert_key_state;
 use super::keyring::{Keyring, LIST_VERSION, Purpose, Symmetric};
 use super::master_key::MasterKeys;
 use super::sealed::Sealer;
+use super::states::Effects as _;
 use super::{Store, StoreError, Unlocked, corrupt};
 use crate::audit::AuditKey;
 use crate::values::random::Random;
@@ -229,7 +230,7 @@ async fn complete_keys(
     }
     sqlx::query("UPDATE key_state SET purposes = $1 WHERE id = 1")
         .bind(LIST_VERSION)
-        .execute(connection)
+        .affects_one(connection, "key_state")
         .await?;
     Ok(())
 }
@@ -249,7 +250,7 @@ pub(super) async fn insert_sealed_key(
     .bind(key.purpose.name())
     .bind(sealer.master_key_id().as_str())
     .bind(key.seal(epoch, sealer, random)?)
-    .execute(connection)
+    .affects_one(connection, TABLE)
     .await?;
     Ok(())
 }

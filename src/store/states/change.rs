@@ -1,9 +1,10 @@
 //! The changes of a transaction to tracked rows, and the state that it appends for them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Vouched;
 use super::guard::Guard;
+use super::{StateError, Vouched};
 use crate::states::{Contents, Table};
 use crate::store::keyring::Keyring;
 use crate::store::{StoreError, Transaction};
@@ -18,22 +19,51 @@ pub(in crate::store) struct Change {
     contents: Arc<Contents>,
     /// A number that the number of the new state also exceeds.
     above: i64,
-    /// `true` if the next state vouches for everything in the tables.
-    is_whole: bool,
+    /// The rows that were changed; `None` in a recovery, after which no other rows may exist.
+    rows: Option<BTreeSet<(Table, String)>>,
 }
 
 impl Change {
     fn of(base: Arc<Vouched>) -> Self {
-        Self { contents: Arc::clone(&base.contents), base, above: 0, is_whole: false }
+        Self { contents: Arc::clone(&base.contents), base, above: 0, rows: Some(BTreeSet::new()) }
     }
 
-    /// Returns a change that takes the tables as they are. Its state has a number above `above`.
-    pub(super) fn whole(base: Arc<Vouched>, above: i64) -> Self {
-        Self { above, is_whole: true, ..Self::of(base) }
+    /// Returns the change of a recovery, which begins with the contents of `base` instead of the tables'. Its
+    /// state has a number above `above`.
+    pub(super) fn recovery(base: Arc<Vouched>, above: i64) -> Self {
+        Self { above, rows: None, ..Self::of(base) }
     }
 
     pub(super) fn contents(&self) -> Arc<Contents> {
         Arc::clone(&self.contents)
+    }
+
+    fn set(&mut self, table: Table, row: &str, mac: Option<String>) {
+        Arc::make_mut(&mut self.contents).set(table, row, mac);
+        if let Some(rows) = &mut self.rows {
+            rows.insert((table, row.to_owned()));
+        }
+    }
+
+    /// Checks that the tables have the rows as this change wrote them; in a recovery, those rows and no others.
+    fn check(&self, found: &[(Table, String, String)]) -> Result<(), StateError> {
+        let is_meant = |table: Table, row: &str| {
+            self.rows.as_ref().is_none_or(|rows| rows.contains(&(table, row.to_owned())))
+        };
+        let mut expected = Contents::default();
+        for table in Table::ALL {
+            for (row, mac) in self.contents.of(table).filter(|(row, _)| is_meant(table, row)) {
+                expected.set(table, row, Some(mac.to_owned()));
+            }
+        }
+        for table in Table::ALL {
+            let of_table = found.iter().filter(|(of, row, _)| *of == table && is_meant(table, row));
+            let of_table = of_table.map(|(_, row, mac)| (row.as_str(), mac.as_str()));
+            if let Some(row) = expected.difference(table, of_table) {
+                return Err(StateError::not_vouched(table, &row));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -69,23 +99,29 @@ impl Transaction {
         }
         let change = match self.vouched().await? {
             Some(base) => Change::of(base),
-            None => self.read.change_of_whole(&self.guard.tolerated).await?,
+            None => self.read.change_of_recovery(&self.guard.tolerated).await?,
         };
         self.change = Some(change);
         Ok(())
     }
 
-    /// Records the new MAC of a row; `None` if the row was deleted.
+    /// Records the new MAC of a row; `None` if the row was deleted. In a recovery, also the MAC of a row that it
+    /// keeps.
     pub(in crate::store) fn changed(&mut self, table: Table, row: &str, mac: Option<String>) {
         if let Some(change) = &mut self.change {
-            Arc::make_mut(&mut change.contents).set(table, row, mac);
+            change.set(table, row, mac);
         }
     }
 
     /// Appends the state of this transaction's changes, if there are any.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::NotVouched`] if a row in the tables is not as this transaction wrote it.
     pub(in crate::store) async fn append_state(&mut self) -> Result<Option<Appended>, StoreError> {
-        let Some(Change { base, contents, above, is_whole }) = self.change.take() else { return Ok(None) };
-        let contents = if is_whole { Arc::new(self.contents().await?) } else { contents };
+        let Some(change) = self.change.take() else { return Ok(None) };
+        change.check(&self.tracked_rows().await?)?;
+        let Change { base, contents, above, .. } = change;
         let state = base.state.next_above(above, &base.id, contents.digest());
         self.insert_state(&base.id, &state).await?;
         let (id, revoked, keyring) = (base.id.clone(), self.revoked_kids().await?, self.keyring());

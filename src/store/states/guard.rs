@@ -273,9 +273,8 @@ impl ReadTransaction {
         rows: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Result<(), StoreError> {
         let Some(contents) = self.vouched_contents().await? else { return Ok(()) };
-        contents.difference(table, rows).map_or(Ok(()), |row| {
-            let row = row.chars().take(64).collect();
-            Err(StateError::NotVouched { table: table.name(), row }.into())
-        })
+        contents
+            .difference(table, rows)
+            .map_or(Ok(()), |row| Err(StateError::not_vouched(table, &row).into()))
     }
 }

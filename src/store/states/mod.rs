@@ -6,6 +6,7 @@
 //! defines a state.
 
 mod change;
+mod effects;
 mod guard;
 mod opening;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 use std::sync::Arc;
 
 pub(super) use self::change::Change;
+pub(super) use self::effects::Effects;
 pub use self::guard::StateStatus;
 pub(super) use self::guard::{Guard, Seen};
 pub use self::opening::Witnesses;
@@ -115,6 +117,19 @@ pub enum StateError {
         /// The row.
         row: String,
     },
+    /// A statement affected another number of rows than it must.
+    #[error(
+        "a statement affected {affected} rows of `{table}` instead of {expected}, and its transaction is undone: \
+         something other than carnet changed the database"
+    )]
+    Ineffective {
+        /// The table.
+        table: &'static str,
+        /// The number of rows that it affected.
+        affected: u64,
+        /// The number of rows that it must affect.
+        expected: u64,
+    },
     /// The database's path now names another file.
     #[error(
         "the file of the database {0} was replaced while this process ran: it serves only the public \
@@ -134,6 +149,12 @@ pub enum StateError {
     /// The state file cannot be used.
     #[error(transparent)]
     File(#[from] StateFileError),
+}
+
+impl StateError {
+    fn not_vouched(table: Table, row: &str) -> Self {
+        Self::NotVouched { table: table.name(), row: row.chars().take(64).collect() }
+    }
 }
 
 /// A state, and the rows that it vouches for.
@@ -205,25 +226,42 @@ impl ReadTransaction {
         Ok(Vouched { id, state, contents: Arc::new(contents), revoked, keyring })
     }
 
-    /// Returns the tracked rows as they are now.
-    async fn contents(&mut self) -> Result<Contents, StoreError> {
-        let mut contents = Contents::default();
+    /// Returns the tracked rows as they are now, each with its name and MAC. Reads without an index: one that
+    /// lacks rows would hide them.
+    async fn tracked_rows(&mut self) -> Result<Vec<(Table, String, String)>, StoreError> {
+        let mut found = Vec::new();
         for (table, query) in [
-            (Table::SigningKeys, "SELECT kid, mac FROM signing_keys"),
-            (Table::Grants, "SELECT id, mac FROM grants"),
+            (Table::SigningKeys, "SELECT kid, mac FROM signing_keys NOT INDEXED"),
+            (Table::Grants, "SELECT id, mac FROM grants NOT INDEXED"),
         ] {
             let rows: Vec<(String, String)> = sqlx::query_as(query).fetch_all(self.connection()).await?;
-            rows.into_iter().for_each(|(row, mac)| contents.set(table, &row, Some(mac)));
+            found.extend(rows.into_iter().map(|(row, mac)| (table, row, mac)));
         }
-        contents.set(Table::Issuer, "", self.stored_issuer_url().await?);
-        contents.set(Table::Policy, "", self.stored_policy().await?);
+        let values = self.stored_values().await?.into_iter();
+        found.extend(values.map(|(table, value)| (table, String::new(), value)));
+        Ok(found)
+    }
+
+    /// Returns the tracked rows as they are now.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::NotVouched`] if there are two rows of one name.
+    async fn contents(&mut self) -> Result<Contents, StoreError> {
+        let mut contents = Contents::default();
+        for (table, row, mac) in self.tracked_rows().await? {
+            if contents.get(table, &row).is_some() {
+                return Err(StateError::not_vouched(table, &row).into());
+            }
+            contents.set(table, &row, Some(mac));
+        }
         Ok(contents)
     }
 
     /// Returns the keys that were ever revoked, latest last.
     async fn revoked_kids(&mut self) -> Result<Vec<Kid>, StoreError> {
         let kids: Vec<String> = sqlx::query_scalar(
-            "SELECT kid FROM signing_keys WHERE revoked_at IS NOT NULL ORDER BY revoked_at, kid",
+            "SELECT kid FROM signing_keys NOT INDEXED WHERE revoked_at IS NOT NULL ORDER BY revoked_at, kid",
         )
         .fetch_all(self.connection())
         .await?;
@@ -270,11 +308,11 @@ impl ReadTransaction {
             .bind(state.digest.to_string())
             .bind(state.head.to_string())
             .bind(mac)
-            .execute(self.connection())
+            .affects_one(self.connection(), TABLE)
             .await?;
         sqlx::query("DELETE FROM states WHERE n <= $1")
             .bind(state.n.saturating_sub(KEPT))
-            .execute(self.connection())
+            .count_affected(self.connection())
             .await?;
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::guard::{Guard, Tolerated};
 use super::{Change, StateError, Vouched};
-use crate::states::{DatabaseId, State, StatePoint};
+use crate::states::{Contents, DatabaseId, State, StatePoint};
 use crate::store::keyring::Purpose;
 use crate::store::state_file::{StateFile, StateFileError, StateRecord};
 use crate::store::{ReadTransaction, StoreError, Trusted, Unlocked};
@@ -81,8 +81,8 @@ impl Unlocked {
     /// Prepares a recovery, which ends whatever may have been restored. Called instead of
     /// [`Unlocked::establish_state`].
     ///
-    /// The first change takes the tables as they are, and appends a state above every one that the witnesses
-    /// remember. Rows that remain are accepted from then on if their MAC is valid. Renames a state file that
+    /// The first change appends a state above every one that the witnesses remember. It vouches for the rows
+    /// that the change wrote or said to keep, and fails if the tables have others. Renames a state file that
     /// cannot be trusted, and returns its new path.
     pub fn tolerate_state(self, witnesses: &Witnesses) -> Result<(Trusted, Option<PathBuf>), StoreError> {
         let (record, moved) = match (witnesses.record(&self), &witnesses.file) {
@@ -218,9 +218,10 @@ impl ReadTransaction {
         Ok(DatabaseId::of(tag.as_bytes()))
     }
 
-    /// Begins a change that takes the tables as they are, without comparing them with the remembered states.
-    /// The next state is above every one of them.
-    pub(super) async fn change_of_whole(&mut self, tolerated: &Tolerated) -> Result<Change, StoreError> {
+    /// Begins the change of a recovery. It takes over the issuer URL and the policy, which carry no MAC, and no
+    /// row of another table: the recovery says which ones it keeps. The next state is above every remembered
+    /// one.
+    pub(super) async fn change_of_recovery(&mut self, tolerated: &Tolerated) -> Result<Change, StoreError> {
         let keyring = self.keyring();
         let last = self.last_state_row().await?;
         let stated = last.as_ref().and_then(|last| last.database_id.parse().ok());
@@ -232,14 +233,18 @@ impl ReadTransaction {
                 DatabaseId::of(keyring.mac(Purpose::States).tag(&["database-id-1"]).as_bytes())
             }
         };
-        let contents = Arc::new(self.contents().await?);
+        let mut contents = Contents::default();
+        for (table, value) in self.stored_values().await? {
+            contents.set(table, "", Some(value));
+        }
+        let contents = Arc::new(contents);
         let state = match last.as_ref().map(super::Row::state) {
             Some(Ok(state)) => state,
             _ => State::first(&id, contents.digest()),
         };
         let known = tolerated.highest(&id);
         let base = Vouched { id, state, contents, revoked: Vec::new(), keyring };
-        Ok(Change::whole(Arc::new(base), known))
+        Ok(Change::recovery(Arc::new(base), known))
     }
 }
 

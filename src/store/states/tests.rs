@@ -1,5 +1,7 @@
 //! Each change to a tracked row appends a state. No other change does.
 
+mod effects;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -205,7 +207,7 @@ async fn an_accepted_database_continues_above_every_state_that_a_witness_remembe
         let (store, moved) = store.tolerate_state(&witnesses).unwrap();
         assert_eq!(moved, None);
         let mut write = store.write().await.unwrap();
-        write.insert_grant(&grant(2, None)).await.unwrap();
+        write.revoke_all_grants(Timestamp::UNIX_EPOCH).await.unwrap();
         write.commit().await.unwrap();
         let state = store.state_status().unwrap().state;
         assert_eq!(state.n, expected, "{in_file:?} {given:?}");

@@ -144,6 +144,7 @@ async fn a_retired_key_that_would_stay_for_longer_than_its_tokens_counts_as_forg
     // Covers the row by a state, as an attacker with the keys could.
     let (other, _) = other.tolerate_state(&Witnesses::default()).unwrap();
     let mut write = other.write().await.unwrap();
+    write.keep_authentic_signing_keys().await.unwrap();
     let settings = write.key_settings().await.unwrap();
     write.set_key_settings(&settings.policy, settings.rsa_bits).await.unwrap();
     write.commit().await.unwrap();
