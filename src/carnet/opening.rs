@@ -73,8 +73,7 @@ impl Config {
                 witnesses.file.as_ref().map(|file| file.path().display().to_string()).unwrap_or_default();
             tracing::warn!(
                 database = %store.url(), %state, file,
-                "nothing outside the database records its state: an older database in its place would not be \
-                 detected"
+                "nothing outside the database proves its state: it may be an older database than the last one"
             );
         }
         Ok(store)

@@ -14,12 +14,13 @@ use super::times;
 use crate::carnet::Carnet;
 use crate::diagnosis;
 use crate::jose::jwk::Kid;
-use crate::publish::publisher::lacked;
+use crate::publish::publisher::{CheckError, check_labels, lacked};
 use crate::publish::records::Found;
 use crate::publish::{
     Conflict, Edition, Mode, OpenTargetError, PublishError, Published, Target, TargetError, TargetOptions,
     open, publish,
 };
+use crate::store::StoreError;
 use crate::values::issuer_url::IssuerUrl;
 use crate::values::target_url::TargetUrl;
 
@@ -127,8 +128,26 @@ async fn bring_up_to_date(
         recorded: error.to_string(),
         failure: not_published(target.url(), error),
     };
-    let mode = if is_registered { Mode::Update } else { Mode::First };
+    let mut mode = if is_registered { Mode::Update } else { Mode::First };
     let mut edition = Edition::of(carnet.issuer());
+    match check_labels(target, &edition, &carnet.publications()).await {
+        Ok(()) => edition = Edition::of(carnet.issuer()),
+        // Publishing reads the target again, and reports it.
+        Err(CheckError::Target(_)) => {}
+        Err(CheckError::Store(error @ StoreError::State(_))) if arguments.take_over => {
+            let consequence = format!(
+                "{error}. The label at {} will be overwritten: nothing there remembers the later state any more.",
+                target.url()
+            );
+            let refused = |failure| NotPublished { recorded: error.to_string(), failure };
+            arguments.confirmation.confirm(&consequence).map_err(refused)?;
+            mode = Mode::TakeOver;
+        }
+        Err(CheckError::Store(error)) => {
+            let recorded = error.to_string();
+            return Err(NotPublished { recorded, failure: label_refused(target.url(), error) });
+        }
+    }
     let mut outcome = publish(target, &edition, mode).await;
     // A server may have changed and published the keys since this process read them.
     if let Err(PublishError::Conflict(Conflict::Newer { .. })) = &outcome
@@ -190,6 +209,14 @@ pub(super) fn not_published(url: &TargetUrl, error: PublishError) -> CommandFail
         other => anyhow::Error::new(other).context(format!("{url} was not brought up to date")),
     };
     hinted(failure, hint)
+}
+
+pub(super) fn label_refused(url: &TargetUrl, error: StoreError) -> CommandFailure {
+    let hint = format!(
+        "this database is an older copy than the one that was last published at {url}: put the latest one back. If it was \
+         accepted by `carnet database accept` since, --take-over overwrites the label there"
+    );
+    if matches!(error, StoreError::State(_)) { hinted(error.into(), Some(hint)) } else { error.into() }
 }
 
 fn fix(conflict: &Conflict, url: &TargetUrl) -> String {

@@ -21,15 +21,15 @@ pub fn check(examined: Result<Option<&(DatabaseId, StatePoint, bool)>, &StoreErr
         }
         Ok(Some((_, state, false))) => Finding::warning(
             ID,
-            format!("is at state {state}, and nothing outside the database records it"),
+            format!("is at state {state}, and nothing outside the database proves that this is its last one"),
         )
         .detail(
-            "An older database in its place would bring back revoked keys and grants, and carnet would not \
-             detect it.",
+            "It may be an older database, which brings back revoked keys and grants: there was no state file \
+             when it was opened.",
         )
         .hint(
-            "start the server once with --state-at-least and a state that was kept elsewhere: this creates \
-             the state file",
+            "start the server once with --state-at-least and a state that was kept elsewhere: the state file \
+             then records it as proved",
         ),
         Ok(None) => Finding::ok(ID, "has no state yet; the next start gives it its first one"),
         Err(error @ StoreError::State(StateError::File(_))) => Finding::failed(ID, causes(error))

@@ -48,7 +48,9 @@ impl Edition {
         let mac = key_set.keyring.mac(Purpose::PublishedLabels).clone();
         let mut edition =
             Self::new(issuer.url().clone(), key_set.edition, documents, key_set.kids.clone(), mac);
-        edition.label.state = issuer.state_status().map(|status| status.state.to_string());
+        // An unproved state in a label would later pass for a proof.
+        let proved = issuer.state_status().filter(|status| !status.unproved);
+        edition.label.state = proved.map(|status| status.state.to_string());
         edition
     }
 
@@ -68,10 +70,22 @@ impl Edition {
             && stored.label.as_ref().is_some_and(|label| label.generation == self.label.generation)
     }
 
-    /// Returns the label of a document of this edition at `target`.
+    /// Returns the label of a document of this edition at `target`. With `kept`, the document there, an edition
+    /// without a proved state keeps the state that the label there remembers.
     #[must_use]
-    pub fn label_at(&self, target: &TargetUrl, name: DocumentName) -> Label {
-        self.label.clone().signed(&self.mac, target, name, &self.document(name).body)
+    pub fn label_at(&self, target: &TargetUrl, name: DocumentName, kept: Option<&Stored>) -> Label {
+        let mut label = self.label.clone();
+        if let (None, Some(stored)) = (&label.state, kept) {
+            label.state = self.remembered(target, name, stored).map(|state| state.to_string());
+        }
+        label.signed(&self.mac, target, name, &self.document(name).body)
+    }
+
+    /// Returns whether this edition's state is later than the one that `label` remembers.
+    #[must_use]
+    pub fn is_ahead_of(&self, label: &Label) -> bool {
+        let n = |label: &Label| Some(label.state.as_deref()?.parse::<StatePoint>().ok()?.n);
+        n(&self.label) > n(label)
     }
 
     /// Returns whether this database wrote `stored` as `name` at `target`, for this issuer.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::records::{Found, Records};
-use super::target::DocumentName;
+use super::target::{DocumentName, TargetError};
 use super::write::publish_into;
 use super::{Conflict, Edition, Mode, PublishError, Published, Target, publish};
 use crate::issuer::{Issuer, KeyStateError, STALE_AFTER};
@@ -23,6 +23,10 @@ use crate::values::target_url::TargetUrl;
 
 /// The maximum delay before a change is written.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The minimum interval between two writes of a label alone.
+const RELABEL_EVERY: Duration = Duration::from_secs(1);
+/// The timeout for reading the labels of a target at the start.
+const ASKED_WITHIN: Duration = Duration::from_secs(10);
 /// The interval between comparisons of the copy.
 const COMPARE_EVERY: Duration = Duration::from_secs(60);
 /// The delay before the first retry. It doubles with every further failure,
@@ -39,6 +43,12 @@ pub struct Publisher {
     clock: Arc<dyn Clock>,
     /// The generation that this process knows the target to show.
     shown: Option<Generation>,
+    /// The state that the labels there remember, as far as this process has written or compared them.
+    labelled: Option<String>,
+    /// The earliest time at which a label alone is written again.
+    relabel_at: Duration,
+    /// `true` once the database was checked against the labels there.
+    is_checked: bool,
     compare_at: Duration,
     failures: u32,
     /// The earliest time for a retry of `tried`.
@@ -71,6 +81,8 @@ enum LookError {
     Publish(#[from] PublishError),
     #[error("the published documents could not be recorded")]
     Store(#[from] StoreError),
+    #[error("the database does not have the state that a label there remembers")]
+    Labels(#[source] StoreError),
     #[error("the labels there could not be checked, because the key state could not be read")]
     KeyState(#[from] KeyStateError),
     #[error("the keys were changed in the meantime")]
@@ -78,8 +90,8 @@ enum LookError {
 }
 
 impl Publisher {
-    /// Checks the database against the labels at `target` if nothing else outside the database remembers its
-    /// state. Then registers `target`: publishes the documents there, unless it is registered already, and only then
+    /// Checks the database against the labels at `target`, whatever else remembers its state. If the target cannot
+    /// be read, that is done before the first write there. Then registers `target`: publishes the documents there, unless it is registered already, and only then
     /// makes keys wait for it. So a target that cannot be written never blocks a working issuer.
     pub async fn begin(
         target: Arc<dyn Target>,
@@ -88,13 +100,33 @@ impl Publisher {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BeginError> {
         let url = target.url().clone();
-        if issuer.state_status().is_some_and(|status| status.unproved) {
-            prove_state(target.as_ref(), &Edition::of(&issuer), &records).await?;
-        }
+        let edition = Edition::of(&issuer);
+        let checking = check_labels(target.as_ref(), &edition, &records);
+        let mut is_checked = match tokio::time::timeout(ASKED_WITHIN, checking).await {
+            Ok(Ok(())) => true,
+            Ok(Err(CheckError::Store(error))) => return Err(error.into()),
+            Ok(Err(CheckError::Target(error))) => {
+                tracing::warn!(error = &error as &dyn Error, target = %url, "{UNCHECKED}");
+                false
+            }
+            Err(_) => {
+                tracing::warn!(target = %url, "{UNCHECKED}: no response within {ASKED_WITHIN:?}");
+                false
+            }
+        };
         let is_registered = records.targets().await?.iter().any(|known| known.target == url);
         let mut shown = None;
         if !is_registered {
             let edition = Edition::of(&issuer);
+            if !is_checked {
+                check_labels(target.as_ref(), &edition, &records).await.map_err(|error| match error {
+                    CheckError::Store(error) => BeginError::Store(error),
+                    CheckError::Target(error) => {
+                        BeginError::Publish { target: url.clone(), source: error.into() }
+                    }
+                })?;
+                is_checked = true;
+            }
             let published = publish(target.as_ref(), &edition, Mode::First).await;
             published.map_err(|source| BeginError::Publish { target: url.clone(), source })?;
             records.register(&url, &edition).await?;
@@ -103,8 +135,20 @@ impl Publisher {
             let _ = issuer.refresh().await;
             tracing::info!(target = %url, "published; from now on every key waits to be published there");
         }
-        let (compare_at, not_before) = (Duration::ZERO, Duration::ZERO);
-        Ok(Self { target, issuer, records, clock, shown, compare_at, failures: 0, not_before, tried: None })
+        Ok(Self {
+            target,
+            issuer,
+            records,
+            clock,
+            shown,
+            labelled: None,
+            relabel_at: Duration::ZERO,
+            is_checked,
+            compare_at: Duration::ZERO,
+            failures: 0,
+            not_before: Duration::ZERO,
+            tried: None,
+        })
     }
 
     /// Runs the loop that keeps the copy up to date. It never returns; the future may be dropped at any time.
@@ -120,7 +164,9 @@ impl Publisher {
         let now = self.clock.monotonic();
         let edition = Edition::of(&self.issuer);
         let generation = edition.label.generation;
-        let is_due = self.shown != Some(generation) || self.compare_at <= now;
+        let is_relabelled =
+            edition.label.state.is_none() || self.labelled == edition.label.state || now < self.relabel_at;
+        let is_due = self.shown != Some(generation) || self.compare_at <= now || !is_relabelled;
         // A different generation, for example after a revocation, does not wait for the backoff of the failed
         // one.
         let must_wait = now < self.not_before && self.tried == Some(generation);
@@ -149,10 +195,18 @@ impl Publisher {
     }
 
     async fn bring_up_to_date(&mut self, edition: &Edition) -> Result<(), LookError> {
+        if !self.is_checked {
+            check_labels(self.target.as_ref(), edition, &self.records).await?;
+            self.is_checked = true;
+        }
         let published = self.publish(edition).await?;
         let was_shown = self.shown == Some(edition.label.generation);
         if published.written.is_empty() && was_shown {
-            return Ok(self.records.works(self.target.url()).await?);
+            // A change of grants renews the label, and need not write to the database for that.
+            if self.failures > 0 || self.compare_at <= self.clock.monotonic() {
+                self.records.works(self.target.url()).await?;
+            }
+            return Ok(());
         }
         let lacked = lacked(&published, edition);
         // Cleared before the database write: if that fails, the next step records the change.
@@ -195,7 +249,8 @@ impl Publisher {
 
     fn works(&mut self, edition: &Edition, now: Duration) {
         self.shown = Some(edition.label.generation);
-        self.compare_at = now + COMPARE_EVERY;
+        self.labelled.clone_from(&edition.label.state);
+        (self.compare_at, self.relabel_at) = (now + COMPARE_EVERY, now + RELABEL_EVERY);
         (self.failures, self.not_before, self.tried) = (0, Duration::ZERO, None);
         let name = self.target.url().to_string();
         if self.issuer.health().publication_errors.contains_key(&name) {
@@ -222,11 +277,37 @@ impl Publisher {
     }
 }
 
-/// Checks that the database has had every state that an authentic label at `target` remembers. A target that
-/// cannot be read proves nothing; publishing reports it.
-async fn prove_state(target: &dyn Target, edition: &Edition, records: &Records) -> Result<(), StoreError> {
+const UNCHECKED: &str = "the labels there could not be read, so they do not show yet whether the database is an older one; \
+                         they are read again before anything is written there";
+
+/// The reasons why a database could not be checked against the labels at a target.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckError {
+    /// The target cannot be read.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The database does not have the state that a label remembers, or cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<CheckError> for LookError {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Target(error) => Self::Publish(error.into()),
+            CheckError::Store(error) => Self::Labels(error),
+        }
+    }
+}
+
+/// Checks that the database has had every state that an authentic label at `target` remembers.
+pub(crate) async fn check_labels(
+    target: &dyn Target,
+    edition: &Edition,
+    records: &Records,
+) -> Result<(), CheckError> {
     for name in DocumentName::ALL {
-        let Ok(Some(stored)) = target.read(name, edition.document(name)).await else { continue };
+        let Some(stored) = target.read(name, edition.document(name)).await? else { continue };
         if let Some(state) = edition.remembered(target.url(), name, &stored) {
             records.prove_state(&state, target.url()).await?;
         }

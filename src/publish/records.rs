@@ -47,8 +47,8 @@ impl Records {
         self.store.publication_targets().await
     }
 
-    /// Checks that the database has had `state`, which a label at `target` remembers. The database counts as proved
-    /// then.
+    /// Checks that the database has had `state`, which a label at `target` remembers. If that is its last state,
+    /// the database counts as proved.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl Records {
     pub async fn prove_state(&self, state: &StatePoint, target: &TargetUrl) -> Result<(), StoreError> {
         let witness = format!("the label of the published copy at {target}");
         if self.store.prove_state(state, &witness).await? {
-            tracing::info!(%target, %state, "the published copy remembers the database's state");
+            tracing::debug!(%target, %state, "the published copy remembers the database's last state");
         }
         Ok(())
     }

@@ -171,6 +171,9 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name == "tests" {
+            continue;
+        }
         if path.is_dir() {
             files.extend(sources(&path));
         } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {

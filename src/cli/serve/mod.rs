@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::failure::CommandFailure;
 use super::proxy::ProxyOption;
-use super::publish::{not_opened, not_published};
+use super::publish::{label_refused, not_opened, not_published};
 use super::{opening, output};
 use crate::carnet::tasks::audit_log::MIN_RETENTION;
 use crate::carnet::{Carnet, Config};
@@ -198,7 +198,7 @@ async fn publishers(
         let target = publish::open(url, options).map_err(|error| not_opened(url, error))?;
         let publisher = carnet.publisher(target).await.map_err(|error| match error {
             BeginError::Publish { source, .. } => not_published(url, source),
-            BeginError::Store(error) => error.into(),
+            BeginError::Store(error) => label_refused(url, error),
         });
         publishers.push(publisher?);
     }

@@ -139,7 +139,10 @@ fn write(
     // a crash leaves behind has a label.
     labels.expect(name, stored.as_ref().map(|stored| &stored.body), body, label);
     replace(root, LABELS.as_ref(), labels.to_json()?.as_bytes())?;
-    replace(folder, file_name, body)?;
+    // If only the label is new, web servers and their clients see no new document.
+    if !stored.is_some_and(|stored| stored.body == *body && stored.headers_fit) {
+        replace(folder, file_name, body)?;
+    }
     Ok(())
 }
 

@@ -59,7 +59,7 @@ async fn documents_are_published_readable_for_all_users_and_recognized_again() {
         assert_eq!(fs::read(place.path(name)).unwrap(), edition(1).document(name).body);
         assert_eq!(mode(&place.path(name)), 0o644);
         let stored = place.stored(name).await.unwrap();
-        assert_eq!(stored.label, Some(edition(1).label_at(place.target.url(), name)));
+        assert_eq!(stored.label, Some(edition(1).label_at(place.target.url(), name, None)));
         assert!(stored.headers_fit);
     }
     assert_eq!(mode(&place.root), 0o755);
@@ -108,7 +108,7 @@ async fn a_write_is_refused_once_the_document_is_another_one() {
     place.publish(2).await.unwrap();
 
     let older = edition(1);
-    let label = older.label_at(place.target.url(), name);
+    let label = older.label_at(place.target.url(), name, None);
     let write = |over| place.target.write(name, older.document(name), &label, over);
     for over in [None, Some(&seen)] {
         assert_eq!(write(over).await, Err(TargetError::Changed(name)));
@@ -125,7 +125,7 @@ async fn every_remainder_of_a_crash_is_recognized() {
     let mut labels = Labels::read(&place.root.join(LABELS)).unwrap();
     let (old, new) = (edition(1), edition(2));
     let name = DocumentName::Jwks;
-    let label = |edition: &Edition| edition.label_at(place.target.url(), name);
+    let label = |edition: &Edition| edition.label_at(place.target.url(), name, None);
     labels.expect(name, Some(&old.document(name).body), &new.document(name).body, &label(&new));
     fs::write(place.root.join(LABELS), labels.to_json().unwrap()).unwrap();
     fs::write(place.root.join(".well-known/.jwks.carnet-unfinished"), "{\"ke").unwrap();
@@ -183,7 +183,7 @@ async fn unreadable_labels_count_as_absent() {
         assert_eq!(place.stored(DocumentName::Jwks).await.unwrap().label, None, "{text}");
         // Labelling the same text again loses nothing.
         place.publish(1).await.unwrap();
-        let label = edition(1).label_at(place.target.url(), DocumentName::Jwks);
+        let label = edition(1).label_at(place.target.url(), DocumentName::Jwks, None);
         assert_eq!(place.stored(DocumentName::Jwks).await.unwrap().label, Some(label));
     }
 }
@@ -213,7 +213,7 @@ async fn many_writers_at_once_leave_the_newest() {
     place.publish(8).await.unwrap();
     for name in DocumentName::ALL {
         let stored = place.stored(name).await.unwrap();
-        assert_eq!(stored.label, Some(edition(8).label_at(place.target.url(), name)));
+        assert_eq!(stored.label, Some(edition(8).label_at(place.target.url(), name, None)));
         assert_eq!(stored.body, edition(8).document(name).body);
     }
 }

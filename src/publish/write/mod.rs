@@ -97,7 +97,13 @@ pub struct Foreign {
 #[derive(Debug, PartialEq, Eq)]
 enum Step<'a> {
     Leave,
-    Write { over: Option<&'a Version> },
+    /// Write the label anew. The text stays.
+    Relabel {
+        over: &'a Version,
+    },
+    Write {
+        over: Option<&'a Version>,
+    },
 }
 
 /// Makes `target` show `edition`: first the JWKS, then the discovery document. Writes only the documents that
@@ -138,10 +144,18 @@ async fn bring_up_to_date(
     for attempt in 1.. {
         let stored = target.read(name, document).await?;
         let step = decide(stored.as_ref(), edition, target.url(), name, mode)?;
-        let Step::Write { over } = step else { return Ok(()) };
-        match target.write(name, document, &edition.label_at(target.url(), name), over).await {
+        let over = match step {
+            Step::Leave => return Ok(()),
+            Step::Relabel { over } => Some(over),
+            Step::Write { over } => over,
+        };
+        let kept = stored.as_ref().filter(|_| mode != Mode::TakeOver);
+        match target.write(name, document, &edition.label_at(target.url(), name, kept), over).await {
             Err(TargetError::Changed(_)) if attempt < ATTEMPTS => continue,
             outcome => outcome?,
+        }
+        if matches!(step, Step::Relabel { .. }) {
+            return Ok(());
         }
         published.written.push(name);
         if let Some(stored) = stored.filter(|stored| stored.body != document.body) {
@@ -168,7 +182,12 @@ fn decide<'a>(
 ) -> Result<Step<'a>, Conflict> {
     let Some(stored) = stored else { return Ok(Step::Write { over: None }) };
     if stored.headers_fit && edition.is_shown_by(target, name, stored) {
-        return Ok(Step::Leave);
+        let is_outdated = stored.label.as_ref().is_some_and(|label| match mode {
+            Mode::TakeOver => label.state != edition.label.state,
+            // One of the two labels is enough.
+            Mode::First | Mode::Update => name == DocumentName::Jwks && edition.is_ahead_of(label),
+        });
+        return Ok(if is_outdated { Step::Relabel { over: &stored.version } } else { Step::Leave });
     }
     let write = Step::Write { over: Some(&stored.version) };
     match &stored.label {

@@ -73,7 +73,12 @@ impl Memory {
     fn showing(edition: &Edition) -> Self {
         let memory = Self::new();
         for name in DocumentName::ALL {
-            memory.put(name, &edition.document(name).body, Some(&edition.label_at(&memory.url, name)), true);
+            memory.put(
+                name,
+                &edition.document(name).body,
+                Some(&edition.label_at(&memory.url, name, None)),
+                true,
+            );
         }
         memory
     }
@@ -102,7 +107,7 @@ impl Memory {
         for name in DocumentName::ALL {
             let standing = self.get(name).unwrap();
             assert_eq!(standing.body, edition.document(name).body, "{name}");
-            assert_eq!(standing.label, Some(edition.label_at(&self.url, name)), "{name}");
+            assert_eq!(standing.label, Some(edition.label_at(&self.url, name, None)), "{name}");
         }
     }
 }
@@ -168,6 +173,57 @@ fn run<T>(work: impl Future<Output = T>) -> T {
     }
 }
 
+/// Returns the edition with `state` in its labels.
+fn at_state(keys: u8, state: Option<i64>) -> Edition {
+    let mut edition = edition(keys);
+    edition.label.state = state.map(|n| format!("{n}:{}", "A".repeat(43)));
+    edition
+}
+
+#[test]
+fn a_later_state_renews_the_label_of_the_jwks_and_an_earlier_or_unproved_one_leaves_it() {
+    for (there, here, is_renewed) in [
+        (None, Some(3), true),
+        (Some(3), Some(4), true),
+        (Some(9), Some(10), true),
+        (Some(4), Some(4), false),
+        (Some(4), Some(3), false),
+        (Some(4), None, false),
+    ] {
+        let target = Memory::showing(&at_state(1, there));
+        let before = target.get(DocumentName::Jwks).unwrap();
+        let edition = at_state(1, here);
+        let done = published(&target, &edition, Mode::First).unwrap();
+        assert_eq!(done, Published::default(), "{there:?} {here:?}");
+        let after = target.get(DocumentName::Jwks).unwrap();
+        assert_eq!(after.body, before.body);
+        let written = if is_renewed { vec![DocumentName::Jwks] } else { Vec::new() };
+        assert_eq!(target.writes(), written, "{there:?} {here:?}");
+        let expected = if is_renewed { edition.label.state } else { at_state(1, there).label.state };
+        assert_eq!(after.label.unwrap().state, expected, "{there:?} {here:?}");
+    }
+}
+
+#[test]
+fn new_documents_without_a_proved_state_keep_the_state_of_the_label_there_unless_taken_over() {
+    for (mode, kept) in [(Mode::Update, at_state(1, Some(4)).label.state), (Mode::TakeOver, None)] {
+        let target = Memory::showing(&at_state(1, Some(4)));
+        published(&target, &at_state(2, None), mode).unwrap();
+        let label = target.get(DocumentName::Jwks).unwrap().label.unwrap();
+        assert_eq!(label.state, kept, "{mode:?}");
+        assert!(label.is_authentic(
+            &mac(1),
+            &target.url,
+            DocumentName::Jwks,
+            &edition(2).documents.jwks.body
+        ));
+    }
+    // A take-over removes a later state, also if the text stays.
+    let target = Memory::showing(&at_state(1, Some(9)));
+    published(&target, &at_state(1, Some(4)), Mode::TakeOver).unwrap();
+    target.assert_shows(&at_state(1, Some(4)));
+}
+
 fn published(target: &Memory, edition: &Edition, mode: Mode) -> Result<Published, PublishError> {
     run(publish(target, edition, mode))
 }
@@ -225,6 +281,7 @@ fn the_present_document_and_the_mode_decide_about_the_write() {
         let stored = Stored { body: body.clone(), label, version: version(7), headers_fit };
         for (mode, expected) in [Mode::First, Mode::Update, Mode::TakeOver].into_iter().zip(expected) {
             let step = match decide(Some(&stored), &ours, &TARGET.parse().unwrap(), Jwks, mode) {
+                Ok(Step::Relabel { .. }) => panic!("without states"),
                 Ok(Step::Leave) => leave,
                 Ok(Step::Write { over }) => {
                     assert_eq!(over, Some(&stored.version), "row {row}");

@@ -280,11 +280,12 @@ impl Transaction {
     /// Removes a feed and leaves the mark of its subject.
     pub async fn remove_feed(&mut self, feed: &Feed, now: Timestamp) -> Result<(), StoreError> {
         self.mark_removed_subject(feed, now).await?;
-        sqlx::query("DELETE FROM feeds WHERE id = $1")
+        let removed = sqlx::query("DELETE FROM feeds WHERE id = $1")
             .bind(feed.id.to_string())
-            .affects_one(self.connection(), TABLE)
+            .count_affected(self.connection())
             .await?;
-        self.count_feeds_by(&feed.space, -1, 0).await?;
+        let removed = i64::try_from(removed).unwrap_or_default();
+        self.count_feeds_by(&feed.space, -removed, 0).await?;
         self.count_feed_change().await
     }
 

@@ -83,6 +83,13 @@ pub struct Known {
     /// The keys that were revoked in the database.
     #[serde(default)]
     pub revoked: Vec<Kid>,
+    /// `true` as long as nothing has proved that the database was not an older one when this record began.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproved: bool,
+    /// The number of the state in which an operator accepted the database. What other witnesses remember from
+    /// before it no longer counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<i64>,
 }
 
 /// The content of the file.
@@ -114,7 +121,8 @@ impl StateRecord {
     }
 
     /// Adds `known` to the record of `database`, and returns whether that changed the record. A state is
-    /// never lowered, and a revoked key stays.
+    /// never lowered, and a revoked key stays. The mark of an unproved state goes only with a proved one that is
+    /// the same or continues from it.
     fn raise(&mut self, database: &DatabaseId, known: &Known) -> bool {
         let Some(entry) = self.databases.get_mut(database) else {
             self.databases.insert(database.clone(), known.clone());
@@ -122,8 +130,11 @@ impl StateRecord {
         };
         let before = entry.clone();
         if known.state.n > entry.state.n {
-            entry.state = known.state;
+            (entry.state, entry.unproved) = (known.state, known.unproved);
+        } else if known.state == entry.state {
+            entry.unproved &= known.unproved;
         }
+        entry.accepted = entry.accepted.max(known.accepted);
         let named: BTreeSet<&str> = before.revoked.iter().map(Kid::as_str).collect();
         entry.revoked.extend(known.revoked.iter().filter(|kid| !named.contains(kid.as_str())).cloned());
         let surplus = entry.revoked.len().saturating_sub(MAX_REVOKED);

@@ -45,7 +45,8 @@ fn id() -> DatabaseId {
 
 fn at(n: i64) -> Known {
     let state = State::first(&id(), Contents::default().digest());
-    Known { state: state.next_above(n - 1, &id(), state.digest).point(), revoked: Vec::new() }
+    let known = Known { state: state.point(), revoked: Vec::new(), unproved: false, accepted: None };
+    Known { state: state.next_above(n - 1, &id(), state.digest).point(), ..known }
 }
 
 fn kid(number: u8) -> Kid {
@@ -98,6 +99,36 @@ fn a_revoked_key_stays_named_even_if_a_state_does_not_name_it() {
     world.raise(&Known { revoked: vec![kid(3), kid(2)], ..at(4) }).unwrap();
     world.raise(&at(5)).unwrap();
     assert_eq!(world.known().revoked, [kid(1), kid(2), kid(3)]);
+}
+
+#[test]
+fn the_mark_of_an_unproved_state_goes_only_with_a_proved_one() {
+    let world = World::new();
+    let unproved = |n| Known { unproved: true, ..at(n) };
+    for (raised, is_unproved) in [
+        (unproved(3), true),
+        // An older state proves nothing.
+        (at(2), true),
+        (unproved(4), true),
+        (at(4), false),
+        (unproved(4), false),
+        (at(5), false),
+        (unproved(6), true),
+        (at(7), false),
+    ] {
+        world.raise(&raised).unwrap();
+        assert_eq!(world.known().unproved, is_unproved, "{raised:?}");
+    }
+    world.raise(&Known { accepted: Some(8), ..at(8) }).unwrap();
+    world.raise(&at(9)).unwrap();
+    assert_eq!(world.known().accepted, Some(8));
+}
+
+#[test]
+fn a_record_without_marks_is_read_and_one_without_them_is_written_as_before() {
+    let known = serde_json::to_string(&at(3)).unwrap();
+    assert!(!known.contains("unproved") && !known.contains("accepted"), "{known}");
+    assert_eq!(serde_json::from_str::<Known>(&known).unwrap(), at(3));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::guard::Guard;
 use super::{StateError, Vouched};
@@ -142,6 +143,10 @@ impl Guard {
     /// Trusts a state that was just committed, and writes it to the state file before any caller learns of
     /// the change.
     pub(in crate::store) async fn committed(&self, Appended { next, without }: Appended) {
+        if self.vouched().is_none() {
+            // A recovery: the operator accepts the database in this state.
+            self.accepted.store(next.state.n, Ordering::Relaxed);
+        }
         self.believe(next);
         self.write_file(without).await;
     }

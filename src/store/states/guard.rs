@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
 
 use super::{StateError, Vouched};
 use crate::states::{Contents, DatabaseId, StatePoint, Table};
-use crate::store::state_file::{StateFile, StateFileError, StateRecord};
+use crate::store::state_file::{Known, StateFile, StateFileError, StateRecord};
 use crate::store::{ReadTransaction, StoreError, Trusted, Unlocked};
 
 /// The states that the witnesses of a database remember when a recovery takes it as it is.
@@ -36,8 +36,12 @@ pub(in crate::store) struct Guard {
     vouched: ArcSwapOption<Vouched>,
     pub(super) file: Option<StateFile>,
     file_error: ArcSwapOption<StateFileError>,
-    /// `true` until a witness remembers the database.
+    /// `true` until a witness proves the database.
     pub(super) unproved: AtomicBool,
+    /// The number of the state in which an operator accepted the database; 0 if none did.
+    pub(super) accepted: AtomicI64,
+    /// The error of a witness that was asked later and remembers another database. It stays.
+    disproved: ArcSwapOption<StateError>,
     /// The remembered states before a recovery. Used only while there is no trusted state.
     pub(super) tolerated: Tolerated,
     refused: ArcSwapOption<StateError>,
@@ -63,18 +67,24 @@ pub struct StateStatus {
     pub file: Option<PathBuf>,
     /// The error of the last attempt to write that file, if it failed.
     pub file_error: Option<StateFileError>,
-    /// `true` if nothing outside the database showed at the start that it was not replaced by an older copy.
+    /// `true` as long as nothing outside the database has proved that it was not replaced by an older copy.
     pub unproved: bool,
     /// The reason not to trust the database, if there is one.
     pub refused: Option<StateError>,
 }
 
 impl Guard {
-    /// Trusts `vouched`. `unproved` is `true` if no witness remembers the database.
-    pub(super) fn of(vouched: Arc<Vouched>, unproved: bool, file: Option<StateFile>) -> Self {
+    /// Trusts `vouched`. `unproved` is `true` if no witness proves the database, and `accepted` is the number of
+    /// the state in which an operator accepted it.
+    pub(super) fn of(
+        vouched: Arc<Vouched>,
+        (unproved, accepted): (bool, Option<i64>),
+        file: Option<StateFile>,
+    ) -> Self {
         Self {
             vouched: ArcSwapOption::new(Some(vouched)),
             unproved: AtomicBool::new(unproved),
+            accepted: AtomicI64::new(accepted.unwrap_or(0)),
             ..Self::tolerating(Tolerated::default(), file)
         }
     }
@@ -86,6 +96,8 @@ impl Guard {
             file,
             file_error: ArcSwapOption::empty(),
             unproved: AtomicBool::new(false),
+            accepted: AtomicI64::new(0),
+            disproved: ArcSwapOption::empty(),
             tolerated,
             refused: ArcSwapOption::empty(),
             loading: Mutex::default(),
@@ -120,13 +132,23 @@ impl Guard {
         self.vouched.load().as_ref().is_none_or(|vouched| vouched.contents.get(table, row) == Some(mac))
     }
 
+    /// Stops trusting the database for good: a witness that was asked after the start remembers another one.
+    pub(super) fn disprove(&self, error: &StateError) {
+        let error = Arc::new(error.clone());
+        self.disproved.store(Some(Arc::clone(&error)));
+        self.refused.store(Some(error));
+    }
+
     /// Writes the trusted state to the state file, which the master key `without` no longer authenticates. A
     /// failure does not undo the commit: [`StateStatus`] shows it, and the next check of the state tries
     /// again.
     pub(super) async fn write_file(&self, without: Option<String>) {
         let (Some(file), Some(vouched)) = (self.file.clone(), self.vouched()) else { return };
+        let accepted = Some(self.accepted.load(Ordering::Relaxed)).filter(|accepted| *accepted > 0);
+        let unproved = self.unproved.load(Ordering::Relaxed);
+        let known = Known { unproved, accepted, ..vouched.known() };
         let written = tokio::task::spawn_blocking(move || {
-            file.raise(&vouched.id, &vouched.known(), vouched.keyring.sealer(), without.as_deref())
+            file.raise(&vouched.id, &known, vouched.keyring.sealer(), without.as_deref())
         });
         // A task that panics, or is cancelled as the process ends, has written nothing.
         let Ok(written) = written.await else { return };
@@ -190,6 +212,9 @@ impl Trusted {
 
     async fn try_follow(&self, found: Option<StatePoint>) -> Result<(), StoreError> {
         let Some(vouched) = self.guard.vouched() else { return Ok(()) };
+        if let Some(error) = self.guard.disproved.load_full() {
+            return Err(StateError::clone(&error).into());
+        }
         if self.is_replaced() {
             return Err(StateError::Replaced(self.url.clone()).into());
         }
@@ -200,7 +225,7 @@ impl Trusted {
         if self.guard.file_error.load().is_some() {
             self.guard.write_file(None).await;
         }
-        Ok(())
+        self.adopt_proof().await
     }
 }
 

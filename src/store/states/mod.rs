@@ -170,7 +170,7 @@ struct Vouched {
 
 impl Vouched {
     fn known(&self) -> Known {
-        Known { state: self.state.point(), revoked: self.revoked.clone() }
+        Known { state: self.state.point(), revoked: self.revoked.clone(), unproved: false, accepted: None }
     }
 }
 

@@ -57,13 +57,15 @@ impl Unlocked {
                 (self.begin_states(witnesses).await?, true)
             }
         };
-        let trusted = Trusted::new(self, Guard::of(Arc::new(vouched), !is_proved, witnesses.file.clone()));
+        let accepted = record.as_ref().and_then(|record| record.get(&vouched.id)?.accepted);
+        let guard = Guard::of(Arc::new(vouched), (!is_proved, accepted), witnesses.file.clone());
+        let trusted = Trusted::new(self, guard);
         trusted.guard.write_file(None).await;
         Ok(trusted)
     }
 
     /// Checks the database as [`Unlocked::establish_state`] does, without writing anything. Returns the last
-    /// state, and whether anything outside the database remembers it.
+    /// state, and whether anything outside the database proves it.
     pub async fn examine_state(
         &self,
         witnesses: &Witnesses,
@@ -129,28 +131,63 @@ impl Unlocked {
 }
 
 impl Trusted {
-    /// Checks that the database has had the state `known`, which `witness` remembers, after its states were checked
-    /// without a witness. Returns whether that proves it: a state that is too old to be kept proves nothing.
+    /// Checks that the database has had the state `known`, which `witness` remembers. Returns whether that is its
+    /// last state, which proves the database. An earlier state shows only that the database is not older than
+    /// that; one that is too old to be kept, or from before an operator accepted the database, shows nothing.
     ///
     /// # Errors
     ///
-    /// [`StoreError::State`] if the database is older, or has another history.
+    /// [`StoreError::State`] if the database is older, or has another history. It is not trusted from then on.
     pub async fn prove_state(&self, known: &StatePoint, witness: &str) -> Result<bool, StoreError> {
+        // Another process may have continued, and the witness may have seen that.
+        self.catch_up().await?;
         let Some(vouched) = self.guard.vouched() else { return Ok(false) };
         match self.read().await?.check_standing(&vouched.id, known, witness).await {
-            Ok(()) => {
-                self.guard.unproved.store(false, Ordering::Relaxed);
+            Ok(()) if *known == vouched.state.point() => {
+                self.proved().await;
                 Ok(true)
             }
-            Err(StoreError::State(StateError::Forgotten { .. })) => Ok(false),
-            Err(error) => Err(error),
+            Ok(()) | Err(StoreError::State(StateError::Forgotten { .. })) => Ok(false),
+            Err(_) if known.n < self.guard.accepted.load(Ordering::Relaxed) => Ok(false),
+            Err(error) => {
+                if let StoreError::State(error) = &error {
+                    self.guard.disprove(error);
+                }
+                Err(error)
+            }
         }
+    }
+
+    /// Records that a witness has proved the database.
+    async fn proved(&self) {
+        if self.guard.unproved.swap(false, Ordering::Relaxed) {
+            self.guard.write_file(None).await;
+        }
+    }
+
+    /// Takes over a proof that another process has written to the state file, as a command with
+    /// `--state-at-least` does.
+    pub(super) async fn adopt_proof(&self) -> Result<(), StoreError> {
+        let (Some(file), Some(vouched)) = (self.guard.file.clone(), self.guard.vouched()) else {
+            return Ok(());
+        };
+        if !self.guard.unproved.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (id, witness) = (vouched.id.clone(), format!("the state file {}", file.path().display()));
+        let read = tokio::task::spawn_blocking(move || file.read(vouched.keyring.sealer()));
+        // A file that cannot be read proves nothing.
+        let Ok(Ok(Some(record))) = read.await else { return Ok(()) };
+        let Some(known) = record.get(&id).filter(|known| !known.unproved) else { return Ok(()) };
+        self.read().await?.check_standing(&id, &known.state, &witness).await?;
+        self.proved().await;
+        Ok(())
     }
 }
 
 impl ReadTransaction {
-    /// Checks the database's last state against the witnesses. Returns whether one of them remembers the
-    /// database.
+    /// Checks the database's last state against the witnesses. Returns whether one of them proves that the
+    /// database is not an older one: a state file that began with an unproved database does not.
     async fn check_witnesses(
         &mut self,
         vouched: &Vouched,
@@ -163,7 +200,7 @@ impl ReadTransaction {
         match record.map(|record| record.get(&vouched.id)) {
             Some(Some(known)) => {
                 self.check_standing(&vouched.id, &known.state, &witnesses.file_name()).await?;
-                Ok(true)
+                Ok(!known.unproved || witnesses.at_least.is_some())
             }
             Some(None) if witnesses.at_least.is_none() => {
                 Err(self.unknown(vouched.id.clone(), witnesses).into())

@@ -50,6 +50,18 @@ impl Copy {
         self.state.lock().unwrap().writes
     }
 
+    /// Returns the label of the JWKS.
+    pub(crate) fn label(&self) -> Option<Label> {
+        self.state.lock().unwrap().standing.get(&DocumentName::Jwks)?.label.clone()
+    }
+
+    /// Replaces the label of the JWKS.
+    pub(crate) fn relabel(&self, label: Label) {
+        let mut state = self.state.lock().unwrap();
+        let body = state.standing[&DocumentName::Jwks].body.clone();
+        state.put(DocumentName::Jwks, body, Some(label));
+    }
+
     /// Overwrites the document, without a label, as an attacker would.
     pub(crate) fn alter(&self, name: DocumentName, body: &[u8]) {
         let mut state = self.state.lock().unwrap();

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::put_back::{Copy, assert_refused, assert_starts, founded, grant, readyz, stop};
+use crate::put_back::{Copy, PATIENCE, assert_refused, assert_starts, founded, grant, readyz, stop};
 use crate::support::carnet::{Carnet, Output};
 use crate::support::dice::Dice;
 use crate::support::keys;
-use crate::support::process::Process;
+use crate::support::process::{Process, wait_until};
 
 fn file(carnet: &Carnet) -> PathBuf {
     carnet.keys_dir().join("state")
@@ -77,6 +77,29 @@ fn a_missing_state_file_is_created_with_a_warning_and_a_given_state_replaces_it(
     let response = readyz(&server);
     assert_eq!(response.status, 200);
     assert_eq!(response.json()["checks"]["state"]["unproved"], true, "{}", response.body);
+    stop(server);
+    // The file that this start has made does not make the database a proved one.
+    let server = keys::serve(&carnet);
+    assert!(server.process.stderr().contains("nothing outside the database"), "{}", server.process.stderr());
+    assert_eq!(readyz(&server).json()["checks"]["state"]["unproved"], true);
+    stop(server);
+    let command = carnet.run(&["key", "list"]);
+    assert!(
+        command.status == 0 && command.stderr.contains("nothing outside the database"),
+        "{}",
+        command.stderr
+    );
+    let shown: Value = serde_json::from_str(&carnet.ok(&["database", "show", "--output=json"])).unwrap();
+    assert_eq!(shown["remembered"], false);
+    assert!(carnet.run(&["doctor"]).stdout.contains("nothing outside the database proves"));
+
+    // A running server takes over the proof that a command was given.
+    let server = keys::serve(&carnet);
+    carnet.ok(&["key", "list", &format!("--state-at-least={known}")]);
+    let proved = wait_until(PATIENCE, || {
+        Some(()).filter(|()| readyz(&server).json()["checks"]["state"]["unproved"] == false)
+    });
+    assert!(proved.is_some(), "{:?}", readyz(&server));
     stop(server);
     assert_starts(&carnet);
 

@@ -222,7 +222,7 @@ async fn a_recovery_vouches_only_for_rows_that_it_wrote_or_kept() {
     // A revoked key is put back, by a trigger or because an index hid it.
     let store = recovery(&world).await;
     let mut write = store.write().await.unwrap();
-    let back = "UPDATE signing_keys SET revoked_at = NULL, mac = OLD.mac WHERE kid = NEW.kid";
+    let back = "UPDATE signing_keys SET mac = OLD.mac WHERE kid = NEW.kid";
     interfere(&mut write, "AFTER UPDATE ON signing_keys", back).await;
     write.keep_authentic_signing_keys().await.unwrap();
     write.update_signing_key(&revoked(&pair)).await.unwrap();

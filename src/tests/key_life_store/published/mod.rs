@@ -1,5 +1,6 @@
 //! Copies of the documents: keys wait until the copies show them, even through an outage of an hour.
 
+mod labels;
 mod outages;
 
 use std::collections::BTreeMap;

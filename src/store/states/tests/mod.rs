@@ -194,7 +194,8 @@ async fn an_accepted_database_continues_above_every_state_that_a_witness_remembe
         let file = StateFile::new(world.folder.path().join("state"), keys);
         let sealer = Arc::new(Sealer::new(&world.master_key).unwrap());
         if let Some(n) = in_file {
-            let known = Known { state: StatePoint { n, head }, revoked: Vec::new() };
+            let known =
+                Known { state: StatePoint { n, head }, revoked: Vec::new(), unproved: false, accepted: None };
             file.raise(&id, &known, &sealer, None).unwrap();
         }
         let at_least = given.map(|n| StatePoint { n, head });
