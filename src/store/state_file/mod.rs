@@ -83,11 +83,10 @@ pub struct Known {
     /// The keys that were revoked in the database.
     #[serde(default)]
     pub revoked: Vec<Kid>,
-    /// `true` as long as nothing has proved that the database was not an older one when this record began.
+    /// `true` until a witness proves that the database was not an older one when this record began.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unproved: bool,
-    /// The number of the state in which an operator accepted the database. What other witnesses remember from
-    /// before it no longer counts.
+    /// The number of the state in which an operator accepted the database, which ends all earlier ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<i64>,
 }
@@ -121,8 +120,7 @@ impl StateRecord {
     }
 
     /// Adds `known` to the record of `database`, and returns whether that changed the record. A state is
-    /// never lowered, and a revoked key stays. The mark of an unproved state goes only with a proved one that is
-    /// the same or continues from it.
+    /// never lowered, and a revoked key stays. An unproved state ends only with a proved one.
     fn raise(&mut self, database: &DatabaseId, known: &Known) -> bool {
         let Some(entry) = self.databases.get_mut(database) else {
             self.databases.insert(database.clone(), known.clone());
@@ -163,8 +161,7 @@ impl StateFile {
         &self.path
     }
 
-    /// Reads the content; `None` if there is no file. The master key of `sealer`, or another one that is
-    /// available, must authenticate it.
+    /// Reads the content, which an available master key must authenticate; `None` if there is no file.
     pub fn read(&self, sealer: &Sealer) -> Result<Option<StateRecord>, StateFileError> {
         let (file, metadata) = match regular_file::open(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -263,7 +260,10 @@ impl StateFile {
                 is_authentic = true;
             }
         }
-        let mut master_keys: Vec<String> = tags.iter().map(|(id, _)| excerpt(id)).collect();
+        let mut master_keys: Vec<String> = tags
+            .iter()
+            .map(|(id, _)| id.chars().filter(char::is_ascii_alphanumeric).take(16).collect())
+            .collect();
         if !is_authentic {
             let needed = master_keys.join(" or ");
             return Err(if needed.is_empty() {
@@ -344,10 +344,6 @@ fn open_lock(path: &Path) -> io::Result<File> {
         return Err(io::Error::other("its lock is not a regular file"));
     }
     Ok(lock)
-}
-
-fn excerpt(id: &str) -> String {
-    id.chars().filter(char::is_ascii_alphanumeric).take(16).collect()
 }
 
 #[cfg(test)]

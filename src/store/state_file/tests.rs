@@ -44,9 +44,9 @@ fn id() -> DatabaseId {
 }
 
 fn at(n: i64) -> Known {
-    let state = State::first(&id(), Contents::default().digest());
-    let known = Known { state: state.point(), revoked: Vec::new(), unproved: false, accepted: None };
-    Known { state: state.next_above(n - 1, &id(), state.digest).point(), ..known }
+    let first = State::first(&id(), Contents::default().digest());
+    let state = first.next_above(n - 1, &id(), first.digest).point();
+    Known { state, revoked: Vec::new(), unproved: false, accepted: None }
 }
 
 fn kid(number: u8) -> Kid {
@@ -107,7 +107,6 @@ fn the_mark_of_an_unproved_state_goes_only_with_a_proved_one() {
     let unproved = |n| Known { unproved: true, ..at(n) };
     for (raised, is_unproved) in [
         (unproved(3), true),
-        // An older state proves nothing.
         (at(2), true),
         (unproved(4), true),
         (at(4), false),
@@ -119,16 +118,17 @@ fn the_mark_of_an_unproved_state_goes_only_with_a_proved_one() {
         world.raise(&raised).unwrap();
         assert_eq!(world.known().unproved, is_unproved, "{raised:?}");
     }
-    world.raise(&Known { accepted: Some(8), ..at(8) }).unwrap();
-    world.raise(&at(9)).unwrap();
-    assert_eq!(world.known().accepted, Some(8));
+    for (accepted, n) in [(Some(8), 8), (None, 9)] {
+        world.raise(&Known { accepted, ..at(n) }).unwrap();
+        assert_eq!(world.known().accepted, Some(8));
+    }
 }
 
 #[test]
 fn a_record_without_marks_is_read_and_one_without_them_is_written_as_before() {
-    let known = serde_json::to_string(&at(3)).unwrap();
-    assert!(!known.contains("unproved") && !known.contains("accepted"), "{known}");
-    assert_eq!(serde_json::from_str::<Known>(&known).unwrap(), at(3));
+    let known = serde_json::to_value(at(3)).unwrap();
+    assert_eq!(known.as_object().unwrap().len(), 2);
+    assert_eq!(serde_json::from_value::<Known>(known).unwrap(), at(3));
 }
 
 #[test]
