@@ -136,8 +136,10 @@ async fn bring_up_to_date(
         Err(CheckError::Target(_)) => {}
         Err(CheckError::Store(error @ StoreError::State(_))) if arguments.take_over => {
             let consequence = format!(
-                "{error}. The label at {} will be overwritten: nothing there remembers the later state any more.",
-                target.url()
+                "At {}: {error}. It will be overwritten: verifiers that read it there know only the keys of {} from then \
+                 on, and nothing there remembers the later state any more.",
+                target.url(),
+                edition.label.issuer
             );
             let refused = |failure| NotPublished { recorded: error.to_string(), failure };
             arguments.confirmation.confirm(&consequence).map_err(refused)?;

@@ -14,10 +14,9 @@ fn an_older_copy_of_the_database_never_wins() {
     let kids = publisher.kids();
 
     let told = [
-        "was not brought up to date",
-        "is generation",
-        "newer than",
-        "has a later state of this issuer",
+        "the label of the published copy at",
+        "it was replaced by an older database",
+        "is an older copy than the one that was last published",
         "--take-over",
     ];
     backup.refused(&[], 1, &told);
