@@ -6,6 +6,8 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::database_url::DatabaseUrl;
+use super::schema::CheckedSchema;
+use super::writer::parse_again;
 use super::{StoreError, is_busy};
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -41,13 +43,21 @@ pub(super) async fn use_write_ahead_log(connection: &mut SqliteConnection) -> sq
     }
 }
 
-/// Migrates the schema inside one immediate transaction. sqlx takes no lock on SQLite, so without that
-/// transaction two processes that start at once would both migrate.
-pub(super) async fn migrate(url: &DatabaseUrl, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+/// Migrates the schema and checks it, inside one immediate transaction. sqlx takes no lock on SQLite, so
+/// without that transaction two processes that start at once would both migrate.
+pub(super) async fn migrate(
+    url: &DatabaseUrl,
+    schema: &CheckedSchema,
+    connection: &mut SqliteConnection,
+) -> Result<(), StoreError> {
     let open = |source| StoreError::Open { database: url.clone(), source };
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(open)?;
+    parse_again(&mut transaction).await.map_err(open)?;
     match MIGRATIONS.run_direct(None, &mut *transaction, false).await {
-        Ok(()) => transaction.commit().await.map_err(open),
+        Ok(()) => {
+            schema.check(url, &mut transaction).await?;
+            transaction.commit().await.map_err(open)
+        }
         Err(MigrateError::VersionMissing(found)) => {
             Err(StoreError::TooNew { database: url.clone(), found, known: newest_migration() })
         }

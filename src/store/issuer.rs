@@ -178,7 +178,7 @@ impl Trusted {
     /// reader can delay that.
     pub async fn finish_erasure(&self) -> Result<bool, StoreError> {
         const PENDING: &str = "SELECT erasure_pending FROM key_state WHERE id = 1";
-        let pending: Option<i64> = sqlx::query_scalar(PENDING).fetch_one(&self.writer).await?;
+        let pending: Option<i64> = sqlx::query_scalar(PENDING).fetch_one(&self.readers.keys).await?;
         let Some(generation) = pending else { return Ok(true) };
         if !self.truncate_log().await? {
             return Ok(false);

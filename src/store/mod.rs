@@ -38,6 +38,7 @@ pub mod states;
 mod unlocked;
 pub mod uploaded_jwks;
 pub mod vault;
+mod writer;
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -46,7 +47,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection, Sqlite, SqliteConnection};
 use tokio::sync::Mutex;
 
@@ -60,16 +61,12 @@ use self::schema::CheckedSchema;
 use self::sealed::SealError;
 use self::sealed_keys::Keyholder;
 use self::states::{Change, Guard, Seen, StateError};
+use self::writer::Writer;
 use crate::audit::Anchor;
 use crate::values::issuer_url::IssuerUrl;
 
 /// The maximum time that a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The maximum interval between two attempts of a transaction that waits for another process. SQLite alone
-/// retries ten times a second, and so misses the gaps between the transactions of a process that writes
-/// continuously.
-const ASKED_EVERY: Duration = Duration::from_millis(8);
 
 /// The maximum time that a checkpoint waits for readers. It is short because a server retries later.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(250);
@@ -199,7 +196,7 @@ impl StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     url: DatabaseUrl,
-    writer: SqlitePool,
+    writer: Writer,
     /// Held by an ordinary writer while it waits for a connection. [`Trusted::write_first`] does not take it,
     /// so that at most one ordinary writer is ahead of an urgent one.
     turn: Arc<Mutex<()>>,
@@ -289,14 +286,9 @@ impl Store {
             .disable_statement_logging();
         let mut opening = SqliteConnection::connect_with(&options).await.map_err(open)?;
         use_write_ahead_log(&mut opening).await.map_err(open)?;
-        migrate(url, &mut opening).await?;
         let schema = Arc::new(CheckedSchema::default());
-        schema.check(url, &mut *opening.begin().await?).await?;
-        let writer = writing_pool()
-            .max_connections(1)
-            .connect_with(options.clone().busy_timeout(ASKED_EVERY))
-            .await
-            .map_err(open)?;
+        migrate(url, &schema, &mut opening).await?;
+        let writer = Writer::connect(options.clone()).await.map_err(open)?;
         // Closed only now that the writer is connected: the last connection to close would empty the
         // write-ahead log.
         opening.close().await.map_err(open)?;
@@ -314,19 +306,9 @@ impl Store {
         &self.url
     }
 
-    /// Begins a transaction with the write lock, and retries while another process holds it. The schema is
-    /// checked under the lock, so it cannot change before the transaction ends.
+    /// Begins a transaction with the write lock, whose schema was checked.
     async fn begin_immediate(&self) -> Result<sqlx::Transaction<'static, Sqlite>, StoreError> {
-        let mut left = BUSY_TIMEOUT.as_millis() / ASKED_EVERY.as_millis();
-        let mut begun = loop {
-            left -= 1;
-            match self.writer.begin_with("BEGIN IMMEDIATE").await {
-                Err(error) if is_busy(&error) && left > 0 => {}
-                begun => break begun?,
-            }
-        };
-        self.schema.check(&self.url, &mut begun).await?;
-        Ok(begun)
+        self.writer.begin(&self.url, &self.schema).await
     }
 
     /// Returns whether the database's path no longer names the file that was opened. This process would keep
@@ -426,19 +408,6 @@ impl Transaction {
 fn file_at(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
-/// Returns a pool that discards a connection whose last transaction has not ended. If SQLite has rolled one
-/// back by itself, as on a full disk, sqlx's own rollback fails, and the connection could never begin another
-/// transaction.
-fn writing_pool() -> SqlitePoolOptions {
-    readers::pool().after_release(|connection, _| {
-        Box::pin(async move {
-            // Executes the pending rollback of a dropped transaction.
-            connection.ping().await?;
-            Ok(!connection.is_in_transaction())
-        })
-    })
 }
 
 /// Returns whether the error is `SQLITE_BUSY` or one of its extended codes, which have the same low byte.

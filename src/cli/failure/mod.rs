@@ -235,6 +235,12 @@ fn state_hint(error: &StateError) -> &'static str {
              without grants"
         }
         StateError::Replaced(_) => "start it again",
+        StateError::Newer(_) => "run the newer version, or one that is newer still",
+        StateError::Indexes { .. } => {
+            "find out who can write the database; keep a copy as it is, then put the latest database back in its place, or \
+             rebuild the indexes by `sqlite3 FILE REINDEX` and run `carnet doctor`; repeat revocations and recoveries \
+             that were made since it was changed"
+        }
         StateError::Schema { .. } => {
             "find out who can write the database; drop what was added, as by `sqlite3 FILE 'DROP TRIGGER NAME'`, or put the \
              latest database back in its place; repeat revocations and recoveries that were made since it was added"

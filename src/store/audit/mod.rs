@@ -114,7 +114,7 @@ impl Transaction {
 impl Store {
     /// Undoes [`Transaction::hide_audit`], without a transaction, which would refuse the schema.
     pub(crate) async fn show_audit(&self) {
-        sqlx::query("ALTER TABLE hidden RENAME TO audit").execute(&self.writer).await.unwrap();
+        sqlx::query("ALTER TABLE hidden RENAME TO audit").execute(&*self.writer).await.unwrap();
     }
 }
 

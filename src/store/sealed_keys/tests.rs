@@ -63,7 +63,7 @@ impl Database {
 }
 
 async fn execute(store: &Store, sql: &'static str) {
-    sqlx::query(sql).execute(&store.writer).await.unwrap();
+    sqlx::query(sql).execute(&*store.writer).await.unwrap();
 }
 
 async fn sealed(store: &Store) -> BTreeMap<String, (String, String)> {

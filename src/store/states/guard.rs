@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arc_swap::ArcSwapOption;
+use sqlx::Connection as _;
 use tokio::sync::Mutex;
 
 use super::{StateError, Vouched};
@@ -218,7 +219,14 @@ impl Trusted {
         if self.is_replaced() {
             return Err(StateError::Replaced(self.url.clone()).into());
         }
-        self.schema.check(&self.url, &mut *self.readers.pulse.begin().await?).await?;
+        let mut pulse = self.readers.pulse.acquire().await?;
+        let checked = self.schema.check(&self.url, &mut *pulse.begin().await?).await;
+        if checked.is_err() {
+            // It has parsed a schema that is not carnet's.
+            pulse.close_on_drop();
+        }
+        drop(pulse);
+        checked?;
         if found != Some(vouched.state.point()) {
             self.catch_up().await?;
         }

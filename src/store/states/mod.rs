@@ -146,6 +146,21 @@ pub enum StateError {
         /// The object that differs, and its change.
         object: String,
     },
+    /// Something other than carnet changed an index, or pointed it at other pages.
+    #[error(
+        "the table `{table}` in {database} does not agree with its indexes ({problem}): statements may not find its rows"
+    )]
+    Indexes {
+        /// The database.
+        database: DatabaseUrl,
+        /// The table.
+        table: String,
+        /// The problem, as SQLite reports it.
+        problem: String,
+    },
+    /// Another process, of a newer version, has migrated the database.
+    #[error("a newer version of carnet has migrated the database {0}: restart with it")]
+    Newer(DatabaseUrl),
     /// The state file cannot be used.
     #[error(transparent)]
     File(#[from] StateFileError),

@@ -258,7 +258,12 @@ impl ReadTransaction {
     /// Begins the change of a recovery. It takes over the issuer URL and the policy, which carry no MAC, and no
     /// row of another table: the recovery says which ones it keeps. The next state is above every remembered
     /// one.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Indexes`] if a table does not agree with its indexes: a recovery would not find rows.
     pub(super) async fn change_of_recovery(&mut self, tolerated: &Tolerated) -> Result<Change, StoreError> {
+        self.check_indexes().await?;
         let keyring = self.keyring();
         let last = self.last_state_row().await?;
         let stated = last.as_ref().and_then(|last| last.database_id.parse().ok());

@@ -142,12 +142,12 @@ async fn a_restored_row_is_not_accepted_with_the_change_of_another_one() {
     let mut held = grant(1, None);
     world.moves(async |write| write.insert_grant(&held).await.unwrap()).await;
     let row = "SELECT mac FROM grants WHERE revoked_at IS NULL";
-    let old: String = sqlx::query_scalar(row).fetch_one(&world.store.writer).await.unwrap();
+    let old: String = sqlx::query_scalar(row).fetch_one(&*world.store.writer).await.unwrap();
     held.grant.revoked_at = Some(Timestamp::UNIX_EPOCH);
     world.moves(async |write| write.update_grant_times(&held).await.unwrap()).await;
     sqlx::query("UPDATE grants SET revoked_at = NULL, mac = $1")
         .bind(old)
-        .execute(&world.store.writer)
+        .execute(&*world.store.writer)
         .await
         .unwrap();
 
