@@ -96,6 +96,8 @@ struct Cause<'a> {
     by: Principal<'a>,
     /// A wrong clock does not delay an emergency.
     is_emergency: bool,
+    /// `true` if the tables are checked against their indexes first, because every key must be found.
+    checks_indexes: bool,
 }
 
 impl Rotator {
@@ -119,7 +121,8 @@ impl Rotator {
     ///
     /// After an error, nothing has changed.
     pub async fn tick(&self, actor: &Actor) -> Result<Rotation, RotationError> {
-        let cause = Cause { reason: "scheduled", by: actor.into(), is_emergency: false };
+        let cause =
+            Cause { reason: "scheduled", by: actor.into(), is_emergency: false, checks_indexes: false };
         self.carry_out(cause, |keys, policy, now| Ok(rotation::plan(keys, policy, now))).await
     }
 
@@ -134,7 +137,7 @@ impl Rotator {
         by: impl Into<Principal<'_>>,
     ) -> Result<Rotation, RotationError> {
         let reason = if request.force { "forced" } else { "requested" };
-        let cause = Cause { reason, by: by.into(), is_emergency: false };
+        let cause = Cause { reason, by: by.into(), is_emergency: false, checks_indexes: false };
         let rotation = self
             .carry_out(cause, |keys, policy, now| Ok(rotation::plan_requested(keys, policy, now, request)?));
         Ok(self.erased(rotation.await?).await)
@@ -144,7 +147,7 @@ impl Rotator {
     ///
     /// After an error, nothing has changed.
     pub async fn revoke(&self, kid: &Kid, by: impl Into<Principal<'_>>) -> Result<Rotation, RotationError> {
-        let cause = Cause { reason: "revoked", by: by.into(), is_emergency: true };
+        let cause = Cause { reason: "revoked", by: by.into(), is_emergency: true, checks_indexes: false };
         let rotation = self.carry_out(cause, |keys, _, now| Ok(rotation::plan_revocation(keys, now, kid)?));
         Ok(self.erased(rotation.await?).await)
     }
@@ -153,7 +156,8 @@ impl Rotator {
     ///
     /// After an error, nothing has changed.
     pub async fn revoke_all(&self, seen: &[Kid], actor: &Actor) -> Result<Rotation, RotationError> {
-        let cause = Cause { reason: "all revoked", by: actor.into(), is_emergency: true };
+        let cause =
+            Cause { reason: "all revoked", by: actor.into(), is_emergency: true, checks_indexes: true };
         let rotation =
             self.carry_out(cause, |keys, _, now| Ok(rotation::plan_revocation_of_all(keys, now, seen)));
         Ok(self.erased(rotation.await?).await)
@@ -208,6 +212,9 @@ impl Rotator {
         let mut fresh = self.generate(&expected, seen.settings.rsa_bits).await?;
 
         let mut write = self.vault.store().write_first().await?;
+        if cause.checks_indexes {
+            write.check_indexes().await?;
+        }
         cause.by.confirm(&mut write, self.watch.clock().now()).await?.unlimited()?;
         let stored = self.vault.keys_in(&mut write).await?;
         let (keys, policy) = (stored.public(), stored.settings.policy);
@@ -245,7 +252,7 @@ impl Rotator {
         reason: &'static str,
         actor: &Actor,
     ) -> Result<Vec<Change>, RotationError> {
-        let cause = Cause { reason, by: actor.into(), is_emergency: true };
+        let cause = Cause { reason, by: actor.into(), is_emergency: true, checks_indexes: false };
         let now = self.believed_now(&seen.settings, cause)?;
         let (keys, mut fresh) = (seen.public(), replacement.0);
         let changes = rotation::plan_replacement(&keys);

@@ -28,7 +28,7 @@ pub struct Row<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The sequence number of the row. For missing rows, the first of them; for the base row, the row that it
-    /// names as the last pruned one; for an epoch's record, the number of the epoch.
+    /// names as the last pruned one; for an epoch's record, the number of the epoch; for the indexes, the last row.
     pub seq: i64,
     /// The problem.
     pub problem: Problem,
@@ -61,6 +61,8 @@ pub enum Problem {
     Epoch,
     /// Searches by time can miss this row: the record of how far times go back was changed.
     Hidden,
+    /// An index of the log does not have its rows. `seq` is the last row.
+    Indexes,
 }
 
 impl Problem {
@@ -77,6 +79,7 @@ impl Problem {
             Self::NotAnchored => "not-anchored",
             Self::Epoch => "epoch",
             Self::Hidden => "hidden",
+            Self::Indexes => "indexes",
         }
     }
 }
@@ -124,6 +127,10 @@ impl fmt::Display for Finding {
             Problem::Hidden => {
                 write!(f, "the audit_times row was changed: searches by time can miss row {seq} and others")
             }
+            Problem::Indexes => write!(
+                f,
+                "the indexes of the log do not have all of its rows up to {seq}: a filter of `audit list` may not show all of them"
+            ),
         }
     }
 }
@@ -151,6 +158,11 @@ fn as_text<S: Serializer>(anchor: &Anchor, serializer: S) -> Result<S::Ok, S::Er
 }
 
 impl Report {
+    /// Adds the finding that the indexes of the log do not agree with its rows.
+    pub fn add_index_problem(&mut self) {
+        self.findings.push(Finding { seq: self.end.seq, problem: Problem::Indexes });
+    }
+
     /// Returns whether there are no findings.
     #[must_use]
     pub fn is_clean(&self) -> bool {

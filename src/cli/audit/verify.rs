@@ -42,9 +42,14 @@ pub(super) async fn run(store: &Unlocked, arguments: Verify) -> Result<(), Comma
     if let Some(file) = &arguments.anchors_file {
         anchors.extend(read(file)?);
     }
-    let report = store.verify_audit(&anchors).await?;
+    let mut report = store.verify_audit(&anchors).await?;
+    let index_problem = store.audit_index_problem().await?;
+    if index_problem.is_some() {
+        report.add_index_problem();
+    }
     let forged = store.forged_rows().await?;
     let mut messages: Vec<_> = report.findings.iter().map(Finding::to_string).collect();
+    messages.extend(index_problem.map(|problem| format!("SQLite says of the indexes: {problem}")));
     messages.extend(forged.iter().map(ForgedRow::to_string));
     let ok = report.is_clean() && forged.is_empty();
     match arguments.output.output {

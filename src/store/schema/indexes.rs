@@ -70,9 +70,9 @@ pub(super) async fn index_problem(
         sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(connection).await?;
     let of_index = problems.iter().find(|(_, problem)| !is_of_value(problem));
     // The check of a table that has too many forged values did not reach its other rows.
-    let unfinished = problems.iter().find(|(table, _)| {
-        problems.iter().filter(|(other, _)| other == table).count() >= MAX_PROBLEMS
-    });
+    let unfinished = problems
+        .iter()
+        .find(|(table, _)| problems.iter().filter(|(other, _)| other == table).count() >= MAX_PROBLEMS);
     Ok(of_index.or(unfinished).cloned())
 }
 

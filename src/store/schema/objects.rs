@@ -81,8 +81,11 @@ impl Row {
     fn object(self) -> Result<Object, ForeignObject> {
         let Self { types, kind, name, of, root, definition } = self;
         let lossy = name.as_deref().map(|name| String::from_utf8_lossy(name).into_owned());
-        let foreign =
-            ForeignObject { kind: kind_of(kind.as_deref()), name: lossy.unwrap_or_default(), change: "was added" };
+        let foreign = ForeignObject {
+            kind: kind_of(kind.as_deref()),
+            name: lossy.unwrap_or_default(),
+            change: "was added",
+        };
         let kind = match kind.as_deref() {
             Some(b"table") => "table",
             Some(b"index") => "index",
