@@ -14,6 +14,7 @@ mod grant;
 mod key;
 mod logging;
 mod memory;
+mod misplaced;
 mod opening;
 mod output;
 mod own_flags;
@@ -92,7 +93,7 @@ pub fn main() -> ExitCode {
     output::report_panics();
     let arguments = match parse() {
         Ok(arguments) => arguments,
-        Err(error) => return not_run(&error),
+        Err(exit) => return exit,
     };
     let serves = matches!(arguments.command, Command::Serve(_));
     // Held until the end of `main`: dropping it exports the last traces.
@@ -111,10 +112,22 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Parses the arguments. Records the local-only flag that was given, if any.
-fn parse() -> Result<Arguments, clap::Error> {
-    let matches = Arguments::command().try_get_matches()?;
-    let mut arguments = Arguments::from_arg_matches(&matches)?;
+/// Returns the command line with every command and option, for tests that try each.
+#[must_use]
+pub fn command_line() -> clap::Command {
+    let mut command = Arguments::command();
+    command.build();
+    command
+}
+
+/// Parses the arguments. Records the local-only flag that was given, if any. Without arguments to run, prints
+/// why and returns the exit code.
+fn parse() -> Result<Arguments, ExitCode> {
+    let mut command = Arguments::command();
+    let matches =
+        command.try_get_matches_from_mut(std::env::args_os()).map_err(|error| not_run(&error))?;
+    misplaced::refuse_secrets(&command, &matches).map_err(|failure| output::failure(&failure))?;
+    let mut arguments = Arguments::from_arg_matches(&matches).map_err(|error| not_run(&error))?;
     arguments.opening.local_flag = remote::local_flag(&matches);
     Ok(arguments)
 }

@@ -3,8 +3,9 @@
 //!
 //! Output often contains text from outside: claims of a token, names, responses of registries and servers.
 //! Hidden characters in it are escaped before it reaches the terminal. Cursor movements and colours come from
-//! this module or the log formatter, never from data. `clippy.toml` forbids `stdout` and `stderr` in the rest
-//! of the code.
+//! this module or the log formatter, never from data. Grants' tokens and master keys are removed, wherever they
+//! were pasted: only [`secret_line`] and [`secret_json`] print one. `clippy.toml` forbids `stdout` and `stderr`
+//! in the rest of the code.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ use serde::Serialize;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::failure::CommandFailure;
-use crate::values::visible;
+use crate::values::{pasted, visible};
 
 /// The help heading of the options that every command has.
 pub(super) const COMMON_OPTIONS: &str = "Options of every command";
@@ -51,6 +52,16 @@ pub(super) fn line(text: &str) -> Result<(), CommandFailure> {
 /// Writes `value` as indented JSON.
 pub(super) fn json(value: &impl Serialize) -> Result<(), CommandFailure> {
     to_stdout(&visible::json(&serde_json::to_string_pretty(value)?))
+}
+
+/// Writes lines as [`line`] does, with the secrets that the command was asked for.
+pub(super) fn secret_line(text: &str) -> Result<(), CommandFailure> {
+    to_stdout_unchanged(&visible::lines(text))
+}
+
+/// Writes JSON as [`json`] does, with the secrets that the command was asked for.
+pub(super) fn secret_json(value: &impl Serialize) -> Result<(), CommandFailure> {
+    to_stdout_unchanged(&visible::json(&serde_json::to_string_pretty(value)?))
 }
 
 /// Writes each of `values` as JSON on one line.
@@ -109,13 +120,18 @@ pub(super) fn progress_ended(text: &str) {
 /// Writes help, the version, or an error in the arguments, which the error quotes.
 pub(super) fn usage(error: &clap::Error) {
     let text = error.render().to_string();
-    if visible::lines(&text) == text {
+    if visible::lines(&text) != text {
+        // The hidden characters come from a variable, and line feeds in it are as suspect.
+        note(&visible::line(text.trim_end()));
+    } else if pasted::secret_in(&text).is_none() {
         #[expect(clippy::disallowed_methods, reason = "nothing hidden is in it but clap's own colours")]
         // This fails only if nobody reads the stream any more.
         let _ = error.print();
+    } else if error.use_stderr() {
+        note(text.trim_end());
     } else {
-        // The hidden characters come from a variable, and line feeds in it are as suspect.
-        note(&visible::line(text.trim_end()));
+        // Help shows the values of variables. This fails only if nobody reads the stream any more.
+        let _ = line(text.trim_end());
     }
 }
 
@@ -157,7 +173,7 @@ impl io::Write for LogWriter {
     /// Writes one whole event, as the formatter passes it.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
-        let text = text.trim_end_matches('\n');
+        let text = &pasted::cleared(text.trim_end_matches('\n'));
         let shown = match self.0 {
             LogStyle::Plain => visible::line(text).into_owned(),
             LogStyle::Coloured => coloured(text),
@@ -203,6 +219,10 @@ fn coloured(text: &str) -> String {
 }
 
 fn to_stdout(text: &str) -> Result<(), CommandFailure> {
+    to_stdout_unchanged(&pasted::cleared(text))
+}
+
+fn to_stdout_unchanged(text: &str) -> Result<(), CommandFailure> {
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(CommandFailure::from)
@@ -211,7 +231,7 @@ fn to_stdout(text: &str) -> Result<(), CommandFailure> {
 fn to_stderr(text: &str) {
     let mut stderr = stderr().lock();
     // This fails only if nobody reads stderr any more.
-    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+    let _ = stderr.write_all(pasted::cleared(text).as_bytes()).and_then(|()| stderr.flush());
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the door")]

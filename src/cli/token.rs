@@ -60,7 +60,7 @@ async fn mint(carnet: &Carnet, arguments: Mint) -> Result<(), CommandFailure> {
     // A refusal is recorded in the background. Wait until that is written.
     carnet.audit_log().flush().await;
     let token = minted?;
-    output::line(token.compact.reveal())
+    output::secret_line(token.compact.reveal())
 }
 
 #[derive(Debug, Serialize)]

@@ -3,10 +3,16 @@
 
 use super::aws::ecr::{self, Ecr};
 use super::aws::{Apis, sts};
+use jiff::SignedDuration;
+
+use super::handed_on::Success;
 use super::{Call, Credential, ExchangeError, ExchangeFailure, Secret, StatedExpiry};
 use crate::feed::Feed;
 use crate::feed::aws::{AssumedRole, role_session_name};
 use crate::feed::aws_scope::session_policy;
+
+/// The longest life of a role session (`DurationSeconds`) and of an ECR login.
+const LONGEST: SignedDuration = SignedDuration::from_hours(12);
 
 /// Runs the whole exchange.
 ///
@@ -29,16 +35,16 @@ pub(super) async fn exchange(
     call.unexpired(sts::STEP, session.expires_at)?;
 
     let login = ecr::authorization_token(call, &apis, ecr, &session, role).await?;
-    call.unexpired(ecr.step(), login.expires_at)?;
-
-    Ok(Credential {
-        registry: feed.registry.clone(),
+    let success = Success {
+        step: ecr.step(),
+        status: login.status,
         secret: Secret::Password { username: login.username, password: login.password },
         issued_at,
-        expires_at: session.expires_at.min(login.expires_at),
         expiries: vec![
             StatedExpiry { of: "sts", at: session.expires_at },
             StatedExpiry { of: ecr.signing_name(), at: login.expires_at },
         ],
-    })
+        longest: LONGEST,
+    };
+    call.credential(feed, success)
 }

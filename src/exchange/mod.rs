@@ -12,6 +12,7 @@ pub(crate) mod azure;
 mod azure_acr;
 mod error;
 mod google_artifact_registry;
+mod handed_on;
 pub(crate) mod nudge;
 pub mod proxy;
 mod refusal;
@@ -215,12 +216,6 @@ impl Call<'_> {
             return Ok(());
         }
         Err(self.fail(step, ExchangeFailure::ArrivedExpired { expired_at: expires_at }))
-    }
-
-    /// Creates the error for a successful response that cannot be used because of `reason`.
-    fn unusable(&self, step: Step, response: &Response<Bytes>, reason: &'static str) -> ExchangeError {
-        let upstream = Upstream::answered(step, response.status());
-        self.fail(step, ExchangeFailure::Unusable { upstream, reason })
     }
 
     fn fail(&self, step: Step, failure: ExchangeFailure) -> ExchangeError {

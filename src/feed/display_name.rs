@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::values::excerpt::{character, token_in};
+use crate::values::excerpt::character;
+use crate::values::pasted::secret_in;
 use crate::values::slug::Slug;
 use crate::values::visible::is_hidden;
 
@@ -28,9 +29,9 @@ pub enum DisplayNameError {
         character(*.0)
     )]
     Hidden(char),
-    /// The text contains a grant's token, which everyone who lists names would see.
-    #[error("a display name holds no token: lists and the audit log show it")]
-    Token,
+    /// The text contains a grant's token or a master key, which everyone who lists names would see.
+    #[error("a display name holds no grant's token and no master key: lists and the audit log show it")]
+    Secret,
 }
 
 impl DisplayName {
@@ -61,7 +62,7 @@ impl FromStr for DisplayName {
         }
         match text.chars().find(|c| is_hidden(*c)) {
             Some(hidden) => Err(DisplayNameError::Hidden(hidden)),
-            None if token_in(text).is_some() => Err(DisplayNameError::Token),
+            None if secret_in(text).is_some() => Err(DisplayNameError::Secret),
             None => Ok(Self(text.to_owned())),
         }
     }
@@ -114,9 +115,10 @@ mod tests {
         for control in ["a\nb", "a\u{1b}[2J", "\u{9b}"] {
             assert!(control.parse::<DisplayName>().is_err() && DisplayName::stored(control).is_err());
         }
-        let token = format!("CI carnet_{}", "0aZ".repeat(24));
-        assert_eq!(token.parse::<DisplayName>(), Err(DisplayNameError::Token));
-        assert_eq!(DisplayName::stored(&token).unwrap().as_str(), token);
+        for secret in ["carnet_", "carnet-master-key-1:"].map(|prefix| format!("CI {prefix}{}", "0aZ".repeat(24))) {
+            assert_eq!(secret.parse::<DisplayName>(), Err(DisplayNameError::Secret));
+            assert_eq!(DisplayName::stored(&secret).unwrap().as_str(), secret);
+        }
         assert_eq!("".parse::<DisplayName>(), Err(DisplayNameError::Length));
         assert_eq!("x".repeat(201).parse::<DisplayName>(), Err(DisplayNameError::Length));
     }

@@ -34,6 +34,7 @@ use self::registry_host::RegistryHost;
 use crate::jose::Algorithm;
 use crate::oidc::audience::Audience;
 use crate::oidc::subject::{FeedIdentity, SubjectKey, SubjectKeys};
+use crate::values::pasted::member_with_secret;
 use crate::values::slug::Slug;
 
 /// The default lifetime of tokens.
@@ -180,6 +181,14 @@ pub enum FeedError {
         /// The requested type.
         to: FeedType,
     },
+    /// A member holds a grant's token or a master key.
+    #[error(
+        "{member}: it holds a grant's token or a master key, which lists, the audit log and tokens would show"
+    )]
+    Secret {
+        /// The member, such as `audience` or `endpoints.sts`.
+        member: String,
+    },
     /// A rule of the feed's type.
     #[error(transparent)]
     Rule(#[from] RuleError),
@@ -289,6 +298,10 @@ impl Feed {
             if shortest > limit {
                 return Err(FeedError::Subject { shortest, limit });
             }
+        }
+        // Every member is searched, so that a new one is, too.
+        if let Some(member) = serde_json::to_value(&self).ok().as_ref().and_then(member_with_secret) {
+            return Err(FeedError::Secret { member });
         }
         self.provider.check(&self)?;
         Ok(self)

@@ -1,36 +1,23 @@
 //! Excerpts of refused input for messages.
 //!
 //! Input is untrusted and messages go to terminals and logs. An excerpt is short, cannot move the cursor or
-//! start a new line, and never repeats the part before an `@`, which may be a password, or a grant's token,
-//! which people paste into the wrong place.
+//! start a new line, and never repeats the part before an `@`, which may be a password, or a grant's token or
+//! a master key, which people paste into the wrong place.
+
+use super::pasted::secret_in;
 
 /// The maximum number of characters of the input in an excerpt.
 const SHOWN: usize = 60;
 
-/// The prefix of every grant's token.
-const TOKEN_PREFIX: &str = "carnet_";
-
-/// The number of digits after the prefix from which a text counts as a token, also if it was cut. A token has
-/// 71, of which the first 22 are no secret.
-const TOKEN_DIGITS: usize = 30;
-
-/// Returns the position at which the digits of a grant's token begin in `text`.
-pub(crate) fn token_in(text: &str) -> Option<usize> {
-    text.match_indices(TOKEN_PREFIX).map(|(start, prefix)| start + prefix.len()).find(|start| {
-        let digits = text.bytes().skip(*start).take_while(u8::is_ascii_alphanumeric);
-        digits.take(TOKEN_DIGITS).count() == TOKEN_DIGITS
-    })
-}
-
 /// Returns the start of `value`, quoted and escaped, without anything before its last `@` and without a
-/// grant's token.
+/// grant's token or a master key.
 pub(crate) fn excerpt(value: &str) -> String {
     let (hidden, shown) = match value.rsplit_once('@') {
         Some((_, after)) => ("…@", after),
         None => ("", value),
     };
-    if let Some(digits) = token_in(shown) {
-        let before: String = shown[..digits].chars().take(SHOWN).collect();
+    if let Some(secret) = secret_in(shown) {
+        let before: String = shown[..secret].chars().take(SHOWN).collect();
         return format!("{:?}…", format!("{hidden}{before}"));
     }
     match shown.char_indices().nth(SHOWN) {
@@ -60,6 +47,7 @@ mod tests {
             ("carnet_prod", r#""carnet_prod""#),
             ("carnet_0123456789012345678901ABCDEFGHIJ", r#""carnet_"…"#),
             ("CARNET_TOKEN=carnet_0123456789012345678901ABCDEFGHIJ/", r#""CARNET_TOKEN=carnet_"…"#),
+            ("https://carnet-master-key-1:ABCDEFGHIJ", r#""https://carnet-master-key-1:"…"#),
         ];
         for (value, shown) in table {
             assert_eq!(excerpt(value), shown);

@@ -7,6 +7,7 @@ pub mod duration;
 pub(crate) mod excerpt;
 pub mod issuer_url;
 pub(crate) mod network;
+pub(crate) mod pasted;
 pub mod random;
 pub(crate) mod regular_file;
 pub mod secret;

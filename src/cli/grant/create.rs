@@ -76,9 +76,9 @@ pub(super) async fn run(opening: opening::OpeningOptions, arguments: Create) -> 
     let made = grants.create(draft, &opening::actor()).await?;
     let (grant, token) = (&made.grant, made.token.reveal());
     if format == Format::Json {
-        return output::json(&Created { token, grant });
+        return output::secret_json(&Created { token, grant });
     }
-    output::line(token)?;
+    output::secret_line(token)?;
     let permissions = &grant.permissions;
     let end = grant.expires_at.map_or_else(|| "never".to_owned(), |end| times::relative(end, now));
     output::note(&format!(

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -66,6 +66,7 @@ pub(crate) struct Login {
     pub(crate) username: String,
     pub(crate) password: SecretString,
     pub(crate) expires_at: Timestamp,
+    pub(crate) status: StatusCode,
 }
 
 /// Requests a login in the role session.
@@ -91,7 +92,7 @@ pub(in crate::exchange) async fn authorization_token(
             of_ecr(code, message, ecr == Ecr::Public, role)
         }));
     }
-    login(ecr, &response).map_err(|reason| call.unusable(step, &response, reason))
+    login(ecr, &response).map_err(|reason| call.unusable(step, response.status(), reason))
 }
 
 /// Creates the signed request.
@@ -164,6 +165,7 @@ fn login(ecr: Ecr, response: &Response<Bytes>) -> Result<Login, &'static str> {
             // Whole milliseconds, rounded down: a float is not more precise.
             expires_at: Timestamp::from_millisecond((expires_at * 1000.0).floor() as i64)
                 .map_err(|_| "authorizationData.expiresAt is not a time")?,
+            status: response.status(),
         }),
         _ => Err("authorizationData.authorizationToken is not user:password"),
     }

@@ -60,7 +60,7 @@ pub(crate) async fn assume_role(
             of_sts(code, message, &call.token.presented, role)
         }));
     }
-    session(&response).map_err(|reason| call.unusable(STEP, &response, reason))
+    session(&response).map_err(|reason| call.unusable(STEP, response.status(), reason))
 }
 
 /// Parses a success. The error names the missing member and never repeats a value.

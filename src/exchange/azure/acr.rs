@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -30,6 +30,7 @@ pub(crate) const NARROW: Step = Step { provider: "azure", name: "acr:token" };
 pub(crate) struct Issued {
     pub(crate) token: SecretString,
     pub(crate) expires_at: Timestamp,
+    pub(crate) status: StatusCode,
 }
 
 /// Exchanges Entra's access token for a refresh token.
@@ -54,7 +55,9 @@ pub(crate) async fn refresh_token(
             of_acr(upstream.code.as_deref(), upstream.status, message, azure, &apis.service)
         }));
     }
-    refresh(&response).map_err(|reason| call.unusable(STEP, &response, reason))
+    let issued = refresh(&response).map_err(|reason| call.unusable(STEP, response.status(), reason))?;
+    call.not_the_own_token(STEP, issued.status, &issued.token)?;
+    Ok(issued)
 }
 
 /// Exchanges the refresh token for an access token for the repositories that the call's scope names.
@@ -83,7 +86,7 @@ pub(crate) async fn access_token(
             of_acr(upstream.code.as_deref(), upstream.status, message, azure, &apis.service)
         }));
     }
-    access(&response, repositories, call.scope).map_err(|reason| call.unusable(NARROW, &response, reason))
+    access(&response, repositories, call.scope).map_err(|reason| call.unusable(NARROW, response.status(), reason))
 }
 
 /// Parses a success. The error names the missing member and never repeats a value.
@@ -92,7 +95,7 @@ fn refresh(response: &Response<Bytes>) -> Result<Issued, &'static str> {
     let claims = claims(&token).ok_or("refresh_token is not a JWT, so its expiry is unknown")?;
     let exp = claims.get("exp").ok_or("refresh_token has no exp")?;
     let expires_at = time(exp).ok_or("the exp of refresh_token is not a time")?;
-    Ok(Issued { token, expires_at })
+    Ok(Issued { token, expires_at, status: response.status() })
 }
 
 /// Parses a success with an access token. The token itself must state that it permits no more than requested:
@@ -126,7 +129,7 @@ fn access(
             "access_token is for nothing in the requested scope: the identity has no permission for it",
         );
     }
-    Ok(Issued { token, expires_at })
+    Ok(Issued { token, expires_at, status: response.status() })
 }
 
 fn read(response: &Response<Bytes>) -> Result<AcrResponse, &'static str> {

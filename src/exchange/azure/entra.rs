@@ -74,7 +74,9 @@ async fn ask(
             code.map_or_else(Vec::new, |code| of_entra(code, &call.token.presented, azure))
         }));
     }
-    token(&response).map_err(|reason| call.unusable(STEP, &response, reason))
+    let token = token(&response).map_err(|reason| call.unusable(STEP, response.status(), reason))?;
+    call.not_the_own_token(STEP, response.status(), &token)?;
+    Ok(token)
 }
 
 /// Parses a success. The error names the missing member and never repeats a value.

@@ -30,7 +30,7 @@ pub(super) async fn generate_access_token(
         let redactor = Redactor::new([federated.token.reveal()]);
         return Err(call.refused_by_google(STEP, &response, &redactor, google));
     }
-    access_token(&response).map_err(|reason| call.unusable(STEP, &response, reason))
+    access_token(&response).map_err(|reason| call.unusable(STEP, response.status(), reason))
 }
 
 fn request(
@@ -66,7 +66,7 @@ fn access_token(response: &Response<Bytes>) -> Result<AccessToken, &'static str>
         .ok_or("expireTime is missing")?
         .parse()
         .map_err(|_| "expireTime is not a time")?;
-    Ok(AccessToken { token, expires_at })
+    Ok(AccessToken { token, expires_at, status: response.status() })
 }
 
 #[derive(Deserialize)]

@@ -6,9 +6,10 @@ mod iam_credentials;
 mod refusal;
 mod sts;
 
-use http::Uri;
-use jiff::Timestamp;
+use http::{StatusCode, Uri};
+use jiff::{SignedDuration, Timestamp};
 
+use super::handed_on::Success;
 use super::{Call, Credential, ExchangeError, ExchangeFailure, Secret, StatedExpiry};
 use crate::feed::Feed;
 use crate::feed::endpoints::EndpointUrl;
@@ -20,10 +21,14 @@ pub(crate) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 const IAM_CREDENTIALS: &str = "https://iamcredentials.googleapis.com";
 
+/// The longest life of a service account's access token, where an organisation policy extends it.
+const LONGEST: SignedDuration = SignedDuration::from_hours(12);
+
 /// An access token from either step.
 struct AccessToken {
     token: SecretString,
     expires_at: Timestamp,
+    status: StatusCode,
 }
 
 /// Runs the whole exchange.
@@ -39,25 +44,25 @@ pub(super) async fn exchange(
     let federated = sts::exchange_token(call, &url, google).await?;
     call.unexpired(sts::STEP, federated.expires_at)?;
 
-    let (of, access) = match &google.service_account {
-        None => ("sts", federated),
+    let (step, of, access) = match &google.service_account {
+        None => (sts::STEP, "sts", federated),
         Some(account) => {
-            let step = iam_credentials::STEP;
             let base = base(feed, "iamcredentials", IAM_CREDENTIALS);
             let token =
                 iam_credentials::generate_access_token(call, base, google, account, &federated).await?;
-            call.unexpired(step, token.expires_at)?;
-            ("iamcredentials", token)
+            (iam_credentials::STEP, "iamcredentials", token)
         }
     };
 
-    Ok(Credential {
-        registry: feed.registry.clone(),
+    let success = Success {
+        step,
+        status: access.status,
         secret: Secret::Password { username: USERNAME.to_owned(), password: access.token },
         issued_at,
-        expires_at: access.expires_at,
         expiries: vec![StatedExpiry { of, at: access.expires_at }],
-    })
+        longest: LONGEST,
+    };
+    call.credential(feed, success)
 }
 
 /// Runs only the first step and drops its result.

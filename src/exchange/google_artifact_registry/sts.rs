@@ -46,7 +46,10 @@ pub(super) async fn exchange_token(
     if !response.status().is_success() {
         return Err(call.refused_by_google(STEP, &response, &Redactor::new([token]), google));
     }
-    access_token(&response, sent_at).map_err(|reason| call.unusable(STEP, &response, reason))
+    let access =
+        access_token(&response, sent_at).map_err(|reason| call.unusable(STEP, response.status(), reason))?;
+    call.not_the_own_token(STEP, access.status, &access.token)?;
+    Ok(access)
 }
 
 /// Parses a success. The error names the missing member and never repeats a value.
@@ -66,7 +69,7 @@ fn access_token(response: &Response<Bytes>, sent_at: Timestamp) -> Result<Access
     }
     let lifetime = SignedDuration::from_secs(response.expires_in.ok_or("expires_in is missing")?);
     let expires_at = sent_at.checked_add(lifetime).map_err(|_| "expires_in is not a lifetime")?;
-    Ok(AccessToken { token, expires_at })
+    Ok(AccessToken { token, expires_at, status: response.status() })
 }
 
 #[derive(Deserialize)]

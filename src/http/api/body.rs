@@ -13,6 +13,7 @@ use super::caller::Caller;
 use super::refusal::ApiRefusal;
 use crate::api_types::problem::{Problem, ProblemType};
 use crate::http::slow::BodyError;
+use crate::values::pasted::{cleared, member_with_secret};
 
 /// A JSON body.
 #[derive(Debug)]
@@ -80,7 +81,7 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Parameters<T> {
             Err(rejection) => {
                 let why = std::error::Error::source(&rejection)
                     .map_or_else(|| rejection.to_string(), ToString::to_string);
-                Err(Problem::new(ProblemType::MalformedRequest).detail(format!("the query: {why}")).into())
+                Err(Problem::new(ProblemType::MalformedRequest).detail(format!("the query: {}", cleared(&why))).into())
             }
         }
     }
@@ -127,9 +128,19 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiRefusal> {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiRefusal> {
+    // Before anything quotes or stores it. Serde's own messages name unknown members.
+    if let Ok(value) = serde_json::from_slice(body)
+        && let Some(member) = member_with_secret(&value)
+    {
+        let rule = "it holds a grant's token or a master key, and nothing was changed";
+        return Err(match member.as_str() {
+            "" => Problem::new(ProblemType::InvalidField).detail(format!("the body: {rule}")).into(),
+            member => ApiRefusal::field(member, rule),
+        });
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let malformed = |field: Option<String>, why: String| {
-        let problem = Problem::new(ProblemType::MalformedRequest).detail(why);
+        let problem = Problem::new(ProblemType::MalformedRequest).detail(cleared(&why));
         ApiRefusal::from(match field {
             Some(field) => problem.field(field),
             None => problem,
@@ -183,6 +194,23 @@ mod tests {
         assert!(detail.contains("not a slug") && !detail.contains("line"), "{detail}");
         let (_, field, _) = refused(r#"{"repositories": ["ok", "A*"]}"#);
         assert_eq!(field.as_deref(), Some("repositories[1]"));
+    }
+
+    #[test]
+    fn a_body_that_holds_a_token_or_a_master_key_is_refused_by_field_and_never_repeated() {
+        for prefix in ["carnet_", "carnet-master-key-1:"] {
+            let secret = format!("{prefix}{}", "0aZ".repeat(14));
+            for (body, at) in [
+                (format!(r#"{{"context": {{"tenant": "{secret}"}}}}"#), Some("context.tenant")),
+                (format!(r#"{{"repositories": ["a", "{secret}"]}}"#), Some("repositories[1]")),
+                (format!(r#"{{"{secret}": 1}}"#), None),
+                (format!(r#"{{"{secret}": 1, broken"#), None),
+            ] {
+                let (_, field, detail) = refused(&body);
+                assert_eq!(field.as_deref().filter(|field| !field.is_empty()), at, "{body}");
+                assert!(!detail.contains("0aZ0aZ"), "{detail}");
+            }
+        }
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Format {
 
 pub(super) fn print(response: &CredentialAnswer, format: Printed) -> Result<(), CommandFailure> {
     if let Printed::Json = format {
-        return output::json(response);
+        return output::secret_json(response);
     }
     let registry = response.registry.as_str();
     let login = response.username.as_deref().zip(response.password.as_ref());
@@ -107,18 +107,18 @@ pub(super) fn print(response: &CredentialAnswer, format: Printed) -> Result<(), 
         .hint("--format json and docker-config can"));
     }
     match format {
-        Printed::Json => output::json(response),
-        Printed::Env => output::line(&format!(
+        Printed::Json => output::secret_json(response),
+        Printed::Env => output::secret_line(&format!(
             "REGISTRY={}\nREGISTRY_USERNAME={}\nREGISTRY_PASSWORD={}\nREGISTRY_EXPIRES_AT={}",
             quoted(registry),
             quoted(username),
             quoted(password),
             quoted(&response.expires_at.to_string()),
         )),
-        Printed::DockerConfig => output::json(&docker_config(registry, username, password)),
+        Printed::DockerConfig => output::secret_json(&docker_config(registry, username, password)),
         Printed::Secret { name } => {
             let config = docker_config(registry, username, password).to_string();
-            output::json(&json!({
+            output::secret_json(&json!({
                 "apiVersion": "v1",
                 "kind": "Secret",
                 "metadata": {
@@ -131,7 +131,7 @@ pub(super) fn print(response: &CredentialAnswer, format: Printed) -> Result<(), 
                 "data": { ".dockerconfigjson": STANDARD.encode(config) },
             }))
         }
-        Printed::Password => output::line(password),
+        Printed::Password => output::secret_line(password),
     }
 }
 
@@ -145,7 +145,7 @@ fn print_token(response: &CredentialAnswer, format: &Printed) -> Result<(), Comm
     let CredentialAnswer { feed, registry, .. } = response;
     match (format, &response.registry_token) {
         (Printed::DockerConfig, Some(token)) => {
-            output::json(&json!({ "auths": { registry: { "registrytoken": token.reveal() } } }))
+            output::secret_json(&json!({ "auths": { registry: { "registrytoken": token.reveal() } } }))
         }
         _ => Err(CommandFailure::message(format!(
             "feed {feed}: a credential for some repositories of {registry} is a registry token, not a user name and \
