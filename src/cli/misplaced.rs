@@ -16,7 +16,8 @@ pub(super) fn refuse_secrets(command: &Command, matches: &ArgMatches) -> Result<
         let mut values = matches.try_get_raw(id).ok().flatten().into_iter().flatten();
         values.any(|value| secret_in(&value.to_string_lossy()).is_some())
     };
-    if let Some(argument) = command.get_arguments().find(|argument| holds_secret(argument.get_id().as_str())) {
+    if let Some(argument) = command.get_arguments().find(|argument| holds_secret(argument.get_id().as_str()))
+    {
         let name = shown_name(argument, matches.value_source(argument.get_id().as_str()));
         return Err(CommandFailure::usage(format!(
             "{name}: the value holds a grant's token or a master key and was not used"

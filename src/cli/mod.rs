@@ -124,8 +124,7 @@ pub fn command_line() -> clap::Command {
 /// why and returns the exit code.
 fn parse() -> Result<Arguments, ExitCode> {
     let mut command = Arguments::command();
-    let matches =
-        command.try_get_matches_from_mut(std::env::args_os()).map_err(|error| not_run(&error))?;
+    let matches = command.try_get_matches_from_mut(std::env::args_os()).map_err(|error| not_run(&error))?;
     misplaced::refuse_secrets(&command, &matches).map_err(|failure| output::failure(&failure))?;
     let mut arguments = Arguments::from_arg_matches(&matches).map_err(|error| not_run(&error))?;
     arguments.opening.local_flag = remote::local_flag(&matches);

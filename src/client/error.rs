@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use http::StatusCode;
+use jiff::Timestamp;
 
 use super::server_url::ServerUrl;
 use crate::api_types::problem::{PresentedClaims, Problem, UpstreamAnswer};
@@ -22,6 +23,16 @@ pub enum ClientError {
         server: ServerUrl,
         /// The HTTP status.
         status: StatusCode,
+    },
+    /// The credential has expired by this machine's clock.
+    #[error(
+        "the credential from {server} had expired at {expired_at} by this machine's clock and is not handed out"
+    )]
+    Expired {
+        /// The server.
+        server: ServerUrl,
+        /// The expiry that the server stated.
+        expired_at: Timestamp,
     },
     /// No response arrived.
     #[error("the request to {server} failed")]

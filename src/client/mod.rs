@@ -95,7 +95,7 @@ impl ApiClient {
         Sender::new(server, token, extra_ca_pem, clock).map(|sender| Self { sender })
     }
 
-    /// Requests a credential for `feed`'s registry.
+    /// Requests a credential for `feed`'s registry. Never returns one that has expired by the client's clock.
     pub async fn credential(
         &self,
         feed: &FeedPath,
@@ -209,7 +209,15 @@ impl ApiClient {
         let again = Again::IfBrokenOrPutOff;
         let response: CredentialAnswer =
             self.json(Method::POST, route, Some(request), CREDENTIAL_TIMEOUT, again).await?;
-        if is_usable(&response) { Ok(response) } else { Err(self.sender.not_carnet(StatusCode::OK)) }
+        // A server that has the caller's token must not spread it to registries and clients' files.
+        if !is_usable(&response) || self.sender.is_own_token(&response) {
+            return Err(self.sender.not_carnet(StatusCode::OK));
+        }
+        let expired_at = response.expires_at;
+        if expired_at <= self.sender.now() {
+            return Err(ClientError::Expired { server: self.sender.server.clone(), expired_at });
+        }
+        Ok(response)
     }
 
     async fn delete(&self, route: &str) -> Result<(), ClientError> {

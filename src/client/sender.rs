@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::error::{ClientError, cleared};
 use super::server_url::ServerUrl;
 use crate::api_types::PREFIX;
+use crate::api_types::credentials::CredentialAnswer;
 use crate::api_types::problem::Problem;
 use crate::exchange::Redactor;
 use crate::exchange::transport::TransportErrorKind;
@@ -189,6 +191,18 @@ impl Sender {
             }
             _ => Err(self.not_carnet(status)),
         }
+    }
+
+    /// Returns true if a credential repeats the client's own token.
+    pub(super) fn is_own_token(&self, response: &CredentialAnswer) -> bool {
+        let own = self.token.reveal();
+        let secrets = [&response.password, &response.registry_token].into_iter().flatten();
+        response.username.as_deref().is_some_and(|name| name.contains(own))
+            || secrets.into_iter().any(|secret| secret.reveal().contains(own))
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     pub(super) fn not_carnet(&self, status: StatusCode) -> ClientError {

@@ -3,6 +3,7 @@
 //! Their text comes from outside and goes to logs, terminals and API clients. Before anything else sees it,
 //! the secrets that were sent are removed, and it is escaped and cut to a maximum length.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use base64::Engine as _;
@@ -72,6 +73,10 @@ impl Upstream {
 /// The minimum length of a part of a secret that counts as one at the end of a text, in bytes.
 const SHORTEST_PART: usize = 4;
 
+/// The length of a part of a secret that is removed anywhere in a text, in bytes. A receiver may repeat a part
+/// only; a shorter one may be an ordinary word.
+const PIECE: usize = 16;
+
 /// The minimum length of a signature, in characters. After two dots, shorter text is an ordinary word.
 const SHORTEST_SIGNATURE: usize = 16;
 
@@ -127,6 +132,7 @@ impl Redactor {
     fn cleared(&self, text: &str) -> String {
         let mut hidden: Vec<_> =
             self.forms.iter().flat_map(|form| occurrences(text, form.reveal())).collect();
+        hidden.extend(self.pieces_in(text));
         hidden.sort_by_key(|range| range.start);
         let (mut cleared, mut done) = (String::new(), 0);
         let mut hidden = hidden.into_iter().peekable();
@@ -139,6 +145,18 @@ impl Redactor {
             done = run.end;
         }
         cleared + &text[done..]
+    }
+
+    /// Returns the positions of all parts of secrets of [`PIECE`] bytes in `text`.
+    fn pieces_in(&self, text: &str) -> Vec<Range<usize>> {
+        let pieces: HashSet<&[u8]> =
+            self.forms.iter().flat_map(|form| form.reveal().as_bytes().windows(PIECE)).collect();
+        if pieces.is_empty() {
+            return Vec::new();
+        }
+        let found = text.as_bytes().windows(PIECE).enumerate().filter(|(_, window)| pieces.contains(window));
+        // A part may begin or end inside a character, which is then removed, too.
+        found.map(|(at, _)| text.floor_char_boundary(at)..text.ceil_char_boundary(at + PIECE)).collect()
     }
 
     /// Applies [`Redactor::text`] to an optional text. Returns `None` for an empty one.
@@ -216,6 +234,20 @@ mod tests {
         ] {
             assert_eq!(redactor.text(text), shown);
         }
+    }
+
+    #[test]
+    fn a_long_part_of_a_secret_is_cleared_anywhere_in_a_text() {
+        let secret = "carnet_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let redactor = Redactor::new([secret]);
+        for (from, to) in [(0, 40), (20, 60), (10, 26), (30, secret.len())] {
+            let text = format!("ü{}ü and more", &secret[from..to]);
+            assert_eq!(redactor.text(&text), "ü[redacted]ü and more", "{from}..{to}");
+        }
+        assert_eq!(redactor.text(&format!("{}-", &secret[10..25])), format!("{}-", &secret[10..25]));
+        let redactor = Redactor::new(["ü".repeat(20).as_str()]);
+        assert_eq!(redactor.text(&format!("x{}x", "ü".repeat(19))), "x[redacted]x");
+        assert_eq!(redactor.text(&format!("x{}x", "ü".repeat(4))), format!("x{}x", "ü".repeat(4)));
     }
 
     #[test]

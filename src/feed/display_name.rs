@@ -115,7 +115,9 @@ mod tests {
         for control in ["a\nb", "a\u{1b}[2J", "\u{9b}"] {
             assert!(control.parse::<DisplayName>().is_err() && DisplayName::stored(control).is_err());
         }
-        for secret in ["carnet_", "carnet-master-key-1:"].map(|prefix| format!("CI {prefix}{}", "0aZ".repeat(24))) {
+        for secret in
+            ["carnet_", "carnet-master-key-1:"].map(|prefix| format!("CI {prefix}{}", "0aZ".repeat(24)))
+        {
             assert_eq!(secret.parse::<DisplayName>(), Err(DisplayNameError::Secret));
             assert_eq!(DisplayName::stored(&secret).unwrap().as_str(), secret);
         }

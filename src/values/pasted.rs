@@ -81,7 +81,9 @@ fn secrets(text: &str) -> impl Iterator<Item = Range<usize>> {
     bytes.iter().enumerate().filter(|(_, byte)| byte.eq_ignore_ascii_case(&b'c')).filter_map(|(at, _)| {
         FORMS.iter().find_map(|form| {
             let has = |prefix: &&&str| {
-                bytes[at..].get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
+                bytes[at..]
+                    .get(..prefix.len())
+                    .is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
             };
             let start = at + form.prefixes.iter().find(has)?.len();
             let length = bytes[start..].iter().take_while(|byte| (form.continues)(byte)).count();

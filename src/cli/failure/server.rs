@@ -112,6 +112,9 @@ fn advice(error: &ClientError) -> Option<Cow<'static, str>> {
             TransportErrorKind::Timeout => "the server is slow, or a firewall drops the connection",
             _ => "the connection broke, or the server there does not speak HTTP, or expects TLS",
         },
+        ClientError::Expired { .. } => {
+            "compare the clocks of this machine and of the server: one of them is wrong, or the server is not carnet"
+        }
         ClientError::CaBundle(_) => "--ca-file or CARNET_CA_FILE names a file of certificates in PEM",
         ClientError::Token => "set CARNET_TOKEN to the token that `carnet grant create` printed on stdout",
         ClientError::Refused(_) | ClientError::Setup(_) | ClientError::Request(_) => return None,

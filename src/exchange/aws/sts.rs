@@ -60,7 +60,9 @@ pub(crate) async fn assume_role(
             of_sts(code, message, &call.token.presented, role)
         }));
     }
-    session(&response).map_err(|reason| call.unusable(STEP, response.status(), reason))
+    let session = session(&response).map_err(|reason| call.unusable(STEP, response.status(), reason))?;
+    call.not_the_own_token(STEP, response.status(), &session.session_token)?;
+    Ok(session)
 }
 
 /// Parses a success. The error names the missing member and never repeats a value.

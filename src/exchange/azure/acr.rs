@@ -86,7 +86,8 @@ pub(crate) async fn access_token(
             of_acr(upstream.code.as_deref(), upstream.status, message, azure, &apis.service)
         }));
     }
-    access(&response, repositories, call.scope).map_err(|reason| call.unusable(NARROW, response.status(), reason))
+    access(&response, repositories, call.scope)
+        .map_err(|reason| call.unusable(NARROW, response.status(), reason))
 }
 
 /// Parses a success. The error names the missing member and never repeats a value.

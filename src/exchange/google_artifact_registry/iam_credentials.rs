@@ -55,17 +55,14 @@ fn request(
 
 /// Parses a success. The error names the missing member and never repeats a value.
 fn access_token(response: &Response<Bytes>) -> Result<AccessToken, &'static str> {
-    let response: AccessTokenResponse =
+    let body: AccessTokenResponse =
         serde_json::from_slice(response.body()).map_err(|_| "it is not the JSON of generateAccessToken")?;
-    let token = response.access_token.ok_or("accessToken is missing")?;
+    let token = body.access_token.ok_or("accessToken is missing")?;
     if !super::is_access_token(&token) {
         return Err("accessToken is not an access token");
     }
-    let expires_at: Timestamp = response
-        .expire_time
-        .ok_or("expireTime is missing")?
-        .parse()
-        .map_err(|_| "expireTime is not a time")?;
+    let expires_at: Timestamp =
+        body.expire_time.ok_or("expireTime is missing")?.parse().map_err(|_| "expireTime is not a time")?;
     Ok(AccessToken { token, expires_at, status: response.status() })
 }
 

@@ -54,20 +54,20 @@ pub(super) async fn exchange_token(
 
 /// Parses a success. The error names the missing member and never repeats a value.
 fn access_token(response: &Response<Bytes>, sent_at: Timestamp) -> Result<AccessToken, &'static str> {
-    let response: StsResponse =
+    let body: StsResponse =
         serde_json::from_slice(response.body()).map_err(|_| "it is not the JSON of a token exchange")?;
-    let token = response.access_token.ok_or("access_token is missing")?;
+    let token = body.access_token.ok_or("access_token is missing")?;
     // It is sent in a header of the next request, or to the registry.
     if !super::is_access_token(&token) {
         return Err("access_token is not an access token");
     }
-    if response.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("Bearer")) {
+    if body.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("Bearer")) {
         return Err("token_type is not Bearer");
     }
-    if response.issued_token_type.is_some_and(|kind| kind != ACCESS_TOKEN_TYPE) {
+    if body.issued_token_type.is_some_and(|kind| kind != ACCESS_TOKEN_TYPE) {
         return Err("issued_token_type is not that of an access token");
     }
-    let lifetime = SignedDuration::from_secs(response.expires_in.ok_or("expires_in is missing")?);
+    let lifetime = SignedDuration::from_secs(body.expires_in.ok_or("expires_in is missing")?);
     let expires_at = sent_at.checked_add(lifetime).map_err(|_| "expires_in is not a lifetime")?;
     Ok(AccessToken { token, expires_at, status: response.status() })
 }

@@ -106,6 +106,36 @@ fn fields(form: &str) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
+async fn a_stated_life_is_believed_up_to_twelve_hours() {
+    let body = json!({ "access_token": FEDERATED, "expires_in": 3_153_600_000_i64, "token_type": "Bearer" });
+    for (feed, responses) in [
+        (direct(), vec![response(200, body.to_string())]),
+        (impersonating(), vec![exchanged(), generated("9999-12-31T00:00:00Z")]),
+    ] {
+        let credential = run(&Scripted::new(responses), &feed).await.unwrap();
+        assert_eq!(credential.expires_at.to_string(), "2026-03-02T00:00:00Z");
+        assert_eq!(credential.expiries[0].at, credential.expires_at);
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_gives_the_presented_token_back_fails() {
+    for feed in [direct(), impersonating()] {
+        let body = json!({ "access_token": TOKEN, "expires_in": 3599, "token_type": "Bearer" });
+        let error = failure(&feed, vec![response(200, body.to_string())]).await;
+        assert_eq!(error.step().name, STS);
+        assert!(
+            error.failure().to_string().ends_with("it repeats the token that was presented"),
+            "{error:?}"
+        );
+    }
+    let body = json!({ "accessToken": TOKEN, "expireTime": "2026-03-01T13:00:00Z" });
+    let error = failure(&impersonating(), vec![exchanged(), response(200, body.to_string())]).await;
+    assert_eq!(error.step().name, IAM);
+    assert!(error.failure().to_string().ends_with("it repeats the token that was presented"), "{error:?}");
+}
+
+#[tokio::test]
 async fn direct_access_is_one_request_as_google_documents_it() {
     let transport = Scripted::new([exchanged()]);
     let credential = run(&transport, &direct()).await.unwrap();

@@ -1,4 +1,5 @@
 mod azure;
+mod handed_on;
 #[cfg(feature = "sandbox")]
 mod published;
 mod registry_token;

@@ -81,7 +81,9 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Parameters<T> {
             Err(rejection) => {
                 let why = std::error::Error::source(&rejection)
                     .map_or_else(|| rejection.to_string(), ToString::to_string);
-                Err(Problem::new(ProblemType::MalformedRequest).detail(format!("the query: {}", cleared(&why))).into())
+                Err(Problem::new(ProblemType::MalformedRequest)
+                    .detail(format!("the query: {}", cleared(&why)))
+                    .into())
             }
         }
     }
