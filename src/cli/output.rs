@@ -172,19 +172,23 @@ impl<'a> MakeWriter<'a> for LogWriter {
 impl io::Write for LogWriter {
     /// Writes one whole event, as the formatter passes it.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(event);
-        let text = &pasted::cleared(text.trim_end_matches('\n'));
-        let shown = match self.0 {
-            LogStyle::Plain => visible::line(text).into_owned(),
-            LogStyle::Coloured => coloured(text),
-            LogStyle::Json => visible::json(text).into_owned(),
-        };
+        let shown = shown_event(self.0, &String::from_utf8_lossy(event));
         stderr().write_all(format!("{shown}\n").as_bytes())?;
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         stderr().flush()
+    }
+}
+
+/// Returns the line of an event, without secrets and hidden characters.
+fn shown_event(style: LogStyle, event: &str) -> String {
+    let text = &pasted::cleared(event.trim_end_matches('\n'));
+    match style {
+        LogStyle::Plain => visible::line(text).into_owned(),
+        LogStyle::Coloured => coloured(text),
+        LogStyle::Json => visible::json(text).into_owned(),
     }
 }
 
@@ -242,6 +246,16 @@ fn stderr() -> io::Stderr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn log_lines_hold_no_token_and_no_master_key() {
+        for prefix in ["carnet_", "carnet-master-key-1:"] {
+            let event = format!("{{\"path\":\"/{prefix}{}/x\"}}\n", "0aZ".repeat(14));
+            for style in [LogStyle::Plain, LogStyle::Coloured, LogStyle::Json] {
+                assert_eq!(shown_event(style, &event), format!("{{\"path\":\"/{prefix}…/x\"}}"));
+            }
+        }
+    }
 
     #[test]
     fn log_lines_keep_the_formatters_colours_and_nothing_else_of_an_escape() {

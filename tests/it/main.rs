@@ -30,6 +30,7 @@ mod key_destruction;
 mod listeners;
 mod metrics;
 mod no_secrets;
+mod pasted_secrets;
 mod proxies;
 mod publish;
 mod put_back;

@@ -165,7 +165,7 @@ fn hostile_responses_of_clouds_registries_and_servers_are_printed_harmlessly() {
     });
     let credential = json!({
         "feed": HOSTILE, "registry": "r.example", "username": "u", "password": "p\u{202e}", "source": HOSTILE,
-        "issued_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T12:00:00Z", "expiries": [],
+        "issued_at": "2026-01-01T00:00:00Z", "expires_at": "2126-01-01T12:00:00Z", "expiries": [],
         "jti": "00000000-0000-0000-0000-000000000000",
     });
     for (status, body) in [

@@ -110,7 +110,7 @@ async fn a_stated_life_is_believed_up_to_twelve_hours() {
     let body = json!({ "access_token": FEDERATED, "expires_in": 3_153_600_000_i64, "token_type": "Bearer" });
     for (feed, responses) in [
         (direct(), vec![response(200, body.to_string())]),
-        (impersonating(), vec![exchanged(), generated("9999-12-31T00:00:00Z")]),
+        (impersonating(), vec![exchanged(), generated("2126-12-31T00:00:00Z")]),
     ] {
         let credential = run(&Scripted::new(responses), &feed).await.unwrap();
         assert_eq!(credential.expires_at.to_string(), "2026-03-02T00:00:00Z");

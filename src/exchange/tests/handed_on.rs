@@ -44,7 +44,7 @@ async fn an_expiry_beyond_the_providers_maximum_counts_as_the_maximum() {
     assert_eq!(credential.expiries, [StatedExpiry { of: "acr", at: credential.expires_at }]);
 
     let responses =
-        [response(200, credentials("9999-12-31T00:00:00Z")), login("QVdTOmh1bnRlcjI=", 4_928_000_000.0)];
+        [response(200, credentials("2126-12-31T00:00:00Z")), login("QVdTOmh1bnRlcjI=", 4_928_000_000.0)];
     let credential = run(&Scripted::new(responses), &ecr_feed()).await.unwrap();
     assert_eq!(credential.expires_at.to_string(), "2026-03-02T00:00:00Z");
     assert!(credential.expiries.iter().all(|stated| stated.at == credential.expires_at), "{credential:?}");

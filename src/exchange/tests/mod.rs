@@ -128,7 +128,7 @@ pub(super) fn shown(error: &ExchangeError) -> String {
 
 #[tokio::test]
 async fn credential_carries_both_expiries_and_ends_with_the_earlier() {
-    let transport = Scripted::new([assumed(), login("QVdTOmh1bnRlcjI=", 1_772_409_600.75)]);
+    let transport = Scripted::new([assumed(), login("QVdTOmh1bnRlcjI=", 1_772_409_000.75)]);
     let credential = run(&transport, &ecr_feed()).await.unwrap();
     assert_eq!((credential.username().unwrap(), credential.password().unwrap().reveal()), ("AWS", "hunter2"));
     assert_eq!(credential.issued_at, NOW.parse().unwrap());
@@ -136,7 +136,7 @@ async fn credential_carries_both_expiries_and_ends_with_the_earlier() {
         credential.expiries.iter().map(|expiry| (expiry.of, expiry.at.to_string())).collect();
     assert_eq!(
         stated,
-        [("sts", "2026-03-01T13:00:00Z".to_owned()), ("ecr", "2026-03-02T00:00:00.75Z".to_owned())]
+        [("sts", "2026-03-01T13:00:00Z".to_owned()), ("ecr", "2026-03-01T23:50:00.75Z".to_owned())]
     );
     assert_eq!(credential.expires_at.to_string(), "2026-03-01T13:00:00Z");
     assert!(!format!("{credential:?}").contains("hunter2"));

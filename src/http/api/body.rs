@@ -13,7 +13,7 @@ use super::caller::Caller;
 use super::refusal::ApiRefusal;
 use crate::api_types::problem::{Problem, ProblemType};
 use crate::http::slow::BodyError;
-use crate::values::pasted::{cleared, member_with_secret};
+use crate::values::pasted::{cleared, member_with_secret, secret_in};
 
 /// A JSON body.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiRefusal> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let malformed = |field: Option<String>, why: String| {
         let problem = Problem::new(ProblemType::MalformedRequest).detail(cleared(&why));
-        ApiRefusal::from(match field {
+        ApiRefusal::from(match field.filter(|field| secret_in(field).is_none()) {
             Some(field) => problem.field(field),
             None => problem,
         })

@@ -56,7 +56,7 @@ fn put_off(status: &str, problem: &str, wait: &str) -> Vec<u8> {
 }
 
 const CREDENTIAL: &str = r#"{"feed":"default/prod","registry":"r.example","username":"u","password":"hunter3",
-    "issued_at":"2026-01-01T00:00:00Z","expires_at":"2026-01-01T12:00:00Z","expiries":[],"source":"cache",
+    "issued_at":"2026-01-01T00:00:00Z","expires_at":"2126-01-01T12:00:00Z","expiries":[],"source":"cache",
     "jti":"00000000-0000-0000-0000-000000000000"}"#;
 
 #[tokio::test]
@@ -92,6 +92,29 @@ async fn a_server_other_than_carnet_is_distinguished_from_a_refusal() {
 }
 
 #[tokio::test]
+async fn an_expired_credential_and_the_callers_own_token_are_not_handed_out() {
+    let (prod, request) = (path("default/prod"), CredentialRequest::default());
+    let of = async |body: String| {
+        let server = canned(vec![response("200 OK", "", &body)]);
+        with_clock(&server.url, async |client: ApiClient| client.credential(&prod, &request).await).await.0
+    };
+    let expired = of(CREDENTIAL.replace("2126-", "2025-")).await.unwrap_err();
+    assert!(matches!(expired, ClientError::Expired { .. }), "{expired:?}");
+    assert!(expired.to_string().contains("had expired at 2025-01-01T12:00:00Z"), "{expired}");
+    let token = format!(r#""registry_token":"{TOKEN}""#);
+    for own in [
+        CREDENTIAL.replace("hunter3", TOKEN),
+        CREDENTIAL.replace("hunter3", &format!("x{TOKEN}y")),
+        CREDENTIAL.replace(r#""username":"u","password":"hunter3""#, &token),
+    ] {
+        let asked = of(own).await;
+        assert!(matches!(asked, Err(ClientError::NotCarnet { .. })), "{asked:?}");
+        assert!(!format!("{asked:?}").contains("hunter2"));
+    }
+    assert!(of(CREDENTIAL.to_owned()).await.is_ok());
+}
+
+#[tokio::test]
 async fn the_token_is_sent_once_and_follows_no_redirect() {
     for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
         let elsewhere = canned(vec![response("200 OK", "", "[]")]);
@@ -118,6 +141,18 @@ async fn an_echoed_token_and_control_characters_get_into_no_error() {
     let told = format!("{error} {error:?}");
     assert!(matches!(error, ClientError::Refused(_)) && !told.contains("hunter2"), "{told}");
     assert!(!told.contains(['\u{1b}', '\n', '\r']), "{told:?}");
+
+    let long = format!("carnet_{}", ('0'..='9').chain('A'..='Z').chain('a'..='z').collect::<String>());
+    let body = format!(
+        r#"{{"type":"urn:carnet:problem:invalid-field","title":"x","status":422,"hint":"try {} again"}}"#,
+        &long[20..60]
+    );
+    let server = canned(vec![response("422 Unprocessable", "", &body)]);
+    let client = super::client(&server.url, &SecretString::new(long), None);
+    match client.grants().await.unwrap_err() {
+        ClientError::Refused(problem) => assert_eq!(problem.hint.as_deref(), Some("try [redacted] again")),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]
