@@ -112,7 +112,7 @@ impl Stage {
         ));
         let maintenance = tokio::spawn({
             let (carnet, stopping) = (Arc::clone(&carnet), stopping.clone());
-            async move { carnet.run(stopped(stopping)).await }
+            async move { Box::pin(carnet.run(stopped(stopping))).await }
         });
 
         line_or("\nA stand-in for AWS that knows one role, which trusts two subjects of that issuer.")?;
