@@ -2,15 +2,13 @@
 
 use std::path::Path;
 
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::MigrateError;
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::database_url::DatabaseUrl;
-use super::schema::CheckedSchema;
+use super::schema::{CheckedSchema, MIGRATIONS, newest_migration};
 use super::writer::parse_again;
 use super::{StoreError, is_busy};
-
-pub(super) static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The maximum number of attempts to switch to a write-ahead log. An attempt fails only while another process
 /// switches the same new database, and fewer processes than this ever start at once.
@@ -63,9 +61,4 @@ pub(super) async fn migrate(
         }
         Err(source) => Err(StoreError::Migration { database: url.clone(), source }),
     }
-}
-
-/// Returns the version of the newest migration.
-pub(super) fn newest_migration() -> i64 {
-    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }

@@ -309,6 +309,7 @@ impl From<RotationError> for CommandFailure {
                 Some("wait until then; --force does not help here")
             }
             RotationError::Clock(doubt) => Some(doubt.fix()),
+            RotationError::Store(StoreError::State(error)) => Some(state_hint(error)),
             _ => None,
         };
         Self { hint: hint.map(ToOwned::to_owned), ..Self::plain(error) }

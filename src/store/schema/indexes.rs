@@ -5,8 +5,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::check_indexes;
-use crate::store::{ReadTransaction, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// The table whose check takes longest. Its rows are chained, so `audit verify` finds every change, and only
 /// its indexes are left to be checked there.
@@ -34,19 +33,6 @@ impl Scope {
     }
 }
 
-impl ReadTransaction {
-    /// Checks that all tables except the audit log agree with their indexes. Called by what must not be fooled
-    /// before it changes anything.
-    ///
-    /// # Errors
-    ///
-    /// [`StateError::Indexes`](crate::store::states::StateError::Indexes) names the first table that does not.
-    pub async fn check_indexes(&mut self) -> Result<(), StoreError> {
-        let url = self.url.clone();
-        check_indexes(&url, self.connection(), Scope::AllButAudit).await
-    }
-}
-
 impl Store {
     /// Returns the first problem of the audit log's indexes. With a million rows this takes a minute.
     pub async fn audit_index_problem(&self) -> Result<Option<String>, StoreError> {
@@ -60,20 +46,21 @@ pub(super) async fn index_problem(
     connection: &mut SqliteConnection,
     tables: &[&str],
 ) -> Result<Option<(String, String)>, StoreError> {
-    let names: Vec<String> = tables.iter().map(|table| format!("'{table}'")).collect();
-    let query = format!(
-        "SELECT s.name, c.integrity_check FROM sqlite_schema AS s, pragma_integrity_check(s.name) AS c \
-         WHERE s.type = 'table' AND s.name IN ({}) AND c.integrity_check <> 'ok'",
-        names.join(", ")
-    );
-    let problems: Vec<(String, String)> =
-        sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(connection).await?;
-    let of_index = problems.iter().find(|(_, problem)| !is_of_value(problem));
-    // The check of a table that has too many forged values did not reach its other rows.
-    let unfinished = problems
-        .iter()
-        .find(|(table, _)| problems.iter().filter(|(other, _)| other == table).count() >= MAX_PROBLEMS);
-    Ok(of_index.or(unfinished).cloned())
+    for table in tables {
+        let problems: Vec<String> = sqlx::query_scalar(
+            "SELECT integrity_check FROM pragma_integrity_check($1) WHERE integrity_check <> 'ok'",
+        )
+        .bind(*table)
+        .fetch_all(&mut *connection)
+        .await?;
+        let of_index = problems.iter().find(|problem| !is_of_value(problem));
+        // The check of a table with too many forged values does not reach its other rows.
+        let unfinished = problems.first().filter(|_| problems.len() >= MAX_PROBLEMS);
+        if let Some(problem) = of_index.or(unfinished) {
+            return Ok(Some(((*table).to_owned(), problem.clone())));
+        }
+    }
+    Ok(None)
 }
 
 /// Returns whether a value in a row is the problem. MACs judge those.

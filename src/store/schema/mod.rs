@@ -17,15 +17,17 @@ mod tests;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use sqlx::migrate::Migrator;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::OnceCell;
 
 use self::indexes::{Scope, index_problem};
 use self::objects::{Object, foreign, objects, reference};
-use super::StoreError;
-use super::database_file::{MIGRATIONS, newest_migration};
 use super::database_url::DatabaseUrl;
 use super::states::StateError;
+use super::{ReadTransaction, StoreError};
+
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The objects of the schema that the migrations make.
 static EXPECTED: OnceCell<Vec<Object>> = OnceCell::const_new();
@@ -88,6 +90,19 @@ async fn check_whole(url: &DatabaseUrl, connection: &mut SqliteConnection) -> Re
     check_indexes(url, connection, Scope::Small).await
 }
 
+impl ReadTransaction {
+    /// Checks that all tables except the audit log agree with their indexes. Called by what must find every
+    /// row, before it changes anything.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Indexes`] names the first table that does not.
+    pub async fn check_indexes(&mut self) -> Result<(), StoreError> {
+        let url = self.url.clone();
+        check_indexes(&url, self.connection(), Scope::AllButAudit).await
+    }
+}
+
 /// Checks that the tables in `scope` agree with their indexes.
 async fn check_indexes(
     url: &DatabaseUrl,
@@ -104,6 +119,11 @@ async fn check_indexes(
 fn tables(expected: &[Object], scope: Scope) -> Vec<&str> {
     let tables = expected.iter().filter(|object| object.is_table()).map(|object| object.name.as_str());
     tables.filter(|table| scope.has(table)).collect()
+}
+
+/// Returns the version of the newest migration.
+pub(super) fn newest_migration() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
 /// Returns whether a newer version has migrated the database while this process runs.

@@ -172,3 +172,42 @@ fn a_recovery_says_that_triggers_would_have_kept_what_it_replaces() {
     assert!(keys::published(&keys::jwks(&server)).is_disjoint(&published));
     stop(server);
 }
+
+#[test]
+fn a_recovery_says_that_an_index_would_have_hidden_rows_from_it() {
+    let carnet = founded();
+    let new_key = format!("--new-key-file={}", carnet.home().join("recovered.key").display());
+    let published = keys::kids(&keys::list(&carnet));
+    let assert_refused = |command: &[&str], words: &[&str]| {
+        let refused = carnet.run(command);
+        assert_eq!(refused.status, 1, "{command:?} trusted it: {}{}", refused.stdout, refused.stderr);
+        for words in words {
+            assert!(refused.stderr.contains(words), "{command:?} should tell {words:?}: {}", refused.stderr);
+        }
+    };
+    let recoveries: [&[&str]; 3] = [
+        &["database", "accept", "--yes"],
+        &["key", "rewrap", "--leaked", &new_key, "--yes"],
+        &["key", "revoke", "--all", "--yes"],
+    ];
+    // A large table is not checked at every start.
+    crate::support::database::empty_index(&carnet.database(), "feeds_by_alg");
+    carnet.ok(&["key", "list"]);
+    for command in recoveries {
+        assert_refused(command, &["the table `feeds`", "feeds_by_alg", "REINDEX"]);
+    }
+    carnet.ok(&["audit", "verify"]);
+    crate::support::database::empty_index(&carnet.database(), "audit_by_actor");
+    assert_refused(&["audit", "verify"], &["the indexes of the log do not have all of its rows"]);
+    crate::support::database::empty_index(&carnet.database(), "sqlite_autoindex_signing_keys_1");
+    for command in recoveries {
+        assert_refused(command, &["the table `signing_keys`", "REINDEX"]);
+    }
+    assert_refused(&["key", "list"], &["the table `signing_keys`"]);
+    crate::put_back::at_the_start::run(&carnet, "REINDEX");
+    carnet.ok(&["audit", "verify"]);
+    carnet.ok(&["database", "accept", "--yes"]);
+    let server = keys::serve(&carnet);
+    assert!(keys::published(&keys::jwks(&server)).is_disjoint(&published));
+    stop(server);
+}

@@ -39,6 +39,24 @@ pub(crate) fn run_all(database: &Path, statements: &[&str]) {
     });
 }
 
+/// Exchanges the pages of an index with those of an empty one, as SQLite never would.
+pub(crate) fn empty_index(database: &Path, index: &str) {
+    let pair = format!("name IN ('{index}', 'empty_{index}')");
+    let statements = [
+        format!("CREATE TABLE other_{index} (a)"),
+        format!("CREATE INDEX empty_{index} ON other_{index} (a)"),
+        format!("CREATE TEMP TABLE roots AS SELECT name, rootpage FROM sqlite_schema WHERE {pair}"),
+        "PRAGMA writable_schema = ON".to_owned(),
+        format!(
+            "UPDATE sqlite_schema SET rootpage = \
+             (SELECT rootpage FROM roots WHERE roots.name <> sqlite_schema.name) WHERE {pair}"
+        ),
+        // Every connection parses the schema again.
+        format!("PRAGMA schema_version = {}", 100_000 + index.len()),
+    ];
+    run_all(database, &statements.each_ref().map(String::as_str));
+}
+
 /// Returns the single text column of a query.
 pub(crate) fn texts(database: &Path, query: &'static str) -> Vec<String> {
     on(database, async |connection| sqlx::query_scalar(query).fetch_all(connection).await)
