@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 
 use super::guard::{Guard, Tolerated};
 use super::{Change, StateError, Vouched};
-use crate::states::{Contents, DatabaseId, State, StatePoint};
+use crate::states::{Contents, DatabaseId, State, StatePoint, Table};
 use crate::store::keyring::Purpose;
-use crate::store::state_file::{StateFile, StateFileError, StateRecord};
+use crate::store::state_file::{Known, StateFile, StateFileError, StateRecord};
 use crate::store::{ReadTransaction, StoreError, Trusted, Unlocked};
 
 /// The witnesses: everything outside a database that remembers its state.
@@ -54,7 +54,7 @@ impl Unlocked {
             }
             None => {
                 drop(read);
-                (self.begin_states(witnesses).await?, true)
+                self.begin_states(witnesses).await?
             }
         };
         let accepted = record.as_ref().and_then(|record| record.get(&vouched.id)?.accepted);
@@ -98,24 +98,31 @@ impl Unlocked {
         Ok((Trusted::new(self, guard), moved))
     }
 
-    /// Makes the first state of a database that has none.
-    async fn begin_states(&self, witnesses: &Witnesses) -> Result<Vouched, StoreError> {
+    /// Makes the first state of a database that has none. Returns whether the database is proved: one that has
+    /// keys or grants need not be new, because someone may have removed its states.
+    async fn begin_states(&self, witnesses: &Witnesses) -> Result<(Vouched, bool), StoreError> {
         let _turn = self.turn.lock().await;
         let mut write = self.begun(self.begin_immediate().await?).await?;
         // Read again: another process may have been faster.
         let record = witnesses.record(self)?;
         if let Some(last) = write.last_state_row().await? {
             let vouched = write.load_vouched(&last).await?;
-            write.check_witnesses(&vouched, record.as_ref(), witnesses).await?;
-            return Ok(vouched);
+            let is_proved = write.check_witnesses(&vouched, record.as_ref(), witnesses).await?;
+            return Ok((vouched, is_proved));
         }
         let vouched = write.check_first(record.as_ref(), witnesses).await?;
+        let known = record.as_ref().and_then(|record| record.get(&vouched.id));
+        let is_new = [Table::SigningKeys, Table::Grants]
+            .iter()
+            .all(|table| vouched.contents.of(*table).next().is_none());
+        let is_proved = is_new || witnesses.at_least.is_some() || known.is_some_and(|known| !known.unproved);
         if let Some(file) = witnesses.file.clone() {
             // Written before the database has the state. If the state file knows a state that the database
             // lacks, the database never gets a first state again, unless it is this same one.
             let vouched = vouched.clone();
+            let known = Known { unproved: !is_proved, ..vouched.known() };
             let written = tokio::task::spawn_blocking(move || {
-                file.raise(&vouched.id, &vouched.known(), vouched.keyring.sealer(), None)
+                file.raise(&vouched.id, &known, vouched.keyring.sealer(), None)
             });
             if let Ok(Err(error)) = written.await {
                 tracing::error!(
@@ -126,7 +133,7 @@ impl Unlocked {
         }
         write.insert_state(&vouched.id, &vouched.state).await?;
         write.transaction.commit().await?;
-        Ok(vouched)
+        Ok((vouched, is_proved))
     }
 }
 

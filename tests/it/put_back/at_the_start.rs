@@ -107,6 +107,16 @@ fn removed_or_restored_states_do_not_make_a_database_new() {
     );
     run(&carnet, &states);
     assert_refused(&carnet, ALTERED);
+    // Without the state file, such a database is not taken for a new one either.
+    before.put_back(&carnet);
+    execute(&carnet.database(), "DELETE FROM states");
+    std::fs::remove_file(carnet.keys_dir().join("state")).unwrap();
+    for start in 1..=2 {
+        let server = crate::support::keys::serve(&carnet);
+        let unproved = &crate::put_back::readyz(&server).json()["checks"]["state"]["unproved"];
+        assert_eq!(*unproved, true, "start {start}");
+        crate::put_back::stop(server);
+    }
 }
 
 #[test]
