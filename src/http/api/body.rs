@@ -143,7 +143,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiRefusal> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let malformed = |field: Option<String>, why: String| {
         let problem = Problem::new(ProblemType::MalformedRequest).detail(cleared(&why));
-        ApiRefusal::from(match field.filter(|field| secret_in(field).is_none()) {
+        ApiRefusal::from(match field {
             Some(field) => problem.field(field),
             None => problem,
         })
@@ -156,7 +156,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiRefusal> {
         let path = error.path().to_string();
         let error = error.into_inner();
         // A value that breaks a rule of its type is well-formed JSON, so the error concerns its field.
-        let field = Some(path).filter(|path| path != ".");
+        let field = Some(path).filter(|path| path != "." && secret_in(path).is_none());
         match (field, error.is_data()) {
             (Some(field), true) => ApiRefusal::field(&field, without_place(&error)),
             (field, _) => malformed(field, error.to_string()),
@@ -169,10 +169,8 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiRefusal> {
 /// Returns the message without `at line 1 column 7`: the field already gives the position.
 fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(at) => text[..at].to_owned(),
-        None => text,
-    }
+    let end = text.rfind(" at line ").unwrap_or(text.len());
+    cleared(&text[..end]).into_owned()
 }
 
 #[cfg(test)]
