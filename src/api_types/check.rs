@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::problem::{PresentedClaims, UpstreamAnswer};
+use super::problem::{PresentedClaims, UpstreamResponse};
 use crate::oidc::subject::Context;
 
 /// The deployment to check for, and an image to pull. Every member is optional.
@@ -22,7 +22,7 @@ pub struct CheckRequest {
 
 /// The result of a check. It ends with the first step that fails.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct CheckAnswer {
+pub struct CheckResponse {
     /// The feed, as SPACE/FEED.
     #[schema(example = "default/prod")]
     pub feed: String,
@@ -55,7 +55,7 @@ pub struct CheckStep {
     pub presented: Option<PresentedClaims>,
     /// On failure: the service's response, verbatim.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub upstream: Option<UpstreamAnswer>,
+    pub upstream: Option<UpstreamResponse>,
     /// On failure: the likely causes, most likely first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<CheckCause>,
@@ -73,7 +73,7 @@ pub struct CheckCause {
     pub command: Option<String>,
 }
 
-impl CheckAnswer {
+impl CheckResponse {
     /// Returns the step that failed, if one did.
     #[must_use]
     pub fn failed(&self) -> Option<&CheckStep> {

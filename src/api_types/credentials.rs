@@ -104,7 +104,7 @@ pub enum ActionName {
 /// A credential. The response has `Cache-Control: no-store`. Anyone with its password or token can use it
 /// until it expires.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct CredentialAnswer {
+pub struct CredentialResponse {
     /// The feed, as SPACE/FEED.
     #[schema(example = "default/prod")]
     pub feed: String,
@@ -139,7 +139,7 @@ pub struct CredentialAnswer {
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
     /// Every expiry that the services of the exchange stated.
-    pub expiries: Vec<ExpiryAnswer>,
+    pub expiries: Vec<ExpiryResponse>,
     /// `exchange`: exchanged for this request; `cache`: cached; `stale-refresh`: cached, and the provider
     /// refused to issue the next one.
     #[schema(value_type = SourceName)]
@@ -150,7 +150,7 @@ pub struct CredentialAnswer {
 
 /// An expiry, and the service that stated it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ExpiryAnswer {
+pub struct ExpiryResponse {
     /// The service.
     pub of: String,
     /// The expiry of the thing that the service issued.
@@ -171,7 +171,7 @@ pub enum SourceName {
     StaleRefresh,
 }
 
-impl CredentialAnswer {
+impl CredentialResponse {
     /// Returns the response for `feed`.
     #[must_use]
     pub fn new(feed: &FeedPath, served: &Served) -> Self {
@@ -188,14 +188,14 @@ impl CredentialAnswer {
             registry_token,
             issued_at: credential.issued_at,
             expires_at: credential.expires_at,
-            expiries: credential.expiries.iter().map(ExpiryAnswer::from).collect(),
+            expiries: credential.expiries.iter().map(ExpiryResponse::from).collect(),
             source: Source::as_str(served.source).to_owned(),
             jti: served.jti,
         }
     }
 }
 
-impl From<&StatedExpiry> for ExpiryAnswer {
+impl From<&StatedExpiry> for ExpiryResponse {
     fn from(expiry: &StatedExpiry) -> Self {
         Self { of: expiry.of.to_owned(), at: expiry.at }
     }
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_password_is_in_the_json_and_not_in_debug() {
-        let response = CredentialAnswer {
+        let response = CredentialResponse {
             feed: "default/prod".to_owned(),
             registry: "r".to_owned(),
             username: Some("u".to_owned()),
@@ -246,7 +246,7 @@ mod tests {
         };
         assert!(!format!("{response:?}").contains("hunter2"));
         let json = serde_json::to_string(&response).unwrap();
-        let back: CredentialAnswer = serde_json::from_str(&json).unwrap();
+        let back: CredentialResponse = serde_json::from_str(&json).unwrap();
         assert_eq!(back.password.unwrap().reveal(), "hunter2");
     }
 }

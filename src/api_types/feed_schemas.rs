@@ -35,7 +35,7 @@ pub fn describe_types(components: &mut Components) {
             insert(object, field, Shown::New, &about);
         }
     });
-    one_of(components, "FeedAnswer", |object, feed_type| {
+    one_of(components, "FeedResponse", |object, feed_type| {
         for field in feed_type.fields() {
             insert(object, field, Shown::Answer, field.description);
         }

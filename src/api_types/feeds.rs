@@ -25,7 +25,7 @@ use crate::values::slug::Slug;
 
 /// A feed. Only the members of its type are present.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct FeedAnswer {
+pub struct FeedResponse {
     /// The id, which is never reused.
     pub id: Uuid,
     /// The version, which grows with every change.
@@ -294,14 +294,14 @@ fn seconds(seconds: u32) -> Duration {
     Duration::from_secs(seconds.into())
 }
 
-impl From<&Changed> for FeedAnswer {
+impl From<&Changed> for FeedResponse {
     fn from(changed: &Changed) -> Self {
         let notes = changed.notes.iter().map(ToString::to_string).collect();
         Self { notes, ..Self::from(&changed.feed) }
     }
 }
 
-impl From<&Feed> for FeedAnswer {
+impl From<&Feed> for FeedResponse {
     fn from(feed: &Feed) -> Self {
         Self {
             id: feed.id,

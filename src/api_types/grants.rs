@@ -118,7 +118,7 @@ impl NewGrant {
 
 /// A grant, without its token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct GrantAnswer {
+pub struct GrantResponse {
     /// The grant's id in routes, logs and the audit log.
     pub id: Uuid,
     /// The display name.
@@ -156,24 +156,24 @@ pub struct GrantAnswer {
 
 /// Grants that were revoked together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RevokedGrantsAnswer {
+pub struct RevokedGrantsResponse {
     /// Their ids, oldest grant first, except grants that were already revoked.
     pub revoked: Vec<Uuid>,
 }
 
 /// A newly created grant with its token, which is shown only here.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct NewGrantAnswer {
+pub struct NewGrantResponse {
     /// The bearer token.
     #[serde(serialize_with = "secret_text::reveal", deserialize_with = "secret_text::conceal")]
     #[schema(value_type = String, format = Password)]
     pub token: SecretString,
     /// The grant.
     #[serde(flatten)]
-    pub grant: GrantAnswer,
+    pub grant: GrantResponse,
 }
 
-impl GrantAnswer {
+impl GrantResponse {
     /// Returns the response about `grant` at `now`.
     #[must_use]
     pub fn new(grant: &Grant, now: Timestamp) -> Self {

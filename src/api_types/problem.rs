@@ -134,7 +134,7 @@ pub struct Problem {
     pub request_id: Option<String>,
     /// The provider's response.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub upstream: Option<UpstreamAnswer>,
+    pub upstream: Option<UpstreamResponse>,
     /// The claims presented to the provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub presented: Option<PresentedClaims>,
@@ -148,7 +148,7 @@ pub struct Problem {
 
 /// A provider's response, or the lack of one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct UpstreamAnswer {
+pub struct UpstreamResponse {
     /// The provider: `aws`, `azure`, `google`.
     pub provider: String,
     /// The provider's name of the operation.
@@ -224,7 +224,7 @@ impl Problem {
     }
 }
 
-impl From<&crate::exchange::Upstream> for UpstreamAnswer {
+impl From<&crate::exchange::Upstream> for UpstreamResponse {
     fn from(upstream: &crate::exchange::Upstream) -> Self {
         Self {
             provider: upstream.provider.to_owned(),

@@ -8,7 +8,7 @@ use crate::setup::{Format, Setup, SetupError, Trusted};
 
 /// The resources to create in the cloud, for exactly one issuer, subject and audience.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct SetupAnswer {
+pub struct SetupResponse {
     /// The format of `content`: `cli`, `terraform` or `json`.
     #[schema(example = "cli")]
     pub format: String,
@@ -38,7 +38,7 @@ pub struct TrustedAnswer {
     pub audience: String,
 }
 
-impl SetupAnswer {
+impl SetupResponse {
     /// Returns `setup` in `format`.
     ///
     /// # Errors

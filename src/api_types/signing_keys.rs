@@ -18,7 +18,7 @@ use crate::store::jwks_clients::JwksClient;
 
 /// A signing key: its id and its history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct SigningKeyAnswer {
+pub struct SigningKeyResponse {
     /// The RFC 7638 thumbprint.
     #[schema(value_type = KidText)]
     pub kid: Kid,
@@ -120,7 +120,7 @@ impl Default for RevocationRequest {
 
 /// The result of a rotation or revocation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RotationAnswer {
+pub struct RotationResponse {
     /// True if nothing was left to do, because another request has just done it.
     pub already_done: bool,
     /// The keys that sign from now on.
@@ -141,7 +141,7 @@ pub fn list(
     all: bool,
     now: Timestamp,
     reader: &Permissions,
-) -> Vec<SigningKeyAnswer> {
+) -> Vec<SigningKeyResponse> {
     let shown = |key: &&SigningKey| {
         let is_shown = key.is_published(now) || was_revoked_lately(key, now);
         all || is_shown || !still_at(key, &key_set.locations).is_empty()
@@ -150,7 +150,7 @@ pub fn list(
         .keys
         .iter()
         .filter(shown)
-        .map(|key| SigningKeyAnswer::of(key, key_set, clients, now, reader))
+        .map(|key| SigningKeyResponse::of(key, key_set, clients, now, reader))
         .collect()
 }
 
@@ -161,7 +161,7 @@ fn was_revoked_lately(key: &SigningKey, now: Timestamp) -> bool {
     matches!(key.stage, Stage::Revoked { revoked_at, .. } if now.duration_since(revoked_at) < MONTH)
 }
 
-impl SigningKeyAnswer {
+impl SigningKeyResponse {
     fn of(
         key: &SigningKey,
         key_set: &KeySet,
@@ -245,7 +245,7 @@ impl SeenBy {
     }
 }
 
-impl From<&Rotation> for RotationAnswer {
+impl From<&Rotation> for RotationResponse {
     fn from(rotation: &Rotation) -> Self {
         let mut response = Self {
             already_done: rotation.changes.is_empty(),

@@ -95,7 +95,7 @@ impl AuditLog {
     /// runtime.
     pub fn note(&self, event: Event) {
         let kind = event.kind;
-        if let Err(error) = self.enqueue(Entry { event, told: None }) {
+        if let Err(error) = self.enqueue(Entry { event, reply: None }) {
             tracing::error!(%kind, %error, "an event was not recorded");
         }
     }
@@ -189,8 +189,8 @@ impl AuditLog {
     }
 
     fn begin(&self, event: Event) -> Result<Recorded, AuditError> {
-        let (told, recorded) = oneshot::channel();
-        self.enqueue(Entry { event, told: Some(told) })?;
+        let (reply, recorded) = oneshot::channel();
+        self.enqueue(Entry { event, reply: Some(reply) })?;
         Ok(recorded)
     }
 
@@ -277,21 +277,21 @@ impl Writer {
                 self.is_done = true;
                 return;
             }
-            let (events, told): (Vec<_>, Vec<_>) =
-                batch.into_iter().map(|Entry { event, told }| (event, told)).unzip();
+            let (events, reply): (Vec<_>, Vec<_>) =
+                batch.into_iter().map(|Entry { event, reply }| (event, reply)).unzip();
             let outcome = self.shared.write_batch(&events).await.map_err(Arc::new);
             if let Err(error) = &outcome {
                 let error = error.as_ref() as &dyn std::error::Error;
                 tracing::error!(error, events = events.len(), "the audit log could not be written");
             }
             self.shared.metrics.audit.left_queue(events.len());
-            for (place, told) in (0..).zip(told) {
+            for (place, reply) in (0..).zip(reply) {
                 let outcome = match &outcome {
                     Ok(first) => Ok(first + place),
                     Err(error) => Err(AuditError::Store(Arc::clone(error))),
                 };
                 // The caller may have been cancelled.
-                let _ = told.map(|told| told.send(outcome));
+                let _ = reply.map(|reply| reply.send(outcome));
             }
         }
     }

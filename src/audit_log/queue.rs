@@ -11,7 +11,7 @@ use crate::audit::Event;
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) event: Event,
-    pub(super) told: Option<oneshot::Sender<Result<i64, AuditError>>>,
+    pub(super) reply: Option<oneshot::Sender<Result<i64, AuditError>>>,
 }
 
 /// The waiting events, and whether a writer is running.

@@ -9,7 +9,7 @@ use crate::values::random::uuid;
 /// A new master key that was provided is reported after at most this long.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// An unchanged report is repeated at this interval, so that the server counts as recently seen.
-const TELL_EVERY: Duration = Duration::from_secs(15);
+const REPORT_EVERY: Duration = Duration::from_secs(15);
 
 impl Carnet {
     /// Makes a unique name for this process.
@@ -20,11 +20,11 @@ impl Carnet {
 
     /// Reports the master keys that this server can open. Runs forever. A failure is logged once and tried
     /// again.
-    pub(super) async fn tell_master_keys(&self, server: &str) {
-        let (mut told, mut again_at, mut works) = (Vec::new(), Duration::ZERO, true);
+    pub(super) async fn report_master_keys(&self, server: &str) {
+        let (mut reported, mut again_at, mut works) = (Vec::new(), Duration::ZERO, true);
         loop {
             let (openable, now) = (self.master_keys.openable(), self.clock.monotonic());
-            if openable != told || now >= again_at {
+            if openable != reported || now >= again_at {
                 let noted = self.store.note_server_master_keys(server, &openable, self.clock.now()).await;
                 if let (Err(error), true) = (&noted, works) {
                     tracing::warn!(
@@ -34,7 +34,7 @@ impl Carnet {
                 }
                 works = noted.is_ok();
                 if works {
-                    (told, again_at) = (openable, now + TELL_EVERY);
+                    (reported, again_at) = (openable, now + REPORT_EVERY);
                 }
             }
             self.clock.sleep_until(now + LOOK_EVERY).await;

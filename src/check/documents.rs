@@ -5,7 +5,7 @@ use http::header::ACCEPT;
 use http::{Request, Response, StatusCode};
 
 use super::Failed;
-use crate::api_types::problem::UpstreamAnswer;
+use crate::api_types::problem::UpstreamResponse;
 use crate::diagnosis::issuer as causes;
 use crate::exchange::transport::{HttpTransport, TransportErrorKind};
 use crate::exchange::{Asked, Redactor, unreachable};
@@ -31,12 +31,12 @@ impl Documents<'_> {
         let response = self.get(DISCOVERY, &url).await?;
         let metadata = FetchedMetadata::parse_complete(response.body()).map_err(|error| {
             Failed::new(format!("{url} is not provider metadata: {error}"), causes::unreadable(&url))
-                .answered(told(DISCOVERY, &response))
+                .answered(upstream_response(DISCOVERY, &response))
         })?;
         if metadata.issuer() != Some(self.issuer.as_str()) {
             let what = format!("{url} names an issuer other than {}", self.issuer);
             return Err(Failed::new(what, causes::other_issuer(self.issuer.as_str(), &url))
-                .answered(told(DISCOVERY, &response)));
+                .answered(upstream_response(DISCOVERY, &response)));
         }
         Ok(metadata.jwks_uri().unwrap_or_default().to_owned())
     }
@@ -51,7 +51,7 @@ impl Documents<'_> {
         let response = self.get(JWKS, url).await?;
         let unreadable = |error: JwkSetError| {
             Failed::new(format!("{url} is not a JWKS: {error}"), causes::unreadable(url))
-                .answered(told(JWKS, &response))
+                .answered(upstream_response(JWKS, &response))
         };
         let keys = FetchedJwkSet::parse(response.body()).map_err(unreadable)?;
         let kids = keys.claimed_kids().map_err(unreadable)?;
@@ -65,7 +65,7 @@ impl Documents<'_> {
             format!("the signing key {kid} is not in {url}"),
             causes::key_not_visible(self.issuer.as_str(), kid, url, strange),
         )
-        .answered(told(JWKS, &response)))
+        .answered(upstream_response(JWKS, &response)))
     }
 
     async fn get(&self, step: &'static str, url: &str) -> Result<Response<Bytes>, Failed> {
@@ -89,7 +89,7 @@ impl Documents<'_> {
                     vec![unreached]
                 }
             };
-            let silent = UpstreamAnswer { message: Some(error.told()), ..nothing(step) };
+            let silent = UpstreamResponse { message: Some(error.description()), ..nothing(step) };
             Failed::new(format!("{url} cannot be fetched: {error}"), causes).answered(silent)
         })?;
         if response.status() == StatusCode::OK {
@@ -100,12 +100,12 @@ impl Documents<'_> {
             format!("{url} responded with {status}"),
             causes::unavailable(iss, url, Some(status)),
         )
-        .answered(told(step, &response)))
+        .answered(upstream_response(step, &response)))
     }
 }
 
-fn nothing(step: &str) -> UpstreamAnswer {
-    UpstreamAnswer {
+fn nothing(step: &str) -> UpstreamResponse {
+    UpstreamResponse {
         provider: "issuer".to_owned(),
         step: step.to_owned(),
         status: None,
@@ -115,8 +115,8 @@ fn nothing(step: &str) -> UpstreamAnswer {
     }
 }
 
-fn told(step: &str, response: &Response<Bytes>) -> UpstreamAnswer {
-    UpstreamAnswer {
+fn upstream_response(step: &str, response: &Response<Bytes>) -> UpstreamResponse {
+    UpstreamResponse {
         status: Some(response.status().as_u16()),
         message: Redactor::new([]).optional(Some(&String::from_utf8_lossy(response.body()))),
         ..nothing(step)

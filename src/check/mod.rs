@@ -18,8 +18,8 @@ pub use self::image::ImageReference;
 pub use self::recorder::OnProgress;
 use self::recorder::Recorder;
 use self::registry::Registry;
-use crate::api_types::check::{CheckAnswer, CheckStep};
-use crate::api_types::problem::UpstreamAnswer;
+use crate::api_types::check::{CheckResponse, CheckStep};
+use crate::api_types::problem::UpstreamResponse;
 use crate::audit::{Event, EventKind, Outcome};
 use crate::carnet::Carnet;
 use crate::diagnosis::{Asked, Cause, issuer as causes};
@@ -71,7 +71,7 @@ struct Failed {
     /// A description of the failure.
     detail: String,
     /// The response. Boxed to keep results small.
-    upstream: Option<Box<UpstreamAnswer>>,
+    upstream: Option<Box<UpstreamResponse>>,
     causes: Vec<Cause>,
 }
 
@@ -80,7 +80,7 @@ impl Failed {
         Self { detail: detail.into(), upstream: None, causes }
     }
 
-    fn answered(self, upstream: UpstreamAnswer) -> Self {
+    fn answered(self, upstream: UpstreamResponse) -> Self {
         Self { upstream: Some(Box::new(upstream)), ..self }
     }
 }
@@ -98,7 +98,7 @@ pub async fn check(
     carnet: &Carnet,
     check: Check<'_>,
     progress: OnProgress<'_>,
-) -> Result<CheckAnswer, TransportConfigError> {
+) -> Result<CheckResponse, TransportConfigError> {
     let transport = carnet.http()?;
     let chain = Chain {
         issuer: carnet.audited_issuer(),
@@ -118,7 +118,7 @@ struct Chain<'a> {
 }
 
 impl Chain<'_> {
-    async fn run(&self, progress: OnProgress<'_>) -> CheckAnswer {
+    async fn run(&self, progress: OnProgress<'_>) -> CheckResponse {
         let recorder = Recorder::new(self.clock, progress);
         let Check { feed, context, scope, image, network, .. } = &self.check;
         let mut presented = self.expected();
@@ -135,7 +135,7 @@ impl Chain<'_> {
             }
         }
         let (steps, warnings) = recorder.into_parts();
-        CheckAnswer {
+        CheckResponse {
             feed: feed.path().to_string(),
             registry: feed.registry.to_string(),
             ok: steps.iter().all(|step| step.ok),

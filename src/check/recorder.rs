@@ -82,7 +82,7 @@ impl<'a> Recorder<'a> {
             detail: Some(detail),
             presented: presented.map(Into::into),
             upstream: upstream.map(|upstream| *upstream),
-            causes: causes.iter().map(|cause| told(cause, asked)).collect(),
+            causes: causes.iter().map(|cause| check_cause(cause, asked)).collect(),
             ..self.step(&running)
         };
         self.ended(&mut state, ended);
@@ -125,7 +125,7 @@ impl<'a> Recorder<'a> {
     }
 }
 
-fn told(cause: &Cause, asked: &Asked<'_>) -> CheckCause {
-    let (fix, command) = cause.fix.told(asked);
+fn check_cause(cause: &Cause, asked: &Asked<'_>) -> CheckCause {
+    let (fix, command) = cause.fix.written_out(asked);
     CheckCause { cause: cause.why.clone(), fix, command }
 }

@@ -65,14 +65,14 @@ pub(super) async fn run(opening: OpeningOptions, arguments: DoctorArguments) -> 
         match config.issuer_of(store).await {
             Ok(issuer) => {
                 findings.push(issuer_url::check_view(&trust, reach));
-                look_at(&issuer, &fetcher, reach, stored.as_ref(), &config, &mut findings).await;
+                check_issuer(&issuer, &fetcher, reach, stored.as_ref(), &config, &mut findings).await;
             }
             Err(OpenError::Store(error)) => findings.push(unreadable("issuer-url", &error)),
             Err(other) => return Err(other.into()),
         }
         store.close().await;
     }
-    match files::look(config.database.path(), &config.master_key, config.state_file.as_deref()) {
+    match files::inspect(config.database.path(), &config.master_key, config.state_file.as_deref()) {
         Ok(seen) => findings.extend(files::check(&seen)),
         Err(error) => findings.push(Finding::failed("database-files", format!("cannot be checked: {error}"))),
     }
@@ -171,7 +171,7 @@ fn unreadable(id: &'static str, error: &StoreError) -> Finding {
 }
 
 /// Checks the public documents, fetched as a cloud fetches them.
-async fn look_at(
+async fn check_issuer(
     issuer: &IssuerUrl,
     fetcher: &Fetcher<'_>,
     reach: Reach,

@@ -198,7 +198,7 @@ mod tests {
     fn help_tells_the_rules_that_no_option_shows() {
         let mut command = super::Arguments::command();
         command.build();
-        for (path, told) in [
+        for (path, words) in [
             ("key policy", "or have a unit (10m, 1h, 30d)"),
             ("key rewrap", "a thief of the database and the master key"),
             ("key clock", "compares this machine's clock with the database"),
@@ -208,8 +208,8 @@ mod tests {
             let names = path.split(' ');
             let found = names.fold(&mut command, |command, name| command.find_subcommand_mut(name).unwrap());
             let help = found.render_long_help().to_string();
-            let words: Vec<&str> = help.split_whitespace().collect();
-            assert!(words.join(" ").contains(told), "{path}:\n{help}");
+            let shown: Vec<&str> = help.split_whitespace().collect();
+            assert!(shown.join(" ").contains(words), "{path}:\n{help}");
         }
         let key = command.find_subcommand_mut("key").unwrap().render_help().to_string();
         assert!(key.contains("after a leak, use --leaked"), "{key}");

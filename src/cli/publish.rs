@@ -108,7 +108,7 @@ pub(super) async fn run(opening: OpeningOptions, arguments: PublishArguments) ->
         registered: is_new || is_registered,
     };
     show(&response, arguments.output.output)?;
-    tell(&carnet, &response, was_altered, is_new);
+    report(&carnet, &response, was_altered, is_new);
     Ok(())
 }
 
@@ -269,7 +269,7 @@ fn show(response: &PublishOutput, format: Format) -> Result<(), CommandFailure> 
 }
 
 /// Prints notes on the result and on the next steps.
-fn tell(carnet: &Carnet, response: &PublishOutput, was_altered: bool, is_new: bool) {
+fn report(carnet: &Carnet, response: &PublishOutput, was_altered: bool, is_new: bool) {
     let PublishOutput { target, issuer, generation, written, .. } = response;
     if written.is_empty() {
         output::note(&format!("nothing to do: {target} shows generation {generation} already"));

@@ -6,7 +6,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 
 use super::server_url::ServerUrl;
-use crate::api_types::problem::{PresentedClaims, Problem, UpstreamAnswer};
+use crate::api_types::problem::{PresentedClaims, Problem, UpstreamResponse};
 use crate::exchange::Redactor;
 use crate::exchange::transport::TransportError;
 
@@ -80,7 +80,7 @@ pub(super) fn cleared(problem: Problem, redactor: &Redactor) -> Problem {
         field: optional(problem.field),
         hint: optional(problem.hint),
         request_id: optional(problem.request_id),
-        upstream: problem.upstream.map(|upstream| UpstreamAnswer {
+        upstream: problem.upstream.map(|upstream| UpstreamResponse {
             provider: text(upstream.provider),
             step: text(upstream.step),
             status: upstream.status,
@@ -110,7 +110,7 @@ mod tests {
         let hostile = "\u{1b}[2J\nhint: run this\u{202e} carnet_hunter2 ".to_owned() + &"x".repeat(100_000);
         let problem = Problem {
             title: Cow::Owned(hostile.clone()),
-            upstream: Some(UpstreamAnswer {
+            upstream: Some(UpstreamResponse {
                 provider: hostile.clone(),
                 step: hostile.clone(),
                 status: None,

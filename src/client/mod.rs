@@ -37,12 +37,12 @@ pub use self::error::ClientError;
 use self::sender::{Again, Call, Sender, ServerResponse};
 pub use self::server_url::ServerUrl;
 use crate::api_types::audit::AuditPage;
-use crate::api_types::check::{CheckAnswer, CheckRequest};
-use crate::api_types::credentials::{CredentialAnswer, CredentialRequest};
-use crate::api_types::feeds::{FeedAnswer, FeedPatch, NewFeed};
-use crate::api_types::grants::{GrantAnswer, NewGrant, NewGrantAnswer};
-use crate::api_types::setup::SetupAnswer;
-use crate::api_types::signing_keys::{RotationAnswer, RotationRequest, SigningKeyAnswer};
+use crate::api_types::check::{CheckRequest, CheckResponse};
+use crate::api_types::credentials::{CredentialRequest, CredentialResponse};
+use crate::api_types::feeds::{FeedPatch, FeedResponse, NewFeed};
+use crate::api_types::grants::{GrantResponse, NewGrant, NewGrantResponse};
+use crate::api_types::setup::SetupResponse;
+use crate::api_types::signing_keys::{RotationRequest, RotationResponse, SigningKeyResponse};
 use crate::feed::FeedPath;
 use crate::feed::registry_host::RegistryHost;
 use crate::jose::jwk::Kid;
@@ -100,7 +100,7 @@ impl ApiClient {
         &self,
         feed: &FeedPath,
         request: &CredentialRequest,
-    ) -> Result<CredentialAnswer, ClientError> {
+    ) -> Result<CredentialResponse, ClientError> {
         self.credential_from(&format!("{}/credentials", feed_route(feed)), request).await
     }
 
@@ -109,27 +109,27 @@ impl ApiClient {
         &self,
         registry: &RegistryHost,
         request: &CredentialRequest,
-    ) -> Result<CredentialAnswer, ClientError> {
+    ) -> Result<CredentialResponse, ClientError> {
         self.credential_from(&format!("/registries/{registry}/credentials"), request).await
     }
 
     /// Lists the feeds of `space` that the grant reaches.
-    pub async fn feeds(&self, space: &Slug) -> Result<Vec<FeedAnswer>, ClientError> {
+    pub async fn feeds(&self, space: &Slug) -> Result<Vec<FeedResponse>, ClientError> {
         self.get(&format!("/spaces/{space}/feeds")).await
     }
 
     /// Returns a feed.
-    pub async fn feed(&self, feed: &FeedPath) -> Result<FeedAnswer, ClientError> {
+    pub async fn feed(&self, feed: &FeedPath) -> Result<FeedResponse, ClientError> {
         self.get(&feed_route(feed)).await
     }
 
     /// Adds a feed.
-    pub async fn create_feed(&self, space: &Slug, feed: &NewFeed) -> Result<FeedAnswer, ClientError> {
+    pub async fn create_feed(&self, space: &Slug, feed: &NewFeed) -> Result<FeedResponse, ClientError> {
         self.change(Method::POST, &format!("/spaces/{space}/feeds"), Some(feed)).await
     }
 
     /// Changes a feed.
-    pub async fn update_feed(&self, feed: &FeedPath, patch: &FeedPatch) -> Result<FeedAnswer, ClientError> {
+    pub async fn update_feed(&self, feed: &FeedPath, patch: &FeedPatch) -> Result<FeedResponse, ClientError> {
         self.change(Method::PATCH, &feed_route(feed), Some(patch)).await
     }
 
@@ -139,18 +139,18 @@ impl ApiClient {
     }
 
     /// Returns the cloud resources to create for a feed whose subject needs no context.
-    pub async fn setup(&self, feed: &FeedPath) -> Result<SetupAnswer, ClientError> {
+    pub async fn setup(&self, feed: &FeedPath) -> Result<SetupResponse, ClientError> {
         self.get(&format!("{}/setup", feed_route(feed))).await
     }
 
     /// Checks every step of a feed's chain and returns the result of each. A failed step is not an error.
-    pub async fn check(&self, feed: &FeedPath, request: &CheckRequest) -> Result<CheckAnswer, ClientError> {
+    pub async fn check(&self, feed: &FeedPath, request: &CheckRequest) -> Result<CheckResponse, ClientError> {
         let route = format!("{}/check", feed_route(feed));
         self.json(Method::POST, &route, Some(request), CREDENTIAL_TIMEOUT, Again::Never).await
     }
 
     /// Lists the signing keys.
-    pub async fn signing_keys(&self) -> Result<Vec<SigningKeyAnswer>, ClientError> {
+    pub async fn signing_keys(&self) -> Result<Vec<SigningKeyResponse>, ClientError> {
         self.get("/signing-keys").await
     }
 
@@ -158,22 +158,22 @@ impl ApiClient {
     pub async fn rotate_signing_keys(
         &self,
         request: &RotationRequest,
-    ) -> Result<RotationAnswer, ClientError> {
+    ) -> Result<RotationResponse, ClientError> {
         self.change(Method::POST, "/signing-keys/rotate", Some(request)).await
     }
 
     /// Revokes a signing key.
-    pub async fn revoke_signing_key(&self, kid: &Kid) -> Result<RotationAnswer, ClientError> {
+    pub async fn revoke_signing_key(&self, kid: &Kid) -> Result<RotationResponse, ClientError> {
         self.change(Method::POST, &format!("/signing-keys/{kid}/revoke"), None::<&()>).await
     }
 
     /// Lists the grants that are no wider than this client's own.
-    pub async fn grants(&self) -> Result<Vec<GrantAnswer>, ClientError> {
+    pub async fn grants(&self) -> Result<Vec<GrantResponse>, ClientError> {
         self.get("/grants").await
     }
 
     /// Creates a grant.
-    pub async fn create_grant(&self, grant: &NewGrant) -> Result<NewGrantAnswer, ClientError> {
+    pub async fn create_grant(&self, grant: &NewGrant) -> Result<NewGrantResponse, ClientError> {
         self.change(Method::POST, "/grants", Some(grant)).await
     }
 
@@ -205,9 +205,9 @@ impl ApiClient {
         &self,
         route: &str,
         request: &CredentialRequest,
-    ) -> Result<CredentialAnswer, ClientError> {
+    ) -> Result<CredentialResponse, ClientError> {
         let again = Again::IfBrokenOrPutOff;
-        let response: CredentialAnswer =
+        let response: CredentialResponse =
             self.json(Method::POST, route, Some(request), CREDENTIAL_TIMEOUT, again).await?;
         // A server that has the caller's token must not spread it to registries and clients' files.
         if !is_usable(&response) || self.sender.is_own_token(&response) {
@@ -262,7 +262,7 @@ fn feed_route(feed: &FeedPath) -> String {
 
 /// Returns true if a credential is safe to write to files and scripts: either a login or a token, a valid
 /// feed and registry, and every value on one line.
-fn is_usable(response: &CredentialAnswer) -> bool {
+fn is_usable(response: &CredentialResponse) -> bool {
     let is_line = |text: &str| !text.is_empty() && !text.contains(char::is_control);
     let is_secret = |secret: &SecretString| is_line(secret.reveal());
     let has_secret = match (&response.username, &response.password, &response.registry_token) {
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn a_credential_is_a_login_or_a_token_in_one_line_each() {
         let secret = |text: &str| Some(SecretString::new(text.to_owned()));
-        let good = CredentialAnswer {
+        let good = CredentialResponse {
             feed: "default/prod".to_owned(),
             registry: "registry.example:5000".to_owned(),
             username: Some("AWS".to_owned()),
@@ -320,17 +320,21 @@ mod tests {
             jti: Uuid::nil(),
         };
         assert!(is_usable(&good));
-        let token =
-            CredentialAnswer { username: None, password: None, registry_token: secret("t"), ..good.clone() };
+        let token = CredentialResponse {
+            username: None,
+            password: None,
+            registry_token: secret("t"),
+            ..good.clone()
+        };
         assert!(is_usable(&token));
         for bad in [
-            CredentialAnswer { registry: "https://evil.example/".to_owned(), ..good.clone() },
-            CredentialAnswer { feed: "\u{1b}[2J".to_owned(), ..good.clone() },
-            CredentialAnswer { password: secret("a\nb"), ..good.clone() },
-            CredentialAnswer { password: secret(""), ..good.clone() },
-            CredentialAnswer { password: None, ..good.clone() },
-            CredentialAnswer { username: Some("a:b".to_owned()), ..good.clone() },
-            CredentialAnswer { registry_token: secret("t"), ..good.clone() },
+            CredentialResponse { registry: "https://evil.example/".to_owned(), ..good.clone() },
+            CredentialResponse { feed: "\u{1b}[2J".to_owned(), ..good.clone() },
+            CredentialResponse { password: secret("a\nb"), ..good.clone() },
+            CredentialResponse { password: secret(""), ..good.clone() },
+            CredentialResponse { password: None, ..good.clone() },
+            CredentialResponse { username: Some("a:b".to_owned()), ..good.clone() },
+            CredentialResponse { registry_token: secret("t"), ..good.clone() },
         ] {
             assert!(!is_usable(&bad), "{bad:?}");
         }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::error::{ClientError, cleared};
 use super::server_url::ServerUrl;
 use crate::api_types::PREFIX;
-use crate::api_types::credentials::CredentialAnswer;
+use crate::api_types::credentials::CredentialResponse;
 use crate::api_types::problem::Problem;
 use crate::exchange::Redactor;
 use crate::exchange::transport::TransportErrorKind;
@@ -194,7 +194,7 @@ impl Sender {
     }
 
     /// Returns true if a credential repeats the client's own token.
-    pub(super) fn is_own_token(&self, response: &CredentialAnswer) -> bool {
+    pub(super) fn is_own_token(&self, response: &CredentialResponse) -> bool {
         let own = self.token.reveal();
         let secrets = [&response.password, &response.registry_token].into_iter().flatten();
         response.username.as_deref().is_some_and(|name| name.contains(own))

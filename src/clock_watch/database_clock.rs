@@ -94,7 +94,7 @@ impl ClockView {
 
     fn compare(clock: &Arc<dyn Clock>, stored: &StoredKeys, grants: Vec<GrantRow>) -> Self {
         let settings = stored.settings;
-        let reading = ClockWatch::new(Arc::clone(clock)).look(settings.time(), &settings.policy);
+        let reading = ClockWatch::new(Arc::clone(clock)).assess(settings.time(), &settings.policy);
         let leeway = settings.policy.leeway();
         // Clocks may differ by this much. Only a larger difference shows that one is wrong.
         let latest = reading.now.saturating_add(leeway).unwrap_or(Timestamp::MAX);

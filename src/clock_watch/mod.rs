@@ -64,7 +64,7 @@ impl ClockWatch {
     }
 
     /// Reads the clock, and judges it by the times that the database remembers.
-    pub fn look(&self, database: DatabaseTime, policy: &RotationPolicy) -> ClockReading {
+    pub fn assess(&self, database: DatabaseTime, policy: &RotationPolicy) -> ClockReading {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock, so that readings are judged in the order of the clocks.
         let (now, monotonic) = (self.clock.now(), self.clock.monotonic());

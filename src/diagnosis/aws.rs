@@ -120,16 +120,16 @@ pub(super) fn of_policy(message: &str, action: &str, assumed: &AssumedRole) -> O
     let message = message.to_ascii_lowercase();
     let explicit = message.contains("explicit deny");
     let how = if explicit { "denies" } else { "does not allow" };
-    if let Some((_, policy, whose)) = POLICIES.iter().find(|(words, ..)| message.contains(words)) {
+    if let Some((_, policy, owner)) = POLICIES.iter().find(|(words, ..)| message.contains(words)) {
         let why = format!("{policy} {how} {action} to {role}, whatever the role itself allows");
-        let fix = match *whose {
+        let fix = match *owner {
             "" => "request without repositories and actions; if that works, report the policy as a bug in \
                    carnet"
                 .to_owned(),
-            whose if explicit => {
-                format!("ask {whose} to exempt {role} from the statement that denies {action}")
+            owner if explicit => {
+                format!("ask {owner} to exempt {role} from the statement that denies {action}")
             }
-            whose => format!("ask {whose} to allow {action} to {role}"),
+            owner => format!("ask {owner} to allow {action} to {role}"),
         };
         return Some(vec![Cause::act(why, fix)]);
     }

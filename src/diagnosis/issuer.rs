@@ -11,27 +11,27 @@ pub(crate) fn unavailable(iss: &str, url: &str, status: Option<u16>) -> Vec<Caus
             Fix::Command(format!("carnet serve --issuer {iss}")),
         )
     };
-    let look = |why: &str| Cause::new(why, Fix::Command(format!("curl -i {url}")));
+    let inspect = |why: &str| Cause::new(why, Fix::Command(format!("curl -i {url}")));
     match status {
-        Some(300..=399) => vec![look(
+        Some(300..=399) => vec![inspect(
             "the response is a redirect, which clouds do not follow: serve the documents at the issuer URL \
              itself",
         )],
         Some(404) => vec![
-            look(
+            inspect(
                 "a proxy before carnet changes the path: it must pass /.well-known on below the issuer URL's \
                  path",
             ),
             serve(),
         ],
         Some(401 | 403) => {
-            vec![look("something before carnet requires a login: both documents must be public")]
+            vec![inspect("something before carnet requires a login: both documents must be public")]
         }
-        Some(500..) => vec![serve(), look("the proxy before carnet does not reach it")],
-        Some(_) => vec![look("something other than carnet responds at the issuer URL")],
+        Some(500..) => vec![serve(), inspect("the proxy before carnet does not reach it")],
+        Some(_) => vec![inspect("something other than carnet responds at the issuer URL")],
         None => vec![
             serve(),
-            look(
+            inspect(
                 "the host name does not resolve to carnet or its proxy, or a firewall blocks the connection \
                  from this machine",
             ),
@@ -65,7 +65,7 @@ pub(crate) fn unreadable(url: &str) -> Vec<Cause> {
 /// keys, but none of this issuer.
 pub(crate) fn key_not_visible(iss: &str, kid: &str, jwks_uri: &str, strange: bool) -> Vec<Cause> {
     let cache = || Cause::early(format!("a cache before carnet serves an older JWKS, without the key {kid}"));
-    let look = Cause::new(
+    let inspect = Cause::new(
         "a cache may keep it for longer than its Cache-Control allows",
         Fix::Command(format!("curl -i {jwks_uri}")),
     );
@@ -73,7 +73,7 @@ pub(crate) fn key_not_visible(iss: &str, kid: &str, jwks_uri: &str, strange: boo
         "the server at the issuer URL uses another database: its JWKS has none of this database's keys",
         Fix::Command(format!("carnet serve --issuer {iss}")),
     );
-    if strange { vec![database, cache(), look] } else { vec![cache(), look] }
+    if strange { vec![database, cache(), inspect] } else { vec![cache(), inspect] }
 }
 
 /// Returns the cause if the feed's subject needs a context key that was not given.

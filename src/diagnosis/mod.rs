@@ -163,7 +163,7 @@ impl Cause {
 impl Fix {
     /// Returns the fix as a sentence for people, with the command that does it, if there is one.
     #[must_use]
-    pub fn told(&self, asked: &Asked<'_>) -> (String, Option<String>) {
+    pub fn written_out(&self, asked: &Asked<'_>) -> (String, Option<String>) {
         let feed = asked.feed;
         match self {
             Self::Trust => {

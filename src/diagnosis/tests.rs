@@ -90,7 +90,7 @@ fn fixes_are_commands_for_this_feed_and_context() {
         (Fix::Command("carnet key list".to_owned()), Some("carnet key list")),
         (Fix::Act("think".to_owned()), None),
     ] {
-        assert_eq!(fix.told(&asked).1.as_deref(), command);
+        assert_eq!(fix.written_out(&asked).1.as_deref(), command);
     }
 }
 
@@ -113,7 +113,10 @@ fn checking_again_asks_for_the_same_once_more() {
         let network = if more.contains("--ca-file") { &network[..] } else { &network[1..] };
         let asked =
             Asked { feed: &feed, context: &Context::empty(), scope: &scope, image, feed_type, network };
-        assert_eq!(fix.told(&asked).1, Some(format!("{narrow}{more} --proxy http://proxy.example:3128")));
+        assert_eq!(
+            fix.written_out(&asked).1,
+            Some(format!("{narrow}{more} --proxy http://proxy.example:3128"))
+        );
     }
 }
 

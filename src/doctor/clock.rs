@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_clock_is_judged_by_differences_that_network_delay_cannot_explain() {
-        for (began, answered, age, expected, told) in [
+        for (began, answered, age, expected, words) in [
             ("08:49:37.5", "08:49:37.6", None, Status::Ok, "agrees"),
             ("08:49:36", "08:49:40", None, Status::Ok, "agrees"),
             ("08:49:30", "08:49:31", None, Status::Warning, "6 s behind"),
@@ -136,7 +136,7 @@ mod tests {
             let response = response("Sun, 06 Nov 1994 08:49:37 GMT", age, &began, &answered);
             let finding = check(&[&response], LEEWAY, false).unwrap();
             assert_eq!(finding.status, expected, "{began} {answered}: {}", finding.summary);
-            assert!(finding.summary.contains(told), "{}", finding.summary);
+            assert!(finding.summary.contains(words), "{}", finding.summary);
         }
         let nonsense = response("yesterday", None, "1994-11-06T00:00:00Z", "1994-11-06T00:00:00Z");
         assert_eq!(check(&[&nonsense], LEEWAY, false), None);
@@ -166,7 +166,7 @@ mod tests {
                 erasure_pending: false,
             };
             let watch = ClockWatch::new(Arc::new(SimulatedClock::at(now)));
-            let reading = watch.look(settings.time(), &settings.policy);
+            let reading = watch.assess(settings.time(), &settings.policy);
             let view = ClockView { reading, settings, later_keys: 0, later_grants };
             assert_eq!(check_high_water(&view).status, expected, "{ahead}");
         }

@@ -50,7 +50,7 @@ pub struct Seen {
 /// # Errors
 ///
 /// Any I/O error except “not found”, for example for a folder that may not be searched.
-pub fn look(
+pub fn inspect(
     database: &Path,
     master_key: &MasterKeySource,
     state_file: Option<&Path>,

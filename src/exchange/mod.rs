@@ -205,7 +205,7 @@ impl Call<'_> {
             }
         }
         response.map_err(|source| {
-            let upstream = Upstream::silent(step, source.told());
+            let upstream = Upstream::silent(step, source.description());
             self.fail(step, ExchangeFailure::Unreachable { upstream, source })
         })
     }

@@ -68,7 +68,7 @@ impl Verifier {
     /// Returns whether the verifier checks the subject first and fetches keys only for a known subject.
     /// Assumed for Entra, which finds the federated credential by issuer and subject; Microsoft does not
     /// document it.
-    pub(crate) fn looks_at_the_subject_first(&self) -> bool {
+    pub(crate) fn checks_the_subject_first(&self) -> bool {
         self.provider == "azure" && self.is_vendors()
     }
 }

@@ -181,7 +181,7 @@ impl Feeds {
         let (mut write, confirmed, now) = self.begin(&by).await?;
         let settings = write.key_settings().await?;
         let longest = settings.policy.max_token_lifetime();
-        self.watch.look(settings.time(), &settings.policy).check().map_err(FeedsError::Clock)?;
+        self.watch.assess(settings.time(), &settings.policy).check().map_err(FeedsError::Clock)?;
         let feed = Feed::new(draft, id, longest, now)?;
         check_hosts(None, &feed)?;
         let path = feed.path();
@@ -298,8 +298,8 @@ async fn tell_keys(
 fn members(feed: &Feed) -> Value {
     let mut members = serde_json::to_value(feed).unwrap_or_default();
     if let Some(members) = members.as_object_mut() {
-        for told in ["created_at", "updated_at"] {
-            members.remove(told);
+        for reported in ["created_at", "updated_at"] {
+            members.remove(reported);
         }
     }
     members

@@ -64,7 +64,7 @@ struct Framing {
 
 impl LineEnds {
     /// Reads the bytes that have arrived, and invalidates a head in which a line ends in a bare LF.
-    pub(super) fn look_at(&mut self, mut bytes: &mut [u8]) {
+    pub(super) fn scan(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
             let seen = match &mut self.state {
                 State::Refused => return,
@@ -194,7 +194,7 @@ mod tests {
         let mut passed = Vec::new();
         for part in parts {
             let mut part = part.to_vec();
-            line_ends.look_at(&mut part);
+            line_ends.scan(&mut part);
             passed.extend(part);
         }
         passed

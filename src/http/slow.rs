@@ -64,7 +64,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         if read.is_ready() {
             self.activity.hear();
             if let Some(arrived) = buffer.filled_mut().get_mut(before..) {
-                self.line_ends.look_at(arrived);
+                self.line_ends.scan(arrived);
             }
         }
         read

@@ -174,7 +174,7 @@ impl Issuer {
         let confirmed = AtomicU64::new(millis(clock.monotonic()));
         let is_kept = AtomicBool::new(false);
         let stored = vault.keys().await?;
-        let pruning_time = watch.look(stored.settings.time(), &stored.settings.policy).pruning_time;
+        let pruning_time = watch.assess(stored.settings.time(), &stored.settings.policy).pruning_time;
         let pulse = ArcSwap::from_pointee(stored.settings.pulse());
         let health = ArcSwap::from_pointee(Health {
             rotation_error: None,
@@ -353,7 +353,7 @@ impl Issuer {
     /// Reads the wall clock, with the verdict on it.
     #[must_use]
     pub fn clock_reading(&self) -> ClockReading {
-        self.watch.look(self.pulse.load().time, &self.current.load().settings.policy)
+        self.watch.assess(self.pulse.load().time, &self.current.load().settings.policy)
     }
 
     /// Mints a token for `feed` in `context`.
@@ -392,7 +392,7 @@ impl Issuer {
         if let Some(limit) = feed.provider.subject_limit() {
             subject.check_limit(limit)?;
         }
-        let reading = self.watch.look(self.pulse.load().time, &key_set.settings.policy);
+        let reading = self.watch.assess(self.pulse.load().time, &key_set.settings.policy);
         reading.check_for_minting().map_err(MintError::Clock)?;
         let now = reading.now;
         let jti = self.token_identifiers.next_at(now)?;

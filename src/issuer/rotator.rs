@@ -175,7 +175,7 @@ impl Rotator {
     ) -> Result<(), RotationError> {
         let mut write = self.vault.store().write_first().await?;
         let stored = self.vault.keys_in(&mut write).await?;
-        let reading = self.watch.look(stored.settings.time(), &stored.settings.policy);
+        let reading = self.watch.assess(stored.settings.time(), &stored.settings.policy);
         // A longer `rotate-every` could make a clock trusted that no operator has accepted.
         if let ClockTrust::Ahead { .. } = reading.trust {
             reading.check().map_err(RotationError::Clock)?;
@@ -307,7 +307,7 @@ impl Rotator {
     /// The time of an event is never earlier than the high-water time. Otherwise a key made in an emergency,
     /// while the clock was far behind, would count as published for a long time once the clock is corrected.
     fn believed_now(&self, settings: &KeySettings, cause: Cause<'_>) -> Result<Timestamp, RotationError> {
-        let reading = self.watch.look(settings.time(), &settings.policy);
+        let reading = self.watch.assess(settings.time(), &settings.policy);
         if !cause.is_emergency {
             reading.check().map_err(RotationError::Clock)?;
         }

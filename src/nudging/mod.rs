@@ -190,12 +190,12 @@ impl Nudging {
     }
 
     /// Carries out one round, which this process must have claimed: waits until the copies of the documents
-    /// show the revocation, sends a token to every verifier, passes each result to `tell`, and ends the
+    /// show the revocation, sends a token to every verifier, passes each result to `report`, and ends the
     /// round. After an error, the round is still due and still claimed.
     pub(crate) async fn carry_out(
         &self,
         nudge: &mut Nudge,
-        mut tell: impl FnMut(&Shown) + Send,
+        mut report: impl FnMut(&Shown) + Send,
     ) -> Result<Round, NudgeError> {
         self.wait_for_copies(nudge).await?;
         let mut round = Round::default();
@@ -207,7 +207,7 @@ impl Nudging {
                 if !verifiers.is_empty() {
                     let transport = Box::new(ReqwestTransport::new(self.transport.clone())?);
                     let task = self.task(signer, transport);
-                    self.show_all(nudge, task, verifiers, &mut round, &mut tell).await?;
+                    self.show_all(nudge, task, verifiers, &mut round, &mut report).await?;
                 }
             }
         }
@@ -239,7 +239,7 @@ impl Nudging {
         task: Arc<Task>,
         verifiers: HashMap<Verifier, Feed>,
         round: &mut Round,
-        tell: &mut (impl FnMut(&Shown) + Send),
+        report: &mut (impl FnMut(&Shown) + Send),
     ) -> Result<(), NudgeError> {
         let mut claim_at = self.clock.monotonic() + CLAIM_EVERY;
         let (mut waiting, mut shown) = (verifiers.into_iter(), JoinSet::new());
@@ -268,7 +268,7 @@ impl Nudging {
                 Reaction::Refused(_) | Reaction::Accepted => round.answered += 1,
                 Reaction::Failed(_) => round.failed += 1,
             }
-            tell(&done);
+            report(&done);
             if self.clock.monotonic() >= claim_at {
                 claim_at = self.clock.monotonic() + CLAIM_EVERY;
                 if !self.store.claim_nudge(nudge, self.clock.now()).await? {
@@ -368,7 +368,7 @@ impl Task {
 
     /// Sends the token. The error says why the verifier has not checked it.
     async fn try_to_show(&self, verifier: &Verifier, feed: &Feed) -> Result<Reaction, String> {
-        let subject = match verifier.looks_at_the_subject_first() {
+        let subject = match verifier.checks_the_subject_first() {
             true => NudgeSubject::Feed,
             false => NudgeSubject::Nobody,
         };

@@ -114,11 +114,11 @@ async fn a_verifier_whose_attempt_panics_counts_as_not_reached() {
     let nudging = world.carnet.nudging();
     let (verifiers, _) = nudging.verifiers(Algorithm::Es256).await.unwrap();
     let task = nudging.task(nudging.signer(&nudge).await.unwrap().unwrap(), Box::new(Panicking));
-    let (mut round, mut told) = (Round::default(), Vec::new());
-    let mut tell = |shown: &Shown| told.push(format!("{shown:?}"));
-    nudging.show_all(&mut nudge, task, verifiers, &mut round, &mut tell).await.unwrap();
+    let (mut round, mut reported) = (Round::default(), Vec::new());
+    let mut report = |shown: &Shown| reported.push(format!("{shown:?}"));
+    nudging.show_all(&mut nudge, task, verifiers, &mut round, &mut report).await.unwrap();
     assert_eq!((round.answered, round.failed), (0, 3));
-    assert!(told.len() == 3 && told.iter().all(|text| text.contains("panicked")), "{told:?}");
+    assert!(reported.len() == 3 && reported.iter().all(|text| text.contains("panicked")), "{reported:?}");
 }
 
 /// Gets no response; meanwhile this process stalls for so long that another one claims the round.

@@ -154,13 +154,13 @@ impl Publisher {
     /// Runs the loop that keeps the copy up to date. It never returns; the future may be dropped at any time.
     pub async fn run(&mut self) {
         loop {
-            self.look().await;
+            self.check_target().await;
             self.clock.sleep_until(self.clock.monotonic() + LOOK_EVERY).await;
         }
     }
 
     /// Runs one step: writes after a change, and compares when a comparison is due.
-    pub async fn look(&mut self) {
+    pub async fn check_target(&mut self) {
         let now = self.clock.monotonic();
         let edition = Edition::of(&self.issuer);
         let generation = edition.label.generation;

@@ -164,12 +164,12 @@ mod tests {
         /// Covers any sequence of observed clocks and verdicts on them.
         #[test]
         fn no_step_is_longer_than_the_passed_time_and_a_day(
-            looks in proptest::collection::vec((0..2 * HOUR, -2 * DAY..4000 * DAY, 0..3), 1..80)
+            readings in proptest::collection::vec((0..2 * HOUR, -2 * DAY..4000 * DAY, 0..3), 1..80)
         ) {
             let mut clock = PruningClock::default();
             let (mut now, mut time, mut furthest, mut database) = (0, 0, 0, seen(0));
             let mut steps = 0;
-            for (passes, off, trust) in looks {
+            for (passes, off, trust) in readings {
                 now += passes;
                 let trust = if trust == 0 { ClockTrust::Ahead { high_water: at(0) } } else { ClockTrust::Steady };
                 let before = time;

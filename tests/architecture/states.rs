@@ -32,8 +32,8 @@ fn every_statement_that_changes_a_row_that_counts_appends_a_state() {
         "revoke_all_grants",
     ];
     let mut found = String::new();
-    let is_looked_at = |source: &Source| source.path.starts_with("store/") && !source.path.contains("tests");
-    for Source { path, text } in crate::sources().into_iter().filter(is_looked_at) {
+    let is_checked = |source: &Source| source.path.starts_with("store/") && !source.path.contains("tests");
+    for Source { path, text } in crate::sources().into_iter().filter(is_checked) {
         for statement in STATEMENTS {
             for (position, _) in text.match_indices(statement) {
                 let start = text[..position].rfind("fn ").unwrap_or_default();
@@ -88,8 +88,8 @@ fn every_statement_that_changes_rows_checks_the_number_of_rows_that_it_affects()
     ];
     let mut found = String::new();
     let mut used = std::collections::BTreeSet::new();
-    let is_looked_at = |source: &Source| source.path.starts_with("store/") && !source.path.contains("tests");
-    for Source { path, text } in crate::sources().into_iter().filter(is_looked_at) {
+    let is_checked = |source: &Source| source.path.starts_with("store/") && !source.path.contains("tests");
+    for Source { path, text } in crate::sources().into_iter().filter(is_checked) {
         let text = text.split("mod tests {").next().unwrap_or_default();
         for call in [".execute(", ".count_affected("] {
             for (position, _) in text.match_indices(call) {

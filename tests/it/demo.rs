@@ -13,7 +13,7 @@ fn the_demo_tells_the_whole_chain_and_leaves_nothing_behind() {
     assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{}", output.stdout);
 
     let account = &output.stdout;
-    let mut told_until = 0;
+    let mut read_until = 0;
     for step in [
         "  issuer      http://127.0.0.1:",
         "  JWKS        http://127.0.0.1:",
@@ -60,8 +60,8 @@ fn the_demo_tells_the_whole_chain_and_leaves_nothing_behind() {
         "  hint        ",
         "Done: every step did what it should.",
     ] {
-        let at = account[told_until..].find(step);
-        told_until +=
+        let at = account[read_until..].find(step);
+        read_until +=
             at.unwrap_or_else(|| panic!("{step:?} is not told, or not in order:\n{account}")) + step.len();
     }
 

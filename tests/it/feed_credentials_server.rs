@@ -147,7 +147,7 @@ fn a_kubernetes_secret_holds_the_same_configuration_that_docker_reads() {
 }
 
 /// Returns the text of a failure without request ids.
-fn told(output: &Output) -> String {
+fn outcome_of(output: &Output) -> String {
     let is_name = |line: &&str| line.starts_with("  request ");
     output.stderr.lines().filter(|line| !is_name(line)).map(|line| line.to_owned() + "\n").collect()
 }
@@ -168,7 +168,7 @@ fn a_providers_refusal_reads_the_same_through_a_server() {
             "hint: the trust policy of arn:aws:iam::123456789012:role/pull must allow",
         ],
     );
-    assert_eq!((told(&remote), remote.status), (told(&local), local.status));
+    assert_eq!((outcome_of(&remote), remote.status), (outcome_of(&local), local.status));
 
     let long = ["--min-remaining=13h"];
     for output in [

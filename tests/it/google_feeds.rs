@@ -135,12 +135,13 @@ fn without_a_service_account_a_credential_lives_as_long_as_the_token_and_is_hand
     }
     // A request for more than the token's lifetime is refused, with advice for this cloud only.
     let refused = credential("default/short", &["--min-remaining=20m"]);
-    let told = &refused.stderr;
+    let message = &refused.stderr;
     assert!(
-        refused.status == 1 && told.contains("without a service account the credential ends with the token"),
-        "{told}"
+        refused.status == 1
+            && message.contains("without a service account the credential ends with the token"),
+        "{message}"
     );
-    assert!(told.contains("token_lifetime") && !told.contains("session"), "{told}");
+    assert!(message.contains("token_lifetime") && !message.contains("session"), "{message}");
     let (viewer, wish) =
         (world.grant(&["--role=deployer", "--space=default"]), json!({"min_remaining_seconds": 1200}));
     let refused = world.credentials(&viewer, "default/short", &wish);

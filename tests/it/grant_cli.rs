@@ -16,9 +16,9 @@ fn create(carnet: &Carnet, arguments: &[&str]) -> Value {
 }
 
 #[track_caller]
-fn assert_refused(output: &Output, status: i32, told: &[&str]) {
+fn assert_refused(output: &Output, status: i32, texts: &[&str]) {
     assert_eq!((output.status, output.stdout.as_str()), (status, ""), "{}", output.stderr);
-    for words in told {
+    for words in texts {
         assert!(output.stderr.contains(words), "should say {words:?}:\n{}", output.stderr);
     }
 }

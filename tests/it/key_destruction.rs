@@ -96,8 +96,8 @@ impl Issuer {
 
     /// Returns whether `/readyz` reports a pending erasure after `maintenance` has run.
     async fn readyz_says_pending(&self, maintenance: &mut Maintenance) -> bool {
-        let looked = tokio::time::timeout(LOOKS_WITHIN, maintenance.tick()).await;
-        looked.expect("the maintenance waits for the reader, and sees no change of keys meanwhile");
+        let ticked = tokio::time::timeout(LOOKS_WITHIN, maintenance.tick()).await;
+        ticked.expect("the maintenance waits for the reader, and sees no change of keys meanwhile");
         let documents = PublicDocuments::new(Arc::clone(self.carnet.issuer()), Detail::Full);
         let response = documents.response(&Method::GET, "/readyz", &HeaderMap::new()).unwrap();
         let body = response.into_body().collect().await.unwrap().to_bytes();

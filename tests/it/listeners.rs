@@ -230,8 +230,8 @@ fn a_certificate_is_reloaded_while_requests_go_on() {
     put(&key, &fs::read(old.server_key()).unwrap());
     server.process.signal("HUP");
     wait_until(SOON, || over_tls(&listening, &old, JWKS)).expect("SIGHUP does not reload");
-    let told = server.process.stderr().matches("certificate is not reloaded").count();
-    assert_eq!(told, 2, "each failure is told once");
+    let warnings = server.process.stderr().matches("certificate is not reloaded").count();
+    assert_eq!(warnings, 2, "each failure is told once");
 }
 
 #[test]

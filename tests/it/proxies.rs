@@ -49,7 +49,7 @@ const REFUSALS: &[(&str, &str, &str)] = &[
 #[test]
 fn a_proxy_that_opens_no_tunnel_is_reported_as_the_proxy_by_feed_check() {
     let issuer = issuer();
-    for (response, told, fix) in REFUSALS {
+    for (response, text, fix) in REFUSALS {
         let response: &'static str = format!("HTTP/1.1 {response}").leak();
         let proxy = ForwardProxy::answering(None, response);
         let url = format!("http://{}", proxy.address);
@@ -57,7 +57,7 @@ fn a_proxy_that_opens_no_tunnel_is_reported_as_the_proxy_by_feed_check() {
         let what = format!("{response}: {step:#}");
         assert_eq!(step["step"], "sts:AssumeRoleWithWebIdentity", "{what}");
         let message = step["upstream"]["message"].as_str().unwrap();
-        assert!(message.contains(told) && message.contains(&url), "{what}");
+        assert!(message.contains(text) && message.contains(&url), "{what}");
         let [cause] = &step["causes"].as_array().unwrap()[..] else { panic!("{what}") };
         assert!(cause["cause"].as_str().unwrap().contains("proxy"), "{what}");
         assert!(cause.to_string().contains(fix), "{what}");
@@ -69,13 +69,13 @@ fn a_proxy_that_opens_no_tunnel_is_reported_as_the_proxy_by_feed_check() {
 fn a_proxy_that_opens_no_tunnel_is_reported_as_the_proxy_by_feed_credentials() {
     let issuer = issuer();
     // The other responses are transient and are retried within the caller's deadline.
-    for (response, told, _) in REFUSALS.iter().filter(|(response, ..)| !response.starts_with(['5', '2'])) {
+    for (response, text, _) in REFUSALS.iter().filter(|(response, ..)| !response.starts_with(['5', '2'])) {
         let response: &'static str = format!("HTTP/1.1 {response}").leak();
         let proxy = ForwardProxy::answering(None, response);
         let output = credentials(&issuer, &format!("http://{}", proxy.address));
         assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{output:?}");
         let hint = output.stderr.split("hint: ").nth(1).unwrap_or_default();
-        assert!(output.stderr.contains(told) && hint.contains("proxy"), "{response}: {output:?}");
+        assert!(output.stderr.contains(text) && hint.contains("proxy"), "{response}: {output:?}");
     }
 }
 

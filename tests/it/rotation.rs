@@ -28,8 +28,8 @@ fn a_running_server_publishes_keys_that_another_process_rotated() {
     let (before, old_tokens) = (jwks(&server), mint(&carnet));
     let output = carnet.run(&["key", "rotate", "--force", "--yes"]);
     assert_eq!((output.status, output.stdout.as_str()), (0, ""), "{}", output.stderr);
-    for told in ["refuses every new RS256 token until", "signs from now on", "its private key is destroyed"] {
-        assert!(output.stderr.contains(told), "{told}:\n{}", output.stderr);
+    for text in ["refuses every new RS256 token until", "signs from now on", "its private key is destroyed"] {
+        assert!(output.stderr.contains(text), "{text}:\n{}", output.stderr);
     }
 
     let expected = kids(&list(&carnet));

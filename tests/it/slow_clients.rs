@@ -304,7 +304,7 @@ fn a_thousand_slow_clients_take_little_memory_and_delay_no_other_client() {
 }
 
 /// Returns the status of the response to `request`, and whether the connection is closed after it.
-fn told(server: &Server, request: &str) -> (String, bool) {
+fn outcome_of(server: &Server, request: &str) -> (String, bool) {
     let mut stream = server.stream();
     stream.write_all(request.as_bytes()).unwrap();
     let mut response = String::new();
@@ -332,7 +332,7 @@ fn a_request_names_one_host_and_its_lines_end_in_cr_lf() {
         ("a bare CR", "GET /healthz HTTP/1.1\r\nHost: a\rX: b\r\n\r\n", "400"),
         ("bare LFs in a body", "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n\n\n\n", "200"),
     ] {
-        let (answered, closed) = told(&server, request);
+        let (answered, closed) = outcome_of(&server, request);
         assert_eq!(answered, status, "{what}");
         assert!(closed, "{what}");
     }

@@ -74,7 +74,7 @@ impl Store {
     }
 
     /// Sets the environment of a command that uses the store at `address`.
-    fn tell(&self, command: &mut Command, address: &str) {
+    fn configure(&self, command: &mut Command, address: &str) {
         let endpoint = format!("http://{address}");
         match self {
             Self::S3(_) => command
@@ -92,7 +92,7 @@ impl Store {
     /// Returns the command that publishes the documents of `carnet` here.
     fn publish(&self, carnet: &Carnet, more: &[&str]) -> Command {
         let mut command = carnet.command(&[&["publish", self.target(), "--output=json"], more].concat());
-        self.tell(&mut command, &self.address());
+        self.configure(&mut command, &self.address());
         command
     }
 
@@ -214,7 +214,7 @@ fn a_server_brings_seaweedfs_up_to_date_on_every_change_of_keys() {
         "--issuer",
         &store.issuer(),
     ]);
-    store.tell(&mut command, &store.address());
+    store.configure(&mut command, &store.address());
     let server = Announced::of("carnet serve", &mut command);
     // Published before the announcement.
     let before = store.kids();
@@ -251,7 +251,7 @@ fn refuses_a_write_that_comes_too_late(store: Store, replaces: bool) {
         assert_eq!(output.status, 0, "{output:?}");
     });
     let mut late = older.command(&["publish", target]);
-    store.tell(&mut late, &proxy.address);
+    store.configure(&mut late, &proxy.address);
     let output = Output::of(&mut late, b"");
 
     assert_eq!(output.status, 1, "{output:?}");
@@ -293,13 +293,13 @@ fn azurite_refuses_to_create_a_document_created_in_the_meantime() {
 fn refusals_of_the_stores_are_reported_with_their_message_and_a_fix() {
     let (s3, azure) = (Store::s3(), Store::azure());
     let carnet = carnet(&s3);
-    let refused = |store: &Store, target: &str, change: &dyn Fn(&mut Command), told: &[&str]| {
+    let refused = |store: &Store, target: &str, change: &dyn Fn(&mut Command), texts: &[&str]| {
         let mut command = carnet.command(&["publish", target]);
-        store.tell(&mut command, &store.address());
+        store.configure(&mut command, &store.address());
         change(&mut command);
         let output = Output::of(&mut command, b"");
         assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{output:?}");
-        for words in told {
+        for words in texts {
             assert!(output.stderr.contains(words), "no {words:?} in:\n{}", output.stderr);
         }
         for secret in ["Signature=", "sig=", ADMINISTRATOR[1], READER[1]] {

@@ -139,7 +139,7 @@ impl Grants {
         let token = GrantToken::generate(id, self.random.as_ref())?;
         let mut write = self.store.write().await?;
         // Read after the wait for the lock: a maker whose grant ended meanwhile creates nothing.
-        let reading = self.look(&mut write).await?;
+        let reading = self.clock_reading(&mut write).await?;
         reading.check().map_err(GrantsError::Clock)?;
         let now = reading.now;
         draft.check(now)?;
@@ -319,9 +319,9 @@ impl Grants {
         }
     }
 
-    async fn look(&self, read: &mut ReadTransaction) -> Result<ClockReading, StoreError> {
+    async fn clock_reading(&self, read: &mut ReadTransaction) -> Result<ClockReading, StoreError> {
         let settings = read.key_settings().await?;
-        Ok(self.watch.look(settings.time(), &settings.policy))
+        Ok(self.watch.assess(settings.time(), &settings.policy))
     }
 }
 

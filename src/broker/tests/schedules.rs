@@ -16,7 +16,7 @@ enum Step {
     Pass(u64),
     SetWall(i64),
     Will(Outcome),
-    Change { feed: usize, told: bool },
+    Change { feed: usize, announced: bool },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -35,7 +35,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => prop_oneof![0..10u64, 0..400u64, 0..4000u64].prop_map(Step::Pass),
         1 => (-4000..4000i64).prop_map(Step::SetWall),
         3 => outcome.prop_map(Step::Will),
-        1 => (0..FEEDS, any::<bool>()).prop_map(|(feed, told)| Step::Change { feed, told }),
+        1 => (0..FEEDS, any::<bool>()).prop_map(|(feed, announced)| Step::Change { feed, announced }),
     ];
     proptest::collection::vec(step, 1..60)
 }
@@ -48,7 +48,7 @@ struct Known {
     /// Set if the last credential has been served from the cache.
     asked_since: bool,
     /// Set if the broker may still hold or fetch a credential for an earlier version.
-    untold: bool,
+    unannounced: bool,
 }
 
 /// A result handed out by the broker, with the wall-clock time.
@@ -71,7 +71,12 @@ impl Run {
     fn new() -> Self {
         let world = World::new();
         let known = (0..FEEDS)
-            .map(|number| Known { feed: feed(number), failed_at: None, asked_since: false, untold: false })
+            .map(|number| Known {
+                feed: feed(number),
+                failed_at: None,
+                asked_since: false,
+                unannounced: false,
+            })
             .collect();
         let (hand, handed) = tokio::sync::mpsc::unbounded_channel();
         Self { world, known, handed, hand }
@@ -82,7 +87,7 @@ impl Run {
         let issuer = self.world.broker.0.exchanger.issuer();
         let key = Key::of(issuer, &Context::empty(), &Scope::everything());
         let mut state = self.world.broker.0.lock();
-        if self.known[feed].untold {
+        if self.known[feed].unannounced {
             return (None, false);
         }
         match state.cache.find(self.known[feed].feed.id, &key) {
@@ -110,7 +115,7 @@ impl Run {
                     self.known[feed].asked_since = true;
                 }
                 may_ask[1 - feed] = false;
-                self.known[feed].untold = false;
+                self.known[feed].unannounced = false;
                 let (broker, row) = (self.world.broker.clone(), self.known[feed].feed.clone());
                 let (clock, hand) = (self.world.clock.clone(), self.hand.clone());
                 tokio::spawn(async move {
@@ -125,7 +130,7 @@ impl Run {
             Step::Pass(seconds) => {
                 for feed in 0..FEEDS {
                     let known = &self.known[feed];
-                    may_ask[feed] = held[feed].1 || known.asked_since || known.untold;
+                    may_ask[feed] = held[feed].1 || known.asked_since || known.unannounced;
                 }
                 self.world.clock.advance(Duration::from_secs(seconds));
             }
@@ -133,13 +138,13 @@ impl Run {
                 self.world.clock.step_wall_to(self.world.clock.now() + SignedDuration::from_secs(by));
             }
             Step::Will(outcome) => self.world.fake.will(outcome),
-            Step::Change { feed, told } => {
+            Step::Change { feed, announced } => {
                 let known = &mut self.known[feed];
                 let feed = changed(&known.feed);
-                if told {
+                if announced {
                     self.world.broker.forget(feed.id);
                 }
-                *known = Known { feed, failed_at: None, asked_since: false, untold: !told };
+                *known = Known { feed, failed_at: None, asked_since: false, unannounced: !announced };
             }
         }
         settle().await;

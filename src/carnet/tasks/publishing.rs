@@ -20,7 +20,7 @@ impl Carnet {
             () = maintenance.run() => {}
             () = audit_maintenance.run() => {}
             () = self.forget_changed_feeds() => {}
-            () = self.tell_master_keys(&server) => {}
+            () = self.report_master_keys(&server) => {}
             () = publish_all(publishers) => {}
             () = nudging.run() => {}
         }

@@ -16,7 +16,7 @@ use url::Url;
 
 use super::Failed;
 use super::challenge::Challenge;
-use crate::api_types::problem::UpstreamAnswer;
+use crate::api_types::problem::UpstreamResponse;
 use crate::diagnosis::{Cause, registry as causes};
 use crate::exchange::transport::{FirstBytes, HttpTransport, TransportError, TransportErrorKind};
 use crate::exchange::{Asked, Redactor, Secret, unreachable};
@@ -278,13 +278,13 @@ impl<'a> Registry<'a> {
             _ => Vec::new(),
         };
         let causes = std::iter::once(unreachable(error.kind(), &asked)).chain(others);
-        let upstream = UpstreamAnswer { message: Some(error.told()), ..nothing(purpose.step()) };
+        let upstream = UpstreamResponse { message: Some(error.description()), ..nothing(purpose.step()) };
         Failed::new(format!("{host} did not respond: {error}"), causes.collect()).answered(upstream)
     }
 
     /// Creates the failure for an unexpected response.
     pub(super) fn refused(&self, purpose: Purpose<'_>, response: &Response<Bytes>) -> Failed {
-        let upstream = self.told(purpose, response);
+        let upstream = self.upstream_response(purpose, response);
         let what = match purpose {
             Purpose::LogIn => format!("{} responded with {}", self.feed.registry, response.status().as_u16()),
             Purpose::Pull(image) => format!("{image} cannot be pulled"),
@@ -292,8 +292,8 @@ impl<'a> Registry<'a> {
         Failed::new(what, self.causes(purpose, &upstream)).answered(upstream)
     }
 
-    fn causes(&self, purpose: Purpose<'_>, upstream: &UpstreamAnswer) -> Vec<Cause> {
-        let UpstreamAnswer { status, code, message, .. } = upstream;
+    fn causes(&self, purpose: Purpose<'_>, upstream: &UpstreamResponse) -> Vec<Cause> {
+        let UpstreamResponse { status, code, message, .. } = upstream;
         let message = message.as_deref().unwrap_or_default();
         match purpose {
             Purpose::LogIn => causes::of_login(self.feed, *status, message),
@@ -311,7 +311,7 @@ impl<'a> Registry<'a> {
     }
 
     /// Describes a response, without the secrets that were sent.
-    fn told(&self, purpose: Purpose<'_>, response: &Response<Bytes>) -> UpstreamAnswer {
+    fn upstream_response(&self, purpose: Purpose<'_>, response: &Response<Bytes>) -> UpstreamResponse {
         let redactor = self.redactor();
         let body: Value = serde_json::from_slice(response.body()).unwrap_or_default();
         let error = &body["errors"][0];
@@ -321,7 +321,7 @@ impl<'a> Registry<'a> {
             // For an unknown format, the beginning of the body shows who sent it.
             None => String::from_utf8_lossy(response.body()).into_owned(),
         };
-        UpstreamAnswer {
+        UpstreamResponse {
             status: Some(response.status().as_u16()),
             code: redactor.optional(error["code"].as_str()),
             message: redactor.optional(Some(&message)),
@@ -335,8 +335,8 @@ fn may_be_plain_http(kind: TransportErrorKind) -> bool {
     matches!(kind, TransportErrorKind::Tls(_) | TransportErrorKind::Timeout | TransportErrorKind::Other)
 }
 
-fn nothing(step: &str) -> UpstreamAnswer {
-    UpstreamAnswer {
+fn nothing(step: &str) -> UpstreamResponse {
+    UpstreamResponse {
         provider: "registry".to_owned(),
         step: step.to_owned(),
         status: None,

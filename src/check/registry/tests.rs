@@ -246,9 +246,9 @@ async fn a_registry_that_is_open_and_without_tls_is_warned_of_for_both() {
         ),
     ] {
         let transport = scripted(responses);
-        let (_, told) = Registry::log_in(&transport, &feed, &secret).await.ok().unwrap();
-        assert_eq!(told.len(), warnings.len(), "{told:?}");
-        assert!(told.iter().zip(warnings).all(|(told, warning)| told.contains(warning)), "{told:?}");
+        let (_, warned) = Registry::log_in(&transport, &feed, &secret).await.ok().unwrap();
+        assert_eq!(warned.len(), warnings.len(), "{warned:?}");
+        assert!(warned.iter().zip(warnings).all(|(warned, warning)| warned.contains(warning)), "{warned:?}");
     }
 }
 

@@ -85,8 +85,8 @@ pub(super) async fn run(store: &Unlocked, arguments: Verify) -> Result<(), Comma
     }
     let first = messages.first().cloned().unwrap_or_default();
     let what = if report.is_clean() { "the database" } else { "the audit log of" };
-    let told = format!("{what} {} was changed by something other than carnet: {first}", store.url());
-    Err(CommandFailure::message(told).hint(
+    let message = format!("{what} {} was changed by something other than carnet: {first}", store.url());
+    Err(CommandFailure::message(message).hint(
         "keep a copy of the database as it is, and compare it with exports, backups and the anchors in the server's \
          logs; docs/keys.md has the steps after a leak",
     ))

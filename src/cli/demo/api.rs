@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::{line_or, step};
 use crate::api_types::PREFIX;
-use crate::api_types::credentials::{CredentialAnswer, CredentialRequest};
+use crate::api_types::credentials::{CredentialRequest, CredentialResponse};
 use crate::api_types::problem::ProblemType;
 use crate::carnet::Carnet;
 use crate::client::{ApiClient, ClientError};
@@ -56,7 +56,7 @@ async fn grant(carnet: &Carnet, feed: &FeedPath) -> anyhow::Result<SecretString>
     Ok(SecretString::new(made.token.reveal().to_owned()))
 }
 
-fn show(response: &CredentialAnswer) -> anyhow::Result<()> {
+fn show(response: &CredentialResponse) -> anyhow::Result<()> {
     step("source", &response.source)?;
     step("username", response.username.as_deref().unwrap_or_default())?;
     step("expires at", &response.expires_at.to_string())

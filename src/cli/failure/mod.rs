@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::access::grants::GrantsError;
-use crate::api_types::problem::{PresentedClaims, UpstreamAnswer};
+use crate::api_types::problem::{PresentedClaims, UpstreamResponse};
 use crate::audit_log::AuditError;
 use crate::broker::{AttemptError, BrokerError};
 use crate::carnet::OpenError;
@@ -62,7 +62,7 @@ fn exchange_failure(error: &ExchangeError) -> String {
 
 /// Returns the provider's response and the presented claims, one pair a line.
 fn details(
-    upstream: Option<&UpstreamAnswer>,
+    upstream: Option<&UpstreamResponse>,
     presented: Option<&PresentedClaims>,
 ) -> Vec<(&'static str, String)> {
     let mut details = Vec::new();
@@ -129,7 +129,7 @@ impl CommandFailure {
 
     /// Describes in full a provider's refusal or an unusable credential.
     fn exchange(feed: &FeedPath, error: &ExchangeError) -> Self {
-        let upstream = error.upstream().map(UpstreamAnswer::from);
+        let upstream = error.upstream().map(UpstreamResponse::from);
         let details = details(upstream.as_ref(), Some(&error.presented().into()));
         let message = format!("feed {feed}: {}", exchange_failure(error));
         Self { details, hint: error.hint(), ..Self::message(message) }

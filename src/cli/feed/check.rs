@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::api_types::check::{CheckAnswer, CheckStep};
+use crate::api_types::check::{CheckResponse, CheckStep};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::carnet::Carnet;
 use crate::check::{self, ImageReference, Progress};
@@ -118,7 +118,7 @@ fn outcome(step: &CheckStep) -> &'static str {
 }
 
 /// Renders the table of the steps, the warnings below it, and the failed step in full.
-fn text(response: &CheckAnswer) -> String {
+fn text(response: &CheckResponse) -> String {
     let rows = response.steps.iter().map(|step| {
         let found = step.detail.clone().unwrap_or_default();
         vec![step.step.clone(), outcome(step).to_owned(), format!("{} ms", step.duration_ms), found]
@@ -186,7 +186,7 @@ fn explain(text: &mut String, step: &CheckStep) {
 mod tests {
     use super::*;
     use crate::api_types::check::CheckCause;
-    use crate::api_types::problem::{PresentedClaims, UpstreamAnswer};
+    use crate::api_types::problem::{PresentedClaims, UpstreamResponse};
 
     fn step(step: &str, duration_ms: u64, detail: &str) -> CheckStep {
         let detail = Some(detail.to_owned()).filter(|detail| !detail.is_empty());
@@ -194,8 +194,8 @@ mod tests {
         CheckStep { step, ok: true, duration_ms, detail, presented: None, upstream: None, causes: Vec::new() }
     }
 
-    fn response(warnings: &[&str], steps: Vec<CheckStep>) -> CheckAnswer {
-        CheckAnswer {
+    fn response(warnings: &[&str], steps: Vec<CheckStep>) -> CheckResponse {
+        CheckResponse {
             feed: "default/a".to_owned(),
             registry: "registry.example".to_owned(),
             ok: steps.iter().all(|step| step.ok),
@@ -210,9 +210,9 @@ mod tests {
         Some(PresentedClaims { iss, sub: sub.to_owned(), aud, kid, alg })
     }
 
-    fn upstream(status: Option<u16>, texts: [Option<&str>; 3]) -> Option<UpstreamAnswer> {
+    fn upstream(status: Option<u16>, texts: [Option<&str>; 3]) -> Option<UpstreamResponse> {
         let [code, message, request_id] = texts.map(|text| text.map(str::to_owned));
-        Some(UpstreamAnswer {
+        Some(UpstreamResponse {
             provider: "aws".to_owned(),
             step: "sts:AssumeRoleWithWebIdentity".to_owned(),
             status,

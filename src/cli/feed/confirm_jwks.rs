@@ -38,11 +38,11 @@ struct ConfirmationOutput<'a> {
     safe_at: Option<Timestamp>,
     /// The feeds and copies that a prepared key still waits for.
     waits_for: &'a [String],
-    feeds: Vec<FeedAnswer>,
+    feeds: Vec<FeedResponse>,
 }
 
 #[derive(Serialize)]
-struct FeedAnswer {
+struct FeedResponse {
     feed: String,
     confirmed_at: Timestamp,
     already: bool,
@@ -89,7 +89,7 @@ fn table(confirmation: &Confirmation, now: Timestamp) -> Result<(), CommandFailu
 
 impl<'a> From<&'a Confirmation> for ConfirmationOutput<'a> {
     fn from(confirmation: &'a Confirmation) -> Self {
-        let feeds = confirmation.feeds.iter().map(|feed| FeedAnswer {
+        let feeds = confirmation.feeds.iter().map(|feed| FeedResponse {
             feed: feed.feed.to_string(),
             confirmed_at: feed.confirmed_at,
             already: feed.already,

@@ -140,7 +140,7 @@ async fn add(opening: opening::OpeningOptions, arguments: add::Add) -> Result<()
     draft.check().map_err(FeedsError::from)?;
     let store = opening.trusted_or_made().await?;
     let added = feeds(store).add(draft, sharing, &actor()).await?;
-    tell(&added);
+    report_change(&added);
     print(&added.feed, output.output)
 }
 
@@ -174,7 +174,7 @@ async fn update(store: Trusted, arguments: Update) -> Result<(), CommandFailure>
     let feed = store.feed(&path).await?.ok_or_else(|| FeedsError::Unknown(path.clone()))?;
     let changes = arguments.changes.of(feed.provider.feed_type())?;
     let updated = feeds(store).update(&path, changes, sharing, &actor()).await?;
-    tell(&updated);
+    report_change(&updated);
     print(&updated.feed, arguments.output.output)
 }
 
@@ -197,7 +197,7 @@ fn feeds(store: Trusted) -> Feeds {
 }
 
 /// Prints the notes on trust and on callers that a change gives rise to.
-fn tell(changed: &Changed) {
+fn report_change(changed: &Changed) {
     for note in &changed.notes {
         output::note(&format!("note: {note}"));
     }

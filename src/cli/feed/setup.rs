@@ -84,7 +84,7 @@ pub(in crate::cli) async fn run(
     }
     let setup = setup::setup(&feed, &issuer, &options)?;
     let text = setup.render(arguments.format.into())?;
-    output::note(&told(&setup.trusted, &setup.notes, arguments.format));
+    output::note(&trust_note(&setup.trusted, &setup.notes, arguments.format));
     output::line(&text)
 }
 
@@ -104,7 +104,7 @@ impl Setup {
 }
 
 /// Returns the notes for the person at the terminal.
-fn told(trusted: &Trusted, notes: &[String], format: Format) -> String {
+fn trust_note(trusted: &Trusted, notes: &[String], format: Format) -> String {
     let mut text = format!(
         "The cloud will trust exactly this:\n  issuer    {}\n  subject   {}\n  audience  {}\n",
         trusted.issuer, trusted.subject, trusted.audience

@@ -3,7 +3,7 @@
 use clap::Args;
 use jiff::Timestamp;
 
-use crate::api_types::signing_keys::{self, SeenBy, SigningKeyAnswer};
+use crate::api_types::signing_keys::{self, SeenBy, SigningKeyResponse};
 use crate::carnet::Carnet;
 use crate::cli::failure::CommandFailure;
 use crate::cli::output::{self, Format};
@@ -66,7 +66,7 @@ pub(super) async fn run(carnet: &Carnet, arguments: &List) -> Result<(), Command
     }
 }
 
-fn next_event(key: &SigningKeyAnswer, key_set: &KeySet, now: Timestamp) -> String {
+fn next_event(key: &SigningKeyResponse, key_set: &KeySet, now: Timestamp) -> String {
     let relative = |time| times::relative(time, now);
     match key.state {
         State::Prepared if !key.waits_for.is_empty() => {
@@ -122,7 +122,7 @@ async fn warnings(carnet: &Carnet, now: Timestamp) -> Result<(), CommandFailure>
             location.replacen("feed ", "feed setup ", 1)
         ));
     }
-    super::tell_erasure(carnet).await
+    super::report_erasure(carnet).await
 }
 
 /// Returns the prepared keys that nobody has confirmed in an uploaded JWKS, each with its feed.

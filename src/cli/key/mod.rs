@@ -72,7 +72,7 @@ fn names(locations: &[&KeyLocation]) -> String {
 }
 
 /// Prints a note if a reader delays an erasure.
-async fn tell_erasure(carnet: &Carnet) -> Result<(), CommandFailure> {
+async fn report_erasure(carnet: &Carnet) -> Result<(), CommandFailure> {
     if carnet.store().key_pulse().await?.erasure_pending {
         super::output::note(
             "erasure: pending. A reader holds the database's log: the private key is deleted, but its sealed \

@@ -88,7 +88,7 @@ pub(super) async fn run(carnet: &Carnet, arguments: Revoke) -> Result<(), Comman
         output::note(&text);
     }
     output::note(BEYOND);
-    super::tell_erasure(carnet).await?;
+    super::report_erasure(carnet).await?;
     if arguments.no_nudge {
         output::note(super::nudge::NONE);
         return Ok(());

@@ -76,7 +76,7 @@ pub(super) async fn run(carnet: &Carnet, arguments: Rewrap) -> Result<(), Comman
              identifier. Remove the old one when no backup needs it any more.",
         );
     }
-    super::tell_erasure(carnet).await
+    super::report_erasure(carnet).await
 }
 
 const LEAKED: &str = "\
@@ -96,7 +96,7 @@ pub(super) async fn recover(config: Config, arguments: Rewrap) -> Result<(), Com
     let keep = recovery.grants(&arguments.keep).await?;
     arguments.confirm.confirm(&consequence(&recovery, &keep)?)?;
     let done = recovery.rewrap(&arguments.new_key_file, &keep, arguments.stranded(), &super::actor()).await?;
-    tell(&done);
+    report(&done);
     output::note(
         "carnet sends the tokens of each feed to these endpoints. Compare them with what you set up:",
     );
@@ -166,7 +166,7 @@ fn consequence(recovery: &Recovery, keep: &[StoredGrant]) -> Result<String, Comm
     Ok(text)
 }
 
-fn tell(done: &Recovered) {
+fn report(done: &Recovered) {
     if done.changes.is_empty() {
         output::note(&format!(
             "The recovery to the master key {} had been done already; the keys folder is in order now.",

@@ -48,7 +48,7 @@ pub(super) async fn run(carnet: &Carnet, arguments: Rotate) -> Result<(), Comman
             output::note(&account(*algorithm, retire, promote, &carnet.issuer().key_set()));
         }
     }
-    super::tell_erasure(carnet).await
+    super::report_erasure(carnet).await
 }
 
 /// Creates the failure of a rotation. If the key is not published everywhere, its hint names the missing

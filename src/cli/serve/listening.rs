@@ -193,8 +193,8 @@ impl Listening {
         let reloading = async {
             match self.certificate {
                 Some(certificate) => {
-                    let tell = tell(metrics, self.shown_by);
-                    certificate.keep_current(&**clock, async || hangup.recv().await, tell).await;
+                    let report = report(metrics, self.shown_by);
+                    certificate.keep_current(&**clock, async || hangup.recv().await, report).await;
                 }
                 None => std::future::pending().await,
             }
@@ -208,12 +208,12 @@ impl Listening {
 }
 
 /// Returns a callback that reports the served certificate to `metrics`, and counts each failed reload once.
-fn tell(metrics: &Metrics, shown_by: Vec<Shown>) -> impl FnMut(&Certificate) {
-    let mut told = None;
+fn report(metrics: &Metrics, shown_by: Vec<Shown>) -> impl FnMut(&Certificate) {
+    let mut reported = None;
     move |certificate| {
         let failure = certificate.reload_error();
-        let is_new = failure.is_some() && failure != told;
-        told = failure;
+        let is_new = failure.is_some() && failure != reported;
+        reported = failure;
         for listener in &shown_by {
             if let Some(expires_at) = certificate.expires_at() {
                 metrics.server.certificate_served(*listener, expires_at);

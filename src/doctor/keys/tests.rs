@@ -95,13 +95,13 @@ fn a_rotation_that_waits_for_an_upload_is_held_and_not_overdue() {
         check_rotation(&Keys { keys, settings: &settings, failures: None, clients: &[], locations }, at(0))
     };
     let young = pairs(-DAY);
-    let told = format!(
+    let words = format!(
         "ES256 is held by feed default/prod, which waits for `carnet feed confirm-jwks {}`",
         young[3].kid()
     );
     let found = find(&young);
     assert_eq!(found.status, Status::Ok);
-    assert!(found.summary.contains(&told), "{}", found.summary);
+    assert!(found.summary.contains(&words), "{}", found.summary);
 
     // RS256 waits for no upload, and no server has rotated it.
     let old = pairs(-31 * DAY);
@@ -109,12 +109,12 @@ fn a_rotation_that_waits_for_an_upload_is_held_and_not_overdue() {
     let mixed = [&young[..2], &old[2..]].concat();
     let found = find(&mixed);
     assert_eq!(found.status, Status::Warning);
-    assert!(found.summary.starts_with("held since: ES256 at ") && found.summary.contains(&told));
+    assert!(found.summary.starts_with("held since: ES256 at ") && found.summary.contains(&words));
 }
 
 #[test]
 fn a_key_that_is_missing_is_named() {
-    for (gone, told) in [
+    for (gone, words) in [
         (0, "no active key of RS256"),
         (1, "no prepared key of RS256"),
         (2, "no active key of ES256"),
@@ -123,7 +123,7 @@ fn a_key_that_is_missing_is_named() {
         let mut keys = pairs(-DAY);
         keys.remove(gone);
         let found = find(&keys, None, &[], "signing-keys");
-        assert_eq!((found.status, found.summary.as_str()), (Status::Failed, told));
+        assert_eq!((found.status, found.summary.as_str()), (Status::Failed, words));
         assert_eq!(find(&keys, None, &[], "rotation").status, Status::Failed);
     }
 }
@@ -149,7 +149,7 @@ fn verifiers_without_a_prepared_key_are_reported_once_it_may_sign() {
         generation: 1,
     };
     let prepared_at = -2 * DAY;
-    for (activated, clients, expected, told) in [
+    for (activated, clients, expected, words) in [
         (prepared_at, vec![], Status::Ok, "no client fetches"),
         (prepared_at, vec![client(-HOUR)], Status::Ok, "was fetched by 1 regular client"),
         (prepared_at, vec![client(-HOUR), client(prepared_at - 1)], Status::Warning, "not all of 2"),
@@ -160,6 +160,6 @@ fn verifiers_without_a_prepared_key_are_reported_once_it_may_sign() {
     ] {
         let found = find(&pairs(activated), None, &clients, "verifiers");
         assert_eq!(found.status, expected, "{found:?}");
-        assert!(found.summary.contains(told), "{found:?}");
+        assert!(found.summary.contains(words), "{found:?}");
     }
 }

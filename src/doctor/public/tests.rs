@@ -67,7 +67,7 @@ fn a_strangers_response_cannot_move_the_cursor() {
 
 #[test]
 fn documents_that_no_cloud_reads_are_distinguished() {
-    for (status, headers, body, told) in [
+    for (status, headers, body, words) in [
         (302, &[("location", "https://www.issuer.example/")][..], "", "redirected (302) to https://www."),
         (308, &[], "", "redirected (308) to nowhere"),
         (404, &[JSON], "{}", "status 404"),
@@ -79,14 +79,14 @@ fn documents_that_no_cloud_reads_are_distinguished() {
         let findings = check_discovery(&issuer(), &fetched(status, headers, body));
         let [finding] = &findings[..] else { panic!("{findings:#?}") };
         assert_eq!((finding.id, finding.status), ("discovery", Status::Failed));
-        assert!(finding.summary.contains(told), "{}", finding.summary);
+        assert!(finding.summary.contains(words), "{}", finding.summary);
         assert!(finding.hint.is_some());
     }
 }
 
 #[test]
 fn another_issuer_is_refused_and_the_difference_named() {
-    for (said, told) in [
+    for (said, words) in [
         ("https://issuer.example/a/", "trailing slash"),
         ("https://Issuer.example/A", "case"),
         ("http://issuer.example/a", "scheme"),
@@ -95,13 +95,13 @@ fn another_issuer_is_refused_and_the_difference_named() {
         let found = fetched(200, &[JSON], &METADATA.replacen(ISSUER, said, 1));
         let finding = of(&check_discovery(&issuer(), &found), "issuer");
         assert_eq!(finding.status, Status::Failed, "{said}");
-        assert!(finding.detail.unwrap().contains(told), "{said}");
+        assert!(finding.detail.unwrap().contains(words), "{said}");
     }
 }
 
 #[test]
 fn metadata_without_a_member_that_clouds_require_are_refused() {
-    for (from, to, told) in [
+    for (from, to, words) in [
         ("subject_types_supported", "other", "subject_types_supported is missing"),
         ("jwks_uri", "other", "jwks_uri is missing"),
         (r#","ES256""#, "", "ES256 is not among the algorithms"),
@@ -110,7 +110,7 @@ fn metadata_without_a_member_that_clouds_require_are_refused() {
         let found = fetched(200, &[JSON], &METADATA.replacen(from, to, 1));
         let finding = of(&check_discovery(&issuer(), &found), "metadata");
         assert_eq!(finding.status, Status::Failed);
-        assert!(finding.summary.contains(told), "{}", finding.summary);
+        assert!(finding.summary.contains(words), "{}", finding.summary);
     }
 }
 
@@ -142,7 +142,7 @@ fn the_jwks_must_hold_the_keys_of_the_database_and_no_others() {
     let foreign = key(9, Stage::Prepared);
     let good = jwks_findings(&[active.clone(), prepared.clone()], Some("public, max-age=300"));
     assert!(good.iter().all(|finding| finding.status == Status::Ok), "{good:#?}");
-    for (published, id, told) in [
+    for (published, id, words) in [
         (vec![prepared.clone()], "active-keys", active.kid().to_string()),
         (vec![active.clone()], "other-keys", "will sign next".to_owned()),
         (vec![active.clone(), prepared.clone(), revoked], "other-keys", "was revoked".to_owned()),
@@ -150,7 +150,7 @@ fn the_jwks_must_hold_the_keys_of_the_database_and_no_others() {
     ] {
         let finding = of(&jwks_findings(&published, Some("max-age=300")), id);
         assert_eq!(finding.status, Status::Failed);
-        assert!(finding.summary.contains(&told), "{}", finding.summary);
+        assert!(finding.summary.contains(&words), "{}", finding.summary);
     }
 }
 

@@ -211,16 +211,18 @@ async fn the_page_of_failures_has_the_texts_of_the_code() {
                 (None, message) => format!("“{message}”"),
             };
             // Codes with the same advice share a row.
-            let told = told(step, &said(step, code).await).replace(&code.code, "the code");
+            let written_out = written_out(step, &said(step, code).await).replace(&code.code, "the code");
             match rows.last_mut() {
-                Some((names, last, same)) if message.is_empty() && last.is_empty() && *same == told => {
+                Some((names, last, same))
+                    if message.is_empty() && last.is_empty() && *same == written_out =>
+                {
                     names.push(name);
                 }
-                _ => rows.push((vec![name], message, told)),
+                _ => rows.push((vec![name], message, written_out)),
             }
         }
-        for (names, message, told) in rows {
-            let _ = writeln!(tables, "| {} | {} | {told} |", names.join(", "), cell(&message));
+        for (names, message, written_out) in rows {
+            let _ = writeln!(tables, "| {} | {} | {written_out} |", names.join(", "), cell(&message));
         }
     }
     let page = std::fs::read_to_string(PAGE).unwrap();
@@ -234,7 +236,7 @@ async fn the_page_of_failures_has_the_texts_of_the_code() {
 }
 
 /// Formats the causes, each with its fix and command, and the retry.
-fn told(step: &str, said: &Said) -> String {
+fn written_out(step: &str, said: &Said) -> String {
     let feed = "default/a".parse().unwrap();
     let (context, scope) = (Context::empty(), Scope::everything());
     let feed_type = match step {
@@ -244,7 +246,7 @@ fn told(step: &str, said: &Said) -> String {
     };
     let asked = Asked { feed: &feed, context: &context, scope: &scope, image: None, feed_type, network: &[] };
     let one = |cause: &Cause| {
-        let (fix, command) = cause.fix.told(&asked);
+        let (fix, command) = cause.fix.written_out(&asked);
         let command = command.map_or_else(String::new, |command| format!(": `{command}`"));
         format!("{} → {fix}{command}", cause.why)
     };
@@ -255,11 +257,11 @@ fn told(step: &str, said: &Said) -> String {
         (_, Retry::Once) => "once",
         (_, Retry::Passing) => "yes",
     };
-    let mut told = causes.join("<br>");
+    let mut written_out = causes.join("<br>");
     for (name, word) in [(azure::TENANT, "TENANT"), (azure::CLIENT, "CLIENT"), (PROVIDER, "PROVIDER")] {
-        told = told.replace(name, word);
+        written_out = written_out.replace(name, word);
     }
-    format!("{} | {again}", cell(&told))
+    format!("{} | {again}", cell(&written_out))
 }
 
 /// Escapes text so that it does not end its cell.

@@ -94,7 +94,7 @@ impl TransportError {
 
     /// Describes the failure together with its innermost cause: which certificate, which refusal.
     #[must_use]
-    pub fn told(&self) -> String {
+    pub fn description(&self) -> String {
         // `source` of an I/O error skips the wrapped error, but that one has the same text.
         let mut cause = self.source.as_deref().map(|source| source as &(dyn Error + 'static));
         while let Some(below) = cause.and_then(Error::source) {

@@ -88,7 +88,7 @@ async fn failed_handshakes_are_told_apart_each_with_its_fix() {
     use TlsFailure::{Certificate, Closed, NotTls, NothingInCommon, Refused};
     let certificate = |name, years, trusted| Server::Certificate { name, years, trusted };
     let (now, past, future) = ([2000, 4000], [2000, 2001], [3000, 4000]);
-    for (server, expected, told, why, fix) in [
+    for (server, expected, description, why, fix) in [
         (
             certificate("localhost", now, false),
             Certificate(UnknownIssuer),
@@ -153,8 +153,8 @@ async fn failed_handshakes_are_told_apart_each_with_its_fix() {
         let error = failure(&server).await;
         assert_eq!(error.kind(), TransportErrorKind::Tls(expected), "{error:?}");
         assert_eq!(error.is_transient(), expected == Closed, "{error:?}");
-        let text = error.told();
-        assert!(text.starts_with("the TLS handshake failed: ") && text.contains(told), "{text}");
+        let text = error.description();
+        assert!(text.starts_with("the TLS handshake failed: ") && text.contains(description), "{text}");
         let cause = unreachable(error.kind(), &Asked::Endpoint { step: "sts", named: true });
         assert!(cause.why.contains(why), "{text}: {}", cause.why);
         let fixes = match cause.fix {

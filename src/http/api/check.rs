@@ -8,7 +8,7 @@ use super::body::{Names, OptionalJsonBody};
 use super::caller::Caller;
 use super::openapi::Refusals;
 use super::refusal::ApiRefusal;
-use crate::api_types::check::{CheckAnswer, CheckCause, CheckRequest, CheckStep};
+use crate::api_types::check::{CheckCause, CheckRequest, CheckResponse, CheckStep};
 use crate::api_types::problem::ProblemType;
 use crate::api_types::texts::SlugText;
 use crate::audit::{EventKind, Outcome};
@@ -30,14 +30,14 @@ use crate::grant::Role;
     operation_id = "checkFeed",
     params(("space" = SlugText, Path, description = "The space"), ("feed" = SlugText, Path, description = "The feed")),
     request_body(content = Option<CheckRequest>, description = "All members may be absent, and the body too"),
-    responses((status = 200, description = "The result of each step", body = CheckAnswer), Refusals),
+    responses((status = 200, description = "The result of each step", body = CheckResponse), Refusals),
 )]
 pub(super) async fn run(
     State(api): State<Api>,
     caller: Caller,
     Names((space, feed)): Names<(String, String)>,
     OptionalJsonBody(request): OptionalJsonBody<CheckRequest>,
-) -> Result<Json<CheckAnswer>, ApiRefusal> {
+) -> Result<Json<CheckResponse>, ApiRefusal> {
     caller.needs(Role::Admin)?;
     let path = caller.feed_path(&space, &feed)?;
     let feed = api.carnet().store().feed(&path).await?.ok_or_else(ApiRefusal::not_found)?;
@@ -57,7 +57,7 @@ pub(super) async fn run(
 /// Replaces the details of a failure at an endpoint or a registry by the statement that it is no response of
 /// the provider. A refusal with a code, by a provider or a registry, stays. The steps of carnet itself have
 /// nothing to hide.
-fn hide_endpoints(response: &mut CheckAnswer) {
+fn hide_endpoints(response: &mut CheckResponse) {
     let is_own = |step: &CheckStep| matches!(step.step.as_str(), "discovery" | "jwks" | "mint" | "scope");
     for step in response.steps.iter_mut().filter(|step| !step.ok && !is_own(step)) {
         if step.upstream.as_ref().is_some_and(|upstream| upstream.code.is_some()) {

@@ -8,7 +8,7 @@ use super::body::{Names, OptionalJsonBody};
 use super::caller::Caller;
 use super::openapi::{Refusals, UpstreamRefusals};
 use super::refusal::ApiRefusal;
-use crate::api_types::credentials::{CredentialAnswer, CredentialRequest, MAX_MIN_REMAINING};
+use crate::api_types::credentials::{CredentialRequest, CredentialResponse, MAX_MIN_REMAINING};
 use crate::api_types::problem::{Problem, ProblemType};
 use crate::api_types::texts::{RegistryText, SlugText};
 use crate::audit::{EventKind, Outcome};
@@ -28,14 +28,14 @@ use crate::store::feeds::{FeedsOf, MAX_OF_REGISTRY};
     operation_id = "createCredential",
     params(("space" = SlugText, Path, description = "The space"), ("feed" = SlugText, Path, description = "The feed")),
     request_body(content = Option<CredentialRequest>, description = "All members may be absent, and the body too"),
-    responses((status = 200, description = "A credential", body = CredentialAnswer), Refusals, UpstreamRefusals),
+    responses((status = 200, description = "A credential", body = CredentialResponse), Refusals, UpstreamRefusals),
 )]
 pub(super) async fn of_feed(
     State(api): State<Api>,
     caller: Caller,
     Names((space, feed)): Names<(String, String)>,
     OptionalJsonBody(request): OptionalJsonBody<CredentialRequest>,
-) -> Result<Json<CredentialAnswer>, ApiRefusal> {
+) -> Result<Json<CredentialResponse>, ApiRefusal> {
     caller.needs(Role::Deployer)?;
     let path = caller.feed_path(&space, &feed)?;
     let feed = api.carnet().store().feed(&path).await?.ok_or_else(ApiRefusal::not_found);
@@ -57,14 +57,14 @@ pub(super) async fn of_feed(
     operation_id = "createRegistryCredential",
     params(("host" = RegistryText, Path, description = "The registry's host, as images name it")),
     request_body(content = Option<CredentialRequest>, description = "All members may be absent, and the body too"),
-    responses((status = 200, description = "A credential", body = CredentialAnswer), Refusals, UpstreamRefusals),
+    responses((status = 200, description = "A credential", body = CredentialResponse), Refusals, UpstreamRefusals),
 )]
 pub(super) async fn of_registry(
     State(api): State<Api>,
     caller: Caller,
     Names(host): Names<String>,
     OptionalJsonBody(request): OptionalJsonBody<CredentialRequest>,
-) -> Result<Json<CredentialAnswer>, ApiRefusal> {
+) -> Result<Json<CredentialResponse>, ApiRefusal> {
     caller.needs(Role::Deployer)?;
     let host = host.parse().map_err(|_| ApiRefusal::not_found())?;
     // The role is sufficient, so every feed inside the limits is one that the caller may deploy.
@@ -93,7 +93,7 @@ async fn response(
     caller: &Caller,
     feed: &Feed,
     request: &CredentialRequest,
-) -> Result<Json<CredentialAnswer>, ApiRefusal> {
+) -> Result<Json<CredentialResponse>, ApiRefusal> {
     let permissions = caller.permissions();
     let min_remaining = request.min_remaining();
     if min_remaining.is_some_and(|wanted| wanted > MAX_MIN_REMAINING) {
@@ -124,5 +124,5 @@ async fn response(
         .detail(&format!("{asked}{}", served.source));
     // No credential leaves before its audit row is durable.
     api.carnet().audit_log().record(event).await?;
-    Ok(Json(CredentialAnswer::new(&feed.path(), &served)))
+    Ok(Json(CredentialResponse::new(&feed.path(), &served)))
 }

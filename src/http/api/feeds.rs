@@ -9,7 +9,7 @@ use super::body::{JsonBody, Names};
 use super::caller::Caller;
 use super::openapi::{Conflicts, Refusals};
 use super::refusal::ApiRefusal;
-use crate::api_types::feeds::{FeedAnswer, FeedPatch, NewFeed};
+use crate::api_types::feeds::{FeedPatch, FeedResponse, NewFeed};
 use crate::api_types::texts::SlugText;
 use crate::feed::FeedPath;
 use crate::feeds::{Feeds, Sharing};
@@ -25,18 +25,18 @@ use crate::store::feeds::FeedsOf;
     tag = "feeds",
     operation_id = "listFeeds",
     params(("space" = SlugText, Path, description = "The space")),
-    responses((status = 200, description = "The feeds, by slug", body = Vec<FeedAnswer>), Refusals),
+    responses((status = 200, description = "The feeds, by slug", body = Vec<FeedResponse>), Refusals),
 )]
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
     Names(space): Names<String>,
-) -> Result<Json<Vec<FeedAnswer>>, ApiRefusal> {
+) -> Result<Json<Vec<FeedResponse>>, ApiRefusal> {
     caller.needs(Role::Viewer)?;
     let space = caller.space(&space)?;
     let limits = (&caller.permissions().spaces, &caller.permissions().feeds);
     let feeds = api.carnet().store().feeds_inside(limits, FeedsOf::Space(&space)).await?;
-    Ok(Json(feeds.iter().map(FeedAnswer::from).collect()))
+    Ok(Json(feeds.iter().map(FeedResponse::from).collect()))
 }
 
 /// Add a feed
@@ -52,14 +52,14 @@ pub(super) async fn list(
     operation_id = "createFeed",
     params(("space" = SlugText, Path, description = "The space")),
     request_body = NewFeed,
-    responses((status = 201, description = "The feed", body = FeedAnswer), Refusals, Conflicts),
+    responses((status = 201, description = "The feed", body = FeedResponse), Refusals, Conflicts),
 )]
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
     Names(space): Names<String>,
     JsonBody(new): JsonBody<NewFeed>,
-) -> Result<(StatusCode, Json<FeedAnswer>), ApiRefusal> {
+) -> Result<(StatusCode, Json<FeedResponse>), ApiRefusal> {
     caller.needs(Role::Admin)?;
     let space = caller.space(&space)?;
     let path = FeedPath { space: space.clone(), slug: new.common.slug.clone() };
@@ -71,7 +71,7 @@ pub(super) async fn create(
     let draft = new.draft(space)?;
     let added = feeds(&api).add(draft, sharing, caller.principal()).await;
     let added = added.map_err(|error| ApiRefusal::from(error).about(&path))?;
-    Ok((StatusCode::CREATED, Json(FeedAnswer::from(&added))))
+    Ok((StatusCode::CREATED, Json(FeedResponse::from(&added))))
 }
 
 /// Show a feed
@@ -83,17 +83,17 @@ pub(super) async fn create(
     tag = "feeds",
     operation_id = "getFeed",
     params(("space" = SlugText, Path, description = "The space"), ("feed" = SlugText, Path, description = "The feed")),
-    responses((status = 200, description = "The feed", body = FeedAnswer), Refusals),
+    responses((status = 200, description = "The feed", body = FeedResponse), Refusals),
 )]
 pub(super) async fn show(
     State(api): State<Api>,
     caller: Caller,
     Names((space, feed)): Names<(String, String)>,
-) -> Result<Json<FeedAnswer>, ApiRefusal> {
+) -> Result<Json<FeedResponse>, ApiRefusal> {
     caller.needs(Role::Viewer)?;
     let path = caller.feed_path(&space, &feed)?;
     let feed = api.carnet().store().feed(&path).await?.ok_or_else(ApiRefusal::not_found)?;
-    Ok(Json(FeedAnswer::from(&feed)))
+    Ok(Json(FeedResponse::from(&feed)))
 }
 
 /// Change a feed
@@ -110,14 +110,14 @@ pub(super) async fn show(
     operation_id = "updateFeed",
     params(("space" = SlugText, Path, description = "The space"), ("feed" = SlugText, Path, description = "The feed")),
     request_body = FeedPatch,
-    responses((status = 200, description = "The feed as it is now", body = FeedAnswer), Refusals, Conflicts),
+    responses((status = 200, description = "The feed as it is now", body = FeedResponse), Refusals, Conflicts),
 )]
 pub(super) async fn update(
     State(api): State<Api>,
     caller: Caller,
     Names((space, feed)): Names<(String, String)>,
     JsonBody(patch): JsonBody<FeedPatch>,
-) -> Result<Json<FeedAnswer>, ApiRefusal> {
+) -> Result<Json<FeedResponse>, ApiRefusal> {
     caller.needs(Role::Admin)?;
     let path = caller.feed_path(&space, &feed)?;
     let before = api.carnet().store().feed(&path).await?.ok_or_else(ApiRefusal::not_found)?;
@@ -125,7 +125,7 @@ pub(super) async fn update(
     let changes = patch.changes(before.provider.feed_type())?;
     let updated = feeds(&api).update(&path, changes, sharing, caller.principal()).await;
     let updated = updated.map_err(|error| ApiRefusal::from(error).about(&path))?;
-    Ok(Json(FeedAnswer::from(&updated)))
+    Ok(Json(FeedResponse::from(&updated)))
 }
 
 /// Remove a feed

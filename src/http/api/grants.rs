@@ -12,7 +12,7 @@ use super::body::{JsonBody, Names, Parameters};
 use super::caller::Caller;
 use super::openapi::{Conflicts, Refusals};
 use super::refusal::ApiRefusal;
-use crate::api_types::grants::{GrantAnswer, NewGrant, NewGrantAnswer, RevokedGrantsAnswer};
+use crate::api_types::grants::{GrantResponse, NewGrant, NewGrantResponse, RevokedGrantsResponse};
 use crate::grant::Role;
 use crate::values::secret::SecretString;
 
@@ -25,16 +25,16 @@ use crate::values::secret::SecretString;
     path = "/grants",
     tag = "grants",
     operation_id = "listGrants",
-    responses((status = 200, description = "The grants, oldest first, without their tokens", body = Vec<GrantAnswer>), Refusals),
+    responses((status = 200, description = "The grants, oldest first, without their tokens", body = Vec<GrantResponse>), Refusals),
 )]
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
-) -> Result<Json<Vec<GrantAnswer>>, ApiRefusal> {
+) -> Result<Json<Vec<GrantResponse>>, ApiRefusal> {
     caller.needs(Role::Admin)?;
     let now = api.carnet().clock().now();
     let list = api.carnet().grants().list(caller.principal()).await?;
-    Ok(Json(list.grants.iter().map(|grant| GrantAnswer::new(grant, now)).collect()))
+    Ok(Json(list.grants.iter().map(|grant| GrantResponse::new(grant, now)).collect()))
 }
 
 /// Create a grant
@@ -48,19 +48,19 @@ pub(super) async fn list(
     tag = "grants",
     operation_id = "createGrant",
     request_body = NewGrant,
-    responses((status = 201, description = "The grant and its token", body = NewGrantAnswer), Refusals, Conflicts),
+    responses((status = 201, description = "The grant and its token", body = NewGrantResponse), Refusals, Conflicts),
 )]
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
     JsonBody(new): JsonBody<NewGrant>,
-) -> Result<(StatusCode, Json<NewGrantAnswer>), ApiRefusal> {
+) -> Result<(StatusCode, Json<NewGrantResponse>), ApiRefusal> {
     caller.needs(Role::Admin)?;
     let now = api.carnet().clock().now();
     let draft = new.draft(now, caller.expires_at())?;
     let new = api.carnet().grants().create(draft, caller.principal()).await?;
     let token = SecretString::new(new.token.reveal().to_owned());
-    let response = NewGrantAnswer { token, grant: GrantAnswer::new(&new.grant, now) };
+    let response = NewGrantResponse { token, grant: GrantResponse::new(&new.grant, now) };
     Ok((StatusCode::CREATED, Json(response)))
 }
 
@@ -107,14 +107,14 @@ pub(super) struct MadeBy {
     tag = "grants",
     operation_id = "revokeGrantsMadeBy",
     params(MadeBy),
-    responses((status = 200, description = "The grants that were revoked just now", body = RevokedGrantsAnswer), Refusals),
+    responses((status = 200, description = "The grants that were revoked just now", body = RevokedGrantsResponse), Refusals),
 )]
 pub(super) async fn revoke_made_by(
     State(api): State<Api>,
     caller: Caller,
     Parameters(MadeBy { made_by }): Parameters<MadeBy>,
-) -> Result<Json<RevokedGrantsAnswer>, ApiRefusal> {
+) -> Result<Json<RevokedGrantsResponse>, ApiRefusal> {
     caller.needs(Role::Admin)?;
     let revoked = api.carnet().grants().revoke_made_by(made_by, caller.principal()).await?;
-    Ok(Json(RevokedGrantsAnswer { revoked: revoked.iter().map(|grant| grant.id).collect() }))
+    Ok(Json(RevokedGrantsResponse { revoked: revoked.iter().map(|grant| grant.id).collect() }))
 }

@@ -11,7 +11,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::access::grants::GrantsError;
 use crate::access::principal::PrincipalError;
-use crate::api_types::problem::{Problem, ProblemType, UpstreamAnswer};
+use crate::api_types::problem::{Problem, ProblemType, UpstreamResponse};
 use crate::audit_log::AuditError;
 use crate::broker::{AttemptError, BrokerError};
 use crate::exchange::{ExchangeError, ExchangeFailure, NO_PROVIDER, Step};
@@ -384,7 +384,7 @@ impl ApiRefusal {
         let upstream = match &**failed {
             AttemptError::Exchange(error) if error.is_about_the_endpoint() => {
                 let Step { provider, name } = error.step();
-                Some(UpstreamAnswer {
+                Some(UpstreamResponse {
                     provider: provider.to_owned(),
                     step: name.to_owned(),
                     status: None,

@@ -14,7 +14,7 @@ use super::openapi::Refusals;
 use super::refusal::ApiRefusal;
 use crate::api_types::feeds::JwksSourceName;
 use crate::api_types::problem::{Problem, ProblemType};
-use crate::api_types::setup::SetupAnswer;
+use crate::api_types::setup::SetupResponse;
 use crate::api_types::texts::SlugText;
 use crate::feed::google::JwksSource;
 use crate::feed::scope::{Action, Scope};
@@ -98,14 +98,14 @@ enum IdentityName {
         ("feed" = SlugText, Path, description = "The feed"),
         SetupParameters,
     ),
-    responses((status = 200, description = "The resources to create", body = SetupAnswer), Refusals),
+    responses((status = 200, description = "The resources to create", body = SetupResponse), Refusals),
 )]
 pub(super) async fn show(
     State(api): State<Api>,
     caller: Caller,
     Names((space, feed)): Names<(String, String)>,
     Parameters(parameters): Parameters<SetupParameters>,
-) -> Result<Json<SetupAnswer>, ApiRefusal> {
+) -> Result<Json<SetupResponse>, ApiRefusal> {
     caller.needs(Role::Viewer)?;
     let path = caller.feed_path(&space, &feed)?;
     let feed = api.carnet().store().feed(&path).await?.ok_or_else(ApiRefusal::not_found)?;
@@ -116,7 +116,7 @@ pub(super) async fn show(
         options.uploaded_jwks = Some(KeysToUpload::of(&issuer.key_set().keys, api.carnet().clock().now()));
     }
     let setup = setup::setup(&feed, issuer.url(), &options)?;
-    Ok(Json(SetupAnswer::new(&setup, format)?))
+    Ok(Json(SetupResponse::new(&setup, format)?))
 }
 
 impl SetupParameters {

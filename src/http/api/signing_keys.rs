@@ -11,7 +11,7 @@ use super::caller::Caller;
 use super::openapi::{Conflicts, Refusals};
 use super::refusal::ApiRefusal;
 use crate::api_types::signing_keys::{
-    self, RevocationRequest, RotationAnswer, RotationRequest, SigningKeyAnswer,
+    self, RevocationRequest, RotationRequest, RotationResponse, SigningKeyResponse,
 };
 use crate::api_types::texts::KidText;
 use crate::grant::Role;
@@ -39,13 +39,13 @@ pub(super) struct ListParameters {
     tag = "signing keys",
     operation_id = "listSigningKeys",
     params(ListParameters),
-    responses((status = 200, description = "The keys, oldest first", body = Vec<SigningKeyAnswer>), Refusals),
+    responses((status = 200, description = "The keys, oldest first", body = Vec<SigningKeyResponse>), Refusals),
 )]
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
     Parameters(parameters): Parameters<ListParameters>,
-) -> Result<Json<Vec<SigningKeyAnswer>>, ApiRefusal> {
+) -> Result<Json<Vec<SigningKeyResponse>>, ApiRefusal> {
     caller.needs(Role::Viewer)?;
     let clients = api.carnet().store().jwks_clients().await?;
     let key_set = api.carnet().issuer().key_set();
@@ -64,13 +64,13 @@ pub(super) async fn list(
     tag = "signing keys",
     operation_id = "rotateSigningKeys",
     request_body(content = Option<RotationRequest>, description = "All members may be absent, and the body too"),
-    responses((status = 200, description = "The changes", body = RotationAnswer), Refusals, Conflicts),
+    responses((status = 200, description = "The changes", body = RotationResponse), Refusals, Conflicts),
 )]
 pub(super) async fn rotate(
     State(api): State<Api>,
     caller: Caller,
     OptionalJsonBody(request): OptionalJsonBody<RotationRequest>,
-) -> Result<Json<RotationAnswer>, ApiRefusal> {
+) -> Result<Json<RotationResponse>, ApiRefusal> {
     caller.needs_unlimited_admin()?;
     let carnet = api.carnet();
     let seen = request.seen.unwrap_or_else(|| carnet.issuer().key_set().active_kids());
@@ -93,14 +93,14 @@ pub(super) async fn rotate(
     operation_id = "revokeSigningKey",
     params(("kid" = KidText, Path, description = "The key's identifier")),
     request_body(content = Option<RevocationRequest>, description = "All members may be absent, and the body too"),
-    responses((status = 200, description = "The changes", body = RotationAnswer), Refusals, Conflicts),
+    responses((status = 200, description = "The changes", body = RotationResponse), Refusals, Conflicts),
 )]
 pub(super) async fn revoke(
     State(api): State<Api>,
     caller: Caller,
     Names(kid): Names<String>,
     OptionalJsonBody(request): OptionalJsonBody<RevocationRequest>,
-) -> Result<Json<RotationAnswer>, ApiRefusal> {
+) -> Result<Json<RotationResponse>, ApiRefusal> {
     caller.needs_unlimited_admin()?;
     let kid: Kid = kid.parse().map_err(|_| ApiRefusal::not_found())?;
     let rotator = match request.nudge {
@@ -112,7 +112,7 @@ pub(super) async fn revoke(
 }
 
 /// Refreshes the issuer first, so that the server has applied the change when it reports it.
-async fn changed(api: &Api, rotation: &Rotation) -> Result<Json<RotationAnswer>, ApiRefusal> {
+async fn changed(api: &Api, rotation: &Rotation) -> Result<Json<RotationResponse>, ApiRefusal> {
     api.carnet().issuer().refresh().await?;
-    Ok(Json(RotationAnswer::from(rotation)))
+    Ok(Json(RotationResponse::from(rotation)))
 }

@@ -124,15 +124,15 @@ impl Certificate {
         }
     }
 
-    /// Reads the files periodically, and at once when `asked` returns a value. Runs forever. Calls `looked`
+    /// Reads the files periodically, and at once when `asked` returns a value. Runs forever. Calls `checked`
     /// at the beginning and after each read.
     pub async fn keep_current(
         self: Arc<Self>,
         clock: &dyn Clock,
         mut asked: impl AsyncFnMut() -> Option<()>,
-        mut looked: impl FnMut(&Self),
+        mut checked: impl FnMut(&Self),
     ) {
-        looked(&self);
+        checked(&self);
         // A pipe has nothing to read again, and the attempt could block forever.
         if !self.certificate.is_file() || !self.key.is_file() {
             return std::future::pending().await;
@@ -145,7 +145,7 @@ impl Certificate {
             let certificate = Arc::clone(&self);
             // A failed read loses nothing, because the next one follows.
             let _ = tokio::task::spawn_blocking(move || certificate.poll(settled)).await;
-            looked(&self);
+            checked(&self);
         }
     }
 

@@ -100,7 +100,7 @@ impl Target for FolderTarget {
                 return Ok(None);
             }
             let _lock = lock(root)?;
-            Ok(look(root, name, &Labels::read(&root.join(LABELS))?)?)
+            Ok(stored_document(root, name, &Labels::read(&root.join(LABELS))?)?)
         })
     }
 
@@ -131,7 +131,7 @@ fn write(
     };
     make_folder(folder)?;
     let mut labels = Labels::read(&root.join(LABELS))?;
-    let stored = look(root, name, &labels)?;
+    let stored = stored_document(root, name, &labels)?;
     if stored.as_ref().map(|stored| &stored.version) != over {
         return Err(FolderFailure::Changed);
     }
@@ -146,7 +146,7 @@ fn write(
     Ok(())
 }
 
-fn look(root: &Path, name: DocumentName, labels: &Labels) -> Result<Option<Stored>, String> {
+fn stored_document(root: &Path, name: DocumentName, labels: &Labels) -> Result<Option<Stored>, String> {
     let path = root.join(name.path());
     if !path.parent().map_or(Ok(false), is_folder)? {
         return Ok(None);

@@ -70,10 +70,10 @@ async fn every_failure_at_aws_names_its_step_and_code_and_has_a_hint() {
             .transient(),
         refused("throttling", STS, 400, "Throttling", "limits the rate").fault("throttled").transient(),
         refused("5xx", STS, 503, "ServiceUnavailable", "often temporary").fault("unavailable").transient(),
-        refused("policy", STS, 400, "MalformedPolicyDocument", "session policy").told(),
-        refused("policy too large", STS, 400, "PackedPolicyTooLarge", "fewer repositories").told(),
-        refused("region", STS, 403, "RegionDisabledException", "activate STS").told(),
-        refused("an unknown code", STS, 400, "NewException", "look up NewException").told(),
+        refused("policy", STS, 400, "MalformedPolicyDocument", "session policy").documented(),
+        refused("policy too large", STS, 400, "PackedPolicyTooLarge", "fewer repositories").documented(),
+        refused("region", STS, 403, "RegionDisabledException", "activate STS").documented(),
+        refused("an unknown code", STS, 400, "NewException", "look up NewException").documented(),
         refused(
             "no permission",
             ECR,
@@ -88,9 +88,9 @@ async fn every_failure_at_aws_names_its_step_and_code_and_has_a_hint() {
         refused("5xx of ECR", ECR, 500, "ServerException", "often temporary")
             .fault("unavailable")
             .transient(),
-        refused("signature", ECR, 400, "InvalidSignatureException", "the registry's region").told(),
-        refused("session", ECR, 400, "UnrecognizedClientException", "belong together").told(),
-        refused("an unknown code of ECR", ECR, 400, "NewException", "look up NewException").told(),
+        refused("signature", ECR, 400, "InvalidSignatureException", "the registry's region").documented(),
+        refused("session", ECR, 400, "UnrecognizedClientException", "belong together").documented(),
+        refused("an unknown code of ECR", ECR, 400, "NewException", "look up NewException").documented(),
         slow(STS),
     ];
     cases.extend(broken(STS));

@@ -52,7 +52,8 @@ async fn every_failure_at_azure_names_its_step_and_number_and_has_a_hint() {
         refused("case", ENTRA, 401, "AADSTS7002138", "different upper and lower case")
             .claim("sub", "Space:default:feed:a"),
         refused("expired", ENTRA, 401, "AADSTS700024", "this machine's clock").claim("exp", past),
-        refused("its time, the other number", ENTRA, 401, "AADSTS500133", "this machine's clock").told(),
+        refused("its time, the other number", ENTRA, 401, "AADSTS500133", "this machine's clock")
+            .documented(),
         refused("too long a life", ENTRA, 400, "AADSTS70023", "lower token_lifetime").claim("exp", week),
         Case {
             kid: Some("other"),
@@ -66,7 +67,7 @@ async fn every_failure_at_azure_names_its_step_and_number_and_has_a_hint() {
         refused("unreachable, as Entra says", ENTRA, 400, "AADSTS50166", reach)
             .fault("issuer-unreachable")
             .transient(),
-        refused("unreachable, a third number", ENTRA, 400, "AADSTS90061", reach).told().transient(),
+        refused("unreachable, a third number", ENTRA, 400, "AADSTS90061", reach).documented().transient(),
         Case {
             documents: Some((200, "<html>")),
             ..refused("JWKS unreadable", ENTRA, 400, "AADSTS900612", "nothing in between changes it")
@@ -77,19 +78,19 @@ async fn every_failure_at_azure_names_its_step_and_number_and_has_a_hint() {
             .feed(json!({ "tenant_id": OTHER })),
         refused("application absent", ENTRA, 400, "AADSTS700016", "the client id 11111111")
             .feed(json!({ "client_id": OTHER })),
-        refused("resource absent", ENTRA, 400, "AADSTS500011", "does not have the resource").told(),
+        refused("resource absent", ENTRA, 400, "AADSTS500011", "does not have the resource").documented(),
         refused("throttling", ENTRA, 429, "AADSTS90055", "limits the rate").fault("throttled").transient(),
         refused("5xx", ENTRA, 503, "AADSTS90033", "often temporary").fault("unavailable").transient(),
-        refused("an unknown number", ENTRA, 400, "AADSTS4242", "look up AADSTS4242").told(),
+        refused("an unknown number", ENTRA, 400, "AADSTS4242", "look up AADSTS4242").documented(),
         refused("no role", EXCHANGE, 401, "UNAUTHORIZED", "AcrPull").fault("propagating"),
-        refused("network rules", EXCHANGE, 403, "DENIED", "network rules").told(),
+        refused("network rules", EXCHANGE, 403, "DENIED", "network rules").documented(),
         refused("throttling of ACR", EXCHANGE, 429, "TOOMANYREQUESTS", "limits the rate")
             .fault("throttled")
             .transient(),
         refused("5xx of ACR", EXCHANGE, 503, "UNAVAILABLE", "often temporary")
             .fault("unavailable")
             .transient(),
-        refused("an unknown code of ACR", EXCHANGE, 400, "NEW", "look up NEW").told(),
+        refused("an unknown code of ACR", EXCHANGE, 400, "NEW", "look up NEW").documented(),
         scoped(
             refused("no role in the repository", NARROW, 401, "UNAUTHORIZED", "AcrPull").fault("propagating"),
         ),

@@ -83,8 +83,8 @@ async fn every_failure_at_google_names_its_step_and_code_and_has_a_hint() {
             .fault("throttled")
             .transient(),
         refused("5xx", STS, 503, "UNAVAILABLE", "often temporary").fault("unavailable").transient(),
-        refused("API off", STS, 403, "PERMISSION_DENIED", "must be enabled").told(),
-        refused("an unknown code", STS, 400, "new_code", "look up new_code").told(),
+        refused("API off", STS, 403, "PERMISSION_DENIED", "must be enabled").documented(),
+        refused("an unknown code", STS, 400, "new_code", "look up new_code").documented(),
         refused("account absent", ACCOUNT, 403, "PERMISSION_DENIED", "roles/iam.workloadIdentityUser")
             .feed(absent),
         refused("lifetime", ACCOUNT, 400, "INVALID_ARGUMENT", "check lifetime, which is 7200s").feed(long),
@@ -98,7 +98,9 @@ async fn every_failure_at_google_names_its_step_and_code_and_has_a_hint() {
             )
             .fault("propagating"),
         ),
-        acting(refused("account disabled", ACCOUNT, 400, "FAILED_PRECONDITION", "may be disabled").told()),
+        acting(
+            refused("account disabled", ACCOUNT, 400, "FAILED_PRECONDITION", "may be disabled").documented(),
+        ),
         acting(
             refused("throttling of the account", ACCOUNT, 429, "RESOURCE_EXHAUSTED", "limits the rate")
                 .fault("throttled")
@@ -110,7 +112,8 @@ async fn every_failure_at_google_names_its_step_and_code_and_has_a_hint() {
                 .transient(),
         ),
         acting(
-            refused("an unknown code of the account", ACCOUNT, 400, "NEW_CODE", "look up NEW_CODE").told(),
+            refused("an unknown code of the account", ACCOUNT, 400, "NEW_CODE", "look up NEW_CODE")
+                .documented(),
         ),
         slow(STS),
     ];

@@ -105,11 +105,11 @@ impl Case {
     }
 
     /// Makes the sandbox refuse with the expected status and code.
-    fn told(self) -> Self {
+    fn documented(self) -> Self {
         let (status, code) = (self.status.unwrap(), self.code.unwrap());
         let faults = format!("status = {status}\ncode = \"{code}\"\n");
-        let told = self.fault("refused");
-        Self { faults: told.faults.clone() + &faults, ..told }
+        let documented = self.fault("refused");
+        Self { faults: documented.faults.clone() + &faults, ..documented }
     }
 
     fn transient(self) -> Self {

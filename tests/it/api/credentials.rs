@@ -182,7 +182,7 @@ fn a_limited_grant_learns_nothing_about_the_server_at_an_endpoint() {
         world.issuer.carnet.ok(&[&["feed", "add", "aws-ecr"], &fields[..], &role].concat());
     }
     let limited = world.grant(&["--role=admin", "--space=default"]);
-    let told = |slug: &str, endpoint: &str| {
+    let outcome_of = |slug: &str, endpoint: &str| {
         let host = endpoint.split('/').nth(2).unwrap();
         let path = format!("default/{slug}");
         let response = world.credentials(&limited, &path, &json!({}));
@@ -213,16 +213,18 @@ fn a_limited_grant_learns_nothing_about_the_server_at_an_endpoint() {
         });
         (problem, step.to_string(), rows.collect::<BTreeSet<_>>())
     };
-    let told: Vec<_> = std::thread::scope(|scope| {
-        let told = &told;
-        let asked: Vec<_> =
-            endpoints.iter().map(|(slug, endpoint)| scope.spawn(move || told(slug, endpoint))).collect();
+    let outcome_of: Vec<_> = std::thread::scope(|scope| {
+        let outcome_of = &outcome_of;
+        let asked: Vec<_> = endpoints
+            .iter()
+            .map(|(slug, endpoint)| scope.spawn(move || outcome_of(slug, endpoint)))
+            .collect();
         asked.into_iter().map(|asked| asked.join().unwrap()).collect()
     });
-    for other in &told[1..] {
-        assert_eq!(&told[0], other);
+    for other in &outcome_of[1..] {
+        assert_eq!(&outcome_of[0], other);
     }
-    let (problem, step, rows) = &told[0];
+    let (problem, step, rows) = &outcome_of[0];
     for text in [problem, step, rows.first().unwrap()] {
         assert!(text.contains("does not respond as the provider does") && !text.contains("secret"), "{text}");
     }

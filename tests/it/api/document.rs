@@ -99,7 +99,7 @@ fn choices<'a>(document: &'a Value, reference: &str) -> Vec<(String, &'a Value)>
 fn the_type_of_a_feed_chooses_between_schemas_that_have_the_members_of_that_type_alone() {
     let world = World::new("");
     let document = document(&world);
-    for name in ["NewFeed", "FeedAnswer"] {
+    for name in ["NewFeed", "FeedResponse"] {
         let chosen = &document["components"]["schemas"][name]["discriminator"];
         assert_eq!(chosen["propertyName"], "type", "{name}");
         let reference = format!("#/components/schemas/{name}");

@@ -133,11 +133,11 @@ impl Held {
     fn before(upstream: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (tell, arrived) = channel();
+        let (announce, arrived) = channel();
         let (release, released) = channel();
         std::thread::spawn(move || {
             let (mut client, _) = listener.accept().unwrap();
-            tell.send(()).unwrap();
+            announce.send(()).unwrap();
             released.recv().unwrap();
             let mut upstream = TcpStream::connect(upstream).unwrap();
             let (mut from, mut to) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());

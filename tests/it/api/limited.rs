@@ -348,8 +348,8 @@ fn a_limited_admin_makes_no_second_feed_for_a_registry_outside_its_limits() {
     refused(&world.patch(&limited, "b/one", &json!({"registry": registry(1)})), 403, "forbidden", "registry");
     // Inside its limits it may, and the response tells an admin without limits.
     success(&world.make(&limited, "b", &feed("two", 2, json!({}))));
-    let told = success(&world.make(&world.admin, "b", &feed("three", 1, json!({}))));
-    assert!(told["notes"][0].as_str().unwrap().contains("a/prod"), "{told}");
+    let made = success(&world.make(&world.admin, "b", &feed("three", 1, json!({}))));
+    assert!(made["notes"][0].as_str().unwrap().contains("a/prod"), "{made}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::Value;
 /// Asserts that `table` shows the members of `response` in order, each on its line, and nothing else.
 ///
 /// Columns and indentation do not count here; the unit tests of the table have them.
-pub(crate) fn assert_tells(table: &str, response: &Value) {
+pub(crate) fn assert_shows(table: &str, response: &Value) {
     assert_eq!(lines(table), expected(response), "the table tells something else than the JSON {response:#}");
 }
 
@@ -89,13 +89,13 @@ likely causes, the most likely first
   2. late
      wait
 ";
-    assert_tells(table, &response);
-    let tells = |table: &str| lines(table) == expected(&response);
+    assert_shows(table, &response);
+    let shows = |table: &str| lines(table) == expected(&response);
     for (line, number) in table.lines().zip(0..) {
         let without = table.lines().zip(0..).filter(|(_, at)| *at != number).map(|(line, _)| line);
-        assert!(!tells(&without.collect::<Vec<_>>().join("\n")), "{line:?} is missing");
+        assert!(!shows(&without.collect::<Vec<_>>().join("\n")), "{line:?} is missing");
     }
-    assert!(!tells(&format!("{table}more\n")));
-    assert!(!tells(&table.replace("404", "403")));
-    assert!(!tells(&table.replace("FAILED", "ok")));
+    assert!(!shows(&format!("{table}more\n")));
+    assert!(!shows(&table.replace("404", "403")));
+    assert!(!shows(&table.replace("FAILED", "ok")));
 }

@@ -138,9 +138,9 @@ async fn an_echoed_token_and_control_characters_get_into_no_error() {
     );
     let server = canned(vec![response("422 Unprocessable", "", &body)]);
     let error = client(&server.url).grants().await.unwrap_err();
-    let told = format!("{error} {error:?}");
-    assert!(matches!(error, ClientError::Refused(_)) && !told.contains("hunter2"), "{told}");
-    assert!(!told.contains(['\u{1b}', '\n', '\r']), "{told:?}");
+    let message = format!("{error} {error:?}");
+    assert!(matches!(error, ClientError::Refused(_)) && !message.contains("hunter2"), "{message}");
+    assert!(!message.contains(['\u{1b}', '\n', '\r']), "{message:?}");
 
     let long = format!("carnet_{}", ('0'..='9').chain('A'..='Z').chain('a'..='z').collect::<String>());
     let body = format!(

@@ -5,7 +5,7 @@ mod hostile;
 
 use crate::support::ca::Ca;
 use crate::support::carnet::{Announced, Issuer};
-use carnet::internals::api_types::credentials::{CredentialAnswer, CredentialRequest};
+use carnet::internals::api_types::credentials::{CredentialRequest, CredentialResponse};
 use carnet::internals::api_types::feeds::{FeedPatch, NewFeed};
 use carnet::internals::api_types::grants::NewGrant;
 use carnet::internals::api_types::problem::{Problem, ProblemType};
@@ -151,7 +151,7 @@ async fn drive(world: &World, space: &str, server: &str, ca: Option<&Ca>) -> Str
     let first = deployer.credential(&prod, &request).await.unwrap();
     assert_eq!((first.feed.as_str(), first.source.as_str()), (&*prod.to_string(), "exchange"));
     assert_eq!((first.username.as_deref(), first.registry.as_str()), (Some("AWS"), REGISTRY));
-    let same = |response: &CredentialAnswer| {
+    let same = |response: &CredentialResponse| {
         (response.jti, response.password.as_ref().map(|password| password.reveal().to_owned()))
     };
     let second = deployer.registry_credential(&REGISTRY.parse().unwrap(), &request).await.unwrap();

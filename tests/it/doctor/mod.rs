@@ -47,11 +47,11 @@ impl Found {
 
     /// Asserts that `id` has this status and text, with a hint, and that the exit code matches.
     #[track_caller]
-    fn assert(&self, id: &str, status: &str, told: &str) {
+    fn assert(&self, id: &str, status: &str, words: &str) {
         let finding = self.get(id).unwrap_or_else(|| panic!("no {id} in {:#?}", self.report));
         assert_eq!(finding["status"], status, "{:#?}", self.report);
         let text = format!("{}\n{}", finding["summary"], finding["detail"]);
-        assert!(text.contains(told), "should say {told:?}: {finding:#}");
+        assert!(text.contains(words), "should say {words:?}: {finding:#}");
         if status != "ok" {
             assert!(finding["hint"].is_string() && finding["detail"].is_string(), "{finding:#}");
         }

@@ -124,12 +124,12 @@ fn an_authority_that_only_this_machine_trusts_is_not_trusted() {
 
 #[test]
 fn a_certificate_that_ends_soon_warns_and_one_that_has_ended_fails() {
-    for (days, status, told) in [(5, "warning", "it ends at 2"), (-5, "failed", "it has expired")] {
+    for (days, status, words) in [(5, "warning", "it ends at 2"), (-5, "failed", "it has expired")] {
         let ca = ending_in(days);
         let issuer = Issuer::https(&ca);
         let certificate = ca.certificate();
         let found = Found::of(&issuer.carnet, &private(certificate.to_str().unwrap()));
-        found.assert("certificate", status, told);
+        found.assert("certificate", status, words);
     }
 }
 
@@ -156,14 +156,14 @@ fn a_clock_that_is_off_is_found_by_the_date_of_the_answers() {
 #[test]
 fn an_issuer_that_no_cloud_can_reach_is_reported_with_the_reason() {
     let [port] = free_ports();
-    for (issuer, told) in [
+    for (issuer, words) in [
         (format!("http://127.0.0.1:{port}"), "no connection"),
         ("https://carnet.invalid".to_owned(), "the name carnet.invalid cannot be resolved"),
         ("https://169.254.169.254".to_owned(), "link-local"),
     ] {
         let carnet = Carnet::new();
         crate::doctor::stop(carnet.serve(&issuer, "127.0.0.1:0", &[]).unwrap());
-        Found::of(&carnet, &["--allow-private"]).assert("discovery", "failed", told);
+        Found::of(&carnet, &["--allow-private"]).assert("discovery", "failed", words);
     }
     for issuer in ["https://10.1.2.3", "https://[fd12:3456::1]", "https://100.64.0.1"] {
         let carnet = Carnet::new();

@@ -147,10 +147,10 @@ fn each_kind_of_wrong_document_is_found() {
         ),
         (|stranger| stranger.jwks.after = Duration::from_millis(1100), "speed", "warning", " took 1"),
     ];
-    for (change, id, status, told) in cases {
+    for (change, id, status, words) in cases {
         let mut stranger = Stranger::new();
         change(&mut stranger);
-        stranger.found().assert(id, status, told);
+        stranger.found().assert(id, status, words);
     }
 }
 

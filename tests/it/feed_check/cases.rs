@@ -170,7 +170,7 @@ pub(crate) fn run(world: &mut World, case: &Case) {
     };
     assert_eq!(output.status, 1, "{}: {output:?}", case.name);
     assert!(output.stderr.contains(&format!("step {} failed", case.step)), "{}: {output:?}", case.name);
-    let failed = looked_at(world, case, &response);
+    let failed = checked(world, case, &response);
     snapshots::compare(case.name, &output.stdout, &response);
     if fix(world, case, &feed, &failed["causes"][0]) {
         let output = world.check(&feed, &check);
@@ -227,7 +227,7 @@ fn trust(case: &Case) -> String {
 }
 
 /// Returns the failed step, which is the last one, after comparing it with the case.
-fn looked_at(world: &World, case: &Case, response: &Value) -> Value {
+fn checked(world: &World, case: &Case, response: &Value) -> Value {
     let what = format!("{}: {response:#}", case.name);
     let (failed, before) = response["steps"].as_array().unwrap().split_last().unwrap();
     assert!(failed["ok"] == false && before.iter().all(|step| step["ok"] == true), "{what}");
@@ -259,11 +259,11 @@ fn fix(world: &mut World, case: &Case, feed: &str, cause: &Value) -> bool {
     let (fill, lifts) = match case.fix {
         Fix::Not(_) => return false,
         Fix::Way(words) | Fix::Hand(words, _) => {
-            let (words, told) = (world.filled(words), format!("{}; {}", cause["cause"], cause["fix"]));
-            assert!(told.contains(&words), "{}: no {words:?} in {told}", case.name);
+            let (words, shown) = (world.filled(words), format!("{}; {}", cause["cause"], cause["fix"]));
+            assert!(shown.contains(&words), "{}: no {words:?} in {shown}", case.name);
             if let Some(command) = command {
                 let is_of_document = matches!(case.step, "discovery" | "jwks");
-                fixes::look(world, command, case.status.filter(|_| is_of_document));
+                fixes::check(world, command, case.status.filter(|_| is_of_document));
             }
             world.put_right(case.feed.iter().any(|flag| flag.contains("{closed}")));
             return true;

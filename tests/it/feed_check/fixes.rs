@@ -115,7 +115,7 @@ pub(crate) fn carry_out(world: &mut World, feed: &str, command: &str, before: Tr
 
 /// Runs a command that only reads and shows a response with `status`; or one that sets the clock, which was
 /// right.
-pub(crate) fn look(world: &mut World, command: &str, status: Option<u16>) {
+pub(crate) fn check(world: &mut World, command: &str, status: Option<u16>) {
     let Some(url) = command.strip_prefix("curl -i ") else {
         assert_eq!(command, "timedatectl set-ntp true");
         return world.carnet.turn_clock("+0");

@@ -77,7 +77,7 @@ esac
 fn a_deleted_or_disabled_pool_or_provider_of_google_is_not_used() {
     const TRUST: &str = "https://issuer.example|assertion.sub == 'space:default:feed:prod'";
     let of = |state: &str| format!("{state}|{TRUST}");
-    for (pool, provider, told) in [
+    for (pool, provider, words) in [
         ("DELETED|", None, "workload-identity-pools undelete carnet --project=my-project --location=global"),
         ("DELETED|True", Some(of("ACTIVE|")), "workload-identity-pools undelete carnet "),
         (
@@ -104,7 +104,7 @@ fn a_deleted_or_disabled_pool_or_provider_of_google_is_not_used() {
     ] {
         let (output, changes) = at_google(Some(pool), provider.as_deref());
         assert_eq!((output.status, changes.as_str()), (1, ""), "{pool} {provider:?}: {output:?}");
-        assert!(output.stderr.contains(told), "{pool} {provider:?}: {}", output.stderr);
+        assert!(output.stderr.contains(words), "{pool} {provider:?}: {}", output.stderr);
     }
     for (pool, provider, operation) in [
         (None, None, "providers create-oidc prod"),

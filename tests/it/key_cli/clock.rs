@@ -6,7 +6,7 @@ use carnet::internals::values::clock::{Clock as _, SystemClock};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::key_cli::{PATIENCE, USAGE, assert_refused, assert_told, json_of, stop};
+use crate::key_cli::{PATIENCE, USAGE, assert_noted, assert_refused, json_of, stop};
 use crate::support::carnet::{Announced, Carnet, Output};
 use crate::support::http::Connection;
 use crate::support::keys::{self, add_feeds, assert_invariants, jwks, list, mint, published, serve};
@@ -144,7 +144,7 @@ fn commands_with_a_clock_far_ahead_create_nothing_and_a_revocation_works() {
 #[test]
 fn a_clock_is_accepted_only_after_a_confirmation() {
     let mut carnet = issuer();
-    assert_told(&carnet.run(&["key", "clock", "--accept", "--yes"]), &["Nothing to do"]);
+    assert_noted(&carnet.run(&["key", "clock", "--accept", "--yes"]), &["Nothing to do"]);
     carnet.turn_clock("+31d");
     assert_refused(
         &carnet.run(&["key", "clock", "--accept"]),
@@ -152,7 +152,7 @@ fn a_clock_is_accepted_only_after_a_confirmation() {
         &["the latest time known to the database is", "Compare it with another clock first", "hint: --yes"],
     );
     assert!(carnet.run(&["token", "mint", "default/es256"]).status != 0);
-    assert_told(&carnet.run(&["key", "clock", "--accept", "--yes"]), &["Accepted: "]);
+    assert_noted(&carnet.run(&["key", "clock", "--accept", "--yes"]), &["Accepted: "]);
     mint(&carnet);
     let log = json_of(&carnet, &["audit", "list", "--kind=key.clock"]);
     assert!(log[0]["detail"].as_str().unwrap().starts_with("accepted"), "{log}");
@@ -212,7 +212,7 @@ fn set_back_corrects_the_rows_of_an_accepted_wrong_clock_and_minting_works() {
     assert_refused(&carnet.run(&["key", "clock", "--set-back", &wrong]), 1, &["this machine's clock says"]);
     let typed =
         Output::of(&mut carnet.command(&["key", "clock", "--set-back"]), format!("{}\n", now()).as_bytes());
-    assert_told(&typed, &["Type the present time", "Set back from ", "mint again"]);
+    assert_noted(&typed, &["Type the present time", "Set back from ", "mint again"]);
 
     mint(&carnet);
     let server = serve(&carnet);
@@ -244,5 +244,5 @@ fn set_back_corrects_the_rows_of_an_accepted_wrong_clock_and_minting_works() {
     assert_eq!(grant(&lasting).unwrap()["created_at"], lasting["created_at"]);
     assert_log_is_whole(&carnet);
     let again = now().to_string();
-    assert_told(&carnet.run(&["key", "clock", "--set-back", &again]), &["Nothing to do"]);
+    assert_noted(&carnet.run(&["key", "clock", "--set-back", &again]), &["Nothing to do"]);
 }

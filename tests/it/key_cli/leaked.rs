@@ -161,11 +161,11 @@ fn the_documented_recovery_accepts_no_row_of_a_thief_of_database_and_master_key(
 
     let output = follow(&victim, &commands[rewrap], &keep);
     assert_eq!(output.status, 0, "{}", output.stderr);
-    for told in ["kept", "token_sha256", &before.grant, &between.grant, &text(&revoked, "id")] {
-        assert!(output.stderr.contains(told), "should tell {told}: {}", output.stderr);
+    for text in ["kept", "token_sha256", &before.grant, &between.grant, &text(&revoked, "id")] {
+        assert!(output.stderr.contains(text), "should tell {text}: {}", output.stderr);
     }
-    for told in ["feed default/es256", "role_arn: arn:aws:iam::123456789012:role/pull", "endpoints:"] {
-        assert!(output.stdout.contains(told), "should print {told}: {}", output.stdout);
+    for text in ["feed default/es256", "role_arn: arn:aws:iam::123456789012:role/pull", "endpoints:"] {
+        assert!(output.stdout.contains(text), "should print {text}: {}", output.stdout);
     }
     let unbelieved = |what: &str, forged: &Forged| {
         eventually(what, || {
@@ -250,10 +250,10 @@ fn a_leaked_key_does_not_replace_itself_and_a_recovery_can_be_repeated() {
     assert_eq!(refused.status, 1);
     assert!(refused.stderr.contains("cannot replace itself"), "{}", refused.stderr);
     assert_eq!(list_all(&carnet), before);
-    for told in ["new ones are in their place", "had been done already"] {
+    for text in ["new ones are in their place", "had been done already"] {
         let output = carnet.run(&["key", "rewrap", "--leaked", "--yes", "--new-key-file=new.key"]);
         assert_eq!(output.status, 0, "{}", output.stderr);
-        assert!(output.stderr.contains(told), "should tell {told}: {}", output.stderr);
+        assert!(output.stderr.contains(text), "should tell {text}: {}", output.stderr);
     }
     let after = list_all(&carnet);
     let active = |keys: &[Value]| keys.iter().filter(|key| key["state"] == "active").count();

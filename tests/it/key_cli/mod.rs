@@ -49,17 +49,17 @@ fn rows(table: &str) -> Vec<Vec<&str>> {
 }
 
 #[track_caller]
-fn assert_told(output: &Output, told: &[&str]) {
+fn assert_noted(output: &Output, texts: &[&str]) {
     assert_eq!((output.status, output.stdout.as_str()), (0, ""), "{}", output.stderr);
-    for words in told {
+    for words in texts {
         assert!(output.stderr.contains(words), "should tell {words:?}:\n{}", output.stderr);
     }
 }
 
 #[track_caller]
-fn assert_refused(output: &Output, status: i32, told: &[&str]) {
+fn assert_refused(output: &Output, status: i32, texts: &[&str]) {
     assert_eq!((output.status, output.stdout.as_str()), (status, ""), "{}", output.stderr);
-    for words in told {
+    for words in texts {
         assert!(output.stderr.contains(words), "should say {words:?}:\n{}", output.stderr);
     }
 }

@@ -60,8 +60,8 @@ fn a_server_sends_each_verifier_one_token_of_the_new_key() {
     ] {
         add_feed(carnet, slug, account, alg, &sts.url());
     }
-    let told = revoke(carnet, "ES256", "active", &[]);
-    assert!(told.contains("a running server sends the verifiers of ES256 tokens"), "{told}");
+    let printed = revoke(carnet, "ES256", "active", &[]);
+    assert!(printed.contains("a running server sends the verifiers of ES256 tokens"), "{printed}");
     let tokens = [relay.wait_for(2), other.wait_for(1)].concat();
     let listed = list(carnet);
     for token in &tokens {
@@ -98,7 +98,7 @@ fn the_command_sends_the_nudge_without_a_server_and_reports_each_verifier() {
     let host = "--registry=123456789012.dkr.ecr.eu-central-1.amazonaws.com";
     carnet.ok(&["feed", "add", "aws-ecr", "--space=default", "--slug=c", host, role, "--alg=ES256"]);
 
-    let told = revoke(&carnet, "ES256", "active", &[]);
+    let printed = revoke(&carnet, "ES256", "active", &[]);
     let at = |url: &str| url.trim_start_matches("http://").to_owned();
     for words in [
         format!(
@@ -108,9 +108,9 @@ fn the_command_sends_the_nudge_without_a_server_and_reports_each_verifier() {
         "aws 222222222222 at 127.0.0.1:9: not reached".to_owned(),
         "sends it again".to_owned(),
     ] {
-        assert!(told.contains(&words), "no {words:?} in:\n{told}");
+        assert!(printed.contains(&words), "no {words:?} in:\n{printed}");
     }
-    assert!(!told.contains("eu-central-1"), "{told}");
+    assert!(!printed.contains("eu-central-1"), "{printed}");
     assert_eq!(relay.tokens().len(), 1);
     let rows = recorded(&carnet);
     let outcomes: Vec<_> = rows.iter().map(|row| row["outcome"].as_str().unwrap()).collect();
@@ -123,11 +123,11 @@ fn no_nudge_sends_no_token() {
     let carnet = stopped(Issuer::http());
     let relay = Relay::to(|_| {});
     add_feed(&carnet, "a", "111111111111", "ES256", &relay.url());
-    let told = revoke(&carnet, "ES256", "active", &["--no-nudge"]);
-    assert!(told.contains("nudge: none"), "{told}");
+    let printed = revoke(&carnet, "ES256", "active", &["--no-nudge"]);
+    assert!(printed.contains("nudge: none"), "{printed}");
     // A feed with the other algorithm has no verifier of this key either.
-    let told = revoke(&carnet, "RS256", "active", &[]);
-    assert!(told.contains("no feed has a verifier that fetches RS256 keys"), "{told}");
+    let printed = revoke(&carnet, "RS256", "active", &[]);
+    assert!(printed.contains("no feed has a verifier that fetches RS256 keys"), "{printed}");
     assert_eq!((relay.tokens(), recorded(&carnet)), (Vec::new(), Vec::new()));
 }
 
@@ -166,18 +166,18 @@ fn a_recovery_from_a_leak_nudges_the_verifiers_or_has_the_server_do_it() {
     let issuer = Issuer::http();
     let relay = Relay::to(|_| {});
     add_feed(&issuer.carnet, "a", "111111111111", "ES256", &relay.url());
-    let told = recover(&issuer.carnet, &["--new-key-file=1.key"]);
-    assert!(told.contains("nudge: a running server sends the verifiers of ES256 tokens"), "{told}");
-    assert!(told.contains("nudge: no feed has a verifier that fetches RS256 keys"), "{told}");
+    let printed = recover(&issuer.carnet, &["--new-key-file=1.key"]);
+    assert!(printed.contains("nudge: a running server sends the verifiers of ES256 tokens"), "{printed}");
+    assert!(printed.contains("nudge: no feed has a verifier that fetches RS256 keys"), "{printed}");
     relay.wait_for(1);
 
     let carnet = stopped(issuer);
-    let told = recover(&carnet, &["--new-key-file=2.key"]);
-    assert!(told.contains("responded with AccessDenied (HTTP 403), as expected"), "{told}");
-    assert!(told.contains("sends it again"), "{told}");
+    let printed = recover(&carnet, &["--new-key-file=2.key"]);
+    assert!(printed.contains("responded with AccessDenied (HTTP 403), as expected"), "{printed}");
+    assert!(printed.contains("sends it again"), "{printed}");
     // A recovery that is repeated nudges nobody again.
-    let told = recover(&carnet, &["--new-key-file=2.key"]);
-    assert!(told.contains("had been done already") && !told.contains("ES256 tokens"), "{told}");
+    let printed = recover(&carnet, &["--new-key-file=2.key"]);
+    assert!(printed.contains("had been done already") && !printed.contains("ES256 tokens"), "{printed}");
     let tokens = relay.tokens();
     let listed = list(&carnet);
     assert_eq!(tokens.len(), 2);
@@ -185,9 +185,9 @@ fn a_recovery_from_a_leak_nudges_the_verifiers_or_has_the_server_do_it() {
 
     // The master key is a file that carnet does not move.
     let file = carnet.keys_dir().join("master.key").display().to_string();
-    let told = recover(&carnet, &["--new-key-file=3.key", "--master-key-file", &file]);
-    assert!(told.contains("responded with AccessDenied (HTTP 403), as expected"), "{told}");
-    let told = recover(&carnet, &["--new-key-file=4.key", "--master-key-file=3.key", "--no-nudge"]);
-    assert!(told.contains("nudge: none"), "{told}");
+    let printed = recover(&carnet, &["--new-key-file=3.key", "--master-key-file", &file]);
+    assert!(printed.contains("responded with AccessDenied (HTTP 403), as expected"), "{printed}");
+    let printed = recover(&carnet, &["--new-key-file=4.key", "--master-key-file=3.key", "--no-nudge"]);
+    assert!(printed.contains("nudge: none"), "{printed}");
     assert_eq!(relay.tokens().len(), 3);
 }

@@ -1,6 +1,6 @@
 //! `key revoke`: its warning, its effect and its report, for a key in every state.
 
-use crate::key_cli::{USAGE, assert_refused, assert_told, founded, rows};
+use crate::key_cli::{USAGE, assert_noted, assert_refused, founded, rows};
 use crate::support::keys::{assert_invariants, kids, list, list_all, the};
 
 #[test]
@@ -26,7 +26,7 @@ fn revoking_the_active_key_lets_the_prepared_one_take_over() {
     assert_eq!(list(&carnet), before);
 
     let output = carnet.run(&["key", "revoke", active, "--yes"]);
-    assert_told(
+    assert_noted(
         &output,
         &[
             &format!("{active} signs RS256 tokens"),
@@ -46,7 +46,7 @@ fn revoking_the_active_key_lets_the_prepared_one_take_over() {
     }
 
     let again = carnet.run(&["key", "revoke", active]);
-    assert_told(&again, &[&format!("Nothing to do: {active} is revoked already.")]);
+    assert_noted(&again, &[&format!("Nothing to do: {active} is revoked already.")]);
     assert_eq!(list(&carnet), after);
 
     // The next key is young: the warning names the affected verifiers and the time.
@@ -69,7 +69,7 @@ fn revoking_a_prepared_key_prepares_another_that_waits_anew() {
     let before = list(&carnet);
     let prepared = the(&before, "ES256", "prepared");
     let output = carnet.run(&["key", "revoke", prepared, "--yes"]);
-    assert_told(
+    assert_noted(
         &output,
         &[
             &format!("{prepared} is the prepared ES256 key, published 2 days ago; it has signed nothing"),
@@ -100,7 +100,7 @@ fn a_revoked_retired_key_leaves_the_jwks_and_a_gone_one_needs_nothing() {
     let unknown = "A".repeat(43);
 
     let pruned = carnet.run(&["key", "revoke", &first, "--yes"]);
-    assert_told(&pruned, &[&format!("Nothing to do: {first} is pruned already.")]);
+    assert_noted(&pruned, &[&format!("Nothing to do: {first} is pruned already.")]);
     let refused = carnet.run(&["key", "revoke", &unknown, "--yes"]);
     assert_refused(&refused, 1, &[&format!("this issuer has no signing key {unknown}")]);
     assert_refused(&carnet.run(&["key", "revoke", "no-kid", "--yes"]), USAGE, &["KID"]);
@@ -109,7 +109,7 @@ fn a_revoked_retired_key_leaves_the_jwks_and_a_gone_one_needs_nothing() {
     assert_eq!(list_all(&carnet), before);
 
     let output = carnet.run(&["key", "revoke", &second, "--yes"]);
-    assert_told(
+    assert_noted(
         &output,
         &[
             &format!("{second} no longer signs; its last tokens would verify until "),
@@ -140,7 +140,7 @@ fn revoking_everything_replaces_active_and_prepared_keys_and_takes_the_retired_a
     );
     assert_eq!(list(&carnet), before);
     let output = carnet.run(&["key", "revoke", "--all", "--yes"]);
-    assert_told(
+    assert_noted(
         &output,
         &[
             "RS256: 3 keys are out of the JWKS and destroyed; new ones are in their place.",
@@ -160,9 +160,9 @@ fn a_kid_that_begins_with_a_hyphen_is_a_kid() {
     let carnet = founded("+0");
     for start in ["-Z", "-h", "-V", "--", "--all", "--yes", "--help", "-_"] {
         let kid = format!("{start:A<43}");
-        let told = format!("this issuer has no signing key {kid}");
-        assert_refused(&carnet.run(&["key", "revoke", &kid, "--yes"]), 1, &[&told]);
-        assert_refused(&carnet.run(&["key", "revoke", "--yes", &kid]), 1, &[&told]);
+        let printed = format!("this issuer has no signing key {kid}");
+        assert_refused(&carnet.run(&["key", "revoke", &kid, "--yes"]), 1, &[&printed]);
+        assert_refused(&carnet.run(&["key", "revoke", "--yes", &kid]), 1, &[&printed]);
     }
     assert_refused(&carnet.run(&["key", "revoke", "--al"]), USAGE, &["KID"]);
     assert_eq!(carnet.run(&["key", "revoke", "--help"]).status, 0);

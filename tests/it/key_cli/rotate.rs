@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::key_cli::{USAGE, assert_refused, assert_told, founded, state};
+use crate::key_cli::{USAGE, assert_noted, assert_refused, founded, state};
 use crate::support::keys::{assert_invariants, list, the};
 
 #[test]
@@ -18,9 +18,9 @@ fn a_young_key_is_refused_until_the_time_that_the_refusal_names() {
     for arguments in [&["key", "rotate"][..], &["key", "rotate", "--alg=ES256"], &["key", "rotate", "--yes"]]
     {
         let refused = carnet.run(arguments);
-        let told =
+        let printed =
             [&format!("verifiers may not know it before {safe_at}"), "hint: wait until then", "--force"];
-        assert_refused(&refused, 1, &told);
+        assert_refused(&refused, 1, &printed);
     }
     assert_refused(
         &carnet.run(&["key", "rotate", "--force"]),
@@ -38,7 +38,7 @@ fn a_young_key_is_refused_until_the_time_that_the_refusal_names() {
     let keys = list(&carnet);
     let (active, prepared) = (the(&keys, "ES256", "active"), the(&keys, "ES256", "prepared"));
     let output = carnet.run(&["key", "rotate", "--alg=ES256"]);
-    assert_told(
+    assert_noted(
         &output,
         &[
             &format!("ES256: {prepared} signs from now on. {active} verifies until "),
@@ -64,8 +64,9 @@ fn a_ninth_key_is_refused_with_the_time_of_the_next_free_slot_and_a_revocation_i
     for arguments in
         [&["key", "rotate", "--force", "--yes"][..], &["key", "rotate", "--alg=RS256", "--force", "--yes"]]
     {
-        let told = ["already has 8 keys", &format!("the next slot becomes free at {frees_at}"), "hint: wait"];
-        assert_refused(&carnet.run(arguments), 1, &told);
+        let printed =
+            ["already has 8 keys", &format!("the next slot becomes free at {frees_at}"), "hint: wait"];
+        assert_refused(&carnet.run(arguments), 1, &printed);
     }
     assert_eq!(state(&carnet), before, "a refusal changed something");
 

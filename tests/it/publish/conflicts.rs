@@ -13,14 +13,14 @@ fn an_older_copy_of_the_database_never_wins() {
     publisher.ok(&[]);
     let kids = publisher.kids();
 
-    let told = [
+    let texts = [
         "the label of the published copy at",
         "it was replaced by an older database",
         "is an older copy than the one that was last published",
         "--take-over",
     ];
-    backup.refused(&[], 1, &told);
-    backup.refused(&["--once"], 1, &told);
+    backup.refused(&[], 1, &texts);
+    backup.refused(&["--once"], 1, &texts);
     backup.refused(&["--take-over"], 2, &["It will be overwritten", "hint: --yes confirms"]);
     assert_eq!(publisher.kids(), kids);
 

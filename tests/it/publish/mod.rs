@@ -58,12 +58,12 @@ impl Publisher {
 
     /// Runs the command, which must fail with this text and change nothing.
     #[track_caller]
-    fn refused(&self, more: &[&str], status: i32, told: &[&str]) {
+    fn refused(&self, more: &[&str], status: i32, texts: &[&str]) {
         let before = contents(&self.folder);
         let output = self.run(more);
         assert_eq!(output.status, status, "{output:?}");
         assert_eq!(output.stdout, "");
-        for words in told {
+        for words in texts {
             assert!(output.stderr.contains(words), "no {words:?} in:\n{}", output.stderr);
         }
         assert_eq!(contents(&self.folder), before);

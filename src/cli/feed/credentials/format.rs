@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use crate::api_types::credentials::CredentialAnswer;
+use crate::api_types::credentials::CredentialResponse;
 use crate::cli::failure::CommandFailure;
 use crate::cli::output;
 use crate::values::shell::quoted;
@@ -87,7 +87,7 @@ impl Format {
     }
 }
 
-pub(super) fn print(response: &CredentialAnswer, format: Printed) -> Result<(), CommandFailure> {
+pub(super) fn print(response: &CredentialResponse, format: Printed) -> Result<(), CommandFailure> {
     if let Printed::Json = format {
         return output::secret_json(response);
     }
@@ -141,8 +141,8 @@ fn docker_config(registry: &str, username: &str, password: &str) -> Value {
 }
 
 /// Prints a registry token, if the format has a field for it.
-fn print_token(response: &CredentialAnswer, format: &Printed) -> Result<(), CommandFailure> {
-    let CredentialAnswer { feed, registry, .. } = response;
+fn print_token(response: &CredentialResponse, format: &Printed) -> Result<(), CommandFailure> {
+    let CredentialResponse { feed, registry, .. } = response;
     match (format, &response.registry_token) {
         (Printed::DockerConfig, Some(token)) => {
             output::secret_json(&json!({ "auths": { registry: { "registrytoken": token.reveal() } } }))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 pub(in crate::cli) use self::format::{Format, SecretName};
 use super::Credentials;
-use crate::api_types::credentials::{CredentialAnswer, CredentialRequest};
+use crate::api_types::credentials::{CredentialRequest, CredentialResponse};
 use crate::audit::{Event, EventKind, Outcome};
 use crate::broker::{BrokerError, Served};
 use crate::carnet::{Carnet, Config, OpenError};
@@ -61,7 +61,7 @@ async fn local(
     config: Config,
     path: &FeedPath,
     request: &CredentialRequest,
-) -> Result<CredentialAnswer, CommandFailure> {
+) -> Result<CredentialResponse, CommandFailure> {
     let carnet = Carnet::open(config).await.map_err(|error| {
         let is_missing = matches!(error, OpenError::Store(StoreError::Missing(_)) | OpenError::NotSetUp(_));
         let failure = CommandFailure::from(error);
@@ -82,7 +82,7 @@ async fn local(
     let served = outcome.map_err(|error| CommandFailure::credential(&feed, &error))?;
     // A credential is printed only if it could be recorded.
     recorded?;
-    Ok(CredentialAnswer::new(path, &served))
+    Ok(CredentialResponse::new(path, &served))
 }
 
 /// Returns the audit event for a request with this outcome.

@@ -51,7 +51,7 @@ async fn failure(proxy: &str, url: &str) -> TransportError {
 fn fix_of(cause: &Cause) -> String {
     let feed = "default/a".parse().unwrap();
     let (context, scope) = (Context::empty(), Scope::everything());
-    let (told, command) = cause.fix.told(&Asked {
+    let (written_out, command) = cause.fix.written_out(&Asked {
         feed: &feed,
         context: &context,
         scope: &scope,
@@ -59,7 +59,7 @@ fn fix_of(cause: &Cause) -> String {
         feed_type: crate::feed::FeedType::AwsEcr,
         network: &[],
     });
-    format!("{told}: {}", command.unwrap_or_default())
+    format!("{written_out}: {}", command.unwrap_or_default())
 }
 
 #[tokio::test]
@@ -85,10 +85,13 @@ async fn each_failure_of_a_proxy_is_reported_as_its_own_with_its_message_and_fix
         assert_eq!(error.kind(), TransportErrorKind::Proxy(expected), "{response}: {error:?}");
         assert_eq!(error.is_transient(), transient, "{response}");
         let cause = expected.cause("endpoint");
-        let told = format!("{} {} {}", error.told(), cause.why, fix_of(&cause));
-        assert!(told.contains(&format!("http://{address}: ")) && told.contains(words), "{told}");
-        assert!(told.contains(fix), "{response}: no {fix} in {told}");
-        assert!(!told.contains("secret") && !told.contains("/path"), "{told}");
+        let written_out = format!("{} {} {}", error.description(), cause.why, fix_of(&cause));
+        assert!(
+            written_out.contains(&format!("http://{address}: ")) && written_out.contains(words),
+            "{written_out}"
+        );
+        assert!(written_out.contains(fix), "{response}: no {fix} in {written_out}");
+        assert!(!written_out.contains("secret") && !written_out.contains("/path"), "{written_out}");
     }
 }
 
@@ -111,7 +114,7 @@ async fn a_server_that_is_not_a_proxy_is_distinguished_from_an_absent_proxy() {
     ] {
         let error = failure(&proxy, url).await;
         assert_eq!(error.kind(), TransportErrorKind::Proxy(ProxyFailure::Unreached), "{proxy}: {error:?}");
-        assert!(error.is_transient() && error.told().contains(&proxy), "{}", error.told());
+        assert!(error.is_transient() && error.description().contains(&proxy), "{}", error.description());
     }
 }
 
@@ -198,8 +201,8 @@ async fn no_form_of_a_login_that_a_proxy_repeats_is_shown() {
                 let address =
                     proxy(format!("HTTP/1.1 {}", response.replace("ECHO", &format!("{echo} ECHO")))).await;
                 let error = failure(&format!("http://{login}@{address}"), url).await;
-                let shown = format!("{error:?} {}", error.told());
-                assert!(error.told().contains("you said ") && shown.contains("[redacted]"), "{shown}");
+                let shown = format!("{error:?} {}", error.description());
+                assert!(error.description().contains("you said ") && shown.contains("[redacted]"), "{shown}");
                 for secret in secrets.into_iter().chain(["dXNAZX", "Z2hwX3"]) {
                     assert!(!shown.contains(secret), "{secret} in {shown}");
                 }

@@ -58,7 +58,7 @@ struct Process {
     pruning_time: Timestamp,
     running: bool,
     connected: bool,
-    look_at: Elapsed,
+    poll_at: Elapsed,
     write_at: Elapsed,
     begun: Option<Begun>,
 }
@@ -117,7 +117,7 @@ impl Model {
             pruning_time: now,
             running: false,
             connected: true,
-            look_at: 0,
+            poll_at: 0,
             write_at: 0,
             begun: None,
         };
@@ -181,7 +181,7 @@ impl Model {
             Event::CutOff(process) => self.processes[process].connected = false,
             Event::Reconnect(process) => {
                 self.processes[process].connected = true;
-                self.processes[process].look_at = self.now;
+                self.processes[process].poll_at = self.now;
             }
             Event::Stop(process) => self.stop(process),
             Event::Start(process) if !self.processes[process].running => self.start(process),
@@ -214,7 +214,7 @@ impl Model {
         (started.running, started.connected) = (true, true);
         (started.guard, started.pruning) = (ClockGuard::default(), PruningClock::default());
         (started.time, started.pruning_time) = (self.database.time, self.database.time.pruning_time);
-        (started.look_at, started.write_at) = (self.now, self.now + WRITE_EVERY);
+        (started.poll_at, started.write_at) = (self.now, self.now + WRITE_EVERY);
         started.begun = None;
         // A process that starts can compare the wall clock only with the database.
         self.observe(process);
@@ -231,7 +231,7 @@ impl Model {
     }
 
     /// One round of the maintenance task.
-    fn look(&mut self, process: usize) {
+    fn poll(&mut self, process: usize) {
         let (wall, now) = (self.wall(), self.now);
         self.observe(process);
         if !self.processes[process].connected {

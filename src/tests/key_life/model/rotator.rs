@@ -103,7 +103,7 @@ impl Model {
                     self.crowd.still_right(other, elapsed - lag);
                     self.processes[other].confirmed = self.processes[other].confirmed.max(elapsed - lag);
                 }
-                self.processes[other].look_at = self.processes[other].look_at.min(self.now + lag);
+                self.processes[other].poll_at = self.processes[other].poll_at.min(self.now + lag);
             }
         }
         if let Op::Policy(number) = op {

@@ -23,7 +23,7 @@ impl Model {
             Step::Ahead(seconds) => self.offset + noticed + i64::from(seconds) * 1000,
             Step::Behind(seconds) => self.offset - noticed - i64::from(seconds) * 1000,
         };
-        self.processes.iter_mut().for_each(|process| process.look_at = process.look_at.min(self.now + 250));
+        self.processes.iter_mut().for_each(|process| process.poll_at = process.poll_at.min(self.now + 250));
     }
 
     /// An act by the wall clock makes it count as right from now on.
@@ -61,15 +61,15 @@ impl Model {
         let end = self.now + length;
         loop {
             let running = self.processes.iter().filter(|process| process.running);
-            let next = running.map(|process| process.look_at).min().unwrap_or(Elapsed::MAX);
+            let next = running.map(|process| process.poll_at).min().unwrap_or(Elapsed::MAX);
             if next > end {
                 break;
             }
             self.now = next.max(self.now);
             for process in 0..PROCESSES {
-                if self.processes[process].running && self.processes[process].look_at <= self.now {
-                    self.look(process);
-                    self.processes[process].look_at = self.next_look(process, end);
+                if self.processes[process].running && self.processes[process].poll_at <= self.now {
+                    self.poll(process);
+                    self.processes[process].poll_at = self.next_poll(process, end);
                 }
             }
             self.mint_everywhere();
@@ -82,7 +82,7 @@ impl Model {
         [250, 1000, 700, 420, 999, 610][self.lag % 6]
     }
 
-    pub(super) fn next_look(&mut self, process: usize, end: Elapsed) -> Elapsed {
+    pub(super) fn next_poll(&mut self, process: usize, end: Elapsed) -> Elapsed {
         let soon = self.now + self.next_lag();
         let before_end = end - self.next_lag();
         let Process { view, trust, connected, .. } = &self.processes[process];

@@ -39,7 +39,7 @@ async fn a_change_of_a_grant_renews_the_label_within_a_second_and_leaves_the_doc
     // The first change is written at once, and the others of that second together.
     for _ in 0..5 {
         published.create_grant().await;
-        published.look().await;
+        published.check_target().await;
     }
     assert_eq!(published.copy.writes(), writes + 1);
     published.step(SECOND).await;
@@ -80,13 +80,13 @@ async fn a_target_that_cannot_be_read_at_the_start_is_compared_before_the_first_
     published.copy.set_down(false);
     let writes = published.copy.writes();
     process.carnet.store().believed().unwrap();
-    publisher.look().await;
+    publisher.check_target().await;
     let refused = process.carnet.store().believed().unwrap_err();
     assert!(refused.to_string().contains("the label of the published copy at"), "{refused}");
     // It stays refused, and the copy as it is.
     let pulse = process.carnet.store().key_pulse().await.unwrap();
     process.carnet.store().follow_state(pulse.state).await.unwrap_err();
     published.machine.clock.advance(HOUR);
-    publisher.look().await;
+    publisher.check_target().await;
     assert_eq!(published.copy.writes(), writes);
 }

@@ -72,7 +72,7 @@ impl Published {
             tokens: BTreeMap::new(),
             refused: Vec::new(),
         };
-        published.look().await;
+        published.check_target().await;
         published
     }
 
@@ -81,9 +81,9 @@ impl Published {
     }
 
     /// Runs the server's maintenance and publishes the result.
-    async fn look(&mut self) {
+    async fn check_target(&mut self) {
         self.process.maintenance.tick().await;
-        self.publisher.look().await;
+        self.publisher.check_target().await;
         self.process.maintenance.tick().await;
         self.fetch();
     }
@@ -123,7 +123,7 @@ impl Published {
 
     async fn step(&mut self, by: Duration) {
         self.machine.clock.advance(by);
-        self.look().await;
+        self.check_target().await;
         self.mint();
     }
 
@@ -254,7 +254,7 @@ async fn a_revoked_key_stays_published_while_the_copy_cannot_be_written_and_leav
     published.copy.set_down(false);
     let another = published.process.active_kids().remove(1);
     published.process.carnet.rotator().revoke(&another, &somebody()).await.unwrap();
-    published.look().await;
+    published.check_target().await;
     assert!(published.copy_shows().iter().all(|kid| *kid != revoked && *kid != another));
     let metrics = published.process.carnet.metrics().encode();
     assert!(metrics.contains("carnet_revoked_keys_still_published 0.0"), "{metrics}");
@@ -266,7 +266,7 @@ async fn keys_that_replace_all_others_sign_nothing_before_the_copy_shows_them() 
     published.copy.set_down(true);
     let process = &published.process;
     process.carnet.rotator().revoke_all(&process.active_kids(), &somebody()).await.unwrap();
-    published.look().await;
+    published.check_target().await;
     for algorithm in Algorithm::ALL {
         let refused = published.process.mint(algorithm).map(drop);
         assert!(matches!(refused, Err(MintError::Unpublished { .. })), "{refused:?}");
@@ -322,10 +322,10 @@ async fn two_servers_publish_to_one_target_without_an_alarm_and_the_older_view_n
         published.step(STEP).await;
         let after = published.copy.jwks();
         // This one has not read the database yet.
-        second.look().await;
+        second.check_target().await;
         assert_eq!(published.copy.jwks(), after);
         other.maintenance.tick().await;
-        second.look().await;
+        second.check_target().await;
         published.fetch();
     }
     assert!(published.copy.writes() > 8, "nothing rotated");

@@ -50,7 +50,7 @@ async fn live(happenings: &[Happening], waits: bool) -> (Vec<String>, usize) {
             }
             Happening::Lose => published.copy.remove(DocumentName::Jwks),
         }
-        published.look().await;
+        published.check_target().await;
         published.mint();
     }
     let now = published.machine.now();
