@@ -1,7 +1,7 @@
 //! Databases that a start refuses.
 
 use crate::put_back::{
-    Copy, active, assert_refused, assert_starts, founded, grant, revoke_grant, revoke_key, stop,
+    Copy, active, assert_refused, assert_starts, founded, grant, readyz, revoke_grant, revoke_key, stop,
 };
 use crate::support::database::execute;
 use crate::support::keys;
@@ -112,10 +112,10 @@ fn removed_or_restored_states_do_not_make_a_database_new() {
     execute(&carnet.database(), "DELETE FROM states");
     std::fs::remove_file(carnet.keys_dir().join("state")).unwrap();
     for start in 1..=2 {
-        let server = crate::support::keys::serve(&carnet);
-        let unproved = &crate::put_back::readyz(&server).json()["checks"]["state"]["unproved"];
+        let server = keys::serve(&carnet);
+        let unproved = &readyz(&server).json()["checks"]["state"]["unproved"];
         assert_eq!(*unproved, true, "start {start}");
-        crate::put_back::stop(server);
+        stop(server);
     }
 }
 
