@@ -185,7 +185,7 @@ fn an_older_database_is_found_and_a_missing_state_file_is_a_warning() {
     fs::write(&file, "nonsense").unwrap();
     Found::of(&carnet, &[]).assert("database-state", "failed", "is damaged");
     fs::remove_file(&file).unwrap();
-    Found::of(&carnet, &[]).assert("database-state", "warning", "nothing outside the database records it");
+    Found::of(&carnet, &[]).assert("database-state", "warning", "nothing outside the database proves");
     assert!(!file.exists(), "doctor made the file");
     fs::write(&file, known).unwrap();
     Found::of(&carnet, &[]).assert("database-state", "ok", "is at state");
