@@ -66,7 +66,8 @@ impl CheckedSchema {
         {
             return Ok(());
         }
-        check_whole(url, connection).await?;
+        // Rare, and large.
+        Box::pin(check_whole(url, connection)).await?;
         self.0.store(text?.map(Arc::new));
         Ok(())
     }
