@@ -367,3 +367,46 @@ impl fmt::Display for FeedPath {
 fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(duration.as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(endpoint: &str, role: &str) -> FeedDraft {
+        let provider = serde_json::json!({
+            "type": "aws-ecr", "role_arn": format!("arn:aws:iam::123456789012:role/{role}"),
+        });
+        let registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap();
+        FeedDraft {
+            endpoints: Endpoints::from_pairs(aws::ENDPOINT_NAMES, [endpoint]).unwrap(),
+            ..FeedDraft::new(
+                "default/a".parse().unwrap(),
+                registry,
+                serde_json::from_value(provider).unwrap(),
+            )
+        }
+    }
+
+    #[test]
+    fn a_feed_is_refused_by_the_member_that_holds_a_token_or_a_master_key() {
+        let token = format!("carnet_{}", "0aZ".repeat(14));
+        let key = format!("carnet-master-key-1:{}", "0aZ".repeat(14));
+        let good = || draft("sts=https://sts.example", "pull");
+        assert_eq!(good().check(), Ok(()));
+        for (draft, member) in [
+            (FeedDraft { audience: Some(token.parse().unwrap()), ..good() }, "audience"),
+            (FeedDraft { audience: Some(key.parse().unwrap()), ..good() }, "audience"),
+            (FeedDraft { name: Some(DisplayName::stored(&key).unwrap()), ..good() }, "name"),
+            (draft(&format!("sts=https://sts.example/{token}"), "pull"), "endpoints.sts"),
+            (draft("sts=https://sts.example", &token), "role_arn"),
+        ] {
+            let refused = draft.check().unwrap_err();
+            assert_eq!(refused, FeedError::Secret { member: member.to_owned() });
+            assert!(!refused.to_string().contains("0aZ0aZ"), "{refused}");
+        }
+        let feed = Feed::new(good(), Uuid::nil(), Duration::from_secs(3600), Timestamp::UNIX_EPOCH).unwrap();
+        let changes = FeedChanges { audience: Some(token.parse().unwrap()), ..FeedChanges::default() };
+        let refused = feed.changed(changes, Duration::from_secs(3600), Timestamp::UNIX_EPOCH).unwrap_err();
+        assert_eq!(refused, FeedError::Secret { member: "audience".to_owned() });
+    }
+}

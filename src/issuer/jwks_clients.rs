@@ -11,6 +11,7 @@ use http::HeaderValue;
 use jiff::Timestamp;
 
 use crate::store::jwks_clients::{Fetches, JwksClient};
+use crate::values::pasted::cleared;
 
 /// The maximum number of user agents counted separately between two writes; further ones are counted
 /// together.
@@ -100,9 +101,11 @@ impl Evidence {
     }
 }
 
-/// Formats a user agent so that it is safe to show on a terminal.
+/// Formats a user agent so that it is safe to store and to show on a terminal.
 fn printable(name: &[u8]) -> String {
-    name.iter().map(|byte| if (b' '..=b'~').contains(byte) { char::from(*byte) } else { '?' }).collect()
+    let text: String =
+        name.iter().map(|byte| if (b' '..=b'~').contains(byte) { char::from(*byte) } else { '?' }).collect();
+    cleared(&text).into_owned()
 }
 
 /// Returns whether a client has fetched repeatedly and still does.
@@ -199,5 +202,8 @@ mod tests {
         let name = &evidence.take()[0].user_agent;
         assert_eq!(name.len(), MAX_NAME);
         assert!(name.starts_with("???AAA"));
+        let token = HeaderValue::from_str(&format!("CI carnet_{}", "0aZ".repeat(24))).unwrap();
+        evidence.count(Some(&token), 1, at(0));
+        assert!(evidence.take().iter().any(|fetches| fetches.user_agent == "CI carnet_…"));
     }
 }
