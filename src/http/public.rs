@@ -108,7 +108,7 @@ struct PublicationChecks {
 struct StateChecks {
     /// The number of the last state.
     n: i64,
-    /// Set if nothing outside the database proved at the start that it is not an older version.
+    /// Set as long as nothing outside the database has proved that it is not an older one.
     unproved: bool,
     /// The reason why the database is not trusted.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -76,7 +76,7 @@ pub struct StateReading {
     pub n: i64,
     /// `true` while the database is not trusted.
     pub refused: bool,
-    /// `true` if nothing outside the database proved at startup that it is not an older one.
+    /// `true` as long as nothing outside the database has proved that it is not an older one.
     pub unproved: bool,
     /// `true` while the state file cannot be written.
     pub file_failed: bool,
@@ -191,7 +191,7 @@ impl KeyReading {
             let flag = |is_set: bool| f64::from(u8::from(is_set));
             let help = "1 while the database is rejected: it was replaced by an older one, or altered";
             gauges(&mut to, "database_state_refused", help, None, [(Pairs::new(), flag(refused))])?;
-            let help = "1 if nothing outside the database proved at the start that it is the latest one";
+            let help = "1 as long as nothing outside the database has proved that it is not an older one";
             gauges(&mut to, "database_state_unproved", help, None, [(Pairs::new(), flag(unproved))])?;
             let help = "1 while the state file cannot be written";
             gauges(&mut to, "state_file_failed", help, None, [(Pairs::new(), flag(file_failed))])?;

@@ -62,6 +62,7 @@ impl Thief {
             let unlocked = carnet::internals::unlock(&config).await?;
             let (store, _) = unlocked.tolerate_state(&Witnesses::default())?;
             let mut write = store.write().await?;
+            write.vouch_for_all_rows().await?;
             let settings = write.key_settings().await?;
             write.set_key_settings(&settings.policy, settings.rsa_bits).await?;
             write.commit().await?;
