@@ -257,8 +257,10 @@ fn refuses_a_write_that_comes_too_late(store: Store, replaces: bool) {
     assert_eq!(output.status, 1, "{output:?}");
     assert!(output.stderr.contains("newer than"), "{output:?}");
     let responses = proxy.responses();
-    let [(_, read), (_, refused), (_, again)] = &responses[..] else { panic!("{responses:?}") };
+    // The labels of both documents are asked first.
+    let [labels @ .., (_, read), (_, refused), (_, again)] = &responses[..] else { panic!("{responses:?}") };
     assert_eq!((*read, *again), (if replaces { 200 } else { 404 }, 200));
+    assert_eq!(labels.iter().map(|(_, status)| status).collect::<Vec<_>>(), [read; 2], "{responses:?}");
     assert!(matches!(refused, 409 | 412), "{responses:?}");
     let listed: Value = serde_json::from_str(&newer.ok(&["key", "list", "--output=json"])).unwrap();
     let mut kids: Vec<_> =

@@ -67,7 +67,7 @@ fn credential_that_ecr_gives_expired_is_reported_and_never_handed_out() {
 
     assert_eq!(output.status, 1, "{output:?}");
     assert_eq!(output.stdout, "");
-    for part in ["feed default/a", "arrived expired", moto::EXPIRED_AT, "ecr"] {
+    for part in ["feed default/a", "had expired on arrival", moto::EXPIRED_AT, "ecr"] {
         assert!(output.stderr.contains(part), "no {part:?} in:\n{}", output.stderr);
     }
     assert!(!output.stderr.contains(moto::PASSWORD), "{}", output.stderr);
