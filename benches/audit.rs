@@ -1,7 +1,7 @@
-//! How many events a second become durable in the audit log: by group commit, and with a transaction for
-//! each, at a growing number of clients that each wait for one before they bring the next.
+//! Events that become durable in the audit log in a second: by group commit, and with one transaction each.
+//! A growing number of clients each wait for their event before they record the next one.
 //!
-//! Both write to databases of their own, in turns, so that a slow disk slows both down.
+//! Both write to their own databases, in turns, so that a slow disk slows both down.
 
 #![expect(clippy::print_stdout, reason = "the report is what a benchmark is run for")]
 #![allow(dead_code, reason = "this bench uses a part of what benches share")]

@@ -1,5 +1,5 @@
-//! How long a request waits at a provider that works, while another provider hangs with a thousand
-//! requests: the ratio to how long it waits otherwise.
+//! The time that a request takes at a provider that works while a thousand requests hang at another provider,
+//! divided by the time that it takes otherwise.
 //!
 //! Both brokers run at once and are asked in turn, so that what slows the machine down slows both
 //! down. A provider that works answers after a few milliseconds, as on a very good network; one
@@ -26,7 +26,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 const ROUNDS: usize = 500;
 const HANGING: usize = 1000;
-/// How long a provider that works takes.
+/// The response time of a provider that works.
 const ANSWERS_AFTER: Duration = Duration::from_millis(3);
 /// The ratio that is good enough, at most.
 const TO_REACH: f64 = 1.1;

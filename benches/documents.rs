@@ -26,7 +26,7 @@ use servers::Server;
 use support::{Outcome, Row, Spread, TemporaryIssuer, report};
 
 const ROUNDS: usize = 200;
-/// How long each server is asked in each round.
+/// The time for which each server is measured in each round.
 const TURN: Duration = Duration::from_millis(40);
 const CONNECTIONS: usize = 32;
 

@@ -29,7 +29,7 @@ use support::http::Connection;
 use world::{Api, Grant, World, credentials_of};
 
 const ROUNDS: usize = 12;
-/// How long each turn of each round lasts.
+/// The length of each turn of a round.
 const TURN: Duration = Duration::from_secs(2);
 const CONNECTIONS: usize = 32;
 /// The address that a flood comes from.

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::servers::Server;
 use crate::support::Outcome;
 
-/// How nginx comes by the document, and the line of its configuration that says so.
+/// The sources of the document in nginx, each with its line of the configuration.
 const WAYS: [(&str, &str); 3] = [
     ("nginx, a file", ""),
     ("nginx, a file kept open", "open_file_cache max=16 inactive=1h; open_file_cache_valid 1h;"),

@@ -29,7 +29,7 @@ use crate::support::Outcome;
 /// A running server; it stops when dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    /// Where Linux says how long the one thread that serves has run.
+    /// The file in which Linux counts the processor time of the one thread that serves.
     pub(crate) schedule_statistics: PathBuf,
     pub(crate) _stops_when_dropped: Box<dyn Any>,
 }
@@ -42,7 +42,7 @@ impl Server {
         Ok(Self { address, schedule_statistics, _stops_when_dropped: Box::new(runtime) })
     }
 
-    /// How long the thread that serves has run on a processor.
+    /// Returns the processor time of the thread that serves.
     pub(crate) fn processor_time(&self) -> Outcome<Duration> {
         let statistics = fs::read_to_string(&self.schedule_statistics)?;
         let nanoseconds = statistics.split(' ').next().unwrap_or_default().parse()?;

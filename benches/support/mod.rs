@@ -1,4 +1,4 @@
-//! What the benchmarks share: an issuer to measure, ratios with their spread, and the report.
+//! Shared by the benchmarks: an issuer to measure, ratios with their spread, and the report.
 
 mod spread;
 
@@ -38,7 +38,7 @@ impl TemporaryIssuer {
         Ok(Self { carnet: Carnet::open(config).await?, _folder: folder })
     }
 
-    /// What signs and publishes.
+    /// Returns the issuer, which signs and publishes.
     pub(crate) fn issuer(&self) -> &Arc<Issuer> {
         self.carnet.issuer()
     }
@@ -46,7 +46,7 @@ impl TemporaryIssuer {
 
 /// One comparison: carnet's rate divided by another's.
 pub(crate) struct Row {
-    /// What is compared.
+    /// The name of the comparison.
     pub(crate) name: String,
     /// carnet's figure, with its unit.
     pub(crate) ours: String,
